@@ -1,0 +1,53 @@
+# finetui: one word for each job. `make run` and `make test` set everything up by themselves.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: run test slow check lint types format install clean
+
+run: $(VENV)/.user  ## open the dashboard and train LeNet on real images
+	$(BIN)/finetui --start $(ARGS)
+
+test: $(VENV)/.test  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+slow: $(VENV)/.test  ## run the slow tests: full data, ten epochs
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint types test  ## everything that a commit must pass
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: $(VENV)/.dev  ## the environment for developing
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "finetui needs Python 3.11 or newer; name one, as in: make run PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "$(PYTHON) cannot create environments here; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
+
+$(VENV)/.user: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@

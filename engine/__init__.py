@@ -1,0 +1,57 @@
+"""finetui's engine: a plain synchronous library that trains and finetunes image classifiers.
+
+    import engine
+
+    outcome = engine.Session(engine.RunConfig()).run()
+
+The names below are imported when first used: a dashboard that never trains in its own process never loads torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from engine.version import __version__
+
+if TYPE_CHECKING:
+    from engine.config import RunConfig
+    from engine.evaluation import Report
+    from engine.inspection import CheckpointReport, evaluate_checkpoint
+    from engine.link import JournalLink, Link, LocalLink
+    from engine.process_link import ProcessLink
+    from engine.queues import CommandQueue
+    from engine.session import Outcome, Session
+
+_HOMES = {
+    "CheckpointReport": "engine.inspection",
+    "CommandQueue": "engine.queues",
+    "JournalLink": "engine.link",
+    "Link": "engine.link",
+    "LocalLink": "engine.link",
+    "Outcome": "engine.session",
+    "ProcessLink": "engine.process_link",
+    "Report": "engine.evaluation",
+    "RunConfig": "engine.config",
+    "Session": "engine.session",
+    "evaluate_checkpoint": "engine.inspection",
+}
+
+__all__ = [
+    "CheckpointReport",
+    "CommandQueue",
+    "JournalLink",
+    "Link",
+    "LocalLink",
+    "Outcome",
+    "ProcessLink",
+    "Report",
+    "RunConfig",
+    "Session",
+    "__version__",
+    "evaluate_checkpoint",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

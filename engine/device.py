@@ -1,0 +1,32 @@
+"""Which device a run computes on."""
+
+import torch
+
+from engine.errors import BadInput
+
+
+def resolve(name: str) -> torch.device:
+    """Return the device that `name` (`auto`, `cpu`, `cuda`, `cuda:N`, `mps`) means on this machine.
+
+    Raises `BadInput` when this machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BadInput(
+            f"training.device (--device): {name} is not here, torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use --device auto"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise BadInput("training.device (--device): mps is not available on this machine; use --device auto")
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """Return the device's name for people: `cpu (2 threads)`, `cuda:0 (NVIDIA H100)`."""
+    if device.type == "cuda":
+        return f"cuda:{device.index or 0} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type

@@ -1,0 +1,216 @@
+"""Everything that the engine says: one frozen struct for each kind of event.
+
+An event is one JSON line in a run's journal and one MessagePack frame on the socket. Every event carries
+`seq` (its place in the run's journal, counted from 0; -1 for transient events, which are never journaled),
+`time` (Unix seconds) and `step` (training steps completed in the run when it was emitted).
+
+Dashboards may be older than the engine that they watch, so readers skip types that they do not know.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from engine.commands import AnyCommand
+from engine.config import RunConfig
+from engine.text import snake_case
+
+State = Literal["preparing", "ready", "running", "paused", "finished", "stopped", "failed", "crashed"]
+
+# States from which a run's engine takes no further step by itself.
+ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "crashed"})
+
+
+class _Value(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the values that events carry."""
+
+
+class DataSummary(_Value, frozen=True, kw_only=True):
+    """The data in use. `name` may differ from `requested` (then `notices` says why); sizes in images."""
+
+    name: str
+    requested: str
+    location: str
+    classes: tuple[str, ...]
+    train_size: int
+    test_size: int
+    channels: int
+    height: int
+    width: int
+
+
+class LayerGroup(_Value, frozen=True, kw_only=True):
+    """One group of layers that freezes as a whole.
+
+    `parameters` counts scalars. `in_use` is False for layers that the forward pass bypasses (the old
+    classifier behind a new head): they are kept in the checkpoint, and cannot be trained.
+    """
+
+    name: str
+    summary: str
+    parameters: int
+    frozen: bool
+    in_use: bool = True
+
+
+class ClassReport(_Value, frozen=True, kw_only=True):
+    """Scores of one class on the test set, each from 0 to 1; `support` is its number of test images.
+
+    `accuracy` is the share of the class's images that were recognised, which for a single class is its recall.
+    """
+
+    label: str
+    support: int
+    precision: float
+    recall: float
+    f1: float
+    accuracy: float
+
+
+class MeanLoss(_Value, frozen=True, kw_only=True):
+    """Mean training loss of `steps` steps that ended with step `step_in_epoch` (from 1) of `epoch` (from 1)."""
+
+    epoch: int
+    step_in_epoch: int
+    steps: int
+    loss: float
+
+
+class Event(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag=snake_case,
+):
+    """Base of all events."""
+
+    seq: int = -1
+    time: float = 0.0
+    step: int = 0
+
+
+class Phase(Event, frozen=True, kw_only=True):
+    """Transient: something that takes a while is `done` of `total` (0: unknown) through, `unit` by `unit`."""
+
+    name: str
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+
+
+class RunPrepared(Event, frozen=True, kw_only=True):
+    """Data, model and device are ready; a session's first journaled event, and a reset for every reader."""
+
+    config: RunConfig
+    data: DataSummary
+    layers: tuple[LayerGroup, ...]
+    device: str
+    parameters: int
+    steps_per_epoch: int
+    notices: tuple[str, ...] = ()
+    parent: str | None = None
+    versions: dict[str, str] = {}
+
+
+class RunStarted(Event, frozen=True, kw_only=True):
+    """The run folder exists: training begins. `path` is absolute."""
+
+    name: str
+    path: str
+
+
+class StateChanged(Event, frozen=True, kw_only=True):
+    """The run is now `state`; `reason` is one sentence where there is something to say."""
+
+    state: State
+    reason: str = ""
+
+
+class TrainPoint(Event, frozen=True, kw_only=True):
+    """Means over the `steps` training steps since the last point.
+
+    `loss` is the mean cross entropy in nats, `accuracy` the share of training images recognised (0 to 1)
+    during those steps, `grad_norm` the L2 norm of the last step's gradient, `samples_per_second` counts images,
+    and `hundreds` holds the mean loss of every 100 steps of an epoch, for the tutorial's way of printing.
+    """
+
+    epoch: int
+    step_in_epoch: int
+    steps: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    grad_norm: float
+    samples_per_second: float
+    hundreds: tuple[MeanLoss, ...] = ()
+
+
+class Evaluated(Event, frozen=True, kw_only=True):
+    """One pass over the test set. `confusion[true][predicted]` counts images; `best` is True for a new best."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    n: int
+    per_class: tuple[ClassReport, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    best: bool
+    seconds: float
+
+
+class LayersChanged(Event, frozen=True, kw_only=True):
+    """Groups were frozen or unfrozen; `layers` is the whole new table."""
+
+    layers: tuple[LayerGroup, ...]
+
+
+class LearningRateChanged(Event, frozen=True, kw_only=True):
+    """A person set the learning rate; it holds from the next step on."""
+
+    learning_rate: float
+
+
+class CheckpointSaved(Event, frozen=True, kw_only=True):
+    """`file` (a name inside the run folder) now holds the state after `step` steps."""
+
+    file: str
+
+
+class CommandAccepted(Event, frozen=True, kw_only=True):
+    """The command was carried out at this `step`."""
+
+    command: AnyCommand
+
+
+class CommandRefused(Event, frozen=True, kw_only=True):
+    """The command was not carried out; `reason` is one sentence."""
+
+    command: AnyCommand
+    reason: str
+
+
+class Log(Event, frozen=True, kw_only=True):
+    """A line for people."""
+
+    level: Literal["info", "warning", "error"]
+    message: str
+
+
+AnyEvent = (
+    Phase
+    | RunPrepared
+    | RunStarted
+    | StateChanged
+    | TrainPoint
+    | Evaluated
+    | LayersChanged
+    | LearningRateChanged
+    | CheckpointSaved
+    | CommandAccepted
+    | CommandRefused
+    | Log
+)
+
+# What a slow reader may miss: each later event of the kind says the same, newer.
+COALESCIBLE: tuple[type[Event], ...] = (Phase, TrainPoint)

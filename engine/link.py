@@ -1,0 +1,125 @@
+"""Links: how a dashboard talks to an engine. One protocol, whether the engine is a thread, a process or a file."""
+
+import threading
+from pathlib import Path
+from typing import Protocol
+
+from engine.commands import AnyCommand, Stop
+from engine.config import RunConfig
+from engine.errors import FinetuiError
+from engine.events import CommandRefused, Log, Phase
+from engine.journal import JournalReader
+from engine.queues import CommandQueue, EventQueue
+from engine.runs import RunFolder, is_live
+
+_FOLLOW_SECONDS = 0.5
+
+
+class Link(Protocol):
+    """What a dashboard needs of an engine.
+
+    `run` blocks until the engine is gone or `close` was called, and belongs into a thread of its own. The other
+    members may be used from any thread and never block. `outlives` tells whether training goes on after `close`.
+    """
+
+    outlives: bool
+
+    @property
+    def events(self) -> EventQueue:
+        """The engine's events, to be drained by the dashboard."""
+
+    def run(self) -> None:
+        """Bring the engine's events into `events`."""
+
+    def send(self, command: AnyCommand) -> None:
+        """Send `command`; its answer comes as an event."""
+
+    def close(self) -> None:
+        """Leave: `run` returns soon."""
+
+
+class LocalLink:
+    """An engine in the thread that calls `run`: for embedding, notebooks and tests. It ends with its dashboard."""
+
+    outlives = False
+
+    def __init__(self, config: RunConfig, *, autostart: bool = False) -> None:
+        self.events = EventQueue()
+        self._config = config
+        self._autostart = autostart
+        self._commands = CommandQueue()
+        self._closed = threading.Event()
+
+    def run(self) -> None:
+        """Run the engine here until `close`. What makes it fail is told by its last event, not raised."""
+        self.events.put(Phase(name="Importing PyTorch"))
+        from engine.service import serve
+
+        try:
+            serve(
+                self._config,
+                self._commands,
+                [self.events.put],
+                autostart=self._autostart,
+                stay=lambda _state: not self._closed.is_set(),
+            )
+        except FinetuiError:
+            # The session's last event was its failure; a dashboard shows that.
+            self._closed.wait()
+
+    def send(self, command: AnyCommand) -> None:
+        """Queue `command` for the next step boundary."""
+        self._commands.put(command)
+
+    def close(self) -> None:
+        """Save and stop."""
+        self._closed.set()
+        self._commands.put(Stop())
+
+
+class JournalLink:
+    """A run as its journal tells it, finished or still going on elsewhere; it cannot be steered from here."""
+
+    outlives = True
+
+    def __init__(self, folder: RunFolder) -> None:
+        # Everything is read before anything is shown, so nothing may be dropped on the way.
+        self.events = EventQueue(limit=2**62)
+        self._folder = folder
+        self._closed = threading.Event()
+
+    def run(self) -> None:
+        """Read the journal, and what is added to it for as long as its engine lives."""
+        reader = JournalReader(self._folder.journal)
+        while not self._closed.is_set():
+            live = is_live(self._folder)
+            try:
+                for event in reader.read():
+                    self.events.put(event)
+            except FinetuiError as error:
+                self.events.put(Log(level="error", message=str(error)))
+                return
+            if not live:
+                break
+            self._closed.wait(_FOLLOW_SECONDS)
+        if reader.skipped or reader.unknown:
+            message = f"{reader.skipped} damaged and {reader.unknown} unknown lines of the journal were skipped"
+            self.events.put(Log(level="warning", message=message))
+
+    def send(self, command: AnyCommand) -> None:
+        """Refuse `command`."""
+        self.events.put(CommandRefused(command=command, reason="this dashboard only shows the run's journal"))
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._closed.set()
+
+
+def log_tail(path: Path, lines: int = 3) -> str:
+    """Return the last lines of the log file `path`, or an empty string if there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - 4096, 0))
+            return " / ".join(file.read().decode(errors="replace").strip().splitlines()[-lines:])
+    except OSError:
+        return ""

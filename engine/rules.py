@@ -1,0 +1,46 @@
+"""Which command makes sense in which state: the engine refuses by this table, and a dashboard greys out by it."""
+
+from engine.commands import (
+    AnyCommand,
+    Evaluate,
+    Pause,
+    Resume,
+    Save,
+    SetFrozen,
+    SetLearningRate,
+    Start,
+    StartFinetune,
+    StepOnce,
+    Stop,
+)
+from engine.events import State
+
+_ALLOWED: dict[type[AnyCommand], frozenset[State]] = {
+    Start: frozenset({"ready", "stopped"}),
+    Pause: frozenset({"running"}),
+    Resume: frozenset({"paused"}),
+    StepOnce: frozenset({"paused"}),
+    # While it prepares, an engine takes a stop as the wish to cancel (a download, say).
+    Stop: frozenset({"preparing", "running", "paused"}),
+    SetLearningRate: frozenset({"ready", "running", "paused", "stopped"}),
+    SetFrozen: frozenset({"ready", "running", "paused", "stopped"}),
+    StartFinetune: frozenset({"running", "paused", "stopped", "finished"}),
+    Evaluate: frozenset({"ready", "running", "paused", "stopped", "finished"}),
+    Save: frozenset({"running", "paused", "stopped", "finished"}),
+}
+
+_WHY_NOT: dict[State, str] = {
+    "preparing": "the engine is still getting ready",
+    "ready": "training has not started yet",
+    "running": "training is running",
+    "paused": "training is paused",
+    "finished": "all epochs are done",
+    "stopped": "the run is stopped",
+    "failed": "the run has failed",
+    "crashed": "the engine is gone",
+}
+
+
+def refusal(command: type[AnyCommand], state: State) -> str | None:
+    """Return why `command` makes no sense in `state`, as a phrase; None if it does."""
+    return None if state in _ALLOWED[command] else _WHY_NOT[state]

@@ -1,0 +1,274 @@
+"""Run folders: naming, creating, locking, finding and listing them.
+
+A run folder holds `config.toml`, `journal.jsonl`, `last.ckpt`, `best.ckpt` and `engine.log`, and while its
+engine lives the locked file `engine.lock`.
+"""
+
+import fcntl
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from engine.config import RunConfig, to_toml
+from engine.errors import BadInput
+from engine.events import ENDED, Evaluated, Event, RunPrepared, RunStarted, State, StateChanged, TrainPoint
+from engine.journal import JournalReader
+from engine.text import clean
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name: that of its folder."""
+        return clean(self.path.name)
+
+    @property
+    def config(self) -> Path:
+        """The configuration, as TOML."""
+        return self.path / "config.toml"
+
+    @property
+    def journal(self) -> Path:
+        """Every event of the run."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best test accuracy."""
+        return self.path / "best.ckpt"
+
+    @property
+    def log(self) -> Path:
+        """What the engine process and its libraries printed."""
+        return self.path / "engine.log"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the run's engine for as long as that lives."""
+        return self.path / "engine.lock"
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `finetui runs`; `started` is local time in ISO 8601, accuracies run from 0 to 1."""
+
+    name: str
+    path: str
+    state: State
+    data: str
+    model: str
+    epoch: int
+    step: int
+    best_accuracy: float | None
+    started: str
+    parent: str | None
+
+
+def check_runs_dir(runs_dir: Path) -> None:
+    """Raise `BadInput` unless a run folder can be created in `runs_dir`, which need not exist yet."""
+    where = clean(str(runs_dir))
+    existing = runs_dir
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise BadInput(
+            f"runs cannot be kept in {where}: {clean(str(existing))} is not a folder; choose another --runs-dir"
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise BadInput(f"runs cannot be kept in {where}: no permission to write there; choose another --runs-dir")
+
+
+def create(config: RunConfig, default_name: str) -> RunFolder:
+    """Create the folder of a new run, with its configuration in it.
+
+    A name that a person gave must be free; a default one gets a number where it is not.
+    Raises `BadInput` when the name is taken or the folder cannot be created.
+    """
+    runs_dir = Path(config.run.runs_dir).absolute()
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        folder = RunFolder(_new_folder(runs_dir, config.run.name, default_name))
+        folder.config.write_text(to_toml(config), encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadInput(
+            f"a run cannot be created in {clean(str(runs_dir))}: {reason}; choose another --runs-dir"
+        ) from error
+    return folder
+
+
+def _new_folder(runs_dir: Path, name: str, default_name: str) -> Path:
+    if name:
+        path = runs_dir / name
+        try:
+            path.mkdir()
+        except FileExistsError:
+            raise BadInput(
+                f"a run named {clean(name)!r} exists in {clean(str(runs_dir))}; choose another --name"
+            ) from None
+        return path
+    number = 1
+    while True:
+        path = runs_dir / (default_name if number == 1 else f"{default_name}-{number}")
+        with suppress(FileExistsError):
+            path.mkdir()
+            return path
+        number += 1
+
+
+def default_name(data: str, model: str, recipe: str | None = None) -> str:
+    """Return the name of a run that starts today: date, data, model and, for a finetune, its recipe."""
+    parts = [time.strftime("%Y-%m-%d"), data, model, *([recipe] if recipe else [])]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
+
+
+class RunLock:
+    """The right to write a run: an advisory lock that the kernel drops with the process."""
+
+    def __init__(self, folder: RunFolder, socket_path: str = "") -> None:
+        """Take the lock. Raises `BadInput` naming the holder when another engine has it."""
+        self._descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(self._descriptor, 4096).decode(errors="replace")
+            os.close(self._descriptor)
+            raise BadInput(f"the run {folder.name} is in use by another engine: {clean(holder)}") from None
+        about = {"pid": os.getpid(), "host": socket.gethostname(), "socket": socket_path}
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, json.dumps(about).encode())
+
+    def release(self) -> None:
+        """Give the lock up."""
+        os.close(self._descriptor)
+
+
+def is_live(folder: RunFolder) -> bool:
+    """Tell whether an engine process holds the run now."""
+    try:
+        descriptor = os.open(folder.lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def find(name_or_path: str, runs_dir: Path) -> RunFolder:
+    """Return the run of this name in `runs_dir`, or the run folder at this path.
+
+    Raises `BadInput` that lists the newest names when there is none.
+    """
+    named = runs_dir / name_or_path
+    for path in (named, Path(name_or_path).expanduser()):
+        folder = RunFolder(path)
+        if folder.journal.is_file():
+            return folder
+    names = [run.name for run in _folders(runs_dir)]
+    known = f"there are: {', '.join(names[:5])}" if names else "it has no runs yet"
+    raise BadInput(f"there is no run {clean(name_or_path)!r} in {clean(str(runs_dir))}; {known}")
+
+
+def find_checkpoint(run_or_file: str, runs_dir: Path) -> Path:
+    """Return the checkpoint file that a person means: a file, or a run's best one (else its last).
+
+    Raises `BadInput` when there is none.
+    """
+    file = Path(run_or_file).expanduser()
+    if file.is_file():
+        return file
+    folder = find(run_or_file, runs_dir)
+    for path in (folder.best, folder.last):
+        if path.is_file():
+            return path
+    raise BadInput(f"the run {folder.name} has no checkpoint yet")
+
+
+def _folders(runs_dir: Path) -> list[RunFolder]:
+    """Return the run folders in `runs_dir`, newest first."""
+    try:
+        found = [RunFolder(path) for path in runs_dir.iterdir() if (path / "journal.jsonl").is_file()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise BadInput(f"the runs in {clean(str(runs_dir))} cannot be listed: {error.strerror or error}") from error
+    return sorted(
+        found, key=lambda folder: folder.config.stat().st_mtime if folder.config.exists() else 0, reverse=True
+    )
+
+
+def summaries(runs_dir: Path) -> list[RunSummary]:
+    """Return a summary of every run in `runs_dir`, newest first; a folder without a readable start is left out."""
+    return [summary for folder in _folders(runs_dir) if (summary := summarise(folder))]
+
+
+def summarise(folder: RunFolder) -> RunSummary | None:
+    """Return what `folder`'s journal says, or None when it does not even say how the run began."""
+    return _Summariser(folder).run(JournalReader(folder.journal).read())
+
+
+class _Summariser:
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._prepared: RunPrepared | None = None
+        self._state: State = "preparing"
+        self._best: float | None = None
+        self._step = 0
+        self._epoch = 0
+
+    def run(self, events: Iterator[Event]) -> RunSummary | None:
+        started = 0.0
+        for event in events:
+            self._step = max(self._step, event.step)
+            match event:
+                case RunPrepared():
+                    self._prepared = event
+                case RunStarted():
+                    started = event.time
+                case StateChanged():
+                    self._state = event.state
+                case TrainPoint():
+                    self._epoch = event.epoch
+                case Evaluated():
+                    self._epoch = event.epoch
+                    self._best = max(self._best or 0.0, event.accuracy)
+        return self._summary(started)
+
+    def _summary(self, started: float) -> RunSummary | None:
+        if self._prepared is None:
+            return None
+        silent = self._state not in ENDED and not is_live(self._folder)
+        return RunSummary(
+            name=self._folder.name,
+            path=clean(str(self._folder.path.absolute()), 4096),
+            state="crashed" if silent else self._state,
+            data=self._prepared.data.name,
+            model=self._prepared.config.model.name,
+            epoch=self._epoch,
+            step=self._step,
+            best_accuracy=self._best,
+            started=datetime.fromtimestamp(started).astimezone().isoformat(timespec="seconds"),
+            parent=self._prepared.parent,
+        )

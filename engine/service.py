@@ -1,0 +1,40 @@
+"""One engine: a session, and then the sessions that are asked for from within it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from engine.config import RunConfig
+from engine.events import State
+from engine.journal import Journal
+from engine.queues import CommandQueue
+from engine.session import Outcome, Session, Sink
+
+
+def serve(
+    config: RunConfig,
+    commands: CommandQueue,
+    sinks: Sequence[Sink],
+    *,
+    autostart: bool,
+    stay: Callable[[State], bool] = lambda _state: False,
+    on_journal: Callable[[Journal], None] = lambda _journal: None,
+    socket: Path | None = None,
+) -> Outcome:
+    """Run `config`, then each finetune that a person starts from it; return how the last one ended.
+
+    `on_journal` is told of each session's journal before that session's first event. Raises as `Session.run` does.
+    """
+    while True:
+        session = Session(
+            config,
+            commands=commands,
+            sinks=sinks,
+            autostart=autostart,
+            stay=stay,
+            socket=str(socket or ""),
+        )
+        on_journal(session.journal)
+        outcome = session.run()
+        if outcome.next is None:
+            return outcome
+        config, autostart = outcome.next, True

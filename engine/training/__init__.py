@@ -1,0 +1,1 @@
+"""Training: the step, freezing and parameter groups, the learning rate, finetuning."""

@@ -1,0 +1,47 @@
+"""Parameter groups, and optimizer state by parameter name."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from engine.config import TrainingConfig
+from engine.errors import BadInput
+from engine.models import ModuleGroup
+
+
+def build_sgd(groups: Iterable[ModuleGroup], training: TrainingConfig) -> SGD:
+    """Return SGD with momentum over all parameters, in groups of (layer group) x (decay, no decay).
+
+    The groups are built once and never added to or removed from: freezing leaves a parameter without a gradient,
+    which the optimizer skips. Biases and one-dimensional tensors (normalisation) get no weight decay.
+    """
+    param_groups: list[dict[str, Any]] = []
+    for group in groups:
+        for decays in (True, False):
+            named = [(name, p) for name, p in group.parameters.items() if (p.ndim > 1) == decays]
+            if named:
+                weight_decay = training.weight_decay if decays else 0.0
+                param_groups.append({"params": named, "weight_decay": weight_decay, "group": group.name})
+    return SGD(param_groups, lr=training.lr, momentum=training.momentum)
+
+
+def state_by_name(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, dict[str, Any]]:
+    """Return the optimizer's state keyed by parameter name: by position, a reordering would swap it silently."""
+    return {name: dict(optimizer.state[p]) for name, p in parameters.items() if optimizer.state.get(p)}
+
+
+def load_state_by_name(
+    optimizer: Optimizer, parameters: Mapping[str, nn.Parameter], state: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Restore what `state_by_name` returned. Raises `BadInput` for state that fits no parameter."""
+    for name, values in state.items():
+        parameter = parameters.get(name)
+        tensors = [value for value in values.values() if isinstance(value, Tensor) and value.ndim]
+        if parameter is None or any(tensor.shape != parameter.shape for tensor in tensors):
+            raise BadInput(f"the checkpoint's optimizer state for {name!r} fits no parameter of this model")
+        optimizer.state[parameter] = {
+            key: value.to(parameter.device, copy=True) if isinstance(value, Tensor) else value
+            for key, value in values.items()
+        }

@@ -1,0 +1,1 @@
+"""finetui's terminal side: the command line and the dashboard. It never imports torch."""

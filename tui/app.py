@@ -1,0 +1,65 @@
+"""The App: it owns the link and the thread that runs it, and shows the Train screen."""
+
+from collections.abc import Iterable
+
+from textual.app import App, SystemCommand
+from textual.screen import Screen
+from textual.worker import Worker, WorkerState
+
+from engine.events import StateChanged
+from engine.link import Link
+from engine.text import clean
+from tui import plotting
+from tui.actions import ACTIONS
+from tui.screens.train import TrainScreen
+from tui.theme import DARK, LIGHT
+
+
+class FinetuiApp(App[None]):
+    """A dashboard over whatever `link` leads to."""
+
+    TITLE = "finetui"
+    ENABLE_COMMAND_PALETTE = True
+
+    def __init__(self, link: Link) -> None:
+        super().__init__()
+        self.link = link
+        self.train_screen = TrainScreen(link)
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Give the variables that finetui's stylesheets use a value in every theme."""
+        return dict(DARK.variables)
+
+    def on_mount(self) -> None:
+        """Show the screen and start the engine."""
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = DARK.name
+        self.push_screen(self.train_screen)
+        self.run_worker(plotting.preload, thread=True, exit_on_error=False, name="preload")
+        self.run_worker(self.link.run, thread=True, exit_on_error=False, name="link")
+
+    def on_worker_state_changed(self, message: Worker.StateChanged) -> None:
+        """Say so where a thread failed: the dashboard stays, with what it knows."""
+        if message.state is WorkerState.ERROR and message.worker.error is not None:
+            error = message.worker.error
+            reason = f"{message.worker.name}: {type(error).__name__}: {clean(str(error))}"
+            self.link.events.put(StateChanged(state="crashed", reason=reason))
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Put every action into the command palette."""
+        yield from super().get_system_commands(screen)
+        train = self.train_screen
+        for action in ACTIONS:
+            yield SystemCommand(action.label, action.help, lambda name=action.name: train.action_press(name))
+        yield SystemCommand("Log scale", "Loss axis: linear or logarithmic", train.action_toggle_log)
+        yield SystemCommand("Learning rate", "Go to the learning rate", train.action_focus_rate)
+        yield SystemCommand("Explain", "What this screen shows, and every key", train.action_help)
+
+    async def action_quit(self) -> None:
+        """Leave as `q` does, also where Textual's own key for it was pressed."""
+        self.train_screen.action_leave()
+
+    def on_unmount(self) -> None:
+        """Let the link's thread return."""
+        self.link.close()

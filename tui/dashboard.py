@@ -1,0 +1,55 @@
+"""Opening the dashboard: the terminal is looked at first, and a summary stays on it afterwards."""
+
+import os
+import shutil
+import sys
+
+from engine.config import RunConfig
+from engine.errors import BadInput
+from engine.link import JournalLink, Link
+from engine.runs import RunFolder
+from tui.screens.train import MIN_HEIGHT, MIN_WIDTH
+
+
+def open_new_run(config: RunConfig, *, start: bool) -> int:
+    """Open the dashboard on a new run and return the exit status."""
+    _check_terminal()
+    from engine.process_link import ProcessLink
+
+    return _run(ProcessLink(config, autostart=start))
+
+
+def open_finished_run(folder: RunFolder) -> int:
+    """Open the dashboard over the journal in `folder` and return the exit status."""
+    _check_terminal()
+    return _run(JournalLink(folder))
+
+
+def _check_terminal() -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise BadInput("the dashboard needs a terminal; without one use `finetui train`")
+    if os.environ.get("TERM") == "dumb":
+        raise BadInput("the dashboard needs a terminal that can place text, and TERM is dumb; use `finetui train`")
+    size = shutil.get_terminal_size()
+    if size.columns < MIN_WIDTH or size.lines < MIN_HEIGHT:
+        raise BadInput(
+            f"the dashboard needs a terminal of at least {MIN_WIDTH}x{MIN_HEIGHT}, and this one has "
+            f"{size.columns}x{size.lines}; enlarge it, or use `finetui train`"
+        )
+
+
+def _run(link: Link) -> int:
+    from tui.app import FinetuiApp
+
+    app = FinetuiApp(link)
+    app.run()
+    view = app.train_screen.store.view
+    if view.path:
+        best = "" if view.best_accuracy is None else f", best accuracy {view.best_accuracy:.2%}"
+        state = "still running" if view.state == "running" else view.state
+        print(f"{view.name}: {state} at step {view.step:,}{best}")
+        print(f"  open it again:  finetui open {view.path}")
+    if view.state in ("failed", "crashed"):
+        print(f"finetui: {view.reason}", file=sys.stderr)
+        return 1
+    return app.return_code or 0

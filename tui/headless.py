@@ -1,0 +1,185 @@
+"""Training and evaluating without a dashboard: progress for a person, the tutorial's lines for a file, or JSON."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+import engine
+from engine.commands import Stop
+from engine.config import RunConfig
+from engine.errors import FinetuiError
+from engine.events import AnyEvent, Evaluated, Phase, RunPrepared, RunStarted, StateChanged, TrainPoint
+from engine.journal import encode_line
+from engine.queues import CommandQueue
+from tui.reports import Scores, print_scores
+
+
+class _Printer(Protocol):
+    def show(self, event: AnyEvent) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _JsonPrinter:
+    """Prints what the journal holds."""
+
+    def show(self, event: AnyEvent) -> None:
+        if event.seq >= 0:
+            sys.stdout.buffer.write(encode_line(event))
+            sys.stdout.buffer.flush()
+
+    def close(self) -> None:
+        pass
+
+
+class _LinePrinter:
+    """Prints the tutorial's lines to standard output, and what else there is to say to standard error."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+
+    def show(self, event: AnyEvent) -> None:
+        match event:
+            case Phase() if event.name != self._phase and event.name != "Evaluating":
+                self._phase = event.name
+                print(event.name, file=sys.stderr, flush=True)
+            case RunPrepared():
+                for line in _describe(event):
+                    print(line, file=sys.stderr, flush=True)
+            case RunStarted():
+                print(f"run {event.name} in {event.path}", file=sys.stderr, flush=True)
+            case TrainPoint():
+                for mean in event.hundreds:
+                    print(f"[{mean.epoch}, {mean.step_in_epoch:5d}] loss: {mean.loss:.3f}", flush=True)
+            case Evaluated():
+                print(_accuracy_line(event), flush=True)
+            case StateChanged() if event.reason:
+                print(f"{event.state}: {event.reason}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class _BarPrinter:
+    """Shows a progress bar with the time left on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
+            console=Console(stderr=True, markup=False, highlight=False),
+        )
+        self._task = self._progress.add_task("Starting", total=None, detail="")
+        self._steps = self._epochs = 0
+        self._progress.start()
+
+    def _say(self, line: str) -> None:
+        self._progress.console.print(line, markup=False)
+
+    def show(self, event: AnyEvent) -> None:
+        update = self._progress.update
+        match event:
+            case Phase() if event.name != "Evaluating":
+                update(self._task, description=event.name, total=event.total or None, completed=event.done)
+            case RunPrepared():
+                self._epochs = event.config.training.epochs
+                self._steps = event.steps_per_epoch * self._epochs
+                for line in _describe(event):
+                    self._say(line)
+            case RunStarted():
+                self._say(f"run {event.name} in {event.path}")
+            case TrainPoint():
+                detail = f"loss {event.loss:.4f}  {event.samples_per_second:,.0f} images/s"
+                name = f"epoch {event.epoch}/{self._epochs}"
+                update(self._task, description=name, total=self._steps, completed=event.step, detail=detail)
+            case Evaluated():
+                self._say(f"epoch {event.epoch}: test loss {event.loss:.4f}, accuracy {event.accuracy:.2%}")
+            case StateChanged() if event.reason:
+                self._say(f"{event.state}: {event.reason}")
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def _describe(event: RunPrepared) -> Iterator[str]:
+    data = event.data
+    yield from event.notices
+    yield (
+        f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images from {data.location}; "
+        f"{event.config.model.name}, {event.parameters:,} parameters, on {event.device}"
+    )
+
+
+def _accuracy_line(event: Evaluated) -> str:
+    return f"Accuracy of the network on the {event.n} test images: {100 * event.accuracy:.2f} %"
+
+
+@contextmanager
+def _stopping_on_signals(commands: CommandQueue) -> Iterator[list[int]]:
+    """Turn SIGINT and SIGTERM into a `Stop`; yield the list of the signals that came."""
+    caught: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt  # asked twice: do not wait for the checkpoint
+        caught.append(number)
+        commands.put(Stop())
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def train_headless(config: RunConfig, *, as_json: bool) -> int:
+    """Train `config` in this process and return the exit status."""
+    commands = CommandQueue()
+    with _stopping_on_signals(commands) as caught:
+        printer: _Printer
+        if as_json:
+            printer = _JsonPrinter()
+        elif sys.stdout.isatty() and sys.stderr.isatty():
+            printer = _BarPrinter()
+        else:
+            printer = _LinePrinter()
+        try:
+            printer.show(Phase(name="Importing PyTorch"))
+            outcome = engine.Session(config, commands=commands, sinks=[printer.show]).run()
+        except FinetuiError:
+            if caught:
+                return 128 + caught[0]
+            raise
+        finally:
+            printer.close()
+    if isinstance(printer, _BarPrinter) and outcome.report is not None:
+        print(f"Accuracy of the network on the {outcome.report.n} test images: {100 * outcome.report.accuracy:.2f} %")
+    return 128 + caught[0] if caught else 0
+
+
+def evaluate_headless(path: Path, *, data: str | None, data_dir: Path | None, device: str, as_json: bool) -> int:
+    """Evaluate the checkpoint `path`, print its scores and return the exit status."""
+    found = engine.evaluate_checkpoint(path, data=data, data_dir=data_dir, device=device)
+    for notice in found.notices:
+        print(notice, file=sys.stderr)
+    report = found.report
+    scores = Scores(
+        accuracy=report.accuracy,
+        loss=report.loss,
+        n=report.n,
+        per_class=report.per_class,
+        confusion=report.confusion.tolist(),
+    )
+    print_scores(scores, as_json=as_json)
+    return 0

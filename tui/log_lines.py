@@ -1,0 +1,102 @@
+"""Events as lines for people."""
+
+import time
+from typing import Literal, NamedTuple
+
+from engine.commands import (
+    AnyCommand,
+    Evaluate,
+    Pause,
+    Resume,
+    Save,
+    SetFrozen,
+    SetLearningRate,
+    Start,
+    StartFinetune,
+    StepOnce,
+    Stop,
+)
+from engine.events import (
+    AnyEvent,
+    CheckpointSaved,
+    CommandAccepted,
+    CommandRefused,
+    Evaluated,
+    Log,
+    RunPrepared,
+    RunStarted,
+    StateChanged,
+)
+from engine.text import clean
+
+Level = Literal["info", "warning", "error"]
+
+
+class LogLine(NamedTuple):
+    """One line of the log, its time as local HH:MM:SS."""
+
+    clock: str
+    level: Level
+    text: str
+
+
+def describe_command(command: AnyCommand) -> str:
+    """Return what a person asked for, in the words of the buttons."""
+    match command:
+        case Start():
+            return "start"
+        case Pause():
+            return "pause"
+        case Resume():
+            return "resume"
+        case StepOnce():
+            return "step once"
+        case Stop():
+            return "stop"
+        case SetLearningRate():
+            return f"learning rate {command.value:g}"
+        case SetFrozen():
+            return f"{'freeze' if command.frozen else 'unfreeze'} {', '.join(map(clean, command.groups))}"
+        case StartFinetune():
+            return f"finetune ({clean(command.recipe, 40)})"
+        case Evaluate():
+            return "evaluate"
+        case Save():
+            return "save"
+
+
+def log_line(event: AnyEvent) -> LogLine | None:
+    """Return the line that `event` adds to the log, if any."""
+    found = _text(event)
+    if found is None:
+        return None
+    level, text = found
+    return LogLine(time.strftime("%H:%M:%S", time.localtime(event.time or time.time())), level, clean(text, 1000))
+
+
+def _text(event: AnyEvent) -> tuple[Level, str] | None:
+    match event:
+        case RunPrepared():
+            data = event.data
+            where = f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images ({data.location})"
+            return ("warning", "; ".join(event.notices)) if event.notices else ("info", where)
+        case RunStarted():
+            return "info", f"run {event.name} in {event.path}"
+        case StateChanged():
+            level: Level = "error" if event.state in ("failed", "crashed") else "info"
+            return level, f"{event.state}: {event.reason}" if event.reason else event.state
+        case Evaluated():
+            best = ", the best so far" if event.best else ""
+            return (
+                "info",
+                f"epoch {event.epoch}: test loss {event.loss:.4f}, accuracy {event.accuracy:.2%}{best}",
+            )
+        case CheckpointSaved():
+            return "info", f"saved {event.file} at step {event.step:,}"
+        case CommandAccepted():
+            return "info", f"{describe_command(event.command)} at step {event.step:,}"
+        case CommandRefused():
+            return "warning", f"{describe_command(event.command)} refused: {event.reason}"
+        case Log():
+            return event.level, event.message
+    return None

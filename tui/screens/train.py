@@ -1,0 +1,259 @@
+"""The Train screen: curves, progress, per-class table, controls, layers, log."""
+
+import time
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from engine.commands import AnyCommand, SetFrozen, SetLearningRate, StartFinetune, Stop
+from engine.config import check_learning_rate
+from engine.errors import BadInput
+from engine.link import Link
+from engine.rules import refusal
+from tui.actions import ACTIONS, BY_NAME
+from tui.log_lines import describe_command
+from tui.screens.dialog import Choice, Dialog
+from tui.screens.help import HelpScreen
+from tui.store import Store, View
+from tui.widgets.action_button import ActionButton
+from tui.widgets.controls import Controls, LearningRateInput
+from tui.widgets.layer_list import LayerList
+from tui.widgets.line_plot import LinePlot, SeriesStyle
+from tui.widgets.log_panel import LogPanel
+from tui.widgets.per_class_table import PerClassTable
+from tui.widgets.status_lines import progress, status
+from tui.widgets.styled_line import StyledLine
+
+MIN_WIDTH, MIN_HEIGHT = 60, 15
+_POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
+_NUMBERS_SECONDS = 0.25  # the digits in the progress line
+_PLOT_SECONDS = 0.5
+_LADDER = (1.0, 2.0, 5.0)
+
+
+def next_rate(value: float, direction: int) -> float:
+    """Return the next higher (`direction` 1) or lower (-1) of the learning rates ..., 1e-3, 2e-3, 5e-3, 1e-2, ..."""
+    rungs = [step * 10.0**exponent for exponent in range(-9, 4) for step in _LADDER]
+    rungs = [float(f"{rung:.0e}") for rung in rungs]
+    if direction > 0:
+        return min((rung for rung in rungs if rung > value * 1.0001), default=value)
+    return max((rung for rung in rungs if rung < value * 0.9999), default=value)
+
+
+class TrainScreen(Screen[None]):
+    """Shows a run and steers it through a link."""
+
+    CSS_PATH = "train.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (100, "-roomy"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-medium"), (32, "-tall")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(a.key, f"press('{a.name}')", a.label, show=False) for a in ACTIONS if a.name != "resume"),
+        Binding("l", "focus_rate", "Learning rate", show=False),
+        Binding("plus,equals_sign", "nudge_rate(1)", "Raise learning rate", show=False),
+        Binding("minus", "nudge_rate(-1)", "Lower learning rate", show=False),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("tab", "app.focus_next", "Next control"),
+        Binding("y", "toggle_log", "Log scale"),
+        Binding("t", "toggle_theme", "Theme"),
+        Binding("q", "leave", "Quit"),
+    ]
+
+    def __init__(self, link: Link) -> None:
+        super().__init__()
+        self.store = Store()
+        self._link = link
+        self._shown: View | None = None
+        self._numbers_at = self._plots_at = 0.0
+
+    def compose(self) -> ComposeResult:
+        """Lay the widgets out."""
+        yield StyledLine(id="status")
+        yield StyledLine(id="progress")
+        train, test = SeriesStyle("train"), SeriesStyle("test", points=True)
+        with Horizontal(id="plots"):
+            yield LinePlot("Loss", (train, test), id="loss")
+            yield LinePlot("Accuracy", (train, test), percent=True, id="accuracy")
+        with Horizontal(id="panels"):
+            yield PerClassTable()
+            with Vertical(id="side"):
+                yield Controls()
+                yield LayerList()
+            yield LogPanel()
+        yield Footer(show_command_palette=True)
+        yield Static(id="too-small")
+
+    def on_mount(self) -> None:
+        """Begin to look for events."""
+        self.set_interval(_POLL_SECONDS, self._poll)
+        self._show()
+
+    def on_resize(self) -> None:
+        """Say so where the terminal is too small, and lay the two top lines out anew."""
+        small = self.size.width < MIN_WIDTH or self.size.height < MIN_HEIGHT
+        self.set_class(small, "-too-small")
+        size = f"{self.size.width}x{self.size.height}"
+        text = f"This terminal has {size} cells; finetui needs {MIN_WIDTH}x{MIN_HEIGHT}. Training is not affected."
+        self.query_one("#too-small", Static).update(Content(text))
+        self.call_after_refresh(self._show_lines)
+
+    # -- showing ----------------------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        events = self._link.events.drain()
+        if events:
+            self.store.fold(events)
+        self._show()
+
+    def _show(self) -> None:
+        """Bring the widgets up to date, those that change all the time at their own pace."""
+        view = self.store.view
+        if view is self._shown:
+            return
+        now = time.monotonic()
+        before, self._shown = self._shown, view
+        calm = before is not None and view.state == before.state == "running"
+        if not calm or now - self._numbers_at >= _NUMBERS_SECONDS:
+            self._numbers_at = now
+            self._show_lines()
+        evaluated = before is None or view.evaluation is not before.evaluation
+        if not calm or evaluated or now - self._plots_at >= _PLOT_SECONDS:
+            self._plots_at = now
+            self._show_plots()
+        controls = ("state", "pending", "refusal", "learning_rate")
+        if before is None or any(getattr(view, name) != getattr(before, name) for name in controls):
+            self.query_one(Controls).show(view)
+        self.query_one(LayerList).show(view)
+        self.query_one(PerClassTable).show(view)
+        self.query_one(LogPanel).show(view.log)
+
+    def _show_lines(self) -> None:
+        view = self.store.view
+        self.query_one("#status", StyledLine).show(status(view, self.size.width))
+        self.query_one("#progress", StyledLine).show(progress(view, self.size.width))
+
+    def _show_plots(self) -> None:
+        store = self.store
+        limit = float(store.view.config.training.epochs)
+        marks = [mark.x for mark in store.view.marks]
+        loss = (store.train_loss.points(), store.test_loss.points())
+        accuracy = (store.train_accuracy.points(), store.test_accuracy.points())
+        self.query_one("#loss", LinePlot).set_data(loss, limit, marks)
+        self.query_one("#accuracy", LinePlot).set_data(accuracy, limit, marks)
+
+    # -- steering ---------------------------------------------------------------------------------------
+
+    def send(self, command: AnyCommand) -> None:
+        """Send `command`, or say why it makes no sense now."""
+        why_not = refusal(type(command), self.store.view.state)
+        if why_not is not None:
+            self.query_one(Controls).hint(f"{describe_command(command)}: not now, {why_not}", "$warning")
+            return
+        self.store.sent(command)
+        self._link.send(command)
+        self._show()
+
+    def action_press(self, name: str) -> None:
+        """Do what the button `name` does."""
+        if name == "pause" and self.store.view.state == "paused":
+            name = "resume"
+        action = BY_NAME[name]
+        if action.kind is StartFinetune and refusal(StartFinetune, self.store.view.state) is None:
+            self._ask_finetune()
+        else:
+            self.send(action.command())
+
+    def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
+        """Do what the button says."""
+        message.stop()
+        self.action_press(message.action)
+
+    def on_layer_list_toggled(self, message: LayerList.Toggled) -> None:
+        """Freeze or unfreeze at the next step."""
+        message.stop()
+        self.send(SetFrozen(groups=(message.name,), frozen=message.frozen))
+
+    def on_controls_learning_rate_chosen(self, message: Controls.LearningRateChosen) -> None:
+        """Use another learning rate from the next step on."""
+        message.stop()
+        self._set_rate(message.value)
+
+    def on_controls_learning_rate_nudged(self, message: Controls.LearningRateNudged) -> None:
+        """Go one rung up or down."""
+        message.stop()
+        self.action_nudge_rate(message.direction)
+
+    def _set_rate(self, value: float) -> None:
+        try:
+            check_learning_rate(value, "the learning rate")
+        except BadInput as error:
+            self.query_one(Controls).hint(str(error), "$error")
+            return
+        self.send(SetLearningRate(value=value))
+
+    def action_nudge_rate(self, direction: int) -> None:
+        """Go one rung up or down the ladder of learning rates."""
+        if self.store.view.learning_rate:
+            self._set_rate(next_rate(self.store.view.learning_rate, direction))
+
+    def action_focus_rate(self) -> None:
+        """Go to the learning rate field."""
+        self.query_one(LearningRateInput).focus()
+
+    def action_toggle_log(self) -> None:
+        """Switch the loss axis between linear and logarithmic."""
+        self.query_one("#loss", LinePlot).toggle_log()
+
+    def action_toggle_theme(self) -> None:
+        """Switch between dark and light."""
+        self.app.theme = "finetui-light" if self.app.current_theme.dark else "finetui-dark"
+
+    def action_help(self) -> None:
+        """Explain the screen."""
+        self.app.push_screen(HelpScreen())
+
+    @work
+    async def _ask_finetune(self) -> None:
+        view = self.store.view
+        epochs, lr = view.config.training.epochs, view.config.training.lr
+        ends = "This run is saved and ends here. " if view.state in ("running", "paused") else ""
+        lines = (
+            f"{ends}A new run starts from its weights:",
+            "",
+            "  frozen   conv1, conv2",
+            "  new      fc4, a linear layer on the 256 flattened features",
+            f"  trains   fc4 alone, {epochs} epochs at learning rate {lr:g}",
+        )
+        choices = (Choice("begin", "f", "Start finetune"), Choice("back", "b", "Not now"))
+        if await self.app.push_screen_wait(Dialog("Finetune: linear probe", lines, choices)) == "begin":
+            self.send(StartFinetune())
+
+    # -- leaving ----------------------------------------------------------------------------------------
+
+    @work(exclusive=True, group="leave")
+    async def action_leave(self) -> None:
+        """Leave, after asking what becomes of a live run."""
+        view = self.store.view
+        if view.state not in ("running", "paused"):
+            self.app.exit()
+            return
+        stay = Choice("stay", "b", "Stay")
+        stop = Choice("stop", "x", "Stop and save")
+        leave = Choice("leave", "l", "Leave it running")
+        choices = (leave, stop, stay) if self._link.outlives and view.state == "running" else (stop, stay)
+        lines = (f"The run {view.name} is {view.state} at step {view.step:,}.",)
+        answer = await self.app.push_screen_wait(Dialog("Leave finetui?", lines, choices))
+        if answer == "leave":
+            self.app.exit()
+        elif answer == "stop":
+            self.send(Stop())
+            self.set_interval(_POLL_SECONDS, self._exit_once_ended)
+
+    def _exit_once_ended(self) -> None:
+        if self.store.view.state not in ("running", "paused"):
+            self.app.exit()

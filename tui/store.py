@@ -1,0 +1,197 @@
+"""What the dashboard knows of a run: a reducer from events to an immutable view. No widget sees a link."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from engine.commands import AnyCommand
+from engine.config import RunConfig
+from engine.events import (
+    AnyEvent,
+    CommandAccepted,
+    CommandRefused,
+    DataSummary,
+    Evaluated,
+    LayerGroup,
+    LayersChanged,
+    LearningRateChanged,
+    Phase,
+    RunPrepared,
+    RunStarted,
+    State,
+    StateChanged,
+    TrainPoint,
+)
+from tui.curves import Curve
+from tui.log_lines import LogLine, log_line
+
+LOG_LINES = 500
+_SPEED_MEMORY = 0.9  # weight of the past in the smoothed speed: about the last ten points
+
+
+class Mark(NamedTuple):
+    """Something that a person did: drawn on the plots at `x` (in epochs)."""
+
+    x: float
+    label: str
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything but the curves that widgets show. `pending` holds unanswered commands by their id."""
+
+    state: State = "preparing"
+    reason: str = ""
+    name: str = ""
+    path: str = ""
+    config: RunConfig = RunConfig()
+    data: DataSummary | None = None
+    layers: tuple[LayerGroup, ...] = ()
+    device: str = ""
+    parameters: int = 0
+    steps_per_epoch: int = 0
+    parent: str | None = None
+    notices: tuple[str, ...] = ()
+    phase: Phase | None = None
+    step: int = 0
+    epoch: int = 0
+    point: TrainPoint | None = None
+    speed: float = 0.0
+    learning_rate: float = 0.0
+    evaluation: Evaluated | None = None
+    previous: Evaluated | None = None
+    best_accuracy: float | None = None
+    marks: tuple[Mark, ...] = ()
+    pending: Mapping[str, AnyCommand] = {}
+    refusal: CommandRefused | None = None
+    log: tuple[LogLine, ...] = ()
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run; 0 while that is not known."""
+        return self.steps_per_epoch * self.config.training.epochs
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated training time left, without evaluations; None while that is not known."""
+        if not self.speed or not self.total_steps:
+            return None
+        return (self.total_steps - self.step) * self.config.training.batch_size / self.speed
+
+    def epochs_at(self, step: int) -> float:
+        """Return `step` in epochs."""
+        return step / self.steps_per_epoch if self.steps_per_epoch else 0.0
+
+
+def reduce(view: View, event: AnyEvent) -> View:
+    """Return `view` after `event`."""
+    changed = _change(view, event)
+    line = log_line(event)
+    if line is not None:
+        changed = msgspec.structs.replace(changed, log=(*changed.log[-LOG_LINES + 1 :], line))
+    return changed
+
+
+def _change(view: View, event: AnyEvent) -> View:
+    replace = msgspec.structs.replace
+    match event:
+        case Phase():
+            return replace(view, phase=event)
+        case RunPrepared():
+            return _prepared(view, event)
+        case RunStarted():
+            return replace(view, name=event.name, path=event.path)
+        case StateChanged():
+            return replace(view, state=event.state, reason=event.reason, phase=None, step=max(view.step, event.step))
+        case TrainPoint():
+            speed = event.samples_per_second
+            if view.speed:
+                speed = _SPEED_MEMORY * view.speed + (1 - _SPEED_MEMORY) * speed
+            return replace(
+                view,
+                point=event,
+                step=event.step,
+                epoch=event.epoch,
+                learning_rate=event.learning_rate,
+                speed=speed,
+                phase=None,
+            )
+        case Evaluated():
+            best = max(view.best_accuracy or 0.0, event.accuracy)
+            return replace(view, evaluation=event, previous=view.evaluation, best_accuracy=best, phase=None)
+        case LayersChanged():
+            before = {layer.name: layer.frozen for layer in view.layers}
+            names = [layer.name for layer in event.layers if before.get(layer.name) != layer.frozen]
+            label = f"{'freeze' if event.layers and _frozen(event, names) else 'thaw'} {', '.join(names)}"
+            return replace(view, layers=event.layers, marks=_marked(view, event.step, label))
+        case LearningRateChanged():
+            marks = _marked(view, event.step, f"lr {event.learning_rate:g}")
+            return replace(view, learning_rate=event.learning_rate, marks=marks)
+        case CommandAccepted():
+            return replace(view, pending=_without(view.pending, event.command), refusal=None)
+        case CommandRefused():
+            return replace(view, pending=_without(view.pending, event.command), refusal=event)
+    return view
+
+
+def _prepared(view: View, event: RunPrepared) -> View:
+    """Begin anew: what follows belongs to another run."""
+    return View(
+        state="preparing",
+        name=event.config.run.name,
+        config=event.config,
+        data=event.data,
+        layers=event.layers,
+        device=event.device,
+        parameters=event.parameters,
+        steps_per_epoch=event.steps_per_epoch,
+        parent=event.parent,
+        notices=event.notices,
+        learning_rate=event.config.training.lr,
+        pending=view.pending,
+        log=view.log,
+    )
+
+
+def _frozen(event: LayersChanged, names: list[str]) -> bool:
+    return any(layer.frozen for layer in event.layers if layer.name in names)
+
+
+def _marked(view: View, step: int, label: str) -> tuple[Mark, ...]:
+    return (*view.marks, Mark(view.epochs_at(step), label)) if step else view.marks
+
+
+def _without(pending: Mapping[str, AnyCommand], command: AnyCommand) -> Mapping[str, AnyCommand]:
+    return {key: value for key, value in pending.items() if key != command.id}
+
+
+class Store:
+    """The view and the curves of the run that is shown; `fold` brings them up to date."""
+
+    def __init__(self) -> None:
+        self.view = View()
+        self._new_curves()
+
+    def _new_curves(self) -> None:
+        self.train_loss, self.test_loss = Curve(), Curve()
+        self.train_accuracy, self.test_accuracy = Curve(), Curve()
+
+    def fold(self, events: Iterable[AnyEvent]) -> None:
+        """Apply `events`, oldest first."""
+        for event in events:
+            self.view = reduce(self.view, event)
+            x = self.view.epochs_at(event.step)
+            match event:
+                case RunPrepared():
+                    self._new_curves()
+                case TrainPoint():
+                    self.train_loss.add(x, event.loss)
+                    self.train_accuracy.add(x, event.accuracy)
+                case Evaluated():
+                    self.test_loss.add(x, event.loss)
+                    self.test_accuracy.add(x, event.accuracy)
+
+    def sent(self, command: AnyCommand) -> None:
+        """Note that `command` is on its way; it is pending until its answer comes."""
+        pending = {**self.view.pending, command.id: command}
+        self.view = msgspec.structs.replace(self.view, pending=pending, refusal=None)

@@ -1,0 +1,89 @@
+"""A one-line button that can say why it cannot be used."""
+
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+
+_KEY_NAMES = {"space": "␣"}
+
+
+class ActionButton(Widget, can_focus=True):
+    """Shows a key and a label. Where its action makes no sense it is dim and says why when it is tried.
+
+    Unlike a disabled button it keeps its place in the tab order, so that the reason can be had by keyboard.
+    """
+
+    DEFAULT_CSS = """
+    ActionButton {
+        height: 1;
+        width: 1fr;
+        min-width: 10;
+        background: $panel;
+        &:hover { background: $panel-lighten-1; }
+        &:focus { background: $accent; color: $background; text-style: bold; }
+        &.-unavailable { background: $surface; color: $muted; }
+        &.-unavailable:focus { background: $muted; color: $background; }
+    }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "press", "Press", show=False)]
+
+    class Pressed(Message):
+        """Somebody pressed the button `action`."""
+
+        def __init__(self, action: str) -> None:
+            super().__init__()
+            self.action = action
+
+    class Pointed(Message):
+        """Somebody looks at the button `action`: the pointer is over it, or it got the focus."""
+
+        def __init__(self, action: str) -> None:
+            super().__init__()
+            self.action = action
+
+    def __init__(self, action: str, key: str, label: str, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._face = (action, key, label)
+        self._pending = False
+
+    @property
+    def action(self) -> str:
+        """Name of the action that the button stands for now."""
+        return self._face[0]
+
+    def show(self, action: str, key: str, label: str, *, available: bool, pending: bool) -> None:
+        """Stand for `action` from now on; `pending` means that it was asked for and not answered yet."""
+        self.set_class(not available, "-unavailable")
+        if (self._face, self._pending) != ((action, key, label), pending):
+            self._face, self._pending = (action, key, label), pending
+            self.refresh()
+
+    def render(self) -> Content:
+        """Render key and label."""
+        _, key, label = self._face
+        key = _KEY_NAMES.get(key, key)
+        if self.has_class("-unavailable") or self.has_focus:
+            return Content.assemble(" ", (key, "bold"), " ", label)
+        return Content.assemble(" ", (key, "bold $accent"), " ", label + (" …" if self._pending else ""))
+
+    def on_click(self, event: events.Click) -> None:
+        """Press."""
+        event.stop()
+        self.action_press()
+
+    def on_enter(self) -> None:
+        """Tell that the pointer came."""
+        self.post_message(self.Pointed(self.action))
+
+    def on_focus(self) -> None:
+        """Tell that the focus came."""
+        self.post_message(self.Pointed(self.action))
+
+    def action_press(self) -> None:
+        """Press."""
+        self.post_message(self.Pressed(self.action))

@@ -1,0 +1,62 @@
+"""A scrolling list of lines, rendered only where it can be seen."""
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from textual.content import Content
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui.widgets.styled_line import line_strip
+
+Row = TypeVar("Row")
+
+
+class LinesView(ScrollView, Generic[Row], can_focus=True):
+    """Shows `rows`, one line each; a subclass says how a row looks. Its cost does not depend on their number."""
+
+    DEFAULT_CSS = """
+    LinesView {
+        height: 1fr;
+        scrollbar-size-vertical: 1;
+        scrollbar-size-horizontal: 0;
+        overflow-x: hidden;
+        &:focus { background-tint: $foreground 4%; }
+    }
+    """
+
+    def __init__(self, *, follow: bool = False, id: str | None = None) -> None:  # noqa: A002
+        """With `follow` the view stays at the end while rows are added, unless somebody scrolled away from it."""
+        super().__init__(id=id)
+        self._rows: Sequence[Row] = ()
+        self._follow = follow
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Show `rows` from now on."""
+        if rows is self._rows:
+            return
+        at_end = self.scroll_offset.y >= self.max_scroll_y
+        self._rows = rows
+        self.virtual_size = Size(0, len(rows))
+        if self._follow and at_end:
+            self.scroll_end(animate=False, immediate=True)
+        self.refresh()
+
+    def on_resize(self) -> None:
+        """Keep the end in sight."""
+        if self._follow:
+            self.scroll_end(animate=False, immediate=True)
+
+    def content_of(self, row: Row, width: int) -> Content:
+        """Return how `row` looks in `width` cells."""
+        raise NotImplementedError
+
+    def render_line(self, y: int) -> Strip:
+        """Render one visible line."""
+        width = self.scrollable_content_region.width
+        index = y + self.scroll_offset.y
+        if not 0 <= index < len(self._rows):
+            return Strip.blank(width, self.rich_style)
+        content = self.content_of(self._rows[index], width)
+        return line_strip(self, content, width)

@@ -1,0 +1,21 @@
+"""What happened, a line each, the newest at the end."""
+
+from textual.content import Content
+
+from tui.log_lines import LogLine
+from tui.widgets.lines_view import LinesView
+
+_STYLES = {"info": "", "warning": "$warning", "error": "$error bold"}
+_SIGNS = {"info": " ", "warning": "!", "error": "✗"}
+
+
+class LogPanel(LinesView[LogLine]):
+    """Shows the log; one line high it is the latest line."""
+
+    def __init__(self) -> None:
+        super().__init__(follow=True, id="log")
+
+    def content_of(self, row: LogLine, width: int) -> Content:
+        """Return time, sign and text."""
+        style = _STYLES[row.level]
+        return Content.assemble((f" {row.clock} ", "$muted"), (f"{_SIGNS[row.level]} ", style), (row.text, style))
