@@ -43,6 +43,7 @@ class Host:
         self._request = request
         self._commands = CommandQueue()
         self._server = Server(Path(request.socket), self._commands)
+        self._early_log: str | None = request.log
         self._terminated = False
         self._alone_since = time.monotonic()
 
@@ -92,8 +93,10 @@ class Host:
             log = RunFolder(Path(event.path)).log
             sys.stdout.flush()
             sys.stderr.flush()
-            shutil.copyfile(self._request.log, log)
-            descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            if self._early_log is not None:
+                shutil.copyfile(self._early_log, log)
+                self._early_log = None
+            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
             os.close(descriptor)

@@ -134,7 +134,7 @@ class Session:
                 parent=finetune.parent_run or finetune.parent if finetune else None,
                 versions={
                     "finetui": __version__,
-                    "torch": torch.__version__,
+                    "torch": str(torch.__version__),
                     "python": platform.python_version(),
                 },
             )

@@ -1,0 +1,66 @@
+"""What all tests share: real data where it is, small configurations, recorded events."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.config import DataConfig, RunConfig, RunSection, TrainingConfig
+from engine.events import AnyEvent, Event
+
+SHARED_DATA = Path(os.environ.get("FINETUI_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The root of the full MNIST and Fashion-MNIST."""
+    if not (SHARED_DATA / "MNIST" / "raw").is_dir():
+        pytest.skip(f"needs the full MNIST in {SHARED_DATA} (set FINETUI_TEST_DATA)")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> Callable[..., RunConfig]:
+    """Return a maker of small runs on the bundled digits, kept in a temporary folder."""
+
+    def make(data: str = "mnist-sample", data_dir: Path | None = None, name: str = "", **training: Any) -> RunConfig:
+        settings = {"epochs": 1, "batch_size": 100, "lr": 0.01, "device": "cpu"} | training
+        return RunConfig(
+            data=DataConfig(name=data, dir=str(data_dir) if data_dir else None),
+            training=TrainingConfig(**settings),
+            run=RunSection(name=name, runs_dir=str(tmp_path / "runs")),
+        )
+
+    return make
+
+
+class Recorder:
+    """A sink that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.events: list[AnyEvent] = []
+
+    def __call__(self, event: AnyEvent) -> None:
+        self.events.append(event)
+
+    def of(self, *kinds: type[Event]) -> list[Any]:
+        """Return the events of these kinds, in order."""
+        return [event for event in self.events if isinstance(event, kinds)]
+
+    def states(self) -> list[str]:
+        """Return the states that were gone through."""
+        return [event.state for event in self.events if type(event).__name__ == "StateChanged"]
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture(autouse=True)
+def _private_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the places of the person who runs it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("FINETUI_DATA", raising=False)

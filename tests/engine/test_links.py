@@ -1,0 +1,260 @@
+"""Every link behaves the same: the same tests run through a thread and through a process of its own."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine import runs
+from engine.commands import Evaluate, Pause, Resume, SetFrozen, Start, StartFinetune, Stop
+from engine.config import RunConfig
+from engine.events import (
+    AnyEvent,
+    CommandAccepted,
+    CommandRefused,
+    Evaluated,
+    LayersChanged,
+    RunPrepared,
+    RunStarted,
+    StateChanged,
+    TrainPoint,
+)
+from engine.journal import JournalReader
+from engine.link import JournalLink, Link, LocalLink
+from engine.process_link import ProcessLink, runtime_folder
+from engine.session import Session
+
+PATIENCE = 40.0
+
+
+class Watcher:
+    """Runs a link in a thread and waits for what comes out of it."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.seen: list[AnyEvent] = []
+        self.thread = threading.Thread(target=link.run, daemon=True)
+        self.thread.start()
+
+    def until(self, test: Callable[[AnyEvent], bool]) -> AnyEvent:
+        """Return the first event, from those not looked at before, that passes `test`."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for event in self.link.events.drain(1):
+                self.seen.append(event)
+                if test(event):
+                    return event
+            time.sleep(0.005)
+        raise AssertionError(f"it never came; seen: {self.seen[-5:]}")
+
+    def until_state(self, state: str) -> StateChanged:
+        event = self.until(lambda event: isinstance(event, StateChanged) and event.state == state)
+        assert isinstance(event, StateChanged)
+        return event
+
+    def until_kind(self, kind: type) -> AnyEvent:
+        return self.until(lambda event: isinstance(event, kind))
+
+    def close(self) -> None:
+        self.link.close()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture(params=[LocalLink, ProcessLink], ids=["thread", "process"])
+def watch(request: pytest.FixtureRequest) -> Iterator[Callable[..., Watcher]]:
+    watchers: list[Watcher] = []
+
+    def make(config: RunConfig, **options: bool) -> Watcher:
+        watchers.append(Watcher(request.param(config, **options)))
+        return watchers[-1]
+
+    yield make
+    for watcher in watchers:
+        watcher.close()
+
+
+def test_start_steer_and_finish(watch, make_config) -> None:
+    watcher = watch(make_config(epochs=2, batch_size=50))
+    watcher.until_state("ready")
+    freeze = SetFrozen(groups=("conv1",), frozen=True)
+    watcher.link.send(freeze)
+    changed = watcher.until_kind(LayersChanged)
+    assert [layer.name for layer in changed.layers if layer.frozen] == ["conv1"]
+    answer = watcher.until_kind(CommandAccepted)
+    assert answer.command == freeze
+    watcher.link.send(Start())
+    watcher.until_kind(TrainPoint)
+    pause = Pause()
+    watcher.link.send(pause)
+    watcher.until_state("paused")
+    watcher.link.send(Evaluate())
+    assert watcher.until_kind(Evaluated).n == 1000
+    watcher.link.send(Resume())
+    watcher.until_state("finished")
+    # A finished run stays open for as long as somebody looks at it.
+    watcher.link.send(Pause())
+    refused = watcher.until_kind(CommandRefused)
+    assert refused.reason == "all epochs are done"
+
+
+def test_events_are_the_journals_in_order_and_once(watch, make_config) -> None:
+    watcher = watch(make_config(), autostart=True)
+    watcher.until_state("finished")
+    started = next(event for event in watcher.seen if isinstance(event, RunStarted))
+    journaled = list(JournalReader(runs.RunFolder(Path(started.path)).journal).read())
+    assert [event for event in watcher.seen if event.seq >= 0] == journaled
+
+
+def test_a_journal_link_shows_a_finished_run_and_refuses_commands(make_config) -> None:
+    folder = Session(make_config()).run().folder
+    assert folder is not None
+    link = JournalLink(folder)
+    link.run()
+    assert link.events.drain() == list(JournalReader(folder.journal).read())
+    link.send(Pause())
+    (refused,) = link.events.drain()
+    assert isinstance(refused, CommandRefused)
+
+
+def test_a_finetune_follows_on_the_same_link(watch, make_config) -> None:
+    watcher = watch(make_config(name="base"), autostart=True)
+    watcher.until_state("finished")
+    watcher.link.send(StartFinetune())
+    prepared = watcher.until_kind(RunPrepared)
+    assert prepared.parent == "base"
+    assert prepared.seq == 1
+    watcher.until_state("finished")
+
+
+def test_stop_saves(watch, make_config) -> None:
+    watcher = watch(make_config(epochs=1000, name="long"), autostart=True)
+    watcher.until_kind(TrainPoint)
+    watcher.link.send(Stop())
+    stopped = watcher.until_state("stopped")
+    folder = runs.find("long", Path(make_config().run.runs_dir))
+    assert folder.last.is_file()
+    assert stopped.step > 0
+
+
+def test_bad_input_is_told_as_a_failure(watch, make_config) -> None:
+    watcher = watch(make_config(batch_size=100_000), autostart=True)
+    failed = watcher.until_state("failed")
+    assert "--batch-size" in failed.reason
+    assert "Traceback" not in failed.reason
+
+
+def test_a_process_outlives_its_link_and_goes_on_to_the_end(make_config) -> None:
+    config = make_config(epochs=3, name="left")
+    link = ProcessLink(config, autostart=True)
+    watcher = Watcher(link)
+    watcher.until_kind(TrainPoint)
+    watcher.close()
+    folder = runs.find("left", Path(config.run.runs_dir))
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and runs.is_live(folder):
+        time.sleep(0.05)
+    summary = runs.summarise(folder)
+    assert summary is not None
+    assert (summary.state, summary.epoch) == ("finished", 3)
+    assert link.pid is not None
+    assert os.waitpid(link.pid, 0)[1] == 0
+
+
+def test_an_engine_that_nobody_started_leaves_with_its_dashboard(make_config, tmp_path: Path) -> None:
+    link = ProcessLink(make_config())
+    watcher = Watcher(link)
+    watcher.until_state("ready")
+    watcher.close()
+    assert link.pid is not None
+    assert os.waitpid(link.pid, 0)[1] == 0
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_killed_engine_is_reported_and_listed_as_crashed(make_config) -> None:
+    config = make_config(epochs=1000, name="killed")
+    link = ProcessLink(config, autostart=True)
+    watcher = Watcher(link)
+    watcher.until_kind(TrainPoint)
+    assert link.pid is not None
+    os.kill(link.pid, signal.SIGKILL)
+    started = time.monotonic()
+    crashed = watcher.until_state("crashed")
+    assert time.monotonic() - started < 2
+    assert "signal 9" in crashed.reason
+    summary = runs.summarise(runs.find("killed", Path(config.run.runs_dir)))
+    assert summary is not None
+    assert summary.state == "crashed"
+
+
+def test_a_terminated_engine_saves_and_says_so(make_config) -> None:
+    config = make_config(epochs=1000, name="terminated")
+    link = ProcessLink(config, autostart=True)
+    watcher = Watcher(link)
+    watcher.until_kind(TrainPoint)
+    assert link.pid is not None
+    os.kill(link.pid, signal.SIGTERM)
+    stopped = watcher.until_state("stopped")
+    watcher.thread.join(10)
+    assert link._process.returncode == 143
+    assert runs.find("terminated", Path(config.run.runs_dir)).last.is_file()
+    assert stopped.step > 0
+
+
+def test_a_client_that_sends_garbage_is_dropped_and_nobody_else(make_config) -> None:
+    import socket
+
+    link = ProcessLink(make_config(epochs=1000), autostart=True)
+    watcher = Watcher(link)
+    watcher.until_kind(TrainPoint)
+    with socket.socket(socket.AF_UNIX) as intruder:
+        intruder.connect(str(link._socket_path))
+        intruder.settimeout(10)
+        intruder.sendall(b"GET / HTTP/1.1\r\n\r\n" * 100)
+        try:
+            while intruder.recv(65536):
+                pass
+        except ConnectionResetError:
+            pass  # dropped with our bytes unread: that, too, is being dropped
+    watcher.until_kind(TrainPoint)
+    watcher.link.send(Stop())
+    watcher.until_state("stopped")
+    watcher.close()
+
+
+def test_a_second_client_gets_the_whole_history_first(make_config) -> None:
+    import socket
+
+    import msgspec
+
+    from engine.process_link import _History
+    from engine.wire import FrameReader, ServerFrame
+
+    link = ProcessLink(make_config(epochs=1000), autostart=True)
+    watcher = Watcher(link)
+    for _ in range(5):
+        watcher.until_kind(TrainPoint)
+    history = _History()
+    reader: FrameReader[ServerFrame] = FrameReader(msgspec.msgpack.Decoder(ServerFrame))
+    seqs: list[int] = []
+    with socket.socket(socket.AF_UNIX) as second:
+        second.connect(str(link._socket_path))
+        while len(seqs) < 20:
+            for frame in reader.feed(second.recv(65536)):
+                seqs += [event.seq for event in history.expand(frame) if event.seq >= 0]
+    assert seqs == list(range(len(seqs)))
+    watcher.link.send(Stop())
+    watcher.until_state("stopped")
+    watcher.close()
+
+
+def test_sockets_live_in_a_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert runtime_folder().stat().st_mode & 0o777 == 0o700
+    runtime_folder().chmod(0o755)
+    with pytest.raises(Exception, match="not private"):
+        runtime_folder()

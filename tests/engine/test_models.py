@@ -1,0 +1,89 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from engine.errors import BadInput
+from engine.models import Architecture, LeNet, build, module_groups
+
+LENET = Architecture(name="lenet", num_classes=10, in_channels=1, height=28, width=28)
+
+
+class TutorialNet(nn.Module):
+    """The tutorial's network, as it writes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 6, 5)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.fc1 = nn.Linear(16 * 4 * 4, 120)
+        self.fc2 = nn.Linear(120, 84)
+        self.fc3 = nn.Linear(84, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(F.relu(self.conv1(x)))
+        x = self.pool(F.relu(self.conv2(x)))
+        x = x.view(-1, 16 * 4 * 4)
+        x = F.relu(self.fc1(x))
+        x = F.relu(self.fc2(x))
+        return self.fc3(x)
+
+
+def test_the_network_is_the_tutorials() -> None:
+    ours, theirs = LeNet(), TutorialNet()
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(7, 1, 28, 28)
+    assert torch.equal(ours(images), theirs(images))
+
+
+def test_weights_come_from_the_seed_and_leave_the_global_generator_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first, second, other = build(LENET, 1), build(LENET, 1), build(LENET, 2)
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not torch.equal(first.conv1.weight, other.conv1.weight)
+
+
+def test_the_feature_head_is_in_the_forward_pass() -> None:
+    model = LeNet()
+    model.add_feature_head()
+    images = torch.randn(3, 1, 28, 28)
+    model(images).sum().backward()
+    assert model.fc4.weight.grad is not None
+    assert model.fc1.weight.grad is None
+    assert [(g.name, g.in_use) for g in module_groups(model)] == [
+        ("conv1", True),
+        ("conv2", True),
+        ("fc1", False),
+        ("fc2", False),
+        ("fc3", False),
+        ("fc4", True),
+    ]
+
+
+def test_the_tutorials_own_code_opens_the_finetuned_weights() -> None:
+    ours = LeNet()
+    ours.add_feature_head()
+    net = TutorialNet()
+    net.fc4 = nn.Linear(16 * 4 * 4, 10)
+    net.load_state_dict(ours.state_dict())
+
+
+def test_groups_count_parameters() -> None:
+    groups = [group.describe(frozen=False) for group in module_groups(LeNet())]
+    assert [(g.name, g.parameters) for g in groups] == [
+        ("conv1", 156),
+        ("conv2", 2416),
+        ("fc1", 30840),
+        ("fc2", 10164),
+        ("fc3", 850),
+    ]
+    assert groups[0].summary == "conv 1→6, 5×5"
+
+
+def test_images_of_another_size_are_refused() -> None:
+    with pytest.raises(BadInput, match="32x32"):
+        build(Architecture(name="lenet", num_classes=10, in_channels=1, height=32, width=32), 0)

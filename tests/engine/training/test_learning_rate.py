@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from engine.training.learning_rate import LearningRates
+
+
+def optimizer() -> torch.optim.SGD:
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "group": name} for name in ("stem", "head")]
+    return torch.optim.SGD(groups, lr=1.0)
+
+
+def rates_of(rates: LearningRates, step: int) -> list[float]:
+    sgd = optimizer()
+    rates.apply(sgd, step)
+    return [group["lr"] for group in sgd.param_groups]
+
+
+def test_a_persons_change_survives_the_schedule() -> None:
+    rates = LearningRates(0.1, 0, schedule=lambda step: 0.5 if step >= 10 else 1.0)
+    assert rates_of(rates, 0) == [0.1, 0.1]
+    rates.set(0.02, 5)
+    assert rates_of(rates, 5) == pytest.approx([0.02, 0.02])
+    assert rates_of(rates, 10) == pytest.approx([0.01, 0.01])
+    rates.set(0.3, 12)
+    assert rates.at(12) == pytest.approx(0.3)
+
+
+def test_a_thawed_group_warms_up_alone() -> None:
+    rates = LearningRates(1.0, 4)
+    rates.thaw("head", 100)
+    assert [rates_of(rates, step) for step in range(100, 105)] == [
+        [1.0, 0.25],
+        [1.0, 0.5],
+        [1.0, 0.75],
+        [1.0, 1.0],
+        [1.0, 1.0],
+    ]
+
+
+def test_state_survives() -> None:
+    rates = LearningRates(1.0, 10)
+    rates.set(0.5, 0)
+    rates.thaw("head", 3)
+    again = LearningRates(1.0, 10)
+    again.load_state_dict(rates.state_dict())
+    assert rates_of(again, 5) == rates_of(rates, 5) == pytest.approx([0.5, 0.15])

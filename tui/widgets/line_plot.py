@@ -1,0 +1,348 @@
+"""A plot of up to three curves over the epochs that repaints only the cells that changed."""
+
+import asyncio
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui import plotting
+from tui.plotting import Floats, Range
+
+_BLANK, _TITLE, _AXIS, _MARK, _SERIES = 0, 1, 2, 3, 4  # who owns a cell; series n (from 0) is _SERIES + n
+_STYLES = (
+    "line-plot--title",
+    "line-plot--axis",
+    "line-plot--mark",
+    "line-plot--series-1",
+    "line-plot--series-2",
+    "line-plot--series-3",
+)
+_GLYPHS = ("●", "◆", "■")
+_LABEL_WIDTH = 4  # of the labels of the y axis, as long as they fit: then nothing moves when the range changes
+_AXIS_LINE_HEIGHT = 9  # rows from which on the x axis gets a row of its own
+
+Points = tuple[Floats, Floats]
+_Canvas = tuple[tuple[int, int], plotting.Dots, npt.NDArray[np.str_]]  # a drawn curve and what it was drawn from
+
+
+@dataclass(frozen=True)
+class SeriesStyle:
+    """How a series looks: a line and, with `points`, a glyph at each value, so that colour is not all that differs."""
+
+    name: str
+    points: bool = False
+
+
+class Picture:
+    """A grid of characters and of who owns each, `[height, width]`; what does not fit is cut off."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.chars: npt.NDArray[np.str_] = np.full((height, width), " ", dtype="<U1")
+        self.owners: npt.NDArray[np.uint8] = np.zeros((height, width), dtype=np.uint8)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The width and height in cells."""
+        height, width = self.chars.shape
+        return width, height
+
+    def put(self, column: int, row: int, text: str, owner: int) -> int:
+        """Write `text` and return the column after it; the second cell of a wide character holds no character."""
+        width, height = self.size
+        if text.isascii() and text.isprintable():  # much faster than one by one, and nearly every text
+            text = text[: max(width - column, 0)] if 0 <= row < height else ""
+            self.chars[row : row + 1, column : column + len(text)] = list(text)
+            self.owners[row : row + 1, column : column + len(text)] = owner
+            return column + len(text)
+        for char in text:
+            cells = cell_len(char)
+            if not char.isprintable() or not cells:
+                continue
+            if not (0 <= row < height and 0 <= column <= width - cells):
+                break
+            self.chars[row, column] = char
+            self.chars[row, column + 1 : column + cells] = ""
+            self.owners[row, column : column + cells] = owner
+            column += cells
+        return column
+
+    def fill(self, columns: slice, rows: slice, char: str, owner: int) -> None:
+        """Fill a part with one character, one cell wide."""
+        self.chars[rows, columns] = char
+        self.owners[rows, columns] = owner
+
+    def changed(self, old: "Picture") -> list[Region]:
+        """Return for each row that differs from an `old` picture of the same size the region that does."""
+        differs = (self.chars != old.chars) | (self.owners != old.owners)
+        regions = []
+        for row in np.flatnonzero(differs.any(axis=1)).tolist():
+            columns = np.flatnonzero(differs[row])
+            regions.append(Region(int(columns[0]), row, int(columns[-1] - columns[0]) + 1, 1))
+        return regions
+
+    def runs(self, row: int) -> list[tuple[str, int]]:
+        """Return the row as pieces of text, each with its owner."""
+        owners = self.owners[row]
+        edges = [0, *(np.flatnonzero(np.diff(owners)) + 1).tolist(), len(owners)]
+        chars = self.chars[row].tolist()
+        return [
+            ("".join(chars[start:end]), int(owners[start])) for start, end in itertools.pairwise(edges) if end > start
+        ]
+
+
+class LinePlot(Widget):
+    """Shows up to three series over the epochs.
+
+    plotext draws the curves; it is imported in a thread when there is something to draw, and until then the plot
+    shows its axes. Title, legend and ticks are drawn here, in places that do not move while a curve grows.
+    """
+
+    DEFAULT_CSS = """
+    LinePlot {
+        width: 1fr;
+        height: 1fr;
+        & > .line-plot--title { color: $foreground; text-style: bold; }
+        & > .line-plot--axis { color: $foreground 55%; }
+        & > .line-plot--mark { color: $foreground 40%; }
+        & > .line-plot--series-1 { color: $plot-1; }
+        & > .line-plot--series-2 { color: $plot-2; }
+        & > .line-plot--series-3 { color: $plot-3; }
+        &:ansi > .line-plot--axis, &:ansi > .line-plot--mark { text-style: dim; }
+    }
+    """
+    COMPONENT_CLASSES = set(_STYLES)
+
+    def __init__(
+        self,
+        title: str,
+        series: Sequence[SeriesStyle],
+        *,
+        percent: bool = False,
+        id: str | None = None,  # noqa: A002
+        classes: str | None = None,
+    ) -> None:
+        """With `percent`, values are shares of 1, shown as percents on an axis that ends at 100 %."""
+        super().__init__(id=id, classes=classes)
+        if not 1 <= len(series) <= len(_GLYPHS):
+            raise ValueError(f"a plot has 1 to {len(_GLYPHS)} series, not {len(series)}")
+        self._title = title
+        self._series = tuple(series)
+        self._percent = percent
+        self._log_y = False
+        self._data: tuple[Points, ...] = tuple((np.empty(0), np.empty(0)) for _ in series)
+        self._x_limit = math.nan
+        self._marks: tuple[float, ...] = ()
+        self._picture = Picture(0, 0)
+        self._canvases: list[_Canvas | None] = [None] * len(series)
+        self._loading = False
+
+    @property
+    def log_y(self) -> bool:
+        """Whether the y axis is logarithmic."""
+        return self._log_y
+
+    def set_data(self, data: Sequence[Points], x_limit: float, marks: Sequence[float] = ()) -> None:
+        """Show `data`, x and y for each series, in a run planned until `x_limit`, with events at `marks`.
+
+        Values that are not finite are left out. Only cells that differ from the present picture are repainted.
+        """
+        if len(data) != len(self._series):
+            raise ValueError(f"{self._title}: {len(self._series)} series, but data for {len(data)}")
+        self._data = tuple((np.array(x, dtype=float), np.array(y, dtype=float)) for x, y in data)
+        self._x_limit, self._marks = float(x_limit), tuple(float(mark) for mark in marks)
+        self._update()
+
+    def toggle_log(self) -> None:
+        """Change between a linear and a logarithmic y axis; the latter leaves values that are not positive out."""
+        self._log_y = not self._log_y
+        self._update()
+
+    def on_mount(self) -> None:
+        """Load plotext if data came before the widget was mounted."""
+        self._load()
+
+    def _load(self) -> None:
+        """Have plotext imported in a thread, once there is something to draw."""
+        if plotting.is_loaded() or self._loading or not self.is_mounted or not any(len(y) for _, y in self._data):
+            return
+        self._loading = True
+        self.run_worker(self._load_and_draw(), name="plotext")
+
+    async def _load_and_draw(self) -> None:
+        await asyncio.to_thread(plotting.preload)
+        self._loading = False
+        self._update()
+
+    def _update(self) -> None:
+        """Draw anew, and repaint the cells that changed."""
+        self._load()
+        if not self.is_mounted or self._picture.size != tuple(self.size):
+            return  # not shown yet, or about to be painted at a new size: render_line will draw
+        old, self._picture = self._picture, self._draw()
+        regions = self._picture.changed(old)
+        if regions:
+            self.refresh(*regions)
+
+    def render_line(self, y: int) -> Strip:
+        """Render a line of the picture."""
+        if self._picture.size != tuple(self.size):
+            self._picture = self._draw()
+        if y >= self.size.height:
+            return Strip.blank(self.size.width, self.rich_style)
+        styles = [self.rich_style, *(self.get_component_rich_style(name) for name in _STYLES)]
+        return Strip([Segment(text, styles[owner]) for text, owner in self._picture.runs(y)], self.size.width)
+
+    # -- drawing ----------------------------------------------------------------------------------------
+
+    def _draw(self) -> Picture:
+        """Return the picture of the present data at the present size."""
+        width, height = self.size
+        picture = Picture(width, height)
+        self._draw_title(picture)
+        data = [plotting.usable(x, y, log=self._log_y) for x, y in self._data]
+        has_labels, has_axis = height >= 4, height >= _AXIS_LINE_HEIGHT
+        rows = height - 1 - has_labels - has_axis
+        y_axis = plotting.choose_y_range(data, percent=self._percent, log=self._log_y)
+        y_ticks = plotting.y_ticks(y_axis, max(rows, 1), percent=self._percent)
+        left = max(_LABEL_WIDTH, *(len(label) for _, label in y_ticks)) + 2
+        columns = width - left
+        if rows < 1 or columns < 4:
+            return picture
+        x_axis = self._x_axis(data)
+        frame = _Frame(picture, left, rows, x_axis, y_axis)
+        frame.draw_y_axis(y_ticks)
+        if has_labels:
+            frame.draw_x_axis(own_row=has_axis)
+        frame.draw_marks(self._marks)
+        if any(len(y) for _, y in data):
+            self._draw_curves(frame, data)
+        else:
+            frame.draw_note("no data yet")
+        return picture
+
+    def _x_axis(self, data: Sequence[Points]) -> Range:
+        ends = [end for x, _ in data if len(x) for end in (x[0], x[-1])]
+        if ends:
+            return plotting.x_range(float(min(ends)), float(max(ends)), self._x_limit)
+        whole = self._x_limit if math.isfinite(self._x_limit) and self._x_limit > 0 else 1.0
+        return Range(0.0, whole)
+
+    def _draw_curves(self, frame: "_Frame", data: Sequence[Points]) -> None:
+        """Draw the curves, the first above the others, since it has no glyphs to be known by, and all glyphs last."""
+        if not plotting.is_loaded():
+            return
+        axes, size = (frame.x_axis, frame.y_axis), (frame.columns, frame.rows)
+        for index, (x, y) in reversed(list(enumerate(data))):
+            dots = plotting.line_dots(x, y, axes, size)
+            drawn = self._canvases[index]
+            if drawn is None or drawn[:2] != (size, dots):  # most new values fall on dots that are there already
+                drawn = self._canvases[index] = (size, dots, plotting.draw(dots, size))
+            frame.draw_canvas(drawn[2], _SERIES + index)
+        for index, ((x, y), style) in enumerate(zip(data, self._series, strict=True)):
+            if style.points:
+                frame.draw_points(plotting.point_cells(x, y, axes, size), _GLYPHS[index], _SERIES + index)
+
+    def _draw_title(self, picture: Picture) -> None:
+        """Write the title at the left and, as far as there is room, the legend with the latest values at the right."""
+        width, _ = picture.size
+        full, short = self._legend()
+        for title in (self._title + (" log" if self._log_y else ""), self._title):
+            for legend in (full, short, []):
+                length = sum(cell_len(text) for text, _ in legend)
+                if legend and cell_len(title) + 1 + length > width:
+                    continue
+                if not legend and title != self._title:
+                    break
+                picture.put(0, 0, title, _TITLE)
+                picture.put(cell_len(self._title), 0, title.removeprefix(self._title), _AXIS)
+                column = width - length
+                for text, owner in legend:
+                    column = picture.put(column, 0, text, owner)
+                return
+
+    def _legend(self) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+        """Return the legend as pieces of text with their owners, with the names of the series and without."""
+        full: list[tuple[str, int]] = []
+        short: list[tuple[str, int]] = []
+        for index, ((_, y), style) in enumerate(zip(self._data, self._series, strict=True)):
+            finite = y[np.isfinite(y)]
+            value = plotting.format_value(float(finite[-1]) if len(finite) else None, percent=self._percent)
+            owner, gap = _SERIES + index, [("  ", _BLANK)] if index else []
+            mark = (_GLYPHS[index] if style.points else "─", owner)
+            latest = (value, owner if len(finite) else _AXIS)
+            full += [*gap, mark, (f" {style.name} ", _AXIS), latest]
+            short += [*gap, mark, (" ", _AXIS), latest]
+        return full, short
+
+
+class _Frame:
+    """The part of a picture with the axes: a canvas of `rows` below the title, from column `left` on."""
+
+    def __init__(self, picture: Picture, left: int, rows: int, x_axis: Range, y_axis: Range) -> None:
+        self._picture = picture
+        self._left = left
+        self.rows = rows
+        self.columns = picture.size[0] - left
+        self.x_axis = x_axis
+        self.y_axis = y_axis
+
+    def _column(self, x: float) -> int:
+        dot = int(self.x_axis.dots(np.array([x]), self.columns * plotting.DOTS_ACROSS)[0])
+        return self._left + dot // plotting.DOTS_ACROSS
+
+    def draw_y_axis(self, ticks: Sequence[tuple[float, str]]) -> None:
+        """Draw the axis with its labels, right-aligned."""
+        put = self._picture.put
+        self._picture.fill(slice(self._left - 1, self._left), slice(1, self.rows + 1), "│", _AXIS)
+        for value, label in ticks:
+            dot = int(self.y_axis.dots(np.array([value]), self.rows * plotting.DOTS_DOWN)[0])
+            row = self.rows - dot // plotting.DOTS_DOWN
+            put(0, row, label.rjust(self._left - 2), _AXIS)
+            put(self._left - 1, row, "┤", _AXIS)
+
+    def draw_x_axis(self, *, own_row: bool) -> None:
+        """Draw the labels below the canvas, each centred below its value; with `own_row`, a line above them."""
+        put, width = self._picture.put, self._picture.size[0]
+        row = self.rows + 1 + own_row
+        if own_row:
+            self._picture.fill(slice(self._left, None), slice(row - 1, row), "─", _AXIS)
+            put(self._left - 1, row - 1, "└", _AXIS)
+        free = put(0, row, "epoch", _AXIS) + 1
+        for tick, label in plotting.x_ticks(self.x_axis, self.columns):
+            column = self._column(tick)
+            start = min(max(column - (len(label) - 1) // 2, free), width - len(label))
+            free = put(start, row, label, _AXIS) + 1
+            if own_row:
+                put(column, row - 1, "┬", _AXIS)
+
+    def draw_marks(self, marks: Sequence[float]) -> None:
+        """Draw a vertical line at each of `marks` that is in range."""
+        for mark in marks:
+            if self.x_axis.low <= mark <= self.x_axis.high:
+                column = self._column(mark)
+                self._picture.fill(slice(column, column + 1), slice(1, self.rows + 1), "┊", _MARK)
+
+    def draw_canvas(self, chars: npt.NDArray[np.str_], owner: int) -> None:
+        """Lay a curve over what is there."""
+        window = np.s_[1 : self.rows + 1, self._left :]
+        np.copyto(self._picture.chars[window], chars, where=chars != " ")
+        self._picture.owners[window][chars != " "] = owner
+
+    def draw_points(self, cells: Sequence[tuple[int, int]], glyph: str, owner: int) -> None:
+        """Draw a glyph in each of `cells` of the canvas."""
+        for column, row in cells:
+            self._picture.put(self._left + column, 1 + row, glyph, owner)
+
+    def draw_note(self, text: str) -> None:
+        """Write a note in the middle of the canvas."""
+        column = self._left + max(self.columns - len(text), 0) // 2
+        self._picture.put(column, 1 + (self.rows - 1) // 2, text, _AXIS)
