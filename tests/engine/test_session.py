@@ -20,7 +20,6 @@ from engine.commands import (
     StepOnce,
     Stop,
 )
-from engine.config import RunConfig
 from engine.errors import BadInput, FinetuiError
 from engine.journal import JournalReader
 from engine.queues import CommandQueue
@@ -184,7 +183,7 @@ def test_a_finetune_is_a_new_run_that_trains_the_new_head_alone(make_config, rec
     script = Script((state("finished"), [StartFinetune(epochs=1, lr=0.02)]))
     outcome = serve(
         make_config(name="base"), script.commands, [recorder, script], autostart=True,
-        stay=lambda state: script._lines != [] or state == "finished" and not recorder.of(events.CommandAccepted),
+        stay=lambda state: script._lines != [] or (state == "finished" and not recorder.of(events.CommandAccepted)),
     )  # fmt: skip
     child = outcome.folder
     assert child is not None

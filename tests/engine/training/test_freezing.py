@@ -36,9 +36,7 @@ def make_trainer(**training: object) -> Trainer:
 
 
 def bits(trainer: Trainer, group: str) -> dict[str, torch.Tensor]:
-    return {
-        name: tensor.clone() for name, tensor in trainer.model.state_dict().items() if name.startswith(group + ".")
-    }
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items() if name.startswith(group + ".")}
 
 
 def take(trainer: Trainer, steps: int) -> None:
