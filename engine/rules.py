@@ -30,8 +30,8 @@ _ALLOWED: dict[type[AnyCommand], frozenset[State]] = {
 }
 
 _WHY_NOT: dict[State, str] = {
-    "preparing": "the engine is still getting ready",
-    "ready": "training has not started yet",
+    "preparing": "still getting ready",
+    "ready": "training has not started",
     "running": "training is running",
     "paused": "training is paused",
     "finished": "all epochs are done",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, Token
 
 from engine import runs
 from engine.config import RunConfig, SectionName, load, with_overrides
@@ -26,6 +26,14 @@ app = App(
 )
 
 
+def _whole(_type: type, tokens: Sequence[Token]) -> int:
+    # cyclopts would round 1.5 to 2.
+    return int(tokens[0].value)
+
+
+WholeNumber = Annotated[int, Parameter(converter=_whole)]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -37,15 +45,15 @@ class RunOptions:
     "Folder to look for the data in first (default: $FINETUI_DATA)."
     model: str | None = None
     "Network: lenet (the default)."
-    epochs: int | None = None
+    epochs: WholeNumber | None = None
     "Number of epochs (default: 10)."
-    batch_size: int | None = None
+    batch_size: WholeNumber | None = None
     "Images per step (default: 64)."
     lr: float | None = None
     "Learning rate (default: 0.001)."
     momentum: float | None = None
     "Momentum of SGD (default: 0.9)."
-    seed: int | None = None
+    seed: WholeNumber | None = None
     "Seed of the weights and of the data order (default: 0)."
     device: str | None = None
     "auto, cpu, cuda, cuda:N or mps (default: auto)."

@@ -1,5 +1,6 @@
 """A whole run on the bundled digits: what it says, in which order, and what it leaves on disk."""
 
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -126,7 +127,8 @@ def test_commands_that_make_no_sense_are_refused_with_a_reason(make_config, reco
     script = Script(
         (state("ready"), [
             Pause(), StepOnce(), Stop(), Save(), StartFinetune(), SetLearningRate(value=-1.0),
-            SetFrozen(groups=("nose",), frozen=True), SetFrozen(groups=("conv1", "conv2", "fc1", "fc2", "fc3"), frozen=True),
+            SetFrozen(groups=("nose",), frozen=True),
+            SetFrozen(groups=("conv1", "conv2", "fc1", "fc2", "fc3"), frozen=True),
             Start(), Start(),
         ]),
     )  # fmt: skip
@@ -248,7 +250,7 @@ def test_at_most_ten_points_a_second(make_config, recorder) -> None:
     Session(make_config(batch_size=8), sinks=[recorder]).run()
     points = recorder.of(events.TrainPoint)
     # The last point of an epoch comes when the epoch ends, whenever that is.
-    gaps = [b.time - a.time for a, b in zip(points[:-2], points[1:-1], strict=True)]
+    gaps = [b.time - a.time for a, b in itertools.pairwise(points[:-1])]
     assert len(points) < 500
     assert min(gaps, default=1.0) >= 0.09
 

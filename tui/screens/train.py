@@ -21,6 +21,7 @@ from tui.log_lines import describe_command
 from tui.screens.dialog import Choice, Dialog
 from tui.screens.help import HelpScreen
 from tui.store import Store, View
+from tui.tight_compositor import TightCompositor
 from tui.widgets.action_button import ActionButton
 from tui.widgets.controls import Controls, LearningRateInput
 from tui.widgets.layer_list import LayerList
@@ -51,7 +52,7 @@ class TrainScreen(Screen[None]):
 
     CSS_PATH = "train.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (100, "-roomy"), (160, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-medium"), (32, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-medium"), (32, "-tall"), (48, "-huge")]
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(a.key, f"press('{a.name}')", a.label, show=False) for a in ACTIONS if a.name != "resume"),
         Binding("l", "focus_rate", "Learning rate", show=False),
@@ -66,6 +67,7 @@ class TrainScreen(Screen[None]):
 
     def __init__(self, link: Link) -> None:
         super().__init__()
+        self._compositor = TightCompositor()
         self.store = Store()
         self._link = link
         self._shown: View | None = None
@@ -84,7 +86,7 @@ class TrainScreen(Screen[None]):
             with Vertical(id="side"):
                 yield Controls()
                 yield LayerList()
-            yield LogPanel()
+        yield LogPanel()
         yield Footer(show_command_palette=True)
         yield Static(id="too-small")
 
@@ -152,7 +154,7 @@ class TrainScreen(Screen[None]):
         """Send `command`, or say why it makes no sense now."""
         why_not = refusal(type(command), self.store.view.state)
         if why_not is not None:
-            self.query_one(Controls).hint(f"{describe_command(command)}: not now, {why_not}", "$warning")
+            self.query_one(Controls).hint(f"{describe_command(command)}: {why_not}", "$warning")
             return
         self.store.sent(command)
         self._link.send(command)

@@ -51,13 +51,13 @@ class Controls(Vertical):
     Controls {
         height: auto;
         .row { height: 1; }
-        .row ActionButton { margin-right: 1; }
-        #finetune { width: 1fr; }
-        #rate-label { width: 15; }
+        .row ActionButton { margin-left: 1; }
+        #finetune-space { width: 2fr; margin-left: 2; }
+        #rate-label { width: 17; }
         #learning-rate { width: 1fr; background: $panel; }
         #learning-rate:focus { background: $panel-lighten-1; }
         #learning-rate.-invalid { color: $error; }
-        #rate-down, #rate-up { width: 5; min-width: 5; margin-left: 1; }
+        #rate-down, #rate-up { width: 4; min-width: 4; }
         #hint { color: $muted; }
     }
     """
@@ -90,6 +90,7 @@ class Controls(Vertical):
                 yield from (self._button(name) for name in row)
         with Horizontal(classes="row"):
             yield self._button("finetune")
+            yield StyledLine(id="finetune-space")
         with Horizontal(classes="row"):
             yield StyledLine(Content.assemble(" ", ("l", "bold $accent"), " Learning rate"), id="rate-label")
             yield LearningRateInput()
@@ -146,7 +147,7 @@ class Controls(Vertical):
         if action is None:
             return
         why_not = refusal(action.kind, self._view.state)
-        self.hint(f"{action.label}: not now, {why_not}" if why_not else action.help)
+        self.hint(f"{action.label}: {why_not}" if why_not else action.help)
 
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
         """Turn the two rate buttons into a nudge; others are for the screen."""

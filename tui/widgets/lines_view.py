@@ -36,17 +36,14 @@ class LinesView(ScrollView, Generic[Row], can_focus=True):
         """Show `rows` from now on."""
         if rows is self._rows:
             return
-        at_end = self.scroll_offset.y >= self.max_scroll_y
         self._rows = rows
         self.virtual_size = Size(0, len(rows))
-        if self._follow and at_end:
-            self.scroll_end(animate=False, immediate=True)
         self.refresh()
 
-    def on_resize(self) -> None:
-        """Keep the end in sight."""
+    def on_mount(self) -> None:
+        """Stay at the end, if asked to."""
         if self._follow:
-            self.scroll_end(animate=False, immediate=True)
+            self.anchor()
 
     def content_of(self, row: Row, width: int) -> Content:
         """Return how `row` looks in `width` cells."""

@@ -11,14 +11,14 @@ from tui.store import View
 from tui.widgets.lines_view import LinesView
 from tui.widgets.styled_line import StyledLine
 
-_BLOCKS = " ▏▎▍▌▋▊▉█"
 _FIXED = 7 + 9 + 8 + 8  # columns of support, accuracy, F1 and change
 _MIN_LABEL, _MAX_LABEL = 8, 24
-_MIN_BAR = 5
+_MIN_BAR, _MAX_BAR = 5, 40
 
 
 class _Row(NamedTuple):
-    report: ClassReport
+    label: str
+    report: ClassReport | None  # None before the first evaluation
     change: float | None  # percentage points since the previous evaluation
 
 
@@ -26,13 +26,7 @@ def _layout(width: int, longest: int) -> tuple[int, int]:
     """Return the widths of label and bar in `width` cells; a bar that would be too short is left out."""
     label = max(_MIN_LABEL, min(longest + 1, _MAX_LABEL, width - _FIXED - 1))
     bar = width - label - _FIXED - 3
-    return label, (bar if bar >= _MIN_BAR else 0)
-
-
-def _bar(share: float, width: int) -> str:
-    eighths = round(share * width * 8)
-    full, rest = divmod(eighths, 8)
-    return ("█" * full + (_BLOCKS[rest] if rest else "")).ljust(width)
+    return label, (min(bar, _MAX_BAR) if bar >= _MIN_BAR else 0)
 
 
 class _Rows(LinesView[_Row]):
@@ -41,8 +35,11 @@ class _Rows(LinesView[_Row]):
     def content_of(self, row: _Row, width: int) -> Content:
         label_width, bar_width = _layout(width, self.longest)
         report = row.report
-        label = Content(" " + report.label).truncate(label_width, ellipsis=True, pad=True)
+        label = Content(" " + row.label).truncate(label_width, ellipsis=True, pad=True)
+        if report is None:
+            return Content.assemble(label, (f"{'–':>7}{'–':>9}{'–':>8}", "$muted"))
         change = "" if row.change is None else f"{row.change:+.2f}" if abs(row.change) >= 0.005 else "="
+        full = round(report.accuracy * bar_width)
         style = "" if not change or change == "=" else "$success" if change.startswith("+") else "$warning"
         return Content.assemble(
             label,
@@ -51,7 +48,8 @@ class _Rows(LinesView[_Row]):
             f"{report.f1:>8.4f}",
             (f"{change:>8}", style),
             "  ",
-            (_bar(report.accuracy, bar_width), "$accent"),
+            ("━" * full, "$accent"),
+            ("─" * (bar_width - full), "$muted 50%"),
         )
 
 
@@ -86,12 +84,12 @@ class PerClassTable(Vertical):
         if view.evaluation is not None:
             before = view.previous.per_class if view.previous else (None,) * len(view.evaluation.per_class)
             found = [
-                _Row(now, None if then is None else 100 * (now.accuracy - then.accuracy))
+                _Row(now.label, now, None if then is None else 100 * (now.accuracy - then.accuracy))
                 for now, then in zip(view.evaluation.per_class, before, strict=True)
             ]
         else:
-            found = []
-        rows.longest = max((len(row.report.label) for row in found), default=_MIN_LABEL)
+            found = [_Row(label, None, None) for label in (view.data.classes if view.data else ())]
+        rows.longest = max((len(row.label) for row in found), default=_MIN_LABEL)
         rows.show(found)
         self._show_heading()
 

@@ -1,0 +1,36 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tui.curves import CAPACITY, Curve
+
+
+def test_few_points_are_kept_as_they_are() -> None:
+    curve = Curve()
+    for i in range(100):
+        curve.add(i, i**2)
+    x, y = curve.points()
+    assert np.array_equal(x, np.arange(100))
+    assert np.array_equal(y, np.arange(100.0) ** 2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 20_000), st.integers(0, 2**32 - 1))
+def test_memory_is_bounded_and_no_spike_is_lost(count: int, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=count)
+    curve = Curve()
+    for i, value in enumerate(values):
+        curve.add(i, value)
+    x, y = curve.points()
+    assert len(curve) <= CAPACITY
+    assert y.max() == values.max()
+    assert y.min() == values.min()
+    assert x[-1] == count - 1
+    assert np.all(np.diff(x) >= 0)
+
+
+def test_what_is_not_finite_is_left_out() -> None:
+    curve = Curve()
+    for value in (1.0, float("nan"), float("inf"), 2.0):
+        curve.add(0, value)
+    assert curve.points()[1].tolist() == [1.0, 2.0]

@@ -1,0 +1,83 @@
+import msgspec
+import pytest
+from canned import LAYERS, evaluated, point, prepared, running
+
+from engine.commands import Pause, SetLearningRate
+from engine.events import (
+    CommandAccepted,
+    CommandRefused,
+    LayersChanged,
+    LearningRateChanged,
+    Log,
+    Phase,
+    StateChanged,
+)
+from tui.store import LOG_LINES, Store, View, reduce
+
+
+def folded(*events: object) -> Store:
+    store = Store()
+    store.fold(events)
+    return store
+
+
+def test_a_run_is_followed() -> None:
+    store = folded(*running(point(50), evaluated(1, 0.9), point(150, loss=0.25)))
+    view = store.view
+    assert (view.state, view.name, view.step, view.epoch, view.best_accuracy) == ("running", "a-run", 150, 2, 0.9)
+    x, y = store.train_loss.points()
+    assert x.tolist() == [0.5, 1.5]
+    assert y.tolist() == [0.5, 0.25]
+    assert store.test_accuracy.points()[0].tolist() == [1.0]
+    assert view.seconds_left == pytest.approx((1000 - 150) * 64 / 6400)
+
+
+def test_the_best_accuracy_is_kept_and_the_previous_evaluation() -> None:
+    view = folded(*running(evaluated(1, 0.9), evaluated(2, 0.8))).view
+    assert view.best_accuracy == 0.9
+    assert view.previous.accuracy == 0.9
+    assert view.evaluation.accuracy == 0.8
+
+
+def test_a_new_run_on_the_same_link_begins_anew() -> None:
+    store = folded(*running(point(50), evaluated(1, 0.9)), prepared(parent="a-run"))
+    assert store.view.parent == "a-run"
+    assert store.view.step == 0
+    assert store.view.evaluation is None
+    assert len(store.train_loss) == 0
+    assert any("a-run" in line.text for line in store.view.log)
+
+
+def test_a_command_is_pending_until_its_answer() -> None:
+    store = folded(*running())
+    first, second = Pause(), SetLearningRate(value=0.1)
+    store.sent(first)
+    store.sent(second)
+    store.fold([CommandAccepted(command=first)])
+    assert list(store.view.pending.values()) == [second]
+    store.fold([CommandRefused(command=second, reason="no")])
+    assert store.view.pending == {}
+    assert store.view.refusal.reason == "no"
+
+
+def test_what_a_person_did_is_marked_where_it_took_effect() -> None:
+    frozen = (msgspec.structs.replace(LAYERS[0], frozen=True), *LAYERS[1:])
+    store = folded(
+        *running(), LayersChanged(layers=frozen, step=150), LearningRateChanged(learning_rate=0.02, step=200)
+    )
+    assert [tuple(mark) for mark in store.view.marks] == [(1.5, "freeze conv1"), (2.0, "lr 0.02")]
+    assert store.view.learning_rate == 0.02
+    thawed = reduce(store.view, LayersChanged(layers=LAYERS, step=300))
+    assert thawed.marks[-1].label == "thaw conv1"
+
+
+def test_a_phase_is_shown_until_something_else_happens() -> None:
+    view = reduce(View(), Phase(name="Reading"))
+    assert view.phase.name == "Reading"
+    assert reduce(view, StateChanged(state="ready")).phase is None
+
+
+def test_the_log_is_bounded_and_harmless() -> None:
+    store = folded(*(Log(level="info", message=f"{i}\x1b[2J[red]") for i in range(LOG_LINES + 50)))
+    assert len(store.view.log) == LOG_LINES
+    assert store.view.log[-1].text == f"{LOG_LINES + 49}�[2J[red]"

@@ -1,0 +1,332 @@
+"""The Train screen over canned events: what it shows, what it sends, and that it says why it does not."""
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from canned import LAYERS, CannedLink, evaluated, point, prepared, running
+from textual.pilot import Pilot
+
+from engine.commands import (
+    Evaluate,
+    Pause,
+    Resume,
+    Save,
+    SetFrozen,
+    Start,
+    StartFinetune,
+    StepOnce,
+    Stop,
+)
+from engine.events import CommandAccepted, LayersChanged, Log, Phase, StateChanged
+from tui.app import FinetuiApp
+from tui.screens.help import HelpScreen
+from tui.screens.train import next_rate
+from tui.widgets.action_button import ActionButton
+from tui.widgets.controls import LearningRateInput
+from tui.widgets.layer_list import LayerList
+from tui.widgets.line_plot import LinePlot
+from tui.widgets.per_class_table import PerClassTable
+
+SIZES = [(80, 24), (120, 40), (200, 60), (60, 15)]
+
+
+async def settle(pilot: Pilot[None], until: Callable[[], bool] = lambda: False) -> None:
+    """Let the screen look at its queue; `until` ends the wait early."""
+    for _ in range(40):
+        await pilot.pause(0.05)
+        app = pilot.app
+        assert isinstance(app, FinetuiApp)
+        if until() or (len(app.link.events) == 0 and _ >= 3):
+            break
+    await pilot.pause()
+
+
+def picture(app: FinetuiApp) -> str:
+    """Return what is on the screen as text."""
+    width, height = app.size
+    lines = app.screen._compositor.render_strips(app.size)
+    return "\n".join(strip.text.ljust(width) for strip in lines[:height])
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
+    app = FinetuiApp(CannedLink(*running(point(50), evaluated(1, 0.9), point(150), evaluated(2, 0.95))))
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        text = picture(app)
+        for word in ("running", "a-run", "epoch  2/10", "150/1,000", "6,400 img/s", "ETA", "Pause", "Stop", "Evaluate"):
+            assert word in text, f"{word} is missing at {size}:\n{text}"
+        for word in ("Save", "Finetune", "Learning rate", "0.001", "conv1", "trains", "class", "95.00", "Help", "Quit"):
+            assert word in text, f"{word} is missing at {size}:\n{text}"
+        if size[1] >= 24:
+            for word in ("Loss", "Accuracy", "fc3", "+5.00"):
+                assert word in text, f"{word} is missing at {size}:\n{text}"
+        widgets = [widget for widget in app.screen.query("ActionButton, Input, LinePlot, PerClassTable")]
+        regions = [widget.region for widget in widgets if widget.region]
+        overlaps = [(a, b) for i, a in enumerate(regions) for b in regions[:i] if a.overlaps(b)]
+        assert overlaps == []
+
+
+@pytest.mark.parametrize(
+    ("state", "key", "command"),
+    [
+        ("ready", "s", Start),
+        ("running", "space", Pause),
+        ("paused", "space", Resume),
+        ("paused", "n", StepOnce),
+        ("running", "x", Stop),
+        ("running", "e", Evaluate),
+        ("running", "w", Save),
+        ("stopped", "s", Start),
+    ],
+)
+async def test_every_action_by_key_and_by_mouse(state: str, key: str, command: type) -> None:
+    link = CannedLink(*running(StateChanged(state=state)))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press(key)
+        await pilot.pause()
+        button = next(b for b in app.screen.query(ActionButton) if b._face[1] == key)
+        await pilot.click(button)
+        await pilot.pause()
+    assert [type(sent) for sent in link.sent] == [command, command]
+
+
+@pytest.mark.parametrize(("state", "key", "reason"), [
+    ("ready", "space", "training has not started"),
+    ("running", "s", "training is running"),
+    ("running", "n", "training is running"),
+    ("finished", "x", "all epochs are done"),
+    ("stopped", "space", "the run is stopped"),
+])  # fmt: skip
+async def test_what_makes_no_sense_is_not_sent_and_says_why(state: str, key: str, reason: str) -> None:
+    link = CannedLink(*running(StateChanged(state=state)))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press(key)
+        await pilot.pause()
+        assert reason in picture(app)
+        button = next(b for b in app.screen.query(ActionButton) if b._face[1] == key)
+        assert button.has_class("-unavailable")
+        await pilot.click(button)
+        await pilot.pause()
+        assert reason in picture(app)
+    assert link.sent == []
+
+
+async def test_a_command_is_pending_until_it_is_answered() -> None:
+    link = CannedLink(*running())
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("e")
+        await pilot.pause()
+        assert "Evaluate …" in picture(app)
+        link.events.put(CommandAccepted(command=link.sent[0]))
+        await settle(pilot)
+        assert "Evaluate …" not in picture(app)
+
+
+async def test_layers_are_frozen_by_keyboard_and_by_mouse() -> None:
+    link = CannedLink(*running())
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        app.screen.query_one("#layer-options").focus()
+        await pilot.press("down", "space")
+        await pilot.click("#layer-options", offset=(3, 2))
+        await pilot.pause()
+        assert [(sent.groups, sent.frozen) for sent in link.sent] == [(("conv2",), True), (("fc1",), True)]
+        assert picture(app).count("freezing …") == 2
+        frozen = tuple(msgspec.structs.replace(layer, frozen=layer.name in ("conv2", "fc1")) for layer in LAYERS)
+        link.events.put(LayersChanged(layers=frozen, step=50))
+        for sent in link.sent:
+            link.events.put(CommandAccepted(command=sent))
+        await settle(pilot)
+        assert picture(app).count("frozen") == 2
+        await pilot.press("enter")
+        await pilot.pause()
+    assert link.sent[-1] == SetFrozen(id=link.sent[-1].id, groups=("fc1",), frozen=False)
+
+
+async def test_the_learning_rate_is_typed_and_nudged() -> None:
+    link = CannedLink(*running(point(10)))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("plus", "minus")
+        await pilot.press("l", *"0.03", "enter")
+        await pilot.pause()
+        assert [sent.value for sent in link.sent] == [0.002, 0.0005, 0.03]
+        assert app.focused is None
+
+
+@pytest.mark.parametrize("typed", ["0", "-1", "1e", "", "--", "1e999"])
+async def test_a_learning_rate_that_is_none_is_refused_in_words(typed: str) -> None:
+    link = CannedLink(*running(point(10)))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("l", "delete", *typed, "enter")
+        await pilot.pause()
+        assert "positive number" in picture(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.screen.query_one(LearningRateInput).value == "0.001"
+    assert link.sent == []
+
+
+def test_the_ladder_of_learning_rates() -> None:
+    assert [next_rate(0.001, 1), next_rate(0.002, 1), next_rate(0.005, 1)] == [0.002, 0.005, 0.01]
+    assert [next_rate(0.001, -1), next_rate(0.0123, -1), next_rate(0.0123, 1)] == [0.0005, 0.01, 0.02]
+    assert next_rate(1e-9, -1) == 1e-9
+
+
+async def test_finetuning_asks_first() -> None:
+    link = CannedLink(*running())
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("f")
+        await pilot.pause()
+        text = picture(app)
+        assert "conv1, conv2" in text
+        assert "fc4" in text
+        assert "256" in text
+        await pilot.press("escape")
+        await pilot.pause()
+        assert link.sent == []
+        await pilot.press("f")
+        await pilot.pause()
+        await pilot.press("f")
+        await pilot.pause()
+    assert [type(sent) for sent in link.sent] == [StartFinetune]
+
+
+async def test_leaving_a_live_run_asks_and_can_leave_it_running() -> None:
+    link = CannedLink(*running())
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        assert "Leave it running" in picture(app)
+        await pilot.press("b")
+        await pilot.pause()
+        assert app.is_running
+        await pilot.press("q")
+        await pilot.pause()
+        await pilot.press("l")
+        await pilot.pause()
+        assert not app.is_running
+    assert link.sent == []
+    assert link.closed
+
+
+async def test_stop_and_save_waits_for_the_engine() -> None:
+    link = CannedLink(*running())
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        await pilot.press("x")
+        await settle(pilot)
+        assert [type(sent) for sent in link.sent] == [Stop]
+        assert app.is_running
+        link.events.put(StateChanged(state="stopped"))
+        await settle(pilot, until=lambda: not app.is_running)
+        assert not app.is_running
+
+
+async def test_leaving_when_nothing_is_lost_does_not_ask() -> None:
+    app = FinetuiApp(CannedLink(*running(StateChanged(state="finished"))))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        assert not app.is_running
+
+
+async def test_phases_are_shown_while_the_engine_gets_ready() -> None:
+    app = FinetuiApp(CannedLink(Phase(name="Downloading x.gz", done=30, total=120)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert "Downloading x.gz" in picture(app)
+        assert "25.0 %" in picture(app)
+
+
+async def test_a_notice_stays_in_sight() -> None:
+    event = prepared(notices=("MNIST could not be downloaded: training on mnist-sample",))
+    app = FinetuiApp(CannedLink(event, StateChanged(state="ready")))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert "training on mnist-sample" in picture(app)
+
+
+async def test_failures_are_told() -> None:
+    app = FinetuiApp(CannedLink(*running(StateChanged(state="crashed", reason="the engine process ended"))))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert "crashed" in picture(app)
+        assert "the engine process ended" in picture(app)
+
+
+async def test_a_terminal_that_is_too_small_says_so_and_recovers() -> None:
+    app = FinetuiApp(CannedLink(*running(point(10))))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.resize_terminal(50, 12)
+        await pilot.pause()
+        assert "needs 60x15" in " ".join(picture(app).split())
+        for width, height in ((1, 1), (200, 60), (80, 24)):
+            await pilot.resize_terminal(width, height)
+            await pilot.pause()
+        assert "Pause" in picture(app)
+
+
+async def test_names_from_outside_are_shown_and_not_obeyed() -> None:
+    hostile = ("[red]x[/]", "[/]", "[@click=app.quit]y", "a\x1b[2Jb", "数字数字数字数字数字数字数字", "x" * 5000)
+    event = prepared(classes=hostile)
+    layers = tuple(msgspec.structs.replace(LAYERS[0], name=name) for name in hostile)
+    app = FinetuiApp(
+        CannedLink(*running(), event, LayersChanged(layers=layers), evaluated(1, 0.5, hostile),
+                   Log(level="error", message="[/bold]\x1b]0;x\x07"), StateChanged(state="failed", reason="[/]"))
+    )  # fmt: skip
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        text = picture(app)
+        assert "[red]x[/]" in text
+        assert "\x1b" not in text
+
+
+async def test_a_thousand_classes_cost_no_more_than_can_be_seen() -> None:
+    labels = tuple(f"class {i}" for i in range(1000))
+    link = CannedLink(*running(), prepared(classes=labels), evaluated(1, 0.5, labels))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        rows = app.screen.query_one(PerClassTable).query_one("#class-rows")
+        rows.focus()
+        await pilot.press("end")
+        await pilot.pause()
+        assert "class 999" in picture(app)
+        assert len(rows.children) == 0
+
+
+async def test_help_and_theme_and_log_scale() -> None:
+    app = FinetuiApp(CannedLink(*running(point(10), point(20, loss=0.01))))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert isinstance(app.screen, HelpScreen)
+        await pilot.press("escape")
+        await pilot.press("t", "y")
+        await pilot.pause()
+        assert app.theme == "finetui-light"
+        assert app.screen.query_one("#loss", LinePlot).log_y
+        assert app.screen.query_one(LayerList)
