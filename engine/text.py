@@ -12,6 +12,8 @@ def clean(text: str, limit: int = 200) -> str:
     overrides, zero width) and line separators are each replaced by `�`: a terminal obeys them wherever
     they stand, and widgets pass them through. Tabs and newlines become a space. A longer text ends in `…`.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text
     # A hostile name can be millions of characters long; only what can be shown is looked at.
     head = text[: limit + 1]
     cleaned = "".join(

@@ -1,7 +1,8 @@
 """What all tests share: real data where it is, small configurations, recorded events."""
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from engine.config import DataConfig, RunConfig, RunSection, TrainingConfig
 from engine.events import AnyEvent, Event
 
 SHARED_DATA = Path(os.environ.get("FINETUI_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+_MARK = "FINETUI_TEST"  # tells the engines that a test started from everything else
 
 
 @pytest.fixture
@@ -64,3 +68,20 @@ def _private_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the places of the person who runs it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("FINETUI_DATA", raising=False)
+    # Two engines with two threads each on two cores wait for each other most of the time.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _no_engine_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that fails half-way leaves an engine behind, which would train on beside the next tests."""
+    monkeypatch.setenv(_MARK, str(tmp_path))
+    yield
+    wanted = f"{_MARK}={tmp_path}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = wanted in (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it has ended, or is another user's
+        if ours and b"engine.host" in (process / "cmdline").read_bytes():
+            os.kill(int(process.name), signal.SIGKILL)

@@ -1,6 +1,7 @@
 """The `finetui` command."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ app = App(
 
 
 def _whole(_type: type, tokens: Sequence[Token]) -> int:
-    # cyclopts would round 1.5 to 2.
+    # cyclopts itself would round 1.5 to 2.
+    if not re.fullmatch(r"[+-]?\d+", tokens[0].value):
+        raise ValueError(f"{clean(tokens[0].value, 60)!r} is not a whole number")
     return int(tokens[0].value)
 
 

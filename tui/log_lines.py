@@ -18,7 +18,6 @@ from engine.commands import (
 )
 from engine.events import (
     AnyEvent,
-    CheckpointSaved,
     CommandAccepted,
     CommandRefused,
     Evaluated,
@@ -91,8 +90,6 @@ def _text(event: AnyEvent) -> tuple[Level, str] | None:
                 "info",
                 f"epoch {event.epoch}: test loss {event.loss:.4f}, accuracy {event.accuracy:.2%}{best}",
             )
-        case CheckpointSaved():
-            return "info", f"saved {event.file} at step {event.step:,}"
         case CommandAccepted():
             return "info", f"{describe_command(event.command)} at step {event.step:,}"
         case CommandRefused():

@@ -25,6 +25,7 @@ from engine.events import (
 )
 from tui.curves import Curve
 from tui.log_lines import LogLine, log_line
+from tui.scrub import scrub
 
 LOG_LINES = 500
 _SPEED_MEMORY = 0.9  # weight of the past in the smoothed speed: about the last ten points
@@ -178,7 +179,7 @@ class Store:
 
     def fold(self, events: Iterable[AnyEvent]) -> None:
         """Apply `events`, oldest first."""
-        for event in events:
+        for event in map(scrub, events):
             self.view = reduce(self.view, event)
             x = self.view.epochs_at(event.step)
             match event:

@@ -55,14 +55,24 @@ async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
         text = picture(app)
-        for word in ("running", "a-run", "epoch  2/10", "150/1,000", "6,400 img/s", "ETA", "Pause", "Stop", "Evaluate"):
+        for word in (
+            "running",
+            "a-run",
+            "epoch  2/10",
+            "150/1,000",
+            "6,400 img/s",
+            "0:00:08",
+            "Pause",
+            "Stop",
+            "Evaluate",
+        ):
             assert word in text, f"{word} is missing at {size}:\n{text}"
         for word in ("Save", "Finetune", "Learning rate", "0.001", "conv1", "trains", "class", "95.00", "Help", "Quit"):
             assert word in text, f"{word} is missing at {size}:\n{text}"
         if size[1] >= 24:
             for word in ("Loss", "Accuracy", "fc3", "+5.00"):
                 assert word in text, f"{word} is missing at {size}:\n{text}"
-        widgets = [widget for widget in app.screen.query("ActionButton, Input, LinePlot, PerClassTable")]
+        widgets = list(app.screen.query("ActionButton, Input, LinePlot, PerClassTable"))
         regions = [widget.region for widget in widgets if widget.region]
         overlaps = [(a, b) for i, a in enumerate(regions) for b in regions[:i] if a.overlaps(b)]
         assert overlaps == []
@@ -124,10 +134,10 @@ async def test_a_command_is_pending_until_it_is_answered() -> None:
         await settle(pilot)
         await pilot.press("e")
         await pilot.pause()
-        assert "Evaluate …" in picture(app)
+        assert "◌ Evaluate" in picture(app)
         link.events.put(CommandAccepted(command=link.sent[0]))
         await settle(pilot)
-        assert "Evaluate …" not in picture(app)
+        assert "◌ Evaluate" not in picture(app)
 
 
 async def test_layers_are_frozen_by_keyboard_and_by_mouse() -> None:
@@ -203,6 +213,8 @@ async def test_finetuning_asks_first() -> None:
         await pilot.pause()
         await pilot.press("f")
         await pilot.pause()
+        # The key that answered the dialog must not open another one.
+        assert app.screen is app.train_screen
     assert [type(sent) for sent in link.sent] == [StartFinetune]
 
 
@@ -267,12 +279,15 @@ async def test_a_notice_stays_in_sight() -> None:
         assert "training on mnist-sample" in picture(app)
 
 
-async def test_failures_are_told() -> None:
-    app = FinetuiApp(CannedLink(*running(StateChanged(state="crashed", reason="the engine process ended"))))
+async def test_failures_are_told_in_full() -> None:
+    reason = f"the engine process ended: {'because ' * 25}of that"
+    app = FinetuiApp(CannedLink(*running(StateChanged(state="crashed", reason=reason))))
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
-        assert "crashed" in picture(app)
-        assert "the engine process ended" in picture(app)
+        text = picture(app)
+        assert "crashed" in text
+        assert "the engine process ended" in text
+        assert "of that" in text
 
 
 async def test_a_terminal_that_is_too_small_says_so_and_recovers() -> None:
@@ -312,7 +327,7 @@ async def test_a_thousand_classes_cost_no_more_than_can_be_seen() -> None:
         rows = app.screen.query_one(PerClassTable).query_one("#class-rows")
         rows.focus()
         await pilot.press("end")
-        await pilot.pause()
+        await settle(pilot, until=lambda: "class 999" in picture(app))
         assert "class 999" in picture(app)
         assert len(rows.children) == 0
 

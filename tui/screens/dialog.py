@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
@@ -44,11 +45,13 @@ class Dialog(ModalScreen[str | None]):
                     for choice in self._choices:
                         yield ActionButton(choice.name, choice.key, choice.label, id=choice.name)
 
-    def on_key(self, event: object) -> None:
+    def on_key(self, event: events.Key) -> None:
         """Choose by key."""
-        key = getattr(event, "key", "")
         for choice in self._choices:
-            if key == choice.key:
+            if event.key == choice.key:
+                # Otherwise the screen below, which comes to the front now, would take the key for itself.
+                event.stop()
+                event.prevent_default()
                 self.dismiss(choice.name)
 
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:

@@ -58,11 +58,11 @@ class TrainScreen(Screen[None]):
         Binding("l", "focus_rate", "Learning rate", show=False),
         Binding("plus,equals_sign", "nudge_rate(1)", "Raise learning rate", show=False),
         Binding("minus", "nudge_rate(-1)", "Lower learning rate", show=False),
+        Binding("q", "leave", "Quit"),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("tab", "app.focus_next", "Next control"),
         Binding("y", "toggle_log", "Log scale"),
         Binding("t", "toggle_theme", "Theme"),
-        Binding("q", "leave", "Quit"),
     ]
 
     def __init__(self, link: Link) -> None:
@@ -77,6 +77,7 @@ class TrainScreen(Screen[None]):
         """Lay the widgets out."""
         yield StyledLine(id="status")
         yield StyledLine(id="progress")
+        yield Static(id="banner")
         train, test = SeriesStyle("train"), SeriesStyle("test", points=True)
         with Horizontal(id="plots"):
             yield LinePlot("Loss", (train, test), id="loss")
@@ -130,6 +131,8 @@ class TrainScreen(Screen[None]):
         controls = ("state", "pending", "refusal", "learning_rate")
         if before is None or any(getattr(view, name) != getattr(before, name) for name in controls):
             self.query_one(Controls).show(view)
+        if before is None or (view.state, view.reason, view.notices) != (before.state, before.reason, before.notices):
+            self._show_banner()
         self.query_one(LayerList).show(view)
         self.query_one(PerClassTable).show(view)
         self.query_one(LogPanel).show(view.log)
@@ -138,6 +141,16 @@ class TrainScreen(Screen[None]):
         view = self.store.view
         self.query_one("#status", StyledLine).show(status(view, self.size.width))
         self.query_one("#progress", StyledLine).show(progress(view, self.size.width))
+
+    def _show_banner(self) -> None:
+        """Show in full why the run failed or, before it starts, what there is to know about its data."""
+        view = self.store.view
+        failed = view.state in ("failed", "crashed")
+        text = view.reason if failed else "\n".join(view.notices) if view.state == "ready" else ""
+        banner = self.query_one("#banner", Static)
+        banner.set_class(failed, "-failed")
+        banner.display = bool(text)
+        banner.update(Content(text))
 
     def _show_plots(self) -> None:
         store = self.store

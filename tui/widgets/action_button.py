@@ -22,6 +22,8 @@ class ActionButton(Widget, can_focus=True):
         height: 1;
         width: 1fr;
         min-width: 10;
+        text-wrap: nowrap;
+        text-overflow: clip;
         background: $panel;
         &:hover { background: $panel-lighten-1; }
         &:focus { background: $accent; color: $background; text-style: bold; }
@@ -69,7 +71,7 @@ class ActionButton(Widget, can_focus=True):
         key = _KEY_NAMES.get(key, key)
         if self.has_class("-unavailable") or self.has_focus:
             return Content.assemble(" ", (key, "bold"), " ", label)
-        return Content.assemble(" ", (key, "bold $accent"), " ", label + (" …" if self._pending else ""))
+        return Content.assemble(" ", ("◌" if self._pending else key, "bold $accent"), " ", label)
 
     def on_click(self, event: events.Click) -> None:
         """Press."""

@@ -26,7 +26,7 @@ _SMALLEST = 1e-12
 class LearningRateInput(Input):
     """A field for a positive number."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "screen.focus('')", "Leave", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
 
     def __init__(self) -> None:
         super().__init__(
@@ -38,6 +38,10 @@ class LearningRateInput(Input):
             select_on_focus=True,
         )
         self.cursor_blink = False
+
+    def action_leave(self) -> None:
+        """Go back to the keys of the screen."""
+        self.screen.set_focus(None)
 
     def on_blur(self, _event: events.Blur) -> None:
         """Drop what was typed and not submitted; the panel puts the true value back."""

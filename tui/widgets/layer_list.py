@@ -84,6 +84,7 @@ class LayerList(Vertical):
         else:
             options.clear_options()
             options.add_options([Option(self._row(layer)) for layer in view.layers])
+            options.highlighted = 0 if view.layers else None
 
     def _row(self, layer: LayerGroup) -> Content:
         name = Content(layer.name).truncate(_NAME_WIDTH - 1, ellipsis=True, pad=True)

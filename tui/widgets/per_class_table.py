@@ -11,9 +11,27 @@ from tui.store import View
 from tui.widgets.lines_view import LinesView
 from tui.widgets.styled_line import StyledLine
 
-_FIXED = 7 + 9 + 8 + 8  # columns of support, accuracy, F1 and change
-_MIN_LABEL, _MAX_LABEL = 8, 24
+_COLUMNS = (("images", 7), ("acc %", 9), ("F1", 8), ("change", 8))
+_MIN_LABEL, _MAX_LABEL = 7, 24
 _MIN_BAR, _MAX_BAR = 5, 40
+
+
+class _Layout(NamedTuple):
+    """The widths of the label, of the columns that fit, and of the bar (0: left out)."""
+
+    label: int
+    columns: tuple[int, ...]
+    bar: int
+
+
+def _layout(width: int, longest: int) -> _Layout:
+    """Lay the table out in `width` cells; `longest` is the length of the longest label."""
+    columns = tuple(size for _, size in _COLUMNS)
+    while len(columns) > 2 and _MIN_LABEL + sum(columns) > width:
+        columns = columns[:-1]
+    label = max(_MIN_LABEL, min(longest + 2, _MAX_LABEL, width - sum(columns)))
+    bar = width - label - sum(columns) - 3
+    return _Layout(label, columns, min(bar, _MAX_BAR) if bar >= _MIN_BAR else 0)
 
 
 class _Row(NamedTuple):
@@ -22,34 +40,29 @@ class _Row(NamedTuple):
     change: float | None  # percentage points since the previous evaluation
 
 
-def _layout(width: int, longest: int) -> tuple[int, int]:
-    """Return the widths of label and bar in `width` cells; a bar that would be too short is left out."""
-    label = max(_MIN_LABEL, min(longest + 1, _MAX_LABEL, width - _FIXED - 1))
-    bar = width - label - _FIXED - 3
-    return label, (min(bar, _MAX_BAR) if bar >= _MIN_BAR else 0)
-
-
 class _Rows(LinesView[_Row]):
     longest = 0
 
     def content_of(self, row: _Row, width: int) -> Content:
-        label_width, bar_width = _layout(width, self.longest)
+        layout = _layout(width, self.longest)
         report = row.report
-        label = Content(" " + row.label).truncate(label_width, ellipsis=True, pad=True)
+        label = Content(" " + row.label).truncate(layout.label, ellipsis=True, pad=True)
         if report is None:
-            return Content.assemble(label, (f"{'–':>7}{'–':>9}{'–':>8}", "$muted"))
+            return Content.assemble(label, ("".join("–".rjust(size) for size in layout.columns), "$muted"))
         change = "" if row.change is None else f"{row.change:+.2f}" if abs(row.change) >= 0.005 else "="
-        full = round(report.accuracy * bar_width)
-        style = "" if not change or change == "=" else "$success" if change.startswith("+") else "$warning"
+        full = round(report.accuracy * layout.bar)
+        cells = (
+            (f"{report.support:,}", ""),
+            (f"{100 * report.accuracy:.2f}", "bold"),
+            (f"{report.f1:.4f}", ""),
+            (change, "" if change in ("", "=") else "$success" if change.startswith("+") else "$warning"),
+        )
         return Content.assemble(
             label,
-            f"{report.support:>7,}",
-            (f"{100 * report.accuracy:>9.2f}", "bold"),
-            f"{report.f1:>8.4f}",
-            (f"{change:>8}", style),
+            *((text.rjust(size), style) for (text, style), size in zip(cells, layout.columns, strict=False)),
             "  ",
             ("━" * full, "$accent"),
-            ("─" * (bar_width - full), "$muted 50%"),
+            ("─" * (layout.bar - full), "$muted 50%"),
         )
 
 
@@ -95,6 +108,6 @@ class PerClassTable(Vertical):
 
     def _show_heading(self) -> None:
         rows = self.query_one(_Rows)
-        label_width, _ = _layout(rows.scrollable_content_region.width, rows.longest)
-        heading = f"{' class':<{label_width}}{'images':>7}{'acc %':>9}{'F1':>8}{'change':>8}"
-        self.query_one("#class-heading", StyledLine).show(Content(heading))
+        layout = _layout(rows.scrollable_content_region.width, rows.longest)
+        names = "".join(name.rjust(size) for (name, _), size in zip(_COLUMNS, layout.columns, strict=False))
+        self.query_one("#class-heading", StyledLine).show(Content(" class".ljust(layout.label) + names))

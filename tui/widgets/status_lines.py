@@ -50,6 +50,8 @@ def progress(view: View, width: int) -> Content:
     epoch = min(int(view.epochs_at(view.step)) + (view.state != "finished"), epochs)
     left = f" epoch {epoch:>{len(str(epochs))}}/{epochs}  step {view.step:>{digits},}/{view.total_steps:,} "
     right = f" {100 * done:5.1f} %  {view.speed:>7,.0f} img/s  {_left(view)} "
+    if len(left) + len(right) > width:
+        right = f" {view.speed:>7,.0f} img/s {_left(view).removeprefix('ETA')}"
     return Content.assemble(left, *_bar(done, width - len(left) - len(right)), right)
 
 

@@ -1,0 +1,147 @@
+"""The whole program in a real pseudo-terminal, training for real in an engine process of its own."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pty_terminal import PtyTerminal
+
+FINETUI = [sys.executable, "-m", "tui"]
+SAMPLE = ["--data", "mnist-sample", "--device", "cpu", "--batch-size", "20", "--lr", "0.01"]
+
+
+@pytest.fixture
+def open_terminal(tmp_path: Path) -> Iterator[Callable[..., PtyTerminal]]:
+    terminals: list[PtyTerminal] = []
+
+    def make(*arguments: str, columns: int = 80, rows: int = 24) -> PtyTerminal:
+        terminals.append(PtyTerminal([*FINETUI, *arguments], tmp_path, columns, rows))
+        return terminals[-1]
+
+    yield make
+    for terminal in terminals:
+        terminal.close()
+
+
+def list_runs(folder: Path) -> list[dict]:
+    result = subprocess.run([*FINETUI, "runs", "--json"], cwd=folder, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)
+
+
+def test_a_run_is_started_steered_and_stopped(open_terminal, tmp_path: Path) -> None:
+    terminal = open_terminal(*SAMPLE, "--epochs", "1000", "--name", "steered")
+    terminal.until("ready", "conv1")
+    assert list_runs(tmp_path) == []
+    terminal.type("s")
+    terminal.until("running", "img/s", "the best so far")
+    terminal.click("conv2")
+    terminal.until("frozen")
+    terminal.type("+")
+    terminal.until("0.02")
+    terminal.click("Pause")
+    terminal.until("paused", "Resume")
+    terminal.type("n")
+    terminal.until("step once at step")
+    terminal.type(" ")
+    terminal.until("running")
+    terminal.type("q")
+    terminal.until("Leave finetui?")
+    terminal.type("x")
+    assert terminal.until_exit() == 0
+    assert terminal.restored()
+    left = terminal.raw.rpartition(b"\x1b[?1049l")[2].decode()
+    assert "steered: stopped at step" in left
+    assert "best accuracy" in left
+    assert "finetui open" in left
+    (run,) = list_runs(tmp_path)
+    assert (run["name"], run["state"]) == ("steered", "stopped")
+    journal = (tmp_path / "checkpoints" / "steered" / "journal.jsonl").read_text()
+    for command in ("start", "set_frozen", "set_learning_rate", "pause", "step_once", "resume", "stop"):
+        assert f'"type":"{command}"' in journal
+
+
+def test_a_run_that_is_left_goes_on_and_can_be_looked_at(open_terminal, tmp_path: Path) -> None:
+    terminal = open_terminal(*SAMPLE, "--epochs", "8", "--name", "left", "--start", columns=120, rows=40)
+    terminal.until("running", "1/8")
+    terminal.type("q")
+    terminal.until("Leave it running")
+    terminal.type("l")
+    assert terminal.until_exit() == 0
+    assert "left: still running" in terminal.raw.rpartition(b"\x1b[?1049l")[2].decode()
+    deadline = time.monotonic() + 90
+    while list_runs(tmp_path)[0]["state"] != "finished" and time.monotonic() < deadline:
+        time.sleep(0.5)
+    (run,) = list_runs(tmp_path)
+    assert (run["state"], run["epoch"], run["step"]) == ("finished", 8, 1600)
+    again = open_terminal("open", "left", columns=120, rows=40)
+    screen = again.until("finished", "epoch 8/8", "1,600/1,600", "100.0 %", "conv1")
+    assert f"{run['best_accuracy']:.2%}".rstrip("%") in screen
+    again.type("s")
+    again.until("all epochs are done")
+    again.type("q")
+    assert again.until_exit() == 0
+    assert again.restored()
+
+
+def test_the_tutorials_finetuning(open_terminal, tmp_path: Path) -> None:
+    import torch
+
+    terminal = open_terminal(*SAMPLE, "--epochs", "1", "--name", "base", "--start")
+    terminal.until("finished")
+    terminal.type("f")
+    terminal.until("fc4", "Start finetune")
+    terminal.type("f")
+    terminal.until("from base", "finished", "fc4")
+    terminal.type("q")
+    assert terminal.until_exit() == 0
+    child, base = list_runs(tmp_path)
+    assert (child["parent"], child["state"]) == ("base", "finished")
+    before, after = (torch.load(f"{run['path']}/last.ckpt", weights_only=True)["model"] for run in (base, child))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert set(after) - set(before) == {"fc4.weight", "fc4.bias"}
+
+
+def test_bad_data_is_told_in_the_dashboard(open_terminal, tmp_path: Path) -> None:
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    (folder / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + bytes(12))
+    terminal = open_terminal("--data-dir", str(tmp_path), columns=120, rows=40)
+    terminal.until("failed", "train-labels-idx1-ubyte", seconds=20)
+    assert "Traceback" not in terminal.text()
+    terminal.type("q")
+    assert terminal.until_exit() == 1
+    assert b"Traceback" not in terminal.raw
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(59, 24), (80, 14)])
+def test_a_terminal_that_is_too_small_is_said(open_terminal, columns: int, rows: int) -> None:
+    terminal = open_terminal(columns=columns, rows=rows)
+    assert terminal.until_exit() == 2
+    text = " ".join(terminal.raw.decode().split())
+    assert "at least 60x15" in text
+    assert f"{columns}x{rows}" in text
+
+
+def test_resizing_keeps_everything_in_place(open_terminal) -> None:
+    terminal = open_terminal(*SAMPLE, "--epochs", "1000", "--start")
+    terminal.until("running", "change")
+    for columns, rows in ((200, 60), (120, 40), (60, 15), (40, 10), (80, 24)):
+        terminal.resize(columns, rows)
+        terminal.until(*(("needs 60x15",) if columns < 60 else ("running", "Pause", "conv1", "Quit")))
+    terminal.type("q")
+    terminal.until("Stop and save")
+    terminal.type("x")
+    assert terminal.until_exit() == 0
+
+
+def test_quitting_before_the_start_leaves_nothing(open_terminal, tmp_path: Path) -> None:
+    terminal = open_terminal(*SAMPLE)
+    terminal.until("preparing")
+    terminal.type("q")
+    assert terminal.until_exit() == 0
+    assert terminal.restored()
+    assert not (tmp_path / "checkpoints").exists()
