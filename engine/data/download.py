@@ -2,16 +2,23 @@
 
 import hashlib
 import http.client
-import urllib.error
+import os
+import queue
+import threading
+import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import Cancelled, FinetuiError
 from engine.text import clean
 
-CONNECT_SECONDS = 10.0  # also the longest that a transfer may stand still
+CONNECT_SECONDS = 10.0  # for one attempt to connect, and the longest that a connection may stand still
+PATIENCE_SECONDS = 30.0  # without a single byte, over all mirrors together
 _CHUNK = 64 * 1024
+_MOST_BYTES = 2**30  # no file wanted here comes near; a server that sends on and on must not fill the disk
+_POLL_SECONDS = 0.1  # how soon a cancellation is obeyed, whatever the network does
 
 Progress = Callable[[str, int, int], None]
 
@@ -21,7 +28,7 @@ class DownloadError(FinetuiError):
 
 
 def fetch(
-    mirrors: Iterable[str],
+    mirrors: Sequence[str],
     name: str,
     md5: str,
     folder: Path,
@@ -29,23 +36,29 @@ def fetch(
     progress: Progress,
     cancelled: Callable[[], bool],
     seconds: float = CONNECT_SECONDS,
+    patience: float = PATIENCE_SECONDS,
 ) -> Path:
     """Download `name` into `folder` from the first of `mirrors` that has it whole, and return its path.
 
-    `progress("Downloading NAME", done, total)` counts bytes. The file appears under its name once its MD5 sum is
-    right. Raises `Cancelled` once `cancelled` answers True, `DownloadError` when no mirror gave it, OSError when it
-    cannot be written.
+    `progress("Downloading NAME", done, total)` counts bytes; `total` is 0 where the server does not say it. The file
+    appears under its name once its MD5 sum is right. A mirror is given up when it stands still for `seconds`, or is
+    silent, looking up and connecting included, for its share of `patience`. Raises `Cancelled` once `cancelled`
+    answers True, `DownloadError` when no mirror gave it, OSError when it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{name}.part"
+    # The process id keeps two runs that download at once out of each other's file.
+    temporary = folder / f".{name}.{os.getpid()}.part"
     problem = "no source is known"
     try:
         for mirror in mirrors:
+            transfer = _Transfer(mirror + name, seconds, patience / len(mirrors))
             try:
-                found = _transfer(mirror + name, temporary, seconds, name, progress, cancelled)
-            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-                problem = clean(str(getattr(error, "reason", error)))
+                found = _save(transfer, temporary, name, progress, cancelled)
+            except DownloadError as error:
+                problem = str(error)
                 continue
+            finally:
+                transfer.abandoned.set()
             if found == md5:
                 return temporary.replace(folder / name)
             problem = f"{clean(mirror)} gave another file than expected (MD5 {found})"
@@ -54,19 +67,87 @@ def fetch(
     raise DownloadError(problem)
 
 
-def _transfer(
-    url: str, path: Path, seconds: float, name: str, progress: Progress, cancelled: Callable[[], bool]
+def _save(
+    transfer: "_Transfer", path: Path, name: str, progress: Progress, cancelled: Callable[[], bool]
 ) -> str:
-    """Write what `url` gives to `path` and return its MD5 sum."""
+    """Write what arrives to `path` and return its MD5 sum."""
     digest = hashlib.md5(usedforsecurity=False)
-    request = urllib.request.Request(url, headers={"User-Agent": "finetui"})
-    with urllib.request.urlopen(request, timeout=seconds) as response, path.open("wb") as file:
-        total, done = int(response.headers.get("Content-Length") or 0), 0
-        while piece := response.read(_CHUNK):
-            if cancelled():
-                raise Cancelled("the download was cancelled")
+    done = 0
+    transfer.start()
+    with path.open("wb") as file:
+        while piece := transfer.next_piece(cancelled):
             file.write(piece)
             digest.update(piece)
             done += len(piece)
-            progress(f"Downloading {name}", done, total)
+            if done > _MOST_BYTES:
+                raise DownloadError(f"{clean(transfer.url)} does not end")
+            progress(f"Downloading {name}", done, transfer.total)
+    if done < transfer.total:
+        raise DownloadError(f"{clean(transfer.url)} broke off after {done} of {transfer.total} bytes")
     return digest.hexdigest()
+
+
+@dataclass
+class _Transfer:
+    """One file on its way, received by a thread of its own.
+
+    Looking up a host and connecting to each of its addresses block for as long as they like, and so does a silent
+    server: only beside them can a clock and the person's wish to stop be watched. An abandoned thread ends by itself,
+    at the latest with the socket's time-out.
+    """
+
+    url: str
+    seconds: float
+    silence: float
+    total: int = 0
+    abandoned: threading.Event = field(default_factory=threading.Event)
+    _arrived: "queue.Queue[bytes | DownloadError]" = field(default_factory=lambda: queue.Queue(maxsize=8))
+
+    def start(self) -> None:
+        """Begin to receive."""
+        threading.Thread(target=self._receive, name="finetui-download", daemon=True).start()
+
+    def next_piece(self, cancelled: Callable[[], bool]) -> bytes:
+        """Return the next bytes, none at the end. Raises `DownloadError` or `Cancelled`."""
+        deadline = time.monotonic() + self.silence
+        while True:
+            if cancelled():
+                raise Cancelled("the download was cancelled")
+            try:
+                piece = self._arrived.get(timeout=min(_POLL_SECONDS, self.silence))
+            except queue.Empty:
+                if time.monotonic() < deadline:
+                    continue
+                raise DownloadError(f"no answer for {self.silence:.0f} seconds") from None
+            if isinstance(piece, DownloadError):
+                raise piece
+            return piece
+
+    def _receive(self) -> None:
+        try:
+            request = urllib.request.Request(self.url, headers={"User-Agent": "finetui"})
+            with urllib.request.urlopen(request, timeout=self.seconds) as response:
+                self.total = response.length or 0
+                # read1, not read: it gives what is there, where read would wait for a whole chunk.
+                while piece := response.read1(_CHUNK):
+                    if not self._deliver(piece):
+                        return
+            self._deliver(b"")
+        except (OSError, http.client.HTTPException) as error:
+            self._deliver(DownloadError(_reason(error)))
+
+    def _deliver(self, piece: bytes | DownloadError) -> bool:
+        """Hand `piece` over; False when nobody wants it any more."""
+        while not self.abandoned.is_set():
+            try:
+                self._arrived.put(piece, timeout=_POLL_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+
+def _reason(error: OSError | http.client.HTTPException) -> str:
+    """Return why a transfer failed, in a few words and without an error number."""
+    cause = getattr(error, "reason", error)  # URLError wraps the error of the socket
+    return clean(str(getattr(cause, "strerror", None) or cause) or type(cause).__name__)

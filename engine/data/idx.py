@@ -5,6 +5,9 @@ dimensions, the size of each as a big-endian 32-bit integer, then the data).
 """
 
 import gzip
+import math
+import os
+import stat
 import struct
 import zlib
 from pathlib import Path
@@ -21,7 +24,15 @@ Bytes = npt.NDArray[np.uint8]
 IMAGES, LABELS = 0x0803, 0x0801
 PARTS = ("train", "t10k")
 _GZIP = b"\x1f\x8b"
-_MOST_BYTES = 4 * 2**30  # larger sets are not for holding in memory
+_MOST_BYTES = 2**30  # larger sets are not for holding in memory
+_MOST_SIDE = 4096  # pixels
+_MOST_INFLATION = 1032  # deflate cannot make more bytes than this out of one
+_AGAIN = "delete it or fetch it again"
+
+
+def shown(path: Path) -> str:
+    """Return `path` as messages show it: harmless, and long enough to keep the file's name at its end."""
+    return clean(str(path), 1000)
 
 
 def file_names(part: str) -> tuple[str, str]:
@@ -30,10 +41,19 @@ def file_names(part: str) -> tuple[str, str]:
 
 
 def locate(folder: Path, name: str) -> Path | None:
-    """Return the file `name` or `name.gz` in `folder`, the plain one first; None if there is neither."""
+    """Return the file `name` or `name.gz` in `folder`, the plain one first; None if there is neither.
+
+    Raises `BadInput` when the folder does not let itself be looked into.
+    """
     for path in (folder / name, folder / f"{name}.gz"):
-        if path.exists():
-            return path
+        # Not exists(): a link to nowhere is a broken data set, not an absent one, and is to be named.
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        return path
     return None
 
 
@@ -46,11 +66,14 @@ def read_pair(folder: Path, part: str, num_classes: int) -> tuple[Bytes, Bytes]:
     for name in file_names(part):
         path = locate(folder, name)
         if path is None:
-            raise BadInput(f"{clean(str(folder))} has no {name} or {name}.gz; put it there, or name another --data-dir")
+            raise BadInput(f"{shown(folder)} has no {name} or {name}.gz; put it there, or name another --data-dir")
         paths.append(path)
     images, labels = read_images(paths[0]), read_labels(paths[1], num_classes)
     if len(images) != len(labels):
-        raise BadInput(f"{_name(paths[0])} has {len(images)} images, and {_name(paths[1])} has {len(labels)} labels")
+        raise BadInput(
+            f"{shown(paths[0])} has {_number(len(images))} images, but {paths[1].name} beside it has "
+            f"{_number(len(labels))} labels; delete both or fetch them again"
+        )
     return images, labels
 
 
@@ -63,53 +86,83 @@ def read_labels(path: Path, num_classes: int) -> Bytes:
     """Return the labels in the IDX file `path`, uint8 `[N]`, each below `num_classes`. Raises `BadInput`."""
     labels = _read(path, LABELS)
     if int(labels.max()) >= num_classes:
-        raise BadInput(f"{_name(path)} has the label {labels.max()}, and there are only {num_classes} classes")
+        raise BadInput(
+            f"{shown(path)} has the label {labels.max()}, but there are only {num_classes} classes (0 to "
+            f"{num_classes - 1}); {_AGAIN}"
+        )
     return labels
 
 
-def _name(path: Path) -> str:
-    return clean(str(path), 1000)
+def _number(value: int) -> str:
+    return f"{value:,}".replace(",", " ")
+
+
+def _unreadable(path: Path, error: OSError) -> BadInput:
+    return BadInput(f"{shown(path)} cannot be read: {error.strerror or error}; check the file and its permissions")
 
 
 def _read(path: Path, magic: int) -> Bytes:
     try:
-        with path.open("rb") as raw:
+        # Non-blocking, and before anything is read: opening a pipe would wait for a writer for ever.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as raw:
+            about = os.fstat(raw.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise BadInput(f"{shown(path)} cannot be read: it is not a file; put the IDX file in its place")
             zipped = raw.read(2) == _GZIP
-        with gzip.open(path, "rb") if zipped else path.open("rb") as file:
-            return _parse(file, path, magic, None if zipped else path.stat().st_size)
+            raw.seek(0)
+            if not zipped:
+                return _parse(raw, path, magic, about.st_size, about.st_size)
+            with gzip.GzipFile(fileobj=raw) as file:
+                return _parse(file, path, magic, None, about.st_size * _MOST_INFLATION)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BadInput(f"{_name(path)} is damaged ({clean(str(error))}); delete it or fetch it again") from error
+        raise BadInput(f"{shown(path)} is damaged ({clean(str(error))}); {_AGAIN}") from error
     except OSError as error:
-        raise BadInput(f"{_name(path)} cannot be read: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error
 
 
-def _parse(file: BinaryIO | gzip.GzipFile, path: Path, magic: int, size: int | None) -> Bytes:
-    dimensions = magic & 0xFF
-    header = file.read(4 + 4 * dimensions)
-    found = int.from_bytes(header[:4], "big") if len(header) >= 4 else None
-    if found != magic:
-        shown = "it is too short" if found is None else f"it begins with {found:#010x} instead of {magic:#010x}"
-        raise BadInput(f"{_name(path)} is not an IDX file of {'images' if magic == IMAGES else 'labels'}: {shown}")
-    if len(header) < 4 + 4 * dimensions:
-        raise BadInput(f"{_name(path)} is truncated inside its header; delete it or fetch it again")
-    shape = struct.unpack(f">{dimensions}I", header[4:])
-    count = int(np.prod(shape, dtype=object))
-    if not 0 < count <= _MOST_BYTES:
-        raise BadInput(f"{_name(path)} says that it holds {'x'.join(map(str, shape))} values; that cannot be right")
-    if size is not None and size != len(header) + count:
-        raise _wrong_size(path, len(header) + count, size)
+def _parse(file: BinaryIO | gzip.GzipFile, path: Path, magic: int, size: int | None, most: int) -> Bytes:
+    """Return the content of `file`, which has `size` bytes (None: unknown) and cannot have more than `most`."""
+    shape = _parse_header(file, path, magic)
+    length, count = 4 + 4 * len(shape), math.prod(shape)
+    if size is not None and size != length + count:
+        raise _wrong_size(path, length + count, size)
+    if length + count > most:
+        raise BadInput(f"{shown(path)} is too short for the {_number(count)} values that its header says; {_AGAIN}")
     # Read at most what the header promises, and one byte more: a compressed file may inflate to anything.
     data = bytearray()
     while len(data) <= count and (piece := file.read(min(count + 1 - len(data), 2**24))):
         data += piece
     if len(data) != count:
-        raise _wrong_size(path, len(header) + count, len(header) + len(data))
+        raise _wrong_size(path, length + count, length + len(data))
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+
+
+def _parse_header(file: BinaryIO | gzip.GzipFile, path: Path, magic: int) -> tuple[int, ...]:
+    """Return the dimensions that the header says, after the checks that need nothing but the header."""
+    dimensions = magic & 0xFF
+    kind = "images" if magic == IMAGES else "labels"
+    header = file.read(4 + 4 * dimensions)
+    found = int.from_bytes(header[:4], "big") if len(header) >= 4 else None
+    if found != magic:
+        problem = "it is too short" if found is None else f"it begins with {found:#010x} instead of {magic:#010x}"
+        raise BadInput(f"{shown(path)} is not an IDX file of {kind}: {problem}; {_AGAIN}")
+    if len(header) < 4 + 4 * dimensions:
+        raise BadInput(f"{shown(path)} is truncated inside its header; {_AGAIN}")
+    shape: tuple[int, ...] = struct.unpack(f">{dimensions}I", header[4:])
+    sizes = "x".join(map(str, shape))
+    if shape[0] == 0:
+        raise BadInput(f"{shown(path)} is empty: its header says 0 {kind}; {_AGAIN}")
+    if not all(0 < side <= _MOST_SIDE for side in shape[1:]) or math.prod(shape) > _MOST_BYTES:
+        raise BadInput(
+            f"{shown(path)} says that it holds {sizes} values; at most {_MOST_SIDE} pixels a side and "
+            f"{_number(_MOST_BYTES)} values in all can be used; {_AGAIN}"
+        )
+    return shape
 
 
 def _wrong_size(path: Path, expected: int, found: int) -> BadInput:
     if found < expected:
-        what = f"is truncated: {expected:,} bytes expected, {found:,} found"
+        what = f"is truncated: {_number(expected)} bytes expected, {_number(found)} found"
     else:
-        what = f"has more bytes than the {expected:,} that its header says"
-    return BadInput(f"{_name(path)} {what}; delete it or fetch it again")
+        what = f"has more bytes than the {_number(expected)} that its header says"
+    return BadInput(f"{shown(path)} {what}; {_AGAIN}")

@@ -23,11 +23,16 @@ class ResidentSplit:
         return len(self.labels)
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the images `indices` (int64 `[B]`, on the device), float32 `[B, C, H, W]`, and their labels."""
+        """Return the images `indices` (int64 `[B]`, on the device), normalised, float32 `[B, C, H, W]`, and their
+        labels, int64 `[B]`.
+        """
         return self._normalise(self.images[indices]), self.labels[indices]
 
     def slice(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return images and labels from `start` up to `stop`, which may lie behind the end."""
+        """Return images (float32 `[B, C, H, W]`, normalised) and labels (int64 `[B]`) from `start` up to `stop`.
+
+        `stop` may lie behind the end: the last batch is then shorter.
+        """
         return self._normalise(self.images[start:stop]), self.labels[start:stop]
 
     def _normalise(self, images: Tensor) -> Tensor:
@@ -41,5 +46,7 @@ def epoch_order(n: int, seed: int, epoch: int, device: torch.device) -> Tensor:
     It depends on the arguments alone and uses no global generator, so a run can be continued within an epoch by its
     position, and the same seed gives the same order on every device.
     """
-    generator = torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + epoch) % 2**63)
+    # A CPU generator heeds only the low 32 bits of its seed: the high bits of ours are added to them.
+    mixed = seed * 0x9E3779B97F4A7C15 + (seed >> 32) * 0xC2B2AE3D27D4EB4F + epoch
+    generator = torch.Generator().manual_seed(mixed % 2**63)
     return torch.randperm(n, generator=generator).to(device)
