@@ -42,6 +42,13 @@ def check_learning_rate(value: float, field: str) -> None:
     _require(math.isfinite(value) and value > 0, field, "a positive number", value)
 
 
+def check_device(name: str) -> None:
+    """Raise `BadInput` unless `name` is that of a kind of device; whether it is here, only torch can tell."""
+    kind, _, index = name.partition(":")
+    known = kind in ("auto", "cpu", "cuda", "mps") and (not index or (kind == "cuda" and index.isdecimal()))
+    _require(known, "training.device (--device)", "auto, cpu, cuda, cuda:N or mps", name)
+
+
 def check_run_name(name: str) -> None:
     """Raise `BadInput` unless `name` can be the name of a folder and be printed as it is."""
     fits = 0 < len(name) <= _MAX_NAME and not name.startswith((".", "-")) and name == name.strip()
@@ -95,9 +102,7 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
         decay_ok = math.isfinite(self.weight_decay) and self.weight_decay >= 0
         _require(decay_ok, "training.weight_decay", "a number of at least 0", self.weight_decay)
         _require(0 <= self.seed < 2**63, "training.seed (--seed)", "a whole number from 0 to 2^63 - 1", self.seed)
-        kind, _, index = self.device.partition(":")
-        device_ok = kind in ("auto", "cpu", "cuda", "mps") and (not index or (kind == "cuda" and index.isdecimal()))
-        _require(device_ok, "training.device (--device)", "auto, cpu, cuda, cuda:N or mps", self.device)
+        check_device(self.device)
         _require(self.thaw_warmup_steps >= 0, "training.thaw_warmup_steps", "at least 0", self.thaw_warmup_steps)
 
 

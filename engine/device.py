@@ -2,6 +2,7 @@
 
 import torch
 
+from engine.config import check_device
 from engine.errors import BadInput
 
 
@@ -10,6 +11,7 @@ def resolve(name: str) -> torch.device:
 
     Raises `BadInput` when this machine has no such device.
     """
+    check_device(name)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

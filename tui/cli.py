@@ -207,7 +207,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"finetui: {message}", file=sys.stderr)
+    print(f"finetui: {clean(message, 2000)}", file=sys.stderr)
     return status
 
 

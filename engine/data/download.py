@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -67,9 +68,7 @@ def fetch(
     raise DownloadError(problem)
 
 
-def _save(
-    transfer: "_Transfer", path: Path, name: str, progress: Progress, cancelled: Callable[[], bool]
-) -> str:
+def _save(transfer: "_Transfer", path: Path, name: str, progress: Progress, cancelled: Callable[[], bool]) -> str:
     """Write what arrives to `path` and return its MD5 sum."""
     digest = hashlib.md5(usedforsecurity=False)
     done = 0
@@ -149,5 +148,7 @@ class _Transfer:
 
 def _reason(error: OSError | http.client.HTTPException) -> str:
     """Return why a transfer failed, in a few words and without an error number."""
+    if isinstance(error, urllib.error.HTTPError):
+        return clean(str(error))
     cause = getattr(error, "reason", error)  # URLError wraps the error of the socket
     return clean(str(getattr(cause, "strerror", None) or cause) or type(cause).__name__)

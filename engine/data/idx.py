@@ -6,7 +6,6 @@ dimensions, the size of each as a big-endian 32-bit integer, then the data).
 
 import gzip
 import math
-import os
 import stat
 import struct
 import zlib
@@ -103,11 +102,11 @@ def _unreadable(path: Path, error: OSError) -> BadInput:
 
 def _read(path: Path, magic: int) -> Bytes:
     try:
-        # Non-blocking, and before anything is read: opening a pipe would wait for a writer for ever.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as raw:
-            about = os.fstat(raw.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise BadInput(f"{shown(path)} cannot be read: it is not a file; put the IDX file in its place")
+        about = path.stat()
+        # Asked before it is opened: opening a named pipe waits for a writer for ever.
+        if not stat.S_ISREG(about.st_mode):
+            raise BadInput(f"{shown(path)} cannot be read: it is not a file; put the IDX file in its place")
+        with path.open("rb") as raw:
             zipped = raw.read(2) == _GZIP
             raw.seek(0)
             if not zipped:

@@ -1,7 +1,9 @@
 """Data sets by name: where they are looked for, and what is done when they are not there."""
 
+import difflib
 import os
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 from engine.data import idx
 from engine.data.download import DownloadError, Progress, fetch
 from engine.data.resident import ResidentSplit
-from engine.errors import BadInput, Cancelled
+from engine.errors import BadInput
 from engine.text import clean
 
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
@@ -94,18 +96,16 @@ def load(
     downloaded into the cache. Where MNIST cannot be had at all, the bundled digits stand in and `notices` say so.
     Raises `BadInput` when it cannot be had or its files are wrong, `Cancelled` once `cancelled` answers True.
     """
-    spec = SPECS.get(name)
-    if spec is None:
-        raise BadInput(f"there is no data set {clean(name, 60)!r}; known: {', '.join(SPECS)}")
+    spec = _spec(name)
     if not spec.folder:
         return _read(spec, SAMPLE_FOLDER, name, (), device, progress)
-    given = data_dir or (Path(os.environ["FINETUI_DATA"]).expanduser() if os.environ.get("FINETUI_DATA") else None)
+    given = _given(data_dir)
     notices: tuple[str, ...] = ()
     if given is not None:
-        folder = _find_in(_checked(given), spec)
+        folder = _find_in(given, spec)
         if folder is not None:
             return _read(spec, folder, name, (), device, progress)
-        notices = (f"{spec.title} is not in {clean(str(given))}, so it was looked for elsewhere",)
+        notices = (f"{spec.title} is not in {idx.shown(given)}, so it was looked for elsewhere",)
     for root in _usual_places():
         folder = _find_in(root, spec)
         # A download that was cut short left some files in the cache: it is completed below.
@@ -113,13 +113,12 @@ def load(
             return _read(spec, folder, name, notices, device, progress)
     try:
         folder = _download(spec, progress, cancelled)
-    except Cancelled:
-        raise
     except (DownloadError, OSError) as error:
-        reason = clean(str(error), 120)
+        reason = clean(str(getattr(error, "strerror", None) or error))
         if spec.name != "mnist":
+            places = ", ".join(idx.shown(place) for place in (given, *_usual_places()) if place is not None)
             raise BadInput(
-                f"{spec.title} is not on this machine and could not be downloaded ({reason}); "
+                f"{spec.title} is not on this machine (looked in {places}) and could not be downloaded ({reason}); "
                 "name the folder that holds it with --data-dir"
             ) from error
         why = (
@@ -135,19 +134,39 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("finetui") / "data"
 
 
-def _usual_places() -> Iterator[Path]:
-    yield cache_folder()
-    yield _PACKAGED
+def _spec(name: str) -> DatasetSpec:
+    spec = SPECS.get(name)
+    if spec is None:
+        alike = difflib.get_close_matches(name[:60].lower(), SPECS, n=1)
+        hint = f"; did you mean {alike[0]}?" if alike else ""
+        raise BadInput(f"there is no data set {clean(name, 60)!r} (known: {', '.join(SPECS)}){hint}")
+    return spec
 
 
-def _checked(root: Path) -> Path:
-    where = clean(str(root))
-    if not root.exists():
-        raise BadInput(f"the data folder {where} does not exist; check --data-dir (or FINETUI_DATA)")
-    if not root.is_dir():
-        raise BadInput(f"the data folder {where} is not a folder; check --data-dir (or FINETUI_DATA)")
-    if not os.access(root, os.R_OK | os.X_OK):
-        raise BadInput(f"the data folder {where} cannot be read: no permission")
+def _usual_places() -> tuple[Path, Path]:
+    return cache_folder(), _PACKAGED
+
+
+def _given(data_dir: Path | None) -> Path | None:
+    """Return the folder that the person named, after a check that it is one; None if they named none."""
+    if data_dir is not None:
+        root, source = data_dir, "--data-dir"
+    elif os.environ.get("FINETUI_DATA"):
+        # Not Path.expanduser, which raises where there is no such user.
+        root, source = Path(os.path.expanduser(os.environ["FINETUI_DATA"])), "FINETUI_DATA"  # noqa: PTH111
+    else:
+        return None
+    where = f"the data folder {idx.shown(root)}"
+    try:
+        is_folder = stat.S_ISDIR(root.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null character
+        raise BadInput(f"{where} does not exist; check {source}") from error
+    except OSError as error:
+        raise BadInput(f"{where} cannot be read: {error.strerror or error}; check {source}") from error
+    if not is_folder:
+        raise BadInput(f"{where} is not a folder; check {source}")
+    if not os.access(root, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise BadInput(f"{where} cannot be read: no permission; change its permissions, or check {source}")
     return root
 
 
@@ -156,12 +175,23 @@ def _find_in(root: Path, spec: DatasetSpec) -> Path | None:
     names = [name for part in idx.PARTS for name in idx.file_names(part)]
     candidates = [root / spec.folder / "raw", root / spec.folder, root / spec.name]
     # Files right in the folder carry no name of their set: only the user, or a package's name, can vouch for them.
-    if root not in _usual_places():
+    if root not in _usual_places() and not _belongs_to_another(root, spec):
         candidates += [root / "raw", root]
     for folder in candidates:
         if any(idx.locate(folder, name) for name in names):
             return folder
     return None
+
+
+def _belongs_to_another(root: Path, spec: DatasetSpec) -> bool:
+    """Return whether `root` carries the name of a data set other than `spec`.
+
+    All sets have the same four file names: MNIST's would otherwise be trained on as clothes.
+    """
+    where = root.absolute()
+    name = (where.parent.name if where.name == "raw" else where.name).lower()
+    names = {other.name: {other.name, other.folder.lower()} - {""} for other in SPECS.values()}
+    return name not in names.pop(spec.name) and any(name in theirs for theirs in names.values())
 
 
 def _is_complete(folder: Path) -> bool:
@@ -173,11 +203,10 @@ def _download(spec: DatasetSpec, progress: Progress, cancelled: Callable[[], boo
     from torchvision import datasets  # takes seconds to import, and only its list of sources is needed
 
     source = getattr(datasets, spec.folder)
-    mirrors = getattr(source, "mirrors", None) or [source.url_base]
     folder = cache_folder() / spec.folder / "raw"
     for file, md5 in source.resources:
         if not (folder / file).exists():
-            fetch(mirrors, file, md5, folder, progress=progress, cancelled=cancelled)
+            fetch(source.mirrors, file, md5, folder, progress=progress, cancelled=cancelled)
     return folder
 
 
@@ -194,8 +223,12 @@ def _read(
     test_images, test_labels = idx.read_pair(folder, "t10k", len(spec.classes))
     if train_images.shape[1:] != test_images.shape[1:]:
         sizes = f"{train_images.shape[1:]} and {test_images.shape[1:]}"
-        raise BadInput(f"the training and test images in {clean(str(folder))} have different sizes: {sizes}")
+        raise BadInput(
+            f"the training and test images in {idx.shown(folder)} have different sizes, {sizes}; fetch them again"
+        )
     mean, std = (spec.mean, spec.std) if spec.mean and spec.std else mean_and_std(train_images)
+    if std == 0:
+        raise BadInput(f"all training images in {idx.shown(folder)} are one and the same colour; fetch them again")
     _, height, width = train_images.shape
     return ImageData(
         name=spec.name,
@@ -208,7 +241,7 @@ def _read(
         channels=1,
         height=height,
         width=width,
-        location="bundled with finetui" if folder == SAMPLE_FOLDER else clean(str(folder)),
+        location="bundled with finetui" if folder == SAMPLE_FOLDER else idx.shown(folder),
         notices=notices,
     )
 

@@ -18,6 +18,7 @@ from engine.events import (
     CommandRefused,
     Evaluated,
     LayersChanged,
+    Phase,
     RunPrepared,
     RunStarted,
     StateChanged,
@@ -258,3 +259,28 @@ def test_sockets_live_in_a_private_folder(tmp_path: Path, monkeypatch: pytest.Mo
     runtime_folder().chmod(0o755)
     with pytest.raises(Exception, match="not private"):
         runtime_folder()
+
+
+def test_an_engine_that_is_left_while_it_prepares_does_not_begin(make_config, tmp_path: Path) -> None:
+    for wait_for_contact in (False, True):
+        link = ProcessLink(make_config(epochs=1000), autostart=True)
+        watcher = Watcher(link)
+        if wait_for_contact:
+            watcher.until_kind(Phase)
+            link.send(Stop())
+        watcher.close()
+        assert link.pid is not None
+        assert os.waitstatus_to_exitcode(os.waitpid(link.pid, 0)[1]) in (0, 143, -signal.SIGTERM)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_journal_without_an_end_is_shown_as_crashed(make_config) -> None:
+    folder = Session(make_config()).run().folder
+    assert folder is not None
+    lines = folder.journal.read_bytes().splitlines(keepends=True)
+    folder.journal.write_bytes(b"".join(lines[:-1]))
+    link = JournalLink(folder)
+    link.run()
+    last = link.events.drain()[-1]
+    assert isinstance(last, StateChanged)
+    assert last.state == "crashed"

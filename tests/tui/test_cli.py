@@ -127,6 +127,7 @@ def test_a_configuration_file_and_options_over_it(tmp_path: Path) -> None:
         (["train", "--data-dir", "/nowhere", "--data", "mnist"], "/nowhere does not exist"),
         (["train", "--data", "mnist-sample", "--batch-size", "4001"], "4001 is more than the 4000 training images"),
         (["evaluate"], "--from"),
+        (["evaluate", "--from", "/etc/passwd", "--device", "cpu"], "not a checkpoint"),
         (["evaluate", "--from", "none"], "no run 'none'"),
         (["open", "none"], "no run 'none'"),
         (["nonsense"], "nonsense"),
@@ -213,3 +214,14 @@ def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) ->
 
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.strip() == version("finetui")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [(["--device", "tpu"], "auto, cpu, cuda"), (["--data", "x"], "no data set 'x'")]
+)
+def test_evaluating_with_bad_options(trained, arguments: list[str], says: str) -> None:
+    folder, _ = trained
+    result = finetui("evaluate", "--from", "small", *arguments, cwd=folder)
+    assert result.returncode == 2
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr

@@ -8,17 +8,14 @@ from textual.widgets import Static
 
 from tui.actions import ACTIONS
 
-_INTRODUCTION = """\
-The plots show the training loss and accuracy (means between two points) and the
-test set's, measured after every epoch. A tick on the lower edge marks what was
-changed by hand: the learning rate, or which layers train.
-
-The table shows, for each class, the number of test images, the share recognised,
-the F1 score, and the change since the previous evaluation in percentage points.
-
-Freezing a layer takes effect at the next step: it gets no gradient, and it stays
-the same bit for bit until it is unfrozen.
-"""
+_INTRODUCTION = (
+    "The plots show the training loss and accuracy (means between two points) and the test set's, measured after "
+    "every epoch. A tick on the edge marks what was changed by hand: the learning rate, or which layers train.\n\n"
+    "The table shows, for each class, the number of test images, the share recognised, the F1 score, and the change "
+    "since the previous evaluation in percentage points.\n\n"
+    "Freezing a layer takes effect at the next step: it gets no gradient, and it stays the same bit for bit until it "
+    "is unfrozen."
+)
 
 _MORE_KEYS = (
     ("l", "Go to the learning rate; Enter applies it at the next step, Escape leaves"),

@@ -254,7 +254,9 @@ class TrainScreen(Screen[None]):
     async def action_leave(self) -> None:
         """Leave, after asking what becomes of a live run."""
         view = self.store.view
-        if view.state not in ("running", "paused"):
+        if view.state == "preparing":
+            self._link.send(Stop())  # nothing has begun, and nothing shall once nobody looks
+        if view.state not in ("running", "paused") or not self._link.steers:
             self.app.exit()
             return
         stay = Choice("stay", "b", "Stay")

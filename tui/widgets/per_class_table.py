@@ -11,7 +11,7 @@ from tui.store import View
 from tui.widgets.lines_view import LinesView
 from tui.widgets.styled_line import StyledLine
 
-_COLUMNS = (("images", 7), ("acc %", 8), ("F1", 7), ("change", 8))
+_COLUMNS = (("images", 7), ("acc %", 8), ("F1", 8), ("change", 8))
 _MIN_LABEL, _MAX_LABEL = 7, 24
 _MIN_BAR, _MAX_BAR = 5, 40
 

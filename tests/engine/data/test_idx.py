@@ -2,6 +2,8 @@ import gzip
 import os
 import struct
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,18 @@ from engine.errors import BadInput
 
 def images_bytes(images: np.ndarray, magic: int = idx.IMAGES) -> bytes:
     return struct.pack(f">{1 + images.ndim}I", magic, *images.shape) + images.tobytes()
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be someone without rights: root reads everything."""
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
 
 
 @pytest.fixture
@@ -43,8 +57,10 @@ def test_what_was_written_is_read(tmp_path_factory, pack, images: np.ndarray, la
         (lambda data: b"\0\0\x08\x01" + data[4:], "0x00000801 instead of 0x00000803"),
         (lambda data: b"", "too short"),
         (lambda data: data[:10], "inside its header"),
-        (lambda data: data[:4] + b"\0\0\0\0" + data[8:], "0x4x5 values"),
-        (lambda data: data[:4] + b"\xff" * 12 + data[16:], "cannot be right"),
+        (lambda data: data[:4] + b"\0\0\0\0" + data[8:], "empty: its header says 0 images"),
+        (lambda data: data[:8] + b"\0\0\0\0" + data[12:], "3x0x5 values; at most 4096 pixels a side"),
+        (lambda data: data[:8] + b"\0\0\x10\x01" + data[12:], "3x4097x5 values; at most 4096 pixels a side"),
+        (lambda data: data[:4] + b"\xff" * 12 + data[16:], "1 073 741 824 values in all"),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path: Path, good, pack, damage, says: str) -> None:
@@ -52,14 +68,34 @@ def test_a_wrong_file_is_refused_by_name(tmp_path: Path, good, pack, damage, say
     with pytest.raises(BadInput, match="images") as caught:
         idx.read_images(tmp_path / "images")
     assert says in str(caught.value)
+    assert "fetch it again" in str(caught.value)
+
+
+def test_a_labels_file_without_labels_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "l").write_bytes(images_bytes(np.zeros(0, np.uint8), idx.LABELS))
+    with pytest.raises(BadInput, match="0 labels"):
+        idx.read_labels(tmp_path / "l", 10)
+
+
+def test_gzip_is_known_by_its_content_and_the_plain_file_preferred(tmp_path: Path, good) -> None:
+    (tmp_path / "zipped-without-suffix").write_bytes(gzip.compress(images_bytes(good)))
+    (tmp_path / "plain.gz").write_bytes(images_bytes(good))
+    assert np.array_equal(idx.read_images(tmp_path / "zipped-without-suffix"), good)
+    assert np.array_equal(idx.read_images(tmp_path / "plain.gz"), good)
+    (tmp_path / "plain").touch()
+    assert idx.locate(tmp_path, "plain") == tmp_path / "plain"
+    assert idx.locate(tmp_path, "zipped") is None
 
 
 def test_a_header_that_promises_much_allocates_nothing(tmp_path: Path, good) -> None:
-    lying = struct.pack(">4I", idx.IMAGES, 2000, 1000, 1000) + b"few bytes"
-    for name, content in (("plain", lying), ("zip", gzip.compress(lying))):
+    lying = struct.pack(">4I", idx.IMAGES, 1000, 1000, 1000) + b"few bytes"
+    for name, content, says in (
+        ("plain", lying, "truncated: 1 000 000 016 bytes expected, 25 found"),
+        ("zip", gzip.compress(lying), "too short for the 1 000 000 000 values"),
+    ):
         (tmp_path / name).write_bytes(content)
         tracemalloc.start()
-        with pytest.raises(BadInput, match="truncated"):
+        with pytest.raises(BadInput, match=says):
             idx.read_images(tmp_path / name)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -88,6 +124,7 @@ def test_a_label_out_of_range_is_refused(tmp_path: Path) -> None:
     (tmp_path / "l").write_bytes(images_bytes(np.array([0, 10, 3], np.uint8), idx.LABELS))
     with pytest.raises(BadInput, match="the label 10"):
         idx.read_labels(tmp_path / "l", 10)
+    assert idx.read_labels(tmp_path / "l", 11).tolist() == [0, 10, 3]
 
 
 def test_counts_must_agree_and_files_be_there(tmp_path: Path, good) -> None:
@@ -100,17 +137,33 @@ def test_counts_must_agree_and_files_be_there(tmp_path: Path, good) -> None:
         idx.read_pair(tmp_path, "train", 10)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_without_permission_is_refused(tmp_path: Path, good) -> None:
     (tmp_path / "secret").write_bytes(images_bytes(good))
     (tmp_path / "secret").chmod(0)
-    with pytest.raises(BadInput, match="Permission denied"):
+    with nobody(), pytest.raises(BadInput, match="Permission denied"):
         idx.read_images(tmp_path / "secret")
 
 
-def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="cannot be read"):
-        idx.read_images(tmp_path)
+def test_a_folder_that_hides_its_files_is_not_one_without_them(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    with nobody(), pytest.raises(BadInput, match="train-images-idx3-ubyte cannot be read: Permission denied"):
+        idx.locate(tmp_path / "closed", "train-images-idx3-ubyte")
+
+
+@pytest.mark.timeout(10)
+def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(BadInput, match="it is not a file"):
+            idx.read_images(path)
+
+
+def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "images").symlink_to(tmp_path / "gone")
+    found = idx.locate(tmp_path, "images")
+    assert found == tmp_path / "images"
+    with pytest.raises(BadInput, match="images cannot be read: No such file"):
+        idx.read_images(found)
 
 
 def test_a_hostile_path_is_shown_harmlessly(tmp_path: Path) -> None:

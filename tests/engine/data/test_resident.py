@@ -44,3 +44,16 @@ def test_orders_differ_between_seeds_and_epochs() -> None:
     cpu = torch.device("cpu")
     orders = {tuple(epoch_order(50, seed, epoch, cpu).tolist()) for seed in range(5) for epoch in range(5)}
     assert len(orders) == 25
+
+
+def test_all_bits_of_a_seed_count() -> None:
+    cpu = torch.device("cpu")
+    orders = {tuple(epoch_order(50, 1 + high * 2**32, 0, cpu).tolist()) for high in range(10)}
+    assert len(orders) == 10
+
+
+def test_orders_stay_what_they_were() -> None:
+    """A run continues within an epoch by its position alone: another order would repeat some images, skip others."""
+    cpu = torch.device("cpu")
+    assert epoch_order(8, 0, 0, cpu).tolist() == [4, 0, 7, 3, 2, 5, 1, 6]
+    assert epoch_order(8, 2**32 - 1, 7, cpu).tolist() == [6, 4, 2, 5, 7, 3, 1, 0]

@@ -142,3 +142,49 @@ def test_the_full_sets(shared_data: Path) -> None:
     assert fashion.mean == pytest.approx((0.2860,), abs=1e-4)
     assert fashion.std == pytest.approx((0.3530,), abs=1e-4)
     assert idx.locate(shared_data / "MNIST" / "raw", "t10k-labels-idx1-ubyte") is not None
+
+
+def test_an_unknown_name_gets_the_nearest_one() -> None:
+    with pytest.raises(BadInput, match=r"no data set 'fashon-mnist' \(known: .*\); did you mean fashion-mnist\?"):
+        load("fashon-mnist", None, CPU)
+    with pytest.raises(BadInput) as caught:
+        load("\x1b[2Jimagenet", None, CPU)
+    assert "did you mean" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("inside", [".", "raw"])
+def test_digits_are_not_taken_for_clothes(tmp_path: Path, inside: str) -> None:
+    put_sample(tmp_path / "MNIST" / "raw")
+    with pytest.raises(BadInput, match="looked in .*MNIST"):
+        load("fashion-mnist", tmp_path / "MNIST" / inside, CPU)
+    assert load("mnist", tmp_path / "MNIST" / inside, CPU).name == "mnist"
+
+
+@pytest.mark.parametrize("bad", ["a\0b", "x" * 5000])
+def test_an_impossible_data_folder_is_bad_input(bad: str) -> None:
+    with pytest.raises(BadInput, match="data folder .*--data-dir"):
+        load("mnist", Path(bad), CPU)
+
+
+def test_a_wrong_folder_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for where in ("/nowhere/at/all", "~no-such-user-at-all/data"):
+        monkeypatch.setenv("FINETUI_DATA", where)
+        with pytest.raises(BadInput, match=f"{where} does not exist; check FINETUI_DATA"):
+            load("mnist", None, CPU)
+
+
+def test_a_link_to_nowhere_in_a_data_set_is_named(tmp_path: Path) -> None:
+    folder = put_sample(tmp_path / "data")
+    (folder / "train-images-idx3-ubyte.gz").unlink()
+    (folder / "train-images-idx3-ubyte").symlink_to(tmp_path / "gone")
+    with pytest.raises(BadInput, match="train-images-idx3-ubyte cannot be read"):
+        load("mnist", folder, CPU)
+
+
+def test_images_of_one_colour_cannot_be_normalised(tmp_path: Path) -> None:
+    folder = put_sample(tmp_path / "data")
+    header = b"\0\0\x08\x03" + b"".join(size.to_bytes(4, "big") for size in (4000, 28, 28))
+    (folder / "train-images-idx3-ubyte").write_bytes(header + bytes(4000 * 28 * 28))
+    with pytest.raises(BadInput, match="the same colour"):
+        load("fashion-mnist", folder, CPU)
