@@ -154,7 +154,7 @@ def test_bad_input_is_one_sentence_and_status_2(tmp_path: Path, arguments: list[
         (lambda folder: (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"text"), "not an IDX file"),
         (
             lambda folder: (folder / "t10k-labels-idx1-ubyte.gz").replace(folder / "train-labels-idx1-ubyte.gz"),
-            "4000 images",
+            "4 000 images",
         ),
     ],
 )
