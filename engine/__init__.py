@@ -14,8 +14,9 @@ from engine.version import __version__
 
 if TYPE_CHECKING:
     from engine.config import RunConfig
+    from engine.data import from_datasets
     from engine.evaluation import Report
-    from engine.inspection import CheckpointReport, evaluate_checkpoint
+    from engine.inspection import CheckpointReport, evaluate_checkpoint, read_about
     from engine.link import JournalLink, Link, LocalLink
     from engine.process_link import ProcessLink
     from engine.queues import CommandQueue
@@ -33,6 +34,8 @@ _HOMES = {
     "RunConfig": "engine.config",
     "Session": "engine.session",
     "evaluate_checkpoint": "engine.inspection",
+    "from_datasets": "engine.data",
+    "read_about": "engine.inspection",
 }
 
 __all__ = [
@@ -48,6 +51,8 @@ __all__ = [
     "Session",
     "__version__",
     "evaluate_checkpoint",
+    "from_datasets",
+    "read_about",
 ]
 
 

@@ -14,18 +14,12 @@ from typing import Any
 import msgspec
 import torch
 
+from engine.data.transform import Transform
 from engine.errors import BadInput
 from engine.models import Architecture
 from engine.text import clean
 
 FORMAT = 1
-
-
-class Transform(msgspec.Struct, frozen=True, kw_only=True):
-    """The input transform that belongs to the weights: pixels in [0, 1], minus `mean`, over `std`, per channel."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """What a run is: small frozen sections, read from and written to TOML, each validated where it is declared."""
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,33 @@ from engine.errors import BadInput
 from engine.text import clean
 
 DATASETS = ("mnist", "fashion-mnist", "mnist-sample")
-MODELS = ("lenet",)
-RECIPES = ("linear-probe",)
+# Sets that torchvision downloads and reads; `engine.data` knows how.
+TORCHVISION_DATASETS = (
+    "cifar10",
+    "cifar100",
+    "dtd",
+    "eurosat",
+    "fgvc-aircraft",
+    "flowers102",
+    "food101",
+    "gtsrb",
+    "imagenette",
+    "kmnist",
+    "oxford-iiit-pet",
+    "stl10",
+    "svhn",
+    "usps",
+)
+RECIPES = ("linear-probe", "lp-ft", "gradual", "full", "fastai")
+HEADS = ("auto", "keep", "replace", "features")
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("constant", "step", "cosine", "one-cycle")
+CLASS_WEIGHTS = ("none", "balanced")
+SAMPLINGS = ("shuffle", "balanced")
+LOADERS = ("auto", "resident", "stream")
+AUGMENTATIONS = ("none", "light", "standard")
 _MAX_NAME = 100
+_MAX_IMAGE_SIZE = 2048
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,38 +82,89 @@ def check_run_name(name: str) -> None:
     _require(fits and harmless, "run.name (--name)", need, name)
 
 
+def is_factory(name: str) -> bool:
+    """Whether `name` names a person's own code: `package.module:factory` or `path/to/file.py:factory`."""
+    where, colon, factory = name.rpartition(":")
+    return bool(colon and where and factory.isidentifier())
+
+
+def names_a_place(data: str) -> bool:
+    """Whether `data` names a folder or a person's own code instead of a known data set."""
+    # "resnet18" may be a folder, but so may a misspelt name: a folder that is not there yet needs a slash.
+    return is_factory(data) or "/" in data or Path(data).is_dir()
+
+
 class DataConfig(_Section, frozen=True, kw_only=True):
-    """Which images: `name` of a data set, and `dir`, where to look for it first."""
+    """Which images, and how they are read.
+
+    `name` is that of a data set, the path of an image folder, or `package.module:factory`; `dir` is where to look for
+    a named set first. `loader` is `resident` (decoded once, kept on the device), `stream` (decoded for every epoch by
+    `workers` processes) or `auto` (by size). Images of a folder are brought to `image_size` pixels a side, 0: chosen
+    by the model and the images. `augment` acts on training images only. Symbolic links that lead out of a folder are
+    followed only with `follow_links`.
+    """
 
     name: str = "mnist"
     dir: str | None = None
+    loader: str = "auto"
+    workers: int = 2
+    augment: str = "none"
+    image_size: int = 0
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
-        _require_known(self.name, DATASETS, "data.name (--data)", "data set")
+        if not names_a_place(self.name):
+            known = (*DATASETS, *TORCHVISION_DATASETS)
+            _require_known(self.name, known, "data.name (--data)", "data set or folder")
+        _require_known(self.loader, LOADERS, "data.loader (--loader)", "loader")
+        _require_known(self.augment, AUGMENTATIONS, "data.augment (--augment)", "augmentation")
+        _require(1 <= self.workers <= 64, "data.workers (--workers)", "from 1 to 64", self.workers)
+        size_ok = self.image_size == 0 or 8 <= self.image_size <= _MAX_IMAGE_SIZE
+        _require(size_ok, "data.image_size (--image-size)", f"0 or from 8 to {_MAX_IMAGE_SIZE}", self.image_size)
 
 
 class ModelConfig(_Section, frozen=True, kw_only=True):
-    """Which network: `name` of an architecture."""
+    """Which network: `name` of an architecture (`lenet`, any of torchvision's, or `package.module:factory`), and the
+    `weights` that it starts with: `none`, `default` (torchvision's own) or the path of a state dict.
+    """
 
     name: str = "lenet"
+    weights: str = "none"
 
     def __post_init__(self) -> None:
-        _require_known(self.name, MODELS, "model.name (--model)", "model")
+        # Whether torchvision has a network of this name, only torchvision can tell.
+        known = is_factory(self.name) or re.fullmatch(r"[a-z][a-z0-9_]*", self.name) is not None
+        _require(known, "model.name (--model)", "the name of a model, or package.module:factory", self.name)
+        _require(bool(self.weights), "model.weights (--weights)", "none, default or a file", self.weights)
 
 
 class TrainingConfig(_Section, frozen=True, kw_only=True):
-    """How it is trained: SGD with momentum on the cross entropy.
+    """How it is trained, on the cross entropy.
 
-    `lr` is the base learning rate, `weight_decay` is never applied to biases and one-dimensional tensors,
-    `thaw_warmup_steps` is the length of the linear warm-up of a group that is unfrozen while training, and
-    `device` is `auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
+    `lr` is the base learning rate: of `one-cycle`, the highest; of the others, the first. `weight_decay` is never
+    applied to biases and one-dimensional tensors. `step` multiplies the rate by `step_factor` every `step_epochs`
+    epochs (0: a third of them); `warmup_epochs` of linear warm-up come before any schedule. `class_weights` and
+    `sampling` are `balanced` for data whose classes differ in size. `frozen_norm_trains` lets the normalisation
+    layers of frozen layers go on collecting statistics. `thaw_warmup_steps` is the length, at most an epoch, of the
+    linear warm-up of a group that is unfrozen while training. `device` is `auto` (CUDA, else MPS, else CPU), `cpu`,
+    `cuda`, `cuda:N` or `mps`.
     """
 
     epochs: int = 10
     batch_size: int = 64
     lr: float = 0.001
+    optimizer: str = "sgd"
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 0.0
+    schedule: str = "constant"
+    step_epochs: int = 0
+    step_factor: float = 0.1
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    class_weights: str = "none"
+    sampling: str = "shuffle"
+    frozen_norm_trains: bool = False
     seed: int = 0
     device: str = "auto"
     thaw_warmup_steps: int = 100
@@ -101,6 +177,18 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
         _require(0 <= self.momentum < 1, "training.momentum (--momentum)", "at least 0 and below 1", self.momentum)
         decay_ok = math.isfinite(self.weight_decay) and self.weight_decay >= 0
         _require(decay_ok, "training.weight_decay", "a number of at least 0", self.weight_decay)
+        _require_known(self.optimizer, OPTIMIZERS, "training.optimizer (--optimizer)", "optimizer")
+        nesterov_ok = not self.nesterov or (self.optimizer == "sgd" and self.momentum > 0)
+        _require(nesterov_ok, "training.nesterov (--nesterov)", "off unless SGD has a momentum", self.nesterov)
+        _require_known(self.schedule, SCHEDULES, "training.schedule (--schedule)", "schedule")
+        _require(self.step_epochs >= 0, "training.step_epochs", "at least 0", self.step_epochs)
+        _require(0 < self.step_factor <= 1, "training.step_factor", "above 0 and at most 1", self.step_factor)
+        warm_ok = 0 <= self.warmup_epochs < self.epochs
+        _require(warm_ok, "training.warmup_epochs (--warmup-epochs)", "at least 0, below epochs", self.warmup_epochs)
+        smooth_ok = 0 <= self.label_smoothing < 1
+        _require(smooth_ok, "training.label_smoothing (--label-smoothing)", "at least 0, below 1", self.label_smoothing)
+        _require_known(self.class_weights, CLASS_WEIGHTS, "training.class_weights (--class-weights)", "choice")
+        _require_known(self.sampling, SAMPLINGS, "training.sampling (--sampling)", "choice")
         _require(0 <= self.seed < 2**63, "training.seed (--seed)", "a whole number from 0 to 2^63 - 1", self.seed)
         check_device(self.device)
         _require(self.thaw_warmup_steps >= 0, "training.thaw_warmup_steps", "at least 0", self.thaw_warmup_steps)
@@ -118,18 +206,24 @@ class RunSection(_Section, frozen=True, kw_only=True):
 
 
 class FinetuneConfig(_Section, frozen=True, kw_only=True):
-    """What a finetuning run starts from.
+    """What a finetuning run starts from, and how.
 
-    `parent` is the checkpoint file whose weights are used, `parent_run` the name of its run. The recipe
-    `linear-probe` freezes the convolutions and trains one new linear layer on their flattened features.
+    `parent` is the checkpoint file whose weights are used, `parent_run` the name of its run. `recipe` is a name of
+    `engine.training.recipes`. `head` is `keep`, `replace` (a new last layer), `features` (a new linear layer on the
+    flattened convolutional features) or `auto`: `features` for `linear-probe` where the model has them, else `keep`
+    where the classes are the same, else `replace`. The layer groups or layers named in `freeze` stay frozen
+    throughout.
     """
 
     parent: str
     parent_run: str = ""
-    recipe: str = "linear-probe"
+    recipe: str = "lp-ft"
+    head: str = "auto"
+    freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _require_known(self.recipe, RECIPES, "finetune.recipe", "recipe")
+        _require_known(self.recipe, RECIPES, "finetune.recipe (--recipe)", "recipe")
+        _require_known(self.head, HEADS, "finetune.head (--head)", "head")
 
 
 class RunConfig(_Section, frozen=True, kw_only=True):

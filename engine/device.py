@@ -1,5 +1,8 @@
 """Which device a run computes on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from engine.config import check_device
@@ -32,3 +35,15 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda:{device.index or 0} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+
+
+@contextmanager
+def preserved_rng(device: torch.device) -> Iterator[None]:
+    """Put the global random generators of the CPU and of `device` back to where they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        kept = torch.mps.get_rng_state() if device.type == "mps" else None
+        try:
+            yield
+        finally:
+            if kept is not None:
+                torch.mps.set_rng_state(kept)

@@ -26,7 +26,10 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataSummary(_Value, frozen=True, kw_only=True):
-    """The data in use. `name` may differ from `requested` (then `notices` says why); sizes in images."""
+    """The data in use. `name` may differ from `requested` (then `notices` says why); sizes in images.
+
+    `loader` says how it is held, for people; `input_height` and `input_width` are what the network is given.
+    """
 
     name: str
     requested: str
@@ -37,13 +40,33 @@ class DataSummary(_Value, frozen=True, kw_only=True):
     channels: int
     height: int
     width: int
+    input_height: int = 0
+    input_width: int = 0
+    loader: str = ""
+
+
+NormMode = Literal["", "batch", "running"]
+
+
+class Layer(_Value, frozen=True, kw_only=True):
+    """One module with parameters or buffers of its own; `parameters` counts scalars.
+
+    `norm` tells whether a normalisation layer uses the batch's statistics or its running ones.
+    """
+
+    name: str
+    summary: str
+    parameters: int
+    frozen: bool
+    norm: NormMode = ""
 
 
 class LayerGroup(_Value, frozen=True, kw_only=True):
-    """One group of layers that freezes as a whole.
+    """One group of layers that freezes as a whole; its `layers` can also be frozen one by one.
 
-    `parameters` counts scalars. `in_use` is False for layers that the forward pass bypasses (the old
-    classifier behind a new head): they are kept in the checkpoint, and cannot be trained.
+    `parameters` counts scalars, `trainable` those of them that are not frozen, and `frozen` is True when all layers
+    are. `in_use` is False for layers that the forward pass bypasses (the old classifier behind a new head): they are
+    kept in the checkpoint, and cannot be trained. `head` marks the layers that produce the logits.
     """
 
     name: str
@@ -51,6 +74,10 @@ class LayerGroup(_Value, frozen=True, kw_only=True):
     parameters: int
     frozen: bool
     in_use: bool = True
+    head: bool = False
+    trainable: int = 0
+    norm: NormMode = ""
+    layers: tuple[Layer, ...] = ()
 
 
 class ClassReport(_Value, frozen=True, kw_only=True):
@@ -133,6 +160,8 @@ class TrainPoint(Event, frozen=True, kw_only=True):
     `loss` is the mean cross entropy in nats, `accuracy` the share of training images recognised (0 to 1)
     during those steps, `grad_norm` the L2 norm of the last step's gradient, `samples_per_second` counts images,
     and `hundreds` holds the mean loss of every 100 steps of an epoch, for the tutorial's way of printing.
+    `learning_rate` is that of a group without a factor of its own. `group_grad_norms` and `group_rate_factors` have
+    a number for each layer group, in the order of the layer table; no factors at all stand for factors of 1.
     """
 
     epoch: int
@@ -144,6 +173,8 @@ class TrainPoint(Event, frozen=True, kw_only=True):
     grad_norm: float
     samples_per_second: float
     hundreds: tuple[MeanLoss, ...] = ()
+    group_grad_norms: tuple[float, ...] = ()
+    group_rate_factors: tuple[float, ...] = ()
 
 
 class Evaluated(Event, frozen=True, kw_only=True):
@@ -169,6 +200,66 @@ class LearningRateChanged(Event, frozen=True, kw_only=True):
     """A person set the learning rate; it holds from the next step on."""
 
     learning_rate: float
+
+
+class StageStarted(Event, frozen=True, kw_only=True):
+    """A recipe's stage `index` (from 1) of `count` begins and lasts `epochs` epochs.
+
+    `learning_rate` is the stage's highest; the layer table of this moment follows as a `LayersChanged`.
+    """
+
+    index: int
+    count: int
+    name: str
+    epochs: int
+    learning_rate: float
+
+
+class EffectMeasured(Event, frozen=True, kw_only=True):
+    """What a change of frozen layers did: trainable parameters and images per second, before and after."""
+
+    trainable_before: int
+    trainable_after: int
+    speed_before: float
+    speed_after: float
+
+
+class LearningRateFound(Event, frozen=True, kw_only=True):
+    """Smoothed training losses at rising learning rates, tried on a copy; `suggestion` None: no clear descent."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    suggestion: float | None
+
+
+class StagePreview(_Value, frozen=True, kw_only=True):
+    """One stage of a previewed finetune; `learning_rates` are the lowest and the highest of its groups."""
+
+    name: str
+    first_epoch: int
+    last_epoch: int
+    trains: tuple[str, ...]
+    parameters: int
+    learning_rates: tuple[float, float]
+
+
+class FinetunePreview(Event, frozen=True, kw_only=True):
+    """Transient: what a finetuning plan would do. `problem` is one sentence when it cannot be carried out.
+
+    `reused`, `renamed`, `dropped` and `fresh` name layers whose weights are kept, kept under another name, left
+    behind, and new.
+    """
+
+    command: AnyCommand
+    problem: str = ""
+    head: str = ""
+    notices: tuple[str, ...] = ()
+    stages: tuple[StagePreview, ...] = ()
+    total_parameters: int = 0
+    reused: tuple[str, ...] = ()
+    renamed: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):
@@ -206,11 +297,18 @@ AnyEvent = (
     | Evaluated
     | LayersChanged
     | LearningRateChanged
+    | StageStarted
+    | EffectMeasured
+    | LearningRateFound
+    | FinetunePreview
     | CheckpointSaved
     | CommandAccepted
     | CommandRefused
     | Log
 )
+
+# Never journaled: they tell of a moment, or answer a question.
+TRANSIENT: tuple[type[Event], ...] = (Phase, FinetunePreview)
 
 # What a slow reader may miss: each later event of the kind says the same, newer.
 COALESCIBLE: tuple[type[Event], ...] = (Phase, TrainPoint)

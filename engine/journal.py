@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from engine.errors import BadInput
-from engine.events import AnyEvent, Event, Phase
+from engine.events import TRANSIENT, AnyEvent, Event
 from engine.text import clean
 
 _encoder = msgspec.json.Encoder()
@@ -41,7 +41,7 @@ class Journal:
 
         Raises OSError when the file cannot be written.
         """
-        if isinstance(event, Phase):
+        if isinstance(event, TRANSIENT):
             return msgspec.structs.replace(event, time=time.time())
         stamped = msgspec.structs.replace(event, seq=self.next_seq, time=time.time())
         if self._file is None:

@@ -1,35 +1,61 @@
-"""Everything that must be there before the first step: device, data, network, starting weights."""
+"""Everything that must be there before the first step: device, data, network, starting weights, plan."""
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from engine import checkpoint
-from engine.config import RunConfig
-from engine.data import ImageData, load
-from engine.device import resolve
+from engine.config import RunConfig, is_factory, names_a_place
+from engine.data import ImageData, Transform, load
+from engine.device import describe, resolve
 from engine.errors import BadInput
-from engine.events import DataSummary
-from engine.models import Architecture, ModuleGroup, build, module_groups
+from engine.events import DataSummary, LayerGroup, RunPrepared
+from engine.finetuning import Finetune, build_finetuned, check_parent
+from engine.inputs import example, for_channels
+from engine.models import (
+    Architecture,
+    ModuleGroup,
+    Pretrained,
+    Transplant,
+    apply_transplant,
+    build,
+    check_model,
+    find_head,
+    fit_input,
+    module_groups,
+    plan_transplant,
+    pretrained,
+    read_state_dict,
+)
+from engine.text import clean
+from engine.training.recipes import Stage, build_plan, whole_run
+from engine.version import __version__
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a session trains: all on `device`. `frozen` names the groups that start frozen."""
+    """What a session trains, all on `device`. `config` is the one asked for with the model's name filled in.
 
+    `dropped` names the tensors of the starting weights that fit nowhere.
+    """
+
+    config: RunConfig
     device: torch.device
     data: ImageData
     architecture: Architecture
+    transform: Transform
     model: nn.Module
     groups: tuple[ModuleGroup, ...]
-    frozen: tuple[str, ...]
+    plan: tuple[Stage, ...]
     notices: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
 
     def summary(self) -> DataSummary:
         """Return the data in use as the events show it."""
@@ -44,18 +70,139 @@ class Prepared:
             channels=data.channels,
             height=data.height,
             width=data.width,
+            input_height=self.architecture.height,
+            input_width=self.architecture.width,
+            loader=data.loader,
+        )
+
+    def event(self, layers: tuple[LayerGroup, ...], steps_per_epoch: int) -> RunPrepared:
+        """Return the event that says what was prepared."""
+        finetune = self.config.finetune
+        return RunPrepared(
+            config=self.config,
+            data=self.summary(),
+            layers=layers,
+            device=describe(self.device),
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            steps_per_epoch=steps_per_epoch,
+            notices=self.notices,
+            parent=finetune.parent_run or finetune.parent if finetune else None,
+            versions={
+                "finetui": __version__,
+                "torch": str(torch.__version__),
+                "python": platform.python_version(),
+            },
+        )
+
+    def about(self, run: str) -> checkpoint.About:
+        """Return what a checkpoint of the run `run` says about its weights."""
+        return checkpoint.About(
+            architecture=self.architecture,
+            transform=self.transform,
+            classes=self.data.classes,
+            data=self.data.requested if names_a_place(self.data.requested) else self.data.name,
+            run=run,
         )
 
 
-def prepare(config: RunConfig, progress: Progress, cancelled: Callable[[], bool]) -> Prepared:
+def prepare(
+    config: RunConfig,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+    *,
+    model: nn.Module | None = None,
+    data: ImageData | None = None,
+) -> Prepared:
     """Load and build what `config` names; `progress(phase, done, total)` reports on the way.
 
-    Raises `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
+    `model` and `data`, where a caller has them in hand, take the place of what the configuration names. Raises
+    `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
     """
     device = resolve(config.training.device)
-    folder = Path(config.data.dir).expanduser() if config.data.dir is not None else None
-    data = load(config.data.name, folder, device, progress=progress, cancelled=cancelled)
+    finetune = config.finetune
+    if finetune is not None:
+        about, weights, _ = checkpoint.load(Path(finetune.parent))
+        check_parent(about, config.model.name)
+        config = _with_model(config, about.architecture.name)
+        data = data or _load(config, device, about.transform.height or None, progress, cancelled)
+        progress("Building the model", 0, 0)
+        found = build_finetuned(finetune, about, weights, data.classes, data.channels, config.training.seed)
+        apply_transplant(found.model, weights, found.moved)
+        return _prepared_finetune(config, device, data, found)
+    if model is None:
+        check_model(config.model.name)
+    ready = _pretrained(config, progress, cancelled)
+    data = data or _load(config, device, ready.height if ready else None, progress, cancelled)
     progress("Building the model", 0, 0)
+    if model is not None:
+        return _prepared_own(config, device, data, model)
+    return _prepared_new(config, device, data, ready)
+
+
+def _with_model(config: RunConfig, name: str) -> RunConfig:
+    return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, name=name, weights="none"))
+
+
+def _load(
+    config: RunConfig, device: torch.device, size: int | None, progress: Progress, cancelled: Callable[[], bool]
+) -> ImageData:
+    size = config.data.image_size or size
+    seed = config.training.seed
+    return load(config.data, device, seed=seed, image_size=size, progress=progress, cancelled=cancelled)
+
+
+def _pretrained(config: RunConfig, progress: Progress, cancelled: Callable[[], bool]) -> Pretrained | None:
+    if config.model.weights != "default":
+        return None
+    return pretrained(config.model.name, progress=progress, cancelled=cancelled)
+
+
+def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, ready: Pretrained | None) -> Prepared:
+    name = config.model.name
+    if ready is not None:
+        transform = Transform(
+            mean=for_channels(ready.mean, data.channels),
+            std=for_channels(ready.std, data.channels),
+            height=ready.height,
+            width=ready.width,
+        )
+    else:
+        height, width = fit_input(name, data.channels, data.height, data.width)
+        transform = Transform(mean=data.mean, std=data.std, height=height, width=width)
+    architecture = Architecture(
+        name=name,
+        num_classes=len(data.classes),
+        in_channels=data.channels,
+        height=transform.height,
+        width=transform.width,
+    )
+    network = build(architecture, config.training.seed)
+    head = find_head(network, example(architecture))
+    notices = [*data.notices, *_input_notices(config, data, transform)]
+    moved = Transplant(reused=(), renamed=(), dropped=(), fresh=())
+    if ready is not None or config.model.weights != "none":
+        weights = ready.weights if ready is not None else read_state_dict(Path(config.model.weights).expanduser())
+        moved = plan_transplant(network, weights)
+        if not moved.reused and not moved.renamed:
+            raise BadInput(f"model.weights (--weights): nothing in {clean(config.model.weights)} fits {name}")
+        apply_transplant(network, weights, moved)
+        notices.append(f"{ready.description if ready else clean(config.model.weights)}: {moved.sentence()}")
+    return Prepared(
+        config=config,
+        device=device,
+        data=data.with_transform(transform),
+        architecture=architecture,
+        transform=transform,
+        model=network.to(device),
+        groups=module_groups(network, [head]),
+        plan=whole_run(config.training.epochs),
+        notices=tuple(notices),
+        dropped=_dropped(moved),
+    )
+
+
+def _prepared_own(config: RunConfig, device: torch.device, data: ImageData, model: nn.Module) -> Prepared:
+    """Prepare a caller's own module as it is: its images are given as they are, its weights are where it has them."""
     architecture = Architecture(
         name=config.model.name,
         num_classes=len(data.classes),
@@ -63,41 +210,49 @@ def prepare(config: RunConfig, progress: Progress, cancelled: Callable[[], bool]
         height=data.height,
         width=data.width,
     )
-    if config.finetune is None:
-        model = build(architecture, config.training.seed).to(device)
-        return Prepared(device, data, architecture, model, module_groups(model), (), data.notices)
-    about, weights, _ = checkpoint.load(Path(config.finetune.parent))
-    architecture = _probe_architecture(about.architecture, architecture)
-    model, notice = linear_probe(architecture, weights, config.training.seed)
-    groups = module_groups(model)
-    frozen = tuple(group.name for group in groups if group.name != "fc4")
-    notices = (*data.notices, f"from {config.finetune.parent_run or 'a checkpoint'}: {notice}")
-    return Prepared(device, data, architecture, model.to(device), groups, frozen, notices)
-
-
-def _probe_architecture(parent: Architecture, wanted: Architecture) -> Architecture:
-    sizes = (
-        (parent.in_channels, parent.height, parent.width),
-        (wanted.in_channels, wanted.height, wanted.width),
+    model = model.to(device)
+    head = find_head(model, example(architecture).to(device))
+    return Prepared(
+        config=config,
+        device=device,
+        data=data,
+        architecture=architecture,
+        transform=Transform(mean=data.mean, std=data.std, height=data.height, width=data.width),
+        model=model,
+        groups=module_groups(model, [head]),
+        plan=whole_run(config.training.epochs),
+        notices=data.notices,
     )
-    if sizes[0] != sizes[1]:
-        raise BadInput(f"the weights take images of (channels, height, width) {sizes[0]}, and the data has {sizes[1]}")
-    return msgspec.structs.replace(wanted, name=parent.name, head="features")
 
 
-def linear_probe(architecture: Architecture, weights: dict[str, Tensor], seed: int) -> tuple[nn.Module, str]:
-    """Return the tutorial's finetuning network, and what became of `weights`, as a phrase.
+def _prepared_finetune(config: RunConfig, device: torch.device, data: ImageData, found: Finetune) -> Prepared:
+    assert config.finetune is not None
+    plan = build_plan(config.finetune.recipe, found.groups, config.training.epochs)
+    return Prepared(
+        config=config,
+        device=device,
+        data=data.with_transform(found.transform),
+        architecture=found.architecture,
+        transform=found.transform,
+        model=found.model.to(device),
+        groups=found.groups,
+        plan=plan,
+        notices=(*data.notices, *_input_notices(config, data, found.transform), *found.notices),
+        dropped=_dropped(found.moved),
+    )
 
-    All layers keep their weights where the shapes fit; the new head `fc4` is always initialised from `seed`.
-    """
-    model = build(architecture, seed)
-    own = model.state_dict()
-    fits = {
-        name: tensor
-        for name, tensor in weights.items()
-        if not name.startswith("fc4.") and name in own and own[name].shape == tensor.shape
-    }
-    model.load_state_dict(own | fits)
-    kept = sorted({name.partition(".")[0] for name in fits})
-    fresh = sorted({name.partition(".")[0] for name in own if name not in fits})
-    return model, f"weights kept in {', '.join(kept)}; new in {', '.join(fresh)}"
+
+def _dropped(moved: Transplant) -> tuple[str, ...]:
+    return tuple(f"{tensor}: {why}" for tensor, why in moved.dropped)
+
+
+def _input_notices(config: RunConfig, data: ImageData, transform: Transform) -> list[str]:
+    """Return what a person should know about what the network is given."""
+    notices = []
+    name = clean(config.model.name)
+    if is_factory(config.model.name):
+        notices.append(f"the network is your own code, {name}: it ran in the engine's process")
+    if (transform.height, transform.width) != (data.height, data.width):
+        before, after = f"{data.height}x{data.width}", f"{transform.height}x{transform.width}"
+        notices.append(f"images of {before} pixels are resized to {after} for {name}")
+    return notices

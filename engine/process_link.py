@@ -217,6 +217,6 @@ class _History:
             events = [e for e in JournalReader(Path(frame.journal)).read() if e.seq < frame.next_seq]
             self._read_up_to = frame.next_seq - 1
             return events
-        if isinstance(frame, RunPrepared) and frame.seq == 0:
+        if frame.seq == 0:  # another session's first event: its journal begins anew
             self._read_up_to = -1
         return [] if 0 <= frame.seq <= self._read_up_to else [frame]

@@ -1,7 +1,6 @@
 """A run from preparation to its end: the state machine that trains, evaluates, saves and obeys."""
 
 import math
-import platform
 import sys
 import time
 import traceback
@@ -13,17 +12,20 @@ import msgspec
 import torch
 
 from engine import checkpoint, commands, events, runs
-from engine.config import FinetuneConfig, RunConfig, check_learning_rate
-from engine.device import describe
+from engine.config import RunConfig, check_learning_rate
+from engine.data import ImageData
 from engine.errors import BadInput, FinetuiError
-from engine.evaluation import Report, evaluate
+from engine.evaluation import Report, batch_size_for, evaluate
 from engine.journal import Journal
+from engine.plans import child_config
 from engine.prepare import prepare
+from engine.preview import preview
 from engine.queues import CommandQueue
 from engine.rules import refusal
 from engine.text import clean
+from engine.training.effect import EffectMeter
+from engine.training.lr_finder import find_learning_rate, suggest
 from engine.training.trainer import OnStep, Trainer
-from engine.version import __version__
 
 Sink = Callable[[events.AnyEvent], None]
 _IDLE_WAIT = 0.2  # seconds between two looks at whether an idle session should stay
@@ -46,7 +48,9 @@ class Session:
     Events go to every one of `sinks`, in order, and to the run's journal; a sink must not block. `commands` are
     looked at before every step. With `autostart` False the session waits for a `Start`. Whenever there is
     nothing to do it goes on waiting for commands while `stay(state)` is True, and ends otherwise.
-    `on_step(step, loss)` is called after every step with a detached scalar tensor.
+    `on_step(step, loss)` is called after every step with a detached scalar tensor. `model` and `data` take the place
+    of what the configuration names: a module that takes float32 `[B, C, H, W]` and returns logits `[B, classes]`, and
+    what `engine.data.from_datasets` returns.
 
     The global torch RNG is seeded with the configuration's seed when `run` begins.
     """
@@ -61,8 +65,12 @@ class Session:
         stay: Callable[[events.State], bool] = lambda _state: False,
         on_step: OnStep | None = None,
         socket: str = "",
+        model: torch.nn.Module | None = None,
+        data: ImageData | None = None,
     ) -> None:
         self.config = config
+        self._own_model = model
+        self._own_data = data
         self.journal = Journal()
         self.folder: runs.RunFolder | None = None
         self.state: events.State = "preparing"
@@ -107,6 +115,9 @@ class Session:
             self._fail(f"{type(error).__name__}: {clean(str(error))}")
             raise
         finally:
+            if self._trainer is not None:
+                self._prepared.data.train.close()
+                self._prepared.data.test.close()
             self.journal.close()
             if self._lock is not None:
                 self._lock.release()
@@ -117,30 +128,37 @@ class Session:
     def _prepare(self) -> None:
         self._emit(events.StateChanged(state="preparing"))
         torch.manual_seed(self.config.training.seed)
-        prepared = self._prepared = prepare(self.config, self._phase, self._commands.stop_waits)
-        training = self.config.training
-        self._trainer = Trainer(prepared.model, prepared.groups, prepared.data.train, training, self._on_step)
-        if prepared.frozen:
-            self.trainer.set_frozen(prepared.frozen, frozen=True)
-        finetune = self.config.finetune
-        self._emit(
-            events.RunPrepared(
-                config=self.config,
-                data=prepared.summary(),
-                layers=self._layers(),
-                device=describe(prepared.device),
-                parameters=sum(p.numel() for p in prepared.model.parameters()),
-                steps_per_epoch=self.trainer.steps_per_epoch,
-                notices=prepared.notices,
-                parent=finetune.parent_run or finetune.parent if finetune else None,
-                versions={
-                    "finetui": __version__,
-                    "torch": str(torch.__version__),
-                    "python": platform.python_version(),
-                },
-            )
+        prepared = self._prepared = prepare(
+            self.config, self._phase, self._commands.stop_waits, model=self._own_model, data=self._own_data
         )
+        self.config = prepared.config
+        finetune = self.config.finetune
+        self._trainer = Trainer(
+            prepared.model,
+            prepared.groups,
+            prepared.data.train,
+            self.config.training,
+            self._on_step,
+            plan=prepared.plan,
+            always_frozen=finetune.freeze if finetune else (),
+            augment=self.config.data.augment,
+        )
+        self._effect = EffectMeter(self.trainer.freezer.trainable())
+        self._announce()
         self._set_state("ready")
+
+    def _announce(self) -> None:
+        """Say what was prepared, and what is odd about it."""
+        prepared = self._prepared
+        self._emit(prepared.event(self.trainer.freezer.table(), self.trainer.steps_per_epoch))
+        if len(prepared.plan) > 1:
+            self._emit_stage()
+        self._warn(prepared.dropped, "left behind")
+        self._warn(prepared.data.problems, "skipped")
+
+    def _warn(self, lines: Sequence[str], what: str) -> None:
+        for line in lines:
+            self._emit(events.Log(level="warning", message=f"{what}: {clean(line, 500)}"))
 
     def _start(self) -> None:
         if self.folder is None:
@@ -179,11 +197,14 @@ class Session:
 
     def _end_epoch(self) -> None:
         self._emit_point()
-        self.trainer.end_epoch()
+        begun = self.trainer.end_epoch()
         is_best = self._evaluate()
         self._save("last.ckpt")
         if is_best:
             self._save("best.ckpt")
+        if begun is not None:
+            self._emit_stage()
+            self._layers_changed()
         if self.trainer.done:
             self._set_state("finished")
 
@@ -212,7 +233,8 @@ class Session:
         except BadInput as error:
             self._emit(events.CommandRefused(command=command, reason=str(error)))
         else:
-            self._emit(events.CommandAccepted(command=command))
+            if not isinstance(command, commands.PreviewFinetune):  # a question: its answer is the reply
+                self._emit(events.CommandAccepted(command=command))
 
     def _carry_out(self, command: commands.AnyCommand) -> None:
         match command:
@@ -229,15 +251,6 @@ class Session:
                 self._emit_point()
             case commands.Stop():
                 self._stop()
-            case commands.SetLearningRate():
-                check_learning_rate(command.value, "the learning rate")
-                self.trainer.rates.set(command.value, self.trainer.step)
-                self._emit(events.LearningRateChanged(learning_rate=command.value))
-            case commands.SetFrozen():
-                if self.trainer.set_frozen(command.groups, command.frozen):
-                    self._emit(events.LayersChanged(layers=self._layers()))
-            case commands.StartFinetune():
-                self._start_finetune(command)
             case commands.Evaluate():
                 self._emit_point()
                 if self._evaluate() and self.folder is not None:
@@ -245,18 +258,55 @@ class Session:
             case commands.Save():
                 self._emit_point()
                 self._save("last.ckpt")
+            case commands.StartFinetune():
+                self._start_finetune(command)
+            case commands.PreviewFinetune():
+                self._preview(command)
+            case _:
+                self._adjust(command)
+
+    def _adjust(
+        self,
+        command: commands.SetLearningRate | commands.SetFrozen | commands.SetFrozenNorm | commands.FindLearningRate,
+    ) -> None:
+        match command:
+            case commands.SetLearningRate():
+                check_learning_rate(command.value, "the learning rate")
+                self.trainer.rates.set(command.value, self.trainer.step)
+                self._emit(events.LearningRateChanged(learning_rate=command.value))
+            case commands.SetFrozen():
+                if self.trainer.set_frozen(command.groups, command.frozen, command.layers):
+                    self._layers_changed()
+            case commands.SetFrozenNorm():
+                if self.trainer.freezer.set_norm_trains(command.trains):
+                    self._layers_changed()
+            case commands.FindLearningRate():
+                self._find_learning_rate()
             case _:
                 assert_never(command)
 
+    def _find_learning_rate(self) -> None:
+        self._emit_point()
+        rates, losses = find_learning_rate(
+            self.trainer,
+            progress=lambda done, total: self._phase("Trying learning rates", done, total),
+            stopped=self._commands.stop_waits,
+        )
+        self.trainer.restart_batches()
+        self.trainer.restart_clock()
+        found = events.LearningRateFound(rates=tuple(rates), losses=tuple(losses), suggestion=suggest(rates, losses))
+        self._emit(found)
+
+    def _preview(self, command: commands.PreviewFinetune) -> None:
+        prepared = self._prepared
+        about = prepared.about(self.folder.name if self.folder else "this run")
+        weights = prepared.model.state_dict()
+        self._emit(preview(command, self.config, about, weights, prepared.data.channels))
+        self.trainer.restart_clock()
+
     def _start_finetune(self, command: commands.StartFinetune) -> None:
         assert self.folder is not None, "a state that allows finetuning has a run folder"
-        given = {"epochs": command.epochs, "lr": command.lr}
-        training = msgspec.structs.replace(
-            self.config.training, **{field: value for field, value in given.items() if value is not None}
-        )
-        finetune = FinetuneConfig(parent=str(self.folder.last), parent_run=self.folder.name, recipe=command.recipe)
-        run = msgspec.structs.replace(self.config.run, name="")
-        child = msgspec.structs.replace(self.config, training=training, finetune=finetune, run=run)
+        child = child_config(self.config, command.plan, self.folder.last, self.folder.name)
         if self.state in ("running", "paused"):
             self._stop("a finetune starts from here")
         self._next = child
@@ -268,10 +318,12 @@ class Session:
         started = time.monotonic()
         trainer = self.trainer
         data = self._prepared.data
+        shape = self._prepared.architecture
         report = evaluate(
             trainer.model,
             data.test,
             data.classes,
+            batch_size=batch_size_for(shape.in_channels, shape.height, shape.width),
             progress=lambda done, total: self._phase("Evaluating", done, total),
             stopped=self._commands.stop_waits,
         )
@@ -300,21 +352,28 @@ class Session:
 
     def _save(self, file: str) -> None:
         assert self.folder is not None, "there is a run folder once training has started"
-        prepared = self._prepared
-        about = checkpoint.About(
-            architecture=prepared.architecture,
-            transform=checkpoint.Transform(mean=prepared.data.mean, std=prepared.data.std),
-            classes=prepared.data.classes,
-            data=prepared.data.name,
-            run=self.folder.name,
-        )
         training = self.trainer.state_dict() | {"best_accuracy": self._best, "rng": torch.get_rng_state()}
-        checkpoint.save(self.folder.path / file, about, prepared.model.state_dict(), training)
+        model = self._prepared.model.state_dict()
+        checkpoint.save(self.folder.path / file, self._prepared.about(self.folder.name), model, training)
         self._emit(events.CheckpointSaved(file=file))
 
-    def _layers(self) -> tuple[events.LayerGroup, ...]:
+    def _layers_changed(self) -> None:
+        freezer = self.trainer.freezer
+        self._effect.changed(freezer.trainable())
+        self._emit(events.LayersChanged(layers=freezer.table()))
+
+    def _emit_stage(self) -> None:
         trainer = self.trainer
-        return tuple(group.describe(group.name in trainer.freezer.frozen) for group in trainer.groups)
+        stage = trainer.plan[trainer.stage]
+        self._emit(
+            events.StageStarted(
+                index=trainer.stage + 1,
+                count=len(trainer.plan),
+                name=stage.name,
+                epochs=stage.epochs,
+                learning_rate=trainer.rates.highest,
+            )
+        )
 
     def _set_state(self, state: events.State, reason: str = "") -> None:
         self.state = state
@@ -324,8 +383,13 @@ class Session:
 
     def _emit_point(self) -> None:
         point = self.trainer.take_point()
-        if point is not None:
-            self._emit(point)
+        if point is None:
+            return
+        self._emit(point)
+        effect = self._effect.add(point, point.steps * self.config.training.batch_size)
+        if effect is not None:
+            self._emit(effect)
+        self._warn(self._prepared.data.train.take_problems(), "skipped")
 
     def _phase(self, name: str, done: int, total: int) -> None:
         now = time.monotonic()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from engine.commands import (
     AnyCommand,
     Evaluate,
+    FindLearningRate,
     Pause,
     Resume,
     Save,
@@ -39,7 +40,8 @@ ACTIONS: tuple[Action, ...] = (
     _action("stop", "x", "Stop", Stop, "Save a checkpoint and end the run"),
     _action("evaluate", "e", "Evaluate", Evaluate, "Run over the test set now"),
     _action("save", "w", "Save", Save, "Write last.ckpt now"),
-    _action("finetune", "f", "Finetune", StartFinetune, "Freeze conv1 and conv2, train a new head fc4"),
+    _action("finetune", "f", "Finetune", StartFinetune, "Start a new run from these weights: recipe, head, data"),
+    _action("find", "L", "Find rate", FindLearningRate, "Try rising learning rates on a copy of the model"),
 )
 
 BY_NAME = {action.name: action for action in ACTIONS}

@@ -7,7 +7,8 @@ from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from engine.events import StateChanged
-from engine.link import Link
+from engine.link import JournalLink, Link
+from engine.runs import RunFolder
 from engine.text import clean
 from tui import plotting
 from tui.actions import ACTIONS
@@ -39,6 +40,12 @@ class FinetuiApp(App[None]):
         self.run_worker(plotting.preload, thread=True, exit_on_error=False, name="preload")
         self.run_worker(self.link.run, thread=True, exit_on_error=False, name="link")
 
+    def on_train_screen_run_chosen(self, message: TrainScreen.RunChosen) -> None:
+        """Show another run from its journal, above what is shown now."""
+        link = JournalLink(RunFolder(message.path))
+        self.push_screen(TrainScreen(link, visiting=True))
+        self.run_worker(link.run, thread=True, exit_on_error=False, name="visit")
+
     def on_worker_state_changed(self, message: Worker.StateChanged) -> None:
         """Say so where a thread failed: the dashboard stays, with what it knows."""
         if message.state is WorkerState.ERROR and message.worker.error is not None:
@@ -49,11 +56,13 @@ class FinetuiApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Put every action into the command palette."""
         yield from super().get_system_commands(screen)
-        train = self.train_screen
+        train = next((s for s in reversed(self.screen_stack) if isinstance(s, TrainScreen)), self.train_screen)
         for action in ACTIONS:
             yield SystemCommand(action.label, action.help, lambda name=action.name: train.action_press(name))
         yield SystemCommand("Log scale", "Loss axis: linear or logarithmic", train.action_toggle_log)
         yield SystemCommand("Learning rate", "Go to the learning rate", train.action_focus_rate)
+        yield SystemCommand("Layers", "All about the layers, and freezing them", train.action_layers)
+        yield SystemCommand("Runs", "All runs as a tree", train.action_runs)
         yield SystemCommand("Explain", "What this screen shows, and every key", train.action_help)
 
     async def action_quit(self) -> None:

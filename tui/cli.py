@@ -1,20 +1,18 @@
 """The `finetui` command."""
 
 import os
-import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter, Token
+from cyclopts import App, CycloptsError, Parameter
 
 from engine import runs
-from engine.config import RunConfig, SectionName, load, with_overrides
 from engine.errors import BadInput, FinetuiError
 from engine.text import clean
 from engine.version import __version__
+from tui.options import RunOptions
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -25,71 +23,6 @@ app = App(
     help_format="plaintext",
     default_parameter=Parameter(negative=(), show_default=False),
 )
-
-
-def _whole(_type: type, tokens: Sequence[Token]) -> int:
-    # cyclopts itself would round 1.5 to 2.
-    if not re.fullmatch(r"[+-]?\d+", tokens[0].value):
-        raise ValueError(f"{clean(tokens[0].value, 60)!r} is not a whole number")
-    return int(tokens[0].value)
-
-
-WholeNumber = Annotated[int, Parameter(converter=_whole)]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """The options that describe a run; what is not given comes from --config, then from the defaults."""
-
-    data: str | None = None
-    "Data set: mnist, fashion-mnist or mnist-sample (default: mnist)."
-    data_dir: str | None = None
-    "Folder to look for the data in first (default: $FINETUI_DATA)."
-    model: str | None = None
-    "Network: lenet (the default)."
-    epochs: WholeNumber | None = None
-    "Number of epochs (default: 10)."
-    batch_size: WholeNumber | None = None
-    "Images per step (default: 64)."
-    lr: float | None = None
-    "Learning rate (default: 0.001)."
-    momentum: float | None = None
-    "Momentum of SGD (default: 0.9)."
-    seed: WholeNumber | None = None
-    "Seed of the weights and of the data order (default: 0)."
-    device: str | None = None
-    "auto, cpu, cuda, cuda:N or mps (default: auto)."
-    name: str | None = None
-    "Name of the run (default: date, data and model)."
-    runs_dir: str | None = None
-    "Folder that holds the runs (default: checkpoints)."
-    config: Path | None = None
-    "TOML file with any of these settings, as in a run's config.toml."
-
-    def to_config(self) -> RunConfig:
-        """Return the configuration that these options describe. Raises `BadInput`."""
-        base = load(self.config) if self.config is not None else RunConfig()
-        overrides: dict[tuple[SectionName, str], object] = {
-            ("data", "name"): self.data,
-            ("data", "dir"): self.data_dir,
-            ("model", "name"): self.model,
-            ("training", "epochs"): self.epochs,
-            ("training", "batch_size"): self.batch_size,
-            ("training", "lr"): self.lr,
-            ("training", "momentum"): self.momentum,
-            ("training", "seed"): self.seed,
-            ("training", "device"): self.device,
-            ("run", "name"): self.name,
-            ("run", "runs_dir"): self.runs_dir,
-        }
-        config = with_overrides(base, overrides)
-        runs.check_runs_dir(Path(config.run.runs_dir))
-        if config.run.name and (Path(config.run.runs_dir) / config.run.name).exists():
-            raise BadInput(
-                f"a run named {config.run.name!r} exists in {clean(config.run.runs_dir)}; choose another --name"
-            )
-        return config
 
 
 RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
@@ -124,11 +57,54 @@ def train(*, options: RunOptions | None = None, json: bool = False) -> int:
 
 
 @app.command
+def finetune(
+    *,
+    from_: Annotated[str, Parameter(name="--from")],
+    recipe: str = "lp-ft",
+    freeze: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
+    head: str = "auto",
+    options: RunOptions | None = None,
+    dashboard: bool = False,
+    json: bool = False,
+) -> int:
+    """Finetune a run or a checkpoint: a new run that names its parent, which stays as it is.
+
+    Settings that are not given are the parent's.
+
+    Parameters
+    ----------
+    from_
+        A run (its name or folder: the best checkpoint is used) or a checkpoint file.
+    recipe
+        linear-probe (only a new head), lp-ft (default: head, then all), gradual (thaw from the top), full, or fastai.
+    freeze
+        Layer groups or layers that stay frozen throughout.
+    head
+        keep, replace, features (a new layer on the flattened features), or auto (default: by recipe and classes).
+    dashboard
+        Open the dashboard on it.
+    json
+        Print the journal's events to standard output, one JSON object a line, and nothing else.
+    """
+    from tui.headless import finetune_config, train_headless
+
+    given = options or RunOptions()
+    path = runs.find_checkpoint(from_, Path(given.runs_dir or "checkpoints"))
+    config = finetune_config(path, given, recipe=recipe, head=head, freeze=tuple(freeze or ()))
+    if dashboard:
+        from tui.dashboard import open_new_run
+
+        return open_new_run(config, start=True)
+    return train_headless(config, as_json=json)
+
+
+@app.command
 def evaluate(
     *,
     from_: Annotated[str, Parameter(name="--from")],
     data: str | None = None,
     data_dir: Path | None = None,
+    model: str = "lenet",
     device: str = "auto",
     runs_dir: RunsDir = Path("checkpoints"),
     json: bool = False,
@@ -143,6 +119,8 @@ def evaluate(
         Data set (default: the one that it was trained on).
     data_dir
         Folder to look for the data in first (default: $FINETUI_DATA).
+    model
+        Needed only for a checkpoint of your own code: package.module:factory or file.py:factory, which runs it.
     device
         auto, cpu, cuda, cuda:N or mps (default: auto).
     json
@@ -151,7 +129,7 @@ def evaluate(
     from tui.headless import evaluate_headless
 
     return evaluate_headless(
-        runs.find_checkpoint(from_, runs_dir), data=data, data_dir=data_dir, device=device, as_json=json
+        runs.find_checkpoint(from_, runs_dir), data=data, data_dir=data_dir, model=model, device=device, as_json=json
     )
 
 

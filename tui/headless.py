@@ -8,13 +8,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+import msgspec
+
 import engine
 from engine.commands import Stop
-from engine.config import RunConfig
-from engine.errors import FinetuiError
+from engine.config import DataConfig, FinetuneConfig, ModelConfig, RunConfig, RunSection, is_factory, load
+from engine.errors import BadInput, FinetuiError
 from engine.events import AnyEvent, Evaluated, Phase, RunPrepared, RunStarted, StateChanged, TrainPoint
 from engine.journal import encode_line
 from engine.queues import CommandQueue
+from engine.runs import RunFolder
+from engine.text import clean
+from tui.options import RunOptions
 from tui.reports import Scores, print_scores
 
 
@@ -168,9 +173,42 @@ def train_headless(config: RunConfig, *, as_json: bool) -> int:
     return 128 + caught[0] if caught else 0
 
 
-def evaluate_headless(path: Path, *, data: str | None, data_dir: Path | None, device: str, as_json: bool) -> int:
+def finetune_config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: tuple[str, ...]) -> RunConfig:
+    """Return the configuration of a finetune of the checkpoint `path`: its run's settings, and `options` over them.
+
+    Raises `BadInput`, also where the parent used a person's own code that `options` does not name: a run folder may
+    come from anywhere.
+    """
+    folder = RunFolder(path.absolute().parent)
+    in_run = folder.config.is_file() and folder.journal.is_file()
+    parent = load(folder.config) if in_run else RunConfig(data=DataConfig(name=engine.read_about(path).data))
+    if is_factory(parent.data.name) and options.data is None:
+        code = clean(parent.data.name)
+        raise BadInput(f"the parent's data is the code {code}; if you trust that code, name it: --data {code}")
+    finetune = FinetuneConfig(
+        parent=str(path.absolute()),
+        parent_run=folder.name if in_run else "",
+        recipe=recipe,
+        head=head,
+        freeze=freeze,
+    )
+    # The network's name is the checkpoint's; a parent's warm-up and name are its own.
+    base = msgspec.structs.replace(
+        parent,
+        model=ModelConfig(),
+        training=msgspec.structs.replace(parent.training, warmup_epochs=0.0),
+        run=RunSection(),
+        finetune=finetune,
+    )
+    config = options.to_config(base)
+    return config if config.finetune is not None else msgspec.structs.replace(config, finetune=finetune)
+
+
+def evaluate_headless(
+    path: Path, *, data: str | None, data_dir: Path | None, model: str, device: str, as_json: bool
+) -> int:
     """Evaluate the checkpoint `path`, print its scores and return the exit status."""
-    found = engine.evaluate_checkpoint(path, data=data, data_dir=data_dir, device=device)
+    found = engine.evaluate_checkpoint(path, data=data, data_dir=data_dir, model=model, device=device)
     for notice in found.notices:
         print(notice, file=sys.stderr)
     report = found.report

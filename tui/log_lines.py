@@ -6,10 +6,13 @@ from typing import Literal, NamedTuple
 from engine.commands import (
     AnyCommand,
     Evaluate,
+    FindLearningRate,
     Pause,
+    PreviewFinetune,
     Resume,
     Save,
     SetFrozen,
+    SetFrozenNorm,
     SetLearningRate,
     Start,
     StartFinetune,
@@ -20,10 +23,13 @@ from engine.events import (
     AnyEvent,
     CommandAccepted,
     CommandRefused,
+    EffectMeasured,
     Evaluated,
+    LearningRateFound,
     Log,
     RunPrepared,
     RunStarted,
+    StageStarted,
     StateChanged,
 )
 from engine.text import clean
@@ -55,9 +61,16 @@ def describe_command(command: AnyCommand) -> str:
         case SetLearningRate():
             return f"learning rate {command.value:g}"
         case SetFrozen():
-            return f"{'freeze' if command.frozen else 'unfreeze'} {', '.join(map(clean, command.groups))}"
+            names = ", ".join(map(clean, (*command.groups, *command.layers)))
+            return f"{'freeze' if command.frozen else 'unfreeze'} {names}"
+        case SetFrozenNorm():
+            return f"statistics of frozen normalisation {'collected' if command.trains else 'kept'}"
         case StartFinetune():
-            return f"finetune ({clean(command.recipe, 40)})"
+            return f"finetune ({clean(command.plan.recipe, 40)})"
+        case PreviewFinetune():
+            return "preview"
+        case FindLearningRate():
+            return "find learning rate"
         case Evaluate():
             return "evaluate"
         case Save():
@@ -90,6 +103,15 @@ def _text(event: AnyEvent) -> tuple[Level, str] | None:
                 "info",
                 f"epoch {event.epoch}: test loss {event.loss:.4f}, accuracy {event.accuracy:.2%}{best}",
             )
+        case StageStarted():
+            lasts = f"{event.epochs} epoch{'s' if event.epochs > 1 else ''}, learning rate {event.learning_rate:g}"
+            return "info", f"stage {event.index} of {event.count}, {event.name}: {lasts}"
+        case EffectMeasured():
+            trainable = f"{event.trainable_before:,} → {event.trainable_after:,} parameters train"
+            return "info", f"{trainable}, {event.speed_before:,.0f} → {event.speed_after:,.0f} img/s"
+        case LearningRateFound():
+            found = "none" if event.suggestion is None else f"{event.suggestion:g}"
+            return "info", f"learning-rate finder: suggestion {found}"
         case CommandAccepted():
             return "info", f"{describe_command(event.command)} at step {event.step:,}"
         case CommandRefused():

@@ -218,7 +218,7 @@ def x_ticks(axis: Range, columns: int) -> Sequence[tuple[float, str]]:
     """Return as many ticks, with their labels, as have room below a canvas of `columns`."""
     for most in range(min(columns // 6 + 1, 20), 0, -1):
         values = ticks(axis, most)
-        labels = format_ticks(values)
+        labels = format_ticks(values, log=axis.log)
         gap = _least_gap(axis, values, columns, DOTS_ACROSS)
         if gap >= max(max(map(len, labels)) + 3, 6):
             return tuple(zip(values, labels, strict=True))

@@ -46,12 +46,36 @@ def print_runs(found: Sequence[RunSummary], *, as_json: bool) -> None:
         print("No runs yet. `finetui` starts one.")
         return
     rows = [("NAME", "STATE", "DATA", "MODEL", "EPOCH", "STEP", "BEST", "STARTED", "PARENT")]
-    for run in found:
+    for prefix, run in run_tree(found):
         best = "-" if run.best_accuracy is None else f"{run.best_accuracy:.2%}"
         started = run.started[:16].replace("T", " ")
-        where = (run.name, run.state, run.data, run.model, str(run.epoch), str(run.step))
+        where = (prefix + run.name, run.state, run.data, run.model, str(run.epoch), str(run.step))
         rows.append((*where, best, started, run.parent or "-"))
     print(table(rows, right=frozenset({4, 5, 6})))
+
+
+def run_tree(found: Sequence[RunSummary]) -> list[tuple[str, RunSummary]]:
+    """Return `found` (newest first) with each finetune below its parent, and the branches to draw before its name."""
+    names = {run.name for run in found}
+    children: dict[str | None, list[RunSummary]] = {}
+    for run in found:
+        # A run cannot descend from itself, whatever its journal says.
+        parent = run.parent if run.parent in names and run.parent != run.name else None
+        children.setdefault(parent, []).append(run)
+    tree: list[tuple[str, RunSummary]] = []
+
+    def grow(parent: str | None, indent: str, depth: int) -> None:
+        branch = children.pop(parent, [])
+        for index, run in enumerate(branch):
+            last = index == len(branch) - 1
+            tree.append((indent + ("└ " if last else "├ ") if depth else "", run))
+            grow(run.name, indent + ("  " if last else "│ ") if depth else "", depth + 1)
+
+    grow(None, "", 0)
+    # Runs that descend from each other in a circle hang on no root.
+    for name in [name for name in children if name is not None]:
+        grow(name, "", 0)
+    return tree
 
 
 def print_scores(scores: Scores, *, as_json: bool) -> None:

@@ -5,20 +5,24 @@ from typing import NamedTuple
 
 import msgspec
 
-from engine.commands import AnyCommand
+from engine.commands import AnyCommand, SetFrozenNorm
 from engine.config import RunConfig
 from engine.events import (
     AnyEvent,
     CommandAccepted,
     CommandRefused,
     DataSummary,
+    EffectMeasured,
     Evaluated,
+    FinetunePreview,
     LayerGroup,
     LayersChanged,
     LearningRateChanged,
+    LearningRateFound,
     Phase,
     RunPrepared,
     RunStarted,
+    StageStarted,
     State,
     StateChanged,
     TrainPoint,
@@ -32,7 +36,7 @@ _SPEED_MEMORY = 0.9  # weight of the past in the smoothed speed: about the last 
 
 
 class Mark(NamedTuple):
-    """Something that a person did: drawn on the plots at `x` (in epochs)."""
+    """Something that a person or a recipe changed: drawn on the plots at `x` (in epochs)."""
 
     x: float
     label: str
@@ -63,6 +67,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     previous: Evaluated | None = None
     best_accuracy: float | None = None
     marks: tuple[Mark, ...] = ()
+    stage: StageStarted | None = None
+    effect: EffectMeasured | None = None
+    norm_trains: bool = False
+    rates_found: LearningRateFound | None = None
+    preview: FinetunePreview | None = None
     pending: Mapping[str, AnyCommand] = {}
     refusal: CommandRefused | None = None
     log: tuple[LogLine, ...] = ()
@@ -121,13 +130,24 @@ def _change(view: View, event: AnyEvent) -> View:
             best = max(view.best_accuracy or 0.0, event.accuracy)
             return replace(view, evaluation=event, previous=view.evaluation, best_accuracy=best, phase=None)
         case LayersChanged():
-            before = {layer.name: layer.frozen for layer in view.layers}
-            names = [layer.name for layer in event.layers if before.get(layer.name) != layer.frozen]
-            label = f"{'freeze' if event.layers and _frozen(event, names) else 'thaw'} {', '.join(names)}"
-            return replace(view, layers=event.layers, marks=_marked(view, event.step, label))
+            label = _layers_label(view.layers, event.layers)
+            marks = _marked(view, event.step, label) if label else view.marks
+            return replace(view, layers=event.layers, marks=marks)
         case LearningRateChanged():
             marks = _marked(view, event.step, f"lr {event.learning_rate:g}")
             return replace(view, learning_rate=event.learning_rate, marks=marks)
+        case StageStarted():
+            label = f"stage {event.index}: {event.name}"
+            rate = event.learning_rate
+            return replace(view, stage=event, learning_rate=rate, marks=_marked(view, event.step, label))
+        case EffectMeasured():
+            return replace(view, effect=event)
+        case LearningRateFound():
+            return replace(view, rates_found=event, phase=None)
+        case FinetunePreview():
+            return replace(view, preview=event, pending=_without(view.pending, event.command))
+        case CommandAccepted(command=SetFrozenNorm(trains=trains)):
+            return replace(view, norm_trains=trains, pending=_without(view.pending, event.command), refusal=None)
         case CommandAccepted():
             return replace(view, pending=_without(view.pending, event.command), refusal=None)
         case CommandRefused():
@@ -149,13 +169,19 @@ def _prepared(view: View, event: RunPrepared) -> View:
         parent=event.parent,
         notices=event.notices,
         learning_rate=event.config.training.lr,
+        norm_trains=event.config.training.frozen_norm_trains,
         pending=view.pending,
         log=view.log,
     )
 
 
-def _frozen(event: LayersChanged, names: list[str]) -> bool:
-    return any(layer.frozen for layer in event.layers if layer.name in names)
+def _layers_label(before: tuple[LayerGroup, ...], after: tuple[LayerGroup, ...]) -> str:
+    """Return what changed, in words; nothing where only modes changed."""
+    trained = {group.name: group.trainable for group in before}
+    frozen = [group.name for group in after if group.trainable < trained.get(group.name, 0)]
+    thawed = [group.name for group in after if group.trainable > trained.get(group.name, group.trainable)]
+    words = (("freeze", frozen), ("thaw", thawed))
+    return ", ".join(f"{word} {', '.join(names)}" for word, names in words if names)
 
 
 def _marked(view: View, step: int, label: str) -> tuple[Mark, ...]:

@@ -1,6 +1,22 @@
-"""Data: names to data sets, held as bytes on the training device."""
+"""Data: names, folders and a person's own datasets to batches on the training device."""
 
+from engine.data.augment import augmentation
+from engine.data.image_data import ImageData
+from engine.data.loading import known_classes, load
+from engine.data.own import from_datasets
 from engine.data.resident import ResidentSplit, epoch_order
-from engine.data.sources import ImageData, load
+from engine.data.split import Split, Unreadable
+from engine.data.transform import Transform
 
-__all__ = ["ImageData", "ResidentSplit", "epoch_order", "load"]
+__all__ = [
+    "ImageData",
+    "ResidentSplit",
+    "Split",
+    "Transform",
+    "Unreadable",
+    "augmentation",
+    "epoch_order",
+    "from_datasets",
+    "known_classes",
+    "load",
+]

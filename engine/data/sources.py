@@ -7,39 +7,41 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import platformdirs
 import torch
 
 from engine.data import idx
 from engine.data.download import DownloadError, Progress, fetch
+from engine.data.image_data import ImageData, mean_and_std
 from engine.data.resident import ResidentSplit
 from engine.errors import BadInput
 from engine.text import clean
 
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
 _PACKAGED = Path("/usr/share/datasets")  # where Linux distributions put them (Debian: dataset-fashion-mnist)
-_CHUNK = 4096  # images at a time when a mean is computed
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A data set in IDX files. `folder` is its name in torchvision's layout; `mean` None: computed from the images."""
+    """A data set in IDX files.
+
+    `folder` is its name in torchvision's layout; `moments`, mean and deviation, None: computed from the images.
+    """
 
     name: str
     title: str
     folder: str
     classes: tuple[str, ...]
-    mean: float | None = None
-    std: float | None = None
+    moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 _DIGITS = tuple("0123456789")
+_MNIST_MOMENTS = ((0.1307,), (0.3081,))
 SPECS = {
     spec.name: spec
     for spec in (
-        DatasetSpec("mnist", "MNIST", "MNIST", _DIGITS, 0.1307, 0.3081),
-        DatasetSpec("mnist-sample", "the bundled MNIST digits", "", _DIGITS, 0.1307, 0.3081),
+        DatasetSpec("mnist", "MNIST", "MNIST", _DIGITS, _MNIST_MOMENTS),
+        DatasetSpec("mnist-sample", "the bundled MNIST digits", "", _DIGITS, _MNIST_MOMENTS),
         DatasetSpec(
             "fashion-mnist",
             "Fashion-MNIST",
@@ -59,27 +61,6 @@ SPECS = {
         ),
     )
 }
-
-
-@dataclass(frozen=True)
-class ImageData:
-    """A data set in memory. `name` is what is used, `requested` what was asked for; `notices` say why they differ.
-
-    `mean` and `std` have a number for each of `channels`; `location` is where it came from, for people.
-    """
-
-    name: str
-    requested: str
-    classes: tuple[str, ...]
-    train: ResidentSplit
-    test: ResidentSplit
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    channels: int
-    height: int
-    width: int
-    location: str
-    notices: tuple[str, ...]
 
 
 def load(
@@ -141,6 +122,12 @@ def _spec(name: str) -> DatasetSpec:
         hint = f"; did you mean {alike[0]}?" if alike else ""
         raise BadInput(f"there is no data set {clean(name, 60)!r} (known: {', '.join(SPECS)}){hint}")
     return spec
+
+
+def usual_roots(data_dir: Path | None) -> list[Path]:
+    """Return the folders to look for data sets in: the one that a person named, after a check, and the usual ones."""
+    given = _given(data_dir)
+    return [*([given] if given is not None else []), *_usual_places()]
 
 
 def _usual_places() -> tuple[Path, Path]:
@@ -226,9 +213,7 @@ def _read(
         raise BadInput(
             f"the training and test images in {idx.shown(folder)} have different sizes, {sizes}; fetch them again"
         )
-    mean, std = (spec.mean, spec.std) if spec.mean and spec.std else mean_and_std(train_images)
-    if std == 0:
-        raise BadInput(f"all training images in {idx.shown(folder)} are one and the same colour; fetch them again")
+    mean, std = spec.moments or mean_and_std(train_images[:, None], idx.shown(folder))
     _, height, width = train_images.shape
     return ImageData(
         name=spec.name,
@@ -236,33 +221,23 @@ def _read(
         classes=spec.classes,
         train=_split(train_images, train_labels, mean, std, device),
         test=_split(test_images, test_labels, mean, std, device),
-        mean=(mean,),
-        std=(std,),
+        mean=mean,
+        std=std,
         channels=1,
         height=height,
         width=width,
         location="bundled with finetui" if folder == SAMPLE_FOLDER else idx.shown(folder),
         notices=notices,
+        loader=f"resident, {(train_images.nbytes + test_images.nbytes) / 1e6:.1f} MB",
     )
 
 
-def _split(images: idx.Bytes, labels: idx.Bytes, mean: float, std: float, device: torch.device) -> ResidentSplit:
+def _split(
+    images: idx.Bytes, labels: idx.Bytes, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> ResidentSplit:
     return ResidentSplit(
         torch.from_numpy(images).unsqueeze(1).to(device),
         torch.from_numpy(labels).to(device=device, dtype=torch.int64),
-        (mean,),
-        (std,),
+        mean,
+        std,
     )
-
-
-def mean_and_std(images: idx.Bytes) -> tuple[float, float]:
-    """Return mean and standard deviation of all pixels of `images` (uint8), scaled to [0, 1].
-
-    Exact: bytes have 256 values, so counting them is enough.
-    """
-    counts = np.zeros(256, dtype=np.int64)
-    for start in range(0, len(images), _CHUNK):
-        counts += np.bincount(images[start : start + _CHUNK].ravel(), minlength=256)
-    values = np.arange(256) / 255
-    mean = float((counts * values).sum() / counts.sum())
-    return mean, float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum()))

@@ -4,15 +4,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 
 from engine.config import TrainingConfig
 from engine.errors import BadInput
 from engine.models import ModuleGroup
 
 
-def build_sgd(groups: Iterable[ModuleGroup], training: TrainingConfig) -> SGD:
-    """Return SGD with momentum over all parameters, in groups of (layer group) x (decay, no decay).
+def build_optimizer(groups: Iterable[ModuleGroup], training: TrainingConfig) -> Optimizer:
+    """Return SGD or AdamW over all parameters, in groups of (layer group) x (decay, no decay).
 
     The groups are built once and never added to or removed from: freezing leaves a parameter without a gradient,
     which the optimizer skips. Biases and one-dimensional tensors (normalisation) get no weight decay.
@@ -24,7 +24,9 @@ def build_sgd(groups: Iterable[ModuleGroup], training: TrainingConfig) -> SGD:
             if named:
                 weight_decay = training.weight_decay if decays else 0.0
                 param_groups.append({"params": named, "weight_decay": weight_decay, "group": group.name})
-    return SGD(param_groups, lr=training.lr, momentum=training.momentum)
+    if training.optimizer == "adamw":
+        return AdamW(param_groups, lr=training.lr)
+    return SGD(param_groups, lr=training.lr, momentum=training.momentum, nesterov=training.nesterov)
 
 
 def state_by_name(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, dict[str, Any]]:

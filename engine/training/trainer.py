@@ -1,8 +1,6 @@
-"""The training loop's one step, and the numbers that it leaves behind."""
+"""The training loop: one step at a time, and exactly where it is."""
 
-import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,23 +8,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.config import TrainingConfig
-from engine.data import ResidentSplit, epoch_order
-from engine.errors import BadInput, FinetuiError
-from engine.events import MeanLoss, TrainPoint
+from engine.data import Split, augmentation, epoch_order
+from engine.errors import BadInput
+from engine.events import TrainPoint
 from engine.models import ModuleGroup
 from engine.training.freezing import Freezer
 from engine.training.learning_rate import LearningRates
-from engine.training.optimizer import build_sgd, load_state_by_name, state_by_name
-
-POINT_INTERVAL = 0.1  # seconds: at most ten points a second leave the engine, however fast the steps are
-_MOST_STEPS_A_POINT = 1000  # bounds the loss tensors that wait on the device
-_HUNDRED = 100
+from engine.training.meter import Meter
+from engine.training.optimizer import build_optimizer, load_state_by_name, state_by_name
+from engine.training.recipes import Stage, whole_run
+from engine.training.schedules import build_schedule, one_cycle
 
 OnStep = Callable[[int, Tensor], None]
-
-
-class NonFiniteLoss(FinetuiError):
-    """The training loss became NaN or infinite."""
+Batch = tuple[Tensor, Tensor]
 
 
 class Trainer:
@@ -34,68 +28,161 @@ class Trainer:
 
     `step` counts the steps completed in the run, `epoch` the epochs, `position` the steps completed in the epoch
     in progress. The data order of an epoch depends on the seed and the epoch's number alone, so these three say
-    which batch comes next.
+    which batch comes next. `plan` divides the epochs into stages; layers that a person froze or unfroze by hand stay
+    as the person left them when a stage begins. `training` is the configuration's section.
     """
 
     def __init__(
         self,
         model: nn.Module,
         groups: Sequence[ModuleGroup],
-        data: ResidentSplit,
+        data: Split,
         training: TrainingConfig,
         on_step: OnStep | None = None,
+        *,
+        plan: Sequence[Stage] = (),
+        always_frozen: Sequence[str] = (),
+        augment: str = "none",
     ) -> None:
-        """Build the optimizer for `model`, which is on the device of `data` already.
+        """Build the optimizer for `model`, which is on the device that `data` gives its batches on.
 
         `on_step(step, loss)` is called after every step with the steps completed and the batch's loss, a
-        detached scalar on the device. Raises `BadInput` when a batch is larger than the data.
+        detached scalar on the device. Raises `BadInput` when a batch is larger than the data, or nothing would train.
         """
         if training.batch_size > len(data):
             raise BadInput(
                 f"training.batch_size (--batch-size): {training.batch_size} is more than the "
                 f"{len(data)} training images"
             )
+        if training.batch_size == 1 and _has_batch_norm(model):
+            raise BadInput("training.batch_size (--batch-size): batch normalisation needs at least 2 images a step")
         self.model = model
         self.groups = groups
-        self.optimizer = build_sgd(groups, training)
-        self.freezer = Freezer(model, groups, self.optimizer)
-        self.rates = LearningRates(training.lr, training.thaw_warmup_steps)
-        self.steps_per_epoch = math.ceil(len(data) / training.batch_size)
+        self.plan = tuple(plan) or whole_run(training.epochs)
+        self.optimizer = build_optimizer(groups, training)
+        self.freezer = Freezer(model, groups, self.optimizer, training.frozen_norm_trains)
+        self.steps_per_epoch = steps_per_epoch(model, len(data), training.batch_size)
+        # On a small set a hundred steps would be several epochs.
+        self.rates = LearningRates(training.lr, min(training.thaw_warmup_steps, self.steps_per_epoch))
         self.epochs = training.epochs
         self.step = self.epoch = self.position = 0
+        self.device = next(model.parameters()).device
         self._data = data
-        self._training = training
+        self.training = training
         self._on_step = on_step
         self._parameters = {name: p for group in groups for name, p in group.parameters.items()}
-        self._order = self._epoch_order()
-        self._meter = _Meter()
+        self._class_weights = _class_weights(data.labels, training.class_weights, model, self.device)
+        self._augmentation = augmentation(augment)
+        self._always_frozen = self.freezer.layers_of(always_frozen)
+        self._by_hand: frozenset[str] = frozenset()
+        self._batches: Iterator[Batch] | None = None
+        self._meter = Meter()
+        self._begin_stage()
 
     @property
     def done(self) -> bool:
         """Whether all epochs are complete."""
         return self.epoch >= self.epochs
 
+    @property
+    def stage(self) -> int:
+        """Index of the stage that the epoch in progress belongs to."""
+        end = 0
+        for index, stage in enumerate(self.plan):
+            end += stage.epochs
+            if self.epoch < end:
+                return index
+        return len(self.plan) - 1
+
     def train_step(self) -> None:
-        """Take one step: gather the batch, forward, backward, update."""
-        start = self.position * self._training.batch_size
-        inputs, labels = self._data.batch(self._order[start : start + self._training.batch_size])
+        """Take one step: get the batch, forward, backward, update."""
+        inputs, labels = self._next_batch()
         self.rates.apply(self.optimizer, self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        logits = self.model(inputs)
-        loss = F.cross_entropy(logits, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        if len(labels):
+            self.optimizer.zero_grad(set_to_none=True)
+            logits = self.model(inputs)
+            loss = self.loss(logits, labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self._meter.add(loss.detach(), logits.detach(), labels)
         self.step += 1
         self.position += 1
-        self._meter.add(loss.detach(), logits.detach(), labels)
-        if self._on_step is not None:
+        if self._on_step is not None and len(labels):
             self._on_step(self.step, loss.detach())
 
-    def end_epoch(self) -> None:
-        """Go to the start of the next epoch."""
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the training loss of a batch: cross entropy with the configured class weights and smoothing."""
+        smoothing = self.training.label_smoothing
+        return F.cross_entropy(logits, labels, weight=self._class_weights, label_smoothing=smoothing)
+
+    def batches(self, epoch: int, position: int) -> Iterator[Batch]:
+        """Yield the batches of `epoch` from step `position` on."""
+        training = self.training
+        weights = balanced_weights(self._data.labels) if training.sampling == "balanced" else None
+        order = epoch_order(len(self._data), training.seed, epoch, weights=weights)
+        order = order[position * training.batch_size : self.steps_per_epoch * training.batch_size]
+        return self._data.batches(order, training.batch_size, self._augment if self._augmentation else None)
+
+    def _next_batch(self) -> Batch:
+        if self._batches is None:
+            self._batches = self.batches(self.epoch, self.position)
+        return next(self._batches)
+
+    def _augment(self, images: Tensor) -> Tensor:
+        assert self._augmentation is not None
+        # A generator for each step: a continued run draws what an uninterrupted one would have drawn.
+        generator = torch.Generator(images.device).manual_seed((self.training.seed * 1_000_003 + self.step) % 2**63)
+        return self._augmentation(images, generator)
+
+    def end_epoch(self) -> Stage | None:
+        """Go to the start of the next epoch; return the stage that begins with it, if one does."""
+        before = self.stage
         self.epoch += 1
         self.position = 0
-        self._order = self._epoch_order()
+        self._batches = None
+        if self.done or self.stage == before:
+            return None
+        self._begin_stage()
+        return self.plan[self.stage]
+
+    def _begin_stage(self) -> None:
+        """Freeze and thaw what the stage that contains `epoch` says, and take up its learning rates."""
+        stage = self.plan[self.stage]
+        wanted = self.freezer.layers_of(stage.frozen) | self._always_frozen
+        freeze = wanted - self._by_hand
+        thaw = self.freezer.frozen - wanted - self._by_hand - self.freezer.bypassed
+        self._change_frozen(self.freezer.set(thaw, frozen=False))
+        self.freezer.set(freeze, frozen=True)
+        self._follow_schedule()
+
+    def _follow_schedule(self) -> None:
+        stage = self.plan[self.stage]
+        first_epoch = sum(earlier.epochs for earlier in self.plan[: self.stage])
+        steps = stage.epochs * self.steps_per_epoch
+        if stage.cycle is not None:
+            schedule = one_cycle(steps, stage.cycle.rise, stage.cycle.start_div)
+        else:
+            schedule = build_schedule(self.training, steps, self.steps_per_epoch)
+        first_step = first_epoch * self.steps_per_epoch
+        self.rates.begin(schedule, first_step, stage.lr_factor, stage.group_factors)
+
+    def set_frozen(self, groups: Sequence[str], frozen: bool, layers: Sequence[str] = ()) -> bool:
+        """Freeze or unfreeze layer groups (or modules) and layers from the next step on; return whether that changed.
+
+        A group that is unfrozen in the course of training warms up. Raises `BadInput` when it cannot be done.
+        """
+        changed = self.freezer.set(self.freezer.layers_of(groups) | frozenset(layers), frozen)
+        self._by_hand |= changed
+        if not frozen:
+            self._change_frozen(changed)
+        return bool(changed)
+
+    def _change_frozen(self, thawed: frozenset[str]) -> None:
+        if not self.step:
+            return
+        for group in self.groups:
+            if any(layer.name in thawed for layer in group.layers):
+                self.rates.thaw(group.name, self.step)
 
     def point_due(self) -> bool:
         """Whether it is time for `take_point`; asking costs next to nothing."""
@@ -108,32 +195,35 @@ class Trainer:
         """
         if not self._meter.steps:
             return None
-        grads = [p.grad for p in self._parameters.values() if p.grad is not None]
-        grad_norm = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
+        norms = self._gradient_norms()
+        factors = tuple(self.rates.factor(group.name, self.step - 1) for group in self.groups)
         means = self._meter.take(self.epoch + 1, self.position, self.step)
         return TrainPoint(
             step=self.step,
             epoch=self.epoch + 1,
             step_in_epoch=self.position,
             learning_rate=self.rates.at(self.step - 1),
-            grad_norm=grad_norm,
+            grad_norm=float(torch.linalg.vector_norm(norms)),
+            group_grad_norms=tuple(float(f"{norm:.4g}") for norm in norms.tolist()),
+            group_rate_factors=() if set(factors) == {1.0} else tuple(float(f"{factor:.4g}") for factor in factors),
             **means,
         )
+
+    def _gradient_norms(self) -> Tensor:
+        """Return the L2 norm of each layer group's last gradient, float32 `[groups]`, on the CPU."""
+        norms = []
+        for group in self.groups:
+            grads = [p.grad for p in group.parameters.values() if p.grad is not None]
+            norms.append(torch.nn.utils.get_total_norm(grads) if grads else torch.zeros((), device=self.device))
+        return torch.stack(norms).float().cpu()
+
+    def restart_batches(self) -> None:
+        """Get the batches anew from the present position on, after somebody else has read the data."""
+        self._batches = None
 
     def restart_clock(self) -> None:
         """Leave the time since the last step (a pause, an evaluation) out of the samples per second."""
         self._meter.restart_clock()
-
-    def set_frozen(self, names: Sequence[str], frozen: bool) -> bool:
-        """Freeze or unfreeze layer groups from the next step on; return whether anything changed.
-
-        A group that is unfrozen in the course of training warms up. Raises `BadInput` when it cannot be done.
-        """
-        changed = self.freezer.set(names, frozen)
-        if not frozen and self.step:
-            for name in changed:
-                self.rates.thaw(name, self.step)
-        return bool(changed)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the weights that an exact continuation needs; plain types and tensors only."""
@@ -142,6 +232,8 @@ class Trainer:
             "epoch": self.epoch,
             "position": self.position,
             "frozen": sorted(self.freezer.frozen),
+            "by_hand": sorted(self._by_hand),
+            "norm_trains": self.freezer.norm_trains,
             "rates": self.rates.state_dict(),
             "optimizer": state_by_name(self.optimizer, self._parameters),
         }
@@ -149,72 +241,41 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned. Raises `BadInput` when it does not fit this model."""
         self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
-        self.freezer.set(state["frozen"], frozen=True)
+        frozen = frozenset(state["frozen"])
+        self.freezer.set(self.freezer.frozen - frozen, frozen=False)
+        self.freezer.set(frozen, frozen=True)
+        self.freezer.set_norm_trains(state["norm_trains"])
+        self._by_hand = frozenset(state["by_hand"])
+        self._follow_schedule()
         self.rates.load_state_dict(state["rates"])
         load_state_by_name(self.optimizer, self._parameters, state["optimizer"])
-        self._order = self._epoch_order()
-
-    def _epoch_order(self) -> Tensor:
-        return epoch_order(len(self._data), self._training.seed, self.epoch, self._data.images.device)
+        self._batches = None
 
 
-class _Meter:
-    """Collects each step's loss on the device, and reads them all at once when a point is due."""
+def steps_per_epoch(model: nn.Module, images: int, batch_size: int) -> int:
+    """Return the number of steps that see `images` images.
 
-    def __init__(self) -> None:
-        self._losses: list[Tensor] = []
-        self._correct: list[Tensor] = []
-        self._samples = 0
-        self._since_hundred: list[float] = []
-        self._seconds = 0.0
-        self.restart_clock()
+    Batch normalisation cannot train on a single image, so where the model has some, a last batch of one is left out
+    (of another image in every epoch).
+    """
+    full, rest = divmod(images, batch_size)
+    return full + (rest > 1 or (rest == 1 and (not _has_batch_norm(model) or full == 0)))
 
-    @property
-    def steps(self) -> int:
-        return len(self._losses)
 
-    def restart_clock(self) -> None:
-        self._started = time.monotonic()
+def _has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self._losses.append(loss)
-        self._correct.append((logits.argmax(1) == labels).sum())
-        self._samples += len(labels)
 
-    def due(self) -> bool:
-        return time.monotonic() - self._started >= POINT_INTERVAL or len(self._losses) >= _MOST_STEPS_A_POINT
+def balanced_weights(labels: Tensor) -> Tensor:
+    """Return a weight for each image, float64 `[N]`, inverse to the size of its class (int64 `labels` `[N]`)."""
+    return 1.0 / torch.bincount(labels)[labels].double()
 
-    def take(self, epoch: int, position: int, step: int) -> dict[str, Any]:
-        losses: list[float] = torch.stack(self._losses).tolist()
-        correct = int(torch.stack(self._correct).sum())
-        for back, loss in enumerate(reversed(losses)):
-            if not math.isfinite(loss):
-                raise NonFiniteLoss(
-                    f"the training loss became {loss} at step {step - back}; "
-                    "start again with a lower learning rate, or look at the data"
-                )
-        elapsed = max(time.monotonic() - self._started, 1e-9)
-        means = {
-            "steps": len(losses),
-            "loss": math.fsum(losses) / len(losses),
-            "accuracy": correct / self._samples,
-            "samples_per_second": self._samples / elapsed,
-            "hundreds": self._hundreds(losses, epoch, position),
-        }
-        self._losses, self._correct, self._samples = [], [], 0
-        self.restart_clock()
-        return means
 
-    def _hundreds(self, losses: list[float], epoch: int, position: int) -> tuple[MeanLoss, ...]:
-        found = []
-        for step_in_epoch, loss in enumerate(losses, start=position - len(losses) + 1):
-            if step_in_epoch == 1:
-                self._since_hundred = []
-            self._since_hundred.append(loss)
-            if step_in_epoch % _HUNDRED == 0:
-                mean = math.fsum(self._since_hundred) / len(self._since_hundred)
-                found.append(
-                    MeanLoss(epoch=epoch, step_in_epoch=step_in_epoch, steps=len(self._since_hundred), loss=mean)
-                )
-                self._since_hundred = []
-        return tuple(found)
+def _class_weights(labels: Tensor, choice: str, model: nn.Module, device: torch.device) -> Tensor | None:
+    """Return `N / (classes x images of the class)`, the weights that scikit-learn calls balanced; None for none."""
+    if choice == "none":
+        return None
+    counts = torch.bincount(labels)
+    weights = len(labels) / (len(counts) * counts.clamp(min=1))
+    dtype = next(model.parameters()).dtype
+    return weights.to(device, dtype)

@@ -39,7 +39,7 @@ def test_toml_round_trip(tmp_path_factory, epochs: int, lr: float, momentum: flo
         (("training", "seed"), -1, "--seed"),
         (("training", "device"), "gpu", "--device"),
         (("data", "name"), "mnits", "did you mean 'mnist'"),
-        (("model", "name"), "lenett", "did you mean 'lenet'"),
+        (("model", "name"), "LeNet!", "--model"),
         (("run", "name"), "../up", "--name"),
         (("run", "name"), "a\x1b[2J", "--name"),
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine import runs
-from engine.commands import Evaluate, Pause, Resume, SetFrozen, Start, StartFinetune, Stop
+from engine.commands import Evaluate, FinetunePlan, Pause, Resume, SetFrozen, Start, StartFinetune, Stop
 from engine.config import RunConfig
 from engine.events import (
     AnyEvent,
@@ -125,7 +125,7 @@ def test_a_journal_link_shows_a_finished_run_and_refuses_commands(make_config) -
 def test_a_finetune_follows_on_the_same_link(watch, make_config) -> None:
     watcher = watch(make_config(name="base"), autostart=True)
     watcher.until_state("finished")
-    watcher.link.send(StartFinetune())
+    watcher.link.send(StartFinetune(plan=FinetunePlan(recipe="linear-probe")))
     prepared = watcher.until_kind(RunPrepared)
     assert prepared.parent == "base"
     assert prepared.seq == 1

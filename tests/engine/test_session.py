@@ -11,6 +11,7 @@ import torch
 from engine import checkpoint, events, runs
 from engine.commands import (
     Evaluate,
+    FinetunePlan,
     Pause,
     Resume,
     Save,
@@ -139,7 +140,7 @@ def test_commands_that_make_no_sense_are_refused_with_a_reason(make_config, reco
     refused = recorder.of(events.CommandRefused)
     assert len(refused) == 9
     assert all(answer.reason for answer in refused)
-    assert "no layer group 'nose'" in refused[6].reason
+    assert "no layer group or layer 'nose'" in refused[6].reason
     assert len(recorder.of(events.CommandAccepted)) == 1
 
 
@@ -182,7 +183,7 @@ def test_an_interrupted_trainer_goes_on_bit_for_bit(make_config) -> None:
 
 
 def test_a_finetune_is_a_new_run_that_trains_the_new_head_alone(make_config, recorder) -> None:
-    script = Script((state("finished"), [StartFinetune(epochs=1, lr=0.02)]))
+    script = Script((state("finished"), [StartFinetune(plan=FinetunePlan(recipe="linear-probe", epochs=1, lr=0.02))]))
     outcome = serve(
         make_config(name="base"), script.commands, [recorder, script], autostart=True,
         stay=lambda state: script._lines != [] or (state == "finished" and not recorder.of(events.CommandAccepted)),

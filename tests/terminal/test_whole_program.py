@@ -93,7 +93,9 @@ def test_the_tutorials_finetuning(open_terminal, tmp_path: Path) -> None:
     terminal = open_terminal(*SAMPLE, "--epochs", "1", "--name", "base", "--start")
     terminal.until("finished")
     terminal.type("f")
-    terminal.until("fc4", "Start finetune")
+    terminal.until("lp-ft", "2 epochs")
+    terminal.type("\x1b[D")  # left: the recipe before
+    terminal.until("linear-probe", "trains fc4", "new     fc4")
     terminal.type("f")
     terminal.until("from base", "finished", "fc4")
     terminal.type("q")

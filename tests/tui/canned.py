@@ -9,6 +9,7 @@ from engine.events import (
     ClassReport,
     DataSummary,
     Evaluated,
+    Layer,
     LayerGroup,
     RunPrepared,
     RunStarted,
@@ -18,10 +19,26 @@ from engine.events import (
 from engine.queues import EventQueue
 
 STEPS = 100
-LAYERS = tuple(
-    LayerGroup(name=name, summary="", parameters=count, frozen=False)
-    for name, count in (("conv1", 156), ("conv2", 2416), ("fc1", 30840), ("fc2", 10164), ("fc3", 850))
-)
+
+
+def layers(*frozen: str) -> tuple[LayerGroup, ...]:
+    """Return LeNet's layer table with the groups `frozen` frozen."""
+    counts = (("conv1", 156), ("conv2", 2416), ("fc1", 30840), ("fc2", 10164), ("fc3", 850))
+    return tuple(
+        LayerGroup(
+            name=name,
+            summary="",
+            parameters=count,
+            trainable=0 if name in frozen else count,
+            frozen=name in frozen,
+            head=name == "fc3",
+            layers=(Layer(name=name, summary="", parameters=count, frozen=name in frozen),),
+        )
+        for name, count in counts
+    )
+
+
+LAYERS = layers()
 
 
 def prepared(classes: tuple[str, ...] = tuple("0123456789"), **changes: object) -> RunPrepared:

@@ -1,15 +1,17 @@
-import msgspec
 import pytest
-from canned import LAYERS, evaluated, point, prepared, running
+from canned import LAYERS, evaluated, layers, point, prepared, running
 
-from engine.commands import Pause, SetLearningRate
+from engine.commands import Pause, PreviewFinetune, SetFrozenNorm, SetLearningRate
 from engine.events import (
     CommandAccepted,
     CommandRefused,
+    EffectMeasured,
+    FinetunePreview,
     LayersChanged,
     LearningRateChanged,
     Log,
     Phase,
+    StageStarted,
     StateChanged,
 )
 from tui.store import LOG_LINES, Store, View, reduce
@@ -61,9 +63,8 @@ def test_a_command_is_pending_until_its_answer() -> None:
 
 
 def test_what_a_person_did_is_marked_where_it_took_effect() -> None:
-    frozen = (msgspec.structs.replace(LAYERS[0], frozen=True), *LAYERS[1:])
     store = folded(
-        *running(), LayersChanged(layers=frozen, step=150), LearningRateChanged(learning_rate=0.02, step=200)
+        *running(), LayersChanged(layers=layers("conv1"), step=150), LearningRateChanged(learning_rate=0.02, step=200)
     )
     assert [tuple(mark) for mark in store.view.marks] == [(1.5, "freeze conv1"), (2.0, "lr 0.02")]
     assert store.view.learning_rate == 0.02
@@ -81,3 +82,34 @@ def test_the_log_is_bounded_and_harmless() -> None:
     store = folded(*(Log(level="info", message=f"{i}\x1b[2J[red]") for i in range(LOG_LINES + 50)))
     assert len(store.view.log) == LOG_LINES
     assert store.view.log[-1].text == f"{LOG_LINES + 49}�[2J[red]"
+
+
+def test_stages_are_marked_and_shown() -> None:
+    stage = StageStarted(index=2, count=2, name="all layers", epochs=7, learning_rate=0.0001, step=300)
+    view = folded(*running(), stage).view
+    assert view.stage is stage
+    assert view.learning_rate == 0.0001
+    assert [tuple(mark) for mark in view.marks] == [(3.0, "stage 2: all layers")]
+    assert "stage 2 of 2, all layers: 7 epochs, learning rate 0.0001" in view.log[-1].text
+
+
+def test_the_effect_of_freezing_is_told() -> None:
+    effect = EffectMeasured(trainable_before=44426, trainable_after=850, speed_before=8000.0, speed_after=12000.0)
+    view = folded(*running(), effect).view
+    assert view.effect is effect
+    assert view.log[-1].text == "44,426 → 850 parameters train, 8,000 → 12,000 img/s"
+
+
+def test_an_answer_to_a_question_is_kept_and_not_logged() -> None:
+    store = folded(*running())
+    question = PreviewFinetune()
+    store.sent(question)
+    lines = len(store.view.log)
+    store.fold([FinetunePreview(command=question, head="keep")])
+    assert store.view.preview.head == "keep"
+    assert store.view.pending == {}
+    assert len(store.view.log) == lines
+
+
+def test_the_switch_for_frozen_normalisation_is_followed() -> None:
+    assert folded(*running(), CommandAccepted(command=SetFrozenNorm(trains=True))).view.norm_trains

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from canned import LAYERS, CannedLink, evaluated, point, prepared, running
+from canned import LAYERS, CannedLink, evaluated, layers, point, prepared, running
 from textual.pilot import Pilot
 
 from engine.commands import (
@@ -14,7 +14,6 @@ from engine.commands import (
     Save,
     SetFrozen,
     Start,
-    StartFinetune,
     StepOnce,
     Stop,
 )
@@ -151,8 +150,7 @@ async def test_layers_are_frozen_by_keyboard_and_by_mouse() -> None:
         await pilot.pause()
         assert [(sent.groups, sent.frozen) for sent in link.sent] == [(("conv2",), True), (("fc1",), True)]
         assert picture(app).count("freezing …") == 2
-        frozen = tuple(msgspec.structs.replace(layer, frozen=layer.name in ("conv2", "fc1")) for layer in LAYERS)
-        link.events.put(LayersChanged(layers=frozen, step=50))
+        link.events.put(LayersChanged(layers=layers("conv2", "fc1"), step=50))
         for sent in link.sent:
             link.events.put(CommandAccepted(command=sent))
         await settle(pilot)
@@ -193,29 +191,6 @@ def test_the_ladder_of_learning_rates() -> None:
     assert [next_rate(0.001, 1), next_rate(0.002, 1), next_rate(0.005, 1)] == [0.002, 0.005, 0.01]
     assert [next_rate(0.001, -1), next_rate(0.0123, -1), next_rate(0.0123, 1)] == [0.0005, 0.01, 0.02]
     assert next_rate(1e-9, -1) == 1e-9
-
-
-async def test_finetuning_asks_first() -> None:
-    link = CannedLink(*running())
-    app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
-        await pilot.press("f")
-        await pilot.pause()
-        text = picture(app)
-        assert "conv1, conv2" in text
-        assert "fc4" in text
-        assert "256" in text
-        await pilot.press("escape")
-        await pilot.pause()
-        assert link.sent == []
-        await pilot.press("f")
-        await pilot.pause()
-        await pilot.press("f")
-        await pilot.pause()
-        # The key that answered the dialog must not open another one.
-        assert app.screen is app.train_screen
-    assert [type(sent) for sent in link.sent] == [StartFinetune]
 
 
 async def test_leaving_a_live_run_asks_and_can_leave_it_running() -> None:
@@ -306,9 +281,9 @@ async def test_a_terminal_that_is_too_small_says_so_and_recovers() -> None:
 async def test_names_from_outside_are_shown_and_not_obeyed() -> None:
     hostile = ("[red]x[/]", "[/]", "[@click=app.quit]y", "a\x1b[2Jb", "数字数字数字数字数字数字数字", "x" * 5000)
     event = prepared(classes=hostile)
-    layers = tuple(msgspec.structs.replace(LAYERS[0], name=name) for name in hostile)
+    table = tuple(msgspec.structs.replace(LAYERS[0], name=name) for name in hostile)
     app = FinetuiApp(
-        CannedLink(*running(), event, LayersChanged(layers=layers), evaluated(1, 0.5, hostile),
+        CannedLink(*running(), event, LayersChanged(layers=table), evaluated(1, 0.5, hostile),
                    Log(level="error", message="[/bold]\x1b]0;x\x07"), StateChanged(state="failed", reason="[/]"))
     )  # fmt: skip
     async with app.run_test(size=(120, 40)) as pilot:

@@ -20,7 +20,10 @@ _INTRODUCTION = (
 _MORE_KEYS = (
     ("l", "Go to the learning rate; Enter applies it at the next step, Escape leaves"),
     ("+ -", "Next higher or lower learning rate (1, 2, 5, 10, …)"),
-    ("tab", "Next control; in the layer list Enter or Space freezes or unfreezes"),
+    ("tab", "Next control"),
+    ("g", "Layers: all columns, single layers, normalisation"),
+    ("␣ → a b", "In the layer list: freeze or unfreeze; open a group; all above, all below the cursor"),
+    ("r", "Runs: a finetune stands below the run that it started from"),
     ("y", "Loss axis: linear or logarithmic"),
     ("t", "Dark or light theme"),
     ("ctrl+p", "Command palette: every action by name"),

@@ -1,6 +1,7 @@
 """The Train screen: curves, progress, per-class table, controls, layers, log."""
 
 import time
+from pathlib import Path
 from typing import ClassVar
 
 from textual import work
@@ -8,18 +9,24 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from engine.commands import AnyCommand, SetFrozen, SetLearningRate, StartFinetune, Stop
+from engine.commands import AnyCommand, FindLearningRate, SetFrozen, SetLearningRate, StartFinetune, Stop
 from engine.config import check_learning_rate
 from engine.errors import BadInput
+from engine.events import CommandAccepted, LearningRateFound
 from engine.link import Link
 from engine.rules import refusal
 from tui.actions import ACTIONS, BY_NAME
 from tui.log_lines import describe_command
 from tui.screens.dialog import Choice, Dialog
+from tui.screens.finetune import FinetuneForm
 from tui.screens.help import HelpScreen
+from tui.screens.layers import LayersScreen
+from tui.screens.rates import RatesScreen
+from tui.screens.runs import RunsScreen
 from tui.store import Store, View
 from tui.tight_compositor import TightCompositor
 from tui.widgets.action_button import ActionButton
@@ -61,16 +68,28 @@ class TrainScreen(Screen[None]):
         Binding("q", "leave", "Quit"),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("tab", "app.focus_next", "Next control"),
+        Binding("g", "layers", "Layers"),
+        Binding("r", "runs", "Runs"),
         Binding("y", "toggle_log", "Log scale"),
-        Binding("t", "toggle_theme", "Theme"),
+        Binding("t", "toggle_theme", "Theme", show=False),
     ]
 
-    def __init__(self, link: Link) -> None:
+    class RunChosen(Message):
+        """Somebody wants to look at the run in the folder `path`."""
+
+        def __init__(self, path: Path) -> None:
+            super().__init__()
+            self.path = path
+
+    def __init__(self, link: Link, *, visiting: bool = False) -> None:
+        """With `visiting`, leaving goes back to the screen below instead of out of the program."""
         super().__init__()
+        self._visiting = visiting
         self._compositor = TightCompositor()
         self.store = Store()
         self._link = link
         self._shown: View | None = None
+        self._finding = ""  # id of the search for a learning rate that was asked for here
         self._numbers_at = self._plots_at = 0.0
 
     def compose(self) -> ComposeResult:
@@ -112,6 +131,12 @@ class TrainScreen(Screen[None]):
         if events:
             self.store.fold(events)
         self._show()
+        for event in events:
+            # Only an answer to this dashboard's own wish opens a screen: a journal tells of old ones.
+            if isinstance(event, CommandAccepted) and event.command.id == self._finding:
+                self._finding = ""
+                if self.store.view.rates_found is not None:
+                    self._show_rates(self.store.view.rates_found)
 
     def _show(self) -> None:
         """Bring the widgets up to date, those that change all the time at their own pace."""
@@ -169,6 +194,8 @@ class TrainScreen(Screen[None]):
         if why_not is not None:
             self.query_one(Controls).hint(f"{describe_command(command)}: {why_not}", "$warning")
             return
+        if isinstance(command, FindLearningRate):
+            self._finding = command.id
         self.store.sent(command)
         self._link.send(command)
         self._show()
@@ -191,7 +218,7 @@ class TrainScreen(Screen[None]):
     def on_layer_list_toggled(self, message: LayerList.Toggled) -> None:
         """Freeze or unfreeze at the next step."""
         message.stop()
-        self.send(SetFrozen(groups=(message.name,), frozen=message.frozen))
+        self.send(SetFrozen(groups=message.groups, layers=message.layers, frozen=message.frozen))
 
     def on_controls_learning_rate_chosen(self, message: Controls.LearningRateChosen) -> None:
         """Use another learning rate from the next step on."""
@@ -234,19 +261,30 @@ class TrainScreen(Screen[None]):
 
     @work
     async def _ask_finetune(self) -> None:
+        plan = await self.app.push_screen_wait(FinetuneForm(self.store, self._link))
+        if plan is not None:
+            self.send(StartFinetune(plan=plan))
+
+    @work
+    async def _show_rates(self, found: LearningRateFound) -> None:
+        rate = await self.app.push_screen_wait(RatesScreen(found))
+        if rate is not None:
+            self._set_rate(rate)
+
+    def action_layers(self) -> None:
+        """Show all that there is to know about the layers."""
+        self.app.push_screen(LayersScreen(self.store, self.send))
+
+    @work
+    async def action_runs(self) -> None:
+        """List all runs, and look at one."""
+        path = await self.app.push_screen_wait(RunsScreen(self._runs_dir()))
+        if path is not None and path != self.store.view.path:
+            self.post_message(self.RunChosen(Path(path)))
+
+    def _runs_dir(self) -> Path:
         view = self.store.view
-        epochs, lr = view.config.training.epochs, view.config.training.lr
-        ends = "This run is saved and ends here. " if view.state in ("running", "paused") else ""
-        lines = (
-            f"{ends}A new run starts from its weights:",
-            "",
-            "  frozen   conv1, conv2",
-            "  new      fc4, a linear layer on the 256 flattened features",
-            f"  trains   fc4 alone, {epochs} epochs at learning rate {lr:g}",
-        )
-        choices = (Choice("begin", "f", "Start finetune"), Choice("back", "b", "Not now"))
-        if await self.app.push_screen_wait(Dialog("Finetune: linear probe", lines, choices)) == "begin":
-            self.send(StartFinetune())
+        return Path(view.path).parent if view.path else Path(view.config.run.runs_dir)
 
     # -- leaving ----------------------------------------------------------------------------------------
 
@@ -254,6 +292,10 @@ class TrainScreen(Screen[None]):
     async def action_leave(self) -> None:
         """Leave, after asking what becomes of a live run."""
         view = self.store.view
+        if self._visiting:
+            self._link.close()
+            self.dismiss(None)
+            return
         if view.state == "preparing":
             self._link.send(Stop())  # nothing has begun, and nothing shall once nobody looks
         if view.state not in ("running", "paused") or not self._link.steers:

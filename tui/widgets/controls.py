@@ -56,7 +56,6 @@ class Controls(Vertical):
         height: auto;
         .row { height: 1; }
         .row ActionButton { margin-left: 1; }
-        #finetune-space { width: 2fr; margin-left: 2; }
         #rate-label { width: 17; }
         #learning-rate { width: 1fr; background: $panel; }
         #learning-rate:focus { background: $panel-lighten-1; }
@@ -94,7 +93,7 @@ class Controls(Vertical):
                 yield from (self._button(name) for name in row)
         with Horizontal(classes="row"):
             yield self._button("finetune")
-            yield StyledLine(id="finetune-space")
+            yield self._button("find")
         with Horizontal(classes="row"):
             yield StyledLine(Content.assemble(" ", ("l", "bold $accent"), " Learning rate"), id="rate-label")
             yield LearningRateInput()
@@ -110,7 +109,7 @@ class Controls(Vertical):
     def show(self, view: View) -> None:
         """Bring everything up to date with `view`."""
         self._view = view
-        for name in (name for row in (*_ROWS, ("finetune",)) for name in row):
+        for name in (name for row in (*_ROWS, ("finetune", "find")) for name in row):
             shown = "resume" if name == "pause" and view.state == "paused" else name
             action = BY_NAME[shown]
             available = refusal(action.kind, view.state) is None

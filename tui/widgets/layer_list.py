@@ -1,105 +1,322 @@
-"""The layer groups with a freeze toggle each."""
+"""The layer table: groups that open to their layers, with a freeze toggle each."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.geometry import Region
 from textual.message import Message
-from textual.widgets import OptionList
-from textual.widgets.option_list import Option
 
 from engine.commands import SetFrozen
-from engine.events import LayerGroup
+from engine.events import NormMode
 from tui.store import View
+from tui.widgets.lines_view import LinesView
 from tui.widgets.styled_line import StyledLine
 
-_NAME_WIDTH = 11
+_MARKS = 3  # cells before the name: open or closed, frozen or not
+_COUNT, _STATUS, _DETAILS, _SUMMARY = 11, 12, 27, 26  # widths of the columns
+_MIN_NAME, _MAX_NAME = 8, 34
 
 
-class _Options(OptionList):
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "select", "Freeze or unfreeze", show=False)]
+class LayerRow(NamedTuple):
+    """A visible row: a group, or a layer of an open group (`depth` 1)."""
+
+    name: str
+    shown: str
+    depth: int
+    opened: bool | None  # None: nothing to open
+    summary: str
+    parameters: int
+    frozen: bool
+    partly: bool
+    in_use: bool
+    waiting: bool | None  # what was asked for and not answered yet
+    norm: NormMode
+    factor: float | None
+    grad_norm: float | None
+    cursor: bool
+
+
+def layer_rows(view: View, opened: frozenset[str], cursor: tuple[int, str], detailed: bool) -> tuple[LayerRow, ...]:
+    """Return the rows for `view`, of which `opened` names the open groups; numbers that change only if `detailed`."""
+    asked = [command for command in view.pending.values() if isinstance(command, SetFrozen)]
+    waiting = {name: command.frozen for command in asked for name in command.groups}
+    waiting_layers = {name: command.frozen for command in asked for name in command.layers}
+    point = view.point if detailed else None
+    rows: list[LayerRow] = []
+    for index, group in enumerate(view.layers):
+        several = len(group.layers) > 1
+        is_open = group.name in opened
+        rows.append(
+            LayerRow(
+                name=group.name,
+                shown=group.name,
+                depth=0,
+                opened=is_open if several else None,
+                summary=group.summary,
+                parameters=group.parameters,
+                frozen=group.frozen,
+                partly=not group.frozen and any(layer.frozen for layer in group.layers),
+                in_use=group.in_use,
+                waiting=waiting.get(group.name),
+                norm=group.norm,
+                factor=_at(point.group_rate_factors, index, 1.0) if point and not group.frozen else None,
+                grad_norm=_at(point.group_grad_norms, index, None) if point and not group.frozen else None,
+                cursor=cursor == (0, group.name),
+            )
+        )
+        for layer in group.layers if is_open and several else ():
+            rows.append(
+                LayerRow(
+                    name=layer.name,
+                    shown=layer.name.removeprefix(f"{group.name}."),
+                    depth=1,
+                    opened=None,
+                    summary=layer.summary,
+                    parameters=layer.parameters,
+                    frozen=layer.frozen,
+                    partly=False,
+                    in_use=group.in_use,
+                    waiting=waiting_layers.get(layer.name),
+                    norm=layer.norm,
+                    factor=None,
+                    grad_norm=None,
+                    cursor=cursor == (1, layer.name),
+                )
+            )
+    return tuple(rows)
+
+
+def _at(values: Sequence[float], index: int, default: float | None) -> float | None:
+    return values[index] if index < len(values) else default
+
+
+class _Layout(NamedTuple):
+    name: int
+    details: bool
+    summary: bool
+
+
+def _layout(width: int, longest: int) -> _Layout:
+    fixed = _MARKS + _COUNT + _STATUS
+    details = width >= fixed + _DETAILS + 16
+    summary = width >= fixed + _DETAILS + _SUMMARY + 20
+    left = width - fixed - details * _DETAILS - summary * _SUMMARY
+    return _Layout(max(_MIN_NAME, min(longest + 1, left, _MAX_NAME)), details, summary)
+
+
+class LayerRows(LinesView[LayerRow]):
+    """The rows and the cursor in them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space,enter", "freeze", "Freeze", key_display="␣"),
+        Binding("a", "toggle_side(-1)", "All above"),
+        Binding("b", "toggle_side(1)", "All below"),
+        Binding("right,left", "open", "Open", key_display="→"),
+        Binding("up,k", "move(-1)", "Up", show=False),
+        Binding("down,j", "move(1)", "Down", show=False),
+        Binding("pageup", "move(-10)", "Page up", show=False),
+        Binding("pagedown", "move(10)", "Page down", show=False),
+        Binding("home", "move(-100000)", "First", show=False),
+        Binding("end", "move(100000)", "Last", show=False),
+    ]
+    longest = 0
+
+    def content_of(self, row: LayerRow, width: int) -> Content:
+        """Return name, parameters and state; where there is room also normalisation, rate, gradient and kind."""
+        layout = _layout(width, self.longest)
+        sign, word, style = _state(row)
+        mark = " " if row.opened is None else "▾" if row.opened else "▸"
+        muted = "" if row.in_use else "$muted"
+        name = f"{'  ' * row.depth}{_shortened(row.shown, layout.name - 1 - 2 * row.depth)}".ljust(layout.name)
+        pieces: list[tuple[str, str]] = [
+            (mark, "$muted"),
+            (f"{sign} ", style),
+            (name, muted),
+            (f"{row.parameters:>{_COUNT},}", muted),
+            (f"  {word:<{_STATUS - 2}}", style),
+        ]
+        if layout.details:
+            factor = "" if row.factor is None else f"×{row.factor:.3g}"
+            grad = "" if row.grad_norm is None else f"{row.grad_norm:.2e}"
+            pieces.append((f"{row.norm:<8}{factor:>8}{grad:>10} ", "$muted"))
+        if layout.summary:
+            pieces.append((f" {row.summary[: _SUMMARY - 2]}", "$muted"))
+        content = Content.assemble(*pieces)
+        if row.cursor and self.has_focus:
+            return content.truncate(width, pad=True).stylize("on $accent 30%").stylize("bold")
+        return content
+
+    def heading(self) -> str:
+        """Return the line above the rows."""
+        layout = _layout(self.scrollable_content_region.width, self.longest)
+        line = f"{'':{_MARKS}}{'layers':<{layout.name}}{'parameters':>{_COUNT}}{'':{_STATUS}}"
+        if layout.details:
+            line += f"{'norm':<8}{'rate':>8}{'gradient':>10} "
+        return line + (" kind" if layout.summary else "")
+
+    @property
+    def detailed(self) -> bool:
+        """Whether there is room for the numbers that change all the time."""
+        return _layout(self.scrollable_content_region.width, self.longest).details
+
+    def on_focus(self) -> None:
+        """Show the cursor."""
+        self.refresh()
+
+    def on_blur(self) -> None:
+        """Hide the cursor."""
+        self.refresh()
+
+    def on_click(self, event: events.Click) -> None:
+        """Toggle the row, or open the group whose mark was hit."""
+        index = event.y + self.scroll_offset.y
+        if not 0 <= index < len(self._rows):
+            return
+        event.stop()
+        self.post_message(LayerList.CursorMoved((self._rows[index].depth, self._rows[index].name)))
+        if event.x == 0 and self._rows[index].opened is not None:
+            self.post_message(LayerList.Opened(self._rows[index].name))
+        else:
+            self._ask((self._rows[index],))
+
+    def _cursor(self) -> int:
+        return next((index for index, row in enumerate(self._rows) if row.cursor), 0)
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor."""
+        if self._rows:
+            index = min(max(self._cursor() + by, 0), len(self._rows) - 1)
+            self.scroll_to_region(Region(0, index, 1, 1), animate=False, force=True)
+            self.post_message(LayerList.CursorMoved((self._rows[index].depth, self._rows[index].name)))
+
+    def action_freeze(self) -> None:
+        """Freeze or unfreeze the row."""
+        if self._rows:
+            self._ask((self._rows[self._cursor()],))
+
+    def action_toggle_side(self, side: int) -> None:
+        """Freeze everything above or below the cursor; unfreeze it where all of it is frozen."""
+        here = self._cursor()
+        rows = self._rows[:here] if side < 0 else self._rows[here + 1 :]
+        # A group above the cursor whose layers are listed stands for them, but the cursor's own group does not.
+        own = next((row.name for row in reversed(self._rows[: here + 1]) if row.depth == 0), "")
+        self._ask([row for row in rows if row.in_use and row.name != own])
+
+    def _ask(self, rows: Sequence[LayerRow]) -> None:
+        if rows:
+            frozen = not all(row.frozen for row in rows)
+            groups, layers = (tuple(row.name for row in rows if row.depth == depth) for depth in (0, 1))
+            self.post_message(LayerList.Toggled(groups, layers, frozen))
+
+    def action_open(self) -> None:
+        """Show or hide the layers of the group."""
+        here = self._cursor()
+        for row in reversed(self._rows[: here + 1]):
+            if row.depth == 0:
+                if row.opened is not None:
+                    self.post_message(LayerList.Opened(row.name))
+                return
+
+
+def _state(row: LayerRow) -> tuple[str, str, str]:
+    """Return sign, word and style."""
+    if row.waiting is not None:
+        return "◌", "freezing …" if row.waiting else "thawing …", "$accent"
+    if not row.in_use:
+        return "·", "bypassed", "$muted"
+    if row.frozen:
+        return "■", "frozen", ""
+    return ("◧", "partly", "$accent") if row.partly else ("□", "trains", "$accent")
+
+
+def _shortened(name: str, width: int) -> str:
+    """Return `name` in at most `width` characters; its end tells more than its beginning."""
+    return name if len(name) <= width else f"…{name[len(name) - width + 1 :]}"
 
 
 class LayerList(Vertical):
-    """Shows each layer group, its parameters, and whether it trains; Enter, Space or a click toggles it."""
+    """Shows each layer group and whether it trains; Enter, Space or a click toggles it, → opens it."""
 
     DEFAULT_CSS = """
     LayerList {
         height: 1fr;
         min-height: 3;
         #layer-heading { color: $muted; text-style: bold; }
-        _Options {
-            height: 1fr;
-            border: none;
-            padding: 0;
-            background: transparent;
-            scrollbar-size-vertical: 1;
-            & > .option-list--option-highlighted { background: transparent; text-style: none; color: $foreground; }
-            & > .option-list--option { padding: 0; }
-        }
-        _Options:focus {
-            border: none;
-            & > .option-list--option-highlighted { background: $accent 30%; text-style: bold; color: $foreground; }
-        }
     }
     """
 
     class Toggled(Message):
-        """Somebody wants the group `name` to be frozen or not."""
+        """Somebody wants `groups` and `layers` to be frozen or not."""
 
-        def __init__(self, name: str, frozen: bool) -> None:
+        def __init__(self, groups: tuple[str, ...], layers: tuple[str, ...], frozen: bool) -> None:
+            super().__init__()
+            self.groups = groups
+            self.layers = layers
+            self.frozen = frozen
+
+    class Opened(Message):
+        """Somebody wants to see, or no longer see, the layers of the group `name`."""
+
+        def __init__(self, name: str) -> None:
             super().__init__()
             self.name = name
-            self.frozen = frozen
+
+    class CursorMoved(Message):
+        """The cursor goes to the row `place`: its depth and its name."""
+
+        def __init__(self, place: tuple[int, str]) -> None:
+            super().__init__()
+            self.place = place
 
     def __init__(self) -> None:
         super().__init__(id="layers")
-        self._layers: tuple[LayerGroup, ...] = ()
-        self._waiting: dict[str, bool] = {}
+        self._view = View()
+        self._opened: frozenset[str] = frozenset()
+        self._cursor = (0, "")
 
     def compose(self) -> ComposeResult:
-        """A heading and the list."""
-        heading = f"   {'layers':<{_NAME_WIDTH}}{'parameters':>11}"
-        yield StyledLine(Content(heading), id="layer-heading")
-        yield _Options(id="layer-options")
+        """A heading and the rows."""
+        yield StyledLine(id="layer-heading")
+        yield LayerRows(id="layer-options")
+
+    def on_resize(self) -> None:
+        """Lay the columns out anew."""
+        self._update()
 
     def show(self, view: View) -> None:
-        """Bring the list up to date with `view`."""
-        waiting = {
-            name: command.frozen
-            for command in view.pending.values()
-            if isinstance(command, SetFrozen)
-            for name in command.groups
-        }
-        if (view.layers, waiting) == (self._layers, self._waiting):
-            return
-        options = self.query_one(_Options)
-        same_names = [layer.name for layer in view.layers] == [layer.name for layer in self._layers]
-        self._layers, self._waiting = view.layers, waiting
-        if same_names:
-            for index, layer in enumerate(view.layers):
-                options.replace_option_prompt_at_index(index, self._row(layer))
-        else:
-            options.clear_options()
-            options.add_options([Option(self._row(layer)) for layer in view.layers])
-            options.highlighted = 0 if view.layers else None
+        """Bring the table up to date with `view`."""
+        names = {group.name for group in view.layers}
+        if view.layers and not names & {group.name for group in self._view.layers}:
+            self._opened, self._cursor = frozenset(), (0, view.layers[0].name)
+        if view.layers and not self._cursor[1]:
+            self._cursor = (0, view.layers[0].name)
+        self._view = view
+        self._update()
 
-    def _row(self, layer: LayerGroup) -> Content:
-        name = Content(layer.name).truncate(_NAME_WIDTH - 1, ellipsis=True, pad=True)
-        count = f" {layer.parameters:>11,}  "
-        if layer.name in self._waiting:
-            word = "freezing …" if self._waiting[layer.name] else "thawing …"
-            return Content.assemble(" ◌ ", name, count, (word, "$accent"))
-        if not layer.in_use:
-            return Content.assemble((" · ", "$muted"), name.stylize("$muted"), (f"{count}bypassed", "$muted"))
-        if layer.frozen:
-            return Content.assemble(" ■ ", name, count, "frozen")
-        return Content.assemble((" □ ", "$accent"), name, count, ("trains", "$accent"))
+    def _update(self) -> None:
+        rows = self.query_one(LayerRows)
+        found = layer_rows(self._view, self._opened, self._cursor, rows.detailed)
+        rows.longest = max((len(row.shown) + 2 * row.depth for row in found), default=_MIN_NAME)
+        if found != rows._rows:
+            rows.show(found)
+        self.query_one("#layer-heading", StyledLine).show(Content(rows.heading()))
 
-    def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
-        """Ask for the opposite of what is."""
+    def on_layer_list_opened(self, message: Opened) -> None:
+        """Open or close a group."""
         message.stop()
-        layer = self._layers[message.option_index]
-        self.post_message(self.Toggled(layer.name, not layer.frozen))
+        self._opened ^= {message.name}
+        # The cursor stays on something that can be seen.
+        if self._cursor[0] == 1 and message.name not in self._opened:
+            self._cursor = (0, message.name)
+        self._update()
+
+    def on_layer_list_cursor_moved(self, message: CursorMoved) -> None:
+        """Move the cursor."""
+        message.stop()
+        self._cursor = message.place
+        self._update()

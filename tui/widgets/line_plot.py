@@ -1,4 +1,4 @@
-"""A plot of up to three curves over the epochs that repaints only the cells that changed."""
+"""A plot of up to three curves over the epochs (or another quantity) that repaints only the cells that changed."""
 
 import asyncio
 import itertools
@@ -127,6 +127,8 @@ class LinePlot(Widget):
         series: Sequence[SeriesStyle],
         *,
         percent: bool = False,
+        x_label: str = "epoch",
+        log_x: bool = False,
         id: str | None = None,  # noqa: A002
         classes: str | None = None,
     ) -> None:
@@ -137,6 +139,8 @@ class LinePlot(Widget):
         self._title = title
         self._series = tuple(series)
         self._percent = percent
+        self._x_label = x_label
+        self._log_x = log_x
         self._log_y = False
         self._data: tuple[Points, ...] = tuple((np.empty(0), np.empty(0)) for _ in series)
         self._x_limit = math.nan
@@ -221,7 +225,7 @@ class LinePlot(Widget):
         frame = _Frame(picture, left, rows, x_axis, y_axis)
         frame.draw_y_axis(y_ticks)
         if has_labels:
-            frame.draw_x_axis(own_row=has_axis)
+            frame.draw_x_axis(self._x_label, own_row=has_axis)
         frame.draw_marks(self._marks)
         if any(len(y) for _, y in data):
             self._draw_curves(frame, data)
@@ -231,6 +235,9 @@ class LinePlot(Widget):
 
     def _x_axis(self, data: Sequence[Points]) -> Range:
         ends = [end for x, _ in data if len(x) for end in (x[0], x[-1])]
+        if self._log_x:
+            low, high = float(min(ends, default=1e-7)), float(max(ends, default=1.0))
+            return Range(low, high if high > low else 2 * low, log=True)
         if ends:
             return plotting.x_range(float(min(ends)), float(max(ends)), self._x_limit)
         whole = self._x_limit if math.isfinite(self._x_limit) and self._x_limit > 0 else 1.0
@@ -309,14 +316,14 @@ class _Frame:
             put(0, row, label.rjust(self._left - 2), _AXIS)
             put(self._left - 1, row, "┤", _AXIS)
 
-    def draw_x_axis(self, *, own_row: bool) -> None:
+    def draw_x_axis(self, label: str, *, own_row: bool) -> None:
         """Draw the labels below the canvas, each centred below its value; with `own_row`, a line above them."""
         put, width = self._picture.put, self._picture.size[0]
         row = self.rows + 1 + own_row
         if own_row:
             self._picture.fill(slice(self._left, None), slice(row - 1, row), "─", _AXIS)
             put(self._left - 1, row - 1, "└", _AXIS)
-        free = put(0, row, "epoch", _AXIS) + 1
+        free = put(0, row, label, _AXIS) + 1
         for tick, label in plotting.x_ticks(self.x_axis, self.columns):
             column = self._column(tick)
             start = min(max(column - (len(label) - 1) // 2, free), width - len(label))

@@ -26,6 +26,7 @@ def status(view: View, width: int) -> Content:
         " ",
         (view.name or "new run", "bold"),
         (f"  from {view.parent}" if view.parent else "", "$muted"),
+        (f"  {view.stage.index}/{view.stage.count} {view.stage.name}" if view.stage else "", "$accent"),
     )
     facts = [view.device]
     if view.data is not None:

@@ -1,0 +1,57 @@
+"""What the training loop needs of a part of a data set, and what is needed to make one."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from engine.data.transform import Augment, Batch, Transform
+
+
+class Unreadable(Exception):
+    """An image cannot be read; the message says why in a few words."""
+
+
+class Source(Protocol):
+    """Where images come from, one by one; can be pickled, for worker processes."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """The classes of the images, `[N]`."""
+
+    def load(self, index: int) -> npt.NDArray[Any]:
+        """Return an image, uint8 or float32 `[C, H, W]`, the same shape for all. Raises `Unreadable`."""
+
+    def describe(self, index: int) -> str:
+        """Return what a person calls the image: its path, its place."""
+
+
+class Split(Protocol):
+    """Labelled images of a training or test set. One iteration at a time: a new one ends the one before."""
+
+    @property
+    def labels(self) -> Tensor:
+        """The classes of the images, int64 `[N]`, on the CPU."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, order: Tensor, batch_size: int, augment: Augment | None = None) -> Iterator[Batch]:
+        """Yield inputs, float32 `[B, C, H, W]`, and labels, int64 `[B]`, on the device, for the indices `order`.
+
+        `augment` is called right before its batch is yielded. Where files prove unreadable a streamed batch is smaller
+        than `batch_size`, or empty.
+        """
+
+    def with_transform(self, transform: Transform) -> "Split":
+        """Return the same images with another input transform."""
+
+    def take_problems(self) -> list[str]:
+        """Return what could not be read since the last call."""
+
+    def item(self, index: int) -> Tensor:
+        """Return an image as it is stored, uint8 (or float32) `[C, H, W]`, on the CPU. Raises `Unreadable`."""
+
+    def close(self) -> None:
+        """End worker processes, if there are any."""

@@ -1,0 +1,46 @@
+"""The input transform that belongs to a network's weights, and its application to whole batches."""
+
+from collections.abc import Callable
+
+import msgspec
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Augment = Callable[[Tensor], Tensor]
+Batch = tuple[Tensor, Tensor]
+
+
+class Transform(msgspec.Struct, frozen=True, kw_only=True):
+    """Pixels in [0, 1], resized to `height` x `width` (0: as they are), minus `mean`, over `std`, per channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    height: int = 0
+    width: int = 0
+
+
+class Finisher:
+    """Turns batches of stored images into a network's inputs, on the device."""
+
+    def __init__(self, transform: Transform, device: torch.device) -> None:
+        self.transform = transform
+        self.device = device
+        self._size = (transform.height, transform.width)
+        self._mean = torch.tensor(transform.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        self._std = torch.tensor(transform.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+
+    def __call__(self, images: Tensor, augment: Augment | None) -> Tensor:
+        """Return float32 `[B, C, H, W]` for `images`, uint8 (or float32, taken as it is) `[B, C, h, w]` on the device.
+
+        `augment` acts on pixels in [0, 1], after resizing.
+        """
+        # The operations of torchvision's ToTensor and Normalize, in their order: the same numbers, bit for bit.
+        values = (
+            images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
+        )
+        if self.transform.height and tuple(values.shape[2:]) != self._size:
+            values = F.interpolate(values, self._size, mode="bilinear", antialias=values.shape[2] > self._size[0])
+        if augment is not None:
+            values = augment(values)
+        return values.sub_(self._mean).div_(self._std)

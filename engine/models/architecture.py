@@ -1,0 +1,231 @@
+"""Networks by name: the tutorial's LeNet, all of torchvision's classification networks, and a person's own."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import msgspec
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from engine.config import is_factory
+from engine.errors import BadInput
+from engine.models.heads import add_feature_head, can_have_feature_head, find_head, forward, replace_head, seeded, width
+from engine.models.lenet import INPUT_SIZE, LeNet
+from engine.models.stems import adapt_stem
+from engine.text import clean
+from engine.user_code import load_factory
+
+_OPTION = "model.name (--model)"
+_INPUT_SIZES = (32, 64, 96, 128, 160, 224, 299, 384)
+_HEADS = ("classifier", "features")
+# Constructors that fix the size of the images.
+_SIZED: dict[str, Callable[[int, int], dict[str, Any]]] = {
+    "vit_": lambda height, _width: {"image_size": height},
+    "maxvit_": lambda height, width: {"input_size": (height, width)},
+}
+# Auxiliary classifiers make the output a tuple while training. Normalisation belongs to the input transform.
+_INCEPTION = {"aux_logits": False, "transform_input": False, "init_weights": True}
+_SPECIAL = {"googlenet": _INCEPTION, "inception_v3": _INCEPTION}
+
+
+class Architecture(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is needed to build a network again; stored in every checkpoint.
+
+    `height` and `width` are those of the network's input, after the images were resized. `head` is `classifier` (the
+    network's own) or `features` (a new linear layer on the flattened features).
+    """
+
+    name: str
+    num_classes: int
+    in_channels: int
+    height: int
+    width: int
+    head: str = "classifier"
+
+
+def known_models() -> list[str]:
+    """Return the names of all networks that need no code of a person's own."""
+    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return ["lenet", *names]
+
+
+def check_model(name: str) -> None:
+    """Raise `BadInput` unless `name` is a known network or can be imported. The latter runs a person's code."""
+    if is_factory(name):
+        load_factory(name, _OPTION)
+        return
+    known = known_models()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "known are lenet and torchvision's, such as resnet18"
+        raise BadInput(f"{_OPTION}: there is no model {clean(name, 60)!r}; {hint}")
+
+
+def build(architecture: Architecture, seed: int) -> nn.Module:
+    """Return the network with weights initialised from `seed`, on torch's default device; nothing is downloaded.
+
+    The global random number generator is left as it was. Under `torch.device("meta")` no weight is computed. A
+    person's own network gets a new head if it is made for another number of classes. Raises `BadInput` when there is no
+    such network or it cannot take such images.
+    """
+    if architecture.head not in _HEADS:
+        raise BadInput(f"there is no head {clean(architecture.head, 60)!r}; known: {', '.join(_HEADS)}")
+    with seeded(seed):
+        if architecture.name == "lenet":
+            return _build_lenet(architecture)
+        model = _construct(architecture)
+        adapt_stem(model, architecture.in_channels)
+        if is_factory(architecture.name) or architecture.head == "features":
+            head = find_head(model, _example(architecture, model))
+            if width(model.get_submodule(head)) != architecture.num_classes:
+                replace_head(model, head, architecture.num_classes)
+            if architecture.head == "features":
+                add_feature_head(model, head)
+    return model
+
+
+def _build_lenet(architecture: Architecture) -> LeNet:
+    if (architecture.height, architecture.width) != (INPUT_SIZE, INPUT_SIZE):
+        size = f"{architecture.height}x{architecture.width}"
+        raise BadInput(f"lenet takes images of {INPUT_SIZE}x{INPUT_SIZE} pixels, and these have {size}")
+    model = LeNet(architecture.num_classes, architecture.in_channels)
+    if architecture.head == "features":
+        model.add_feature_head()
+    return model
+
+
+def fit_input(name: str, in_channels: int, height: int, width: int) -> tuple[int, int]:
+    """Return the input size (height, width) for images of `height` x `width`: their own, if the network takes it.
+
+    Else it is the smallest usual size, square, that is not below the images' and that the network takes, or failing
+    that the largest below. LeNet's is always 28x28. Raises `BadInput` when the network takes none of them.
+    """
+    if name == "lenet":
+        return INPUT_SIZE, INPUT_SIZE
+    longest = max(height, width)
+    larger = [size for size in _INPUT_SIZES if size >= longest]
+    smaller = [size for size in reversed(_INPUT_SIZES) if size < longest]
+    sizes = [(height, width), *((size, size) for size in (*larger, *smaller))]
+    takes = _probe(name, in_channels)
+    problems: list[BadInput] = []
+    for size in sizes:
+        try:
+            takes(*size)
+        except BadInput as problem:
+            problems.append(problem)
+        else:
+            return size
+    raise problems[0]
+
+
+def _probe(name: str, in_channels: int) -> Callable[[int, int], None]:
+    """Return a function that raises `BadInput` unless the network takes inputs of (height, width)."""
+    # torchvision's networks tell without computing anything; what a person's own does on `meta` is anyone's guess.
+    device = "cpu" if is_factory(name) else "meta"
+    built: list[nn.Module] = []
+
+    def takes(height: int, width: int) -> None:
+        architecture = Architecture(name=name, num_classes=2, in_channels=in_channels, height=height, width=width)
+        with torch.device(device), seeded(0), torch.no_grad():
+            if not built or _size_arguments(architecture):
+                model = _construct(architecture)
+                adapt_stem(model, in_channels)
+                built[:] = [model]
+            model = built[0]
+            inputs = _example(architecture, model)
+            forward(model.eval(), inputs)
+            # In training, normalisation also needs more than one value for each channel.
+            forward(model.train(), inputs)
+
+    return takes
+
+
+def supports_feature_head(model: nn.Module) -> bool:
+    """Whether `build` can give the network the head `features`."""
+    if isinstance(model, LeNet):
+        return True
+    layers = list(model.named_modules())
+    for kind in (nn.Linear, nn.Conv2d):
+        names = [name for name, module in layers if type(module) is kind and name]
+        if names:
+            return can_have_feature_head(model, names[-1])
+    return False
+
+
+def _construct(architecture: Architecture) -> nn.Module:
+    """Return the network as its constructor makes it for the number of classes; see `build`."""
+    name, arguments = architecture.name, {"num_classes": architecture.num_classes}
+    device = torch.get_default_device()
+    with _NumbersOnCpu() if device.type == "meta" else nullcontext():
+        if is_factory(name):
+            model = _call_factory(name, arguments)
+        else:
+            check_model(name)
+            model = _call_builder(architecture, arguments)
+    return model.to(device)
+
+
+def _call_builder(architecture: Architecture, arguments: dict[str, Any]) -> nn.Module:
+    name = architecture.name
+    arguments |= _size_arguments(architecture) | _SPECIAL.get(name, {})
+    try:
+        model: nn.Module = torchvision.models.get_model(name, weights=None, **arguments)
+    except (ValueError, AssertionError) as error:
+        size = f"{architecture.height}x{architecture.width}"
+        raise BadInput(f"{name} does not take images of {size} pixels: {clean(str(error))}") from error
+    return model
+
+
+def _size_arguments(architecture: Architecture) -> dict[str, Any]:
+    for prefix, arguments in _SIZED.items():
+        if architecture.name.startswith(prefix) and not is_factory(architecture.name):
+            return arguments(architecture.height, architecture.width)
+    return {}
+
+
+def _call_factory(name: str, arguments: dict[str, Any]) -> nn.Module:
+    factory = load_factory(name, _OPTION)
+    shown = clean(name, 200)
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        raise BadInput(
+            f"{_OPTION}: {shown} is called with num_classes=... alone, and does not take that ({clean(str(error))})"
+        ) from error
+    except ValueError:
+        pass  # a callable written in C has no signature to look at: the call itself will tell
+    try:
+        model = factory(**arguments)
+    except Exception as error:
+        # Whatever a person's factory raises is theirs to read.
+        raise BadInput(
+            f"{_OPTION}: {shown} raised {type(error).__name__}: {clean(str(error), 300) or 'no message'}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise BadInput(f"{_OPTION}: {shown} must return an nn.Module, not {clean(type(model).__name__, 60)}")
+    return model
+
+
+def _example(architecture: Architecture, model: nn.Module) -> Tensor:
+    parameter = next(model.parameters(), None)
+    device = parameter.device if parameter is not None else None
+    return torch.zeros(2, architecture.in_channels, architecture.height, architecture.width, device=device)
+
+
+class _NumbersOnCpu(TorchFunctionMode):
+    """Keeps number series on the CPU: constructors read them (RegNet's widths, rates of stochastic depth), and on the
+    device `meta` there is nothing to read.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func in (torch.arange, torch.linspace, torch.tensor) and given.get("device") is None:
+            given["device"] = "cpu"
+        return func(*args, **given)

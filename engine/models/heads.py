@@ -1,0 +1,176 @@
+"""The head of a network: the layer that produces the logits. Found by running the network, and replaced."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import BadInput
+from engine.text import clean
+
+Head = nn.Linear | nn.Conv2d
+
+
+def find_head(model: nn.Module, example: Tensor) -> str:
+    """Return the name of the layer that produces the logits: the last linear or convolutional layer that runs.
+
+    `example` is a batch of inputs, float32 `[B, C, H, W]`, on the device of `model` (`meta` too); what follows the
+    layer may pool, flatten or clamp its output, but not change the number of classes. The model and the random number
+    generators are left as they were. Raises `BadInput` when the model does not take such inputs, does not return a
+    tensor `[B, classes]`, or has no such layer.
+    """
+    names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
+    ran: list[Head] = []
+
+    def note(module: nn.Module, _inputs: Any, _output: Any) -> None:
+        if isinstance(module, Head):
+            ran.append(module)
+
+    hooks = [module.register_forward_hook(note) for module in names if isinstance(module, Head)]
+    try:
+        with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            output = forward(model, example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    kind = type(model).__name__
+    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(example):
+        returned = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise BadInput(
+            f"the network {clean(kind, 60)} must return logits, a tensor [{len(example)}, classes] for a batch of "
+            f"{len(example)} images, and returns {returned}"
+        )
+    if not ran or width(ran[-1]) != output.shape[1] or not names[ran[-1]]:
+        raise BadInput(
+            f"the network {clean(kind, 60)} has no head that can be found: its last layer with weights must be an "
+            f"nn.Linear or nn.Conv2d with one output for each of the {output.shape[1]} classes"
+        )
+    return names[ran[-1]]
+
+
+def forward(model: nn.Module, inputs: Tensor) -> Any:
+    """Return what `model` makes of `inputs`. Raises `BadInput` with the reason when it cannot take them."""
+    try:
+        return model(inputs)
+    except Exception as error:
+        # The network may be a person's own code: whatever it raises is theirs to read.
+        raise BadInput(
+            f"the network {clean(type(model).__name__, 60)} does not take inputs of the shape {list(inputs.shape)} "
+            f"({type(error).__name__}: {clean(str(error), 200)})"
+        ) from error
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module of `model` into evaluation mode, and back into the mode that each was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def width(head: nn.Module) -> int:
+    """Return the number of classes that the layer `head` tells apart."""
+    return head.out_channels if isinstance(head, nn.Conv2d) else int(head.out_features)  # type: ignore[arg-type]
+
+
+def replace_head(model: nn.Module, head: str, num_classes: int, seed: int | None = None) -> None:
+    """Put a new layer of the same kind for `num_classes` classes in the place of the layer `head`.
+
+    Its weights, torch's default ones, come from `seed` (the global generator is then left as it was), or from the
+    global generator; bias or none, device and dtype are the old layer's. Raises `BadInput` when `head` is no linear
+    or convolutional layer.
+    """
+    old = model.get_submodule(head)
+    if not isinstance(old, Head):
+        raise BadInput(f"the layer {clean(head)} is no nn.Linear or nn.Conv2d, so it cannot be replaced as a head")
+    with seeded(seed):
+        set_submodule(model, head, _like(old, num_classes))
+
+
+def add_feature_head(model: nn.Module, head: str) -> None:
+    """Let one new linear layer on the features produce the logits, in the place of a classifier of several layers.
+
+    A classifier that is an `nn.Sequential` (VGG, AlexNet, MobileNetV3) is cut off before its first linear layer and
+    ends in a new layer named `head`. Where `head` is the classifier's only layer, it stays: it is on the features
+    already. Raises `BadInput` for a classifier that is written in `forward`.
+    """
+    if not can_have_feature_head(model, head):
+        raise BadInput(f"the network {clean(type(model).__name__, 60)} has no feature head; use --head replace")
+    layer = model.get_submodule(head)
+    parent_name, _, _ = head.rpartition(".")
+    parent = model.get_submodule(parent_name)
+    linears = [(name, child) for name, child in parent.named_children() if isinstance(child, nn.Linear)]
+    if not isinstance(layer, nn.Linear) or len(linears) < 2:
+        return
+    first, on_features = linears[0]
+    children = list(parent.named_children())
+    before = children[: [name for name, _ in children].index(first)]
+    new = nn.Linear(
+        on_features.in_features,
+        layer.out_features,
+        bias=layer.bias is not None,
+        device=layer.weight.device,
+        dtype=layer.weight.dtype,
+    )
+    classifier = nn.Sequential()
+    for name, child in before:
+        classifier.add_module(name, child)
+    # Not the first layer's name: weights for the old layer must not be taken for weights of this one.
+    classifier.add_module("head", new)
+    set_submodule(model, parent_name, classifier)
+
+
+def can_have_feature_head(model: nn.Module, head: str) -> bool:
+    """Whether `add_feature_head` works for the layer `head`."""
+    parent_name, _, name = head.rpartition(".")
+    parent = model.get_submodule(parent_name)
+    siblings = [child for child in parent.children() if isinstance(child, nn.Linear)]
+    if len(siblings) < 2:
+        return True
+    last = next(reversed(dict(parent.named_children())))
+    return type(parent) is nn.Sequential and bool(parent_name) and name == last
+
+
+def set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put `module` in the place of the submodule `name`, in the same mode of training or evaluation."""
+    parent_name, _, attribute = name.rpartition(".")
+    module.train(model.get_submodule(name).training)
+    # nn.Module's own: an assignment would fail for a name such as "3" of a Sequential.
+    model.get_submodule(parent_name).add_module(attribute, module)
+
+
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Draw random numbers on the CPU from `seed`, and leave the global generator as it was; None: draw from that."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _like(old: Head, num_classes: int) -> Head:
+    bias, where, dtype = old.bias is not None, old.weight.device, old.weight.dtype
+    if isinstance(old, nn.Linear):
+        return nn.Linear(old.in_features, num_classes, bias=bias, device=where, dtype=dtype)
+    if old.groups != 1:
+        raise BadInput("the head is a convolution in groups, which cannot be made for another number of classes")
+    return nn.Conv2d(
+        old.in_channels,
+        num_classes,
+        old.kernel_size,  # type: ignore[arg-type]
+        stride=old.stride,  # type: ignore[arg-type]
+        padding=old.padding,  # type: ignore[arg-type]
+        dilation=old.dilation,  # type: ignore[arg-type]
+        bias=bias,
+        padding_mode=old.padding_mode,
+        device=where,
+        dtype=dtype,
+    )

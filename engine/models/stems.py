@@ -1,0 +1,40 @@
+"""The stem of a network: its first convolution, adapted to the number of channels that the images have."""
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import BadInput
+from engine.text import clean
+
+
+def find_stem(model: nn.Module) -> tuple[str, nn.Conv2d] | None:
+    """Return the name and module of the first convolution, None for a network that has none."""
+    return next(((name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)), None)
+
+
+def adapt_stem(model: nn.Module, in_channels: int) -> str | None:
+    """Let the first convolution of `model` take images of `in_channels` channels; return a sentence if that changed it.
+
+    For one channel, each filter is the sum of its three: a grey image is then seen as the same image in grey RGB. For
+    three, each of the three is a third of the one. Raises `BadInput` for other numbers of channels.
+    """
+    found = find_stem(model)
+    if found is None or found[1].in_channels == in_channels:
+        return None
+    name, stem = found
+    if stem.groups != 1 or {stem.in_channels, in_channels} != {1, 3}:
+        raise BadInput(
+            f"the network {clean(type(model).__name__, 60)} takes images of {stem.in_channels} channels and these have "
+            f"{in_channels}; only one channel and three can be made to fit each other"
+        )
+    stem.weight = nn.Parameter(adapt_filters(stem.weight.detach(), in_channels), stem.weight.requires_grad)
+    stem.in_channels = in_channels
+    change = "summed over the three channels" if in_channels == 1 else "shared among three channels"
+    return f"the filters of {clean(name)} are {change}"
+
+
+def adapt_filters(filters: Tensor, in_channels: int) -> Tensor:
+    """Return the filters `[out, 1 or 3, H, W]` for `in_channels` channels: their sum, or a third for each."""
+    if in_channels == 1:
+        return filters.sum(dim=1, keepdim=True)
+    return torch.cat([filters / 3] * 3, dim=1)

@@ -1,0 +1,74 @@
+"""The learning-rate finder (Smith, "Cyclical learning rates for training neural networks", 2017), on a copy."""
+
+import copy
+import math
+from collections.abc import Callable
+
+from engine.device import preserved_rng
+from engine.training.optimizer import build_optimizer
+from engine.training.trainer import Trainer
+
+LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 100
+_MEMORY = 0.9  # of the smoothed loss
+_DIVERGED = 4.0  # times the best smoothed loss: it only gets worse from there
+
+
+def find_learning_rate(
+    trainer: Trainer, *, progress: Callable[[int, int], None], stopped: Callable[[], bool]
+) -> tuple[list[float], list[float]]:
+    """Return learning rates that rise geometrically, and the smoothed training loss after a step at each.
+
+    `trainer` is not touched: a copy takes the steps, with a fresh optimizer, on the batches that come next, and the
+    random generators are put back. `progress(done, total)` counts steps; `stopped` True ends the search early.
+    """
+    with preserved_rng(trainer.device):
+        return _try_rates(trainer, progress, stopped)
+
+
+def _try_rates(
+    trainer: Trainer, progress: Callable[[int, int], None], stopped: Callable[[], bool]
+) -> tuple[list[float], list[float]]:
+    model, groups = copy.deepcopy((trainer.model, trainer.groups))
+    optimizer = build_optimizer(groups, trainer.training)
+    batches = trainer.batches(trainer.epoch, 0)
+    rates: list[float] = []
+    losses: list[float] = []
+    mean = 0.0
+    for index in range(STEPS):
+        batch = next(batches, None)
+        if batch is None:
+            batches = trainer.batches(trainer.epoch, 0)
+            batch = next(batches)
+        rate = LOWEST * (HIGHEST / LOWEST) ** (index / (STEPS - 1))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        loss = trainer.loss(model(batch[0]), batch[1])
+        value = float(loss.detach())
+        mean = _MEMORY * mean + (1 - _MEMORY) * value
+        smooth = mean / (1 - _MEMORY ** (index + 1))
+        if not math.isfinite(value) or (losses and smooth > _DIVERGED * min(losses)) or stopped():
+            break
+        rates.append(rate)
+        losses.append(smooth)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        progress(index + 1, STEPS)
+    return rates, losses
+
+
+def suggest(rates: list[float], losses: list[float]) -> float | None:
+    """Return the rate where the smoothed loss falls most steeply (over the logarithm of the rate), to two digits.
+
+    Only what comes before the lowest loss counts. None where the loss never falls.
+    """
+    lowest = min(range(len(losses)), key=losses.__getitem__, default=0)
+    # Central differences over a few steps: single ones follow the noise of the batches.
+    reach = 3
+    slopes = {
+        index: losses[index + reach] - losses[index - reach] for index in range(reach, min(lowest, len(losses) - reach))
+    }
+    if not slopes:
+        return None
+    steepest = min(slopes, key=slopes.__getitem__)
+    return float(f"{rates[steepest]:.1e}") if slopes[steepest] < 0 else None

@@ -1,0 +1,89 @@
+"""The numbers that training steps leave behind, read from the device only when a point is due."""
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.errors import FinetuiError
+from engine.events import MeanLoss
+
+POINT_INTERVAL = 0.1  # seconds: at most ten points a second leave the engine, however fast the steps are
+_MOST_STEPS_A_POINT = 1000  # bounds the loss tensors that wait on the device
+_HUNDRED = 100
+
+
+class NonFiniteLoss(FinetuiError):
+    """The training loss became NaN or infinite."""
+
+
+class Meter:
+    """Collects each step's loss on the device, and reads them all at once when a point is due."""
+
+    def __init__(self) -> None:
+        self._losses: list[Tensor] = []
+        self._correct: list[Tensor] = []
+        self._samples = 0
+        self._since_hundred: list[float] = []
+        self._seconds = 0.0
+        self.restart_clock()
+
+    @property
+    def steps(self) -> int:
+        """Steps since the last `take`."""
+        return len(self._losses)
+
+    def restart_clock(self) -> None:
+        """Leave the time since the last step (a pause, an evaluation) out of the samples per second."""
+        self._started = time.monotonic()
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Keep a step's loss (a detached scalar) and count its correct predictions (logits `[B, classes]`)."""
+        self._losses.append(loss)
+        self._correct.append((logits.argmax(1) == labels).sum())
+        self._samples += len(labels)
+
+    def due(self) -> bool:
+        """Whether it is time for `take`; asking costs next to nothing."""
+        return time.monotonic() - self._started >= POINT_INTERVAL or len(self._losses) >= _MOST_STEPS_A_POINT
+
+    def take(self, epoch: int, position: int, step: int) -> dict[str, Any]:
+        """Return the means since the last call, as fields of a `TrainPoint`, and begin anew.
+
+        This waits for the device. Raises `NonFiniteLoss` when a step's loss was NaN or infinite.
+        """
+        losses: list[float] = torch.stack(self._losses).tolist()
+        correct = int(torch.stack(self._correct).sum())
+        for back, loss in enumerate(reversed(losses)):
+            if not math.isfinite(loss):
+                raise NonFiniteLoss(
+                    f"the training loss became {loss} at step {step - back}; "
+                    "start again with a lower learning rate, or look at the data"
+                )
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        means = {
+            "steps": len(losses),
+            "loss": math.fsum(losses) / len(losses),
+            "accuracy": correct / self._samples,
+            "samples_per_second": self._samples / elapsed,
+            "hundreds": self._hundreds(losses, epoch, position),
+        }
+        self._losses, self._correct, self._samples = [], [], 0
+        self.restart_clock()
+        return means
+
+    def _hundreds(self, losses: list[float], epoch: int, position: int) -> tuple[MeanLoss, ...]:
+        found = []
+        for step_in_epoch, loss in enumerate(losses, start=position - len(losses) + 1):
+            if step_in_epoch == 1:
+                self._since_hundred = []
+            self._since_hundred.append(loss)
+            if step_in_epoch % _HUNDRED == 0:
+                mean = math.fsum(self._since_hundred) / len(self._since_hundred)
+                found.append(
+                    MeanLoss(epoch=epoch, step_in_epoch=step_in_epoch, steps=len(self._since_hundred), loss=mean)
+                )
+                self._since_hundred = []
+        return tuple(found)

@@ -1,0 +1,131 @@
+"""The options that describe a run, shared by the commands that start one."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter, Token
+
+from engine import runs
+from engine.config import RunConfig, SectionName, load, with_overrides
+from engine.errors import BadInput
+from engine.text import clean
+
+
+def _whole(_type: type, tokens: Sequence[Token]) -> int:
+    # cyclopts itself would round 1.5 to 2.
+    if not re.fullmatch(r"[+-]?\d+", tokens[0].value):
+        raise ValueError(f"{clean(tokens[0].value, 60)!r} is not a whole number")
+    return int(tokens[0].value)
+
+
+WholeNumber = Annotated[int, Parameter(converter=_whole)]
+
+_DATA = Parameter(group=Group("Data", sort_key=1))
+_MODEL = Parameter(group=Group("Model", sort_key=2))
+_TRAINING = Parameter(group=Group("Training", sort_key=3))
+_RUN = Parameter(group=Group("Run", sort_key=4))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options that describe a run; what is not given comes from --config, then from the defaults."""
+
+    data: Annotated[str | None, _DATA] = None
+    "mnist (default), fashion-mnist, mnist-sample, a set of torchvision's (cifar10, ...), an image folder, or "
+    "module:factory (runs that code)."
+    data_dir: Annotated[str | None, _DATA] = None
+    "Folder to look for a named set in first (default: $FINETUI_DATA)."
+    augment: Annotated[str | None, _DATA] = None
+    "Augmentation of the training images: none (default), light or standard."
+    image_size: Annotated[WholeNumber | None, _DATA] = None
+    "Side in pixels that the images of a folder are brought to (default: by model and images)."
+    loader: Annotated[str | None, _DATA] = None
+    "resident (decoded once, kept in memory), stream, or auto (default: by size)."
+    workers: Annotated[WholeNumber | None, _DATA] = None
+    "Processes that decode images when streaming (default: 2)."
+    follow_links: Annotated[bool | None, _DATA] = None
+    "Follow symbolic links that lead out of an image folder."
+    model: Annotated[str | None, _MODEL] = None
+    "lenet (default), any classification model of torchvision (resnet18, ...), or module:factory, file.py:factory "
+    "(runs that code)."
+    weights: Annotated[str | None, _MODEL] = None
+    "none (default), default (torchvision's own) or a file with a state dict."
+    epochs: Annotated[WholeNumber | None, _TRAINING] = None
+    "Number of epochs (default: 10)."
+    batch_size: Annotated[WholeNumber | None, _TRAINING] = None
+    "Images per step (default: 64)."
+    lr: Annotated[float | None, _TRAINING] = None
+    "Learning rate (default: 0.001)."
+    optimizer: Annotated[str | None, _TRAINING] = None
+    "sgd (default) or adamw."
+    momentum: Annotated[float | None, _TRAINING] = None
+    "Momentum of SGD (default: 0.9)."
+    nesterov: Annotated[bool | None, _TRAINING] = None
+    "Nesterov momentum."
+    weight_decay: Annotated[float | None, _TRAINING] = None
+    "Weight decay, not of biases and normalisation (default: 0)."
+    schedule: Annotated[str | None, _TRAINING] = None
+    "constant (default), step, cosine or one-cycle."
+    warmup_epochs: Annotated[float | None, _TRAINING] = None
+    "Epochs of linear warm-up before the schedule (default: 0)."
+    label_smoothing: Annotated[float | None, _TRAINING] = None
+    "Label smoothing (default: 0)."
+    class_weights: Annotated[str | None, _TRAINING] = None
+    "none (default) or balanced: rare classes weigh more in the loss."
+    sampling: Annotated[str | None, _TRAINING] = None
+    "shuffle (default) or balanced: rare classes are drawn more often."
+    seed: Annotated[WholeNumber | None, _TRAINING] = None
+    "Seed of the weights and of the data order (default: 0)."
+    device: Annotated[str | None, _TRAINING] = None
+    "auto, cpu, cuda, cuda:N or mps (default: auto)."
+    name: Annotated[str | None, _RUN] = None
+    "Name of the run (default: date, data and model)."
+    runs_dir: Annotated[str | None, _RUN] = None
+    "Folder that holds the runs (default: checkpoints)."
+    config: Annotated[Path | None, _RUN] = None
+    "TOML file with any of these settings, as in a run's config.toml."
+
+    def to_config(self, base: RunConfig | None = None) -> RunConfig:
+        """Return the configuration that these options describe, over --config, else over `base`. Raises `BadInput`."""
+        if self.config is not None:
+            base = load(self.config)
+        overrides: dict[tuple[SectionName, str], object] = {
+            ("data", "name"): self.data,
+            ("data", "dir"): self.data_dir,
+            ("run", "name"): self.name,
+            ("run", "runs_dir"): self.runs_dir,
+            ("model", "name"): self.model,
+            ("model", "weights"): self.weights,
+        }
+        for field in ("augment", "image_size", "loader", "workers", "follow_links"):
+            overrides["data", field] = getattr(self, field)
+        overrides |= {("training", field): getattr(self, field) for field in _TRAINING_FIELDS}
+        config = with_overrides(base or RunConfig(), overrides)
+        runs.check_runs_dir(Path(config.run.runs_dir))
+        if config.run.name and (Path(config.run.runs_dir) / config.run.name).exists():
+            raise BadInput(
+                f"a run named {config.run.name!r} exists in {clean(config.run.runs_dir)}; choose another --name"
+            )
+        return config
+
+
+_TRAINING_FIELDS = (
+    "epochs",
+    "batch_size",
+    "lr",
+    "optimizer",
+    "momentum",
+    "nesterov",
+    "weight_decay",
+    "schedule",
+    "warmup_epochs",
+    "label_smoothing",
+    "class_weights",
+    "sampling",
+    "seed",
+    "device",
+)

@@ -1,0 +1,104 @@
+"""One-line fields of a form: a choice that is cycled through, and a line of text."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Input
+
+from tui.widgets.styled_line import StyledLine
+
+LABEL_WIDTH = 14
+
+
+class ChoiceRow(Widget, can_focus=True):
+    """Shows one of `options`; Left, Right, Space and the mouse go to another."""
+
+    DEFAULT_CSS = """
+    ChoiceRow {
+        height: 1;
+        width: 1fr;
+        text-wrap: nowrap;
+        text-overflow: ellipsis;
+        &:hover { background: $panel-lighten-1; }
+        &:focus { background: $accent 30%; text-style: bold; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "cycle(-1)", "Previous", show=False),
+        Binding("right,space", "cycle(1)", "Next", show=False),
+        Binding("up", "app.focus_previous", "Up", show=False),
+        Binding("down", "app.focus_next", "Down", show=False),
+    ]
+
+    class Changed(Message):
+        """Another option was chosen."""
+
+    def __init__(self, name: str, label: str, options: Sequence[str], value: str) -> None:
+        super().__init__(id=name)
+        self._label = label
+        self._options = tuple(options)
+        self.value = value
+
+    def render(self) -> Content:
+        """Render label and option."""
+        return Content.assemble(
+            (f" {self._label:<{LABEL_WIDTH}}", "$muted"), ("◂ ", "$accent"), self.value, (" ▸", "$accent")
+        )
+
+    def action_cycle(self, by: int) -> None:
+        """Choose the next or the previous option."""
+        self.value = self._options[(self._options.index(self.value) + by) % len(self._options)]
+        self.refresh()
+        self.post_message(self.Changed())
+
+    def on_click(self, event: events.Click) -> None:
+        """Choose the next option, or the previous one where the left arrow was hit."""
+        event.stop()
+        self.focus()
+        self.action_cycle(-1 if LABEL_WIDTH < event.x <= LABEL_WIDTH + 2 else 1)
+
+
+class _Field(Input):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "app.focus_previous", "Up", show=False),
+        Binding("down,enter", "app.focus_next", "Down", show=False),
+    ]
+
+
+class TextRow(Horizontal):
+    """A label and a line of text; posts `Input.Changed` as one types."""
+
+    DEFAULT_CSS = """
+    TextRow {
+        height: 1;
+        width: 1fr;
+        StyledLine { width: 15; color: $muted; }
+        Input { width: 1fr; background: $surface; }
+        Input:focus { background: $panel-lighten-1; }
+    }
+    """
+
+    def __init__(self, name: str, label: str, value: str, placeholder: str = "", restrict: str | None = None) -> None:
+        super().__init__()
+        self._label = label
+        self._field = _Field(
+            value, placeholder, id=name, compact=True, restrict=restrict, select_on_focus=True, max_length=1000
+        )
+        self._field.cursor_blink = False
+
+    def compose(self) -> ComposeResult:
+        """Label and field."""
+        yield StyledLine(Content(f" {self._label}"))
+        yield self._field
+
+    @property
+    def value(self) -> str:
+        """What was typed."""
+        return self._field.value.strip()
