@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, transforms
 
-from engine.config import RunConfig
+from engine.config import DataConfig, RunConfig
 from engine.data import epoch_order
 from engine.models import Architecture, build
 from engine.session import Session
@@ -21,7 +21,7 @@ def plain_losses(dataset: Dataset, config: RunConfig) -> list[float]:
     """Train one epoch as the tutorial does, from the engine's first weights and in its order."""
     training = config.training
     net = build(LENET, training.seed)
-    order = epoch_order(len(dataset), training.seed, 0, torch.device("cpu")).tolist()
+    order = epoch_order(len(dataset), training.seed, 0).tolist()
     loader = DataLoader(dataset, batch_size=training.batch_size, sampler=order)
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(net.parameters(), lr=training.lr, momentum=training.momentum)
@@ -47,7 +47,7 @@ class Sample(Dataset):
     def __init__(self) -> None:
         from engine.data import load
 
-        self.split = load("mnist-sample", None, torch.device("cpu")).train
+        self.split = load(DataConfig(name="mnist-sample"), torch.device("cpu")).train
 
     def __len__(self) -> int:
         return len(self.split)

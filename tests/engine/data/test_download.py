@@ -14,8 +14,9 @@ import pytest
 import torch
 from torchvision import datasets
 
-from engine.data import download, load, sources
+from engine.data import download, sources
 from engine.data.download import DownloadError, fetch
+from engine.data.sources import load
 from engine.errors import BadInput, Cancelled
 
 CPU = torch.device("cpu")

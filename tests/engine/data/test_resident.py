@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision import transforms
 
-from engine.data import ResidentSplit, epoch_order
+from engine.data import ResidentSplit, Transform, epoch_order
 
 
 def test_normalisation_is_torchvisions_bit_for_bit() -> None:
@@ -14,11 +14,12 @@ def test_normalisation_is_torchvisions_bit_for_bit() -> None:
     split = ResidentSplit(images, torch.arange(32), (0.1307,), (0.3081,))
     theirs = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     indices = torch.tensor([5, 0, 31, 5])
-    batch, labels = split.batch(indices)
+    batch, labels = next(split.batches(indices, 10))
     expected = torch.stack([theirs(np.asarray(images[i, 0])) for i in indices])
     assert torch.equal(batch, expected)
     assert labels.tolist() == [5, 0, 31, 5]
-    part, part_labels = split.slice(30, 50)
+    (first, _), (part, part_labels) = split.batches(torch.arange(32), 30)
+    assert len(first) == 30
     assert torch.equal(part, torch.stack([theirs(np.asarray(images[i, 0])) for i in (30, 31)]))
     assert part_labels.tolist() == [30, 31]
     assert images.dtype == torch.uint8
@@ -26,34 +27,58 @@ def test_normalisation_is_torchvisions_bit_for_bit() -> None:
 
 def test_channels_have_their_own_mean_and_deviation() -> None:
     images = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
-    batch, _ = ResidentSplit(images, torch.tensor([0]), (0.0, 0.5, 1.0), (1.0, 0.5, 2.0)).slice(0, 1)
+    split = ResidentSplit(images, torch.tensor([0]), (0.0, 0.5, 1.0), (1.0, 0.5, 2.0))
+    batch, _ = next(split.batches(torch.tensor([0]), 1))
     assert batch[0, :, 0, 0].tolist() == [1.0, 1.0, 0.0]
 
 
 @given(st.integers(1, 500), st.integers(0, 2**63 - 1), st.integers(0, 1000))
 def test_an_epochs_order_is_a_permutation_of_its_own(n: int, seed: int, epoch: int) -> None:
-    cpu = torch.device("cpu")
     before = torch.get_rng_state()
-    order = epoch_order(n, seed, epoch, cpu)
+    order = epoch_order(n, seed, epoch)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(order.sort().values, torch.arange(n))
-    assert torch.equal(order, epoch_order(n, seed, epoch, cpu))
+    assert torch.equal(order, epoch_order(n, seed, epoch))
 
 
 def test_orders_differ_between_seeds_and_epochs() -> None:
-    cpu = torch.device("cpu")
-    orders = {tuple(epoch_order(50, seed, epoch, cpu).tolist()) for seed in range(5) for epoch in range(5)}
+    orders = {tuple(epoch_order(50, seed, epoch).tolist()) for seed in range(5) for epoch in range(5)}
     assert len(orders) == 25
 
 
 def test_all_bits_of_a_seed_count() -> None:
-    cpu = torch.device("cpu")
-    orders = {tuple(epoch_order(50, 1 + high * 2**32, 0, cpu).tolist()) for high in range(10)}
+    orders = {tuple(epoch_order(50, 1 + high * 2**32, 0).tolist()) for high in range(10)}
     assert len(orders) == 10
 
 
 def test_orders_stay_what_they_were() -> None:
     """A run continues within an epoch by its position alone: another order would repeat some images, skip others."""
-    cpu = torch.device("cpu")
-    assert epoch_order(8, 0, 0, cpu).tolist() == [4, 0, 7, 3, 2, 5, 1, 6]
-    assert epoch_order(8, 2**32 - 1, 7, cpu).tolist() == [6, 4, 2, 5, 7, 3, 1, 0]
+    assert epoch_order(8, 0, 0).tolist() == [4, 0, 7, 3, 2, 5, 1, 6]
+    assert epoch_order(8, 2**32 - 1, 7).tolist() == [6, 4, 2, 5, 7, 3, 1, 0]
+
+
+def test_balanced_orders_draw_rare_images_more_often() -> None:
+    weights = torch.tensor([1.0] * 90 + [9.0] * 10)
+    order = epoch_order(100, 3, 1, weights=weights)
+    assert torch.equal(order, epoch_order(100, 3, 1, weights=weights))
+    drawn = torch.cat([epoch_order(100, 3, epoch, weights=weights) for epoch in range(50)])
+    assert 0.45 < (drawn >= 90).float().mean() < 0.55
+    assert 0 <= int(drawn.min()) <= int(drawn.max()) <= 99
+
+
+def test_images_are_resized_augmented_and_then_normalised() -> None:
+    images = torch.full((2, 1, 4, 4), 51, dtype=torch.uint8)
+    split = ResidentSplit(images, torch.tensor([0, 1]), (0.0,), (1.0,))
+    resized = split.with_transform(Transform(mean=(0.1,), std=(0.5,), height=8, width=8))
+    ((batch, _),) = resized.batches(torch.arange(2), 2, augment=lambda x: x + 0.1)
+    assert batch.shape == (2, 1, 8, 8)
+    assert torch.allclose(batch, torch.full_like(batch, (0.2 + 0.1 - 0.1) / 0.5))
+    assert next(split.batches(torch.arange(2), 2))[0].shape == (2, 1, 4, 4)
+
+
+def test_float_images_are_given_as_they_are() -> None:
+    images = torch.randn(3, 2, 5, 5)
+    split = ResidentSplit(images, torch.arange(3), (0.0, 0.0), (1.0, 1.0))
+    ((batch, _),) = split.batches(torch.tensor([2, 0]), 5)
+    assert torch.equal(batch, images[[2, 0]])
+    assert torch.equal(split.item(1), images[1])

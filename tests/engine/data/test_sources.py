@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from engine.config import DATASETS
-from engine.data import idx, load, sources
+from engine.data import idx, sources
 from engine.data.download import DownloadError
+from engine.data.sources import load
 from engine.errors import BadInput
 
 CPU = torch.device("cpu")

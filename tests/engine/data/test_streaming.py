@@ -1,0 +1,83 @@
+"""Streaming with real worker processes: the same batches as from memory, in the order that is asked for."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from engine.config import DataConfig
+from engine.data import ImageData, Transform, image_data, load
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    chance = np.random.default_rng(0)
+    for part, count in (("train", 15), ("test", 4)):
+        for name in ("a", "b"):
+            path = tmp_path / "p" / part / name
+            path.mkdir(parents=True)
+            for index in range(count):
+                Image.fromarray(chance.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path / f"{index:02}.png")
+    return tmp_path / "p"
+
+
+def read(root: Path, loader: str) -> ImageData:
+    return load(DataConfig(name=str(root), loader=loader, workers=1), CPU)
+
+
+def test_streamed_batches_are_those_from_memory(folder: Path) -> None:
+    streamed, resident = read(folder, "stream"), read(folder, "resident")
+    assert streamed.loader.startswith("streamed by 1 workers")
+    assert streamed.mean == pytest.approx(resident.mean)  # 30 images are fewer than the sample
+    assert torch.equal(streamed.train.labels, resident.train.labels)
+    assert torch.equal(streamed.train.item(3), resident.train.item(3))
+    transform = Transform(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), height=16, width=16)
+    ours, theirs = streamed.with_transform(transform).train, resident.with_transform(transform).train
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(3))
+    try:
+        for wanted in (order, order[16:], order):  # an epoch, one that is continued, and another
+            pairs = list(zip(ours.batches(wanted, 8), theirs.batches(wanted, 8), strict=True))
+            assert sum(len(labels) for (_, labels), _ in pairs) == len(wanted)
+            for (images, labels), (expected, expected_labels) in pairs:
+                assert torch.equal(images, expected)
+                assert torch.equal(labels, expected_labels)
+        # An iteration that is given up half-way does not leak into the next.
+        next(ours.batches(order, 8))
+        _, labels = next(ours.batches(order.flip(0), 8))
+        assert torch.equal(labels, next(theirs.batches(order.flip(0), 8))[1])
+        # Workers are children of the fork server, which stays.
+        workers = set(psutil.Process().children(recursive=True)) - set(psutil.Process().children())
+        assert len(workers) == 1
+    finally:
+        ours.close()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+
+
+def test_a_file_that_proves_unreadable_in_a_worker_is_left_out_and_told_once(folder: Path) -> None:
+    data = read(folder, "stream")
+    for index in (0, 1):
+        os.truncate(folder / "train" / "a" / f"{index:02}.png", 60)
+    try:
+        for _ in range(2):
+            batches = list(data.train.batches(torch.tensor([0, 1, 2, 3, 4, 0]), 2))
+            assert [len(labels) for _, labels in batches] == [0, 2, 1]
+        problems = data.train.take_problems()
+        assert sorted(problem.partition(":")[0] for problem in problems) == ["train/a/00.png", "train/a/01.png"]
+        assert data.train.take_problems() == []
+    finally:
+        data.train.close()
+
+
+def test_the_size_against_free_memory_decides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 38 * 3 * 64
+    for free, loader in ((4 * size, "resident"), (4 * size - 4, "streamed")):
+        monkeypatch.setattr(image_data, "free_memory", lambda _device, free=free: free)
+        assert read(folder, "auto").loader.startswith(loader)
+    assert read(folder, "resident").loader.startswith("resident")
