@@ -1,12 +1,11 @@
 """Data: names, folders and a person's own datasets to batches on the training device."""
 
-from engine.data.augment import augmentation
 from engine.data.image_data import ImageData
 from engine.data.loading import known_classes, load
 from engine.data.own import from_datasets
 from engine.data.resident import ResidentSplit, epoch_order
 from engine.data.split import Split, Unreadable
-from engine.data.transform import Transform
+from engine.data.transform import Transform, augmentation
 
 __all__ = [
     "ImageData",

@@ -5,15 +5,12 @@ compose with those, but draw for each image.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
-
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class BatchAffine(v2.Transform):  # type: ignore[misc]  # torchvision has no types
@@ -78,23 +75,8 @@ class BatchJitter(v2.Transform):  # type: ignore[misc]
         return (mean + (bright - mean) * params["contrast"]).clamp_(0, 1)
 
 
-_LIGHT: tuple[BatchAffine | BatchJitter, ...] = (BatchAffine(shift=0.07, degrees=10),)
-_STANDARD = (BatchAffine(shift=0.07, degrees=10, scale=(0.85, 1.15), flip=True), BatchJitter(0.2))
-
-
-def augmentation(name: str) -> Augmentation | None:
-    """Return the augmentation `name` (`none`, `light`, `standard`); its randomness comes from the generator alone.
-
-    It takes and returns float32 `[B, C, H, W]` in [0, 1]; the generator is on the same device.
-    """
-    steps = {"none": (), "light": _LIGHT, "standard": _STANDARD}[name]
-    if not steps:
-        return None
-
-    def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-        for step in steps:
-            step.generator = generator
-            images = step(images)
-        return images
-
-    return augment
+# By name; the parameters are those of torchvision's examples, made mild for small images.
+STEPS: dict[str, tuple[BatchAffine | BatchJitter, ...]] = {
+    "light": (BatchAffine(shift=0.07, degrees=10),),
+    "standard": (BatchAffine(shift=0.07, degrees=10, scale=(0.85, 1.15), flip=True), BatchJitter(0.2)),
+}

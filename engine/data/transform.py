@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Augment = Callable[[Tensor], Tensor]
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 Batch = tuple[Tensor, Tensor]
 
 
@@ -44,3 +45,23 @@ class Finisher:
         if augment is not None:
             values = augment(values)
         return values.sub_(self._mean).div_(self._std)
+
+
+def augmentation(name: str) -> Augmentation | None:
+    """Return the augmentation `name` (`none`, `light`, `standard`); its randomness comes from the generator alone.
+
+    It takes and returns float32 `[B, C, H, W]` in [0, 1]; the generator is on the same device.
+    """
+    if name == "none":
+        return None
+    from engine.data.augment import STEPS  # torchvision's transforms take a second to import
+
+    steps = STEPS[name]
+
+    def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+        for step in steps:
+            step.generator = generator
+            images = step(images)
+        return images
+
+    return augment

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -50,6 +49,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
 
 def known_models() -> list[str]:
     """Return the names of all networks that need no code of a person's own."""
+    import torchvision  # takes seconds, and LeNet needs none of it
+
     names: list[str] = torchvision.models.list_models(module=torchvision.models)
     return ["lenet", *names]
 
@@ -58,6 +59,8 @@ def check_model(name: str) -> None:
     """Raise `BadInput` unless `name` is a known network or can be imported. The latter runs a person's code."""
     if is_factory(name):
         load_factory(name, _OPTION)
+        return
+    if name == "lenet":
         return
     known = known_models()
     if name not in known:
@@ -171,6 +174,8 @@ def _construct(architecture: Architecture) -> nn.Module:
 
 
 def _call_builder(architecture: Architecture, arguments: dict[str, Any]) -> nn.Module:
+    import torchvision
+
     name = architecture.name
     arguments |= _size_arguments(architecture) | _SPECIAL.get(name, {})
     try:

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import torch
-import torchvision
 from torch import Tensor
 
 from engine.config import is_factory
@@ -56,6 +55,8 @@ def pretrained(name: str, *, progress: Progress, cancelled: Callable[[], bool]) 
     check_model(name)
     if name == "lenet" or is_factory(name):
         raise BadInput(f"{_OPTION}: there are no published weights for {clean(name)}; name a file or use none")
+    import torchvision  # takes seconds, and is seldom needed
+
     source: Any = torchvision.models.get_model_weights(name).DEFAULT
     path = _find(name, source.url, progress, cancelled)
     preset = source.transforms()
