@@ -10,7 +10,7 @@ run: $(VENV)/.user  ## open the dashboard and train LeNet on real images
 	$(BIN)/finetui --start $(ARGS)
 
 test: $(VENV)/.test  ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 slow: $(VENV)/.test  ## run the slow tests: full data, ten epochs
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from engine.commands import FinetunePlan
-from engine.config import DataConfig, FinetuneConfig, ModelConfig, RunConfig, with_overrides
+from engine.config import FinetuneConfig, ModelConfig, RunConfig, with_overrides
 
 
 def child_config(config: RunConfig, plan: FinetunePlan, parent: Path, parent_run: str) -> RunConfig:
@@ -16,7 +16,7 @@ def child_config(config: RunConfig, plan: FinetunePlan, parent: Path, parent_run
     finetune = FinetuneConfig(
         parent=str(parent), parent_run=parent_run, recipe=plan.recipe, head=plan.head, freeze=plan.freeze
     )
-    data = config.data if plan.data is None else DataConfig(name=plan.data, dir=config.data.dir)
+    data = config.data if plan.data is None else msgspec.structs.replace(config.data, name=plan.data)
     # A warm-up longer than the finetune was the parent's wish, not this plan's.
     child = msgspec.structs.replace(
         config,

@@ -119,6 +119,9 @@ def prepare(
     `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
     """
     device = resolve(config.training.device)
+    if data is not None:
+        given = data.requested if names_a_place(data.requested) else "own:data"
+        config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, name=given))
     finetune = config.finetune
     if finetune is not None:
         about, weights, _ = checkpoint.load(Path(finetune.parent))
@@ -203,6 +206,8 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
 
 def _prepared_own(config: RunConfig, device: torch.device, data: ImageData, model: nn.Module) -> Prepared:
     """Prepare a caller's own module as it is: its images are given as they are, its weights are where it has them."""
+    # The name under which `--model` finds it again, if its module can be imported.
+    config = _with_model(config, f"{type(model).__module__}:{type(model).__name__}")
     architecture = Architecture(
         name=config.model.name,
         num_classes=len(data.classes),

@@ -142,6 +142,7 @@ class Session:
             plan=prepared.plan,
             always_frozen=finetune.freeze if finetune else (),
             augment=self.config.data.augment,
+            classes=len(prepared.data.classes),
         )
         self._effect = EffectMeter(self.trainer.freezer.trainable())
         self._announce()

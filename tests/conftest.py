@@ -1,6 +1,10 @@
 """What all tests share: real data where it is, small configurations, recorded events."""
 
 import os
+
+# Before torch is imported: tests run beside each other, and two threads each on two cores wait for one another.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,8 +72,6 @@ def _private_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the places of the person who runs it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("FINETUI_DATA", raising=False)
-    # Two engines with two threads each on two cores wait for each other most of the time.
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -78,6 +78,8 @@ class RunOptions:
     "none (default) or balanced: rare classes weigh more in the loss."
     sampling: Annotated[str | None, _TRAINING] = None
     "shuffle (default) or balanced: rare classes are drawn more often."
+    frozen_norm_trains: Annotated[bool | None, _TRAINING] = None
+    "Normalisation layers of frozen layers go on collecting statistics."
     seed: Annotated[WholeNumber | None, _TRAINING] = None
     "Seed of the weights and of the data order (default: 0)."
     device: Annotated[str | None, _TRAINING] = None
@@ -126,6 +128,7 @@ _TRAINING_FIELDS = (
     "label_smoothing",
     "class_weights",
     "sampling",
+    "frozen_norm_trains",
     "seed",
     "device",
 )

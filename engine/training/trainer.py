@@ -43,11 +43,13 @@ class Trainer:
         plan: Sequence[Stage] = (),
         always_frozen: Sequence[str] = (),
         augment: str = "none",
+        classes: int = 0,
     ) -> None:
         """Build the optimizer for `model`, which is on the device that `data` gives its batches on.
 
-        `on_step(step, loss)` is called after every step with the steps completed and the batch's loss, a
-        detached scalar on the device. Raises `BadInput` when a batch is larger than the data, or nothing would train.
+        `on_step(step, loss)` is called after every step with the steps completed and the batch's loss, a detached
+        scalar on the device. `classes` is needed where the last ones may have no image. Raises `BadInput` when a batch
+        is larger than the data, or nothing would train.
         """
         if training.batch_size > len(data):
             raise BadInput(
@@ -71,7 +73,7 @@ class Trainer:
         self.training = training
         self._on_step = on_step
         self._parameters = {name: p for group in groups for name, p in group.parameters.items()}
-        self._class_weights = _class_weights(data.labels, training.class_weights, model, self.device)
+        self._class_weights = _class_weights(data.labels, training.class_weights, classes, model)
         self._augmentation = augmentation(augment)
         self._always_frozen = self.freezer.layers_of(always_frozen)
         self._by_hand: frozenset[str] = frozenset()
@@ -271,11 +273,10 @@ def balanced_weights(labels: Tensor) -> Tensor:
     return 1.0 / torch.bincount(labels)[labels].double()
 
 
-def _class_weights(labels: Tensor, choice: str, model: nn.Module, device: torch.device) -> Tensor | None:
+def _class_weights(labels: Tensor, choice: str, classes: int, model: nn.Module) -> Tensor | None:
     """Return `N / (classes x images of the class)`, the weights that scikit-learn calls balanced; None for none."""
     if choice == "none":
         return None
-    counts = torch.bincount(labels)
+    counts = torch.bincount(labels, minlength=classes)
     weights = len(labels) / (len(counts) * counts.clamp(min=1))
-    dtype = next(model.parameters()).dtype
-    return weights.to(device, dtype)
+    return weights.to(next(model.parameters()))

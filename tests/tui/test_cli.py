@@ -135,8 +135,8 @@ def test_a_configuration_file_and_options_over_it(tmp_path: Path) -> None:
         (["--data", "mnits"], "did you mean 'mnist'"),
     ],
 )
-def test_bad_input_is_one_sentence_and_status_2(tmp_path: Path, arguments: list[str], says: str) -> None:
-    result = finetui(*arguments, cwd=tmp_path)
+def test_bad_input_is_one_sentence_and_status_2(tmp_path: Path, in_process, arguments: list[str], says: str) -> None:
+    result = in_process(*arguments, cwd=tmp_path)
     assert result.returncode == 2, result.stderr
     assert says in result.stderr
     complaint = [line for line in result.stderr.splitlines() if line.startswith("finetui: ")]
@@ -158,7 +158,7 @@ def test_bad_input_is_one_sentence_and_status_2(tmp_path: Path, arguments: list[
         ),
     ],
 )
-def test_broken_data_files_are_named(tmp_path: Path, damage, says: str) -> None:
+def test_broken_data_files_are_named(tmp_path: Path, in_process, damage, says: str) -> None:
     import shutil
 
     from engine.data.sources import SAMPLE_FOLDER
@@ -166,7 +166,7 @@ def test_broken_data_files_are_named(tmp_path: Path, damage, says: str) -> None:
     folder = tmp_path / "MNIST" / "raw"
     shutil.copytree(SAMPLE_FOLDER, folder)
     damage(folder)
-    result = finetui("train", "--data", "mnist", "--data-dir", str(tmp_path), cwd=tmp_path)
+    result = in_process("train", "--data", "mnist", "--data-dir", str(tmp_path), cwd=tmp_path)
     assert result.returncode == 2
     assert says in result.stderr
     assert "Traceback" not in result.stderr
@@ -217,11 +217,11 @@ def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"), [(["--device", "tpu"], "auto, cpu, cuda"), (["--data", "x"], "no data set 'x'")]
+    ("arguments", "says"), [(["--device", "tpu"], "auto, cpu, cuda"), (["--data", "x"], "no data set or folder 'x'")]
 )
-def test_evaluating_with_bad_options(trained, arguments: list[str], says: str) -> None:
+def test_evaluating_with_bad_options(trained, in_process, arguments: list[str], says: str) -> None:
     folder, _ = trained
-    result = finetui("evaluate", "--from", "small", *arguments, cwd=folder)
+    result = in_process("evaluate", "--from", "small", *arguments, cwd=folder)
     assert result.returncode == 2
     assert says in result.stderr
     assert "Traceback" not in result.stderr

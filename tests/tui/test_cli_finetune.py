@@ -137,10 +137,10 @@ def test_a_network_of_torchvisions(work: Path) -> None:
         (["finetune", "--from", "/etc/passwd", "--epochs", "2"], "not a checkpoint"),
     ],
 )
-def test_bad_input_is_one_sentence_and_status_2(work: Path, arguments: list[str], says: str) -> None:
+def test_bad_input_is_one_sentence_and_status_2(work: Path, in_process, arguments: list[str], says: str) -> None:
     before = sorted(path.name for path in (work / "checkpoints").iterdir())
     settings = [] if arguments[0] == "finetune" or "--data" in arguments else ["--data", "mnist-sample"]
-    result = finetui(*arguments, *settings, "--device", "cpu", cwd=work)
+    result = in_process(*arguments, *settings, "--device", "cpu", cwd=work)
     assert result.returncode == 2, result.stderr
     assert says in result.stderr
     assert "Traceback" not in result.stderr

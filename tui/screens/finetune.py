@@ -200,13 +200,12 @@ def _stage_lines(stage: StagePreview, found: FinetunePreview) -> list[Content]:
     if stage.last_epoch > stage.first_epoch:
         epochs = f"epochs {stage.first_epoch}–{stage.last_epoch}"
     low, high = stage.learning_rates
-    rate = f"lr {high:g}" if low == high else f"lr {low:.3g} to {high:g}"
+    rate = f"{high:g}" if low == high else f"{low:.3g} to {high:g}"
     return [
-        Content.assemble((f"{epochs:<13}", "bold"), (stage.name, "$accent"), f"  {rate}"),
+        Content.assemble((f"{epochs:<12}", "bold"), (stage.name, "$accent")),
+        Content.assemble(("  trains ", "$muted"), _listed(stage.trains)),
         Content.assemble(
-            ("  trains ", "$muted"),
-            _listed(stage.trains),
-            (f" · {stage.parameters:,} of {found.total_parameters:,} parameters", "$muted"),
+            ("  ", ""), f"{stage.parameters:,}", (f" of {found.total_parameters:,}, rate ", "$muted"), rate
         ),
     ]
 
