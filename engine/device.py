@@ -34,7 +34,8 @@ def describe(device: torch.device) -> str:
     """Return the device's name for people: `cpu (2 threads)`, `cuda:0 (NVIDIA H100)`."""
     if device.type == "cuda":
         return f"cuda:{device.index or 0} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else device.type
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' if threads > 1 else ''})" if device.type == "cpu" else device.type
 
 
 @contextmanager

@@ -390,7 +390,8 @@ class Session:
         effect = self._effect.add(point, point.steps * self.config.training.batch_size)
         if effect is not None:
             self._emit(effect)
-        self._warn(self._prepared.data.train.take_problems(), "skipped")
+        data = self._prepared.data
+        self._warn([*data.train.take_problems(), *data.test.take_problems()], "skipped")
 
     def _phase(self, name: str, done: int, total: int) -> None:
         now = time.monotonic()

@@ -1,9 +1,8 @@
 """Image folders: `train/CLASS/*` with `test/CLASS/*` (or `val`), or `CLASS/*` divided by seed."""
 
 import os
-import statistics
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import torch
 
 from engine.data.download import Progress
 from engine.data.image_data import Found
-from engine.data.pictures import Header, decode, read_header
+from engine.data.parallel import THREADS, for_each
+from engine.data.pictures import Header, common_size, decode, read_header
 from engine.data.split import Unreadable
 from engine.errors import BadInput, Cancelled
 from engine.text import clean
@@ -22,9 +22,6 @@ _TRAIN = ("train", "training")
 _TEST = ("test", "testing", "val", "valid", "validation")
 _IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
 _TEST_SHARE = 0.2
-_LARGEST_SIDE = 224  # what images of different sizes are brought to at most, the usual size for pretrained networks
-_SMALLEST_SIDE = 8
-_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -38,18 +35,20 @@ class Item:
 class FolderSource:
     """Image files as a `Source`."""
 
+    threads = THREADS
+
     def __init__(
         self, root: Path, paths: Sequence[str], labels: npt.NDArray[np.int64], shape: tuple[int, int, int]
     ) -> None:
         self._root = str(root)
         self._paths = tuple(paths)
-        self._shape = shape
+        self.shape = shape
         self.labels = labels
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:
         """Decode the file."""
-        channels, height, width = self._shape
-        return decode(Path(self._paths[index]), height, width, channels)
+        channels, height, width = self.shape
+        return decode(self._paths[index], height, width, channels)
 
     def describe(self, index: int) -> str:
         """Return the path inside the folder."""
@@ -77,25 +76,16 @@ def find(
     name = clean(root.resolve().name)
     progress(f"Looking through {name}", 0, 0)
     walk = _Walk(root, follow_links, cancelled)
-    parts = _parts(root)
-    train = walk.items(parts[0])
-    test = walk.items(parts[1]) if parts[1] is not None else []
+    parts = _parts(root, walk)
+    train, test = [*walk.items(parts), []][:2]
     headers = _headers([*train, *test], walk, progress, cancelled)
     train = [item for item in train if item.path in headers]
     test = [item for item in test if item.path in headers]
-    problems = walk.problems
-    classes = sorted({item.label for item in train})
-    problems += [f"{clean(label)}: a class without images" for label in sorted(walk.classes - set(classes))]
-    if len(classes) < 2:
-        raise BadInput(
-            f"{clean(str(root))} has images of {len(classes)} classes, and two are needed; lay it out as "
-            "train/CLASS/image.png and test/CLASS/image.png, or as CLASS/image.png"
-        )
-    known = set(classes)
-    problems += [f"{_shown(item.path, str(root))}: not a class to train on" for item in test if item.label not in known]
-    test = [item for item in test if item.label in known]
+    classes, test, problems = _classes(root, train, test, walk)
     if not test:
         train, test = divide(train, seed)
+    if not test:
+        raise BadInput(f"{clean(str(root))} has one image of each class, and none is left to test on; add more")
     shape = _shape(list(headers.values()), image_size)
     numbers = {label: number for number, label in enumerate(classes)}
 
@@ -115,16 +105,41 @@ def find(
     )
 
 
-def _parts(root: Path) -> tuple[Path, Path | None]:
-    """Return the folders with the training and the test classes; None: they are to be divided."""
+def _classes(root: Path, train: list[Item], test: list[Item], walk: "_Walk") -> tuple[list[str], list[Item], list[str]]:
+    """Return the classes to train on, the test images of these, and all problems. Raises `BadInput`."""
+    problems = walk.problems
+    classes = sorted({item.label for item in train})
+    problems += [f"{clean(label)}: a class without images" for label in sorted(walk.classes - set(classes))]
+    if len(classes) < 2:
+        raise BadInput(
+            f"{clean(str(root))} has images of {len(classes)} classes, and two are needed; lay it out as "
+            f"train/CLASS/image.png and test/CLASS/image.png, or as CLASS/image.png{_first_of(problems)}"
+        )
+    known = set(classes)
+    problems += [f"{_shown(item.path, str(root))}: not a class to train on" for item in test if item.label not in known]
+    return classes, [item for item in test if item.label in known], problems
+
+
+def _first_of(problems: list[str]) -> str:
+    return f" ({len(problems):,} files or classes were skipped; the first: {problems[0]})" if problems else ""
+
+
+def _parts(root: Path, walk: "_Walk") -> list[Path]:
+    """Return the folders with the training and the test classes; without the second, the first is to be divided."""
     try:
         children = {entry.name.lower(): Path(entry.path) for entry in os.scandir(root) if entry.is_dir()}
     except OSError as error:
         raise BadInput(f"the image folder {clean(str(root))} cannot be read: {error.strerror or error}") from error
     train = next((children[name] for name in _TRAIN if name in children), None)
-    if train is None:
-        return root, None
-    return train, next((children[name] for name in _TEST if name in children), None)
+    # `train` without folders in it is a class: of vehicles, say.
+    if train is None or not any(entry.is_dir() for entry in walk.entries(str(train))):
+        return [root]
+    test = next((children[name] for name in _TEST if name in children), None)
+    found = [train] if test is None else [train, test]
+    for part in found:
+        if part.is_symlink() and walk.target(str(part)) is None:
+            raise BadInput(f"the image folder {clean(str(root))} cannot be used: {walk.problems[-1]}")
+    return found
 
 
 class _Walk:
@@ -137,51 +152,82 @@ class _Walk:
         self._real_root = os.path.realpath(root)
         self._follow_links = follow_links
         self._cancelled = cancelled
+        # What was taken, by its path without links: nothing is taken twice, whatever links lead there.
+        self._images: set[str] = set()
+        self._folders: set[str] = set()
 
-    def items(self, part: Path) -> list[Item]:
-        """Return the files of every class folder in `part`, in a fixed order."""
-        seen: set[str] = set()
-        links: list[Item] = []
-        items: list[Item] = []
-        for entry in self._entries(str(part)):
-            if not entry.is_dir():
-                self._skip(entry.path, "not in a class folder")
+    def items(self, parts: list[Path]) -> list[list[Item]]:
+        """Return the files of every class folder in each of `parts`, in a fixed order."""
+        found: list[list[Item]] = [[] for _ in parts]
+        links: deque[tuple[int, str, str]] = deque()  # part, class, path
+        for number, part in enumerate(parts):
+            for entry in self.entries(str(part)):
+                if not entry.is_dir():
+                    self._skip_stray(entry)
+                    continue
+                if number == 0:
+                    self.classes.add(entry.name)
+                if entry.is_symlink():
+                    links.append((number, entry.name, entry.path))
+                else:
+                    real = os.path.join(os.path.realpath(part), entry.name)  # noqa: PTH118  # a path of a million
+                    inside = self._files(entry.path, real, found[number], entry.name)
+                    links.extend((number, entry.name, path) for path in inside)
+        # Links last, so that an image goes by its own name, and by its own part, where it has one.
+        while links:
+            number, label, path = links.popleft()
+            inside = self._follow(path, found[number], label)
+            links.extend((number, label, further) for further in inside)
+        return [sorted(items, key=lambda item: (item.label, item.path)) for items in found]
+
+    def _files(self, folder: str, real: str, found: list[Item], label: str) -> list[str]:
+        """Add the files below `folder` to `found` and return the links there; `real` is its path without links."""
+        links: list[str] = []
+        waiting = [(folder, real)]
+        while waiting:
+            if self._cancelled():
+                raise Cancelled("reading the data was cancelled")
+            folder, real = waiting.pop()
+            if real in self._folders:
+                self._skip(folder, "a folder that is there already")
                 continue
-            if entry.is_symlink() and not self._may_follow(entry.path):
-                continue
-            self.classes.add(entry.name)
-            for path, linked in self._files(entry.path, set()):
-                (links if linked else items).append(Item(path, entry.name))
-        seen.update(os.path.realpath(item.path) for item in items)
-        for item in links:
-            real = os.path.realpath(item.path)
-            if real in seen:
-                self._skip(item.path, "a link to an image that is there already")
+            self._folders.add(real)
+            for entry in self.entries(folder):
+                if entry.is_symlink():
+                    links.append(entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append((entry.path, f"{real}{os.sep}{entry.name}"))
+                elif entry.is_file(follow_symlinks=False):
+                    self._images.add(f"{real}{os.sep}{entry.name}")
+                    found.append(Item(entry.path, label))
+                else:
+                    self._skip(entry.path, "not a file")
+        return links
+
+    def _follow(self, path: str, found: list[Item], label: str) -> list[str]:
+        """Take what the link `path` leads to, and return the links there."""
+        real = self.target(path)
+        if real is None:
+            return []
+        here = os.path.realpath(os.path.dirname(path))  # noqa: PTH120
+        if os.path.isdir(real):  # noqa: PTH112
+            if f"{here}{os.sep}".startswith(f"{real.rstrip(os.sep)}{os.sep}"):
+                self._skip(path, "a link that leads back to where it is")
+            elif real in self._folders:
+                self._skip(path, "a link to a folder that is there already")
             else:
-                seen.add(real)
-                items.append(item)
-        return sorted(items, key=lambda item: (item.label, item.path))
+                return self._files(path, real, found, label)
+        elif not os.path.isfile(real):  # noqa: PTH113
+            self._skip(path, "not a file")
+        elif real in self._images:
+            self._skip(path, "a link to an image that is there already")
+        else:
+            self._images.add(real)
+            found.append(Item(path, label))
+        return []
 
-    def _files(self, folder: str, above: set[str], linked: bool = False) -> Iterator[tuple[str, bool]]:
-        """Yield the files below `folder`, and whether each was reached through a link; `above`: the folders around."""
-        if self._cancelled():
-            raise Cancelled("reading the data was cancelled")
-        real = os.path.realpath(folder)
-        if real in above:
-            self._skip(folder, "a link that leads back to where it is")
-            return
-        for entry in self._entries(folder):
-            is_link = entry.is_symlink()
-            if is_link and not self._may_follow(entry.path):
-                continue
-            if entry.is_dir():
-                yield from self._files(entry.path, above | {real}, linked or is_link)
-            elif entry.is_file():
-                yield entry.path, linked or is_link
-            else:
-                self._skip(entry.path, "not a file")
-
-    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+    def entries(self, folder: str) -> list[os.DirEntry[str]]:
+        """Return what is in `folder` by name, without hidden files and the like."""
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
@@ -189,17 +235,22 @@ class _Walk:
             return []
         return [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _IGNORED]
 
-    def _may_follow(self, path: str) -> bool:
+    def target(self, path: str) -> str | None:
+        """Return where the link `path` leads; None, and a problem, where it must not be followed."""
         try:
             real = os.path.realpath(path, strict=True)
         except OSError as error:
             self._skip(path, f"a link that leads nowhere ({error.strerror})")
-            return False
-        inside = real == self._real_root or real.startswith(self._real_root + os.sep)
+            return None
+        inside = real == self._real_root or real.startswith(self._real_root.rstrip(os.sep) + os.sep)
         if not inside and not self._follow_links:
             self._skip(path, "a link that leads out of the folder; --follow-links would follow it")
-            return False
-        return True
+            return None
+        return real
+
+    def _skip_stray(self, entry: os.DirEntry[str]) -> None:
+        if not entry.is_symlink() or self.target(entry.path) is not None:
+            self._skip(entry.path, "not in a class folder")
 
     def _skip(self, path: str, why: str) -> None:
         self.problems.append(f"{_shown(path, self._root)}: {why}")
@@ -211,26 +262,24 @@ class _Walk:
 
 def _headers(items: list[Item], walk: _Walk, progress: Progress, cancelled: Callable[[], bool]) -> dict[str, Header]:
     """Return the header of every file that is an image."""
-    found: dict[str, Header] = {}
+    found: list[Header | Unreadable | None] = [None] * len(items)
 
-    def read(item: Item) -> Header | Unreadable:
+    def read(index: int) -> None:
         try:
-            return read_header(Path(item.path))
+            found[index] = read_header(items[index].path)
         except Unreadable as problem:
-            return problem
+            found[index] = problem
 
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="finetui-headers") as pool:
-        for start in range(0, len(items), 512):
-            if cancelled():
-                raise Cancelled("reading the data was cancelled")
-            chunk = items[start : start + 512]
-            for item, header in zip(chunk, pool.map(read, chunk), strict=True):
-                if isinstance(header, Unreadable):
-                    walk.unreadable(item.path, header)
-                else:
-                    found[item.path] = header
-            progress("Looking at the images", start + len(chunk), len(items))
-    return found
+    for_each(
+        read, len(items), tell=lambda done: progress("Looking at the images", done, len(items)), cancelled=cancelled
+    )
+    headers: dict[str, Header] = {}
+    for item, header in zip(items, found, strict=True):
+        if isinstance(header, Unreadable):
+            walk.unreadable(item.path, header)
+        elif header is not None:
+            headers[item.path] = header
+    return headers
 
 
 def _shape(headers: list[Header], image_size: int | None) -> tuple[int, int, int]:
@@ -238,12 +287,7 @@ def _shape(headers: list[Header], image_size: int | None) -> tuple[int, int, int
     channels = 1 if all(header.grey for header in headers) else 3
     if image_size:
         return channels, image_size, image_size
-    sizes = {(header.height, header.width) for header in headers}
-    if len(sizes) == 1 and max(height_width := next(iter(sizes))) <= _LARGEST_SIDE:
-        return channels, *height_width
-    side = int(statistics.median(min(header.height, header.width) for header in headers))
-    side = max(_SMALLEST_SIDE, min(side, _LARGEST_SIDE))
-    return channels, side, side
+    return channels, *common_size([(header.height, header.width) for header in headers])
 
 
 def divide(items: list[Item], seed: int) -> tuple[list[Item], list[Item]]:

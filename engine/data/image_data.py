@@ -1,8 +1,8 @@
 """A data set ready to be trained on, and how sources become one: kept resident or streamed."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,18 +14,18 @@ import torch
 
 from engine.config import DataConfig
 from engine.data.download import Progress
+from engine.data.parallel import for_each
 from engine.data.resident import ResidentSplit
 from engine.data.split import Source, Split, Unreadable
 from engine.data.streaming import StreamedSplit
 from engine.data.transform import Transform
-from engine.errors import BadInput, Cancelled
+from engine.errors import BadInput
 
 MOST_PROBLEMS = 1000
 _MOST_RESIDENT = 4 * 2**30  # bytes
 _FREE_SHARE = 0.25
 _SAMPLE = 1000  # images that mean and deviation of a streamed set are computed from
-_CHUNK = 64  # images at a time in a thread
-_THREADS = 4
+_MOST_REASONS = 3  # that the sentence about what was skipped names
 
 
 @dataclass(frozen=True)
@@ -90,39 +90,48 @@ def hold(
 ) -> ImageData:
     """Return the data set `found`, resident on `device` or streamed as `request.loader` says.
 
-    Raises `BadInput` when nothing can be read, `Cancelled`.
+    Raises `BadInput` when nothing can be read or it cannot be held, `Cancelled`.
     """
     count = len(found.train.labels) + len(found.test.labels)
     size = count * int(np.prod(found.shape)) * (4 if found.is_float else 1)
     free = free_memory(device)
     fits = size <= min(free * _FREE_SHARE, _MOST_RESIDENT)
     if request.loader == "stream" or (request.loader == "auto" and not fits):
-        return _streamed(found, request, device, f"streamed by {request.workers} workers, {_bytes(size)}")
-    return _resident(found, device, f"resident, {_bytes(size)} of {_bytes(free)} free", progress, cancelled)
+        return _streamed(found, request, device, streamed_by(request.workers, size), progress, cancelled)
+    if size > free:
+        raise BadInput(
+            f"data.loader (--loader): {found.name} needs {_bytes(size)} to be resident, and {_bytes(free)} are free; "
+            "use stream or auto"
+        )
+    return _resident(found, device, resident_in(size, free), progress, cancelled)
+
+
+def resident_in(size: int, free: int) -> str:
+    """Return how `size` bytes are held on a device that had `free` bytes, for people."""
+    return f"resident, {_bytes(size)} of {_bytes(free)} free"
+
+
+def streamed_by(workers: int, size: int) -> str:
+    """Return how `size` bytes are streamed, for people."""
+    return f"streamed by {workers} worker{'s' if workers > 1 else ''}, {_bytes(size)}"
 
 
 def _resident(
     found: Found, device: torch.device, loader: str, progress: Progress, cancelled: Callable[[], bool]
 ) -> ImageData:
-    name = f"Reading {found.name}"
     total = len(found.train.labels) + len(found.test.labels)
     parts = []
     problems = list(found.problems)
     done = 0
-    for source in (found.train, found.test):
-        start = done
-        images, labels, bad = load_all(
-            source, found.shape, found.is_float, partial(_report, progress, name, start, total), cancelled
-        )
-        parts.append((images, labels))
+    for source, what in ((found.train, "training"), (found.test, "test")):
+        tell = partial(_report, progress, f"Reading {found.name}", done, total)
+        indices = range(len(source.labels))
+        images, good, bad = load_all(source, indices, found.shape, found.is_float, tell, cancelled)
+        parts.append((images, source.labels if len(good) == len(indices) else source.labels[good]))
         problems += bad
-        done += len(source.labels)
-    for (images, _), what in zip(parts, ("training", "test"), strict=True):
-        if not len(images):
-            raise BadInput(f"none of the {what} images in {found.location} can be read; look at its files")
-    mean, std = ((0.0,), (1.0,)) if found.is_float else mean_and_std(parts[0][0], found.location)
-    if found.is_float:
-        mean, std = mean * found.shape[0], std * found.shape[0]
+        done += len(indices)
+        _require_some(len(images), what, found.location, problems)
+    mean, std = _moments(found, parts[0][0])
     train, test = (
         ResidentSplit(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), mean, std)
         for images, labels in parts
@@ -130,20 +139,39 @@ def _resident(
     return _image_data(found, train, test, mean, std, loader, problems)
 
 
+def _require_some(count: int, what: str, location: str, problems: Sequence[str]) -> None:
+    if not count:
+        raise BadInput(
+            f"none of the {what} images in {location} can be read ({problems[-1] if problems else 'there are none'}); "
+            "look at its files"
+        )
+
+
 def _report(progress: Progress, name: str, before: int, total: int, done: int) -> None:
     progress(name, before + done, total)
 
 
-def _streamed(found: Found, request: DataConfig, device: torch.device, loader: str) -> ImageData:
+def _moments(found: Found, images: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if found.is_float:
-        mean, std = (0.0,) * found.shape[0], (1.0,) * found.shape[0]
-    else:
-        count = len(found.train.labels)
-        indices = np.unique(np.linspace(0, count - 1, min(_SAMPLE, count)).astype(int))
-        sample, _, _ = _load_chunk(found.train, indices.tolist(), found.shape, False)
-        if not len(sample):
-            raise BadInput(f"none of the training images in {found.location} can be read; look at its files")
-        mean, std = mean_and_std(sample, found.location)
+        return (0.0,) * found.shape[0], (1.0,) * found.shape[0]
+    return mean_and_std(images, found.location)
+
+
+def _streamed(
+    found: Found,
+    request: DataConfig,
+    device: torch.device,
+    loader: str,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+) -> ImageData:
+    count = len(found.train.labels)
+    indices = np.unique(np.linspace(0, count - 1, min(_SAMPLE, count)).astype(int)).tolist()
+    tell = partial(_report, progress, f"Sampling {found.name}", 0, len(indices))
+    # What cannot be read is told when a worker meets it.
+    sample, _, bad = load_all(found.train, indices, found.shape, found.is_float, tell, cancelled)
+    _require_some(len(sample), "training", found.location, bad)
+    mean, std = _moments(found, sample)
     transform = Transform(mean=mean, std=std)
     train, test = (StreamedSplit(source, transform, device, request.workers) for source in (found.train, found.test))
     return _image_data(found, train, test, mean, std, loader, list(found.problems))
@@ -160,7 +188,7 @@ def _image_data(
 ) -> ImageData:
     notices = found.notices
     if problems:
-        notices = (*notices, f"{len(problems):,} files or classes were skipped; the log lists them")
+        notices = (*notices, _counts(problems))
     if len(problems) > MOST_PROBLEMS:
         problems = [*problems[:MOST_PROBLEMS], f"and {len(problems) - MOST_PROBLEMS:,} more"]
     channels, height, width = found.shape
@@ -182,57 +210,42 @@ def _image_data(
     )
 
 
-_Chunk = tuple[npt.NDArray[Any], list[int], list[str]]  # images, their indices, problems
+def _counts(problems: Sequence[str]) -> str:
+    """Return one sentence with the counts of `problems` ("PATH: why") by what is wrong."""
+    reasons = Counter(problem.partition(": ")[2].partition(" (")[0].partition(";")[0] for problem in problems)
+    listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(_MOST_REASONS))
+    more = ", and others" if len(reasons) > _MOST_REASONS else ""
+    what = "file or class was" if len(problems) == 1 else "files or classes were"
+    return f"{len(problems):,} {what} skipped ({listed}{more}); the log lists them"
 
 
 def load_all(
     source: Source,
+    indices: Sequence[int],
     shape: tuple[int, int, int],
     is_float: bool,
-    progress: Callable[[int], None],
+    tell: Callable[[int], None],
     cancelled: Callable[[], bool],
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], list[str]]:
-    """Return all readable images, uint8 or float32 `[N, C, H, W]`, their labels, and what could not be read.
+) -> tuple[npt.NDArray[Any], list[int], list[str]]:
+    """Return the readable ones of the images `indices`, uint8 or float32 `[N, C, H, W]`; which these are; and what is
+    wrong with the others.
 
-    `progress(done)` counts images. Raises `Cancelled`.
+    `tell(done)` counts images. Raises `Cancelled`.
     """
-    count = len(source.labels)
-    images = np.empty((count, *shape), dtype=np.float32 if is_float else np.uint8)
-    good = np.zeros(count, dtype=bool)
-    problems: dict[int, list[str]] = {}
-    chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-    done = 0
-    # Pillow lets go of the interpreter while it decodes and resizes.
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="finetui-decode") as pool:
-        waiting: dict[Future[_Chunk], range] = {
-            pool.submit(_load_chunk, source, chunk, shape, is_float): chunk for chunk in chunks
-        }
-        for future in as_completed(waiting):
-            if cancelled():
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise Cancelled("reading the data was cancelled")
-            loaded, indices, bad = future.result()
-            images[indices] = loaded
-            good[indices] = True
-            chunk = waiting.pop(future)
-            problems[chunk.start] = bad
-            done += len(chunk)
-            progress(done)
-    listed = [problem for start in sorted(problems) for problem in problems[start]]
-    labels = source.labels
-    return (images, labels, listed) if good.all() else (images[good], labels[good], listed)
+    images = np.empty((len(indices), *shape), dtype=np.float32 if is_float else np.uint8)
+    problems: dict[int, str] = {}
 
-
-def _load_chunk(source: Source, indices: Sequence[int], shape: tuple[int, int, int], is_float: bool) -> _Chunk:
-    images, good, problems = [], [], []
-    for index in indices:
+    def load(place: int) -> None:
         try:
-            images.append(source.load(index))
-            good.append(index)
+            images[place] = source.load(indices[place])
         except Unreadable as problem:
-            problems.append(f"{source.describe(index)}: {problem}")
-    empty = np.empty((0, *shape), dtype=np.float32 if is_float else np.uint8)
-    return (np.stack(images) if images else empty), good, problems
+            problems[place] = f"{source.describe(indices[place])}: {problem}"
+
+    for_each(load, len(indices), tell=tell, cancelled=cancelled, threads=source.threads)
+    if not problems:
+        return images, list(indices), []
+    good = [place for place in range(len(indices)) if place not in problems]
+    return images[good], [indices[place] for place in good], [problems[place] for place in sorted(problems)]
 
 
 def mean_and_std(images: npt.NDArray[np.uint8], location: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

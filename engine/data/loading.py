@@ -1,5 +1,6 @@
 """From a configuration to a data set: a known name, a folder, or a person's own code."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,29 +29,43 @@ def load(
     to. Raises `BadInput` when it cannot be had, `Cancelled` once `cancelled` answers True.
     """
     name = request.name
+    given = _expanded(request.dir) if request.dir is not None else None
     if name in sources.SPECS:
-        given = Path(request.dir).expanduser() if request.dir is not None else None
-        return sources.load(name, given, device, progress=progress, cancelled=cancelled)
+        return sources.load(name, given, device, request=request, progress=progress, cancelled=cancelled)
     if name in torchvision_sets.SETS:
-        roots = sources.usual_roots(Path(request.dir).expanduser() if request.dir is not None else None)
-        cache = sources.cache_folder()
-        return torchvision_sets.load(request, roots, cache, device, seed=seed, progress=progress, cancelled=cancelled)
-    if is_factory(name) and not Path(name).is_dir():
-        return own.from_factory(name, request, device, progress, cancelled)
-    root = Path(name).expanduser()
-    if not root.is_dir():
+        roots, cache = sources.usual_roots(given), sources.cache_folder()
+        return torchvision_sets.load(
+            request, roots, cache, device, seed=seed, image_size=image_size, progress=progress, cancelled=cancelled
+        )
+    root = _expanded(name)
+    if is_factory(name) and not _is_folder(root):
+        return own.from_factory(name, request, device, image_size=image_size, progress=progress, cancelled=cancelled)
+    if not _is_folder(root):
         what = "is not a folder" if root.exists() else "does not exist"
         raise BadInput(f"data.name (--data): the image folder {clean(name)} {what}")
     found = folder.find(
         root,
         str(root.absolute()),
-        image_size=image_size,
+        image_size=image_size or request.image_size,
         seed=seed,
         follow_links=request.follow_links,
         progress=progress,
         cancelled=cancelled,
     )
     return hold(found, request, device, progress, cancelled)
+
+
+def _expanded(path: str) -> Path:
+    # Not Path.expanduser, which raises where there is no such user.
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        where = clean(str(path))
+        raise BadInput(f"data.name (--data): {where} cannot be read: {error.strerror or error}") from error
 
 
 def known_classes(name: str) -> tuple[str, ...] | None:

@@ -1,6 +1,8 @@
 """Reading one image file, whatever is in it."""
 
-from pathlib import Path
+import os
+import statistics
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +14,18 @@ from engine.data.split import Unreadable
 MOST_PIXELS = 50_000_000
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 _WIDE_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
-_ORIENTED_FORMATS = {"JPEG", "MPO", "TIFF", "WEBP"}
+_LARGEST_SIDE = 224  # what images of different sizes are brought to at most, the usual size for pretrained networks
+_SMALLEST_SIDE = 8
 _ORIENTATION = 0x0112  # EXIF tag; values from 5 on lay the image on its side
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Header(NamedTuple):
@@ -24,22 +36,22 @@ class Header(NamedTuple):
     grey: bool
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: str) -> Header:
     """Return the header of the image file `path`. Raises `Unreadable`."""
     try:
         with Image.open(path) as image:
             _check(image)
             width, height = image.size
-            if image.format in _ORIENTED_FORMATS and image.getexif().get(_ORIENTATION, 1) >= 5:
+            if _orientation(image) >= 5:
                 width, height = height, width
-            return Header(height, width, image.mode in _GREY_MODES)
+            return Header(height, width, is_grey(image))
     except Unreadable:
         raise
     except Exception as error:
         raise _unreadable(path, error) from error
 
 
-def decode(path: Path, height: int, width: int, channels: int) -> npt.NDArray[np.uint8]:
+def decode(path: str, height: int, width: int, channels: int) -> npt.NDArray[np.uint8]:
     """Return the image file `path` as uint8 `[channels, height, width]`, `channels` 1 or 3. Raises `Unreadable`.
 
     It is turned as its EXIF data says, transparency is dropped (as torchvision's loader does), 16 bit are scaled to 8,
@@ -48,9 +60,10 @@ def decode(path: Path, height: int, width: int, channels: int) -> npt.NDArray[np
     try:
         with Image.open(path) as image:
             _check(image)
-            image.draft("L" if channels == 1 else "RGB", (width, height))  # JPEG decodes to a fraction much faster
-            upright = ImageOps.exif_transpose(image) if image.format in _ORIENTED_FORMATS else image
-            return to_array(upright, height, width, channels)
+            turn = _TURNS.get(_orientation(image))
+            # JPEG decodes to a fraction much faster; the larger side twice, since the image may lie on its side.
+            image.draft("L" if channels == 1 else "RGB", (max(height, width),) * 2)
+            return to_array(image if turn is None else image.transpose(turn), height, width, channels)
     except Unreadable:
         raise
     except Exception as error:
@@ -70,17 +83,46 @@ def to_array(image: Image.Image, height: int, width: int, channels: int) -> npt.
 
 def _to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Scale 16-bit, 32-bit and floating-point pixels to bytes."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise Unreadable("pixels that are no numbers")
     low, high = float(values.min()), float(values.max())
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
         scaled = values * 255
+    elif values.dtype.itemsize == 2 and low >= 0:
+        scaled = values / 257
     elif low >= 0 and high <= 255:
-        scaled = values if values.dtype != np.uint16 else values / 257
+        scaled = values
     elif low >= 0 and high <= 65535:
         scaled = values / 257
     else:
-        scaled = (values - low) * (255 / (high - low))
+        scaled = (values.astype(np.float64) - low) * (255 / max(high - low, 1e-9))
     pixels: npt.NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
     return pixels
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return what its camera says about how `image` was held: 1 for upright, to 8."""
+    if image.format == "TIFF" or "exif" not in image.info:
+        return 1  # TIFF files are turned by Pillow
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001  # of damaged EXIF data its parser raises anything; the image may well be whole
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the height and width that images of these `(height, width)` are brought to."""
+    if len(set(sizes)) == 1 and max(sizes[0]) <= _LARGEST_SIDE:
+        return sizes[0]
+    side = int(statistics.median(min(size) for size in sizes))
+    side = max(_SMALLEST_SIDE, min(side, _LARGEST_SIDE))
+    return side, side
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Return whether `image` has no colours."""
+    return image.mode in _GREY_MODES
 
 
 def _check(image: Image.Image) -> None:
@@ -91,13 +133,13 @@ def _check(image: Image.Image) -> None:
         raise Unreadable("no pixels")
 
 
-def _unreadable(path: Path, error: Exception) -> Unreadable:
+def _unreadable(path: str, error: Exception) -> Unreadable:
     """Return why Pillow could not read `path`; its plugins raise whatever their parsers do."""
     if isinstance(error, Image.DecompressionBombError):
         return Unreadable("a decompression bomb: far more pixels than any photograph")
     if isinstance(error, UnidentifiedImageError):
         try:
-            empty = path.stat().st_size == 0
+            empty = os.stat(path).st_size == 0  # noqa: PTH116  # a path of a million
         except OSError:
             empty = False
         return Unreadable("empty" if empty else "not an image that Pillow can read")

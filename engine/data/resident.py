@@ -72,5 +72,7 @@ def epoch_order(n: int, seed: int, epoch: int, *, weights: Tensor | None = None)
     if weights is None:
         return torch.randperm(n, generator=generator)
     # torch.multinomial takes at most 2^24 weights.
-    draws = torch.rand(n, generator=generator, dtype=torch.float64) * weights.sum()
-    return torch.searchsorted(weights.double().cumsum(0), draws).clamp_(max=n - 1)
+    bounds = weights.double().cumsum(0)
+    draws = torch.rand(n, generator=generator, dtype=torch.float64) * bounds[-1]
+    # right: a weight of 0 is never drawn, not even by a draw of 0.
+    return torch.searchsorted(bounds, draws, right=True).clamp_(max=n - 1)

@@ -7,13 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 import torch
 
+from engine.config import DataConfig
 from engine.data import idx
 from engine.data.download import DownloadError, Progress, fetch
-from engine.data.image_data import ImageData, mean_and_std
+from engine.data.image_data import ImageData, free_memory, mean_and_std, resident_in, streamed_by
 from engine.data.resident import ResidentSplit
+from engine.data.split import Split
+from engine.data.streaming import StreamedSplit
+from engine.data.transform import Transform
 from engine.errors import BadInput
 from engine.text import clean
 
@@ -68,6 +73,7 @@ def load(
     data_dir: Path | None,
     device: torch.device,
     *,
+    request: DataConfig = DataConfig(),  # noqa: B008  # frozen
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ImageData:
@@ -79,19 +85,19 @@ def load(
     """
     spec = _spec(name)
     if not spec.folder:
-        return _read(spec, SAMPLE_FOLDER, name, (), device, progress)
+        return _read(spec, SAMPLE_FOLDER, name, (), device, request, progress)
     given = _given(data_dir)
     notices: tuple[str, ...] = ()
     if given is not None:
         folder = _find_in(given, spec)
         if folder is not None:
-            return _read(spec, folder, name, (), device, progress)
+            return _read(spec, folder, name, (), device, request, progress)
         notices = (f"{spec.title} is not in {idx.shown(given)}, so it was looked for elsewhere",)
     for root in _usual_places():
         folder = _find_in(root, spec)
         # A download that was cut short left some files in the cache: it is completed below.
         if folder is not None and (root != cache_folder() or _is_complete(folder)):
-            return _read(spec, folder, name, notices, device, progress)
+            return _read(spec, folder, name, notices, device, request, progress)
     try:
         folder = _download(spec, progress, cancelled)
     except (DownloadError, OSError) as error:
@@ -106,8 +112,8 @@ def load(
             f"MNIST is not on this machine and could not be downloaded ({reason}): training on mnist-sample instead, "
             "5 000 MNIST digits bundled with finetui (4 000 to train, 1 000 to test)"
         )
-        return _read(SPECS["mnist-sample"], SAMPLE_FOLDER, name, (*notices, why), device, progress)
-    return _read(spec, folder, name, notices, device, progress)
+        return _read(SPECS["mnist-sample"], SAMPLE_FOLDER, name, (*notices, why), device, request, progress)
+    return _read(spec, folder, name, notices, device, request, progress)
 
 
 def cache_folder() -> Path:
@@ -203,6 +209,7 @@ def _read(
     requested: str,
     notices: tuple[str, ...],
     device: torch.device,
+    request: DataConfig,
     progress: Progress,
 ) -> ImageData:
     progress(f"Reading {spec.title}", 0, 0)
@@ -215,12 +222,16 @@ def _read(
         )
     mean, std = spec.moments or mean_and_std(train_images[:, None], idx.shown(folder))
     _, height, width = train_images.shape
+    size = train_images.nbytes + test_images.nbytes
+    streamed = request.loader == "stream"
+    loader = streamed_by(request.workers, size) if streamed else resident_in(size, free_memory(device))
+    workers = request.workers if streamed else 0
     return ImageData(
         name=spec.name,
         requested=requested,
         classes=spec.classes,
-        train=_split(train_images, train_labels, mean, std, device),
-        test=_split(test_images, test_labels, mean, std, device),
+        train=_split(train_images, train_labels, mean, std, device, workers),
+        test=_split(test_images, test_labels, mean, std, device, workers),
         mean=mean,
         std=std,
         channels=1,
@@ -228,13 +239,40 @@ def _read(
         width=width,
         location="bundled with finetui" if folder == SAMPLE_FOLDER else idx.shown(folder),
         notices=notices,
-        loader=f"resident, {(train_images.nbytes + test_images.nbytes) / 1e6:.1f} MB",
+        loader=loader,
     )
 
 
+class _Pixels:
+    """Images in memory as a `Source`, for those who ask for them to be streamed."""
+
+    threads = 1
+
+    def __init__(self, images: idx.Bytes, labels: idx.Bytes) -> None:
+        self._images = images
+        self.labels = labels.astype(np.int64)
+        self.shape = (1, images.shape[1], images.shape[2])
+
+    def load(self, index: int) -> idx.Bytes:
+        """Return a copy of the image."""
+        return self._images[index : index + 1].copy()
+
+    def describe(self, index: int) -> str:
+        """Return the image's place."""
+        return f"image {index}"
+
+
 def _split(
-    images: idx.Bytes, labels: idx.Bytes, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
-) -> ResidentSplit:
+    images: idx.Bytes,
+    labels: idx.Bytes,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: torch.device,
+    workers: int,
+) -> Split:
+    """Return the images resident on `device`, or streamed to it by `workers`, where there are any."""
+    if workers:
+        return StreamedSplit(_Pixels(images, labels), Transform(mean=mean, std=std), device, workers)
     return ResidentSplit(
         torch.from_numpy(images).unsqueeze(1).to(device),
         torch.from_numpy(labels).to(device=device, dtype=torch.int64),

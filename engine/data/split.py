@@ -18,6 +18,14 @@ class Source(Protocol):
     """Where images come from, one by one; can be pickled, for worker processes."""
 
     @property
+    def threads(self) -> int:
+        """How many threads of one process may call `load` at a time."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+
+    @property
     def labels(self) -> npt.NDArray[np.int64]:
         """The classes of the images, `[N]`."""
 
@@ -29,7 +37,8 @@ class Source(Protocol):
 
 
 class Split(Protocol):
-    """Labelled images of a training or test set. One iteration at a time: a new one ends the one before."""
+    """Labelled images of a training or test set. One iteration at a time: of a
+    streamed one, a new iteration ends the one before, which raises RuntimeError when it is continued."""
 
     @property
     def labels(self) -> Tensor:

@@ -1,7 +1,13 @@
 """Data sets that are decoded anew for every epoch, by worker processes."""
 
+import math
 import multiprocessing
-from collections.abc import Iterator
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Generator, Iterator
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
@@ -10,8 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from engine.data.split import Source, Unreadable
 from engine.data.transform import Augment, Batch, Finisher, Transform
+from engine.errors import BadInput, FinetuiError
+from engine.text import clean
 
-_PREFETCH = 4  # batches for each worker
+_MOST_PREFETCHED = 4  # batches for each worker
+_PREFETCHED_BYTES = 2**27  # of all workers: they lie in shared memory, of which containers have little
 _Loaded = tuple[Tensor, Tensor, list[str]]  # images, labels, problems
 
 
@@ -35,6 +44,22 @@ def _collate(items: list[tuple[Any, int] | str]) -> _Loaded:
         return torch.empty(0, 1, 1, 1), torch.empty(0, dtype=torch.int64), problems
     images = torch.stack([torch.from_numpy(image) for image, _ in found])
     return images, torch.tensor([label for _, label in found]), problems
+
+
+def _start_worker(_number: int) -> None:
+    """Make a worker end with the engine, and with nothing else."""
+    # Ctrl-C reaches all processes of a terminal; what it means, the engine decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # torch's own watch looks at the parent process, which is the fork server, and that one waits for its workers: an
+    # engine that is killed would leave both behind for ever.
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this runs in a worker"
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 class _Plan:
@@ -61,6 +86,8 @@ class StreamedSplit:
         self._finish = Finisher(transform, device)
         self._plan = _Plan()
         self._loader: DataLoader[Any] | None = None
+        self._reading: Generator[_Loaded, None, None] | None = None
+        self._turn = 0  # counts the iterations begun
         self._problems: list[str] = []
         self._told: set[str] = set()
 
@@ -68,28 +95,66 @@ class StreamedSplit:
         return len(self.labels)
 
     def batches(self, order: Tensor, batch_size: int, augment: Augment | None = None) -> Iterator[Batch]:
-        """Yield the images `order` in batches; see `Split`."""
-        self._plan.batches = [batch.tolist() for batch in torch.split(order, batch_size)]
-        if self._loader is None:
-            self._loader = self._start()
-        for images, labels, problems in self._loader:
+        """Yield the images `order` in batches; see `Split`.
+
+        Raises `BadInput` when a person's own dataset cannot be sent to workers, `FinetuiError` when one of these dies.
+        """
+        self._turn += 1
+        turn = self._turn
+        self._reading = self._loaded(order, batch_size)
+        for images, labels, problems in self._reading:
             self._note(problems)
             on_device = images.to(self._device, non_blocking=True)
             inputs = self._finish(on_device, augment) if len(labels) else on_device
             yield inputs, labels.to(self._device, non_blocking=True)
+            # The workers now read for somebody else; going on would give their images.
+            if turn != self._turn:
+                raise RuntimeError("the data is being read from elsewhere, or closed, since this iteration began")
 
-    def _start(self) -> DataLoader[Any]:
+    def _loaded(self, order: Tensor, batch_size: int) -> Generator[_Loaded, None, None]:
+        if not len(order):
+            return
+        self._plan.batches = [batch.tolist() for batch in torch.split(order, batch_size)]
+        if self._loader is None:
+            self._loader = self._start(min(batch_size, len(order)))
+        try:
+            iterator = iter(self._loader)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            self._loader = None
+            raise BadInput(
+                f"the dataset cannot be sent to worker processes ({clean(str(error), 200)}); define its class at the "
+                "top level of a module, or use --loader resident"
+            ) from error
+        for _ in range(len(self._plan)):
+            try:
+                loaded: _Loaded = next(iterator)
+            except (RuntimeError, OSError, EOFError) as error:
+                self._loader = None
+                raise FinetuiError(
+                    f"a worker process that reads images ended ({clean(str(error), 200)}); memory, or shared memory "
+                    "(/dev/shm), may have run out: use fewer --workers or a smaller --batch-size"
+                ) from error
+            yield loaded
+
+    def _start(self, batch_size: int) -> DataLoader[Any]:
         # Not fork: the engine has threads, and CUDA does not survive a fork.
         methods = multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        if "forkserver" in methods:
+            context.set_forkserver_preload(["torch"])  # once, not in each worker
+        batch_bytes = batch_size * math.prod(self._source.shape)
         return DataLoader(
             _Images(self._source),
             batch_sampler=self._plan,
             num_workers=self._workers,
             collate_fn=_collate,
             pin_memory=self._device.type == "cuda",
-            prefetch_factor=_PREFETCH,
+            prefetch_factor=max(1, min(_MOST_PREFETCHED, _PREFETCHED_BYTES // (batch_bytes * self._workers))),
             persistent_workers=True,
-            multiprocessing_context="forkserver" if "forkserver" in methods else "spawn",
+            multiprocessing_context=context,
+            worker_init_fn=_start_worker,
+            # The loader draws a number for its workers: not from the global generator, which is the training's.
+            generator=torch.Generator(),
         )
 
     def _note(self, problems: list[str]) -> None:
@@ -113,5 +178,8 @@ class StreamedSplit:
 
     def close(self) -> None:
         """End the worker processes."""
+        self._turn += 1
         # The loader's iterator owns the processes and ends them when nothing refers to it any more.
-        self._loader = None
+        if self._reading is not None:
+            self._reading.close()
+        self._reading = self._loader = None

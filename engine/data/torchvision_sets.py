@@ -1,23 +1,25 @@
 """The classification sets that torchvision downloads and reads, by name."""
 
 import socket
-import tarfile
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from engine.config import DataConfig
-from engine.data.download import Progress
+from engine.data.download import DownloadError, Progress
+from engine.data.folder import Item, divide
 from engine.data.image_data import ImageData
 from engine.data.own import from_datasets
-from engine.errors import BadInput
+from engine.errors import BadInput, Cancelled
 from engine.text import clean
 
 _SILENCE_SECONDS = 30.0
+_POLL_SECONDS = 0.2
 
 
 class _Set(NamedTuple):
@@ -61,67 +63,125 @@ def load(
     device: torch.device,
     *,
     seed: int,
+    image_size: int | None,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> ImageData:
-    """Return torchvision's set `request.name`: from one of `roots`, else downloaded into `cache`.
+    """Return torchvision's set `request.name`: from one of `roots`, `cache` among them, else downloaded into `cache`.
 
-    Raises `BadInput` when it cannot be had.
+    Raises `BadInput` when it cannot be had, `Cancelled`.
     """
-    from torchvision import datasets
-
-    spec = SETS[request.name]
-    kind = getattr(datasets, spec.kind)
-    progress(f"Looking for {request.name}", 0, 0)
-    pair, root = _find(kind, spec, [*roots, cache])
-    if pair is None:
-        progress(f"Downloading {request.name}", 0, 0)
-        pair, root = _download(kind, spec, request.name, [*roots, cache], cache), cache
-    if spec.train == spec.test:
-        pair = _divided(pair[0], seed)
+    name = request.name
+    progress(f"Looking for {name}", 0, 0)
+    found = _find(name, roots)
+    if found is None:
+        try:
+            _fetch(name, cache, progress, cancelled)
+            found = _find(name, [cache])
+        except (DownloadError, OSError) as error:
+            raise _not_to_be_had(name, roots, clean(str(error), 200)) from error
+        if found is None:
+            raise _not_to_be_had(name, roots, "torchvision does not find what it downloaded")
+    (train, test), root = found
+    if train is test:
+        train, test = _divided(train, seed)
     return from_datasets(
-        pair[0],
-        pair[1],
+        train,
+        test,
         device,
         request=request,
-        name=request.name,
+        name=name,
         location=clean(str(root)),
+        image_size=image_size,
         progress=progress,
         cancelled=cancelled,
     )
 
 
-def _find(kind: Any, spec: _Set, roots: list[Path]) -> tuple[Any, Path]:
+def _not_to_be_had(name: str, roots: list[Path], reason: str) -> BadInput:
+    places = ", ".join(clean(str(place)) for place in roots)
+    return BadInput(
+        f"{name} is not on this machine (looked in {places}) and could not be downloaded ({reason}); "
+        "name the folder that holds it with --data-dir"
+    )
+
+
+def _open(name: str, root: Path, *, download: bool) -> tuple[Any, Any]:
+    """Return the training and the test part, the same object where torchvision does not divide the set."""
+    from torchvision import datasets  # takes a second to import
+
+    spec = SETS[name]
+    kind = getattr(datasets, spec.kind)
+    train = kind(root, **spec.train, download=download)
+    return train, train if spec.train == spec.test else kind(root, **spec.test, download=download)
+
+
+def _find(name: str, roots: list[Path]) -> tuple[tuple[Any, Any], Path] | None:
     for root in roots:
         try:
-            return (kind(root, **spec.train, download=False), kind(root, **spec.test, download=False)), root
-        except (RuntimeError, OSError):
+            return _open(name, root, download=False), root
+        except (RuntimeError, FileNotFoundError, NotADirectoryError) as error:
+            if "scipy" in str(error).lower():
+                raise _needs(name, error) from error
             continue  # torchvision's way of saying that it is not there
-    return None, roots[-1]
+        except ImportError as error:
+            raise _needs(name, error) from error
+        except Exception as error:
+            # Its files are read by pickle, bz2, csv and others, which raise what they like.
+            raise BadInput(
+                f"the files of {name} in {clean(str(root))} cannot be read ({type(error).__name__}: "
+                f"{clean(str(error), 200)}); delete them or fetch them again"
+            ) from error
+    return None
 
 
-def _download(kind: Any, spec: _Set, name: str, looked_in: list[Path], cache: Path) -> tuple[Any, Any]:
+def _needs(name: str, error: Exception) -> BadInput:
+    return BadInput(f"torchvision needs another package to read {name} ({clean(str(error), 200)}); install it")
+
+
+def _fetch(name: str, cache: Path, progress: Progress, cancelled: Callable[[], bool]) -> None:
+    """Have a process download `name` into `cache`. Raises `DownloadError`, OSError, `Cancelled`.
+
+    A process, since torchvision's downloads cannot be cancelled, draw bars on the terminal, and heed only a time-out
+    that is set for all of a process.
+    """
     cache.mkdir(parents=True, exist_ok=True)
-    try:
-        with _silence_limited():
-            return kind(cache, **spec.train, download=True), kind(cache, **spec.test, download=True)
-    except (RuntimeError, OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
-        places = ", ".join(clean(str(place)) for place in looked_in)
-        reason = clean(str(getattr(error, "reason", None) or error), 200)
-        raise BadInput(
-            f"{name} is not on this machine (looked in {places}) and could not be downloaded ({reason}); "
-            "name the folder that holds it with --data-dir"
-        ) from error
+    before = _size(cache)
+    # -P: a folder named `engine` where the user happens to be must not be taken for this package.
+    command = [sys.executable, "-P", "-c", f"from {__name__} import download_here; download_here()", name, str(cache)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            while process.poll() is None:
+                if cancelled():
+                    raise Cancelled("the download was cancelled")
+                progress(f"Downloading {name}", max(0, _size(cache) - before), 0)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_POLL_SECONDS)
+        finally:
+            process.kill()
+        said = process.stdout.read().strip().splitlines() if process.stdout is not None else []
+    if process.returncode:
+        raise DownloadError(said[-1] if said else f"the download ended with status {process.returncode}")
 
 
-@contextmanager
-def _silence_limited() -> Iterator[None]:
-    before = socket.getdefaulttimeout()
+def _size(cache: Path) -> int:
+    """Return the bytes of the archives in `cache`."""
+    total = 0
+    for path in (*cache.glob("*"), *cache.glob("*/*")):
+        with suppress(OSError):  # it has just been renamed or deleted
+            total += path.stat().st_size
+    return total
+
+
+def download_here() -> None:
+    """Download the set that the command line names into the folder that it names; say what is wrong, if anything is."""
+    name, cache = sys.argv[1:]
     socket.setdefaulttimeout(_SILENCE_SECONDS)
     try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+        _open(name, Path(cache), download=True)
+    except Exception as error:  # noqa: BLE001  # told to the process that asked, which says it to the person
+        print(clean(str(getattr(error, "reason", None) or error) or type(error).__name__, 200))
+        sys.exit(1)
 
 
 class _Part(torch.utils.data.Subset[Any]):
@@ -134,7 +194,6 @@ class _Part(torch.utils.data.Subset[Any]):
 
 
 def _divided(whole: Any, seed: int) -> tuple[_Part, _Part]:
-    generator = torch.Generator().manual_seed(seed % 2**63)
-    order = torch.randperm(len(whole), generator=generator).tolist()
-    count = len(order) // 5
-    return _Part(whole, sorted(order[count:])), _Part(whole, sorted(order[:count]))
+    items = [Item(str(index), str(label)) for index, label in enumerate(whole.targets)]
+    train, test = ([int(item.path) for item in part] for part in divide(items, seed))
+    return _Part(whole, sorted(train)), _Part(whole, sorted(test))

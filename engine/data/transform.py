@@ -1,5 +1,6 @@
 """The input transform that belongs to a network's weights, and its application to whole batches."""
 
+import copy
 from collections.abc import Callable
 
 import msgspec
@@ -37,11 +38,10 @@ class Finisher:
         `augment` acts on pixels in [0, 1], after resizing.
         """
         # The operations of torchvision's ToTensor and Normalize, in their order: the same numbers, bit for bit.
-        values = (
-            images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
-        )
+        values = images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images.to(torch.float32)
         if self.transform.height and tuple(values.shape[2:]) != self._size:
-            values = F.interpolate(values, self._size, mode="bilinear", antialias=values.shape[2] > self._size[0])
+            shrinks = values.shape[2] > self._size[0] or values.shape[3] > self._size[1]
+            values = F.interpolate(values, self._size, mode="bilinear", antialias=shrinks)
         if augment is not None:
             values = augment(values)
         return values.sub_(self._mean).div_(self._std)
@@ -56,7 +56,7 @@ def augmentation(name: str) -> Augmentation | None:
         return None
     from engine.data.augment import STEPS  # torchvision's transforms take a second to import
 
-    steps = STEPS[name]
+    steps = copy.deepcopy(STEPS[name])  # each keeps its generator: two runs in two threads must not share it
 
     def augment(images: Tensor, generator: torch.Generator) -> Tensor:
         for step in steps:

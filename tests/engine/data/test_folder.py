@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from engine.config import DataConfig
-from engine.data import ImageData, load
+from engine.data import ImageData, image_data, load
 from engine.data.image_data import MOST_PROBLEMS
 from engine.errors import BadInput, Cancelled
 
@@ -121,10 +121,10 @@ def test_what_is_no_readable_image_is_skipped_and_listed(folder: Path) -> None:
         "train/red/pipe.png: not a file",
     ):
         assert says in problems, problems
-    assert len(data.problems) == 10 + 1  # green is a class without training images, too
+    assert len(data.problems) == 10
     assert "\x1b" not in problems
     assert "hidden" not in problems
-    assert "11 files or classes were skipped" in data.notices[0]
+    assert "10 files or classes were skipped (2 not an image that Pillow can read, " in data.notices[0]
 
 
 def test_odd_images_are_read_rightly(tmp_path: Path) -> None:
@@ -261,5 +261,81 @@ def test_reading_reports_and_can_be_cancelled(folder: Path) -> None:
     assert ("Reading photos", 30, 30) in seen
     with pytest.raises(Cancelled):
         load(DataConfig(name=str(folder)), CPU, cancelled=lambda: True)
+    seen.clear()
     with pytest.raises(Cancelled):
-        load(DataConfig(name=str(folder)), CPU, cancelled=lambda: any(name.startswith("Reading") for name, *_ in seen))
+        load(
+            DataConfig(name=str(folder)),
+            CPU,
+            progress=lambda *phase: seen.append(phase),
+            cancelled=lambda: any(name.startswith("Reading") for name, *_ in seen),
+        )
+
+
+def test_links_to_the_test_images_do_not_bring_them_into_training(folder: Path) -> None:
+    (folder / "train" / "red" / "more").symlink_to(folder / "test" / "red")
+    (folder / "train" / "blue" / "one.png").symlink_to(folder / "test" / "blue" / "0.png")
+    (folder / "train" / "blue" / "all").symlink_to(folder)
+    data = read(folder)
+    assert (len(data.train), len(data.test)) == (20, 10)
+    assert sorted(problem.partition(": ")[2] for problem in data.problems) == [
+        "a link that leads back to where it is",
+        "a link to a folder that is there already",
+        "a link to an image that is there already",
+    ]
+
+
+def test_a_folder_that_was_reached_before_the_one_around_it_counts_once(folder: Path) -> None:
+    paint(folder / "pool" / "inner" / "x.png", (1, 2, 3))
+    (folder / "train" / "red" / "a").symlink_to(folder / "pool" / "inner")
+    (folder / "train" / "red" / "b").symlink_to(folder / "pool")
+    data = read(folder)
+    assert len(data.train) == 21
+    assert data.problems == ("train/red/b/inner: a folder that is there already",)
+
+
+def test_folders_that_link_to_each_other_are_gone_through_once(folder: Path) -> None:
+    """Every way through them would be ten factorial ways."""
+    pool = folder / "pool"
+    for index in range(10):
+        paint(pool / str(index) / "x.png", (index, 0, 0))
+        for other in range(10):
+            if other != index:
+                (pool / str(index) / f"to{other}").symlink_to(pool / str(other))
+    (folder / "train" / "red" / "pool").symlink_to(pool)
+    assert len(read(folder).train) == 30
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_part_that_is_a_link_out_of_the_folder_is_not_followed(folder: Path, tmp_path: Path, part: str) -> None:
+    (folder / part).rename(tmp_path / "elsewhere")
+    (folder / part).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadInput, match=f"{part}: a link that leads out of the folder; --follow-links"):
+        read(folder)
+    assert len(read(folder, follow_links=True).train) == 20
+
+
+def test_train_may_be_a_class(tmp_path: Path) -> None:
+    for name in ("train", "car"):
+        for index in range(5):
+            paint(tmp_path / "vehicles" / name / f"{index}.png", (index, 2, 3))
+    assert read(tmp_path / "vehicles").classes == ("car", "train")
+
+
+def test_one_image_of_each_class_leaves_none_to_test_on(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        paint(tmp_path / "few" / name / "0.png", (1, 2, 3))
+    with pytest.raises(BadInput, match="none is left to test on"):
+        read(tmp_path / "few")
+
+
+def test_what_leaves_no_class_is_named(tmp_path: Path) -> None:
+    (tmp_path / "d" / "a").mkdir(parents=True)
+    (tmp_path / "d" / "a" / "x.png").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"0 classes.*the first: a/x.png: empty"):
+        read(tmp_path / "d")
+
+
+def test_a_resident_loader_that_cannot_fit_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_data, "free_memory", lambda _device: 5000)
+    with pytest.raises(BadInput, match="needs 13.0 KB to be resident, and 5.0 KB are free"):
+        read(folder, loader="resident")

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,3 +83,24 @@ def test_float_images_are_given_as_they_are() -> None:
     ((batch, _),) = split.batches(torch.tensor([2, 0]), 5)
     assert torch.equal(batch, images[[2, 0]])
     assert torch.equal(split.item(1), images[1])
+
+
+def test_a_weight_of_zero_is_never_drawn_and_others_in_proportion() -> None:
+    weights = torch.tensor([0.0, 1.0, 0.0, 3.0]).repeat(2500)
+    order = epoch_order(10_000, 3, 1, weights=weights)
+    counts = torch.bincount(order % 4, minlength=4)
+    assert counts[0] == counts[2] == 0
+    assert 0.72 < counts[3] / 10_000 < 0.78
+    assert torch.equal(order, epoch_order(10_000, 3, 1, weights=weights))
+
+
+def test_an_image_that_shrinks_in_one_direction_only_is_smoothed() -> None:
+    images = torch.tensor([0, 255, 255, 0] * 4, dtype=torch.uint8).view(1, 1, 1, 16).repeat(1, 1, 4, 1)
+    split = ResidentSplit(images, torch.tensor([0]), (0.0,), (1.0,), height=4, width=4)
+    ((batch, _),) = split.batches(torch.tensor([0]), 1)
+    assert float(batch.max()) < 0.9  # the two pixels in the middle of every four are white
+
+
+def test_the_lowest_draw_passes_over_weights_of_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "rand", lambda n, **_settings: torch.zeros(n, dtype=torch.float64))
+    assert epoch_order(3, 0, 0, weights=torch.tensor([0.0, 0.0, 2.0])).tolist() == [2, 2, 2]

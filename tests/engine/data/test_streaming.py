@@ -1,6 +1,9 @@
 """Streaming with real worker processes: the same batches as from memory, in the order that is asked for."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from PIL import Image
 
 from engine.config import DataConfig
 from engine.data import ImageData, Transform, image_data, load
+from engine.errors import FinetuiError
 
 CPU = torch.device("cpu")
 
@@ -33,13 +37,14 @@ def read(root: Path, loader: str) -> ImageData:
 
 def test_streamed_batches_are_those_from_memory(folder: Path) -> None:
     streamed, resident = read(folder, "stream"), read(folder, "resident")
-    assert streamed.loader.startswith("streamed by 1 workers")
+    assert streamed.loader.startswith("streamed by 1 worker, ")
     assert streamed.mean == pytest.approx(resident.mean)  # 30 images are fewer than the sample
     assert torch.equal(streamed.train.labels, resident.train.labels)
     assert torch.equal(streamed.train.item(3), resident.train.item(3))
     transform = Transform(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), height=16, width=16)
     ours, theirs = streamed.with_transform(transform).train, resident.with_transform(transform).train
     order = torch.randperm(30, generator=torch.Generator().manual_seed(3))
+    state = torch.get_rng_state()
     try:
         for wanted in (order, order[16:], order):  # an epoch, one that is continued, and another
             pairs = list(zip(ours.batches(wanted, 8), theirs.batches(wanted, 8), strict=True))
@@ -47,10 +52,14 @@ def test_streamed_batches_are_those_from_memory(folder: Path) -> None:
             for (images, labels), (expected, expected_labels) in pairs:
                 assert torch.equal(images, expected)
                 assert torch.equal(labels, expected_labels)
-        # An iteration that is given up half-way does not leak into the next.
-        next(ours.batches(order, 8))
+        # An iteration that is given up half-way does not leak into the next, and cannot be taken up again.
+        left = ours.batches(order, 8)
+        next(left)
         _, labels = next(ours.batches(order.flip(0), 8))
         assert torch.equal(labels, next(theirs.batches(order.flip(0), 8))[1])
+        with pytest.raises(RuntimeError, match="read from elsewhere"):
+            next(left)
+        assert torch.equal(torch.get_rng_state(), state)  # it belongs to the training, and a resumed one restores it
         # Workers are children of the fork server, which stays.
         workers = set(psutil.Process().children(recursive=True)) - set(psutil.Process().children())
         assert len(workers) == 1
@@ -81,3 +90,58 @@ def test_the_size_against_free_memory_decides(folder: Path, monkeypatch: pytest.
         monkeypatch.setattr(image_data, "free_memory", lambda _device, free=free: free)
         assert read(folder, "auto").loader.startswith(loader)
     assert read(folder, "resident").loader.startswith("resident")
+
+
+KILLED = """
+import sys, psutil, torch
+from engine.config import DataConfig
+from engine.data import load
+if __name__ == "__main__":
+    data = load(DataConfig(name=sys.argv[1], loader="stream", workers=1), torch.device("cpu"))
+    batches = data.train.batches(torch.arange(30), 4)
+    next(batches)
+    print(*(process.pid for process in psutil.Process().children(recursive=True)), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_workers_do_not_outlive_an_engine_that_is_killed(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "engine_to_kill.py"
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as engine:
+        helpers = [psutil.Process(int(pid)) for pid in engine.stdout.readline().split()]
+        engine.kill()
+    assert len(helpers) >= 2  # the worker, and the fork server
+    deadline = time.monotonic() + 10
+    while any(helper.is_running() and helper.status() != psutil.STATUS_ZOMBIE for helper in helpers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_worker_that_dies_is_said(folder: Path) -> None:
+    split = read(folder, "stream").train
+    try:
+        batches = split.batches(torch.arange(30).repeat(40), 4)
+        next(batches)
+        family = psutil.Process()
+        for worker in set(family.children(recursive=True)) - set(family.children()):
+            worker.kill()
+        with pytest.raises(FinetuiError, match="a worker process that reads images ended"):
+            list(batches)
+    finally:
+        split.close()
+
+
+def test_known_sets_are_streamed_too_when_asked() -> None:
+    data = load(DataConfig(name="mnist-sample", loader="stream", workers=1), CPU)
+    resident = load(DataConfig(name="mnist-sample"), CPU)
+    assert (data.mean, data.loader) == (resident.mean, "streamed by 1 worker, 3.9 MB")
+    assert resident.loader.startswith("resident, 3.9 MB of ")
+    order = torch.tensor([5, 3999, 0])
+    try:
+        for ours, theirs in zip(data.train.batches(order, 2), resident.train.batches(order, 2), strict=True):
+            assert torch.equal(ours[0], theirs[0])
+            assert torch.equal(ours[1], theirs[1])
+    finally:
+        data.train.close()

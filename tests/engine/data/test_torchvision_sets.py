@@ -1,13 +1,17 @@
+import socket
+import time
+
 import pytest
 import torch
 from torchvision import datasets
 
 from engine.config import TORCHVISION_DATASETS, DataConfig
-from engine.data import load
+from engine.data import load, torchvision_sets
 from engine.data.torchvision_sets import SETS
-from engine.errors import BadInput
+from engine.errors import BadInput, Cancelled
 
 CPU = torch.device("cpu")
+FETCH = torchvision_sets._fetch
 
 
 def test_every_name_is_a_class_of_torchvisions() -> None:
@@ -36,6 +40,18 @@ class Tiny(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         return torch.full((3, 4, 4), 100 * self.targets[index], dtype=torch.uint8), self.targets[index]
+
+
+@pytest.fixture(autouse=True)
+def download_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process would not know `Tiny`."""
+
+    def fetch(name, cache, progress, _cancelled) -> None:
+        cache.mkdir(parents=True, exist_ok=True)
+        progress(f"Downloading {name}", 0, 0)
+        torchvision_sets._open(name, cache, download=True)
+
+    monkeypatch.setattr(torchvision_sets, "_fetch", fetch)
 
 
 def test_a_set_is_found_or_downloaded(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,3 +85,54 @@ def test_a_set_without_parts_is_divided_by_seed(tmp_path, monkeypatch: pytest.Mo
     data = load(DataConfig(name="eurosat"), CPU)
     assert (len(data.train), len(data.test)) == (80, 20)
     assert not torch.equal(data.test.labels, load(DataConfig(name="eurosat"), CPU, seed=1).test.labels)
+
+
+def test_a_download_that_fails_is_said_and_leaves_this_process_as_it_was(tmp_path, monkeypatch) -> None:
+    """The whole way, by a process of its own, to a port that nobody listens on."""
+    monkeypatch.setattr(torchvision_sets, "_fetch", FETCH)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        for scheme in ("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"):
+            monkeypatch.setenv(scheme, f"http://127.0.0.1:{free.getsockname()[1]}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(BadInput, match=r"usps is not on this machine .*refused.*--data-dir") as caught:
+            load(DataConfig(name="usps"), CPU)
+    assert str(caught.value).count("finetui/data") == 1
+    assert socket.getdefaulttimeout() is None
+
+
+def test_a_download_can_be_cancelled(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchvision_sets, "_fetch", FETCH)
+    started = time.monotonic()
+    with pytest.raises(Cancelled):
+        load(DataConfig(name="usps"), CPU, cancelled=lambda: True)
+    assert time.monotonic() - started < 2
+
+
+def test_damaged_files_are_named(tmp_path) -> None:
+    (tmp_path / "usps.bz2").write_bytes(b"BZh91AY&SY")
+    with pytest.raises(BadInput, match="the files of usps in .* cannot be read .EOFError"):
+        load(DataConfig(name="usps", dir=str(tmp_path)), CPU)
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Needy(Tiny):
+        def __init__(self, *_args: object, **_settings: object) -> None:
+            raise ModuleNotFoundError("No module named 'scipy'")
+
+    monkeypatch.setattr(datasets, "SVHN", Needy)
+    with pytest.raises(BadInput, match="needs another package to read svhn .*scipy"):
+        load(DataConfig(name="svhn"), CPU)
+
+
+def test_tuples_of_names_and_sample_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nette(Tiny):
+        classes = (("tench", "Tinca tinca"), ("church",))
+
+        def __init__(self, root, split: str = "train", download: bool = False) -> None:
+            super().__init__(root, split == "train", download)
+            self._samples = [("path", target) for target in self.targets]
+
+    monkeypatch.setattr(datasets, "Imagenette", Nette)
+    assert load(DataConfig(name="imagenette"), CPU).classes == ("tench", "church")

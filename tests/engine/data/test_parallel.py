@@ -1,0 +1,61 @@
+import threading
+import time
+
+import pytest
+
+from engine.data.parallel import for_each
+from engine.errors import Cancelled
+
+
+def test_quick_work_is_done_here_and_in_order() -> None:
+    done: list[tuple[int, str]] = []
+    for_each(
+        lambda index: done.append((index, threading.current_thread().name)),
+        2000,
+        tell=lambda _done: None,
+        cancelled=lambda: False,
+    )
+    assert done == [(index, threading.current_thread().name) for index in range(2000)]
+
+
+@pytest.mark.parametrize(("threads", "names"), [(1, 1), (3, 4)])
+def test_slow_work_is_shared_and_told_in_moderation(threads: int, names: int) -> None:
+    done: list[tuple[int, str]] = []
+    told: list[int] = []
+
+    def work(index: int) -> None:
+        time.sleep(0.005)
+        done.append((index, threading.current_thread().name))
+
+    started = time.monotonic()
+    for_each(work, 120, tell=told.append, cancelled=lambda: False, threads=threads)
+    assert sorted(index for index, _ in done) == list(range(120))
+    assert len({name for _, name in done}) == names
+    assert told == sorted(told)
+    assert told[-1] == 120
+    assert len(told) <= 12 * (time.monotonic() - started) + 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_it_stops_soon_when_cancelled(threads: int) -> None:
+    started = time.monotonic()
+    with pytest.raises(Cancelled):
+        for_each(
+            lambda _index: time.sleep(0.01),
+            100_000,
+            tell=lambda _done: None,
+            cancelled=lambda: time.monotonic() > started + 0.3,
+            threads=threads,
+        )
+    assert time.monotonic() - started < 0.8
+
+
+@pytest.mark.parametrize("bad", [0, 60])
+def test_what_goes_wrong_is_raised(bad: int) -> None:
+    def work(index: int) -> None:
+        time.sleep(0.003)
+        if index == bad:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        for_each(work, 10_000, tell=lambda _done: None, cancelled=lambda: False, threads=3)
