@@ -120,7 +120,8 @@ def _describe(event: RunPrepared) -> Iterator[str]:
     data = event.data
     yield from event.notices
     yield (
-        f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images from {data.location}; "
+        f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images from {data.location}, "
+        f"{data.loader}; "
         f"{event.config.model.name}, {event.parameters:,} parameters, on {event.device}"
     )
 

@@ -90,8 +90,9 @@ def _text(event: AnyEvent) -> tuple[Level, str] | None:
     match event:
         case RunPrepared():
             data = event.data
-            where = f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images ({data.location})"
-            return ("warning", "; ".join(event.notices)) if event.notices else ("info", where)
+            where = f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images from {data.location}"
+            text = "; ".join(part for part in (where, data.loader, *event.notices) if part)
+            return "warning" if event.notices else "info", text
         case RunStarted():
             return "info", f"run {event.name} in {event.path}"
         case StateChanged():
