@@ -168,6 +168,18 @@ async def test_the_form_by_mouse() -> None:
     assert link.sent[-2].plan == plan
 
 
+async def test_a_journal_says_how_its_run_is_finetuned() -> None:
+    app, link = app_over(StateChanged(state="finished"))
+    link.steers = False
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("f")
+        await pilot.pause()
+        assert app.screen is app.train_screen
+        assert "finetui finetune --from a-run" in picture(app)
+    assert link.sent == []
+
+
 async def test_a_found_learning_rate_is_accepted_with_one_key() -> None:
     app, link = app_over()
     async with app.run_test(size=(80, 24)) as pilot:

@@ -205,7 +205,10 @@ class TrainScreen(Screen[None]):
         if name == "pause" and self.store.view.state == "paused":
             name = "resume"
         action = BY_NAME[name]
-        if action.kind is StartFinetune and refusal(StartFinetune, self.store.view.state) is None:
+        if action.kind is StartFinetune and not self._link.steers:
+            name = self.store.view.name
+            self.query_one(Controls).hint(f"finetui finetune --from {name} --dashboard", "$warning")
+        elif action.kind is StartFinetune and refusal(StartFinetune, self.store.view.state) is None:
             self._ask_finetune()
         else:
             self.send(action.command())
