@@ -87,7 +87,7 @@ def test_an_image_folder_and_a_network_of_ones_own(work: Path) -> None:
     result = finetui("train", *arguments, "--name", "own", "--augment", "light", cwd=work)
     assert result.returncode == 0, result.stderr
     assert "the network is your own code, net.py:make" in result.stderr
-    assert "1 files or classes were skipped" in result.stderr
+    assert "1 file or class was skipped" in result.stderr
     assert "train/röd/broken.png" in (work / "checkpoints" / "own" / "journal.jsonl").read_text()
     assert listed(work)["own"]["best_accuracy"] == 1.0
     refused = finetui("evaluate", "--from", "own", cwd=work)
