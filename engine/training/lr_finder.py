@@ -2,14 +2,15 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from engine.device import preserved_rng
 from engine.training.optimizer import build_optimizer
-from engine.training.trainer import Trainer
+from engine.training.trainer import Batch, Trainer
 
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 100
 _MEMORY = 0.9  # of the smoothed loss
+_SETTLING = 10  # steps until the smoothed loss is more than the noise of a few batches
 _DIVERGED = 4.0  # times the best smoothed loss: it only gets worse from there
 
 
@@ -30,24 +31,22 @@ def _try_rates(
 ) -> tuple[list[float], list[float]]:
     model, groups = copy.deepcopy((trainer.model, trainer.groups))
     optimizer = build_optimizer(groups, trainer.training)
-    batches = trainer.batches(trainer.epoch, 0)
+    batches = _endless(trainer)
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0
     for index in range(STEPS):
-        batch = next(batches, None)
-        if batch is None:
-            batches = trainer.batches(trainer.epoch, 0)
-            batch = next(batches)
+        inputs, labels = next(batches)
         rate = LOWEST * (HIGHEST / LOWEST) ** (index / (STEPS - 1))
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
-        loss = trainer.loss(model(batch[0]), batch[1])
+        loss = trainer.loss(model(inputs), labels)
         value = float(loss.detach())
         mean = _MEMORY * mean + (1 - _MEMORY) * value
         smooth = mean / (1 - _MEMORY ** (index + 1))
-        if not math.isfinite(value) or (losses and smooth > _DIVERGED * min(losses)) or stopped():
+        diverged = index > _SETTLING and smooth > _DIVERGED * min(losses[_SETTLING:])
+        if not math.isfinite(value) or diverged or stopped():
             break
         rates.append(rate)
         losses.append(smooth)
@@ -57,16 +56,24 @@ def _try_rates(
     return rates, losses
 
 
+def _endless(trainer: Trainer) -> Iterator[Batch]:
+    while True:
+        # Streamed batches are empty where none of their files can be read.
+        yield from (batch for batch in trainer.batches(trainer.epoch, 0) if len(batch[1]))
+
+
 def suggest(rates: list[float], losses: list[float]) -> float | None:
     """Return the rate where the smoothed loss falls most steeply (over the logarithm of the rate), to two digits.
 
     Only what comes before the lowest loss counts. None where the loss never falls.
     """
-    lowest = min(range(len(losses)), key=losses.__getitem__, default=0)
+    settled = range(min(_SETTLING, len(losses) // 4), len(losses))
+    lowest = min(settled, key=losses.__getitem__, default=0)
     # Central differences over a few steps: single ones follow the noise of the batches.
     reach = 3
     slopes = {
-        index: losses[index + reach] - losses[index - reach] for index in range(reach, min(lowest, len(losses) - reach))
+        index: losses[index + reach] - losses[index - reach]
+        for index in range(settled.start + reach, min(lowest, len(losses) - reach))
     }
     if not slopes:
         return None

@@ -23,7 +23,7 @@ def with_finetune(config: RunConfig, parent: Path, **changes: object) -> RunConf
 
 def test_the_tutorials_probe_after_its_ten_epochs(make_config, shared_data: Path, recorder) -> None:
     """`checkpoints/lenet-mnist` holds the tutorial's ten epochs; test_parity.py shows that they are its own."""
-    config = make_config("mnist", shared_data, epochs=2, batch_size=64, lr=0.01)
+    config = make_config("mnist", shared_data, epochs=3, batch_size=64, lr=0.001)
     outcome = Session(with_finetune(config, SHIPPED, recipe="linear-probe"), sinks=[recorder]).run()
     _, before, training = checkpoint.load(SHIPPED)
     after = checkpoint.load(outcome.folder.last)[1]

@@ -52,7 +52,7 @@ class RatesScreen(ModalScreen[float | None]):
         marks = () if found.suggestion is None else (found.suggestion,)
         losses = np.array(found.losses)
         # The climb at the end, where it diverges, would flatten all the rest.
-        points = (np.array(found.rates), np.minimum(losses, 1.5 * losses[:1].max(initial=0.0)))
+        points = (np.array(found.rates), np.minimum(losses, 1.5 * losses[:10].max(initial=0.0)))
         self.query_one("#rates", LinePlot).set_data((points,), float("nan"), marks)
 
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:

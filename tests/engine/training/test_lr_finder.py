@@ -72,6 +72,13 @@ def test_the_suggestion_is_where_the_loss_falls_most_steeply() -> None:
     assert suggest(rates, losses) == pytest.approx(10**-2.5, rel=0.2)
 
 
+def test_the_noise_of_the_first_batches_does_not_count() -> None:
+    rates = [10 ** (-7 + 8 * i / 99) for i in range(100)]
+    losses = [2.3 - 2 / (1 + math.exp(-4 * (math.log10(rate) + 2.5))) for rate in rates]
+    losses[:3] = [0.1, 0.8, 1.5]
+    assert suggest(rates, losses) == pytest.approx(10**-2.5, rel=0.2)
+
+
 def test_there_is_no_suggestion_where_the_loss_never_falls() -> None:
     assert suggest([10.0**n for n in range(-7, 1)] * 3, [float(n) for n in range(24)]) is None
     assert suggest([], []) is None
