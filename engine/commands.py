@@ -1,7 +1,7 @@
 """Everything that the engine can be told: one frozen struct for each command.
 
 Every command is answered by exactly one `CommandAccepted` or `CommandRefused` that carries it, `id` included; a
-question (`PreviewFinetune`) by its answer in place of the acceptance.
+`Question` by its answer in place of the acceptance.
 Commands take effect at a step boundary, never between a backward pass and its optimizer step.
 """
 
@@ -85,8 +85,12 @@ class FinetunePlan(msgspec.Struct, frozen=True, kw_only=True):
     optimizer: str | None = None
 
 
-class PreviewFinetune(Command, frozen=True, kw_only=True):
-    """A question: what would `plan` do? Answered by a `FinetunePreview`."""
+class Question(Command, frozen=True, kw_only=True):
+    """Base of the commands that change nothing: the answer carries the question, and is never journaled."""
+
+
+class PreviewFinetune(Question, frozen=True, kw_only=True):
+    """What would `plan` do? Answered by a `FinetunePreview`."""
 
     plan: FinetunePlan = FinetunePlan()
 
@@ -109,6 +113,54 @@ class Save(Command, frozen=True, kw_only=True):
     """Write `last.ckpt` now."""
 
 
+class FetchImages(Question, frozen=True, kw_only=True):
+    """The test images with these `indices`, reduced to at most `side` pixels (0: as stored); answered by `Images`."""
+
+    indices: tuple[int, ...]
+    side: int = 0
+
+
+class ExplainImage(Question, frozen=True, kw_only=True):
+    """What in test image `index` speaks for class `target`? Answered by an `Explained`.
+
+    `method` is one of `EXPLANATIONS`; `target` None means the class that the network predicts.
+    """
+
+    index: int
+    method: str
+    target: int | None = None
+
+
+class FindDuplicates(Question, frozen=True, kw_only=True):
+    """Which test images are among the training images? Answered by a `DuplicatesFound`."""
+
+
+class DescribeModel(Question, frozen=True, kw_only=True):
+    """The module tree with shapes, parameters, FLOPs and times; answered by a `ModelDescribed`."""
+
+
+class MeasureLayers(Question, frozen=True, kw_only=True):
+    """Gradients and updates of each layer at the next training step; answered by a `LayersMeasured`."""
+
+
+class ViewLayer(Question, frozen=True, kw_only=True):
+    """A look into the module with the path `layer`; answered by a `LayerView`.
+
+    `view` is one of `LAYER_VIEWS`; `filters` and `feature-maps` are a page of `count` images from the `first` on.
+    Feature maps and activations are those of test image `index`.
+    """
+
+    layer: str
+    view: str
+    index: int = 0
+    first: int = 0
+    count: int = 64
+
+
+EXPLANATIONS = ("grad-cam", "integrated-gradients", "occlusion")
+LAYER_VIEWS = ("filters", "feature-maps", "weights", "activations")
+
+AnyQuestion = PreviewFinetune | FetchImages | ExplainImage | FindDuplicates | DescribeModel | MeasureLayers | ViewLayer
 AnyCommand = (
     Start
     | Pause
@@ -118,7 +170,7 @@ AnyCommand = (
     | SetLearningRate
     | SetFrozen
     | SetFrozenNorm
-    | PreviewFinetune
+    | AnyQuestion
     | StartFinetune
     | FindLearningRate
     | Evaluate

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from engine.data import Split
 from engine.errors import BadInput
 from engine.events import ClassReport
+from engine.predictions import TOP
 
 EVALUATION_BATCH = 1000
 _MOST_VALUES = 2_000_000  # in one batch: 1000 of MNIST's images, 16 of ImageNet's
@@ -27,7 +28,8 @@ class Report:
     """What one pass over `n` images found.
 
     `loss` is the mean cross entropy in nats, `accuracy` from 0 to 1. `confusion` is int64
-    `[classes, classes]`, rows true, columns predicted.
+    `[classes, classes]`, rows true, columns predicted. `columns`, `top` and `top_probability` are what
+    `engine.predictions.Predictions` is made of.
     """
 
     loss: float
@@ -35,6 +37,48 @@ class Report:
     n: int
     per_class: tuple[ClassReport, ...]
     confusion: npt.NDArray[np.int64]
+    columns: dict[str, npt.NDArray[Any]]
+    top: npt.NDArray[np.int32]
+    top_probability: npt.NDArray[np.float32]
+
+
+class _Collector:
+    """Gathers what is known of each image, batch by batch, on the CPU."""
+
+    def __init__(self) -> None:
+        self._batches: list[dict[str, npt.NDArray[Any]]] = []
+
+    def add(self, index: list[int], logits: Tensor, labels: Tensor) -> None:
+        logits = logits.float()
+        # Stable: among equals the first class is the predicted one, as with argmax.
+        ordered, classes = logits.sort(dim=1, descending=True, stable=True)
+        log_sum = logits.logsumexp(1, keepdim=True)
+        top_probability = (ordered[:, :TOP] - log_sum).exp()
+        log_true = logits.gather(1, labels[:, None]) - log_sum
+        hit = classes[:, 0] == labels
+        second = top_probability[:, 1] if logits.shape[1] > 1 else torch.zeros_like(top_probability[:, 0])
+        margin = log_true[:, 0].exp() - torch.where(hit, second, top_probability[:, 0])
+        self._batches.append(
+            {
+                "index": np.asarray(index, dtype=np.int32),
+                "label": _numbers(labels),
+                "predicted": _numbers(classes[:, 0]),
+                "confidence": top_probability[:, 0].numpy(force=True),
+                "loss": -log_true[:, 0].numpy(force=True),
+                "margin": margin.numpy(force=True),
+                "top": _numbers(classes[:, :TOP]),
+                "top_probability": top_probability.numpy(force=True),
+            }
+        )
+
+    def take(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what was gathered, by name; nothing where there was no image."""
+        batches, self._batches = self._batches, []
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in (batches[0] if batches else ())}
+
+
+def _numbers(values: Tensor) -> npt.NDArray[np.int32]:
+    return values.to(torch.int32).numpy(force=True)
 
 
 def evaluate(
@@ -53,30 +97,35 @@ def evaluate(
     """
     model.eval()
     count = len(classes)
-    confusion = torch.zeros(count * count, dtype=torch.int64)
-    loss_sum = 0.0
-    done = 0
+    batch_size = batch_size or EVALUATION_BATCH
+    collector = _Collector()
+    start = done = 0
     with torch.inference_mode():
-        for inputs, labels in data.batches(torch.arange(len(data)), batch_size or EVALUATION_BATCH):
+        for inputs, labels in data.batches(torch.arange(len(data)), batch_size):
             if stopped():
                 return None
+            indices = [i for i in range(start, min(start + batch_size, len(data))) if i not in data.skipped]
             # Files that prove unreadable leave a streamed batch smaller, or empty.
             if len(labels):
-                logits = model(inputs)
-                loss_sum += float(F.cross_entropy(logits, labels, reduction="sum"))
-                pairs = labels * count + logits.argmax(1)
-                confusion += torch.bincount(pairs.cpu(), minlength=count * count)
+                collector.add(indices, model(inputs), labels)
                 done += len(labels)
+            start += batch_size
             progress(done, len(data))
     if not done:
         raise BadInput("none of the test images could be read")
-    matrix = confusion.view(count, count).numpy()
+    columns = collector.take()
+    top, top_probability = columns.pop("top"), columns.pop("top_probability")
+    cells = columns["label"].astype(np.int64) * count + columns["predicted"]
+    matrix = np.bincount(cells, minlength=count * count).reshape(count, count)
     return Report(
-        loss=loss_sum / done,
+        loss=float(columns["loss"].mean(dtype=np.float64)),
         accuracy=float(np.trace(matrix)) / done,
         n=done,
         per_class=class_reports(matrix, classes),
         confusion=matrix,
+        columns=columns,
+        top=top,
+        top_probability=top_probability,
     )
 
 

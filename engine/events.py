@@ -178,7 +178,11 @@ class TrainPoint(Event, frozen=True, kw_only=True):
 
 
 class Evaluated(Event, frozen=True, kw_only=True):
-    """One pass over the test set. `confusion[true][predicted]` counts images; `best` is True for a new best."""
+    """One pass over the test set. `confusion[true][predicted]` counts images; `best` is True for a new best.
+
+    `predictions` is the file with every prediction (`engine.predictions`), relative to the run's folder; empty where
+    none was written.
+    """
 
     epoch: int
     loss: float
@@ -188,6 +192,7 @@ class Evaluated(Event, frozen=True, kw_only=True):
     confusion: tuple[tuple[int, ...], ...]
     best: bool
     seconds: float
+    predictions: str = ""
 
 
 class LayersChanged(Event, frozen=True, kw_only=True):
@@ -232,6 +237,12 @@ class LearningRateFound(Event, frozen=True, kw_only=True):
     suggestion: float | None
 
 
+class Answer(Event, frozen=True, kw_only=True):
+    """Base of the answers to questions: transient, and meant for whoever asked `command`."""
+
+    command: AnyCommand
+
+
 class StagePreview(_Value, frozen=True, kw_only=True):
     """One stage of a previewed finetune; `learning_rates` are the lowest and the highest of its groups."""
 
@@ -243,14 +254,13 @@ class StagePreview(_Value, frozen=True, kw_only=True):
     learning_rates: tuple[float, float]
 
 
-class FinetunePreview(Event, frozen=True, kw_only=True):
-    """Transient: what a finetuning plan would do. `problem` is one sentence when it cannot be carried out.
+class FinetunePreview(Answer, frozen=True, kw_only=True):
+    """What a finetuning plan would do. `problem` is one sentence when it cannot be carried out.
 
     `reused`, `renamed`, `dropped` and `fresh` name layers whose weights are kept, kept under another name, left
     behind, and new.
     """
 
-    command: AnyCommand
     problem: str = ""
     head: str = ""
     notices: tuple[str, ...] = ()
@@ -260,6 +270,107 @@ class FinetunePreview(Event, frozen=True, kw_only=True):
     renamed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
+
+
+class Picture(_Value, frozen=True, kw_only=True):
+    """Pixels, uint8 `[height, width, channels]` in row-major order; 1 channel is grey, 3 are RGB.
+
+    `name` says what is shown: a test image's path, a filter's number. Where there are no pixels `problem` says why.
+    """
+
+    index: int
+    height: int = 0
+    width: int = 0
+    channels: int = 1
+    pixels: bytes = b""
+    name: str = ""
+    problem: str = ""
+
+
+class Images(Answer, frozen=True, kw_only=True):
+    """The images that a `FetchImages` asked for, in its order."""
+
+    pictures: tuple[Picture, ...]
+
+
+class Explained(Answer, frozen=True, kw_only=True):
+    """What speaks for (positive) and against class `target`: float32 `[height, width]`, largest magnitude 1.
+
+    `layer` is the layer that Grad-CAM looked at. `probability` is that of `target` by the weights used, those after
+    `step` steps.
+    """
+
+    target: int
+    height: int
+    width: int
+    values: bytes
+    probability: float
+    layer: str = ""
+
+
+class DuplicatesFound(Answer, frozen=True, kw_only=True):
+    """Pairs of a test image and a training image, by index, that are the same pixel by pixel."""
+
+    pairs: tuple[tuple[int, int], ...]
+
+
+class ModuleRow(_Value, frozen=True, kw_only=True):
+    """One module of the tree, in order of definition; `depth` 0 is the model itself, whose `name` is empty.
+
+    `parameters` counts the scalars of it and all within, `own` its own. `output` is the shape without the batch; empty
+    where it is not known. `flops` are for one image (None: not counted), `time` its share of the forward pass (0 to 1;
+    None: not measured). `views` are the `LAYER_VIEWS` that can be asked for.
+    """
+
+    name: str
+    depth: int
+    kind: str
+    summary: str
+    output: tuple[int, ...] = ()
+    parameters: int = 0
+    own: int = 0
+    trainable: int = 0
+    flops: int | None = None
+    time: float | None = None
+    activation_bytes: int = 0
+    views: tuple[str, ...] = ()
+
+
+class ModelDescribed(Answer, frozen=True, kw_only=True):
+    """The module tree for an input of shape `input` (without the batch); `seconds` is one image's forward pass."""
+
+    input: tuple[int, ...]
+    modules: tuple[ModuleRow, ...]
+    seconds: float | None = None
+
+
+class LayersMeasured(Answer, frozen=True, kw_only=True):
+    """Of one training step, for each layer that trains: L2 norm of the gradient, and of the update over the weights.
+
+    Layers go by their names in the layer table.
+    """
+
+    gradients: dict[str, float]
+    updates: dict[str, float]
+
+
+class LayerView(Answer, frozen=True, kw_only=True):
+    """A look into a layer: `pictures` of `total`, or a histogram of `counts` between `edges` (one more than counts).
+
+    `shape` is that of the tensor looked at. The statistics are those of all its finite values; `zeros` is the share of
+    exact zeros, `not_finite` a count.
+    """
+
+    shape: tuple[int, ...]
+    total: int = 0
+    pictures: tuple[Picture, ...] = ()
+    edges: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+    minimum: float = 0.0
+    maximum: float = 0.0
+    mean: float = 0.0
+    zeros: float = 0.0
+    not_finite: int = 0
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):
@@ -301,6 +412,12 @@ AnyEvent = (
     | EffectMeasured
     | LearningRateFound
     | FinetunePreview
+    | Images
+    | Explained
+    | DuplicatesFound
+    | ModelDescribed
+    | LayersMeasured
+    | LayerView
     | CheckpointSaved
     | CommandAccepted
     | CommandRefused
@@ -308,7 +425,7 @@ AnyEvent = (
 )
 
 # Never journaled: they tell of a moment, or answer a question.
-TRANSIENT: tuple[type[Event], ...] = (Phase, FinetunePreview)
+TRANSIENT: tuple[type[Event], ...] = (Phase, Answer)
 
 # What a slow reader may miss: each later event of the kind says the same, newer.
 COALESCIBLE: tuple[type[Event], ...] = (Phase, TrainPoint)

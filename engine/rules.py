@@ -2,8 +2,13 @@
 
 from engine.commands import (
     AnyCommand,
+    DescribeModel,
     Evaluate,
+    ExplainImage,
+    FetchImages,
+    FindDuplicates,
     FindLearningRate,
+    MeasureLayers,
     Pause,
     PreviewFinetune,
     Resume,
@@ -15,9 +20,11 @@ from engine.commands import (
     StartFinetune,
     StepOnce,
     Stop,
+    ViewLayer,
 )
 from engine.events import State
 
+_PREPARED: frozenset[State] = frozenset({"ready", "running", "paused", "stopped", "finished"})
 _ALLOWED: dict[type[AnyCommand], frozenset[State]] = {
     Start: frozenset({"ready", "stopped"}),
     Pause: frozenset({"running"}),
@@ -28,10 +35,16 @@ _ALLOWED: dict[type[AnyCommand], frozenset[State]] = {
     SetLearningRate: frozenset({"ready", "running", "paused", "stopped"}),
     SetFrozen: frozenset({"ready", "running", "paused", "stopped"}),
     SetFrozenNorm: frozenset({"ready", "running", "paused", "stopped"}),
-    PreviewFinetune: frozenset({"ready", "running", "paused", "stopped", "finished"}),
+    PreviewFinetune: _PREPARED,
+    FetchImages: _PREPARED,
+    ExplainImage: _PREPARED,
+    FindDuplicates: _PREPARED,
+    DescribeModel: _PREPARED,
+    ViewLayer: _PREPARED,
+    MeasureLayers: frozenset({"running"}),
     FindLearningRate: frozenset({"ready", "running", "paused", "stopped"}),
     StartFinetune: frozenset({"running", "paused", "stopped", "finished"}),
-    Evaluate: frozenset({"ready", "running", "paused", "stopped", "finished"}),
+    Evaluate: _PREPARED,
     Save: frozenset({"running", "paused", "stopped", "finished"}),
 }
 

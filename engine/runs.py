@@ -1,7 +1,7 @@
 """Run folders: naming, creating, locking, finding and listing them.
 
-A run folder holds `config.toml`, `journal.jsonl`, `last.ckpt`, `best.ckpt` and `engine.log`, and while its
-engine lives the locked file `engine.lock`.
+A run folder holds `config.toml`, `journal.jsonl`, `last.ckpt`, `best.ckpt`, the predictions of the last and of the best
+evaluation and `engine.log`, and while its engine lives the locked file `engine.lock`.
 """
 
 import fcntl
@@ -23,6 +23,8 @@ from engine.errors import BadInput
 from engine.events import ENDED, Evaluated, Event, RunPrepared, RunStarted, State, StateChanged, TrainPoint
 from engine.journal import JournalReader
 from engine.text import clean
+
+LAST_PREDICTIONS, BEST_PREDICTIONS = "last.predictions", "best.predictions"
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,16 @@ class RunFolder:
     def best(self) -> Path:
         """The checkpoint with the best test accuracy."""
         return self.path / "best.ckpt"
+
+    @property
+    def last_predictions(self) -> Path:
+        """Every prediction of the last evaluation."""
+        return self.path / LAST_PREDICTIONS
+
+    @property
+    def best_predictions(self) -> Path:
+        """Every prediction of the evaluation with the best test accuracy."""
+        return self.path / BEST_PREDICTIONS
 
     @property
     def log(self) -> Path:

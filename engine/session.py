@@ -1,6 +1,5 @@
 """A run from preparation to its end: the state machine that trains, evaluates, saves and obeys."""
 
-import math
 import sys
 import time
 import traceback
@@ -12,10 +11,13 @@ import msgspec
 import torch
 
 from engine import checkpoint, commands, events, runs
+from engine.answers import Answerer, Subject
+from engine.commands import AnyQuestion
 from engine.config import RunConfig, check_learning_rate
 from engine.data import ImageData
 from engine.errors import BadInput, FinetuiError
-from engine.evaluation import Report, batch_size_for, evaluate
+from engine.evaluation import Report
+from engine.examiner import Examiner
 from engine.journal import Journal
 from engine.plans import child_config
 from engine.prepare import prepare
@@ -83,8 +85,7 @@ class Session:
         self._lock: runs.RunLock | None = None
         self._trainer: Trainer | None = None
         self._next: RunConfig | None = None
-        self._report: Report | None = None
-        self._best = -1.0
+        self._measuring: list[AnyQuestion] = []
         self._last_phase = 0.0
 
     @property
@@ -118,10 +119,11 @@ class Session:
             if self._trainer is not None:
                 self._prepared.data.train.close()
                 self._prepared.data.test.close()
+                self._examiner.close()
             self.journal.close()
             if self._lock is not None:
                 self._lock.release()
-        return Outcome(self.state, self.folder, self._report, self._next)
+        return Outcome(self.state, self.folder, self._examiner.report, self._next)
 
     # -- the life cycle ---------------------------------------------------------------------------------
 
@@ -145,6 +147,9 @@ class Session:
             classes=len(prepared.data.classes),
         )
         self._effect = EffectMeter(self.trainer.freezer.trainable())
+        self._examiner = Examiner(prepared.data, prepared.architecture)
+        subject = Subject(prepared.model, prepared.data, prepared.transform, prepared.architecture, prepared.device)
+        self._answerer = Answerer(subject, self._phase, self._commands.stop_waits)
         self._announce()
         self._set_state("ready")
 
@@ -234,7 +239,7 @@ class Session:
         except BadInput as error:
             self._emit(events.CommandRefused(command=command, reason=str(error)))
         else:
-            if not isinstance(command, commands.PreviewFinetune):  # a question: its answer is the reply
+            if not isinstance(command, commands.Question):  # whose answer is the reply
                 self._emit(events.CommandAccepted(command=command))
 
     def _carry_out(self, command: commands.AnyCommand) -> None:
@@ -261,8 +266,8 @@ class Session:
                 self._save("last.ckpt")
             case commands.StartFinetune():
                 self._start_finetune(command)
-            case commands.PreviewFinetune():
-                self._preview(command)
+            case commands.Question():
+                self._answer(command)
             case _:
                 self._adjust(command)
 
@@ -298,11 +303,17 @@ class Session:
         found = events.LearningRateFound(rates=tuple(rates), losses=tuple(losses), suggestion=suggest(rates, losses))
         self._emit(found)
 
-    def _preview(self, command: commands.PreviewFinetune) -> None:
-        prepared = self._prepared
-        about = prepared.about(self.folder.name if self.folder else "this run")
-        weights = prepared.model.state_dict()
-        self._emit(preview(command, self.config, about, weights, prepared.data.channels))
+    def _answer(self, question: AnyQuestion) -> None:
+        match question:
+            case commands.PreviewFinetune():
+                prepared = self._prepared
+                about = prepared.about(self.folder.name if self.folder else "this run")
+                weights = prepared.model.state_dict()
+                self._emit(preview(question, self.config, about, weights, prepared.data.channels))
+            case commands.MeasureLayers():
+                self._measuring.append(question)
+            case _:
+                self._emit(self._answerer.answer(question))
         self.trainer.restart_clock()
 
     def _start_finetune(self, command: commands.StartFinetune) -> None:
@@ -316,44 +327,22 @@ class Session:
 
     def _evaluate(self) -> bool:
         """Run over the test set; return whether the accuracy is the best so far."""
-        started = time.monotonic()
-        trainer = self.trainer
-        data = self._prepared.data
-        shape = self._prepared.architecture
-        report = evaluate(
-            trainer.model,
-            data.test,
-            data.classes,
-            batch_size=batch_size_for(shape.in_channels, shape.height, shape.width),
+        evaluated = self._examiner.examine(
+            self.trainer,
+            self.folder,
             progress=lambda done, total: self._phase("Evaluating", done, total),
             stopped=self._commands.stop_waits,
+            warn=lambda message: self._emit(events.Log(level="warning", message=message)),
         )
-        trainer.freezer.train_mode()
-        trainer.restart_clock()
-        if report is None:
+        self.trainer.restart_clock()
+        if evaluated is None:
             return False
-        if not math.isfinite(report.loss):
-            raise FinetuiError(f"the test loss became {report.loss} at step {trainer.step}; the weights have diverged")
-        best = report.accuracy > self._best
-        self._best = max(self._best, report.accuracy)
-        self._report = report
-        self._emit(
-            events.Evaluated(
-                epoch=trainer.epoch + (trainer.position > 0),
-                loss=report.loss,
-                accuracy=report.accuracy,
-                n=report.n,
-                per_class=report.per_class,
-                confusion=tuple(tuple(row) for row in report.confusion.tolist()),
-                best=best,
-                seconds=time.monotonic() - started,
-            )
-        )
-        return best
+        self._emit(evaluated)
+        return evaluated.best
 
     def _save(self, file: str) -> None:
         assert self.folder is not None, "there is a run folder once training has started"
-        training = self.trainer.state_dict() | {"best_accuracy": self._best, "rng": torch.get_rng_state()}
+        training = self.trainer.state_dict() | {"best_accuracy": self._examiner.best, "rng": torch.get_rng_state()}
         model = self._prepared.model.state_dict()
         checkpoint.save(self.folder.path / file, self._prepared.about(self.folder.name), model, training)
         self._emit(events.CheckpointSaved(file=file))

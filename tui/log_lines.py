@@ -5,8 +5,13 @@ from typing import Literal, NamedTuple
 
 from engine.commands import (
     AnyCommand,
+    DescribeModel,
     Evaluate,
+    ExplainImage,
+    FetchImages,
+    FindDuplicates,
     FindLearningRate,
+    MeasureLayers,
     Pause,
     PreviewFinetune,
     Resume,
@@ -18,6 +23,7 @@ from engine.commands import (
     StartFinetune,
     StepOnce,
     Stop,
+    ViewLayer,
 )
 from engine.events import (
     AnyEvent,
@@ -69,6 +75,16 @@ def describe_command(command: AnyCommand) -> str:
             return f"finetune ({clean(command.plan.recipe, 40)})"
         case PreviewFinetune():
             return "preview"
+        case FetchImages():
+            return "show images"
+        case ExplainImage():
+            return clean(command.method, 40)
+        case FindDuplicates():
+            return "find duplicates"
+        case DescribeModel() | MeasureLayers():
+            return "describe the layers"
+        case ViewLayer():
+            return f"look into {clean(command.layer)}"
         case FindLearningRate():
             return "find learning rate"
         case Evaluate():

@@ -25,6 +25,8 @@ def _scrub(value: Any) -> Any:
         found = {name: getattr(value, name) for name in value.__struct_fields__}
         changed = {name: new for name, old in found.items() if (new := _scrub(old)) != old}
         return msgspec.structs.replace(value, **changed) if changed else value
+    if isinstance(value, dict):
+        return {_scrub(key): _scrub(item) for key, item in value.items()}
     if isinstance(value, tuple) and value and isinstance(value[0], (str, msgspec.Struct)):
         return tuple(map(_scrub, value))
     return value

@@ -203,9 +203,10 @@ class Store:
         self.train_loss, self.test_loss = Curve(), Curve()
         self.train_accuracy, self.test_accuracy = Curve(), Curve()
 
-    def fold(self, events: Iterable[AnyEvent]) -> None:
-        """Apply `events`, oldest first."""
-        for event in map(scrub, events):
+    def fold(self, events: Iterable[AnyEvent]) -> list[AnyEvent]:
+        """Apply `events`, oldest first, and return them with their texts made harmless."""
+        harmless = list(map(scrub, events))
+        for event in harmless:
             self.view = reduce(self.view, event)
             x = self.view.epochs_at(event.step)
             match event:
@@ -217,6 +218,7 @@ class Store:
                 case Evaluated():
                     self.test_loss.add(x, event.loss)
                     self.test_accuracy.add(x, event.accuracy)
+        return harmless
 
     def sent(self, command: AnyCommand) -> None:
         """Note that `command` is on its way; it is pending until its answer comes."""

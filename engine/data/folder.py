@@ -54,6 +54,10 @@ class FolderSource:
         """Return the path inside the folder."""
         return _shown(self._paths[index], self._root)
 
+    def file(self, index: int) -> str:
+        """Return the path."""
+        return str(Path(self._paths[index]).absolute())
+
 
 def _shown(path: str, root: str) -> str:
     return clean(os.path.relpath(path, root), 300)

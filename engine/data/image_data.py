@@ -127,14 +127,17 @@ def _resident(
         tell = partial(_report, progress, f"Reading {found.name}", done, total)
         indices = range(len(source.labels))
         images, good, bad = load_all(source, indices, found.shape, found.is_float, tell, cancelled)
-        parts.append((images, source.labels if len(good) == len(indices) else source.labels[good]))
+        labels = source.labels if len(good) == len(indices) else source.labels[good]
+        # A source has files for all of its images, or for none.
+        files = [source.file(index) for index in good] if good and source.file(good[0]) else []
+        parts.append((images, labels, files))
         problems += bad
         done += len(indices)
         _require_some(len(images), what, found.location, problems)
     mean, std = _moments(found, parts[0][0])
     train, test = (
-        ResidentSplit(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), mean, std)
-        for images, labels in parts
+        ResidentSplit(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), mean, std, files=files)
+        for images, labels, files in parts
     )
     return _image_data(found, train, test, mean, std, loader, problems)
 

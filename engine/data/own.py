@@ -64,6 +64,10 @@ class DatasetSource:
         """Return the item's place."""
         return f"{self._part} item {self._indices[index]}"
 
+    def file(self, _index: int) -> str:
+        """Return nothing: only the dataset knows."""
+        return ""
+
 
 def as_array(image: Any, shape: tuple[int, int, int] | None) -> npt.NDArray[Any]:
     """Return an item's image as uint8 or float32 `[C, H, W]`; bytes are brought to `shape`, where that is given.

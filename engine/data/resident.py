@@ -24,12 +24,18 @@ class ResidentSplit:
         *,
         height: int = 0,
         width: int = 0,
+        files: Sequence[str] = (),
     ) -> None:
+        """Take the images and, where each has a file of its own, the absolute paths of the `files`."""
         self.images = images
         self.labels = labels.cpu()
         self._labels = labels
+        self._files = files
         transform = Transform(mean=tuple(mean), std=tuple(std), height=height, width=width)
         self._finish = Finisher(transform, images.device)
+
+    in_memory = True
+    skipped: frozenset[int] = frozenset()  # unreadable files were left out when the images were loaded
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,7 +50,13 @@ class ResidentSplit:
     def with_transform(self, transform: Transform) -> "ResidentSplit":
         """Return the same images, not copied, with another input transform."""
         return ResidentSplit(
-            self.images, self._labels, transform.mean, transform.std, height=transform.height, width=transform.width
+            self.images,
+            self._labels,
+            transform.mean,
+            transform.std,
+            height=transform.height,
+            width=transform.width,
+            files=self._files,
         )
 
     def take_problems(self) -> list[str]:
@@ -54,6 +66,10 @@ class ResidentSplit:
     def item(self, index: int) -> Tensor:
         """Return an image as it is stored, on the CPU."""
         return self.images[index].cpu()
+
+    def file(self, index: int) -> str:
+        """Return the path of an image's file, if it has one."""
+        return self._files[index] if self._files else ""
 
     def close(self) -> None:
         """Do nothing: there are no worker processes."""

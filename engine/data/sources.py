@@ -261,6 +261,10 @@ class _Pixels:
         """Return the image's place."""
         return f"image {index}"
 
+    def file(self, _index: int) -> str:
+        """Return nothing: all images are in one file."""
+        return ""
+
 
 def _split(
     images: idx.Bytes,

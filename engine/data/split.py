@@ -35,6 +35,9 @@ class Source(Protocol):
     def describe(self, index: int) -> str:
         """Return what a person calls the image: its path, its place."""
 
+    def file(self, index: int) -> str:
+        """Return the absolute path of the image's file; empty where it has none of its own."""
+
 
 class Split(Protocol):
     """Labelled images of a training or test set. One iteration at a time: of a
@@ -43,6 +46,14 @@ class Split(Protocol):
     @property
     def labels(self) -> Tensor:
         """The classes of the images, int64 `[N]`, on the CPU."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether `item` costs next to nothing."""
+
+    @property
+    def skipped(self) -> frozenset[int]:
+        """The indices that are missing from the batch yielded last, because they proved unreadable."""
 
     def __len__(self) -> int: ...
 
@@ -61,6 +72,9 @@ class Split(Protocol):
 
     def item(self, index: int) -> Tensor:
         """Return an image as it is stored, uint8 (or float32) `[C, H, W]`, on the CPU. Raises `Unreadable`."""
+
+    def file(self, index: int) -> str:
+        """Return the absolute path of an image's file; empty where it has none of its own."""
 
     def close(self) -> None:
         """End worker processes, if there are any."""

@@ -21,7 +21,8 @@ from engine.text import clean
 
 _MOST_PREFETCHED = 4  # batches for each worker
 _PREFETCHED_BYTES = 2**27  # of all workers: they lie in shared memory, of which containers have little
-_Loaded = tuple[Tensor, Tensor, list[str]]  # images, labels, problems
+_Problem = tuple[int, str]  # the image's index, what is wrong with it
+_Loaded = tuple[Tensor, Tensor, list[_Problem]]  # images, labels, problems
 
 
 class _Images(Dataset[Any]):
@@ -30,16 +31,16 @@ class _Images(Dataset[Any]):
     def __init__(self, source: Source) -> None:
         self._source = source
 
-    def __getitem__(self, index: int) -> tuple[Any, int] | str:
+    def __getitem__(self, index: int) -> tuple[Any, int] | _Problem:
         try:
             return self._source.load(index), int(self._source.labels[index])
         except Unreadable as problem:
-            return f"{self._source.describe(index)}: {problem}"
+            return index, f"{self._source.describe(index)}: {problem}"
 
 
-def _collate(items: list[tuple[Any, int] | str]) -> _Loaded:
-    found = [item for item in items if not isinstance(item, str)]
-    problems = [item for item in items if isinstance(item, str)]
+def _collate(items: list[tuple[Any, int] | _Problem]) -> _Loaded:
+    found = [item for item in items if not isinstance(item[1], str)]
+    problems = [(item[0], item[1]) for item in items if isinstance(item[1], str)]
     if not found:
         return torch.empty(0, 1, 1, 1), torch.empty(0, dtype=torch.int64), problems
     images = torch.stack([torch.from_numpy(image) for image, _ in found])
@@ -78,6 +79,8 @@ class _Plan:
 class StreamedSplit:
     """A training or test set that is decoded by `workers` processes; they start with the first batch."""
 
+    in_memory = False
+
     def __init__(self, source: Source, transform: Transform, device: torch.device, workers: int) -> None:
         self.labels = torch.from_numpy(source.labels)
         self._source = source
@@ -88,6 +91,7 @@ class StreamedSplit:
         self._loader: DataLoader[Any] | None = None
         self._reading: Generator[_Loaded, None, None] | None = None
         self._turn = 0  # counts the iterations begun
+        self.skipped: frozenset[int] = frozenset()
         self._problems: list[str] = []
         self._told: set[str] = set()
 
@@ -103,7 +107,8 @@ class StreamedSplit:
         turn = self._turn
         self._reading = self._loaded(order, batch_size)
         for images, labels, problems in self._reading:
-            self._note(problems)
+            self.skipped = frozenset(index for index, _ in problems)
+            self._note([text for _, text in problems])
             on_device = images.to(self._device, non_blocking=True)
             inputs = self._finish(on_device, augment) if len(labels) else on_device
             yield inputs, labels.to(self._device, non_blocking=True)
@@ -175,6 +180,10 @@ class StreamedSplit:
     def item(self, index: int) -> Tensor:
         """Return an image as it is decoded. Raises `Unreadable`."""
         return torch.from_numpy(self._source.load(index))
+
+    def file(self, index: int) -> str:
+        """Return the path of an image's file, if it has one."""
+        return self._source.file(index)
 
     def close(self) -> None:
         """End the worker processes."""

@@ -70,7 +70,7 @@ def test_what_a_run_leaves_on_disk(make_config, recorder) -> None:
     folder = outcome.folder
     assert folder is not None
     assert {path.name for path in folder.path.iterdir()} == {
-        "config.toml", "journal.jsonl", "last.ckpt", "best.ckpt", "engine.lock"
+        "config.toml", "journal.jsonl", "last.ckpt", "best.ckpt", "last.predictions", "best.predictions", "engine.lock"
     }  # fmt: skip
     journaled = list(JournalReader(folder.journal).read())
     assert journaled == [event for event in recorder.events if event.seq >= 0]

@@ -20,6 +20,7 @@ from engine.events import CommandAccepted, LearningRateFound
 from engine.link import Link
 from engine.rules import refusal
 from tui.actions import ACTIONS, BY_NAME
+from tui.asking import Asker
 from tui.log_lines import describe_command
 from tui.screens.dialog import Choice, Dialog
 from tui.screens.finetune import FinetuneForm
@@ -88,6 +89,7 @@ class TrainScreen(Screen[None]):
         self._compositor = TightCompositor()
         self.store = Store()
         self._link = link
+        self.asker = Asker(link)
         self._shown: View | None = None
         self._finding = ""  # id of the search for a learning rate that was asked for here
         self._numbers_at = self._plots_at = 0.0
@@ -127,11 +129,10 @@ class TrainScreen(Screen[None]):
     # -- showing ----------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        events = self._link.events.drain()
-        if events:
-            self.store.fold(events)
+        events = self.store.fold(self._link.events.drain())
         self._show()
         for event in events:
+            self.asker.deliver(event)
             # Only an answer to this dashboard's own wish opens a screen: a journal tells of old ones.
             if isinstance(event, CommandAccepted) and event.command.id == self._finding:
                 self._finding = ""

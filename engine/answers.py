@@ -1,0 +1,103 @@
+"""Answers to a dashboard's questions about a network and its test images; nothing that trains is changed by them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine import commands, events
+from engine.data import Finisher, ImageData, Transform, Unreadable, find_duplicates
+from engine.device import preserved_rng
+from engine.errors import BadInput
+from engine.models import Architecture
+from engine.pictures import for_people, picture, reduce
+from engine.text import clean
+
+MOST_IMAGES = 256  # in one answer
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is asked about: a network on `device`, the data it is used with, and how its inputs are made."""
+
+    model: nn.Module
+    data: ImageData
+    transform: Transform
+    architecture: Architecture
+    device: torch.device
+
+
+class Answerer:
+    """Answers questions about `subject`; `progress(name, done, total)` is told of long work, `stopped` ends it."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        progress: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._subject = subject
+        self._progress = progress
+        self._stopped = stopped
+        self._finish = Finisher(subject.transform, subject.device)
+        self._duplicates: tuple[tuple[int, int], ...] | None = None
+
+    def answer(self, question: commands.AnyQuestion) -> events.AnyEvent:
+        """Return the answer to `question`. Raises `BadInput` for one that has none."""
+        # A person's own dataset may draw random numbers whenever it is asked for an image.
+        with preserved_rng(self._subject.device):
+            match question:
+                case commands.FetchImages():
+                    return self._images(question)
+                case commands.FindDuplicates():
+                    return self._find_duplicates(question)
+                case _:
+                    raise BadInput(f"nobody here can answer a {type(question).__name__}")
+
+    def _images(self, question: commands.FetchImages) -> events.Images:
+        if len(question.indices) > MOST_IMAGES:
+            raise BadInput(f"at most {MOST_IMAGES} images can be asked for at a time, not {len(question.indices)}")
+        pictures = tuple(self._picture(index, max(question.side, 0)) for index in question.indices)
+        return events.Images(command=question, pictures=pictures)
+
+    def _picture(self, index: int, side: int) -> events.Picture:
+        try:
+            stored = self._stored(index)
+        except (BadInput, Unreadable) as problem:
+            return events.Picture(index=index, problem=str(problem))
+        name = clean(self._subject.data.test.file(index), 4096)
+        return picture(reduce(for_people(stored.numpy()), side), index, name)
+
+    def _stored(self, index: int) -> Tensor:
+        test = self._subject.data.test
+        if not 0 <= index < len(test):
+            raise BadInput(f"there is no test image {index}; there are {len(test):,}")
+        return test.item(index)
+
+    def _input(self, index: int) -> Tensor:
+        """Return test image `index` as the network is given it, float32 `[1, C, H, W]` on the device."""
+        try:
+            stored = self._stored(index)
+        except Unreadable as problem:
+            raise BadInput(f"test image {index} cannot be read: {problem}") from problem
+        # A copy: the transform works in place on what is a float already.
+        return self._finish(stored[None].clone().to(self._subject.device), None)
+
+    def _find_duplicates(self, question: commands.FindDuplicates) -> events.DuplicatesFound:
+        if self._duplicates is None:
+            data = self._subject.data
+            pairs = find_duplicates(
+                data.train,
+                data.test,
+                progress=lambda done, total: self._progress("Looking for duplicates", done, total),
+                stopped=self._stopped,
+            )
+            self._duplicates = tuple(pairs)
+        return events.DuplicatesFound(command=question, pairs=self._duplicates)
+
+
+def map_bytes(values: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> bytes:
+    """Return `values` as an event carries them: row-major little-endian float32."""
+    return np.ascontiguousarray(values, dtype="<f4").tobytes()
