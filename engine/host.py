@@ -27,13 +27,31 @@ NO_CLIENT_SECONDS = 1.0  # one with nothing to do whose last client has left, af
 PAUSED_SECONDS = 600.0  # a paused run waits this long for somebody to come back, then saves and stops
 
 
-class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine process needs to know. `log` is the file that its output goes to until there is a run."""
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint that questions are to be answered about; the fields are those of `open_checkpoint`.
 
-    config: RunConfig
+    `scratch` is the file that predictions are written to.
+    """
+
+    checkpoint: str
+    data: str | None = None
+    data_dir: str | None = None
+    model: str = "lenet"
+    device: str = "auto"
+    scratch: str = ""
+
+
+class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine process is for: a run, or an inspection.
+
+    `log` is the file that its output goes to until there is a run.
+    """
+
+    config: RunConfig | None = None
+    inspection: Inspection | None = None
     socket: str
     log: str
-    autostart: bool
+    autostart: bool = False
 
 
 class Host:
@@ -55,6 +73,20 @@ class Host:
         self._server.start()
         self._server.publish(Phase(name="Importing PyTorch"))
         try:
+            self._work()
+        except FinetuiError as error:
+            print(f"finetui: {error}", file=sys.stderr, flush=True)
+            return 1
+        finally:
+            self._server.stop()
+        return 128 + signal.SIGTERM if self._terminated else 0
+
+    def _work(self) -> None:
+        if self._request.inspection is not None:
+            from engine.inspector import Inspector
+
+            Inspector(self._request.inspection, self._commands, [self._server.publish]).run(self._stay)
+        elif self._request.config is not None:
             from engine.service import serve
 
             serve(
@@ -66,12 +98,6 @@ class Host:
                 on_journal=self._server.follow,
                 socket=Path(self._request.socket),
             )
-        except FinetuiError as error:
-            print(f"finetui: {error}", file=sys.stderr, flush=True)
-            return 1
-        finally:
-            self._server.stop()
-        return 128 + signal.SIGTERM if self._terminated else 0
 
     def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
         self._terminated = True

@@ -1,13 +1,14 @@
 """Links: how a dashboard talks to an engine. One protocol, whether the engine is a thread, a process or a file."""
 
 import threading
-from pathlib import Path
 from typing import Protocol
 
-from engine.commands import AnyCommand, Stop
+from engine.commands import AnyCommand, MeasureLayers, PreviewFinetune, Question, Stop
 from engine.config import RunConfig
 from engine.errors import FinetuiError
 from engine.events import ENDED, CommandRefused, Log, Phase, State, StateChanged
+from engine.host import Inspection
+from engine.inquiry import Inquirer
 from engine.journal import JournalReader
 from engine.queues import CommandQueue, EventQueue
 from engine.runs import RunFolder, is_live
@@ -81,16 +82,22 @@ class LocalLink:
 
 
 class JournalLink:
-    """A run as its journal tells it, finished or still going on elsewhere; it cannot be steered from here."""
+    """A run as its journal tells it, finished or still going on elsewhere; it cannot be steered from here.
+
+    Questions about its network and test images are answered, from its last checkpoint.
+    """
 
     outlives = True
     steers = False
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, *, data: str | None = None, model: str = "lenet") -> None:
+        """Take the run's folder; a person's own code that the run was made with has to be named again to be run."""
         # Everything is read before anything is shown, so nothing may be dropped on the way.
         self.events = EventQueue(limit=2**62)
         self._folder = folder
         self._closed = threading.Event()
+        inspection = Inspection(checkpoint=str(folder.last), data=data, model=model)
+        self._inquirer = Inquirer(inspection, self.events)
 
     def run(self) -> None:
         """Read the journal, and what is added to it for as long as its engine lives."""
@@ -115,19 +122,13 @@ class JournalLink:
             self.events.put(Log(level="warning", message=message))
 
     def send(self, command: AnyCommand) -> None:
-        """Refuse `command`."""
-        self.events.put(CommandRefused(command=command, reason="this dashboard only shows the run's journal"))
+        """Have a question answered, if it is about what a checkpoint holds; refuse all else."""
+        if isinstance(command, Question) and not isinstance(command, PreviewFinetune | MeasureLayers):
+            self._inquirer.send(command)
+        else:
+            self.events.put(CommandRefused(command=command, reason="this dashboard only shows the run's journal"))
 
     def close(self) -> None:
         """Stop reading."""
         self._closed.set()
-
-
-def log_tail(path: Path, lines: int = 3) -> str:
-    """Return the last lines of the log file `path`, or an empty string if there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(path.stat().st_size - 4096, 0))
-            return " / ".join(file.read().decode(errors="replace").strip().splitlines()[-lines:])
-    except OSError:
-        return ""
+        self._inquirer.close()

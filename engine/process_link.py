@@ -18,9 +18,8 @@ from engine.commands import AnyCommand
 from engine.config import RunConfig
 from engine.errors import BadInput, FinetuiError
 from engine.events import ENDED, AnyEvent, Log, RunPrepared, RunStarted, State, StateChanged
-from engine.host import HostRequest
+from engine.host import HostRequest, Inspection
 from engine.journal import JournalReader
-from engine.link import log_tail
 from engine.queues import EventQueue
 from engine.runs import RunFolder
 from engine.text import clean
@@ -57,10 +56,15 @@ class ProcessLink:
     outlives = True
     steers = True
 
-    def __init__(self, config: RunConfig, *, autostart: bool = False) -> None:
-        """Choose a socket. Raises `BadInput` when there is no safe place for one."""
-        self.events = EventQueue()
-        self._config = config
+    def __init__(
+        self, task: RunConfig | Inspection, *, autostart: bool = False, events: EventQueue | None = None
+    ) -> None:
+        """Choose a socket; `events` is the queue to fill, by default one of its own.
+
+        Raises `BadInput` when there is no safe place for a socket.
+        """
+        self.events = EventQueue() if events is None else events  # an empty queue is false
+        self._task = task
         self._autostart = autostart
         stem = runtime_folder() / f"{os.getpid()}-{secrets.token_hex(4)}"
         self._socket_path = stem.with_suffix(".sock")
@@ -93,6 +97,8 @@ class ProcessLink:
         else:
             if not self._closed.is_set():
                 self._report_loss("")
+        if isinstance(self._task, Inspection):
+            self._log_path.unlink(missing_ok=True)  # a run would have taken it over
 
     def send(self, command: AnyCommand) -> None:
         """Queue `command` for the engine."""
@@ -111,7 +117,8 @@ class ProcessLink:
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
         request = HostRequest(
-            config=self._config,
+            config=self._task if isinstance(self._task, RunConfig) else None,
+            inspection=self._task if isinstance(self._task, Inspection) else None,
             socket=str(self._socket_path),
             log=str(self._log_path),
             autostart=self._autostart,
@@ -220,3 +227,13 @@ class _History:
         if frame.seq == 0:  # another session's first event: its journal begins anew
             self._read_up_to = -1
         return [] if 0 <= frame.seq <= self._read_up_to else [frame]
+
+
+def log_tail(path: Path, lines: int = 3) -> str:
+    """Return the last lines of the log file `path`, or an empty string if there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - 4096, 0))
+            return " / ".join(file.read().decode(errors="replace").strip().splitlines()[-lines:])
+    except OSError:
+        return ""
