@@ -1,7 +1,7 @@
 """Answers to a dashboard's questions about a network and its test images; nothing that trains is changed by them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -11,11 +11,22 @@ from engine import commands, events
 from engine.data import Finisher, ImageData, Transform, Unreadable, find_duplicates
 from engine.device import preserved_rng
 from engine.errors import BadInput
+from engine.explain import explain
+from engine.layer_views import (
+    Histogram,
+    ImagePage,
+    activation_histogram,
+    feature_maps,
+    weight_filters,
+    weight_histogram,
+)
 from engine.models import Architecture
+from engine.models.isolated import isolated
 from engine.pictures import for_people, picture, reduce
 from engine.text import clean
 
 MOST_IMAGES = 256  # in one answer
+_LARGEST_MAP = 64  # pixels; a terminal shows no more of a filter or a feature map
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,10 @@ class Answerer:
                     return self._images(question)
                 case commands.FindDuplicates():
                     return self._find_duplicates(question)
+                case commands.ExplainImage():
+                    return self._explain(question)
+                case commands.ViewLayer():
+                    return self._view(question)
                 case _:
                     raise BadInput(f"nobody here can answer a {type(question).__name__}")
 
@@ -85,6 +100,64 @@ class Answerer:
         # A copy: the transform works in place on what is a float already.
         return self._finish(stored[None].clone().to(self._subject.device), None)
 
+    def _explain(self, question: commands.ExplainImage) -> events.Explained:
+        inputs = self._input(question.index)
+        with isolated(self._subject.model, self._subject.device) as network, torch.inference_mode():
+            probabilities = network(inputs)[0].float().softmax(0)
+        target = int(probabilities.argmax()) if question.target is None else question.target
+        baseline = self._finish(torch.zeros_like(self._stored(question.index))[None].to(self._subject.device), None)
+        found = explain(self._subject.model, inputs, method=question.method, target=target, baseline=baseline)
+        height, width = found.values.shape
+        return events.Explained(
+            command=question,
+            target=target,
+            height=height,
+            width=width,
+            values=np.ascontiguousarray(found.values, dtype="<f4").tobytes(),
+            probability=float(probabilities[target]),
+            layer=clean(found.layer),
+        )
+
+    def _view(self, question: commands.ViewLayer) -> events.LayerView:
+        model, layer = self._subject.model, question.layer
+        match question.view:
+            case "filters":
+                return self._page(question, weight_filters(model, layer, question.first, self._count(question)))
+            case "feature-maps":
+                inputs = self._input(question.index)
+                return self._page(question, feature_maps(model, layer, inputs, question.first, self._count(question)))
+            case "weights":
+                return self._histogram(question, weight_histogram(model, layer))
+            case "activations":
+                return self._histogram(question, activation_histogram(model, layer, self._input(question.index)))
+        raise BadInput(
+            f"there is no view {clean(question.view, 60)!r} of a layer; known: {', '.join(commands.LAYER_VIEWS)}"
+        )
+
+    @staticmethod
+    def _count(question: commands.ViewLayer) -> int:
+        return max(1, min(question.count, MOST_IMAGES))
+
+    @staticmethod
+    def _page(question: commands.ViewLayer, page: ImagePage) -> events.LayerView:
+        pictures = []
+        for place, image in enumerate(page.images):
+            found = image.pixels if image.pixels.ndim == 3 else image.pixels[:, :, None]
+            pictures.append(picture(reduce(found, _LARGEST_MAP), page.first + place, image.name))
+        return events.LayerView(
+            command=question, shape=page.shape, total=page.total, pictures=tuple(pictures), **asdict(page.statistics)
+        )
+
+    @staticmethod
+    def _histogram(question: commands.ViewLayer, found: Histogram) -> events.LayerView:
+        return events.LayerView(
+            command=question,
+            shape=found.shape,
+            edges=tuple(found.edges.tolist()),
+            counts=tuple(found.counts.tolist()),
+            **asdict(found.statistics),
+        )
+
     def _find_duplicates(self, question: commands.FindDuplicates) -> events.DuplicatesFound:
         if self._duplicates is None:
             data = self._subject.data
@@ -96,8 +169,3 @@ class Answerer:
             )
             self._duplicates = tuple(pairs)
         return events.DuplicatesFound(command=question, pairs=self._duplicates)
-
-
-def map_bytes(values: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> bytes:
-    """Return `values` as an event carries them: row-major little-endian float32."""
-    return np.ascontiguousarray(values, dtype="<f4").tobytes()
