@@ -22,6 +22,7 @@ from engine.layer_views import (
 )
 from engine.models import Architecture
 from engine.models.isolated import isolated
+from engine.models.summary import ModelSummary, ModuleSummary, summarise
 from engine.pictures import for_people, picture, reduce
 from engine.text import clean
 
@@ -54,6 +55,7 @@ class Answerer:
         self._stopped = stopped
         self._finish = Finisher(subject.transform, subject.device)
         self._duplicates: tuple[tuple[int, int], ...] | None = None
+        self._summary: ModelSummary | None = None
 
     def answer(self, question: commands.AnyQuestion) -> events.AnyEvent:
         """Return the answer to `question`. Raises `BadInput` for one that has none."""
@@ -66,6 +68,8 @@ class Answerer:
                     return self._find_duplicates(question)
                 case commands.ExplainImage():
                     return self._explain(question)
+                case commands.DescribeModel():
+                    return self._describe(question)
                 case commands.ViewLayer():
                     return self._view(question)
                 case _:
@@ -116,6 +120,16 @@ class Answerer:
             values=np.ascontiguousarray(found.values, dtype="<f4").tobytes(),
             probability=float(probabilities[target]),
             layer=clean(found.layer),
+        )
+
+    def _describe(self, question: commands.DescribeModel) -> events.ModelDescribed:
+        if self._summary is None:
+            shape = self._subject.architecture
+            size = (shape.in_channels, shape.height, shape.width)
+            self._summary = summarise(self._subject.model, size, self._subject.device)
+        rows = tuple(_module_row(self._subject.model, module) for module in self._summary.modules)
+        return events.ModelDescribed(
+            command=question, input=self._summary.input, modules=rows, seconds=self._summary.seconds
         )
 
     def _view(self, question: commands.ViewLayer) -> events.LayerView:
@@ -169,3 +183,30 @@ class Answerer:
             )
             self._duplicates = tuple(pairs)
         return events.DuplicatesFound(command=question, pairs=self._duplicates)
+
+
+def _module_row(model: nn.Module, module: ModuleSummary) -> events.ModuleRow:
+    own = list(model.get_submodule(module.name).parameters(recurse=False))
+    views = []
+    if any(parameter.ndim > 1 for parameter in own):
+        views.append("filters")
+    if module.output is not None:
+        views.append("feature-maps")
+    if own:
+        views.append("weights")
+    if module.output is not None:
+        views.append("activations")
+    return events.ModuleRow(
+        name=clean(module.name, 1000),
+        depth=module.depth,
+        kind=clean(module.kind),
+        summary=clean(module.summary),
+        output=module.output or (),
+        parameters=module.parameters,
+        own=module.own,
+        trainable=module.trainable,
+        flops=module.flops,
+        time=module.time,
+        activation_bytes=module.activation_bytes,
+        views=tuple(views),
+    )

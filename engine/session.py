@@ -19,6 +19,7 @@ from engine.errors import BadInput, FinetuiError
 from engine.evaluation import Report
 from engine.examiner import Examiner
 from engine.journal import Journal
+from engine.measuring import Measuring
 from engine.plans import child_config
 from engine.prepare import prepare
 from engine.preview import preview
@@ -85,7 +86,7 @@ class Session:
         self._lock: runs.RunLock | None = None
         self._trainer: Trainer | None = None
         self._next: RunConfig | None = None
-        self._measuring: list[AnyQuestion] = []
+        self._measuring = Measuring()
         self._last_phase = 0.0
 
     @property
@@ -196,6 +197,8 @@ class Session:
 
     def _step(self) -> None:
         self.trainer.train_step()
+        for answer in self._measuring.answers(self.trainer):
+            self._emit(answer)
         if self.trainer.point_due():
             self._emit_point()
         if self.trainer.position == self.trainer.steps_per_epoch:
@@ -311,7 +314,7 @@ class Session:
                 weights = prepared.model.state_dict()
                 self._emit(preview(question, self.config, about, weights, prepared.data.channels))
             case commands.MeasureLayers():
-                self._measuring.append(question)
+                self._measuring.add(question, self.trainer)
             case _:
                 self._emit(self._answerer.answer(question))
         self.trainer.restart_clock()
@@ -369,6 +372,8 @@ class Session:
         self.state = state
         if state == "running":
             self.trainer.restart_clock()
+        for refused in self._measuring.refusals(state):
+            self._emit(refused)
         self._emit(events.StateChanged(state=state, reason=reason))
 
     def _emit_point(self) -> None:

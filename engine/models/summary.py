@@ -14,7 +14,7 @@ from engine.models.groups import ModuleLayer
 from engine.models.heads import forward
 from engine.models.isolated import isolated, tensors_in
 
-COUNTED = "matrix products, convolutions and attention"  # what FLOPs are counted of
+_COUNTED = "matrix products, convolutions and attention"
 _RUNS = 5
 _SECONDS = 2.0  # after which no further run is timed
 
@@ -68,10 +68,10 @@ class Memory:
 class ModelSummary:
     """The modules in the order of definition, the network itself first, for images of the shape `input` `[C, H, W]`.
 
-    A module that stands in several places is listed at the first. FLOPs are those of `COUNTED` for one image, a
-    multiply-add counts as two. `seconds` is one image's forward pass, None where it was not timed. `weight_bytes`
-    includes buffers; `trainable_bytes` is of the parameters that train, `saved_bytes` of what a training step keeps of
-    one image for the backward pass.
+    A module that stands in several places is listed at the first. FLOPs are those of the operations `counted` for one
+    image; a multiply-add counts as two. `seconds` is one image's forward pass, None where it was not timed.
+    `weight_bytes` includes buffers; `trainable_bytes` is of the parameters that train, `saved_bytes` of what a training
+    step keeps of one image for the backward pass.
     """
 
     input: tuple[int, ...]
@@ -80,6 +80,7 @@ class ModelSummary:
     weight_bytes: int
     trainable_bytes: int
     saved_bytes: int
+    counted: str = _COUNTED
 
     def memory(self, batch_size: int) -> Memory:
         """Return what training with batches of `batch_size` images takes."""

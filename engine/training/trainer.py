@@ -13,6 +13,7 @@ from engine.errors import BadInput
 from engine.events import TrainPoint
 from engine.models import ModuleGroup
 from engine.training.freezing import Freezer
+from engine.training.layer_meter import LayerMeasure, LayerMeter
 from engine.training.learning_rate import LearningRates
 from engine.training.meter import Meter
 from engine.training.optimizer import build_optimizer, load_state_by_name, state_by_name
@@ -79,6 +80,8 @@ class Trainer:
         self._by_hand: frozenset[str] = frozenset()
         self._batches: Iterator[Batch] | None = None
         self._meter = Meter()
+        self._layer_meter: LayerMeter | None = None
+        self.measures: dict[str, LayerMeasure] = {}  # of the last step that was measured
         self._begin_stage()
 
     @property
@@ -105,12 +108,21 @@ class Trainer:
             logits = self.model(inputs)
             loss = self.loss(logits, labels)
             loss.backward()  # type: ignore[no-untyped-call]
+            if self._layer_meter is not None:
+                self._layer_meter.before()
             self.optimizer.step()
+            if self._layer_meter is not None:
+                self.measures, self._layer_meter = self._layer_meter.after(), None
             self._meter.add(loss.detach(), logits.detach(), labels)
         self.step += 1
         self.position += 1
         if self._on_step is not None and len(labels):
             self._on_step(self.step, loss.detach())
+
+    def measure_next(self) -> None:
+        """Measure gradients and updates of every layer at the next step with images, for `measures`."""
+        self.measures = {}
+        self._layer_meter = LayerMeter([layer for group in self.groups for layer in group.layers])
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the training loss of a batch: cross entropy with the configured class weights and smoothing."""
