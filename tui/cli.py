@@ -12,7 +12,7 @@ from engine import runs
 from engine.errors import BadInput, FinetuiError
 from engine.text import clean
 from engine.version import __version__
-from tui.options import RunOptions
+from tui.options import RunOptions, WholeNumber
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -160,6 +160,64 @@ def open_run(run: str, /, *, runs_dir: RunsDir = Path("checkpoints")) -> int:
     from tui.dashboard import open_finished_run
 
     return open_finished_run(runs.find(run, runs_dir))
+
+
+@app.command
+def summary(
+    *,
+    model: str | None = None,
+    data: str | None = None,
+    data_dir: Path | None = None,
+    image_size: WholeNumber | None = None,
+    classes: WholeNumber | None = None,
+    batch_size: WholeNumber = 64,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    time: bool = False,
+    device: str = "auto",
+    runs_dir: RunsDir = Path("checkpoints"),
+    json: bool = False,
+) -> int:
+    """Print a network's module tree: shapes, parameters, FLOPs, and the memory that training takes.
+
+    Parameters
+    ----------
+    model
+        lenet (default), any classification model of torchvision (resnet18, ...), or module:factory, file.py:factory
+        (runs that code).
+    data
+        Data set or folder that gives the images' shape and the classes (default: 1x28x28 and 10 for lenet, 3x224x224
+        and 1000 for others). A set that is not on this machine is downloaded.
+    data_dir
+        Folder to look for the data in first (default: $FINETUI_DATA).
+    image_size
+        Side of the images in pixels.
+    classes
+        Number of classes.
+    batch_size
+        Images per training step that the memory is given for (default: 64).
+    from_
+        A run (its name or folder: the best checkpoint is used) or a checkpoint file, instead of a model and data.
+    time
+        Also run it and say which part of the time each module takes.
+    device
+        Where --time runs it: auto, cpu, cuda, cuda:N or mps (default: auto).
+    json
+        Print one JSON object: sizes in bytes, times in seconds or as shares of the whole.
+    """
+    from tui.summary_report import print_summary
+
+    return print_summary(
+        model=model,
+        data=data,
+        data_dir=data_dir,
+        image_size=image_size,
+        classes=classes,
+        batch_size=batch_size,
+        path=None if from_ is None else runs.find_checkpoint(from_, runs_dir),
+        timed=time,
+        device=device,
+        as_json=json,
+    )
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from untouched import in_training, untouched
 
+from engine.commands import EXPLANATIONS
 from engine.errors import BadInput
 from engine.explain import METHODS, explain
 from engine.models import LeNet
@@ -62,6 +63,10 @@ def small_vgg() -> nn.Module:
 
 def small_vit() -> nn.Module:
     return torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5)
+
+
+def test_the_methods_are_those_that_can_be_asked_for() -> None:
+    assert METHODS == EXPLANATIONS
 
 
 @pytest.mark.parametrize("method", METHODS)
