@@ -1,5 +1,7 @@
 """The help: what the screen shows, and every key."""
 
+from collections.abc import Sequence
+
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
@@ -23,6 +25,7 @@ _MORE_KEYS = (
     ("tab", "Next control"),
     ("g", "Layers: all columns, single layers, normalisation"),
     ("␣ → a b", "In the layer list: freeze or unfreeze; open a group; all above, all below the cursor"),
+    ("m", "Errors: the test images that were got wrong"),
     ("r", "Runs: a finetune stands below the run that it started from"),
     ("y", "Loss axis: linear or logarithmic"),
     ("t", "Dark or light theme"),
@@ -32,15 +35,27 @@ _MORE_KEYS = (
 
 
 class HelpScreen(ModalScreen[None]):
-    """Explains the Train screen; any of Escape, ? and q closes it."""
+    """Explains a screen; any of Escape, ? and q closes it."""
 
     BINDINGS = [("escape,question_mark,q,enter", "dismiss", "Close")]
 
+    def __init__(self, title: str, introduction: str, keys: Sequence[tuple[str, str]]) -> None:
+        """Take the screen's name, what it shows, and its keys with what they do."""
+        super().__init__()
+        self._title = title
+        self._introduction = introduction
+        self._keys = keys
+
     def compose(self) -> ComposeResult:
         """The explanation and the keys."""
-        keys = [(action.key, action.help) for action in ACTIONS] + list(_MORE_KEYS)
-        lines = [Content.assemble((f"{key:>8}", "bold $accent"), f"  {text}") for key, text in keys]
+        lines = [Content.assemble((f"{key:>8}", "bold $accent"), f"  {text}") for key, text in self._keys]
         with VerticalScroll(id="box"):
-            yield Static(Content.styled("The Train screen", "bold $accent"), id="title")
-            yield Static(Content(_INTRODUCTION), id="text")
+            yield Static(Content.styled(self._title, "bold $accent"), id="title")
+            yield Static(Content(self._introduction), id="text")
             yield Static(Content("\n").join(lines))
+
+
+def train_help() -> HelpScreen:
+    """Return the help for the Train screen."""
+    keys = [(action.key, action.help) for action in ACTIONS] + list(_MORE_KEYS)
+    return HelpScreen("The Train screen", _INTRODUCTION, keys)

@@ -24,7 +24,7 @@ from tui.asking import Asker
 from tui.log_lines import describe_command
 from tui.screens.dialog import Choice, Dialog
 from tui.screens.finetune import FinetuneForm
-from tui.screens.help import HelpScreen
+from tui.screens.help import train_help
 from tui.screens.layers import LayersScreen
 from tui.screens.rates import RatesScreen
 from tui.screens.runs import RunsScreen
@@ -261,7 +261,7 @@ class TrainScreen(Screen[None]):
 
     def action_help(self) -> None:
         """Explain the screen."""
-        self.app.push_screen(HelpScreen())
+        self.app.push_screen(train_help())
 
     @work
     async def _ask_finetune(self) -> None:
