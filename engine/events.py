@@ -14,93 +14,22 @@ import msgspec
 from engine.commands import AnyCommand
 from engine.config import RunConfig
 from engine.text import snake_case
+from engine.values import (
+    ClassReport as ClassReport,
+    DataSummary as DataSummary,
+    Layer as Layer,
+    LayerGroup as LayerGroup,
+    MeanLoss as MeanLoss,
+    ModuleRow as ModuleRow,
+    NormMode as NormMode,
+    Picture as Picture,
+    StagePreview as StagePreview,
+)
 
 State = Literal["preparing", "ready", "running", "paused", "finished", "stopped", "failed", "crashed"]
 
 # States from which a run's engine takes no further step by itself.
 ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "crashed"})
-
-
-class _Value(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of the values that events carry."""
-
-
-class DataSummary(_Value, frozen=True, kw_only=True):
-    """The data in use. `name` may differ from `requested` (then `notices` says why); sizes in images.
-
-    `loader` says how it is held, for people; `input_height` and `input_width` are what the network is given.
-    """
-
-    name: str
-    requested: str
-    location: str
-    classes: tuple[str, ...]
-    train_size: int
-    test_size: int
-    channels: int
-    height: int
-    width: int
-    input_height: int = 0
-    input_width: int = 0
-    loader: str = ""
-
-
-NormMode = Literal["", "batch", "running"]
-
-
-class Layer(_Value, frozen=True, kw_only=True):
-    """One module with parameters or buffers of its own; `parameters` counts scalars.
-
-    `norm` tells whether a normalisation layer uses the batch's statistics or its running ones.
-    """
-
-    name: str
-    summary: str
-    parameters: int
-    frozen: bool
-    norm: NormMode = ""
-
-
-class LayerGroup(_Value, frozen=True, kw_only=True):
-    """One group of layers that freezes as a whole; its `layers` can also be frozen one by one.
-
-    `parameters` counts scalars, `trainable` those of them that are not frozen, and `frozen` is True when all layers
-    are. `in_use` is False for layers that the forward pass bypasses (the old classifier behind a new head): they are
-    kept in the checkpoint, and cannot be trained. `head` marks the layers that produce the logits.
-    """
-
-    name: str
-    summary: str
-    parameters: int
-    frozen: bool
-    in_use: bool = True
-    head: bool = False
-    trainable: int = 0
-    norm: NormMode = ""
-    layers: tuple[Layer, ...] = ()
-
-
-class ClassReport(_Value, frozen=True, kw_only=True):
-    """Scores of one class on the test set, each from 0 to 1; `support` is its number of test images.
-
-    `accuracy` is the share of the class's images that were recognised, which for a single class is its recall.
-    """
-
-    label: str
-    support: int
-    precision: float
-    recall: float
-    f1: float
-    accuracy: float
-
-
-class MeanLoss(_Value, frozen=True, kw_only=True):
-    """Mean training loss of `steps` steps that ended with step `step_in_epoch` (from 1) of `epoch` (from 1)."""
-
-    epoch: int
-    step_in_epoch: int
-    steps: int
-    loss: float
 
 
 class Event(
@@ -243,17 +172,6 @@ class Answer(Event, frozen=True, kw_only=True):
     command: AnyCommand
 
 
-class StagePreview(_Value, frozen=True, kw_only=True):
-    """One stage of a previewed finetune; `learning_rates` are the lowest and the highest of its groups."""
-
-    name: str
-    first_epoch: int
-    last_epoch: int
-    trains: tuple[str, ...]
-    parameters: int
-    learning_rates: tuple[float, float]
-
-
 class FinetunePreview(Answer, frozen=True, kw_only=True):
     """What a finetuning plan would do. `problem` is one sentence when it cannot be carried out.
 
@@ -270,21 +188,6 @@ class FinetunePreview(Answer, frozen=True, kw_only=True):
     renamed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
-
-
-class Picture(_Value, frozen=True, kw_only=True):
-    """Pixels, uint8 `[height, width, channels]` in row-major order; 1 channel is grey, 3 are RGB.
-
-    `name` says what is shown: a test image's path, a filter's number. Where there are no pixels `problem` says why.
-    """
-
-    index: int
-    height: int = 0
-    width: int = 0
-    channels: int = 1
-    pixels: bytes = b""
-    name: str = ""
-    problem: str = ""
 
 
 class Images(Answer, frozen=True, kw_only=True):
@@ -312,28 +215,6 @@ class DuplicatesFound(Answer, frozen=True, kw_only=True):
     """Pairs of a test image and a training image, by index, that are the same pixel by pixel."""
 
     pairs: tuple[tuple[int, int], ...]
-
-
-class ModuleRow(_Value, frozen=True, kw_only=True):
-    """One module of the tree, in order of definition; `depth` 0 is the model itself, whose `name` is empty.
-
-    `parameters` counts the scalars of it and all within, `own` its own. `output` is the shape without the batch; empty
-    where it is not known. `flops` are for one image (None: not counted), `time` its share of the forward pass (0 to 1;
-    None: not measured). `views` are the `LAYER_VIEWS` that can be asked for.
-    """
-
-    name: str
-    depth: int
-    kind: str
-    summary: str
-    output: tuple[int, ...] = ()
-    parameters: int = 0
-    own: int = 0
-    trainable: int = 0
-    flops: int | None = None
-    time: float | None = None
-    activation_bytes: int = 0
-    views: tuple[str, ...] = ()
 
 
 class ModelDescribed(Answer, frozen=True, kw_only=True):

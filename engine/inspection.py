@@ -10,8 +10,7 @@ from torch import nn
 
 from engine import checkpoint
 from engine.answers import Subject
-from engine.config import DataConfig, is_factory
-from engine.config import load as load_config
+from engine.config import DataConfig, is_factory, load as load_config
 from engine.data import load
 from engine.device import resolve
 from engine.errors import BadInput, Cancelled
