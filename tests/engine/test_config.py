@@ -2,8 +2,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from engine.config import FinetuneConfig, RunConfig, RunSection, TrainingConfig, load, to_toml, with_overrides
 from engine.errors import BadInput

@@ -202,7 +202,7 @@ def _stage_lines(stage: StagePreview, found: FinetunePreview) -> list[Content]:
     low, high = stage.learning_rates
     rate = f"{high:g}" if low == high else f"{low:.3g} to {high:g}"
     return [
-        Content.assemble((f"{epochs:<13}", "bold"), (stage.name, "$accent")),
+        Content.assemble((f"{epochs:<12} ", "bold"), (stage.name, "$accent")),
         Content.assemble(("  trains ", "$muted"), _listed(stage.trains)),
         Content.assemble(
             ("  ", ""), f"{stage.parameters:,}", (f" of {found.total_parameters:,}, rate ", "$muted"), rate
