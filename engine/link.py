@@ -1,9 +1,13 @@
 """Links: how a dashboard talks to an engine. One protocol, whether the engine is a thread, a process or a file."""
 
+import tempfile
 import threading
+from pathlib import Path
 from typing import Protocol
 
-from engine.commands import AnyCommand, MeasureLayers, PreviewFinetune, Question, Stop
+import msgspec
+
+from engine.commands import AnyCommand, Evaluate, MeasureLayers, PreviewFinetune, Question, Stop
 from engine.config import RunConfig
 from engine.errors import FinetuiError
 from engine.events import ENDED, CommandRefused, Log, Phase, State, StateChanged
@@ -11,7 +15,7 @@ from engine.host import Inspection
 from engine.inquiry import Inquirer
 from engine.journal import JournalReader
 from engine.queues import CommandQueue, EventQueue
-from engine.runs import RunFolder, is_live
+from engine.runs import LAST_PREDICTIONS, RunFolder, is_live
 
 _FOLLOW_SECONDS = 0.5
 
@@ -79,6 +83,35 @@ class LocalLink:
         """Save and stop."""
         self._closed.set()
         self._commands.put(Stop())
+
+
+class CheckpointLink:
+    """A checkpoint without its run: evaluated once, and then asked about."""
+
+    outlives = True
+    steers = False
+
+    def __init__(self, inspection: Inspection) -> None:
+        self.events = EventQueue()
+        self._closed = threading.Event()
+        self._scratch = tempfile.TemporaryDirectory(prefix="finetui-")
+        scratch = str(Path(self._scratch.name) / LAST_PREDICTIONS)
+        self._inquirer = Inquirer(msgspec.structs.replace(inspection, scratch=scratch), self.events)
+
+    def run(self) -> None:
+        """Have it evaluated, and wait until somebody closes."""
+        self._inquirer.send(Evaluate())
+        self._closed.wait()
+        self._inquirer.close()
+        self._scratch.cleanup()
+
+    def send(self, command: AnyCommand) -> None:
+        """Have `command` answered, or refused."""
+        self._inquirer.send(command)
+
+    def close(self) -> None:
+        """Let the engine go."""
+        self._closed.set()
 
 
 class JournalLink:

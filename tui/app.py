@@ -9,6 +9,7 @@ from textual.worker import Worker, WorkerState
 from engine.events import StateChanged
 from engine.link import JournalLink, Link
 from engine.runs import RunFolder
+from engine.selection import Selection
 from engine.text import clean
 from tui import plotting
 from tui.actions import ACTIONS
@@ -22,10 +23,12 @@ class FinetuiApp(App[None]):
     TITLE = "finetui"
     ENABLE_COMMAND_PALETTE = True
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, *, errors: Selection | None = None) -> None:
+        """With `errors` begin with the test images that it lists."""
         super().__init__()
         self.link = link
         self.train_screen = TrainScreen(link)
+        self._errors = errors
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Give the variables that finetui's stylesheets use a value in every theme."""
@@ -37,6 +40,8 @@ class FinetuiApp(App[None]):
         self.register_theme(LIGHT)
         self.theme = DARK.name
         self.push_screen(self.train_screen)
+        if self._errors is not None:
+            self.train_screen.call_after_refresh(self.train_screen.show_errors, self._errors)
         self.run_worker(plotting.preload, thread=True, exit_on_error=False, name="preload")
         self.run_worker(self.link.run, thread=True, exit_on_error=False, name="link")
 
@@ -61,6 +66,7 @@ class FinetuiApp(App[None]):
             yield SystemCommand(action.label, action.help, lambda name=action.name: train.action_press(name))
         yield SystemCommand("Log scale", "Loss axis: linear or logarithmic", train.action_toggle_log)
         yield SystemCommand("Learning rate", "Go to the learning rate", train.action_focus_rate)
+        yield SystemCommand("Errors", "Test images that were got wrong, and why", train.action_errors)
         yield SystemCommand("Layers", "All about the layers, and freezing them", train.action_layers)
         yield SystemCommand("Runs", "All runs as a tree", train.action_runs)
         yield SystemCommand("Explain", "What this screen shows, and every key", train.action_help)

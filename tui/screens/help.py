@@ -25,7 +25,7 @@ _MORE_KEYS = (
     ("tab", "Next control"),
     ("g", "Layers: all columns, single layers, normalisation"),
     ("␣ → a b", "In the layer list: freeze or unfreeze; open a group; all above, all below the cursor"),
-    ("m", "Errors: the test images that were got wrong"),
+    ("m", "Errors: the test images that were got wrong; enter or a click on a class shows that class's"),
     ("r", "Runs: a finetune stands below the run that it started from"),
     ("y", "Loss axis: linear or logarithmic"),
     ("t", "Dark or light theme"),

@@ -19,6 +19,7 @@ from engine.errors import BadInput
 from engine.events import CommandAccepted, LearningRateFound
 from engine.link import Link
 from engine.rules import refusal
+from engine.selection import Selection
 from tui.actions import ACTIONS, BY_NAME
 from tui.asking import Asker
 from tui.log_lines import describe_command
@@ -69,6 +70,7 @@ class TrainScreen(Screen[None]):
         Binding("q", "leave", "Quit"),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("tab", "app.focus_next", "Next control"),
+        Binding("m", "errors", "Errors"),
         Binding("g", "layers", "Layers"),
         Binding("r", "runs", "Runs"),
         Binding("y", "toggle_log", "Log scale"),
@@ -219,6 +221,11 @@ class TrainScreen(Screen[None]):
         message.stop()
         self.action_press(message.action)
 
+    def on_per_class_table_chosen(self, message: PerClassTable.Chosen) -> None:
+        """Show the mistakes among the images of a class."""
+        message.stop()
+        self.show_errors(Selection(true=message.label))
+
     def on_layer_list_toggled(self, message: LayerList.Toggled) -> None:
         """Freeze or unfreeze at the next step."""
         message.stop()
@@ -274,6 +281,16 @@ class TrainScreen(Screen[None]):
         rate = await self.app.push_screen_wait(RatesScreen(found))
         if rate is not None:
             self._set_rate(rate)
+
+    def action_errors(self) -> None:
+        """Show the test images that were got wrong."""
+        self.show_errors(Selection())
+
+    def show_errors(self, selection: Selection) -> None:
+        """Show the test images that `selection` lists."""
+        from tui.screens.errors import ErrorsScreen  # with numpy and all, it takes a while to import
+
+        self.app.push_screen(ErrorsScreen(self.store, self.asker, selection))
 
     def action_layers(self) -> None:
         """Show all that there is to know about the layers."""

@@ -1,10 +1,14 @@
 """The per-class table: how well each class is recognised, and what the last epoch changed."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.geometry import Region
+from textual.message import Message
 
 from engine.events import ClassReport
 from tui.store import View
@@ -35,15 +39,60 @@ def _layout(width: int, longest: int) -> _Layout:
 
 
 class _Row(NamedTuple):
+    index: int
     label: str
     report: ClassReport | None  # None before the first evaluation
     change: float | None  # percentage points since the previous evaluation
 
 
 class _Rows(LinesView[_Row]):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "Its images", show=False),
+        Binding("up,k", "move(-1)", "Up", show=False),
+        Binding("down,j", "move(1)", "Down", show=False),
+        Binding("pageup", "move(-10)", "Page up", show=False),
+        Binding("pagedown", "move(10)", "Page down", show=False),
+        Binding("home", "move(-100000)", "First", show=False),
+        Binding("end", "move(100000)", "Last", show=False),
+    ]
     longest = 0
+    cursor = 0
+
+    def on_focus(self) -> None:
+        """Show the cursor."""
+        self.refresh()
+
+    def on_blur(self) -> None:
+        """Hide the cursor."""
+        self.refresh()
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor."""
+        self.cursor = min(max(self.cursor + by, 0), max(len(self._rows) - 1, 0))
+        self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, force=True)
+        self.refresh()
+
+    def action_open(self) -> None:
+        """Show the images of the class under the cursor."""
+        if self.cursor < len(self._rows):
+            self.post_message(PerClassTable.Chosen(self.cursor))
+
+    def on_click(self, event: events.Click) -> None:
+        """Show the images of the class that was hit."""
+        index = event.y + self.scroll_offset.y
+        if 0 <= index < len(self._rows):
+            event.stop()
+            self.cursor = index
+            self.action_open()
 
     def content_of(self, row: _Row, width: int) -> Content:
+        """Return the row's label, scores and bar."""
+        content = self._scores(row, width)
+        if row.index == self.cursor and self.has_focus:
+            return content.truncate(width, pad=True).stylize("on $accent 30%")
+        return content
+
+    def _scores(self, row: _Row, width: int) -> Content:
         layout = _layout(width, self.longest)
         report = row.report
         label = Content(" " + row.label).truncate(layout.label, ellipsis=True, pad=True)
@@ -67,13 +116,23 @@ class _Rows(LinesView[_Row]):
 
 
 class PerClassTable(Vertical):
-    """Support, accuracy, F1, change since the previous evaluation, and a bar, for each class."""
+    """Support, accuracy, F1, change since the previous evaluation, and a bar, for each class.
+
+    Enter or a click asks for a class's images.
+    """
 
     DEFAULT_CSS = """
     PerClassTable {
         #class-heading { color: $muted; text-style: bold; }
     }
     """
+
+    class Chosen(Message):
+        """Somebody wants to see the images of the class `label`, by its number."""
+
+        def __init__(self, label: int) -> None:
+            super().__init__()
+            self.label = label
 
     def __init__(self) -> None:
         super().__init__(id="classes")
@@ -97,11 +156,12 @@ class PerClassTable(Vertical):
         if view.evaluation is not None:
             before = view.previous.per_class if view.previous else (None,) * len(view.evaluation.per_class)
             found = [
-                _Row(now.label, now, None if then is None else 100 * (now.accuracy - then.accuracy))
-                for now, then in zip(view.evaluation.per_class, before, strict=True)
+                _Row(index, now.label, now, None if then is None else 100 * (now.accuracy - then.accuracy))
+                for index, (now, then) in enumerate(zip(view.evaluation.per_class, before, strict=True))
             ]
         else:
-            found = [_Row(label, None, None) for label in (view.data.classes if view.data else ())]
+            classes = view.data.classes if view.data else ()
+            found = [_Row(index, label, None, None) for index, label in enumerate(classes)]
         rows.longest = max((len(row.label) for row in found), default=_MIN_LABEL)
         rows.show(found)
         self._show_heading()
