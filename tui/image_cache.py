@@ -1,0 +1,60 @@
+"""Test images on their way from the engine to the screen: asked for by the page, and a bounded number kept."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.commands import FetchImages
+from engine.events import CommandRefused, Images
+from engine.pictures import pixels
+from tui.asking import Asker, Reply
+
+Image = npt.NDArray[np.uint8]
+_KEPT = 1024
+_ASKED = 48  # images in one question: a screenful
+
+
+class ImageCache:
+    """Images by their place in the test set, reduced to `side` pixels; `on_images(indices)` is told of new ones."""
+
+    def __init__(self, asker: Asker, side: int, on_images: Callable[[list[int]], None]) -> None:
+        self._asker = asker
+        self._side = side
+        self._on_images = on_images
+        self._found: OrderedDict[int, Image | str] = OrderedDict()
+        self._waiting: set[int] = set()
+
+    def get(self, index: int) -> Image | str | None:
+        """Return the image, uint8 `[H, W, C]`; why there is none; or None while nobody knows."""
+        found = self._found.get(index)
+        if found is not None:
+            self._found.move_to_end(index)
+        return found
+
+    def need(self, indices: Iterable[int]) -> None:
+        """Ask for those of `indices` that are neither here nor on their way."""
+        missing = [index for index in indices if index not in self._found and index not in self._waiting]
+        for start in range(0, len(missing), _ASKED):
+            part = missing[start : start + _ASKED]
+            self._waiting.update(part)
+            question = FetchImages(indices=tuple(part), side=self._side)
+            self._asker.ask(question, self._arrived)
+
+    def _arrived(self, reply: Reply) -> None:
+        asked = reply.command
+        assert isinstance(asked, FetchImages)
+        self._waiting.difference_update(asked.indices)
+        if isinstance(reply, Images):
+            for picture in reply.pictures:
+                self._keep(picture.index, picture.problem or pixels(picture))
+        elif isinstance(reply, CommandRefused):
+            for index in asked.indices:
+                self._keep(index, reply.reason)
+        self._on_images(list(asked.indices))
+
+    def _keep(self, index: int, found: Image | str) -> None:
+        self._found[index] = found
+        while len(self._found) > _KEPT:
+            self._found.popitem(last=False)
