@@ -7,7 +7,7 @@ from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from engine.events import StateChanged
-from engine.link import JournalLink, Link
+from engine.link import CheckpointLink, JournalLink, Link
 from engine.runs import RunFolder
 from engine.selection import Selection
 from engine.text import clean
@@ -41,7 +41,9 @@ class FinetuiApp(App[None]):
         self.theme = DARK.name
         self.push_screen(self.train_screen)
         if self._errors is not None:
-            self.train_screen.call_after_refresh(self.train_screen.show_errors, self._errors)
+            # A checkpoint alone has no run to go back to.
+            alone = isinstance(self.link, CheckpointLink)
+            self.train_screen.call_after_refresh(self.train_screen.show_errors, self._errors, leave_with_it=alone)
         self.run_worker(plotting.preload, thread=True, exit_on_error=False, name="preload")
         self.run_worker(self.link.run, thread=True, exit_on_error=False, name="link")
 

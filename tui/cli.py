@@ -149,17 +149,23 @@ def list_runs(*, runs_dir: RunsDir = Path("checkpoints"), json: bool = False) ->
 
 
 @app.command(name="open")
-def open_run(run: str, /, *, runs_dir: RunsDir = Path("checkpoints")) -> int:
+def open_run(
+    run: str, /, *, data: str | None = None, model: str = "lenet", runs_dir: RunsDir = Path("checkpoints")
+) -> int:
     """Show a run's dashboard from its journal.
 
     Parameters
     ----------
     run
         The run: its name or its folder.
+    data
+        Needed only to see images of your own code's data: module:factory or file.py:factory, which runs it.
+    model
+        Needed only to look into a network of your own code: module:factory or file.py:factory, which runs it.
     """
     from tui.dashboard import open_finished_run
 
-    return open_finished_run(runs.find(run, runs_dir))
+    return open_finished_run(runs.find(run, runs_dir), data=data, model=model)
 
 
 @app.command

@@ -6,8 +6,10 @@ import sys
 
 from engine.config import RunConfig
 from engine.errors import BadInput
-from engine.link import JournalLink, Link
+from engine.host import Inspection
+from engine.link import CheckpointLink, JournalLink, Link
 from engine.runs import RunFolder
+from engine.selection import Selection
 from tui.screens.train import MIN_HEIGHT, MIN_WIDTH
 
 
@@ -19,10 +21,22 @@ def open_new_run(config: RunConfig, *, start: bool) -> int:
     return _run(ProcessLink(config, autostart=start))
 
 
-def open_finished_run(folder: RunFolder) -> int:
-    """Open the dashboard over the journal in `folder` and return the exit status."""
+def open_finished_run(
+    folder: RunFolder, *, data: str | None = None, model: str = "lenet", errors: Selection | None = None
+) -> int:
+    """Open the dashboard over the journal in `folder` and return the exit status.
+
+    A person's own code that the run was made with has to be named as `data` and `model`, for its images to be shown.
+    With `errors` begin with the test images that it lists.
+    """
     _check_terminal()
-    return _run(JournalLink(folder))
+    return _run(JournalLink(folder, data=data, model=model), errors)
+
+
+def open_checkpoint(inspection: Inspection, errors: Selection) -> int:
+    """Open the Errors screen on a checkpoint alone and return the exit status."""
+    _check_terminal()
+    return _run(CheckpointLink(inspection), errors)
 
 
 def _check_terminal() -> None:
@@ -38,10 +52,10 @@ def _check_terminal() -> None:
         )
 
 
-def _run(link: Link) -> int:
+def _run(link: Link, errors: Selection | None = None) -> int:
     from tui.app import FinetuiApp
 
-    app = FinetuiApp(link)
+    app = FinetuiApp(link, errors=errors)
     app.run()
     view = app.train_screen.store.view
     if view.path:

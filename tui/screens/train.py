@@ -286,11 +286,12 @@ class TrainScreen(Screen[None]):
         """Show the test images that were got wrong."""
         self.show_errors(Selection())
 
-    def show_errors(self, selection: Selection) -> None:
-        """Show the test images that `selection` lists."""
+    def show_errors(self, selection: Selection, *, leave_with_it: bool = False) -> None:
+        """Show the test images that `selection` lists; `leave_with_it` leaves the program together with that screen."""
         from tui.screens.errors import ErrorsScreen  # with numpy and all, it takes a while to import
 
-        self.app.push_screen(ErrorsScreen(self.store, self.asker, selection))
+        leave = (lambda _: self.app.exit()) if leave_with_it else None
+        self.app.push_screen(ErrorsScreen(self.store, self.asker, selection), leave)
 
     def action_layers(self) -> None:
         """Show all that there is to know about the layers."""

@@ -39,7 +39,7 @@ def _layout(width: int, longest: int) -> _Layout:
 
 
 class _Row(NamedTuple):
-    index: int
+    place: int
     label: str
     report: ClassReport | None  # None before the first evaluation
     change: float | None  # percentage points since the previous evaluation
@@ -88,7 +88,7 @@ class _Rows(LinesView[_Row]):
     def content_of(self, row: _Row, width: int) -> Content:
         """Return the row's label, scores and bar."""
         content = self._scores(row, width)
-        if row.index == self.cursor and self.has_focus:
+        if row.place == self.cursor and self.has_focus:
             return content.truncate(width, pad=True).stylize("on $accent 30%")
         return content
 
