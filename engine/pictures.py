@@ -13,10 +13,14 @@ def reduce(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
 
     Squares at the right and lower edge may be cut off by it.
     """
-    height, width, channels = image.shape
-    factor = -(-max(height, width) // side) if side else 1
+    return reduce_by(image, -(-max(image.shape[:2]) // side) if side else 1)
+
+
+def reduce_by(image: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
+    """Return `image`, uint8 `[H, W, C]`, with each square of `factor` x `factor` pixels replaced by its mean."""
     if factor <= 1:
         return image
+    height, width, channels = image.shape
     rows, columns = -(-height // factor), -(-width // factor)
     padded = np.zeros((rows * factor, columns * factor, channels), dtype=np.int64)
     padded[:height, :width] = image

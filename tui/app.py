@@ -13,6 +13,7 @@ from engine.selection import Selection
 from engine.text import clean
 from tui import plotting
 from tui.actions import ACTIONS
+from tui.pictures.modes import Mode
 from tui.screens.train import TrainScreen
 from tui.theme import DARK, LIGHT
 
@@ -23,9 +24,10 @@ class FinetuiApp(App[None]):
     TITLE = "finetui"
     ENABLE_COMMAND_PALETTE = True
 
-    def __init__(self, link: Link, *, errors: Selection | None = None) -> None:
-        """With `errors` begin with the test images that it lists."""
+    def __init__(self, link: Link, *, image_mode: Mode = "blocks", errors: Selection | None = None) -> None:
+        """Draw images as `image_mode` says; with `errors` begin with the test images that it lists."""
         super().__init__()
+        self.image_mode = image_mode
         self.link = link
         self.train_screen = TrainScreen(link)
         self._errors = errors

@@ -128,6 +128,21 @@ def _flags(listing: Listing, row: int) -> tuple[bool, bool]:
     return label_errors is not None and bool(label_errors[row]), row in duplicates
 
 
+def brief_details(listing: Listing, row: int, width: int, *, marked: bool, explained: str) -> list[Content]:
+    """Return the most important of `details`, in seven lines: the likeliest classes say which is the predicted one."""
+    found = listing.predictions
+    signs = "".join(sign for sign, holds in zip("?=●", (*_flags(listing, row), marked), strict=True) if holds)
+    name = _end_of(image_name(found, row), width - len(signs) - 1)
+    numbers = Content.assemble(
+        ("loss ", "$muted"), f"{found.loss[row]:.3f}", ("  margin ", "$muted"), f"{found.margin[row]:+.3f}"
+    )
+    if found.label[row] not in [label for label, _ in found.top(row)[:SHOWN_TOP]]:
+        numbers = Content.assemble(("true ", "$muted"), found.classes[found.label[row]], " ", numbers)
+    second = Content.styled(clean(explained, 300), "$accent") if explained else numbers
+    lines = [Content.assemble((name, "bold"), (f" {signs}", "$warning")), second, *top_lines(found, row, width)]
+    return [line.truncate(width, ellipsis=True) for line in lines]
+
+
 def details(listing: Listing, row: int, width: int, *, marked: bool, explained: str) -> list[Content]:
     """Return everything about `row`, in lines of at most `width` cells; `explained` says what the overlay is."""
     found = listing.predictions

@@ -12,7 +12,7 @@ from engine import runs
 from engine.errors import BadInput, FinetuiError
 from engine.text import clean
 from engine.version import __version__
-from tui.options import RunOptions, WholeNumber
+from tui.options import Images, RunOptions, WholeNumber
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -29,7 +29,7 @@ RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: c
 
 
 @app.default
-def dashboard(*, options: RunOptions | None = None, start: bool = False) -> int:
+def dashboard(*, options: RunOptions | None = None, start: bool = False, images: Images = "auto") -> int:
     """Open the dashboard on a new run.
 
     Parameters
@@ -39,7 +39,7 @@ def dashboard(*, options: RunOptions | None = None, start: bool = False) -> int:
     """
     from tui.dashboard import open_new_run
 
-    return open_new_run((options or RunOptions()).to_config(), start=start)
+    return open_new_run((options or RunOptions()).to_config(), start=start, images=images)
 
 
 @app.command
@@ -65,6 +65,7 @@ def finetune(
     head: str = "auto",
     options: RunOptions | None = None,
     dashboard: bool = False,
+    images: Images = "auto",
     json: bool = False,
 ) -> int:
     """Finetune a run or a checkpoint: a new run that names its parent, which stays as it is.
@@ -94,7 +95,7 @@ def finetune(
     if dashboard:
         from tui.dashboard import open_new_run
 
-        return open_new_run(config, start=True)
+        return open_new_run(config, start=True, images=images)
     return train_headless(config, as_json=json)
 
 
@@ -150,7 +151,13 @@ def list_runs(*, runs_dir: RunsDir = Path("checkpoints"), json: bool = False) ->
 
 @app.command(name="open")
 def open_run(
-    run: str, /, *, data: str | None = None, model: str = "lenet", runs_dir: RunsDir = Path("checkpoints")
+    run: str,
+    /,
+    *,
+    data: str | None = None,
+    model: str = "lenet",
+    runs_dir: RunsDir = Path("checkpoints"),
+    images: Images = "auto",
 ) -> int:
     """Show a run's dashboard from its journal.
 
@@ -165,7 +172,7 @@ def open_run(
     """
     from tui.dashboard import open_finished_run
 
-    return open_finished_run(runs.find(run, runs_dir), data=data, model=model)
+    return open_finished_run(runs.find(run, runs_dir), data=data, model=model, images=images)
 
 
 @app.command

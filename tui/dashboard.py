@@ -13,16 +13,21 @@ from engine.selection import Selection
 from tui.screens.train import MIN_HEIGHT, MIN_WIDTH
 
 
-def open_new_run(config: RunConfig, *, start: bool) -> int:
-    """Open the dashboard on a new run and return the exit status."""
+def open_new_run(config: RunConfig, *, start: bool, images: str = "auto") -> int:
+    """Open the dashboard on a new run and return the exit status; `images` is one of `tui.pictures.MODES`."""
     _check_terminal()
     from engine.process_link import ProcessLink
 
-    return _run(ProcessLink(config, autostart=start))
+    return _run(ProcessLink(config, autostart=start), images)
 
 
 def open_finished_run(
-    folder: RunFolder, *, data: str | None = None, model: str = "lenet", errors: Selection | None = None
+    folder: RunFolder,
+    *,
+    data: str | None = None,
+    model: str = "lenet",
+    images: str = "auto",
+    errors: Selection | None = None,
 ) -> int:
     """Open the dashboard over the journal in `folder` and return the exit status.
 
@@ -30,13 +35,13 @@ def open_finished_run(
     With `errors` begin with the test images that it lists.
     """
     _check_terminal()
-    return _run(JournalLink(folder, data=data, model=model), errors)
+    return _run(JournalLink(folder, data=data, model=model), images, errors)
 
 
-def open_checkpoint(inspection: Inspection, errors: Selection) -> int:
+def open_checkpoint(inspection: Inspection, errors: Selection, *, images: str = "auto") -> int:
     """Open the Errors screen on a checkpoint alone and return the exit status."""
     _check_terminal()
-    return _run(CheckpointLink(inspection), errors)
+    return _run(CheckpointLink(inspection), images, errors)
 
 
 def _check_terminal() -> None:
@@ -52,10 +57,12 @@ def _check_terminal() -> None:
         )
 
 
-def _run(link: Link, errors: Selection | None = None) -> int:
+def _run(link: Link, images: str, errors: Selection | None = None) -> int:
     from tui.app import FinetuiApp
+    from tui.pictures import choose_mode
 
-    app = FinetuiApp(link, errors=errors)
+    # Now or never: once Textual reads the terminal, that can be asked nothing any more.
+    app = FinetuiApp(link, image_mode=choose_mode(images), errors=errors)
     app.run()
     view = app.train_screen.store.view
     if view.path:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter, Token
 
@@ -22,6 +22,11 @@ def _whole(_type: type, tokens: Sequence[Token]) -> int:
 
 
 WholeNumber = Annotated[int, Parameter(converter=_whole)]
+
+Images = Annotated[
+    Literal["auto", "blocks", "ascii", "sixel", "kitty"],
+    Parameter(help="How images are drawn: half blocks, ASCII, Sixel or Kitty graphics (default: as the terminal can)."),
+]
 
 _DATA = Parameter(group=Group("Data", sort_key=1))
 _MODEL = Parameter(group=Group("Model", sort_key=2))

@@ -1,0 +1,335 @@
+"""A grid of thumbnails over any number of images, of which only those near the window are known."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui.pictures import strips
+from tui.widgets.picture import image_mode
+from tui.widgets.styled_line import line_strip
+
+SIZES = {"small": (14, 7), "medium": (28, 14), "large": (56, 28)}  # cells of a thumbnail
+_CAPTIONS = 2
+_GAP = 2
+_KEPT = 512  # tiles
+_NEED_SECONDS = 0.05  # so that a page that one only scrolls past is not asked for
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """What is known of one position: an image, uint8 `[H, W, 1 or 3]`, or what is wrong with it, and two captions."""
+
+    image: npt.NDArray[np.uint8] | None
+    lines: tuple[Content, ...] = ()
+    marked: bool = False
+    problem: str = ""
+
+
+class ThumbnailGrid(ScrollView, can_focus=True):
+    """Shows `count` positions as tiles; whoever listens to `Needed` gives it their tiles with `set_tiles`.
+
+    Thumbnails are half blocks, or shades without colours, also where the terminal has graphics: these cannot be moved
+    by scrolling.
+    """
+
+    DEFAULT_CSS = """
+    ThumbnailGrid {
+        scrollbar-size-vertical: 1;
+        scrollbar-size-horizontal: 0;
+        scrollbar-background: $background;
+        scrollbar-background-hover: $background;
+        overflow-x: hidden;
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "move(-1)", "Left", show=False),
+        Binding("right", "move(1)", "Right", show=False),
+        Binding("up", "move_rows(-1)", "Up", show=False),
+        Binding("down", "move_rows(1)", "Down", show=False),
+        Binding("pageup", "move_pages(-1)", "Page up", show=False),
+        Binding("pagedown", "move_pages(1)", "Page down", show=False),
+        Binding("home", "go(0)", "First", show=False),
+        Binding("end", "go(-1)", "Last", show=False),
+        Binding("enter", "choose", "Choose", show=False),
+        Binding("space", "mark", "Mark", key_display="␣"),
+        Binding("left_square_bracket", "resize(-1)", "Smaller", show=False),
+        Binding("right_square_bracket", "resize(1)", "Larger", show=False),
+    ]
+
+    size_name: reactive[str] = reactive("small")
+
+    class Needed(Message):
+        """The tiles `first` to `last` are in sight, or nearly, and not all of them are known."""
+
+        def __init__(self, first: int, last: int) -> None:
+            super().__init__()
+            self.first = first
+            self.last = last
+
+    class _OfPosition(Message):
+        def __init__(self, position: int) -> None:
+            super().__init__()
+            self.position = position
+
+    class Highlighted(_OfPosition):
+        """The cursor is at `position` now."""
+
+    class Chosen(_OfPosition):
+        """Somebody wants more of `position`."""
+
+    class MarkToggled(_OfPosition):
+        """Somebody marks `position`, or takes the mark away."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._count = 0
+        self._cursor = 0
+        self._tiles: OrderedDict[int, Tile] = OrderedDict()
+        self._drawn: dict[int, list[Strip]] = {}
+        self._asking = False
+
+    # -- what is shown --------------------------------------------------------------------------------------
+
+    @property
+    def cursor(self) -> int:
+        """The position under the cursor."""
+        return self._cursor
+
+    def set_count(self, count: int, *, keep_cursor: bool = False) -> None:
+        """Show `count` positions, none of them known yet."""
+        self._count = count
+        self._cursor = min(self._cursor, max(count - 1, 0)) if keep_cursor else 0
+        self.clear_tiles()
+        self._lay_out()
+        if not keep_cursor:
+            self.scroll_to(y=0, animate=False, force=True, immediate=True)
+
+    def clear_tiles(self) -> None:
+        """Forget all tiles."""
+        self._tiles.clear()
+        self._drawn.clear()
+        self.refresh()
+        self._look_for_gaps()
+
+    def set_tiles(self, tiles: Mapping[int, Tile]) -> None:
+        """Show `tiles` from now on, by their positions."""
+        for position, tile in tiles.items():
+            before = self._tiles.get(position)
+            self._tiles[position] = tile
+            self._tiles.move_to_end(position)
+            if before is None or before.image is not tile.image or before.problem != tile.problem:
+                self._drawn.pop(position, None)
+            self._refresh_tile(position)
+        while len(self._tiles) > _KEPT:
+            self._drawn.pop(self._tiles.popitem(last=False)[0], None)
+
+    # -- geometry -------------------------------------------------------------------------------------------
+
+    @property
+    def thumbnail(self) -> tuple[int, int]:
+        """Width and height of a thumbnail in cells; no larger than the window."""
+        wide, high = SIZES[self.size_name]
+        room = self.scrollable_content_region
+        return max(4, min(wide, room.width - 1)), max(2, min(high, room.height - _CAPTIONS))
+
+    @property
+    def columns(self) -> int:
+        """Tiles side by side."""
+        # The gap after the last column may be cut off.
+        return max(1, (self.scrollable_content_region.width + _GAP - 1) // (self.thumbnail[0] + _GAP))
+
+    @property
+    def _tile_height(self) -> int:
+        return self.thumbnail[1] + _CAPTIONS
+
+    def _lay_out(self) -> None:
+        rows = -(-self._count // self.columns)
+        self.virtual_size = Size(self.scrollable_content_region.width, rows * self._tile_height)
+        self.refresh()
+        self._look_for_gaps()
+
+    def _region_of(self, position: int) -> Region:
+        row, column = divmod(position, self.columns)
+        wide = self.thumbnail[0] + _GAP
+        return Region(column * wide, row * self._tile_height, wide, self._tile_height)
+
+    def _refresh_tile(self, position: int) -> None:
+        self.refresh(self._region_of(position).translate(-self.scroll_offset))
+
+    def on_resize(self) -> None:
+        """Lay the tiles out for the new size; the cursor stays in sight."""
+        self._drawn.clear()
+        self._lay_out()
+        self.call_after_refresh(self._show_cursor)
+
+    def watch_size_name(self) -> None:
+        """Lay the tiles out anew."""
+        self._drawn.clear()
+        self._lay_out()
+        self.call_after_refresh(self._show_cursor)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Ask for what has come into sight."""
+        super().watch_scroll_y(old_value, new_value)
+        self._look_for_gaps()
+
+    def notify_style_update(self) -> None:
+        """Draw with the colours of another theme."""
+        super().notify_style_update()
+        self._drawn.clear()
+
+    def _look_for_gaps(self) -> None:
+        if not self._asking and self._count and self.is_attached:
+            self._asking = True
+            self.set_timer(_NEED_SECONDS, self._ask_for_gaps)
+
+    def _ask_for_gaps(self) -> None:
+        self._asking = False
+        height = self.scrollable_content_region.height
+        top = int(self.scroll_offset.y)
+        first = max((top - height) // self._tile_height, 0) * self.columns
+        last = min(((top + 2 * height) // self._tile_height + 1) * self.columns, self._count) - 1
+        if any(position not in self._tiles for position in range(first, last + 1)):
+            self.post_message(self.Needed(first, last))
+
+    # -- rendering ------------------------------------------------------------------------------------------
+
+    def render_line(self, y: int) -> Strip:
+        """Render one line through all tiles beside each other."""
+        width = self.scrollable_content_region.width
+        row, line = divmod(y + int(self.scroll_offset.y), self._tile_height)
+        first = row * self.columns
+        pieces = [self._tile_line(position, line) for position in range(first, min(first + self.columns, self._count))]
+        return Strip.join(pieces).adjust_cell_length(width, self.rich_style) if pieces else Strip.blank(width)
+
+    def _tile_line(self, position: int, line: int) -> Strip:
+        wide, high = self.thumbnail
+        tile = self._tiles.get(position)
+        here = position == self._cursor
+        if line < high:
+            edge = Content.styled("▌" if here else " ", "$accent" if self.has_focus else "$muted")
+            inner = self._picture(position, tile)[line] if tile is not None else Strip.blank(wide, self.rich_style)
+            return Strip.join([line_strip(self, edge, 1), inner, Strip.blank(_GAP - 1, self.rich_style)])
+        captions = tile.lines if tile is not None else ()
+        text = captions[line - high] if line - high < len(captions) else Content("")
+        if tile is not None and tile.marked and line == high + 1:
+            text = Content.assemble(("● ", "$success"), text)
+        text = text.truncate(wide, ellipsis=True, pad=True)
+        if here and line == high:
+            text = Content(text.plain).stylize("reverse" if self.has_focus else "bold")
+        edge = Content("▌" if here else " ").stylize("$accent" if self.has_focus else "$muted")
+        return line_strip(self, Content.assemble(edge, text, " " * (_GAP - 1)), wide + _GAP)
+
+    def _picture(self, position: int, tile: Tile) -> list[Strip]:
+        found = self._drawn.get(position)
+        if found is None:
+            found = self._drawn[position] = self._draw(tile)
+        return found
+
+    def _draw(self, tile: Tile) -> list[Strip]:
+        wide, high = self.thumbnail
+        if tile.image is None or not tile.image.size:
+            text = Content.styled(tile.problem or "·", "$muted")
+            pad = " " * max((wide - text.cell_length) // 2, 0)
+            empty = Strip.blank(wide, self.rich_style)
+            middle = line_strip(self, Content.assemble(pad, text), wide)
+            return [middle if line == high // 2 else empty for line in range(high)]
+        _, behind = self.background_colors
+        return strips(
+            tile.image,
+            wide,
+            high,
+            ascii=image_mode(self) == "ascii",
+            dark=self.app.current_theme.dark,
+            background=(behind.r, behind.g, behind.b),
+        )
+
+    # -- the cursor -----------------------------------------------------------------------------------------
+
+    def on_focus(self) -> None:
+        """Show the cursor as active."""
+        self._refresh_tile(self._cursor)
+
+    def on_blur(self) -> None:
+        """Show the cursor as inactive."""
+        self._refresh_tile(self._cursor)
+
+    def move_cursor(self, by: int) -> None:
+        """Move the cursor by so many positions."""
+        self.move_to(self._cursor + by)
+
+    def move_to(self, position: int) -> None:
+        """Move the cursor to `position`, or as near as there is one."""
+        position = min(max(position, 0), self._count - 1)
+        if position < 0 or position == self._cursor:
+            return
+        before, self._cursor = self._cursor, position
+        self._refresh_tile(before)
+        self._refresh_tile(position)
+        self._show_cursor()
+        self.post_message(self.Highlighted(position))
+
+    def _show_cursor(self) -> None:
+        if self._count:
+            region = self._region_of(self._cursor)
+            self.scroll_to_region(Region(0, region.y, 1, region.height), animate=False, force=True, immediate=True)
+
+    def action_move(self, by: int) -> None:
+        """Go to the next or the previous position."""
+        self.move_cursor(by)
+
+    def action_move_rows(self, by: int) -> None:
+        """Go up or down."""
+        target = self._cursor + by * self.columns
+        if by > 0 and target >= self._count:  # the last row may be shorter
+            in_last_row = self._cursor // self.columns == (self._count - 1) // self.columns
+            target = self._cursor if in_last_row else self._count - 1
+        if target >= 0:
+            self.move_to(target)
+
+    def action_move_pages(self, by: int) -> None:
+        """Go up or down by as many rows as are in sight."""
+        self.action_move_rows(by * max(self.scrollable_content_region.height // self._tile_height, 1))
+
+    def action_go(self, position: int) -> None:
+        """Go to the first or (-1) the last position."""
+        self.move_to(self._count - 1 if position < 0 else position)
+
+    def action_choose(self) -> None:
+        """Ask for more of the position under the cursor."""
+        if self._count:
+            self.post_message(self.Chosen(self._cursor))
+
+    def action_mark(self) -> None:
+        """Mark the position under the cursor, or not any more."""
+        if self._count:
+            self.post_message(self.MarkToggled(self._cursor))
+
+    def action_resize(self, by: int) -> None:
+        """Make the thumbnails smaller or larger."""
+        names = list(SIZES)
+        self.size_name = names[min(max(names.index(self.size_name) + by, 0), len(names) - 1)]
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the cursor on a tile; a second click chooses it."""
+        wide = self.thumbnail[0] + _GAP
+        column, row = event.x // wide, (event.y + int(self.scroll_offset.y)) // self._tile_height
+        position = row * self.columns + column
+        if column < self.columns and 0 <= position < self._count:
+            event.stop()
+            self.focus()
+            if position == self._cursor and event.chain > 1:
+                self.action_choose()
+            self.move_to(position)
