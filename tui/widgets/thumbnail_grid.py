@@ -296,8 +296,7 @@ class ThumbnailGrid(ScrollView, can_focus=True):
         if by > 0 and target >= self._count:  # the last row may be shorter
             in_last_row = self._cursor // self.columns == (self._count - 1) // self.columns
             target = self._cursor if in_last_row else self._count - 1
-        if target >= 0:
-            self.move_to(target)
+        self.move_to(target if target >= 0 else self._cursor % self.columns)
 
     def action_move_pages(self, by: int) -> None:
         """Go up or down by as many rows as are in sight."""
