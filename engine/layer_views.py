@@ -226,10 +226,9 @@ def _statistics(values: Tensor) -> Statistics:
 
 
 def _real(values: Tensor) -> Tensor:
-    """Return `values` as float32 or float64, complex ones by their magnitude."""
+    """Return `values`, complex ones by their magnitude."""
     values = values.detach()
-    real = values.abs() if values.is_complex() else values
-    return real if real.dtype in (torch.float32, torch.float64) else real.float()
+    return values.abs() if values.is_complex() else values
 
 
 def _folded(vector: Tensor, filler: int) -> Tensor:

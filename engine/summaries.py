@@ -6,7 +6,7 @@ import msgspec
 import torch
 
 from engine import checkpoint
-from engine.config import DataConfig, ModelConfig, is_factory
+from engine.config import DataConfig, is_factory
 from engine.data import known_classes, load
 from engine.device import resolve
 from engine.errors import BadInput
@@ -62,7 +62,6 @@ def summarise_named(
 def _architecture(
     model: str, data: str | None, data_dir: Path | None, image_size: int | None, classes: int | None
 ) -> Architecture:
-    ModelConfig(name=model)  # its own checks
     check_model(model)
     if classes is not None and classes < 1:
         raise BadInput(f"--classes: a network tells at least 1 class apart, not {classes}")

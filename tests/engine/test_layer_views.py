@@ -165,15 +165,6 @@ def test_vectors_and_tokens_are_folded() -> None:
     assert (last.total, last.images[0].pixels.shape) == (4, (26, 26))  # its channels come last
 
 
-def test_fused_attention_hides_no_layer() -> None:
-    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    model = nn.Sequential(
-        nn.Flatten(2), nn.Linear(64, 8), nn.TransformerEncoder(layer, 1), nn.Flatten(), nn.Linear(24, 2)
-    )
-    page = feature_maps(model, "2.layers.0.linear1", torch.randn(1, 3, 8, 8), 0, 1)
-    assert page.shape == (3, 16)
-
-
 def test_odd_modules_are_looked_into_as_well() -> None:
     model = odd().eval()
     with torch.no_grad():
@@ -225,6 +216,8 @@ def test_a_histogram_by_hand() -> None:
     assert found.statistics.mean == pytest.approx(11 / 5)
     for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.int64):
         assert histogram(torch.tensor([0, 1, 2, 4], dtype=dtype), bins=4).counts.tolist() == [1, 1, 1, 1]
+    assert histogram(torch.tensor([True, False, True]), bins=2).counts.tolist() == [1, 2]
+    assert histogram(torch.tensor([3 + 4j])).statistics.mean == 5
 
 
 def test_a_large_tensor_is_counted_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ def state(model: nn.Module) -> dict[str, object]:
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Assert that what happens inside, also when it fails, leaves `model` as it was."""
+    torch.backends.mha.set_fastpath_enabled(True)  # as it is by default, whatever an earlier test left behind
     before = state(model)
     try:
         yield

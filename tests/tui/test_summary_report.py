@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 from rich.cells import cell_len
 
-from engine.models import LeNet
+from engine import checkpoint
+from engine.data import Transform
+from engine.models import Architecture, LeNet
 from engine.models.summary import ModelSummary, ModuleSummary
 from tui.summary_report import short, total_lines, tree_lines
 
@@ -21,6 +23,9 @@ from torch import nn
 class Net(nn.Sequential):
     def __init__(self, num_classes):
         super().__init__(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+
+    def forward(self, x):
+        return super().forward(x) if x.mean().item() < 1 else None
 
 def make(num_classes):
     return Net(num_classes)
@@ -102,6 +107,8 @@ def test_networks_of_torchvision_take_imagenet_unless_data_is_given(in_process, 
     digits = json.loads(in_process("summary", "--model", "resnet18", "--data", "mnist", "--json", cwd=tmp_path).stdout)
     assert (digits["input"], digits["classes"]) == ([1, 28, 28], 10)
     assert digits["modules"][1]["summary"] == "conv 1→64, 7×7"
+    larger = json.loads(in_process("summary", "--model", "alexnet", "--data", "mnist", "--json", cwd=tmp_path).stdout)
+    assert larger["input"] == [1, 64, 64]  # as training would resize them: it does not take 28x28
 
 
 def test_a_folder_gives_shape_and_classes(in_process, tmp_path: Path) -> None:
@@ -125,23 +132,32 @@ def test_a_persons_own_network(in_process, tmp_path: Path) -> None:
     assert "\x1b" not in result.stderr
 
 
-def test_a_checkpoint_says_what_it_is(in_process, tmp_path: Path) -> None:
-    from engine import checkpoint
-    from engine.data import Transform
-    from engine.models import Architecture
-
-    architecture = Architecture(name="lenet", num_classes=3, in_channels=3, height=28, width=28)
+def save_checkpoint(folder: Path, name: str) -> Path:
+    architecture = Architecture(name=name, num_classes=3, in_channels=3, height=28, width=28)
+    transform = Transform(mean=(0.5,), std=(0.5,))
     about = checkpoint.About(
-        architecture=architecture, transform=Transform(mean=(0.5,), std=(0.5,)), classes=("a", "b", "c"), data="mnist",
-        run="",
-    )  # fmt: skip
-    path = tmp_path / "mine.ckpt"
+        architecture=architecture, transform=transform, classes=("a", "b", "c"), data="mnist", run=""
+    )
+    path = folder / "mine.ckpt"
     checkpoint.save(path, about, LeNet(3, 3).state_dict(), {})
+    return path
+
+
+def test_a_checkpoint_says_what_it_is(in_process, tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, "lenet")
     found = json.loads(in_process("summary", "--from", str(path), "--json", cwd=tmp_path).stdout)
     assert (found["model"], found["input"], found["classes"]) == ("lenet", [3, 28, 28], 3)
     result = in_process("summary", "--from", str(path), "--classes", "4", cwd=tmp_path)
     assert result.returncode == 2
     assert "--from goes without --data" in result.stderr
+
+
+def test_a_checkpoint_cannot_run_code_that_is_not_named(in_process, tmp_path: Path) -> None:
+    (tmp_path / "evil_to_sum.py").write_text("raise SystemExit('it ran')")
+    path = save_checkpoint(tmp_path, "evil_to_sum.py:make")
+    result = in_process("summary", "--from", str(path), cwd=tmp_path)
+    assert result.returncode == 2
+    assert "if you trust that code, name it: --model evil_to_sum.py:make" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -173,7 +189,11 @@ def test_names_are_cut_by_cells_and_numbers_never() -> None:
     assert {cell_len(line) for line in found} == {80}
     assert found[-1].startswith("  " * 10 + "漢字漢字")
     assert re.search(r"[漢字]…  2048×7×7   1.10T  1.13P$", found[-1])
+    wide = tree_lines(summary(module(""), module("漢" * 32)))  # fewer characters than there is room for
+    assert "漢…" in wide[-1]
+    assert cell_len(wide[-1]) == 80
     narrow = tree_lines(summary(module(""), module("layer", output=(1000,) * 12)), 40)
+    assert narrow[-1].startswith("  layer lin…")
     assert narrow[-1].endswith("×".join(["1000"] * 12) + "      20     32")
 
 

@@ -31,6 +31,7 @@ class Odd(nn.Module):
         self.alias = self.twice
         self.blocks = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
         self.blocks.append(self.blocks[0])
+        self.elsewhere = nn.ModuleList([self.twice])
         self.unused = nn.Sequential(nn.Linear(9, 9), nn.BatchNorm1d(9))
         self.pair = Returns(lambda x: (x[:, :2], [x]))
         self.named = Returns(lambda x: {"all": x, "number": 3})
@@ -141,6 +142,7 @@ def test_odd_modules() -> None:
     assert (blocks.calls, blocks.output, blocks.flops, blocks.parameters) == (0, None, 3 * 2 * 16, 2 * 20)
     assert blocks.time == pytest.approx(rows["blocks.0"].time + rows["blocks.1"].time)
     assert (rows["blocks.0"].calls, rows["blocks.1"].calls) == (2, 1)
+    assert (rows["elsewhere"].flops, rows["elsewhere"].parameters) == (None, 16)  # what it holds is listed above
     for name in ("unused", "unused.0"):
         row = rows[name]
         assert (row.calls, row.output, row.flops, row.time, row.activation_bytes) == (0, None, None, None, 0)

@@ -105,13 +105,13 @@ def test_it_is_read_from_the_device_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_half_precision_does_not_overflow() -> None:
     model = nn.Sequential(nn.Linear(2, 2, bias=False)).half()
-    nn.init.constant_(model[0].weight, 300.0)
-    model[0].weight.grad = torch.full((2, 2), 300.0, dtype=torch.float16)
+    nn.init.constant_(model[0].weight, 40_000.0)
+    model[0].weight.grad = torch.full((2, 2), 40_000.0, dtype=torch.float16)
     meter = LayerMeter(layers_of(model))
     meter.before()
     with torch.no_grad():
-        model[0].weight.mul_(2)
-    assert meter.after() == {"0": LayerMeasure(gradient=600, update=1)}
+        model[0].weight.mul_(0.5)
+    assert meter.after() == {"0": LayerMeasure(gradient=80_000, update=0.5)}
 
 
 def test_it_fits_into_the_trainers_step(monkeypatch: pytest.MonkeyPatch) -> None:
