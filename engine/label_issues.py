@@ -22,13 +22,15 @@ def likely_label_errors(predictions: Predictions) -> npt.NDArray[np.bool_]:
     count = len(predictions.classes)
     label = predictions.label
     # The probability of the true class follows from the loss, whatever its rank.
-    own = np.exp(-predictions.loss.astype(np.float64))
+    own = np.exp(-predictions.loss)
     sizes = np.bincount(label, minlength=count)
     # A class without images has no usual probability: nothing is counted for it.
     usual = np.where(sizes > 0, np.bincount(label, weights=own, minlength=count) / np.maximum(sizes, 1), np.inf)
-    top, probability = predictions.all_top()
-    confident = probability >= usual[top] - _TOLERANCE
-    # Classes are ordered by probability: the first confident one is the likeliest.
-    first = confident.argmax(1)
-    suggested = np.take_along_axis(top, first[:, None], 1)[:, 0]
-    return np.asarray(confident.any(1) & (suggested != label))
+    likely = np.zeros(len(predictions), dtype=np.bool_)
+    for rows, top, probability in predictions.top_pages():
+        confident = probability >= usual[top] - _TOLERANCE
+        # Classes are ordered by probability: the first confident one is the likeliest.
+        first = confident.argmax(1)
+        suggested = np.take_along_axis(top, first[:, None], 1)[:, 0]
+        likely[rows] = confident.any(1) & (suggested != label[rows])
+    return likely

@@ -4,7 +4,7 @@ The file is in the safetensors format: plain arrays, no code, mapped into memory
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ _COLUMNS = {
     "loss": np.float32,
     "margin": np.float32,
 }
-_SEARCHED = 65536  # names looked through at a time
+_PAGE = 65536  # rows looked at at a time, where all are
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -87,8 +87,8 @@ class Files:
         """Tell of each file whether its path below `root` contains `part`, upper or lower case: bool `[n]`."""
         found = np.zeros(len(self), dtype=np.bool_)
         wanted = os.fsencode(part.lower())
-        for first in range(0, len(self), _SEARCHED):
-            last = min(first + _SEARCHED, len(self)) - 1
+        for first in range(0, len(self), _PAGE):
+            last = min(first + _PAGE, len(self)) - 1
             start, end = self._bounds(first)[0], self._bounds(last)[1]
             page = os.fsencode(os.fsdecode(bytes(self.text[start:end])).lower())
             if end - start != len(page):  # lower case of some letters takes another number of bytes
@@ -147,9 +147,11 @@ class Predictions:
         classes = self._top[row : row + 1][0]
         return list(zip(classes.tolist(), self._top_probability[row : row + 1][0].tolist(), strict=True))
 
-    def all_top(self) -> tuple[Ints, Floats]:
-        """Return the likeliest classes of all rows and their probabilities, `[n, k]` each."""
-        return self._top[:], self._top_probability[:]
+    def top_pages(self) -> Iterator[tuple[slice, Ints, Floats]]:
+        """Yield the likeliest classes of all rows and their probabilities, `[m, k]` each, by slices of rows."""
+        for start in range(0, len(self), _PAGE):
+            rows = slice(start, min(start + _PAGE, len(self)))
+            yield rows, self._top[rows], self._top_probability[rows]
 
     def confusion(self, rows: npt.NDArray[Any] | None = None) -> npt.NDArray[np.int64]:
         """Return how many of `rows` (default: all) are of one class and taken for another: `[true, predicted]`."""
@@ -163,8 +165,10 @@ class Predictions:
         from safetensors.numpy import save  # takes a while to import
 
         arrays = {name: getattr(self, name) for name in _COLUMNS}
-        top, top_probability = self.all_top()
-        arrays |= {"top": np.ascontiguousarray(top), "top_probability": np.ascontiguousarray(top_probability)}
+        arrays |= {
+            "top": np.ascontiguousarray(self._top[:]),
+            "top_probability": np.ascontiguousarray(self._top_probability[:]),
+        }
         arrays |= {"file_text": self.files.text[:], "file_ends": self.files.ends}
         about = {
             "format": _FORMAT,

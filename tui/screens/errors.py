@@ -1,12 +1,11 @@
 """The Errors screen: the test images that the network got wrong, and why."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import ClassVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,14 +15,14 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer, Static
 
-from engine.commands import EXPLANATIONS, Evaluate, ExplainImage, FetchImages, FindDuplicates
+from engine.commands import Evaluate, FindDuplicates
 from engine.errors import BadInput
-from engine.events import CommandRefused, DuplicatesFound, Evaluated, Explained, Images
-from engine.pictures import pixels
+from engine.events import CommandRefused, DuplicatesFound, Evaluated
 from engine.selection import CHANGES, SHOWS, SORTS, Selection
 from engine.text import clean
 from tui.asking import Asker, Reply
 from tui.browsing import Listing, brief_details, caption, details, filter_line, open_listing, title
+from tui.closer_look import CloserLook
 from tui.image_cache import ImageCache
 from tui.screens.errors_help import errors_help
 from tui.store import Store, View
@@ -35,9 +34,12 @@ from tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
 _POLL_SECONDS = 0.25
 _REST_SECONDS = 0.15  # how long the cursor stays on an image before more than its thumbnail is asked for
 _THUMBNAIL = 64  # pixels
-_LARGE = 640
 _MOST_COMPARED = 200_000  # images among which duplicates are looked for without being asked
-_METHODS = ("", *EXPLANATIONS)
+
+
+def _with_duplicates(listing: Listing, pairs: Collection[tuple[int, int]], marked: Collection[int]) -> Listing:
+    """Return the list anew, now that it is known which images are in the training set."""
+    return listing.with_duplicates(pairs).select(listing.selection, marked)
 
 
 def _waiting(view: View) -> str:
@@ -90,10 +92,9 @@ class ErrorsScreen(Screen[None]):
         self._marked: set[int] = set()
         self._said = ""
         self._row = -1
-        self._large: tuple[int, npt.NDArray[np.uint8]] | None = None  # the row, its image in full
-        self._method = ""
-        self._explained: tuple[int, Explained | str] | None = None
+        self._closer = CloserLook(asker, self._show_detail)
         self._rest: Timer | None = None
+        self._places: dict[int, int] = {}  # of the page in sight: where each test image is
         self._pairs: tuple[tuple[int, int], ...] | None = None
 
     def compose(self) -> ComposeResult:
@@ -129,7 +130,8 @@ class ErrorsScreen(Screen[None]):
 
     def _opened(self, path: Path) -> Listing:
         selection = msgspec.structs.replace(self._selection, change="", marked=False)
-        return open_listing(path, selection)
+        listing = open_listing(path, selection)
+        return listing if self._pairs is None else _with_duplicates(listing, self._pairs, ())
 
     def _look_for_newer(self) -> None:
         view = self._store.view
@@ -167,21 +169,20 @@ class ErrorsScreen(Screen[None]):
         self.query_one("#errors-filter", StyledLine).show(Content.styled(f" {clean(text, 300)}", "$warning"))
 
     def _show_listing(self, listing: Listing) -> None:
+        same_rows = self._listing is not None and self._listing.rows is listing.rows
         fresh = self._listing is None or self._listing.predictions is not listing.predictions
         if fresh:
             self._marked.clear()
-            if self._pairs is not None:
-                listing = listing.with_duplicates(self._pairs)
-            elif len(listing.predictions) <= _MOST_COMPARED:
+            if self._pairs is None and len(listing.predictions) <= _MOST_COMPARED:
                 self._asker.ask(FindDuplicates(), self._duplicates_found)
         self._listing = listing
         self._selection = listing.selection
         self.set_class(False, "-message")
+        self._places = {}
         grid = self.query_one(ThumbnailGrid)
-        grid.clear_tiles()
-        grid.set_count(len(listing.rows))
+        grid.set_count(len(listing.rows), keep_cursor=same_rows)
         self._show_lines()
-        self._highlight(0)
+        self._highlight(grid.cursor)
 
     def _show_lines(self) -> None:
         if self._listing is not None:
@@ -197,13 +198,12 @@ class ErrorsScreen(Screen[None]):
             self._relist(lambda: listing.select(selection, marked))
 
     def _duplicates_found(self, reply: Reply) -> None:
-        if isinstance(reply, DuplicatesFound) and self._listing is not None:
-            self._pairs = reply.pairs
-            self._listing = self._listing.with_duplicates(reply.pairs)
-            self.query_one(ThumbnailGrid).clear_tiles()
-            self._show_detail()
-            if self._listing.selection.duplicates:
-                self._choose()
+        listing = self._listing
+        if isinstance(reply, DuplicatesFound) and listing is not None:
+            self._pairs = pairs = reply.pairs
+            marked = frozenset(self._marked)
+            known = listing.selection.duplicates
+            self._relist(lambda: _with_duplicates(listing, pairs, marked) if known else listing.with_duplicates(pairs))
         elif isinstance(reply, CommandRefused):
             self._hint(f"training images among these were not looked for: {reply.reason}")
 
@@ -214,20 +214,20 @@ class ErrorsScreen(Screen[None]):
         message.stop()
         if self._listing is not None:
             rows = self._listing.rows[message.first : message.last + 1]
-            self._show_positions(range(message.first, message.first + len(rows)))
-            self._thumbnails.need(self._listing.predictions.index[rows].tolist())
+            indices = self._listing.predictions.index[rows].tolist()
+            self._places = {index: message.first + place for place, index in enumerate(indices)}
+            self._show_positions(self._places.values())
+            self._thumbnails.need(indices)
 
     def _show_tiles(self, indices: list[int]) -> None:
-        """Show the images `indices` that have just arrived, where they are in the list."""
+        """Show the images `indices` that have just arrived, where they are on the page that was asked for last."""
         if self._listing is None or not self.is_attached:
             return
-        rows = self._listing.rows
-        places = np.flatnonzero(np.isin(self._listing.predictions.index[rows], indices))
-        self._show_positions(places.tolist())
+        self._show_positions([self._places[index] for index in indices if index in self._places])
         if self._row >= 0 and self._listing.predictions.index[self._row] in indices:
             self._show_detail()
 
-    def _show_positions(self, positions: range | list[int]) -> None:
+    def _show_positions(self, positions: Iterable[int]) -> None:
         assert self._listing is not None
         tiles = {position: self._tile(int(self._listing.rows[position])) for position in positions}
         self.query_one(ThumbnailGrid).set_tiles(tiles)
@@ -274,14 +274,16 @@ class ErrorsScreen(Screen[None]):
 
     def _show_detail(self) -> None:
         """Bring the pane up to date with what is known by now."""
+        if not self.is_attached:
+            return
         pane, listing, row = self.query_one(DetailPane), self._listing, self._row
         if listing is None or row < 0:
             pane.show(None, None, "no image fits the filter", lambda _width: [])
             return
-        image: npt.NDArray[np.uint8] | str | None = self._thumbnails.get(int(listing.predictions.index[row]))
-        if self._large is not None and self._large[0] == row:
-            image = self._large[1]
-        overlay, words = self._overlay(row)
+        index = int(listing.predictions.index[row])
+        small, large = self._thumbnails.get(index), self._closer.image(index)
+        image = small if large is None else large
+        overlay, words = self._closer.overlay(index, listing.predictions.classes)
         describe = brief_details if self.has_class("-short") else details
         pane.show(
             None if isinstance(image, str) else image,
@@ -290,54 +292,20 @@ class ErrorsScreen(Screen[None]):
             lambda width: describe(listing, row, width, marked=row in self._marked, explained=words),
         )
 
-    def _overlay(self, row: int) -> tuple[npt.NDArray[np.float32] | None, str]:
-        """Return what speaks for and against the predicted class, and the words for it."""
-        if not self._method:
-            return None, ""
-        if self._explained is None or self._explained[0] != row:
-            return None, f"{self._method} …"
-        found = self._explained[1]
-        if isinstance(found, str):
-            return None, found
-        values = np.frombuffer(found.values, dtype="<f4").reshape(found.height, found.width)
-        assert self._listing is not None
-        at = f" at {found.layer}" if found.layer else ""
-        label = self._listing.predictions.classes[found.target]
-        return values, f"{self._method}{at}: for {label}, {found.probability:.1%} at step {found.step:,}"
-
     def _ask_more(self) -> None:
         """Ask for what takes longer, now that the cursor rests."""
         if self._listing is None or self._row < 0:
             return
-        row = self._row
-        index = int(self._listing.predictions.index[row])
+        found = self._listing.predictions
+        index = int(found.index[self._row])
         small = self._thumbnails.get(index)
         # An image that was not reduced is there in full already.
-        if (self._large is None or self._large[0] != row) and not (
-            isinstance(small, np.ndarray) and max(small.shape[:2]) < _THUMBNAIL / 2
-        ):
-            self._asker.ask(FetchImages(indices=(index,), side=_LARGE), lambda reply: self._large_arrived(row, reply))
-        if self._method and (self._explained is None or self._explained[0] != row):
-            target = int(self._listing.predictions.predicted[row])
-            question = ExplainImage(index=index, method=self._method, target=target)
-            self._asker.ask(question, lambda reply: self._explanation_arrived(row, reply))
-
-    def _large_arrived(self, row: int, reply: Reply) -> None:
-        if isinstance(reply, Images) and reply.pictures and not reply.pictures[0].problem and row == self._row:
-            self._large = (row, pixels(reply.pictures[0]))
-            self._show_detail()
-
-    def _explanation_arrived(self, row: int, reply: Reply) -> None:
-        asked = reply.command
-        assert isinstance(asked, ExplainImage)
-        if row == self._row and asked.method == self._method and self.is_attached:
-            self._explained = (row, reply if isinstance(reply, Explained) else getattr(reply, "reason", ""))
-            self._show_detail()
+        whole = isinstance(small, np.ndarray) and max(small.shape[:2]) < _THUMBNAIL / 2
+        self._closer.ask(index, int(found.predicted[self._row]), in_full=not whole)
 
     def action_explain(self) -> None:
         """Show where the network looked, by the next method; after the last, nothing."""
-        self._method = _METHODS[(_METHODS.index(self._method) + 1) % len(_METHODS)]
-        self._explained = None
+        self._closer.next_method()
         self._show_detail()
         self._ask_more()
 
