@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Any
 from engine.version import __version__
 
 if TYPE_CHECKING:
+    from engine.answers import Answerer
+    from engine.classify import Classified, classify
     from engine.config import RunConfig
     from engine.data import from_datasets
     from engine.evaluation import Report
-    from engine.inspection import CheckpointReport, evaluate_checkpoint, read_about
+    from engine.inspection import CheckpointReport, evaluate_checkpoint, open_checkpoint, read_about
     from engine.link import JournalLink, Link, LocalLink
     from engine.process_link import ProcessLink
     from engine.queues import CommandQueue
     from engine.session import Outcome, Session
 
 _HOMES = {
+    "Answerer": "engine.answers",
     "CheckpointReport": "engine.inspection",
+    "Classified": "engine.classify",
     "CommandQueue": "engine.queues",
     "JournalLink": "engine.link",
     "Link": "engine.link",
@@ -33,13 +37,17 @@ _HOMES = {
     "Report": "engine.evaluation",
     "RunConfig": "engine.config",
     "Session": "engine.session",
+    "classify": "engine.classify",
     "evaluate_checkpoint": "engine.inspection",
     "from_datasets": "engine.data",
+    "open_checkpoint": "engine.inspection",
     "read_about": "engine.inspection",
 }
 
 __all__ = [
+    "Answerer",
     "CheckpointReport",
+    "Classified",
     "CommandQueue",
     "JournalLink",
     "Link",
@@ -50,8 +58,10 @@ __all__ = [
     "RunConfig",
     "Session",
     "__version__",
+    "classify",
     "evaluate_checkpoint",
     "from_datasets",
+    "open_checkpoint",
     "read_about",
 ]
 

@@ -1,59 +1,17 @@
 """Which predictions are listed, and in what order. Works on numbers in memory, needs no torch."""
 
 from collections.abc import Collection
-from typing import Literal, get_args
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engine.criteria import UNSURE_MARGIN, Change, Selection
 from engine.errors import BadInput
 from engine.predictions import Predictions
 
-Show = Literal["wrong", "unsure", "right", "all"]
-Sort = Literal["loss", "confidence", "margin", "index"]
-Change = Literal["", "fixed", "broken", "still-wrong"]
-SHOWS: tuple[Show, ...] = get_args(Show)
-SORTS: tuple[Sort, ...] = get_args(Sort)
-CHANGES: tuple[Change, ...] = get_args(Change)
-
-UNSURE_MARGIN = 0.3  # a right answer whose margin is smaller is an unsure one
-
 Rows = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
-
-
-class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """What is listed: everything that fits all fields.
-
-    `show` is mistakes, right answers with a margin below `UNSURE_MARGIN`, all right answers, or all; with `change`, how
-    a prediction differs from the one compared with, it does not count. `true` and `predicted` are classes,
-    `confidence` is that of the predicted class. `text` is looked for in the path. `sort` puts the highest loss, the
-    highest confidence, the lowest margin or the lowest index first, `reverse` the other way round.
-    """
-
-    show: Show = "wrong"
-    true: int | None = None
-    predicted: int | None = None
-    low: float = 0.0
-    high: float = 1.0
-    text: str = ""
-    label_errors: bool = False
-    duplicates: bool = False
-    marked: bool = False
-    change: Change = ""
-    sort: Sort = "loss"
-    reverse: bool = False
-
-    @property
-    def unfiltered(self) -> "Selection":
-        """The same order without any filter."""
-        return Selection(sort=self.sort, reverse=self.reverse)
-
-    @property
-    def is_filtered(self) -> bool:
-        """Whether there is a filter that could be cleared."""
-        return self != self.unfiltered
 
 
 class Flags(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,10 +6,10 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
+from engine.criteria import Selection
 from engine.events import StateChanged
 from engine.link import CheckpointLink, JournalLink, Link
 from engine.runs import RunFolder
-from engine.selection import Selection
 from engine.text import clean
 from tui import plotting
 from tui.actions import ACTIONS

@@ -9,9 +9,10 @@ import numpy as np
 from textual.content import Content
 
 from engine import predictions
+from engine.criteria import Change, Selection
 from engine.label_issues import likely_label_errors
 from engine.predictions import Predictions
-from engine.selection import Change, Flags, Rows, Selection, check_comparable, select
+from engine.selection import Flags, Rows, check_comparable, select
 from engine.text import clean
 
 SHOWN_TOP = 5
@@ -45,11 +46,13 @@ class Listing:
 
     def compare(self, path: Path, name: str, change: Change, marked: Collection[int]) -> "Listing":
         """Return what changed against the predictions in the file `path`. Raises `BadInput` if they do not fit."""
-        other = predictions.load(path)
-        check_comparable(self.predictions, other)
-        flags = msgspec.structs.replace(self.flags, other=other)
         selection = msgspec.structs.replace(self.selection, change=change)
-        return replace(self, flags=flags, compared=name).select(selection, marked)
+        return self.compared_with(predictions.load(path), name).select(selection, marked)
+
+    def compared_with(self, other: Predictions, name: str) -> "Listing":
+        """Return the same list with `other` to compare with. Raises `BadInput` if they do not fit."""
+        check_comparable(self.predictions, other)
+        return replace(self, flags=msgspec.structs.replace(self.flags, other=other), compared=name)
 
     def with_duplicates(self, pairs: Collection[tuple[int, int]]) -> "Listing":
         """Return the same list, now that test images (by their place in the test set) are known as training images."""
@@ -62,7 +65,11 @@ class Listing:
 
 def open_listing(path: Path, selection: Selection) -> Listing:
     """Return what `selection` lists of the predictions in the file `path`. Raises `BadInput`."""
-    found = predictions.load(path)
+    return listing_of(predictions.load(path), selection)
+
+
+def listing_of(found: Predictions, selection: Selection) -> Listing:
+    """Return what `selection` lists of `found`. Raises `BadInput`."""
     flags = Flags(label_errors=likely_label_errors(found))
     return Listing(found, flags, selection, select(found, selection, flags))
 

@@ -12,6 +12,7 @@ from engine import runs
 from engine.errors import BadInput, FinetuiError
 from engine.text import clean
 from engine.version import __version__
+from tui import cli_errors
 from tui.options import Images, RunOptions, WholeNumber
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -231,6 +232,9 @@ def summary(
         device=device,
         as_json=json,
     )
+
+
+cli_errors.add_to(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

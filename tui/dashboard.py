@@ -5,11 +5,11 @@ import shutil
 import sys
 
 from engine.config import RunConfig
+from engine.criteria import Selection
 from engine.errors import BadInput
 from engine.host import Inspection
 from engine.link import CheckpointLink, JournalLink, Link
 from engine.runs import RunFolder
-from engine.selection import Selection
 from tui.screens.train import MIN_HEIGHT, MIN_WIDTH
 
 

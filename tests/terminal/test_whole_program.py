@@ -147,3 +147,31 @@ def test_quitting_before_the_start_leaves_nothing(open_terminal, tmp_path: Path)
     assert terminal.until_exit() == 0
     assert terminal.restored()
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_mistakes_are_browsed_while_it_trains_and_after_it_has_ended(open_terminal, tmp_path: Path) -> None:
+    terminal = open_terminal(*SAMPLE, "--epochs", "1000", "--name", "seen", "--start", columns=120, rows=40)
+    terminal.until("the best so far")
+    terminal.type("m")
+    terminal.until("mistakes", "highest loss first", "▀", "test image")
+    terminal.type("e")
+    terminal.until("grad-cam at conv2")
+    terminal.type(" ")
+    terminal.until("1 marked")
+    terminal.click("→")  # a caption: its image comes under the cursor
+    terminal.type("\x1b")
+    terminal.until("img/s")
+    terminal.type("q")
+    terminal.until("Leave finetui?")
+    terminal.type("x")
+    assert terminal.until_exit() == 0
+    assert terminal.restored()
+    again = open_terminal("open", "seen", columns=80, rows=24)
+    again.until("stopped")
+    again.type("m")
+    again.until("mistakes", "▀", "test image")
+    again.type("\x1b")
+    again.until("conv1")
+    again.type("q")
+    assert again.until_exit() == 0
+    assert again.restored()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from canned_predictions import predictions, saved
 
+from engine.criteria import Selection
 from engine.errors import BadInput
-from engine.selection import Selection
 from tui.browsing import Listing, caption, details, filter_line, image_name, open_listing, title, top_lines
 
 

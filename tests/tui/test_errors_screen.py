@@ -10,9 +10,9 @@ from canned_predictions import DIGITS, AnsweringLink, predictions, saved
 from textual.content import Content
 
 from engine.commands import ExplainImage, FetchImages, FindDuplicates
+from engine.criteria import Selection
 from engine.events import RunStarted, StateChanged
 from engine.predictions import Predictions
-from engine.selection import Selection
 from tui.app import FinetuiApp
 from tui.screens.errors import ErrorsScreen
 from tui.screens.help import HelpScreen

@@ -16,9 +16,9 @@ from textual.timer import Timer
 from textual.widgets import Footer, Static
 
 from engine.commands import Evaluate, FindDuplicates
+from engine.criteria import CHANGES, SHOWS, SORTS, Selection
 from engine.errors import BadInput
 from engine.events import CommandRefused, DuplicatesFound, Evaluated
-from engine.selection import CHANGES, SHOWS, SORTS, Selection
 from engine.text import clean
 from tui.asking import Asker, Reply
 from tui.browsing import Listing, brief_details, caption, details, filter_line, open_listing, title
