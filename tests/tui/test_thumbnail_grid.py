@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from textual.app import App, ComposeResult
 from textual.content import Content
+from textual.geometry import Region
 
 from tui.widgets.thumbnail_grid import SIZES, ThumbnailGrid, Tile
 
@@ -228,3 +230,76 @@ async def test_moving_the_cursor_repaints_two_tiles_only(monkeypatch: pytest.Mon
         assert drawn == []
         assert len(regions) == 2
         assert sum(region.area for region in regions) == 2 * 16 * 9
+
+
+async def test_a_window_larger_than_what_is_kept_is_filled_all_the_same() -> None:
+    app = GridApp(100_000)
+    async with app.run_test(size=(400, 130)) as pilot:
+        await settle(pilot)
+        app.grid.move_to(50_000)
+        while not (app.needs and app.needs[-1][0] > 40_000):
+            await settle(pilot)
+        first, last = app.needs[-1]
+        assert last - first > 512
+        rows = [line.replace("▌", " ").split() for line in app.text() if "a" in line]
+        assert len(rows) >= 13
+        start = int(rows[0][0][1:])
+        found = [name for row in rows for name in row]
+        assert found == [f"a{start + i}" for i in range(len(rows) * app.grid.columns)]
+
+
+async def test_what_was_shown_least_recently_is_forgotten_first() -> None:
+    app = GridApp(100_000)
+    async with app.run_test(size=(50, 20)) as pilot:
+        await settle(pilot)
+        app.grid.set_tiles({i: tile(i) for i in range(1000, 1490)})
+        app.text()
+        app.grid.set_tiles({i: tile(i) for i in range(2000, 2100)})
+        assert {0, 1, 2, 3, 4, 5} <= set(app.grid._tiles)
+        assert 1000 not in app.grid._tiles
+
+
+async def test_tiles_that_look_as_before_and_those_out_of_sight_repaint_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = GridApp(1000)
+    async with app.run_test(size=(50, 20)) as pilot:
+        await settle(pilot)
+        image = np.zeros((2, 2, 1), np.uint8)
+        app.grid.set_tiles({1: Tile(image, (Content("x"),))})
+        await settle(pilot)
+        regions: list[Region] = []
+        monkeypatch.setattr(ThumbnailGrid, "refresh", lambda self, *found, **how: regions.extend(found))
+        app.grid.set_tiles({1: Tile(image, (Content("x"),)), 900: tile(900)})
+        assert regions == []
+        app.grid.set_tiles({1: Tile(image, (Content("y"),))})
+        app.grid.set_tiles({1: Tile(image, (Content("y"),), marked=True)})
+        app.grid.set_tiles({1: Tile(image.copy(), (Content("y"),), marked=True)})
+        assert regions == [Region(16, 0, 16, 9)] * 3
+
+
+async def test_below_the_last_tile_the_ground_is_the_grids_own() -> None:
+    app = GridApp(1)
+    async with app.run_test(size=(50, 20)) as pilot:
+        await settle(pilot)
+        last = app.grid.render_line(19)
+        assert last.cell_length == app.grid.scrollable_content_region.width
+        assert {segment.style for segment in last} == {app.grid.rich_style}
+
+
+@pytest.mark.parametrize(
+    "caption", ["a\u0301" * 40, "a\nb\tc", "\u200b" * 5, "👩‍👩‍👧" * 20, "\u202eabc", "ｗｉｄｅ" * 9]
+)
+async def test_no_caption_breaks_the_lines(caption: str) -> None:
+    app = GridApp(6, give=False)
+    async with app.run_test(size=(50, 20)) as pilot:
+        await settle(pilot)
+        app.grid.set_tiles({1: Tile(np.zeros((4, 4), np.uint8), (Content(caption), Content(caption)), True, caption)})
+        app.grid.set_tiles({2: tile(2)})
+        width = app.grid.scrollable_content_region.width
+        for y in range(20):
+            strip = app.grid.render_line(y)
+            assert sum(cell_len(segment.text) for segment in strip) == strip.cell_length == width
+            assert not set(strip.text) & set("\n\t")
+        row = app.grid.render_line(7)
+        assert row.crop(33, 35).text == "a2"

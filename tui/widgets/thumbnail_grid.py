@@ -23,7 +23,7 @@ from tui.widgets.styled_line import line_strip
 SIZES = {"small": (14, 7), "medium": (28, 14), "large": (56, 28)}  # cells of a thumbnail
 _CAPTIONS = 2
 _GAP = 2
-_KEPT = 512  # tiles
+_KEPT = 512  # tiles; more where more are in sight
 _NEED_SECONDS = 0.05  # so that a page that one only scrolls past is not asked for
 
 
@@ -35,6 +35,14 @@ class Tile:
     lines: tuple[Content, ...] = ()
     marked: bool = False
     problem: str = ""
+
+    def same_as(self, other: "Tile") -> bool:
+        """Tell whether both look the same; images are not compared but by identity."""
+        return self.same_picture(other) and (self.lines, self.marked) == (other.lines, other.marked)
+
+    def same_picture(self, other: "Tile") -> bool:
+        """Tell whether both show the same above their captions."""
+        return self.image is other.image and self.problem == other.problem
 
 
 class ThumbnailGrid(ScrollView, can_focus=True):
@@ -124,15 +132,17 @@ class ThumbnailGrid(ScrollView, can_focus=True):
         self._look_for_gaps()
 
     def set_tiles(self, tiles: Mapping[int, Tile]) -> None:
-        """Show `tiles` from now on, by their positions."""
+        """Show `tiles` from now on, by their positions; those that look as before cost nothing."""
         for position, tile in tiles.items():
             before = self._tiles.get(position)
             self._tiles[position] = tile
             self._tiles.move_to_end(position)
-            if before is None or before.image is not tile.image or before.problem != tile.problem:
+            if before is None or not tile.same_picture(before):
                 self._drawn.pop(position, None)
-            self._refresh_tile(position)
-        while len(self._tiles) > _KEPT:
+            if before is None or not tile.same_as(before):
+                self._refresh_tile(position)
+        kept = max(_KEPT, len(self._nearby()))
+        while len(self._tiles) > kept:
             self._drawn.pop(self._tiles.popitem(last=False)[0], None)
 
     # -- geometry -------------------------------------------------------------------------------------------
@@ -166,7 +176,9 @@ class ThumbnailGrid(ScrollView, can_focus=True):
         return Region(column * wide, row * self._tile_height, wide, self._tile_height)
 
     def _refresh_tile(self, position: int) -> None:
-        self.refresh(self._region_of(position).translate(-self.scroll_offset))
+        region = self._region_of(position).translate(-self.scroll_offset)
+        if region.overlaps(self.size.region):
+            self.refresh(region)
 
     def on_resize(self) -> None:
         """Lay the tiles out for the new size; the cursor stays in sight."""
@@ -195,14 +207,18 @@ class ThumbnailGrid(ScrollView, can_focus=True):
             self._asking = True
             self.set_timer(_NEED_SECONDS, self._ask_for_gaps)
 
-    def _ask_for_gaps(self) -> None:
-        self._asking = False
+    def _nearby(self) -> range:
+        """Return the positions in sight, and a page above and below."""
         height = self.scrollable_content_region.height
         top = int(self.scroll_offset.y)
         first = max((top - height) // self._tile_height, 0) * self.columns
-        last = min(((top + 2 * height) // self._tile_height + 1) * self.columns, self._count) - 1
-        if any(position not in self._tiles for position in range(first, last + 1)):
-            self.post_message(self.Needed(first, last))
+        return range(first, min(((top + 2 * height) // self._tile_height + 1) * self.columns, self._count))
+
+    def _ask_for_gaps(self) -> None:
+        self._asking = False
+        nearby = self._nearby()
+        if any(position not in self._tiles for position in nearby):
+            self.post_message(self.Needed(nearby.start, nearby.stop - 1))
 
     # -- rendering ------------------------------------------------------------------------------------------
 
@@ -212,7 +228,7 @@ class ThumbnailGrid(ScrollView, can_focus=True):
         row, line = divmod(y + int(self.scroll_offset.y), self._tile_height)
         first = row * self.columns
         pieces = [self._tile_line(position, line) for position in range(first, min(first + self.columns, self._count))]
-        return Strip.join(pieces).adjust_cell_length(width, self.rich_style) if pieces else Strip.blank(width)
+        return Strip.join(pieces).adjust_cell_length(width, self.rich_style)
 
     def _tile_line(self, position: int, line: int) -> Strip:
         wide, high = self.thumbnail
@@ -233,6 +249,7 @@ class ThumbnailGrid(ScrollView, can_focus=True):
         return line_strip(self, Content.assemble(edge, text, " " * (_GAP - 1)), wide + _GAP)
 
     def _picture(self, position: int, tile: Tile) -> list[Strip]:
+        self._tiles.move_to_end(position)  # the least recently shown go first
         found = self._drawn.get(position)
         if found is None:
             found = self._drawn[position] = self._draw(tile)
