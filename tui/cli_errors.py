@@ -109,7 +109,8 @@ def errors(
     csv
         Print the same as CSV.
     """
-    from tui.errors_report import Origin, Place, class_number, make_listing, print_errors
+    from tui.class_names import class_number
+    from tui.errors_report import Origin, Place, make_listing, print_errors
 
     _check(limit, min_confidence, max_confidence, json, csv)
     place = Place(from_, runs_dir, data, data_dir, model, device)

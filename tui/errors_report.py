@@ -1,6 +1,5 @@
 """`finetui errors`: what a network gets wrong, without a dashboard."""
 
-import difflib
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,6 @@ import engine
 from engine import predictions, runs
 from engine.commands import FetchImages, FindDuplicates
 from engine.criteria import Selection
-from engine.errors import BadInput
 from engine.events import DuplicatesFound, Images
 from engine.pictures import pixels
 from engine.predictions import Predictions
@@ -220,16 +218,3 @@ def _print_confusion(listing: Listing) -> None:
         for name, row in zip(found.classes, matrix, strict=True):
             cells = "".join(f"{count:>{size},}" if count else "·".rjust(size) for count in row)
             print(Content(name).truncate(12, ellipsis=True, pad=True).plain + cells)
-
-
-def class_number(text: str | None, classes: Sequence[str], option: str) -> int | None:
-    """Return the class that `text` names, by its name or else its number. Raises `BadInput` with near matches."""
-    if text is None:
-        return None
-    if text in classes:
-        return list(classes).index(text)
-    if text.isdecimal() and int(text) < len(classes):
-        return int(text)
-    close = difflib.get_close_matches(text, classes, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(classes[:10])}"
-    raise BadInput(f"{option}: there is no class {text!r}; {hint}{', …' if not close and len(classes) > 10 else ''}")

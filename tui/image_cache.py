@@ -1,12 +1,16 @@
 """Test images on their way from the engine to the screen: asked for by the page, and a bounded number kept."""
 
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from textual.app import App
+from textual.worker import get_current_worker
 
 from engine.commands import FetchImages
+from engine.errors import FinetuiError
 from engine.events import CommandRefused, Images
 from engine.pictures import pixels
 from tui.asking import Asker, Reply
@@ -14,6 +18,28 @@ from tui.asking import Asker, Reply
 Image = npt.NDArray[np.uint8]
 _KEPT = 1024
 _ASKED = 48  # images in one question: a screenful
+_LOOK_SECONDS = 0.2
+
+
+def fetch_all(app: App[None], asker: Asker, indices: Sequence[int]) -> list[Image | str]:
+    """Return the test images `indices` in full, or what is wrong with them; called from a thread, which waits."""
+    arrived = threading.Event()
+    replies: list[Reply] = []
+
+    def take(reply: Reply) -> None:
+        replies.append(reply)
+        arrived.set()
+
+    app.call_from_thread(asker.ask, FetchImages(indices=tuple(indices)), take)
+    worker = get_current_worker()
+    while not arrived.wait(_LOOK_SECONDS):
+        if worker.is_cancelled:
+            raise FinetuiError("the export was cancelled")
+    (reply,) = replies
+    if isinstance(reply, CommandRefused):
+        raise FinetuiError(f"the images could not be had: {reply.reason}")
+    assert isinstance(reply, Images)
+    return [picture.problem or pixels(picture) for picture in reply.pictures]
 
 
 class ImageCache:

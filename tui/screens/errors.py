@@ -17,13 +17,14 @@ from textual.widgets import Footer, Static
 
 from engine.commands import Evaluate, FindDuplicates
 from engine.criteria import CHANGES, SHOWS, SORTS, Selection
-from engine.errors import BadInput
+from engine.errors import BadInput, FinetuiError
 from engine.events import CommandRefused, DuplicatesFound, Evaluated
 from engine.text import clean
 from tui.asking import Asker, Reply
 from tui.browsing import Listing, brief_details, caption, details, filter_line, open_listing, title
 from tui.closer_look import CloserLook
-from tui.image_cache import ImageCache
+from tui.export import Target, export
+from tui.image_cache import ImageCache, fetch_all
 from tui.screens.errors_help import errors_help
 from tui.store import Store, View
 from tui.tight_compositor import TightCompositor
@@ -405,8 +406,29 @@ class ErrorsScreen(Screen[None]):
 
     # -- the rest -------------------------------------------------------------------------------------------
 
-    def action_export(self) -> None:
+    @work
+    async def action_export(self) -> None:
         """Write what is listed, or marked, to a file."""
+        from tui.screens.export_form import ExportForm
+
+        listing = self._listing
+        if listing is None:
+            return
+        marked = sorted(self._marked)
+        request = await self.app.push_screen_wait(ExportForm(len(listing.rows), len(marked), Path("errors.csv")))
+        if request is not None:
+            rows = marked if request.marked_only else listing.rows.tolist()
+            self._hint("exporting …")
+            self._export(request.target, listing, rows)
+
+    @work(thread=True, exclusive=True, group="export", exit_on_error=False)
+    def _export(self, target: Target, listing: Listing, rows: list[int]) -> None:
+        """Write away from the screen; images are asked for as everywhere."""
+        try:
+            words = export(target, listing, rows, lambda indices: fetch_all(self.app, self._asker, indices))
+        except FinetuiError as error:
+            words = str(error)
+        self.app.call_from_thread(self._hint, words)
 
     def action_help(self) -> None:
         """Explain the screen."""

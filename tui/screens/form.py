@@ -1,0 +1,106 @@
+"""A form in a box: rows that are checked as one types, a button that applies them, one that leaves."""
+
+from typing import ClassVar, Generic, TypeVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from engine.errors import BadInput
+from tui.widgets.action_button import ActionButton
+from tui.widgets.form_rows import ChoiceRow
+
+T = TypeVar("T")
+
+
+class Form(ModalScreen[T | None], Generic[T]):
+    """Asks for a `T`: a subclass gives the rows, and reads them. It is dismissed with None by Escape."""
+
+    CSS_PATH = "form.tcss"
+    TITLE_TEXT: ClassVar[str] = ""
+    APPLY: ClassVar[str] = "Apply"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        # In a text field as well, where Enter would otherwise go to the next row.
+        Binding("enter", "apply", "Apply", priority=True),
+        Binding("escape", "leave", "Back"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """Title, rows, what is wrong with them, buttons."""
+        with Vertical(id="box"):
+            yield Static(Content.styled(self.TITLE_TEXT, "bold $accent"), id="title")
+            with VerticalScroll(id="rows", can_focus=False):
+                yield from self.rows()
+            yield Static(id="words")
+            with Horizontal(id="choices"):
+                yield ActionButton("apply", "⏎", self.APPLY, id="apply")
+                yield ActionButton("leave", "esc", "Cancel", id="leave")
+
+    def rows(self) -> list[Widget]:
+        """Return the rows."""
+        raise NotImplementedError
+
+    def read(self) -> T:
+        """Return what the rows say. Raises `BadInput`."""
+        raise NotImplementedError
+
+    def words(self, found: T) -> str:
+        """Return what will be done with `found`, in words."""
+        return ""
+
+    def on_mount(self) -> None:
+        """Check what is there."""
+        self._check()
+
+    def choice(self, name: str) -> str:
+        """Return the option chosen in the row `name`."""
+        return self.query_one(f"#{name}", ChoiceRow).value
+
+    def text(self, name: str) -> str:
+        """Return what was typed into the row `name`."""
+        return self.query_one(f"#{name}", Input).value.strip()
+
+    def on_choice_row_changed(self) -> None:
+        """Check anew."""
+        self._check()
+
+    def on_input_changed(self) -> None:
+        """Check anew."""
+        self._check()
+
+    def _check(self) -> T | None:
+        try:
+            found = self.read()
+        except BadInput as error:
+            self._say(Content.styled(str(error), "$error"))
+            return None
+        self._say(Content.styled(self.words(found), "$muted"))
+        return found
+
+    def _say(self, words: Content) -> None:
+        self.query_one("#words", Static).update(words)
+
+    def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
+        """Apply, or leave."""
+        message.stop()
+        if message.action == "apply":
+            self.action_apply()
+        else:
+            self.action_leave()
+
+    def action_apply(self) -> None:
+        """Be done, if nothing is wrong."""
+        if self.focused is not None and self.focused.id == "leave":
+            self.action_leave()
+            return
+        found = self._check()
+        if found is not None:
+            self.dismiss(found)
+
+    def action_leave(self) -> None:
+        """Change nothing."""
+        self.dismiss(None)
