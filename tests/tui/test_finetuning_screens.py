@@ -1,11 +1,11 @@
-"""The finetune form, the learning-rate finder, the layer table and the tree of runs, over canned events."""
+"""The finetune form, the learning-rate finder, the layer list and the tree of runs, over canned events."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
-from canned import LAYERS, CannedLink, evaluated, layers, point, prepared, running
+from canned import LAYERS, CannedLink, evaluated, point, prepared, running
 from test_train_screen import picture, settle
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -15,13 +15,11 @@ from engine.commands import (
     FindLearningRate,
     PreviewFinetune,
     SetFrozen,
-    SetFrozenNorm,
     SetLearningRate,
     StartFinetune,
 )
 from engine.events import (
     CommandAccepted,
-    EffectMeasured,
     FinetunePreview,
     Layer,
     LayerGroup,
@@ -251,42 +249,6 @@ async def test_groups_open_to_their_layers_and_freeze_above_and_below() -> None:
         await pilot.click(rows, offset=(6, 3))
         await pilot.pause()
     assert link.sent[-1] == SetFrozen(id=link.sent[-1].id, layers=("layer1.bn",), frozen=True)
-
-
-async def test_the_layer_screen_has_every_column_and_the_switch() -> None:
-    numbers = msgspec.structs.replace(
-        point(60), group_grad_norms=(1.5, 0.25, 0, 0, 0), group_rate_factors=(1, 0.1, 1, 1, 1)
-    )
-    effect = EffectMeasured(trainable_before=2, trainable_after=1, speed_before=8000.0, speed_after=9000.0)
-    app, link = app_over(LayersChanged(layers=(LAYERS[0], BLOCK, *LAYERS[2:])), numbers, effect)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
-        await pilot.press("g")
-        await pilot.pause(0.3)
-        text = picture(app)
-        for word in ("gradient", "×0.1", "2.50e-01", "1.50e+00", "batch", "2 × BasicBlock", "8,000 → 9,000 img/s"):
-            assert word in text, f"{word} is missing:\n{text}"
-        await pilot.press("space", "m")
-        await pilot.pause()
-        assert [type(command) for command in link.sent] == [SetFrozen, SetFrozenNorm]
-        assert link.sent[-1].trains
-        link.events.put(LayersChanged(layers=layers("conv1"), step=70))
-        link.events.put(CommandAccepted(command=link.sent[0]))
-        await until(pilot, lambda: "frozen" in picture(app))
-        await pilot.press("escape")
-        await pilot.pause()
-        assert app.screen is app.train_screen
-
-
-async def test_hostile_layer_names_are_shown_and_not_obeyed() -> None:
-    name = "[red]x[/]" * 5
-    group = msgspec.structs.replace(BLOCK, name=name, summary="[/]")
-    app, _ = app_over(LayersChanged(layers=(group,)))
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
-        await pilot.press("g")
-        await pilot.pause(0.3)
-        assert "x[/]" in picture(app)
 
 
 def write_run(folder: Path, name: str, parent: str | None) -> None:

@@ -15,18 +15,17 @@ from textual.widgets import Footer, Static
 
 from engine.commands import AnyCommand, FindLearningRate, SetFrozen, SetLearningRate, StartFinetune, Stop
 from engine.config import check_learning_rate
+from engine.criteria import Selection
 from engine.errors import BadInput
 from engine.events import CommandAccepted, LearningRateFound
 from engine.link import Link
 from engine.rules import refusal
-from engine.selection import Selection
 from tui.actions import ACTIONS, BY_NAME
 from tui.asking import Asker
 from tui.log_lines import describe_command
 from tui.screens.dialog import Choice, Dialog
 from tui.screens.finetune import FinetuneForm
 from tui.screens.help import train_help
-from tui.screens.layers import LayersScreen
 from tui.screens.rates import RatesScreen
 from tui.screens.runs import RunsScreen
 from tui.store import Store, View
@@ -295,7 +294,9 @@ class TrainScreen(Screen[None]):
 
     def action_layers(self) -> None:
         """Show all that there is to know about the layers."""
-        self.app.push_screen(LayersScreen(self.store, self.send))
+        from tui.screens.layers import LayersScreen  # for the same reason
+
+        self.app.push_screen(LayersScreen(self.store, self.send, self.asker, can_measure=self._link.steers))
 
     @work
     async def action_runs(self) -> None:

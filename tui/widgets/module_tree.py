@@ -1,0 +1,404 @@
+"""The module tree of a network: a line for each module, with its numbers and whether it trains."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.geometry import Region
+from textual.message import Message
+from textual.strip import Strip
+
+from engine.events import LayersMeasured
+from tui.layer_tree import Freeze, LayerStates, Node, Numbers, beside, numbers, visible
+from tui.layer_words import shape
+from tui.summary_report import short
+from tui.widgets.lines_view import LinesView
+from tui.widgets.styled_line import StyledLine, changed_cells, line_strip
+
+_OPEN_AT_FIRST = 60  # modules; of more, only the upper levels are unfolded
+_SIGNS: dict[Freeze, tuple[str, str, str]] = {
+    "": (" ", "", ""),
+    "trains": ("□", "trains", "$accent"),
+    "partly": ("◧", "partly", "$accent"),
+    "frozen": ("■", "frozen", ""),
+    "bypassed": ("·", "bypassed", "$muted"),
+    "freezing": ("◌", "freezing", "$accent"),
+    "thawing": ("◌", "thawing", "$accent"),
+}
+_CURSOR, _STATE = 2, 12
+_MIN_NAME, _ENOUGH_OF_NAME, _MAX_NAME = 12, 28, 40
+_MAX_KIND = 48
+_MIN_OUTPUT, _MAX_OUTPUT = 8, 16
+
+
+class Figures(NamedTuple):
+    """What the lines show beside the tree itself; `factors` are those of the layers' learning rates."""
+
+    states: LayerStates = LayerStates()
+    measured: LayersMeasured | None = None
+    factors: Mapping[str, float] = {}
+
+
+class Column(NamedTuple):
+    """A column: its heading, its width in cells, and whether it is aligned to the right."""
+
+    name: str
+    width: int
+    right: bool = True
+
+
+def columns(width: int, name: int, output: int, *, norm: bool, rate: bool) -> tuple[Column, ...]:
+    """Return the columns that fit into `width` cells beside the names, those that matter most if not all do.
+
+    `name` and `output` are the widths that would show all; `norm` and `rate` tell whether these have anything to show.
+    """
+    name = min(max(name + 1, _MIN_NAME), _MAX_NAME)
+    first = [Column("output", min(max(output + 2, _MIN_OUTPUT), _MAX_OUTPUT)), Column("params", 9)]
+    first.append(Column("", _STATE, False))
+    steps = [Column("FLOPs", 8), Column("gradient", 10), Column("update", 11)]
+    details = [*([Column("norm", 9)] if norm else []), *([Column("rate", 7)] if rate else [])]
+    time, share, kind = Column("time", 8), Column("share", 11, False), Column("kind", 16, False)
+    choices = [[*first, *steps, *details, time, share, kind], [*first, *steps, *details, time]]
+    choices += [[*first, *steps, time], [*first, time]]
+    for chosen in choices:
+        left = width - _CURSOR - sum(column.width for column in chosen)
+        if left >= min(name, _ENOUGH_OF_NAME):
+            break
+    named = min(name, max(left, 1))
+    if chosen[-1] == kind:
+        chosen[-1] = kind._replace(width=min(kind.width + left - named, _MAX_KIND))
+    return (Column("module", named, False), *chosen)
+
+
+class ModuleRows(LinesView[Node]):
+    """The lines and the cursor in them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space,enter", "freeze", "Freeze", key_display="␣"),
+        Binding("a", "freeze_side(-1)", "All above"),
+        Binding("b", "freeze_side(1)", "All below"),
+        Binding("right", "unfold", "Fold", key_display="←→"),
+        Binding("left", "fold", "Fold", show=False),
+        Binding("z", "fold_all", "Fold all", show=False),
+        Binding("up,k", "move(-1)", "Up", show=False),
+        Binding("down,j", "move(1)", "Down", show=False),
+        Binding("pageup", "page(-1)", "Page up", show=False),
+        Binding("pagedown", "page(1)", "Page down", show=False),
+        Binding("home", "move(-100000)", "First", show=False),
+        Binding("end", "move(100000)", "Last", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(id="module-rows")
+        self._modules: tuple[Node, ...] = ()
+        self._folded: set[str] = set()
+        self._figures = Figures()
+        self._cursor = ""
+        self._columns: tuple[Column, ...] = ()
+        self._painted: dict[int, Strip] = {}  # what is in sight, so that only cells that change are sent
+
+    # -- what is shown ------------------------------------------------------------------------------------
+
+    @property
+    def chosen(self) -> Node | None:
+        """The module under the cursor."""
+        index = self._index()
+        return self._rows[index] if index < len(self._rows) else None
+
+    def show_tree(self, nodes: tuple[Node, ...]) -> None:
+        """Show `nodes`; what is folded, and the cursor, stay where the same modules are still there."""
+        if not {node.key for node in nodes} & {node.key for node in self._modules if node.key}:
+            large = len(nodes) > _OPEN_AT_FIRST
+            self._folded = {node.key for node in nodes if large and node.is_parent and node.depth >= 2}
+            self._cursor = next((node.key for node in nodes if node.layers and not node.is_parent), "")
+        elif len(self._modules) <= _OPEN_AT_FIRST < len(nodes):
+            # The description tells of more modules than the layer table did.
+            self._folded |= {node.key for node in nodes if node.is_parent and node.depth >= 2}
+        self._modules = nodes
+        self._update_rows()
+
+    def show_figures(self, figures: Figures) -> None:
+        """Show `figures` beside the modules."""
+        self._figures = figures
+        before, self._columns = self._columns, self.layout_columns()
+        if self._columns == before:
+            self._repaint()
+        else:
+            self.refresh()
+            self.post_message(ModuleTree.LaidOut())
+
+    def _update_rows(self) -> None:
+        rows = visible(self._modules, self._folded)
+        keys = {node.key for node in rows}
+        while self._cursor and self._cursor not in keys:
+            self._cursor = self._cursor.rstrip(".").rpartition(".")[0]
+        self._painted.clear()
+        self.show(rows)
+        self._reveal()
+        self.post_message(ModuleTree.Highlighted())
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns as they are laid out now."""
+        return self._columns
+
+    def layout_columns(self) -> tuple[Column, ...]:
+        """Return the columns for the width that there is."""
+        if not self.scrollable_content_region.width:
+            return self._columns  # out of sight; it comes back as it was
+        name = max((2 * node.depth + 2 + Content(node.shown).cell_length for node in self._rows), default=0)
+        output = max((len(shape(node.module.output)) for node in self._rows if node.module), default=0)
+        factors = self._figures.factors.values()
+        return columns(
+            self.scrollable_content_region.width,
+            name,
+            output,
+            norm=self._figures.states.has_norms,
+            rate=any(factor != 1 for factor in factors),
+        )
+
+    # -- painting -----------------------------------------------------------------------------------------
+
+    def show(self, rows: Sequence[Node]) -> None:
+        """Show `rows` from now on."""
+        super().show(rows)
+        self._columns = self.layout_columns()
+        self.post_message(ModuleTree.LaidOut())
+
+    def on_resize(self) -> None:
+        """Lay the columns out anew."""
+        self._columns = self.layout_columns()
+        self._painted.clear()
+        self.refresh()
+        self._reveal()
+        self.post_message(ModuleTree.LaidOut())
+
+    def notify_style_update(self) -> None:
+        """Paint anew in the styles of another theme."""
+        super().notify_style_update()
+        self._painted.clear()
+
+    def render_line(self, y: int) -> Strip:
+        """Render one visible line, and remember it."""
+        strip = super().render_line(y)
+        self._painted[y + self.scroll_offset.y] = strip
+        return strip
+
+    def _repaint(self) -> None:
+        """Paint those cells in sight whose text changed."""
+        width = self.scrollable_content_region.width
+        if not width:
+            return
+        top = self.scroll_offset.y
+        in_sight = range(top, min(top + self.size.height, len(self._rows)))
+        self._painted = {index: strip for index, strip in self._painted.items() if index in in_sight}
+        for index, before in self._painted.items():
+            now = line_strip(self, self.content_of(self._rows[index], width), width)
+            span = changed_cells(before, now)
+            if span is not None:
+                self.refresh(Region(span[0], index - top, span[1] - span[0], 1))
+
+    def content_of(self, row: Node, width: int) -> Content:
+        """Return the module's line."""
+        here = row.key == self._cursor
+        cells = [Content("› " if here else "  ")]
+        cells += [self._cell(row, column) for column in self._columns]
+        content = Content("").join(cells)
+        if here:
+            content = content.truncate(width, pad=True)
+            return content.stylize("on $accent 30%").stylize("bold") if self.has_focus else content.stylize("on $panel")
+        return content
+
+    def _cell(self, row: Node, column: Column) -> Content:
+        text, style = self._text(row, column)
+        cut = Content.styled(text, style).truncate(column.width - column.right, ellipsis=True)
+        gap = " " * (column.width - cut.cell_length)
+        return Content.assemble(gap, cut) if column.right else Content.assemble(cut, gap)
+
+    def _text(self, row: Node, column: Column) -> tuple[str, str]:
+        """Return what stands in a column, and its style."""
+        module = row.module
+        match column.name:
+            case "module":
+                mark = "▸ " if row.key in self._folded else "▾ " if row.is_parent else "  "
+                return "  " * row.depth + mark + row.shown, ""
+            case "output" if module is not None:
+                return shape(module.output) or "–", "" if module.output else "$muted"
+            case "params":
+                return (short(row.parameters), "") if row.parameters else ("–", "$muted")
+            case "":
+                sign, word, style = _SIGNS[self._figures.states.of(row)]
+                return f"  {sign} {word}", style
+            case "FLOPs" if module is not None:
+                return ("–", "$muted") if module.flops is None else (short(module.flops), "")
+            case "gradient" | "update":
+                return _measure(numbers(row, self._figures.measured), column.name)
+            case "norm":
+                return self._figures.states.norm(row), "$muted"
+            case "rate":
+                factors = {self._figures.factors[name] for name in row.layers if name in self._figures.factors}
+                return (f"×{factors.pop():.3g}" if len(factors) == 1 else ""), "$muted"
+            case "time" if module is not None:
+                return ("–", "$muted") if module.time is None else (f"{module.time:.1%}", "")
+            case "share" if module is not None and module.time is not None:
+                full = round(min(max(module.time, 0.0), 1.0) * (column.width - 2))
+                return " " + "━" * full, "$accent"
+            case "kind":
+                return row.summary, "$muted"
+        return "", ""
+
+    # -- the cursor ---------------------------------------------------------------------------------------
+
+    def on_focus(self) -> None:
+        """Show that keys go here."""
+        self.refresh_line(self._index())
+
+    def on_blur(self) -> None:
+        """Show that keys go elsewhere."""
+        self.refresh_line(self._index())
+
+    def _index(self) -> int:
+        return next((index for index, node in enumerate(self._rows) if node.key == self._cursor), 0)
+
+    def _reveal(self) -> None:
+        if self._rows:
+            self.scroll_to_region(Region(0, self._index(), 1, 1), animate=False, force=True)
+
+    def _go_to(self, index: int) -> None:
+        before = self._index()
+        self._cursor = self._rows[index].key
+        if index != before:
+            self.refresh_line(before)
+            self.refresh_line(index)
+            self.post_message(ModuleTree.Highlighted())
+        self._reveal()
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor."""
+        if self._rows:
+            self._go_to(min(max(self._index() + by, 0), len(self._rows) - 1))
+
+    def action_page(self, by: int) -> None:
+        """Move the cursor by what is in sight."""
+        self.action_move(by * max(self.size.height - 1, 1))
+
+    def on_click(self, event: events.Click) -> None:
+        """Move the cursor; on the mark also fold or unfold, on the state also freeze or unfreeze."""
+        index = event.y + self.scroll_offset.y
+        if not 0 <= index < len(self._rows):
+            return
+        event.stop()
+        self._go_to(index)
+        node = self._rows[index]
+        state = _CURSOR + sum(column.width for column in self._columns[:3])
+        if node.is_parent and event.x - _CURSOR - 2 * node.depth in (0, 1):
+            self._turn(node)
+        elif state < event.x < state + _STATE:
+            self.action_freeze()
+
+    # -- folding ------------------------------------------------------------------------------------------
+
+    def _turn(self, node: Node) -> None:
+        self._folded ^= {node.key}
+        self._update_rows()
+
+    def action_unfold(self) -> None:
+        """Unfold the module, or go into it."""
+        node = self.chosen
+        if node is not None and node.key in self._folded:
+            self._turn(node)
+        elif node is not None and node.is_parent:
+            self.action_move(1)
+
+    def action_fold(self) -> None:
+        """Fold the module, or go to the one that it is in."""
+        node, index = self.chosen, self._index()
+        if node is not None and node.is_parent and node.depth and node.key not in self._folded:
+            self._turn(node)
+        elif node is not None:
+            above = range(index - 1, -1, -1)
+            self._go_to(next((at for at in above if self._rows[at].depth < node.depth), index))
+
+    def action_fold_all(self) -> None:
+        """Fold everything below the upper level, or unfold all."""
+        parents = {node.key for node in self._modules if node.is_parent and node.depth}
+        self._folded = set() if self._folded else parents
+        self._update_rows()
+
+    # -- freezing -----------------------------------------------------------------------------------------
+
+    def action_freeze(self) -> None:
+        """Freeze or unfreeze the module."""
+        if self.chosen is not None:
+            self.post_message(ModuleTree.Toggled(self.chosen.layers))
+
+    def action_freeze_side(self, side: int) -> None:
+        """Freeze everything above or below the module; unfreeze it where all of it is frozen."""
+        if self.chosen is not None:
+            self.post_message(ModuleTree.Toggled(beside(self._modules, self._modules.index(self.chosen), side)))
+
+
+def _measure(found: Numbers, name: str) -> tuple[str, str]:
+    if name == "gradient":
+        return found.gradient, ""
+    return f"{found.update} {found.mark or ' '}" if found.update or found.mark else "", "$warning" if found.mark else ""
+
+
+class ModuleTree(Vertical):
+    """A heading above the modules. Space, Enter or a click on the state asks for freezing, ← and → fold."""
+
+    DEFAULT_CSS = """
+    ModuleTree {
+        #module-heading { color: $muted; text-style: bold; }
+    }
+    """
+
+    class Toggled(Message):
+        """Somebody wants `layers` to be frozen, or all trained where all are frozen."""
+
+        def __init__(self, layers: tuple[str, ...]) -> None:
+            super().__init__()
+            self.layers = layers
+
+    class Highlighted(Message):
+        """The cursor is on another module, or the modules are others."""
+
+    class LaidOut(Message):
+        """The columns are others, or have other widths."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+
+    def compose(self) -> ComposeResult:
+        """A heading and the lines."""
+        yield StyledLine(id="module-heading")
+        yield ModuleRows()
+
+    @property
+    def rows(self) -> ModuleRows:
+        """The lines."""
+        return self.query_one(ModuleRows)
+
+    def show_tree(self, nodes: tuple[Node, ...]) -> None:
+        """Show `nodes`, in no more lines than they have when all are unfolded."""
+        self.styles.height = len(nodes) + 1
+        self.rows.show_tree(nodes)
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on the heading does what the key for all does; those on lines are theirs."""
+        if isinstance(event.widget, StyledLine):
+            self.rows.action_fold_all()
+
+    def on_module_tree_laid_out(self, message: LaidOut) -> None:
+        """Put the heading over its columns again."""
+        message.stop()
+        line = " " * _CURSOR
+        for column in self.rows.columns:
+            name = {"module": "  module", "kind": "what it is", "share": ""}.get(column.name, column.name)
+            name = f"{name} " if column.name == "update" else name
+            line += name.rjust(column.width) if column.right else name.ljust(column.width)
+        self.query_one("#module-heading", StyledLine).show(Content(line))
