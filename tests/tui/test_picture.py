@@ -149,12 +149,34 @@ async def test_sixels_are_left_out_under_another_screen_and_come_back() -> None:
         app.picture.show(IMAGE)
         await settle(pilot)
         app.take()
+        app.picture.refresh()
         await app.push_screen(ModalScreen())
+        app.picture._send_sixels()  # painted before the other screen came, and not sent yet
+        await settle(pilot)
+        assert "\x1bP" not in app.take()
+        app.picture.show(IMAGE.copy())
+        await settle(pilot)
+        app.refresh(layout=True)
         await settle(pilot)
         assert "\x1bP" not in app.take()
         app.pop_screen()
         await settle(pilot)
         assert app.take().count("\x1bP") >= 1
+
+
+async def test_sixels_are_left_out_where_the_picture_is_seen_in_part() -> None:
+    app = PictureApp("sixel")
+    async with app.run_test(size=(40, 12)) as pilot:
+        app.picture.show(IMAGE)
+        await settle(pilot)
+        app.take()
+        app.picture.styles.min_width = 40  # ten cells beyond the screen's edge
+        await settle(pilot)
+        app.picture.refresh()
+        await settle(pilot)
+        sent = app.take()
+        assert sent
+        assert "\x1bP" not in sent
 
 
 async def test_kitty_is_sent_an_image_once_and_cells_that_show_it() -> None:

@@ -90,6 +90,11 @@ def test_what_arrived_of_a_broken_answer_is_not_taken_for_keys() -> None:
     assert asking.result == b"(True, False, None) (10, 20) True b''"
 
 
+def test_keys_pressed_meanwhile_are_not_left_half_read() -> None:
+    asking = Asking(b"\x1b[?62;4c" + b"x" * 1500)
+    assert asking.result == b"(False, True, None) (10, 20) True b''"
+
+
 def test_without_a_terminal_nothing_is_written() -> None:
     code = "from tui.pictures.probe import ask_terminal; print(tuple(ask_terminal()))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
