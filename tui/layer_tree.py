@@ -127,11 +127,9 @@ def end_of(nodes: Sequence[Node], index: int) -> int:
 
 def beside(nodes: Sequence[Node], index: int, side: int) -> tuple[str, ...]:
     """Return the layers above (`side` -1) or below (1) the node at `index`, which is not among them itself."""
-    own = set(nodes[index].layers)
-    # Containers around the node would name its own layers once more, so only lines that hold nothing else count.
+    # A container would name the layers of its lines once more, and those of the node as well.
     part = nodes[:index] if side < 0 else nodes[end_of(nodes, index) :]
-    names = [name for node in part if not node.is_parent for name in node.layers]
-    return tuple(dict.fromkeys(name for name in names if name not in own))
+    return tuple(name for node in part if not node.is_parent for name in node.layers)
 
 
 class LayerStates:

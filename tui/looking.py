@@ -9,7 +9,7 @@ from engine.events import CommandRefused, LayersMeasured, LayerView
 from tui.asking import Asker, Reply
 
 PAGE = 32  # images in one question
-_REMEMBERED = 12  # pages; whoever shows them must keep as many
+_REMEMBERED = 12  # pages
 _MEASURE_SECONDS = 0.5  # from an answer to the next question
 _REFUSED_SECONDS = 5.0
 
@@ -56,10 +56,14 @@ class Looker:
 
     def need(self, first: int, last: int) -> None:
         """Ask for the pages with the images `first` to `last` that are neither known nor on their way yet."""
-        if self._look is not None and self._look.is_paged:
-            for page in range(first // PAGE, min(last, self._total - 1) // PAGE + 1):
-                if page not in self._asked and page not in self._answered_pages:
-                    self._ask(self._look, page)
+        if self._look is None or not self._look.is_paged:
+            return
+        pages = range(first // PAGE, min(last, self._total - 1) // PAGE + 1)
+        missing = [page for page in pages if page not in self._asked and page not in self._answered_pages]
+        if not missing and not self._asked:
+            missing = list(pages)  # whoever shows them did not keep them
+        for page in missing:
+            self._ask(self._look, page)
 
     def _ask(self, look: Look, page: int) -> None:
         question = ViewLayer(layer=look.path, view=look.view, index=look.image, first=page * PAGE, count=PAGE)

@@ -610,7 +610,7 @@ async def test_a_look_that_is_refused_says_why() -> None:
 
 
 async def test_hostile_names_are_shown_and_keep_the_columns_straight() -> None:
-    names = ("[red]x[/]" * 3, "\x1b[31mred", "漢字" * 4, "a\u202eb", "e\u0301\u200b")
+    names = ("[red]x[/]" * 3, "\x1b[31mred", "漢字" * 30, "a\u202eb", "e\u0301\u200b")
     link = EngineLink()
     link.modules = (module(""), *(module(name, 156) for name in names))
     table = tuple(

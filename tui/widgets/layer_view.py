@@ -29,14 +29,14 @@ _LABELS = dict(zip(LAYER_VIEWS, ("Filters", "Feature maps", "Weights", "Activati
 
 
 class _Images(ThumbnailGrid):
-    """The images of a layer, in a window that may be lower than a thumbnail, and higher than all of them together."""
+    """The images of a layer, in a window that may be lower than a thumbnail, so that these change with its size."""
 
     def render_line(self, y: int) -> Strip:
-        """Render one line, in its style also below the last image."""
+        """Render one line."""
         # After a change of size lines are rendered before anybody is told of it.
         high = self.thumbnail[1]
         self._drawn = {position: strips for position, strips in self._drawn.items() if len(strips) == high}
-        return super().render_line(y).apply_style(self.rich_style)
+        return super().render_line(y)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """There is nothing to mark images for."""

@@ -177,11 +177,6 @@ class ModuleRows(LinesView[Node]):
         self._reveal()
         self.post_message(ModuleTree.LaidOut())
 
-    def notify_style_update(self) -> None:
-        """Paint anew in the styles of another theme."""
-        super().notify_style_update()
-        self._painted.clear()
-
     def render_line(self, y: int) -> Strip:
         """Render one visible line, and remember it."""
         strip = super().render_line(y)
