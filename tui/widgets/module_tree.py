@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -19,7 +20,7 @@ from tui.summary_report import short
 from tui.widgets.lines_view import LinesView
 from tui.widgets.styled_line import StyledLine, changed_cells, line_strip
 
-_OPEN_AT_FIRST = 60  # modules; of more, only the upper levels are unfolded
+_OPEN_AT_FIRST = 40  # modules; of more, only the upper levels are unfolded
 _SIGNS: dict[Freeze, tuple[str, str, str]] = {
     "": (" ", "", ""),
     "trains": ("□", "trains", "$accent"),
@@ -150,8 +151,9 @@ class ModuleRows(LinesView[Node]):
         """Return the columns for the width that there is."""
         if not self.scrollable_content_region.width:
             return self._columns  # out of sight; it comes back as it was
-        name = max((2 * node.depth + 2 + Content(node.shown).cell_length for node in self._rows), default=0)
-        output = max((len(shape(node.module.output)) for node in self._rows if node.module), default=0)
+        # Those of what is folded count as well, so that nothing moves when it is unfolded.
+        name = max((2 * node.depth + 2 + cell_len(node.shown) for node in self._modules), default=0)
+        output = max((len(shape(node.module.output)) for node in self._modules if node.module), default=0)
         factors = self._figures.factors.values()
         return columns(
             self.scrollable_content_region.width,
@@ -260,7 +262,7 @@ class ModuleRows(LinesView[Node]):
         return next((index for index, node in enumerate(self._rows) if node.key == self._cursor), 0)
 
     def _reveal(self) -> None:
-        if self._rows:
+        if self._rows and self.size.height:
             self.scroll_to_region(Region(0, self._index(), 1, 1), animate=False, force=True)
 
     def _go_to(self, index: int) -> None:
