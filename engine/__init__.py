@@ -14,7 +14,7 @@ from engine.version import __version__
 
 if TYPE_CHECKING:
     from engine.answers import Answerer
-    from engine.classify import Classified, classify
+    from engine.classifying import Classified, classify
     from engine.config import RunConfig
     from engine.data import from_datasets
     from engine.evaluation import Report
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Answerer": "engine.answers",
     "CheckpointReport": "engine.inspection",
-    "Classified": "engine.classify",
+    "Classified": "engine.classifying",
     "CommandQueue": "engine.queues",
     "JournalLink": "engine.link",
     "Link": "engine.link",
@@ -37,7 +37,7 @@ _HOMES = {
     "Report": "engine.evaluation",
     "RunConfig": "engine.config",
     "Session": "engine.session",
-    "classify": "engine.classify",
+    "classify": "engine.classifying",
     "evaluate_checkpoint": "engine.inspection",
     "from_datasets": "engine.data",
     "open_checkpoint": "engine.inspection",

@@ -85,6 +85,8 @@ class Files:
 
     def containing(self, part: str) -> npt.NDArray[Any]:
         """Tell of each file whether its path below `root` contains `part`, upper or lower case: bool `[n]`."""
+        if not part:
+            return np.ones(len(self), dtype=np.bool_)
         found = np.zeros(len(self), dtype=np.bool_)
         wanted = os.fsencode(part.lower())
         for first in range(0, len(self), _PAGE):

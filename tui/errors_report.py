@@ -164,12 +164,12 @@ def _print_rows(origin: Origin, listing: Listing, shown: Sequence[int], images: 
 def _line(listing: Listing, row: int, width: int) -> Content:
     """Return one line: name, classes, confidence, loss, margin, flags."""
     found = listing.predictions
-    label = max(6, (width - 60) // 2 + 6)
     true, predicted = (Content(found.classes[kind[row]]) for kind in (found.label, found.predicted))
-    signs = _signs(listing, row)
+    signs = f"{_signs(listing, row):<2}"
     numbers = f"{found.confidence[row]:>7.1%}  loss {found.loss[row]:>7.3f}  margin {found.margin[row]:>+6.3f} {signs}"
-    name_width = max(width - 2 * label - len(numbers) - 6, 16)
-    name = Content(image_name(found, row)).truncate(name_width, ellipsis=True, pad=True)
+    words = width - len(numbers) - len(" " + " → ")  # the name and both classes share what the numbers leave
+    label = max(words // 3, 6)
+    name = Content(image_name(found, row)).truncate(max(words - 2 * label, 6), ellipsis=True, pad=True)
     return Content.assemble(
         name, " ", true.truncate(label, ellipsis=True, pad=True), " → ",
         predicted.truncate(label, ellipsis=True, pad=True), numbers,

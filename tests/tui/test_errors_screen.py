@@ -47,9 +47,9 @@ def link(tmp_path: Path, found: Predictions) -> AnsweringLink:
 
 
 async def settle(pilot, times: int = 8) -> None:
-    await pilot.app.workers.wait_for_complete(
-        [worker for worker in pilot.app.workers if worker.group == "list" and not worker.is_finished]
-    )
+    busy = [worker for worker in pilot.app.workers if worker.group in ("list", "export") and not worker.is_finished]
+    if busy:  # an empty list would stand for all
+        await pilot.app.workers.wait_for_complete(busy)
     for _ in range(times):
         await pilot.pause(0.06)
 

@@ -89,7 +89,7 @@ class HeatMap(Widget, can_focus=True):
     def _keep_in_sight(self) -> None:
         first = []
         for place, start, room in zip(self.cursor, self._first, self._room, strict=True):
-            start = min(start, max(place, 0))
+            start = min(start, max(place, 0), max(len(self._labels) - room, 0))
             first.append(max(start, place - room + 1, 0))
         self._first = (first[0], first[1])
 

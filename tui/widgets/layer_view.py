@@ -7,7 +7,6 @@ from textual.app import ComposeResult
 from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.strip import Strip
 from textual.widgets import Static
 
 from engine.commands import LAYER_VIEWS, ViewLayer
@@ -29,14 +28,7 @@ _LABELS = dict(zip(LAYER_VIEWS, ("Filters", "Feature maps", "Weights", "Activati
 
 
 class _Images(ThumbnailGrid):
-    """The images of a layer, in a window that may be lower than a thumbnail, so that these change with its size."""
-
-    def render_line(self, y: int) -> Strip:
-        """Render one line."""
-        # After a change of size lines are rendered before anybody is told of it.
-        high = self.thumbnail[1]
-        self._drawn = {position: strips for position, strips in self._drawn.items() if len(strips) == high}
-        return super().render_line(y)
+    """The images of a layer."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """There is nothing to mark images for."""

@@ -251,7 +251,8 @@ class ThumbnailGrid(ScrollView, can_focus=True):
     def _picture(self, position: int, tile: Tile) -> list[Strip]:
         self._tiles.move_to_end(position)  # the least recently shown go first
         found = self._drawn.get(position)
-        if found is None:
+        # After a change of size lines are rendered before anybody is told of it.
+        if found is None or len(found) != self.thumbnail[1]:
             found = self._drawn[position] = self._draw(tile)
         return found
 

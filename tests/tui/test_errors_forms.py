@@ -1,0 +1,401 @@
+"""The screens that the Errors screen opens: matrix, filter, comparison, export."""
+
+import csv
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from canned import evaluated, prepared
+from canned_predictions import DIGITS, AnsweringLink, predictions, saved
+from PIL import Image
+from test_errors_screen import HOSTILE, events_of, listed, opened, picture, settle
+from textual.app import App
+
+from engine.criteria import Selection
+from engine.events import RunStarted, StateChanged
+from engine.journal import encode_line
+from engine.selection import most_confused
+from tui.app import FinetuiApp
+from tui.screens.compare import CompareScreen
+from tui.screens.confusion import ConfusionScreen
+from tui.screens.errors import ErrorsScreen
+from tui.screens.errors_filter import FilterForm
+from tui.screens.export_form import ExportForm
+from tui.widgets.heat_map import HeatMap
+
+SIZES = [(80, 24), (120, 40), (200, 60)]
+
+
+@pytest.fixture
+def found():
+    return predictions()
+
+
+@pytest.fixture
+def link(tmp_path: Path, found) -> AnsweringLink:
+    saved(tmp_path, found)
+    return AnsweringLink(*events_of(tmp_path))
+
+
+class ScreenApp(App[None]):
+    """Shows one screen and keeps what it is dismissed with."""
+
+    answer: object = "not yet"
+
+    def __init__(self, screen) -> None:
+        super().__init__()
+        self._shown = screen
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return {"muted": "gray"}
+
+    def on_mount(self) -> None:
+        self.push_screen(self._shown, lambda answer: setattr(self, "answer", answer))
+
+
+def matrix(classes: int, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    confusion = random.poisson(0.3, (classes, classes)) + np.diag(random.integers(50, 90, classes))
+    return confusion.astype(np.int64)
+
+
+def heat_map_text(app: App) -> list[str]:
+    heat_map = app.screen.query_one(HeatMap)
+    return [heat_map.render_line(y).text for y in range(heat_map.size.height)]
+
+
+# -- the confusion matrix -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_every_number_of_ten_classes_is_in_sight(size) -> None:
+    confusion = matrix(10)
+    app = ScreenApp(ConfusionScreen(confusion, DIGITS))
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot, 3)
+        rows = heat_map_text(app)
+        assert rows[0].split() == list(DIGITS)
+        for label, row in enumerate(rows[1:11]):
+            assert row.split() == [str(label), *(str(count) if count else "·" for count in confusion[label])]
+        wrong = confusion.sum() - np.trace(confusion)
+        assert f"{wrong:,} of {confusion.sum():,} wrong" in picture(app)
+
+
+async def test_it_begins_at_the_most_confused_pair_and_enter_opens_it() -> None:
+    confusion = matrix(10)
+    first = most_confused(confusion)[0]
+    app = ScreenApp(ConfusionScreen(confusion, DIGITS))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot, 3)
+        assert app.screen.query_one(HeatMap).cursor == (first.true, first.predicted)
+        assert f"were taken for {first.predicted}" in picture(app)
+        await pilot.press("enter")
+        await settle(pilot, 3)
+        assert app.answer == (first.true, first.predicted)
+
+
+async def test_shares_are_of_the_true_class() -> None:
+    confusion = np.array([[3, 1], [0, 1000]], np.int64)
+    confusion[1, 0] = 2
+    app = ScreenApp(ConfusionScreen(confusion, ("a", "b")))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot, 3)
+        await pilot.press("n")
+        await settle(pilot, 3)
+        assert [row.split() for row in heat_map_text(app)[1:3]] == [["a", "75%", "25%"], ["b", "<1%", "100%"]]
+
+
+async def test_a_heading_stands_for_the_whole_class() -> None:
+    app = ScreenApp(ConfusionScreen(matrix(10), DIGITS))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot, 3)
+        heat_map = app.screen.query_one(HeatMap)
+        heat_map.move_to(3, 0)
+        await pilot.press("left")
+        await settle(pilot, 3)
+        assert heat_map.cursor == (3, -1)
+        assert "of them were recognised" in picture(app)
+        await pilot.press("enter")
+        await settle(pilot, 3)
+        assert app.answer == (3, -1)
+
+
+async def test_a_click_goes_to_a_cell_and_a_click_on_it_chooses() -> None:
+    app = ScreenApp(ConfusionScreen(matrix(10), DIGITS))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot, 3)
+        heat_map = app.screen.query_one(HeatMap)
+        await pilot.click(HeatMap, offset=(heat_map._names + 1 + 2 * heat_map._cell + 1, 5))
+        assert heat_map.cursor == (4, 2)
+        assert app.answer == "not yet"
+        await pilot.click(HeatMap, offset=(heat_map._names + 1 + 2 * heat_map._cell + 1, 5))
+        await settle(pilot, 3)
+        assert app.answer == (4, 2)
+
+
+async def test_a_thousand_classes_scroll_with_their_headings() -> None:
+    names = tuple(f"class{i}" for i in range(1000))
+    app = ScreenApp(ConfusionScreen(matrix(1000), names))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot, 3)
+        heat_map = app.screen.query_one(HeatMap)
+        heat_map.move_to(998, 997)
+        await settle(pilot, 3)
+        rows = heat_map_text(app)
+        assert any(row.startswith("class998") for row in rows)
+        assert "taken for class997" in picture(app)
+        await pilot.press("home", "pageup", "up")
+        await settle(pilot, 3)
+        assert heat_map.cursor == (987, -1)
+        before = heat_map_text(app)
+        heat_map._scroll(type("Wheel", (), {"shift": False, "stop": lambda self: None})(), -300)
+        await settle(pilot, 3)
+        assert heat_map_text(app) != before
+
+
+async def test_the_pairs_are_listed_and_chosen() -> None:
+    confusion = matrix(10)
+    pairs = most_confused(confusion)
+    app = ScreenApp(ConfusionScreen(confusion, DIGITS))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot, 3)
+        await pilot.press("tab")
+        await settle(pilot, 3)
+        assert f"{pairs[0].true} → {pairs[0].predicted}" in picture(app)
+        await pilot.press("down", "enter")
+        await settle(pilot, 3)
+        assert app.answer == (pairs[1].true, pairs[1].predicted)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_hostile_class_names_keep_the_matrix_straight(size) -> None:
+    from engine.text import clean
+
+    app = ScreenApp(ConfusionScreen(matrix(10), tuple(map(clean, HOSTILE))))
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot, 3)
+        heat_map = app.screen.query_one(HeatMap)
+        assert {heat_map.render_line(y).cell_length for y in range(heat_map.size.height)} == {heat_map.size.width}
+        assert {strip.cell_length for strip in app.screen._compositor.render_strips()} == {size[0]}
+
+
+async def test_without_any_mistake_it_says_so() -> None:
+    app = ScreenApp(ConfusionScreen(np.diag([5, 5]).astype(np.int64), ("a", "b")))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot, 3)
+        assert "0 of 10 wrong" in picture(app)
+        await pilot.press("tab", "tab", "escape")
+        await settle(pilot, 3)
+        assert app.answer is None
+
+
+async def test_a_cell_opens_its_images_on_the_errors_screen(link, found) -> None:
+    app = FinetuiApp(link)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        await pilot.press("m")
+        await settle(pilot)
+        assert isinstance(app.screen, ConfusionScreen)
+        true, predicted = app.screen.query_one(HeatMap).cursor
+        await pilot.press("enter")
+        await settle(pilot)
+        assert app.screen is screen
+        expected = np.flatnonzero((found.label == true) & (found.predicted == predicted))
+        assert sorted(listed(screen)) == expected.tolist()
+        assert len(expected) == found.confusion()[true, predicted]
+
+
+# -- the filter ---------------------------------------------------------------------------------------------
+
+
+async def test_a_filter_is_typed_and_applied_with_enter(link, found) -> None:
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        await pilot.press("f")
+        await settle(pilot)
+        assert isinstance(app.screen, FilterForm)
+        await pilot.press("right", "right", "right", "down", "4", "down", "down", "2", "0", "down", "9", "0", "enter")
+        await settle(pilot)
+        assert app.screen is screen
+        assert screen._listing.selection == Selection(show="all", true=4, low=0.2, high=0.9)
+        keep = (found.label == 4) & (found.confidence >= 0.2) & (found.confidence <= 0.9)
+        assert sorted(listed(screen)) == np.flatnonzero(keep).tolist()
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "words"),
+    [
+        ("true", "elephant", "there is no class 'elephant'"),
+        ("true", "tabby", "did you mean tabby cat"),
+        ("predicted", "12", "there is no class '12'"),
+        ("low", "101", "not between 0 and 100"),
+        ("low", "1.2.3", "not a number"),
+        ("high", "0", "at least 50 %"),
+    ],
+)
+async def test_what_makes_no_sense_is_said_and_not_applied(field: str, typed: str, words: str) -> None:
+    classes = ("tabby cat", "tiger cat", "dog")
+    form = FilterForm(Selection(low=0.5, high=0.9), classes, has_files=True, can_compare=False)
+    app = ScreenApp(form)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot, 3)
+        form.query_one(f"#{field}").value = typed
+        await settle(pilot, 3)
+        assert words in picture(app).replace("\n", " ")
+        await pilot.press("enter")
+        await settle(pilot, 3)
+        assert app.answer == "not yet"
+        await pilot.press("escape")
+        await settle(pilot, 3)
+        assert app.answer is None
+
+
+async def test_the_form_begins_with_what_is_and_can_be_applied_unchanged() -> None:
+    selection = Selection(
+        show="all", true=1, predicted=0, low=0.25, high=0.75, text="IMG", label_errors=True, marked=True,
+        change="fixed", sort="margin", reverse=True, duplicates=True,
+    )  # fmt: skip
+    app = ScreenApp(FilterForm(selection, ("a", "b"), has_files=True, can_compare=True))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot, 3)
+        await pilot.click("#apply")
+        await settle(pilot, 3)
+        assert app.answer == selection
+
+
+# -- comparing ----------------------------------------------------------------------------------------------
+
+
+def make_run(folder: Path, found, *, parent: str | None = None, accuracy: float = 0.9) -> Path:
+    saved(folder, found, "best.predictions")
+    saved(folder, found, "last.predictions")
+    begun = msgspec.structs.replace(prepared(), parent=parent)
+    events = [
+        begun,
+        RunStarted(name=folder.name, path=str(folder)),
+        evaluated(1, accuracy),
+        StateChanged(state="finished"),
+    ]
+    (folder / "journal.jsonl").write_bytes(b"".join(map(encode_line, events)))
+    return folder
+
+
+async def test_the_parent_comes_first_and_another_run_is_compared_with(tmp_path: Path) -> None:
+    now, before = predictions(seed=1), predictions(seed=2)
+    make_run(tmp_path / "other", predictions(seed=3))
+    make_run(tmp_path / "older", before)
+    own = make_run(tmp_path / "a-run", now, parent="older")
+    app = FinetuiApp(AnsweringLink(*events_of(own)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        await pilot.press("d")
+        await settle(pilot)
+        assert isinstance(app.screen, CompareScreen)
+        text = picture(app)
+        assert text.index("its parent") < text.index("this run") < text.index("other")
+        await pilot.press("enter")
+        await settle(pilot)
+        assert app.screen is screen
+        assert sorted(listed(screen)) == np.flatnonzero(~before.wrong & now.wrong).tolist()
+        assert "broken since older best" in screen.query_one("#errors-filter")._content.plain
+        for words, keep in (("still wrong", before.wrong & now.wrong), ("fixed", before.wrong & ~now.wrong)):
+            await pilot.press("v")
+            await settle(pilot)
+            assert words in screen.query_one("#errors-filter")._content.plain
+            assert sorted(listed(screen)) == np.flatnonzero(keep).tolist()
+        await pilot.press("d")
+        await settle(pilot)
+        assert sorted(listed(screen)) == np.flatnonzero(now.wrong).tolist()
+
+
+async def test_other_images_are_refused_in_words_and_the_list_stays(tmp_path: Path) -> None:
+    make_run(tmp_path / "other", predictions(50))
+    own = make_run(tmp_path / "a-run", predictions())
+    app = FinetuiApp(AnsweringLink(*events_of(own)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        before = listed(screen)
+        await pilot.press("d")
+        await settle(pilot)
+        await pilot.press("down", "enter")
+        await settle(pilot)
+        assert "not about the same test images" in picture(app)
+        assert listed(screen) == before
+
+
+async def test_nothing_to_compare_with_is_said(tmp_path: Path) -> None:
+    app = ScreenApp(CompareScreen(tmp_path, tmp_path / "a-run"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert "no other run has predictions" in picture(app)
+        await pilot.press("escape")
+        await settle(pilot, 3)
+        assert app.answer is None
+
+
+# -- export -------------------------------------------------------------------------------------------------
+
+
+async def export_to(pilot, path: Path, *keys: str) -> None:
+    await pilot.press("x")
+    await settle(pilot)
+    form = pilot.app.screen
+    assert isinstance(form, ExportForm)
+    form.query_one("#path").value = str(path)
+    await settle(pilot, 3)
+    await pilot.press(*keys, "enter")
+    await settle(pilot, 3)
+    await settle(pilot, 3)
+
+
+async def test_what_is_listed_or_marked_is_exported(link, found, tmp_path: Path) -> None:
+    app = FinetuiApp(link)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        rows = listed(screen)
+        await export_to(pilot, tmp_path / "all.json")
+        assert [item["index"] for item in json.loads((tmp_path / "all.json").read_text())] == rows
+        assert f"{len(rows)} predictions in" in picture(app)
+        await pilot.press("right", "space")
+        await export_to(pilot, tmp_path / "marked.csv")
+        with (tmp_path / "marked.csv").open(newline="") as file:
+            assert [int(row["index"]) for row in csv.DictReader(file)] == [rows[1]]
+        await export_to(pilot, tmp_path / "sheet.png", "right")
+        assert Image.open(tmp_path / "sheet.png").width > 500
+        await export_to(pilot, tmp_path / "folder", "right")
+        images = sorted((tmp_path / "folder").glob("*.png"))
+        assert len(images) == len(rows)
+        assert (np.asarray(Image.open(images[0])) == rows[0]).all()
+        assert isinstance(app.screen, ErrorsScreen)
+
+
+async def test_what_exists_is_not_overwritten_unasked(link, tmp_path: Path) -> None:
+    (tmp_path / "there.csv").write_text("precious")
+    app = FinetuiApp(link)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        await pilot.press("x")
+        await settle(pilot)
+        form = app.screen
+        for path, words in (
+            (tmp_path / "there.csv", "exists"),
+            (tmp_path / "nowhere" / "a.csv", "make it first"),
+            (tmp_path / "a.txt", "exports end in"),
+            ("", "name a file"),
+        ):
+            form.query_one("#path").value = str(path)
+            await settle(pilot, 3)
+            assert words in picture(app).replace("\n", " "), path
+            await pilot.press("enter")
+            await settle(pilot, 3)
+            assert app.screen is form
+        assert (tmp_path / "there.csv").read_text() == "precious"
+        form.query_one("#path").value = str(tmp_path / "there.csv")
+        form.query_one("#overwrite").action_cycle(1)
+        await settle(pilot, 3)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert (tmp_path / "there.csv").read_text().startswith("index,")
