@@ -1,59 +1,35 @@
 """The Errors screen: the test images that the network got wrong, and why."""
 
-from collections.abc import Callable, Collection, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from typing import ClassVar
 
-import msgspec
 import numpy as np
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer, Static
 
-from engine.commands import Evaluate, FindDuplicates
-from engine.criteria import CHANGES, SHOWS, SORTS, Selection
-from engine.errors import BadInput, FinetuiError
-from engine.events import CommandRefused, DuplicatesFound, Evaluated
+from engine.criteria import Selection
 from engine.text import clean
-from tui.asking import Asker, Reply
-from tui.browsing import Listing, brief_details, caption, details, filter_line, open_listing, title
+from tui.asking import Asker
+from tui.browsing import brief_details, caption, details, filter_line, title
 from tui.closer_look import CloserLook
-from tui.export import Target, export
-from tui.image_cache import ImageCache, fetch_all
+from tui.image_cache import ImageCache
 from tui.screens.errors_help import errors_help
-from tui.store import Store, View
+from tui.screens.listing import ListingScreen
+from tui.store import Store
 from tui.tight_compositor import TightCompositor
 from tui.widgets.detail_pane import DetailPane
 from tui.widgets.styled_line import StyledLine
 from tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
 
-_POLL_SECONDS = 0.25
 _REST_SECONDS = 0.15  # how long the cursor stays on an image before more than its thumbnail is asked for
 _THUMBNAIL = 64  # pixels
-_MOST_COMPARED = 200_000  # images among which duplicates are looked for without being asked
 
 
-def _with_duplicates(listing: Listing, pairs: Collection[tuple[int, int]], marked: Collection[int]) -> Listing:
-    """Return the list anew, now that it is known which images are in the training set."""
-    return listing.with_duplicates(pairs).select(listing.selection, marked)
-
-
-def _waiting(view: View) -> str:
-    """Return why there is nothing to list yet."""
-    if view.refusal is not None and isinstance(view.refusal.command, Evaluate):
-        return view.refusal.reason
-    if view.phase is not None:
-        share = f" {view.phase.done:,} of {view.phase.total:,}" if view.phase.total else " …"
-        return f"{view.phase.name}{share}"
-    return "There are no predictions yet: they come with the first evaluation."
-
-
-class ErrorsScreen(Screen[None]):
+class ErrorsScreen(ListingScreen):
     """Browses the predictions of the run in `store`; questions about its images go to `asker`."""
 
     CSS_PATH = "errors.tcss"
@@ -82,21 +58,14 @@ class ErrorsScreen(Screen[None]):
 
     def __init__(self, store: Store, asker: Asker, selection: Selection | None = None) -> None:
         """Begin with what `selection` lists (default: the mistakes, highest loss first)."""
-        super().__init__()
+        super().__init__(store, asker, selection)
         self._compositor = TightCompositor()
-        self._store = store
-        self._asker = asker
-        self._selection = selection or Selection()
         self._thumbnails = ImageCache(asker, _THUMBNAIL, self._show_tiles)
-        self._listing: Listing | None = None
-        self._evaluation: Evaluated | None = None  # the one that is shown
-        self._marked: set[int] = set()
         self._said = ""
         self._row = -1
         self._closer = CloserLook(asker, self._show_detail)
         self._rest: Timer | None = None
         self._places: dict[int, int] = {}  # of the page in sight: where each test image is
-        self._pairs: tuple[tuple[int, int], ...] | None = None
 
     def compose(self) -> ComposeResult:
         """Two lines on top, the grid, and the pane for the image under the cursor."""
@@ -111,54 +80,11 @@ class ErrorsScreen(Screen[None]):
     def on_mount(self) -> None:
         """Open the newest predictions."""
         self.query_one(ThumbnailGrid).focus()
-        self.set_interval(_POLL_SECONDS, self._look_for_newer)
-        self.action_newest()
+        self.follow_evaluations()
 
     # -- what is listed -------------------------------------------------------------------------------------
 
-    def action_newest(self) -> None:
-        """Show the predictions of the newest evaluation."""
-        view = self._store.view
-        self._evaluation = view.evaluation
-        if view.evaluation is None:
-            self._say(_waiting(view))
-        elif not view.evaluation.predictions:
-            name = view.name or "RUN"
-            self._say(f"The predictions of this evaluation were not kept; `finetui errors --from {name}` makes them.")
-        else:
-            path = Path(view.path) / view.evaluation.predictions
-            self._relist(lambda: self._opened(path))
-
-    def _opened(self, path: Path) -> Listing:
-        selection = msgspec.structs.replace(self._selection, change="", marked=False)
-        listing = open_listing(path, selection)
-        return listing if self._pairs is None else _with_duplicates(listing, self._pairs, ())
-
-    def _look_for_newer(self) -> None:
-        view = self._store.view
-        if self._evaluation is None:
-            self.action_newest()
-        elif view.evaluation is not self._evaluation and self._listing is not None:
-            self._hint("a newer evaluation is there: n shows it")
-
-    @work(thread=True, exclusive=True, group="list", exit_on_error=False)
-    def _relist(self, make: Callable[[], Listing]) -> None:
-        """Work out a listing away from the screen, and show it."""
-        try:
-            listing = make()
-        except BadInput as error:
-            self.app.call_from_thread(self._refused, str(error))
-        else:
-            self.app.call_from_thread(self._show_listing, listing)
-
-    def _refused(self, reason: str) -> None:
-        if self._listing is None:
-            self._say(reason)
-        else:
-            self._hint(reason)
-
     def _say(self, text: str) -> None:
-        """Show `text` in place of a list."""
         if text == self._said:
             return
         self._said = text
@@ -169,19 +95,12 @@ class ErrorsScreen(Screen[None]):
     def _hint(self, text: str) -> None:
         self.query_one("#errors-filter", StyledLine).show(Content.styled(f" {clean(text, 300)}", "$warning"))
 
-    def _show_listing(self, listing: Listing) -> None:
-        same_rows = self._listing is not None and self._listing.rows is listing.rows
-        fresh = self._listing is None or self._listing.predictions is not listing.predictions
-        if fresh:
-            self._marked.clear()
-            if self._pairs is None and len(listing.predictions) <= _MOST_COMPARED:
-                self._asker.ask(FindDuplicates(), self._duplicates_found)
-        self._listing = listing
-        self._selection = listing.selection
+    def _listing_changed(self, *, same_rows: bool) -> None:
+        assert self._listing is not None
         self.set_class(False, "-message")
         self._places = {}
         grid = self.query_one(ThumbnailGrid)
-        grid.set_count(len(listing.rows), keep_cursor=same_rows)
+        grid.set_count(len(self._listing.rows), keep_cursor=same_rows)
         self._show_lines()
         self._highlight(grid.cursor)
 
@@ -189,24 +108,6 @@ class ErrorsScreen(Screen[None]):
         if self._listing is not None:
             self.query_one("#errors-title", StyledLine).show(title(self._listing, len(self._marked)))
             self.query_one("#errors-filter", StyledLine).show(filter_line(self._listing))
-
-    def _choose(self, **changes: object) -> None:
-        """List what the present selection with `changes` lists."""
-        listing = self._listing
-        if listing is not None:
-            selection = msgspec.structs.replace(listing.selection, **changes)
-            marked = frozenset(self._marked)
-            self._relist(lambda: listing.select(selection, marked))
-
-    def _duplicates_found(self, reply: Reply) -> None:
-        listing = self._listing
-        if isinstance(reply, DuplicatesFound) and listing is not None:
-            self._pairs = pairs = reply.pairs
-            marked = frozenset(self._marked)
-            known = listing.selection.duplicates
-            self._relist(lambda: _with_duplicates(listing, pairs, marked) if known else listing.with_duplicates(pairs))
-        elif isinstance(reply, CommandRefused):
-            self._hint(f"training images among these were not looked for: {reply.reason}")
 
     # -- the grid -------------------------------------------------------------------------------------------
 
@@ -321,114 +222,7 @@ class ErrorsScreen(Screen[None]):
         if self.has_class("-large"):
             self.query_one(ThumbnailGrid).move_cursor(by)
 
-    # -- choosing what is listed ----------------------------------------------------------------------------
-
-    def action_cycle_show(self) -> None:
-        """List mistakes, then right but unsure ones, right ones, all."""
-        shown = self._selection
-        if shown.change:
-            self._choose(change=CHANGES[CHANGES.index(shown.change) % (len(CHANGES) - 1) + 1])
-        else:
-            self._choose(show=SHOWS[(SHOWS.index(shown.show) + 1) % len(SHOWS)])
-
-    def action_cycle_order(self) -> None:
-        """Order by loss, then by confidence, margin, place."""
-        self._choose(sort=SORTS[(SORTS.index(self._selection.sort) + 1) % len(SORTS)], reverse=False)
-
-    def action_reverse(self) -> None:
-        """Turn the order round."""
-        self._choose(reverse=not self._selection.reverse)
-
-    def action_toggle_flag(self, flag: str) -> None:
-        """List only what has `flag`, or all again."""
-        if flag == "duplicates" and self._pairs is None:
-            self._hint("looking for training images among these …")
-            self._asker.ask(FindDuplicates(), self._duplicates_found)
-        self._choose(**{flag: not getattr(self._selection, flag)})
-
-    def action_clear(self) -> None:
-        """Take all filters away."""
-        if self._listing is not None:
-            listing, marked = self._listing, frozenset(self._marked)
-            self._relist(lambda: listing.select(listing.selection.unfiltered, marked))
-
-    @work
-    async def action_filter(self) -> None:
-        """Ask what is to be listed."""
-        from tui.screens.errors_filter import FilterForm
-
-        listing = self._listing
-        if listing is None:
-            return
-        form = FilterForm(
-            listing.selection,
-            listing.predictions.classes,
-            has_files=len(listing.predictions.files) > 0,
-            can_compare=listing.flags.other is not None,
-        )
-        chosen = await self.app.push_screen_wait(form)
-        if chosen is not None:
-            marked = frozenset(self._marked)
-            self._relist(lambda: listing.select(chosen, marked))
-
-    @work
-    async def action_confusion(self) -> None:
-        """Show which classes are taken for which, and list the images of a cell."""
-        from tui.screens.confusion import ConfusionScreen
-
-        if self._listing is None:
-            return
-        found = self._listing.predictions
-        chosen = await self.app.push_screen_wait(ConfusionScreen(found.confusion(), found.classes))
-        if chosen is not None:
-            true, predicted = (None if label < 0 else label for label in chosen)
-            show = "all" if true == predicted else "wrong"
-            self._choose(show=show, true=true, predicted=predicted, change="")
-
-    @work
-    async def action_compare(self) -> None:
-        """Compare with another run's or evaluation's predictions; again: end the comparison."""
-        from tui.screens.compare import CompareScreen
-
-        listing = self._listing
-        if listing is None:
-            return
-        if listing.selection.change:
-            self._choose(change="")
-            return
-        view = self._store.view
-        own = Path(view.path)
-        path = await self.app.push_screen_wait(CompareScreen(own.parent, own))
-        if path is not None:
-            name = f"{path.parent.name} {path.stem}"
-            marked = frozenset(self._marked)
-            self._relist(lambda: listing.compare(path, name, "broken", marked))
-
     # -- the rest -------------------------------------------------------------------------------------------
-
-    @work
-    async def action_export(self) -> None:
-        """Write what is listed, or marked, to a file."""
-        from tui.screens.export_form import ExportForm
-
-        listing = self._listing
-        if listing is None:
-            return
-        marked = sorted(self._marked)
-        request = await self.app.push_screen_wait(ExportForm(len(listing.rows), len(marked), Path("errors.csv")))
-        if request is not None:
-            rows = marked if request.marked_only else listing.rows.tolist()
-            self._hint("exporting …")
-            self._export(request.target, listing, rows)
-
-    @work(thread=True, exclusive=True, group="export", exit_on_error=False)
-    def _export(self, target: Target, listing: Listing, rows: list[int]) -> None:
-        """Write away from the screen; images are asked for as everywhere."""
-        try:
-            words = export(target, listing, rows, lambda indices: fetch_all(self.app, self._asker, indices))
-        except FinetuiError as error:
-            words = str(error)
-        self.app.call_from_thread(self._hint, words)
 
     def action_help(self) -> None:
         """Explain the screen."""

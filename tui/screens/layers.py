@@ -19,13 +19,14 @@ from tui.image_cache import ImageCache
 from tui.layer_tree import LayerStates, layer_tree, rate_factors
 from tui.layer_words import not_to_be_seen, notes, title, title_of, totals
 from tui.looking import Look, Looker, MeasureLoop
+from tui.module_columns import Figures
 from tui.screens.layers_help import layers_help
 from tui.store import Store, View
 from tui.tight_compositor import TightCompositor
 from tui.widgets.histogram import Histogram
 from tui.widgets.image_chooser import ImageChooser
 from tui.widgets.layer_view import ASKING, LayerPane
-from tui.widgets.module_tree import Figures, ModuleRows, ModuleTree
+from tui.widgets.module_tree import ModuleRows, ModuleTree
 from tui.widgets.styled_line import StyledLine
 from tui.widgets.thumbnail_grid import ThumbnailGrid
 

@@ -1,7 +1,7 @@
 """The module tree of a network: a line for each module, with its numbers and whether it trains."""
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.cells import cell_len
 from textual import events
@@ -13,66 +13,13 @@ from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 
-from engine.events import LayersMeasured
-from tui.layer_tree import Freeze, LayerStates, Node, Numbers, beside, numbers, visible
+from tui.layer_tree import Node, beside, visible
 from tui.layer_words import shape
-from tui.summary_report import short
+from tui.module_columns import CURSOR_WIDTH, STATE_WIDTH, Column, Figures, cell, columns
 from tui.widgets.lines_view import LinesView
 from tui.widgets.styled_line import StyledLine, changed_cells, line_strip
 
 _OPEN_AT_FIRST = 40  # modules; of more, only the upper levels are unfolded
-_SIGNS: dict[Freeze, tuple[str, str, str]] = {
-    "": (" ", "", ""),
-    "trains": ("□", "trains", "$accent"),
-    "partly": ("◧", "partly", "$accent"),
-    "frozen": ("■", "frozen", ""),
-    "bypassed": ("·", "bypassed", "$muted"),
-    "freezing": ("◌", "freezing", "$accent"),
-    "thawing": ("◌", "thawing", "$accent"),
-}
-_CURSOR, _STATE = 2, 12
-_MIN_NAME, _ENOUGH_OF_NAME, _MAX_NAME = 12, 28, 40
-_MAX_KIND = 48
-_MIN_OUTPUT, _MAX_OUTPUT = 8, 16
-
-
-class Figures(NamedTuple):
-    """What the lines show beside the tree itself; `factors` are those of the layers' learning rates."""
-
-    states: LayerStates = LayerStates()
-    measured: LayersMeasured | None = None
-    factors: Mapping[str, float] = {}
-
-
-class Column(NamedTuple):
-    """A column: its heading, its width in cells, and whether it is aligned to the right."""
-
-    name: str
-    width: int
-    right: bool = True
-
-
-def columns(width: int, name: int, output: int, *, norm: bool, rate: bool) -> tuple[Column, ...]:
-    """Return the columns that fit into `width` cells beside the names, those that matter most if not all do.
-
-    `name` and `output` are the widths that would show all; `norm` and `rate` tell whether these have anything to show.
-    """
-    name = min(max(name + 1, _MIN_NAME), _MAX_NAME)
-    first = [Column("output", min(max(output + 2, _MIN_OUTPUT), _MAX_OUTPUT)), Column("params", 9)]
-    first.append(Column("", _STATE, False))
-    steps = [Column("FLOPs", 8), Column("gradient", 10), Column("update", 11)]
-    details = [*([Column("norm", 9)] if norm else []), *([Column("rate", 7)] if rate else [])]
-    time, share, kind = Column("time", 8), Column("share", 11, False), Column("kind", 16, False)
-    choices = [[*first, *steps, *details, time, share, kind], [*first, *steps, *details, time]]
-    choices += [[*first, *steps, time], [*first, time]]
-    for chosen in choices:
-        left = width - _CURSOR - sum(column.width for column in chosen)
-        if left >= min(name, _ENOUGH_OF_NAME):
-            break
-    named = min(name, max(left, 1))
-    if chosen[-1] == kind:
-        chosen[-1] = kind._replace(width=min(kind.width + left - named, _MAX_KIND))
-    return (Column("module", named, False), *chosen)
 
 
 class ModuleRows(LinesView[Node]):
@@ -203,50 +150,12 @@ class ModuleRows(LinesView[Node]):
         """Return the module's line."""
         here = row.key == self._cursor
         cells = [Content("› " if here else "  ")]
-        cells += [self._cell(row, column) for column in self._columns]
+        cells += [cell(row, column, self._figures, self._folded) for column in self._columns]
         content = Content("").join(cells)
         if here:
             content = content.truncate(width, pad=True)
             return content.stylize("on $accent 30%").stylize("bold") if self.has_focus else content.stylize("on $panel")
         return content
-
-    def _cell(self, row: Node, column: Column) -> Content:
-        text, style = self._text(row, column)
-        cut = Content.styled(text, style).truncate(column.width - column.right, ellipsis=True)
-        gap = " " * (column.width - cut.cell_length)
-        return Content.assemble(gap, cut) if column.right else Content.assemble(cut, gap)
-
-    def _text(self, row: Node, column: Column) -> tuple[str, str]:
-        """Return what stands in a column, and its style."""
-        module = row.module
-        match column.name:
-            case "module":
-                mark = "▸ " if row.key in self._folded else "▾ " if row.is_parent else "  "
-                return "  " * row.depth + mark + row.shown, ""
-            case "output" if module is not None:
-                return shape(module.output) or "–", "" if module.output else "$muted"
-            case "params":
-                return (short(row.parameters), "") if row.parameters else ("–", "$muted")
-            case "":
-                sign, word, style = _SIGNS[self._figures.states.of(row)]
-                return f"  {sign} {word}", style
-            case "FLOPs" if module is not None:
-                return ("–", "$muted") if module.flops is None else (short(module.flops), "")
-            case "gradient" | "update":
-                return _measure(numbers(row, self._figures.measured), column.name)
-            case "norm":
-                return self._figures.states.norm(row), "$muted"
-            case "rate":
-                factors = {self._figures.factors[name] for name in row.layers if name in self._figures.factors}
-                return (f"×{factors.pop():.3g}" if len(factors) == 1 else ""), "$muted"
-            case "time" if module is not None:
-                return ("–", "$muted") if module.time is None else (f"{module.time:.1%}", "")
-            case "share" if module is not None and module.time is not None:
-                full = round(min(max(module.time, 0.0), 1.0) * (column.width - 2))
-                return " " + "━" * full, "$accent"
-            case "kind":
-                return row.summary, "$muted"
-        return "", ""
 
     # -- the cursor ---------------------------------------------------------------------------------------
 
@@ -291,10 +200,10 @@ class ModuleRows(LinesView[Node]):
         event.stop()
         self._go_to(index)
         node = self._rows[index]
-        state = _CURSOR + sum(column.width for column in self._columns[:3])
-        if node.is_parent and event.x - _CURSOR - 2 * node.depth in (0, 1):
+        state = CURSOR_WIDTH + sum(column.width for column in self._columns[:3])
+        if node.is_parent and event.x - CURSOR_WIDTH - 2 * node.depth in (0, 1):
             self._turn(node)
-        elif state < event.x < state + _STATE:
+        elif state < event.x < state + STATE_WIDTH:
             self.action_freeze()
 
     # -- folding ------------------------------------------------------------------------------------------
@@ -337,12 +246,6 @@ class ModuleRows(LinesView[Node]):
         """Freeze everything above or below the module; unfreeze it where all of it is frozen."""
         if self.chosen is not None:
             self.post_message(ModuleTree.Toggled(beside(self._modules, self._modules.index(self.chosen), side)))
-
-
-def _measure(found: Numbers, name: str) -> tuple[str, str]:
-    if name == "gradient":
-        return found.gradient, ""
-    return f"{found.update} {found.mark or ' '}" if found.update or found.mark else "", "$warning" if found.mark else ""
 
 
 class ModuleTree(Vertical):
@@ -393,7 +296,7 @@ class ModuleTree(Vertical):
     def on_module_tree_laid_out(self, message: LaidOut) -> None:
         """Put the heading over its columns again."""
         message.stop()
-        line = " " * _CURSOR
+        line = " " * CURSOR_WIDTH
         for column in self.rows.columns:
             name = {"module": "  module", "kind": "what it is", "share": ""}.get(column.name, column.name)
             name = f"{name} " if column.name == "update" else name
