@@ -1,11 +1,14 @@
-"""What the tests of the command line share."""
+"""What the tests of the command line share, and those of the Errors screen."""
 
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from canned_predictions import AnsweringLink, predictions, saved
+from errors_pilot import events_of
 
+from engine.predictions import Predictions
 from tui.cli import run
 
 
@@ -22,3 +25,16 @@ def in_process(
         return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def found() -> Predictions:
+    """Return the predictions of 200 images."""
+    return predictions()
+
+
+@pytest.fixture
+def link(tmp_path: Path, found: Predictions) -> AnsweringLink:
+    """Return a link of a run with the predictions `found`, which answers questions about their images."""
+    saved(tmp_path, found)
+    return AnsweringLink(*events_of(tmp_path))

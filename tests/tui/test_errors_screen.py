@@ -5,14 +5,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from canned import evaluated, prepared, running
-from canned_predictions import DIGITS, AnsweringLink, predictions, saved
+from canned import evaluated, running
+from canned_predictions import AnsweringLink, predictions, saved
+from errors_pilot import HOSTILE, SIZES, by_loss, events_of, line, listed, opened, picture, settle
 from textual.content import Content
 
 from engine.commands import ExplainImage, FetchImages, FindDuplicates
 from engine.criteria import Selection
 from engine.events import RunStarted, StateChanged
-from engine.predictions import Predictions
 from tui.app import FinetuiApp
 from tui.screens.errors import ErrorsScreen
 from tui.screens.help import HelpScreen
@@ -20,65 +20,6 @@ from tui.widgets.detail_pane import DetailPane
 from tui.widgets.per_class_table import PerClassTable
 from tui.widgets.picture import Picture
 from tui.widgets.thumbnail_grid import ThumbnailGrid
-
-SIZES = [(80, 24), (120, 40), (200, 60)]
-
-
-def events_of(folder: Path, classes: tuple[str, ...] = DIGITS, *, file: str = "last.predictions"):
-    done = msgspec.structs.replace(evaluated(1, 0.9, classes), predictions=file)
-    return [
-        prepared(classes=classes),
-        StateChanged(state="ready"),
-        RunStarted(name="a-run", path=str(folder)),
-        StateChanged(state="running"),
-        done,
-    ]
-
-
-@pytest.fixture
-def found() -> Predictions:
-    return predictions()
-
-
-@pytest.fixture
-def link(tmp_path: Path, found: Predictions) -> AnsweringLink:
-    saved(tmp_path, found)
-    return AnsweringLink(*events_of(tmp_path))
-
-
-async def settle(pilot, times: int = 8) -> None:
-    busy = [worker for worker in pilot.app.workers if worker.group in ("list", "export") and not worker.is_finished]
-    if busy:  # an empty list would stand for all
-        await pilot.app.workers.wait_for_complete(busy)
-    for _ in range(times):
-        await pilot.pause(0.06)
-
-
-async def opened(pilot) -> ErrorsScreen:
-    await settle(pilot, 3)
-    await pilot.press("m")
-    await settle(pilot)
-    screen = pilot.app.screen
-    assert isinstance(screen, ErrorsScreen)
-    return screen
-
-
-def picture(app: FinetuiApp) -> str:
-    lines = app.screen._compositor.render_strips()
-    return "\n".join(line.text for line in lines)
-
-
-def line(screen: ErrorsScreen, name: str) -> str:
-    return screen.query_one(f"#errors-{name}")._content.plain
-
-
-def listed(screen: ErrorsScreen) -> list[int]:
-    assert screen._listing is not None
-    return screen._listing.rows.tolist()
-
-
-def by_loss(found: Predictions, rows: np.ndarray) -> list[int]:
-    return rows[np.argsort(-found.loss[rows], kind="stable")].tolist()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -368,10 +309,6 @@ async def test_a_lost_engine_leaves_the_list_and_says_why_there_are_no_images(tm
         await pilot.press("right", "v")
         await settle(pilot)
         assert listed(screen)
-
-
-HOSTILE = ("[bold red]x[/]", "\x1b[31mred\x1b[0m", "two\nlines", "‮evil", "漢字漢字漢字漢字漢字", "e\u0301\u0301", "",
-           "a" * 300, "[/]", "\u200b")  # fmt: skip
 
 
 @pytest.mark.parametrize("size", SIZES)
