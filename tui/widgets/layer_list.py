@@ -12,13 +12,12 @@ from textual.geometry import Region
 from textual.message import Message
 
 from engine.commands import SetFrozen
-from engine.events import NormMode
 from tui.store import View
 from tui.widgets.lines_view import LinesView
 from tui.widgets.styled_line import StyledLine
 
 _MARKS = 3  # cells before the name: open or closed, frozen or not
-_COUNT, _STATUS, _DETAILS, _SUMMARY = 11, 12, 27, 26  # widths of the columns
+_COUNT, _STATUS = 11, 12  # widths of the columns
 _MIN_NAME, _MAX_NAME = 8, 34
 
 
@@ -29,26 +28,21 @@ class LayerRow(NamedTuple):
     shown: str
     depth: int
     opened: bool | None  # None: nothing to open
-    summary: str
     parameters: int
     frozen: bool
     partly: bool
     in_use: bool
     waiting: bool | None  # what was asked for and not answered yet
-    norm: NormMode
-    factor: float | None
-    grad_norm: float | None
     cursor: bool
 
 
-def layer_rows(view: View, opened: frozenset[str], cursor: tuple[int, str], detailed: bool) -> tuple[LayerRow, ...]:
-    """Return the rows for `view`, of which `opened` names the open groups; numbers that change only if `detailed`."""
+def layer_rows(view: View, opened: frozenset[str], cursor: tuple[int, str]) -> tuple[LayerRow, ...]:
+    """Return the rows for `view`, of which `opened` names the open groups."""
     asked = [command for command in view.pending.values() if isinstance(command, SetFrozen)]
     waiting = {name: command.frozen for command in asked for name in command.groups}
     waiting_layers = {name: command.frozen for command in asked for name in command.layers}
-    point = view.point if detailed else None
     rows: list[LayerRow] = []
-    for index, group in enumerate(view.layers):
+    for group in view.layers:
         several = len(group.layers) > 1
         is_open = group.name in opened
         rows.append(
@@ -57,15 +51,11 @@ def layer_rows(view: View, opened: frozenset[str], cursor: tuple[int, str], deta
                 shown=group.name,
                 depth=0,
                 opened=is_open if several else None,
-                summary=group.summary,
                 parameters=group.parameters,
                 frozen=group.frozen,
                 partly=not group.frozen and any(layer.frozen for layer in group.layers),
                 in_use=group.in_use,
                 waiting=waiting.get(group.name),
-                norm=group.norm,
-                factor=_at(point.group_rate_factors, index, 1.0) if point and not group.frozen else None,
-                grad_norm=_at(point.group_grad_norms, index, None) if point and not group.frozen else None,
                 cursor=cursor == (0, group.name),
             )
         )
@@ -76,37 +66,19 @@ def layer_rows(view: View, opened: frozenset[str], cursor: tuple[int, str], deta
                     shown=layer.name.removeprefix(f"{group.name}."),
                     depth=1,
                     opened=None,
-                    summary=layer.summary,
                     parameters=layer.parameters,
                     frozen=layer.frozen,
                     partly=False,
                     in_use=group.in_use,
                     waiting=waiting_layers.get(layer.name),
-                    norm=layer.norm,
-                    factor=None,
-                    grad_norm=None,
                     cursor=cursor == (1, layer.name),
                 )
             )
     return tuple(rows)
 
 
-def _at(values: Sequence[float], index: int, default: float | None) -> float | None:
-    return values[index] if index < len(values) else default
-
-
-class _Layout(NamedTuple):
-    name: int
-    details: bool
-    summary: bool
-
-
-def _layout(width: int, longest: int) -> _Layout:
-    fixed = _MARKS + _COUNT + _STATUS
-    details = width >= fixed + _DETAILS + 16
-    summary = width >= fixed + _DETAILS + _SUMMARY + 20
-    left = width - fixed - details * _DETAILS - summary * _SUMMARY
-    return _Layout(max(_MIN_NAME, min(longest + 1, left, _MAX_NAME)), details, summary)
+def _name_width(width: int, longest: int) -> int:
+    return max(_MIN_NAME, min(longest + 1, width - _MARKS - _COUNT - _STATUS, _MAX_NAME))
 
 
 class LayerRows(LinesView[LayerRow]):
@@ -127,12 +99,12 @@ class LayerRows(LinesView[LayerRow]):
     longest = 0
 
     def content_of(self, row: LayerRow, width: int) -> Content:
-        """Return name, parameters and state; where there is room also normalisation, rate, gradient and kind."""
-        layout = _layout(width, self.longest)
+        """Return name, parameters and state."""
+        name_width = _name_width(width, self.longest)
         sign, word, style = _state(row)
         mark = " " if row.opened is None else "▾" if row.opened else "▸"
         muted = "" if row.in_use else "$muted"
-        name = f"{'  ' * row.depth}{_shortened(row.shown, layout.name - 1 - 2 * row.depth)}".ljust(layout.name)
+        name = f"{'  ' * row.depth}{_shortened(row.shown, name_width - 1 - 2 * row.depth)}".ljust(name_width)
         pieces: list[tuple[str, str]] = [
             (mark, "$muted"),
             (f"{sign} ", style),
@@ -140,12 +112,6 @@ class LayerRows(LinesView[LayerRow]):
             (f"{row.parameters:>{_COUNT},}", muted),
             (f"  {word:<{_STATUS - 2}}", style),
         ]
-        if layout.details:
-            factor = "" if row.factor is None else f"×{row.factor:.3g}"
-            grad = "" if row.grad_norm is None else f"{row.grad_norm:.2e}"
-            pieces.append((f"{row.norm:<8}{factor:>8}{grad:>10} ", "$muted"))
-        if layout.summary:
-            pieces.append((f" {row.summary[: _SUMMARY - 2]}", "$muted"))
         content = Content.assemble(*pieces)
         if row.cursor and self.has_focus:
             return content.truncate(width, pad=True).stylize("on $accent 30%").stylize("bold")
@@ -153,16 +119,8 @@ class LayerRows(LinesView[LayerRow]):
 
     def heading(self) -> str:
         """Return the line above the rows."""
-        layout = _layout(self.scrollable_content_region.width, self.longest)
-        line = f"{'':{_MARKS}}{'layers':<{layout.name}}{'parameters':>{_COUNT}}{'':{_STATUS}}"
-        if layout.details:
-            line += f"{'norm':<8}{'rate':>8}{'gradient':>10} "
-        return line + (" kind" if layout.summary else "")
-
-    @property
-    def detailed(self) -> bool:
-        """Whether there is room for the numbers that change all the time."""
-        return _layout(self.scrollable_content_region.width, self.longest).details
+        name_width = _name_width(self.scrollable_content_region.width, self.longest)
+        return f"{'':{_MARKS}}{'layers':<{name_width}}{'parameters':>{_COUNT}}{'':{_STATUS}}"
 
     def on_focus(self) -> None:
         """Show the cursor."""
@@ -300,7 +258,7 @@ class LayerList(Vertical):
 
     def _update(self) -> None:
         rows = self.query_one(LayerRows)
-        found = layer_rows(self._view, self._opened, self._cursor, rows.detailed)
+        found = layer_rows(self._view, self._opened, self._cursor)
         rows.longest = max((len(row.shown) + 2 * row.depth for row in found), default=_MIN_NAME)
         if found != rows._rows:
             rows.show(found)
