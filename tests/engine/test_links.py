@@ -1,6 +1,7 @@
 """Every link behaves the same: the same tests run through a thread and through a process of its own."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -10,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from engine import runs
-from engine.commands import Evaluate, FinetunePlan, Pause, Resume, SetFrozen, Start, StartFinetune, Stop
+from engine.commands import Evaluate, FetchImages, FinetunePlan, Pause, Resume, SetFrozen, Start, StartFinetune, Stop
 from engine.config import RunConfig
 from engine.events import (
     AnyEvent,
     CommandAccepted,
     CommandRefused,
     Evaluated,
+    Images,
     LayersChanged,
     Phase,
     RunPrepared,
@@ -24,9 +26,12 @@ from engine.events import (
     StateChanged,
     TrainPoint,
 )
+from engine.host import Inspection
 from engine.journal import JournalReader
-from engine.link import JournalLink, Link, LocalLink
+from engine.link import CheckpointLink, JournalLink, Link, LocalLink
+from engine.predictions import load as load_predictions
 from engine.process_link import ProcessLink, runtime_folder
+from engine.runs import RunFolder
 from engine.session import Session
 
 PATIENCE = 40.0
@@ -284,3 +289,28 @@ def test_a_journal_without_an_end_is_shown_as_crashed(make_config) -> None:
     last = link.events.drain()[-1]
     assert isinstance(last, StateChanged)
     assert last.state == "crashed"
+
+
+def test_a_checkpoint_without_its_run_is_evaluated_and_then_asked_about(make_config, tmp_path: Path) -> None:
+    outcome = Session(make_config(name="alone")).run()
+    assert outcome.report is not None
+    alone = Path(shutil.copy(RunFolder(tmp_path / "runs" / "alone").last, tmp_path / "alone.ckpt"))
+    watcher = Watcher(CheckpointLink(Inspection(checkpoint=str(alone), device="cpu")))
+    try:
+        watcher.until_kind(RunPrepared)
+        found = watcher.until_kind(Evaluated)
+        assert isinstance(found, Evaluated)
+        assert found.accuracy == outcome.report.accuracy
+        kept = Path(found.predictions)
+        assert int(load_predictions(kept).wrong.sum()) == round(found.n * (1 - found.accuracy))
+        watcher.link.send(FetchImages(indices=(0, 3)))
+        images = watcher.until_kind(Images)
+        assert isinstance(images, Images)
+        assert [picture.index for picture in images.pictures] == [0, 3]
+        # Nothing here trains, so nothing can be steered.
+        watcher.link.send(Pause())
+        watcher.until_kind(CommandRefused)
+    finally:
+        watcher.close()
+    assert not kept.exists()
+    assert not list(tmp_path.glob("*.predictions"))

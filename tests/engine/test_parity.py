@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from torch import nn
@@ -9,8 +10,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, transforms
 
 from engine.config import DataConfig, RunConfig
+from engine.criteria import Selection
 from engine.data import epoch_order
 from engine.models import Architecture, build
+from engine.predictions import load
+from engine.selection import select
 from engine.session import Session
 
 TRANSFORM = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
@@ -80,4 +84,15 @@ def test_ten_epochs_reach_98_percent(make_config, shared_data: Path) -> None:
     """The tutorial's own loop was measured at 96.8 % after 3 epochs and 98.3 % after 10."""
     outcome = Session(make_config("mnist", shared_data, epochs=10, lr=0.001, batch_size=64)).run()
     assert outcome.report is not None
+    assert outcome.folder is not None
     assert outcome.report.accuracy >= 0.98
+    # What the Errors screen lists are exactly the images that the accuracy is short of.
+    found = load(outcome.folder.last_predictions)
+    everything = Selection(show="all")
+    assert len(select(found, everything)) == 10_000
+    assert len(select(found, Selection())) == round(10_000 * (1 - outcome.report.accuracy))
+    confusion = found.confusion()
+    for true in range(10):
+        for predicted in range(10):
+            cell = msgspec.structs.replace(everything, true=true, predicted=predicted)
+            assert len(select(found, cell)) == confusion[true, predicted]

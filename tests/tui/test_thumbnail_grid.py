@@ -1,5 +1,7 @@
 """The grid of thumbnails: cursor, scrolling, and that only what is near the window is asked for."""
 
+import re
+
 import numpy as np
 import pytest
 from rich.cells import cell_len
@@ -137,6 +139,19 @@ async def test_a_click_moves_the_cursor_and_a_double_click_chooses() -> None:
         await pilot.click(ThumbnailGrid, offset=(20, 12), times=2)
         await settle(pilot)
         assert app.messages[-1] == ("chosen", 4)
+
+
+async def test_a_click_in_a_scrolled_grid_goes_to_what_is_under_it() -> None:
+    app = GridApp(10_000)
+    async with app.run_test(size=(50, 20)) as pilot:
+        await settle(pilot)
+        app.grid.scroll_to(y=905, animate=False)
+        await settle(pilot)
+        shown = {y: found for y, text in enumerate(app.text()) if (found := re.search(r"a(\d+)", text))}
+        y, name = next(iter(shown.items()))
+        await pilot.click(ThumbnailGrid, offset=(name.start(), y))
+        assert app.messages[-1] == ("highlighted", int(name[1]))
+        assert app.grid.cursor > 200
 
 
 async def test_the_wheel_scrolls_and_asks_for_what_comes_into_sight() -> None:
