@@ -1,5 +1,6 @@
 """What a person wants to see of a list of predictions. Imports next to nothing: the command line is built from it."""
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import msgspec
@@ -45,3 +46,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     def is_filtered(self) -> bool:
         """Whether there is a filter that could be cleared."""
         return self != self.unfiltered
+
+
+# What is to be listed, once the names of the classes are known. Raises `BadInput` where there is no such class.
+Choose = Callable[[tuple[str, ...]], Selection]

@@ -6,7 +6,7 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
-from engine.criteria import Selection
+from engine.criteria import Choose
 from engine.events import StateChanged
 from engine.link import CheckpointLink, JournalLink, Link
 from engine.runs import RunFolder
@@ -24,7 +24,7 @@ class FinetuiApp(App[None]):
     TITLE = "finetui"
     ENABLE_COMMAND_PALETTE = True
 
-    def __init__(self, link: Link, *, image_mode: Mode = "blocks", errors: Selection | None = None) -> None:
+    def __init__(self, link: Link, *, image_mode: Mode = "blocks", errors: Choose | None = None) -> None:
         """Draw images as `image_mode` says; with `errors` begin with the test images that it lists."""
         super().__init__()
         self.image_mode = image_mode

@@ -63,11 +63,6 @@ class Listing:
         return replace(self, flags=msgspec.structs.replace(self.flags, duplicates=mask), duplicates=duplicates)
 
 
-def open_listing(path: Path, selection: Selection) -> Listing:
-    """Return what `selection` lists of the predictions in the file `path`. Raises `BadInput`."""
-    return listing_of(predictions.load(path), selection)
-
-
 def listing_of(found: Predictions, selection: Selection) -> Listing:
     """Return what `selection` lists of `found`. Raises `BadInput`."""
     flags = Flags(label_errors=likely_label_errors(found))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from engine.criteria import Selection, Show, Sort
+from engine.criteria import Choose, Selection, Show, Sort
 from engine.errors import BadInput
 from tui.options import WholeNumber
 
@@ -95,7 +95,7 @@ def errors(
     force
         Overwrite what is there.
     dashboard
-        Open the Errors screen.
+        Open the Errors screen, on a run's last evaluation.
     data
         Data set (default: the one that it was trained on).
     data_dir
@@ -114,13 +114,9 @@ def errors(
 
     _check(limit, min_confidence, max_confidence, json, csv)
     place = Place(from_, runs_dir, data, data_dir, model, device)
-    if dashboard:
-        return _open_dashboard(place, Selection(show=show, sort=sort, reverse=reverse), images)
-    origin = Origin(place)
-    other = Origin(Place(compare, runs_dir, data, data_dir, model, device)) if compare is not None else None
-    try:
-        classes = origin.predictions().classes
-        selection = Selection(
+
+    def choose(classes: tuple[str, ...]) -> Selection:
+        return Selection(
             show=show,
             true=class_number(true, classes, "--true"),
             predicted=class_number(pred, classes, "--pred"),
@@ -129,10 +125,19 @@ def errors(
             text=text,
             label_errors=label_errors,
             duplicates=duplicates,
-            change=change or ("broken" if other is not None else ""),
+            change=change or ("broken" if compare is not None else ""),
             sort=sort,
             reverse=reverse,
         )
+
+    if dashboard:
+        if any((compare, change, confusion, export, json, csv)):
+            raise BadInput("--dashboard: comparing (d), the matrix (m) and exports (x) are keys there; leave them out")
+        return _open_dashboard(place, choose, images)
+    origin = Origin(place)
+    other = Origin(Place(compare, runs_dir, data, data_dir, model, device)) if compare is not None else None
+    try:
+        selection = choose(origin.predictions().classes)
         listing = make_listing(origin, selection, compare=other, duplicates=duplicates)
         form = "json" if json else "csv" if csv else "text"
         return print_errors(
@@ -155,15 +160,17 @@ def _check(limit: int, low: float, high: float, json: bool, csv: bool) -> None:
         raise BadInput("--json and --csv: choose one of them")
 
 
-def _open_dashboard(place: "Place", selection: Selection, images: str) -> int:
-    from engine import runs
+def _open_dashboard(place: "Place", choose: Choose, images: str) -> int:
+    from engine import predictions, runs
     from engine.host import Inspection
     from tui.dashboard import open_checkpoint, open_finished_run
 
     drawn = "auto" if images == "none" else images
     if not place.is_file and place.data_dir is None:
         folder = runs.find(place.run_or_file, place.runs_dir)
-        return open_finished_run(folder, data=place.data, model=place.model, images=drawn, errors=selection)
+        if folder.last_predictions.is_file():
+            choose(predictions.load(folder.last_predictions).classes)  # a class that is not there is said here
+        return open_finished_run(folder, data=place.data, model=place.model, images=drawn, errors=choose)
     inspection = Inspection(
         checkpoint=str(runs.find_checkpoint(place.run_or_file, place.runs_dir).absolute()),
         data=place.data,
@@ -171,7 +178,7 @@ def _open_dashboard(place: "Place", selection: Selection, images: str) -> int:
         model=place.model,
         device=place.device,
     )
-    return open_checkpoint(inspection, selection, images=drawn)
+    return open_checkpoint(inspection, choose, images=drawn)
 
 
 def predict(

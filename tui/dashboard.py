@@ -5,7 +5,7 @@ import shutil
 import sys
 
 from engine.config import RunConfig
-from engine.criteria import Selection
+from engine.criteria import Choose
 from engine.errors import BadInput
 from engine.host import Inspection
 from engine.link import CheckpointLink, JournalLink, Link
@@ -27,7 +27,7 @@ def open_finished_run(
     data: str | None = None,
     model: str = "lenet",
     images: str = "auto",
-    errors: Selection | None = None,
+    errors: Choose | None = None,
 ) -> int:
     """Open the dashboard over the journal in `folder` and return the exit status.
 
@@ -38,7 +38,7 @@ def open_finished_run(
     return _run(JournalLink(folder, data=data, model=model), images, errors)
 
 
-def open_checkpoint(inspection: Inspection, errors: Selection, *, images: str = "auto") -> int:
+def open_checkpoint(inspection: Inspection, errors: Choose, *, images: str = "auto") -> int:
     """Open the Errors screen on a checkpoint alone and return the exit status."""
     _check_terminal()
     return _run(CheckpointLink(inspection), images, errors)
@@ -57,7 +57,7 @@ def _check_terminal() -> None:
         )
 
 
-def _run(link: Link, images: str, errors: Selection | None = None) -> int:
+def _run(link: Link, images: str, errors: Choose | None = None) -> int:
     from tui.app import FinetuiApp
     from tui.pictures import choose_mode
 

@@ -15,10 +15,13 @@ from engine.runs import RunFolder
 from engine.session import Session
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run over 60 photos in two classes, that are not divided on disk: its seed, 7, chose the 12 test images."""
-    root = tmp_path_factory.mktemp("inspected")
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A run over 60 photos in two classes, that are not divided on disk: its seed, 7, chose the 12 test images.
+
+    The light ones lie elsewhere, and are found only because the run's configuration has links followed.
+    """
+    root = tmp_path
     random = np.random.default_rng(0)
     for name, least in (("dark", 0), ("light", 60)):
         folder = root / "photos" / name
@@ -26,8 +29,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         for index in range(30):
             pixels = random.integers(least, least + 190, (28, 28)).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{index}.png")
+    (root / "photos" / "light").rename(root / "elsewhere")
+    (root / "photos" / "light").symlink_to(root / "elsewhere", target_is_directory=True)
     config = RunConfig(
-        data=DataConfig(name=str(root / "photos")),
+        data=DataConfig(name=str(root / "photos"), follow_links=True),
         training=TrainingConfig(epochs=1, batch_size=10, lr=0.01, seed=7, device="cpu"),
         run=RunSection(name="inspected", runs_dir=str(root / "checkpoints")),
     )
@@ -58,10 +63,13 @@ def test_a_checkpoint_is_looked_at_with_the_test_images_of_its_run(run: RunFolde
 
 def test_away_from_its_run_the_data_has_to_be_named(run: RunFolder, tmp_path: Path) -> None:
     alone = Path(shutil.copy(run.last, tmp_path / "alone.ckpt"))
-    report = evaluate_checkpoint(alone, data=str(run.path.parents[1] / "photos"), device="cpu")
+    root = run.path.parents[1]
+    (root / "photos" / "light").unlink()
+    (root / "elsewhere").rename(root / "photos" / "light")
+    report = evaluate_checkpoint(alone, data=str(root / "photos"), device="cpu")
     assert report.report.n == 12
     # Nothing tells of the run's seed any more, so these are other photos than those of the run.
-    others = evaluated(alone, data=str(run.path.parents[1] / "photos"))
+    others = evaluated(alone, data=str(root / "photos"))
     assert set(paths(others)) != set(paths(load(run.last_predictions)))
 
 

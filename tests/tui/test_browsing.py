@@ -8,12 +8,13 @@ from canned_predictions import predictions, saved
 
 from engine.criteria import Selection
 from engine.errors import BadInput
-from tui.browsing import Listing, caption, details, filter_line, image_name, open_listing, title, top_lines
+from engine.predictions import load
+from tui.browsing import Listing, caption, details, filter_line, image_name, listing_of, title, top_lines
 
 
 @pytest.fixture
 def listing(tmp_path: Path) -> Listing:
-    return open_listing(saved(tmp_path, predictions()), Selection())
+    return listing_of(load(saved(tmp_path, predictions())), Selection())
 
 
 def row_where(listing: Listing, *, wrong: bool) -> int:
@@ -75,7 +76,7 @@ def test_top_classes_add_up_with_the_bars_in_proportion(listing: Listing) -> Non
 def test_no_line_is_wider_than_the_pane(tmp_path: Path, width: int) -> None:
     hostile = ("[bold]x[/bold]", "漢字" * 30, "‮evil", "a\nb", "e\u0301" * 40)
     found = predictions(20, hostile, paths=tuple(f"/data/{'long' * 30}/{i}\x1b[2J漢字.png" for i in range(20)))
-    listing = open_listing(saved(tmp_path, found), Selection(show="all"))
+    listing = listing_of(load(saved(tmp_path, found)), Selection(show="all"))
     for row in range(20):
         for line in details(listing, row, width, marked=True, explained="x" * 100):
             assert line.cell_length <= width
@@ -105,7 +106,7 @@ def test_other_images_cannot_be_compared(listing: Listing, tmp_path: Path) -> No
 def test_duplicates_go_by_the_place_in_the_test_set(tmp_path: Path) -> None:
     found = predictions(10)
     found.index = np.arange(10, dtype=np.int32) * 10  # the others proved unreadable
-    listing = open_listing(saved(tmp_path, found), Selection(show="all")).with_duplicates([(30, 7), (35, 8)])
+    listing = listing_of(load(saved(tmp_path, found)), Selection(show="all")).with_duplicates([(30, 7), (35, 8)])
     assert listing.duplicates == {3: 7}
     assert listing.select(Selection(show="all", duplicates=True), ()).rows.tolist() == [3]
 

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from engine.config import DataConfig, RunConfig, RunSection, TrainingConfig
+from engine.criteria import Selection
 from engine.predictions import load
 from engine.runs import RunFolder
+from tui.app import FinetuiApp
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -127,6 +129,8 @@ def test_a_run_is_listed_without_torch(folder: Path) -> None:
         (("--from", "first", "--export", "nowhere/x.csv"), "make it first"),
         (("--from", "first", "--sort", "colour"), "--sort"),
         (("--from", "first", "--dashboard"), "needs a terminal"),
+        (("--from", "first", "--dashboard", "--true", "ten"), "--true: there is no class 'ten'"),
+        (("--from", "first", "--dashboard", "--compare", "second"), "leave them out"),
     ],
 )
 def test_bad_input_is_one_sentence(in_process: Call, folder, arguments: tuple[str, ...], words: str) -> None:
@@ -135,6 +139,20 @@ def test_bad_input_is_one_sentence(in_process: Call, folder, arguments: tuple[st
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("origin", ["first", "checkpoints/first/last.ckpt"])
+def test_the_dashboard_begins_with_what_was_asked_for(
+    in_process: Call, folder, monkeypatch: pytest.MonkeyPatch, origin: str
+) -> None:
+    opened: list[FinetuiApp] = []
+    monkeypatch.setattr("tui.dashboard._check_terminal", lambda: None)
+    monkeypatch.setattr(FinetuiApp, "run", lambda app: opened.append(app))
+    arguments = ("--true", "4", "--pred", "9", "--show", "all", "--min-confidence", "0.5", "--sort", "margin")
+    assert in_process("errors", "--from", origin, "--dashboard", *arguments, cwd=folder).returncode == 0
+    asked = opened[0]._errors
+    assert asked is not None
+    assert asked(tuple("0123456789")) == Selection(show="all", true=4, predicted=9, low=0.5, sort="margin")
 
 
 def test_everything_listed_is_exported(in_process: Call, folder, tmp_path: Path) -> None:

@@ -106,6 +106,14 @@ async def test_a_thousand_classes_scroll_with_their_headings() -> None:
         await pilot.press("home", "pageup", "up")
         await settle(pilot, 3)
         assert heat_map.cursor == (987, -1)
+        # A click goes to what is under it, however far the matrix is scrolled.
+        heat_map.move_to(500, 400)
+        await settle(pilot, 3)
+        y, row = next((y, row) for y, row in enumerate(heat_map_text(app)) if row.startswith("class500"))
+        del row
+        column = (400 - heat_map._first[1]) * heat_map._cell + heat_map._names + 1
+        await pilot.click(HeatMap, offset=(column - 1, y))
+        assert heat_map.cursor == (500, 399)
         before = heat_map_text(app)
         heat_map._scroll(type("Wheel", (), {"shift": False, "stop": lambda self: None})(), -300)
         await settle(pilot, 3)
@@ -162,3 +170,10 @@ async def test_a_cell_opens_its_images_on_the_errors_screen(link, found) -> None
         expected = np.flatnonzero((found.label == true) & (found.predicted == predicted))
         assert sorted(listed(screen)) == expected.tolist()
         assert len(expected) == found.confusion()[true, predicted]
+        # A cell of the diagonal opens the images that were recognised.
+        await pilot.press("m")
+        await settle(pilot)
+        app.screen.query_one(HeatMap).move_to(true, true)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert sorted(listed(screen)) == np.flatnonzero((found.label == true) & ~found.wrong).tolist()

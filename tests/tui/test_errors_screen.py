@@ -353,7 +353,7 @@ async def test_the_palette_opens_it(link) -> None:
 
 
 async def test_it_can_be_the_first_screen(link) -> None:
-    app = FinetuiApp(link, errors=Selection(show="all", true=2))
+    app = FinetuiApp(link, errors=lambda classes: Selection(show="all", true=classes.index("2")))
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot, 12)
         assert isinstance(app.screen, ErrorsScreen)

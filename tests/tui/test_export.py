@@ -12,7 +12,8 @@ from PIL import Image
 
 from engine.criteria import Selection
 from engine.errors import BadInput, FinetuiError
-from tui.browsing import Listing, open_listing
+from engine.predictions import load
+from tui.browsing import Listing, listing_of
 from tui.export import COLUMNS, export, target_of, to_csv, to_json
 
 HOSTILE = ("../up", "a/b", "[red]", "new\nline", "", "漢字", "x" * 300, ".hidden", "=SUM(A1)", 'quote"d, and so on')
@@ -21,7 +22,7 @@ HOSTILE = ("../up", "a/b", "[red]", "new\nline", "", "漢字", "x" * 300, ".hidd
 @pytest.fixture
 def listing(tmp_path: Path) -> Listing:
     paths = tuple(f"/data/test/{i}\udcff, odd.png" for i in range(40))
-    return open_listing(saved(tmp_path / "run", predictions(40, HOSTILE, paths=paths)), Selection(show="all"))
+    return listing_of(load(saved(tmp_path / "run", predictions(40, HOSTILE, paths=paths))), Selection(show="all"))
 
 
 def grey(indices) -> list[np.ndarray | str]:
@@ -85,7 +86,7 @@ def test_a_contact_sheet_shows_every_image(listing: Listing, tmp_path: Path) -> 
 
 
 def test_too_many_images_for_a_sheet_are_refused(tmp_path: Path) -> None:
-    many = open_listing(saved(tmp_path, predictions(1001)), Selection(show="all"))
+    many = listing_of(load(saved(tmp_path, predictions(1001))), Selection(show="all"))
     with pytest.raises(BadInput, match="1,000 images"):
         export(target_of(str(tmp_path / "sheet.png")), many, many.rows.tolist(), grey)
     assert not (tmp_path / "sheet.png").exists()

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Footer, Static
 
-from engine.criteria import Selection
+from engine.criteria import Choose
 from engine.text import clean
 from tui.asking import Asker
 from tui.browsing import brief_details, caption, details, filter_line, title
@@ -56,9 +56,9 @@ class ErrorsScreen(ListingScreen):
         Binding("right,down", "step(1)", "Next", show=False),
     ]
 
-    def __init__(self, store: Store, asker: Asker, selection: Selection | None = None) -> None:
-        """Begin with what `selection` lists (default: the mistakes, highest loss first)."""
-        super().__init__(store, asker, selection)
+    def __init__(self, store: Store, asker: Asker, choose: Choose) -> None:
+        """Begin with what `choose` lists."""
+        super().__init__(store, asker, choose)
         self._compositor = TightCompositor()
         self._thumbnails = ImageCache(asker, _THUMBNAIL, self._show_tiles)
         self._said = ""

@@ -8,12 +8,13 @@ import msgspec
 from textual import work
 from textual.screen import Screen
 
+from engine import predictions
 from engine.commands import Evaluate, FindDuplicates
-from engine.criteria import CHANGES, SHOWS, SORTS, Selection
+from engine.criteria import CHANGES, SHOWS, SORTS, Choose, Selection
 from engine.errors import BadInput, FinetuiError
 from engine.events import CommandRefused, DuplicatesFound, Evaluated
 from tui.asking import Asker, Reply
-from tui.browsing import Listing, open_listing
+from tui.browsing import Listing, listing_of
 from tui.export import Target, export
 from tui.image_cache import fetch_all
 from tui.store import Store, View
@@ -40,12 +41,13 @@ def _waiting(view: View) -> str:
 class ListingScreen(Screen[None]):
     """Works out the list away from the event loop, and asks for filters, a comparison and exports."""
 
-    def __init__(self, store: Store, asker: Asker, selection: Selection | None = None) -> None:
-        """List what `selection` says (default: the mistakes, highest loss first) of the run in `store`."""
+    def __init__(self, store: Store, asker: Asker, choose: Choose) -> None:
+        """List first what `choose` says of the run in `store`."""
         super().__init__()
         self._store = store
         self._asker = asker
-        self._selection = selection or Selection()
+        self._choose_first = choose
+        self._selection = Selection()  # the one that is shown
         self._listing: Listing | None = None
         self._evaluation: Evaluated | None = None  # the one that is shown
         self._marked: set[int] = set()
@@ -84,8 +86,12 @@ class ListingScreen(Screen[None]):
             self._relist(lambda: self._opened(path))
 
     def _opened(self, path: Path) -> Listing:
-        selection = msgspec.structs.replace(self._selection, change="", marked=False)
-        listing = open_listing(path, selection)
+        found = predictions.load(path)
+        if self._listing is None:
+            selection = self._choose_first(found.classes)
+        else:
+            selection = msgspec.structs.replace(self._selection, change="", marked=False)
+        listing = listing_of(found, selection)
         return listing if self._pairs is None else _with_duplicates(listing, self._pairs, ())
 
     def _look_for_newer(self) -> None:

@@ -15,7 +15,7 @@ from textual.widgets import Footer, Static
 
 from engine.commands import AnyCommand, FindLearningRate, SetFrozen, SetLearningRate, StartFinetune, Stop
 from engine.config import check_learning_rate
-from engine.criteria import Selection
+from engine.criteria import Choose, Selection
 from engine.errors import BadInput
 from engine.events import CommandAccepted, LearningRateFound
 from engine.link import Link
@@ -223,7 +223,7 @@ class TrainScreen(Screen[None]):
     def on_per_class_table_chosen(self, message: PerClassTable.Chosen) -> None:
         """Show the mistakes among the images of a class."""
         message.stop()
-        self.show_errors(Selection(true=message.label))
+        self.show_errors(lambda _classes: Selection(true=message.label))
 
     def on_layer_list_toggled(self, message: LayerList.Toggled) -> None:
         """Freeze or unfreeze at the next step."""
@@ -283,14 +283,14 @@ class TrainScreen(Screen[None]):
 
     def action_errors(self) -> None:
         """Show the test images that were got wrong."""
-        self.show_errors(Selection())
+        self.show_errors(lambda _classes: Selection())
 
-    def show_errors(self, selection: Selection, *, leave_with_it: bool = False) -> None:
-        """Show the test images that `selection` lists; `leave_with_it` leaves the program together with that screen."""
+    def show_errors(self, choose: Choose, *, leave_with_it: bool = False) -> None:
+        """Show the test images that `choose` lists; `leave_with_it` leaves the program together with that screen."""
         from tui.screens.errors import ErrorsScreen  # with numpy and all, it takes a while to import
 
         leave = (lambda _: self.app.exit()) if leave_with_it else None
-        self.app.push_screen(ErrorsScreen(self.store, self.asker, selection), leave)
+        self.app.push_screen(ErrorsScreen(self.store, self.asker, choose), leave)
 
     def action_layers(self) -> None:
         """Show all that there is to know about the layers."""
