@@ -134,14 +134,15 @@ def brief_details(listing: Listing, row: int, width: int, *, marked: bool, expla
     """Return the most important of `details`, in seven lines: the likeliest classes say which is the predicted one."""
     found = listing.predictions
     signs = "".join(sign for sign, holds in zip("?=●", (*_flags(listing, row), marked), strict=True) if holds)
-    name = _end_of(image_name(found, row), width - len(signs) - 1)
+    unseen = found.label[row] not in [label for label, _ in found.top(row)[:SHOWN_TOP]]
+    true = Content.assemble(("  true ", "$muted"), found.classes[found.label[row]]) if unseen else Content("")
+    true = true.truncate(max(width // 2, 1), ellipsis=True)
+    name = _end_of(image_name(found, row), width - len(signs) - 1 - true.cell_length)
     numbers = Content.assemble(
         ("loss ", "$muted"), f"{found.loss[row]:.3f}", ("  margin ", "$muted"), f"{found.margin[row]:+.3f}"
     )
-    if found.label[row] not in [label for label, _ in found.top(row)[:SHOWN_TOP]]:
-        numbers = Content.assemble(("true ", "$muted"), found.classes[found.label[row]], " ", numbers)
     second = Content.styled(clean(explained, 300), "$accent") if explained else numbers
-    lines = [Content.assemble((name, "bold"), (f" {signs}", "$warning")), second, *top_lines(found, row, width)]
+    lines = [Content.assemble((name, "bold"), (f" {signs}", "$warning"), true), second, *top_lines(found, row, width)]
     return [line.truncate(width, ellipsis=True) for line in lines]
 
 

@@ -125,6 +125,7 @@ class ErrorsScreen(ListingScreen):
         """Show the images `indices` that have just arrived, where they are on the page that was asked for last."""
         if self._listing is None or not self.is_attached:
             return
+        self._look_for_duplicates()  # only now: that takes longer, and the images are waited for
         self._show_positions([self._places[index] for index in indices if index in self._places])
         if self._row >= 0 and self._listing.predictions.index[self._row] in indices:
             self._show_detail()
@@ -190,7 +191,7 @@ class ErrorsScreen(ListingScreen):
         pane.show(
             None if isinstance(image, str) else image,
             overlay,
-            image if isinstance(image, str) else "…",
+            image if isinstance(image, str) else "asking the engine …",
             lambda width: describe(listing, row, width, marked=row in self._marked, explained=words),
         )
 

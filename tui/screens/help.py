@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
+from textual.containers import Grid, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
@@ -48,11 +48,13 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The explanation and the keys."""
-        lines = [Content.assemble((f"{key:>8}", "bold $accent"), f"  {text}") for key, text in self._keys]
         with VerticalScroll(id="box"):
             yield Static(Content.styled(self._title, "bold $accent"), id="title")
             yield Static(Content(self._introduction), id="text")
-            yield Static(Content("\n").join(lines))
+            with Grid(id="keys"):
+                for key, text in self._keys:
+                    yield Static(Content.styled(f"{key:>8}", "bold $accent"))
+                    yield Static(Content(text))
 
 
 def train_help() -> HelpScreen:

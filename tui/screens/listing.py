@@ -51,6 +51,7 @@ class ListingScreen(Screen[None]):
         self._listing: Listing | None = None
         self._evaluation: Evaluated | None = None  # the one that is shown
         self._marked: set[int] = set()
+        self._looked_for_duplicates = False
         self._pairs: tuple[tuple[int, int], ...] | None = None  # of test and training images that are the same
 
     @abstractmethod
@@ -121,8 +122,6 @@ class ListingScreen(Screen[None]):
         same_rows = self._listing is not None and self._listing.rows is listing.rows
         if self._listing is None or self._listing.predictions is not listing.predictions:
             self._marked.clear()
-            if self._pairs is None and len(listing.predictions) <= _MOST_COMPARED:
-                self._asker.ask(FindDuplicates(), self._duplicates_found)
         self._listing = listing
         self._selection = listing.selection
         self._listing_changed(same_rows=same_rows)
@@ -134,6 +133,13 @@ class ListingScreen(Screen[None]):
             selection = msgspec.structs.replace(listing.selection, **changes)
             marked = frozenset(self._marked)
             self._relist(lambda: listing.select(selection, marked))
+
+    def _look_for_duplicates(self) -> None:
+        """Ask once which of the images are in the training set, if that takes no more than a moment."""
+        listing = self._listing
+        if not self._looked_for_duplicates and listing is not None and len(listing.predictions) <= _MOST_COMPARED:
+            self._looked_for_duplicates = True
+            self._asker.ask(FindDuplicates(), self._duplicates_found)
 
     def _duplicates_found(self, reply: Reply) -> None:
         listing = self._listing
