@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from tui.widgets.styled_line import line_strip
 SIZES = {"small": (14, 7), "medium": (28, 14), "large": (56, 28)}  # cells of a thumbnail
 _CAPTIONS = 2
 _GAP = 2
+_UNKNOWN = -1  # where the lines of all tiles that are not known yet are kept
 _KEPT = 512  # tiles; more where more are in sight
 _NEED_SECONDS = 0.05  # so that a page that one only scrolls past is not asked for
 
@@ -38,11 +39,20 @@ class Tile:
 
     def same_as(self, other: "Tile") -> bool:
         """Tell whether both look the same; images are not compared but by identity."""
-        return self.same_picture(other) and (self.lines, self.marked) == (other.lines, other.marked)
+        words = (self.lines, self.marked, self.problem) == (other.lines, other.marked, other.problem)
+        return words and self.image is other.image
 
-    def same_picture(self, other: "Tile") -> bool:
-        """Tell whether both show the same above their captions."""
-        return self.image is other.image and self.problem == other.problem
+
+class _Look(NamedTuple):
+    here: bool
+    focused: bool
+    height: int
+
+
+class _Drawn(NamedTuple):
+    look: _Look
+    picture: list[Strip]
+    lines: list[Strip]
 
 
 class ThumbnailGrid(ScrollView, can_focus=True):
@@ -105,7 +115,7 @@ class ThumbnailGrid(ScrollView, can_focus=True):
         self._count = 0
         self._cursor = 0
         self._tiles: OrderedDict[int, Tile] = OrderedDict()
-        self._drawn: dict[int, list[Strip]] = {}
+        self._drawn: dict[int, _Drawn] = {}
         self._asking = False
 
     # -- what is shown --------------------------------------------------------------------------------------
@@ -137,9 +147,8 @@ class ThumbnailGrid(ScrollView, can_focus=True):
             before = self._tiles.get(position)
             self._tiles[position] = tile
             self._tiles.move_to_end(position)
-            if before is None or not tile.same_picture(before):
-                self._drawn.pop(position, None)
             if before is None or not tile.same_as(before):
+                self._drawn.pop(position, None)
                 self._refresh_tile(position)
         kept = max(_KEPT, len(self._nearby()))
         while len(self._tiles) > kept:
@@ -231,30 +240,39 @@ class ThumbnailGrid(ScrollView, can_focus=True):
         return Strip.join(pieces).adjust_cell_length(width, self.rich_style)
 
     def _tile_line(self, position: int, line: int) -> Strip:
-        wide, high = self.thumbnail
         tile = self._tiles.get(position)
-        here = position == self._cursor
-        if line < high:
-            edge = Content.styled("▌" if here else " ", "$accent" if self.has_focus else "$muted")
-            inner = self._picture(position, tile)[line] if tile is not None else Strip.blank(wide, self.rich_style)
-            return Strip.join([line_strip(self, edge, 1), inner, Strip.blank(_GAP - 1, self.rich_style)])
-        captions = tile.lines if tile is not None else ()
-        text = captions[line - high] if line - high < len(captions) else Content("")
-        if tile is not None and tile.marked and line == high + 1:
-            text = Content.assemble(("● ", "$success"), text)
-        text = text.truncate(wide, ellipsis=True, pad=True)
-        if here and line == high:
-            text = Content(text.plain).stylize("reverse" if self.has_focus else "bold")
-        edge = Content("▌" if here else " ").stylize("$accent" if self.has_focus else "$muted")
-        return line_strip(self, Content.assemble(edge, text, " " * (_GAP - 1)), wide + _GAP)
-
-    def _picture(self, position: int, tile: Tile) -> list[Strip]:
-        self._tiles.move_to_end(position)  # the least recently shown go first
-        found = self._drawn.get(position)
+        if tile is not None:
+            self._tiles.move_to_end(position)  # the least recently shown go first
+        look = _Look(here=position == self._cursor, focused=self.has_focus, height=self._tile_height)
+        place = position if tile is not None else _UNKNOWN
+        drawn = self._drawn.get(place)
         # After a change of size lines are rendered before anybody is told of it.
-        if found is None or len(found) != self.thumbnail[1]:
-            found = self._drawn[position] = self._draw(tile)
-        return found
+        if drawn is None or drawn.look != look:
+            picture = drawn.picture if drawn is not None and drawn.look.height == look.height else self._picture(tile)
+            drawn = self._drawn[place] = _Drawn(look, picture, self._draw_tile(tile, picture, look))
+        return drawn.lines[line]
+
+    def _picture(self, tile: Tile | None) -> list[Strip]:
+        wide, high = self.thumbnail
+        return self._draw(tile) if tile is not None else [Strip.blank(wide, self.rich_style)] * high
+
+    def _draw_tile(self, tile: Tile | None, picture: list[Strip], look: _Look) -> list[Strip]:
+        """Return all lines of a tile; they are kept, since drawing costs a hundred times what showing does."""
+        wide = self.thumbnail[0]
+        accent = "$accent" if look.focused else "$muted"
+        edge = line_strip(self, Content.styled("▌" if look.here else " ", accent), 1)
+        gap = Strip.blank(_GAP - 1, self.rich_style)
+        lines = [Strip.join([edge, strip, gap]) for strip in picture]
+        captions = tile.lines if tile is not None else ()
+        for line in range(_CAPTIONS):
+            text = captions[line] if line < len(captions) else Content("")
+            if tile is not None and tile.marked and line == 1:
+                text = Content.assemble(("● ", "$success"), text)
+            text = text.truncate(wide, ellipsis=True, pad=True)
+            if look.here and line == 0:
+                text = Content(text.plain).stylize("reverse" if look.focused else "bold")
+            lines.append(Strip.join([edge, line_strip(self, text, wide), gap]))
+        return lines
 
     def _draw(self, tile: Tile) -> list[Strip]:
         wide, high = self.thumbnail
