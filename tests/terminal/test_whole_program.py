@@ -87,6 +87,7 @@ def test_a_run_that_is_left_goes_on_and_can_be_looked_at(open_terminal, tmp_path
     assert again.restored()
 
 
+@pytest.mark.slow
 def test_the_tutorials_finetuning(open_terminal, tmp_path: Path) -> None:
     import torch
 
@@ -128,6 +129,7 @@ def test_a_terminal_that_is_too_small_is_said(open_terminal, columns: int, rows:
     assert f"{columns}x{rows}" in text
 
 
+@pytest.mark.slow
 def test_resizing_keeps_everything_in_place(open_terminal) -> None:
     terminal = open_terminal(*SAMPLE, "--epochs", "1000", "--start")
     terminal.until("running", "change")

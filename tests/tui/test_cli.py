@@ -56,6 +56,7 @@ def test_a_run_can_be_opened_with_plain_torch(trained) -> None:
     assert weights["conv1.weight"].shape == (6, 1, 5, 5)
 
 
+@pytest.mark.slow
 def test_evaluate_agrees_with_the_training(trained) -> None:
     folder, result = trained
     for source in ("small", "checkpoints/small", "checkpoints/small/last.ckpt"):

@@ -66,6 +66,7 @@ def test_the_tutorials_finetuning_in_one_command(work: Path) -> None:
     assert scores["accuracy"] == runs["probe"]["best_accuracy"]
 
 
+@pytest.mark.slow
 def test_json_prints_events_and_nothing_else(work: Path) -> None:
     arguments = ("--epochs", "2", "--freeze", "conv1", "conv2.bias", "--json")
     result = finetui("finetune", "--from", "base", *arguments, cwd=work)
@@ -82,6 +83,7 @@ def test_json_prints_events_and_nothing_else(work: Path) -> None:
     assert [group["name"] for group in layers if group["frozen"]] == ["conv1", "fc1"]
 
 
+@pytest.mark.slow
 def test_an_image_folder_and_a_network_of_ones_own(work: Path) -> None:
     arguments = ("--data", "photos", "--model", "net.py:make", "--epochs", "4", "--lr", "0.3", "--batch-size", "10")
     result = finetui("train", *arguments, "--name", "own", "--augment", "light", cwd=work)
@@ -105,6 +107,7 @@ def test_an_image_folder_and_a_network_of_ones_own(work: Path) -> None:
     assert listed(work)["tuned"]["parent"] == "own"
 
 
+@pytest.mark.slow
 def test_a_network_of_torchvisions(work: Path) -> None:
     arguments = ("--data", "photos", "--model", "squeezenet1_1", "--epochs", "1", "--batch-size", "30", "--lr", "0.001")
     result = finetui(
@@ -148,6 +151,7 @@ def test_bad_input_is_one_sentence_and_status_2(work: Path, in_process, argument
     assert sorted(path.name for path in (work / "checkpoints").iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_state_dict_of_ones_own(work: Path) -> None:
     state = torch.load(work / "checkpoints" / "base" / "best.ckpt", weights_only=True)["model"]
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, work / "mine.pt")
