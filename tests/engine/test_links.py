@@ -297,7 +297,6 @@ def test_a_checkpoint_without_its_run_is_evaluated_and_then_asked_about(make_con
     alone = Path(shutil.copy(RunFolder(tmp_path / "runs" / "alone").last, tmp_path / "alone.ckpt"))
     watcher = Watcher(CheckpointLink(Inspection(checkpoint=str(alone), device="cpu")))
     try:
-        watcher.until_kind(RunPrepared)
         found = watcher.until_kind(Evaluated)
         assert isinstance(found, Evaluated)
         assert found.accuracy == outcome.report.accuracy
