@@ -24,9 +24,10 @@ class Command(
     tag_field="type",
     tag=snake_case,
 ):
-    """Base of all commands."""
+    """Base of all commands. `by` says who sent it; the engine fills it in for what comes through its socket."""
 
     id: str = msgspec.field(default_factory=new_id)
+    by: str = ""
 
 
 class Start(Command, frozen=True, kw_only=True):
@@ -110,7 +111,29 @@ class Evaluate(Command, frozen=True, kw_only=True):
 
 
 class Save(Command, frozen=True, kw_only=True):
-    """Write `last.ckpt` now."""
+    """Write `last.ckpt` now, and with a `name` keep it under that name for good."""
+
+    name: str = ""
+
+
+class RollBack(Command, frozen=True, kw_only=True):
+    """Go back to a kept checkpoint of this run: `last`, `previous`, `best` or a name that a person gave.
+
+    From there the learning rate is multiplied by `rate_factor`.
+    """
+
+    checkpoint: str
+    rate_factor: float = 1.0
+
+
+class Branch(Command, frozen=True, kw_only=True):
+    """End this run and start a new one that goes on from a kept checkpoint of it (named as in `RollBack`).
+
+    `name` is the new run's, by default one made of this run's.
+    """
+
+    checkpoint: str
+    name: str = ""
 
 
 class FetchImages(Question, frozen=True, kw_only=True):
@@ -175,4 +198,6 @@ AnyCommand = (
     | FindLearningRate
     | Evaluate
     | Save
+    | RollBack
+    | Branch
 )

@@ -37,6 +37,7 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "one-cycle")
 CLASS_WEIGHTS = ("none", "balanced")
 SAMPLINGS = ("shuffle", "balanced")
+ON_DIVERGENCE = ("stop", "pause", "rollback")
 LOADERS = ("auto", "resident", "stream")
 AUGMENTATIONS = ("none", "light", "standard")
 _MAX_NAME = 100
@@ -194,15 +195,63 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
         _require(self.thaw_warmup_steps >= 0, "training.thaw_warmup_steps", "at least 0", self.thaw_warmup_steps)
 
 
+class CheckpointsConfig(_Section, frozen=True, kw_only=True):
+    """When a checkpoint is written besides the end of each epoch: after so many steps or minutes (0: not for that).
+
+    However often that is, writing takes at most a hundredth of the time.
+    """
+
+    every_steps: int = 0
+    every_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        _require(self.every_steps >= 0, "checkpoints.every_steps (--save-steps)", "at least 0", self.every_steps)
+        minutes_ok = math.isfinite(self.every_minutes) and self.every_minutes >= 0
+        _require(minutes_ok, "checkpoints.every_minutes (--save-minutes)", "at least 0", self.every_minutes)
+
+
+class GuardsConfig(_Section, frozen=True, kw_only=True):
+    """What is done about a training that goes wrong.
+
+    On a loss that is NaN, infinite, or `explode_factor` times what guessing would cost (0: never taken for that),
+    the run is stopped, or goes back to its last checkpoint and is paused there, or goes on from there with
+    `rollback_factor` times the learning rate, at most `rollbacks` times in a row. An alert is raised when the test loss
+    did not improve over `plateau_evaluations` evaluations, or rose over `overfit_evaluations` while the training loss
+    fell (0: no such alert).
+    """
+
+    on_divergence: str = "stop"
+    explode_factor: float = 10.0
+    rollback_factor: float = 0.1
+    rollbacks: int = 3
+    plateau_evaluations: int = 5
+    overfit_evaluations: int = 3
+
+    def __post_init__(self) -> None:
+        _require_known(self.on_divergence, ON_DIVERGENCE, "guards.on_divergence (--on-divergence)", "choice")
+        explode_ok = self.explode_factor == 0 or 1 < self.explode_factor < math.inf
+        _require(explode_ok, "guards.explode_factor", "0 or above 1", self.explode_factor)
+        _require(0 < self.rollback_factor <= 1, "guards.rollback_factor", "above 0, at most 1", self.rollback_factor)
+        for name in ("rollbacks", "plateau_evaluations", "overfit_evaluations"):
+            _require(getattr(self, name) >= 0, f"guards.{name}", "at least 0", getattr(self, name))
+
+
 class RunSection(_Section, frozen=True, kw_only=True):
-    """Where it is kept: `name` of the run (empty: date, data and model), and the folder of all runs."""
+    """Where it is kept: `name` of the run (empty: date, data and model), and the folder of all runs.
+
+    An engine with nothing to do, which nobody watches, waits `linger_minutes` for somebody to come back. A paused run
+    is then saved and stopped.
+    """
 
     name: str = ""
     runs_dir: str = "checkpoints"
+    linger_minutes: float = 10.0
 
     def __post_init__(self) -> None:
         if self.name:
             check_run_name(self.name)
+        linger_ok = math.isfinite(self.linger_minutes) and self.linger_minutes >= 0
+        _require(linger_ok, "run.linger_minutes (--linger)", "a number of minutes of at least 0", self.linger_minutes)
 
 
 class FinetuneConfig(_Section, frozen=True, kw_only=True):
@@ -226,17 +275,30 @@ class FinetuneConfig(_Section, frozen=True, kw_only=True):
         _require_known(self.head, HEADS, "finetune.head (--head)", "head")
 
 
+class BranchConfig(_Section, frozen=True, kw_only=True):
+    """Where a branch begins: the checkpoint file `parent`, a whole training state, of the run `parent_run`."""
+
+    parent: str
+    parent_run: str = ""
+
+
 class RunConfig(_Section, frozen=True, kw_only=True):
-    """Everything that decides what a run does; `finetune` is None for a training from scratch."""
+    """Everything that decides what a run does.
+
+    `finetune` is None for a training from scratch, `branch` for one that begins at its own step 0.
+    """
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     run: RunSection = RunSection()
     finetune: FinetuneConfig | None = None
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
+    guards: GuardsConfig = GuardsConfig()
+    branch: BranchConfig | None = None
 
 
-SectionName = Literal["data", "model", "training", "run", "finetune"]
+SectionName = Literal["data", "model", "training", "run", "finetune", "checkpoints", "guards", "branch"]
 
 
 def with_overrides(config: RunConfig, overrides: Mapping[tuple[SectionName, str], Any]) -> RunConfig:

@@ -17,6 +17,7 @@ from engine.text import snake_case
 from engine.values import (
     ClassReport as ClassReport,
     DataSummary as DataSummary,
+    KeptCheckpoint as KeptCheckpoint,
     Layer as Layer,
     LayerGroup as LayerGroup,
     MeanLoss as MeanLoss,
@@ -255,9 +256,51 @@ class LayerView(Answer, frozen=True, kw_only=True):
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):
-    """`file` (a name inside the run folder) now holds the state after `step` steps."""
+    """`file` (a name inside the run folder) now holds the state after `step` steps.
+
+    `at` is the `seq` that the next event had when it was written, `weights` the SHA-256 of the weights
+    (`engine.checkpoint.digest`). `kept` are all checkpoints that there are now.
+    """
 
     file: str
+    at: int = -1
+    weights: str = ""
+    kept: tuple[KeptCheckpoint, ...] = ()
+
+
+class Rewound(Event, frozen=True, kw_only=True):
+    """The run is again where it was when checkpoint `file` was written, after `step` steps.
+
+    Whatever the journal says between the event numbered `at` (included) and this one is undone; the other fields are
+    the state that holds again. `cause` tells why: a run was resumed, somebody or a guard rolled it back, or it is the
+    beginning of a branch (whose journal has nothing before). `undone` counts the steps that were lost by it.
+    """
+
+    cause: Literal["resume", "rollback", "branch"]
+    file: str
+    at: int
+    epoch: int
+    undone: int
+    learning_rate: float
+    layers: tuple[LayerGroup, ...]
+    norm_trains: bool = False
+    best_accuracy: float | None = None
+    device: str = ""
+    reason: str = ""
+    kept: tuple[KeptCheckpoint, ...] = ()
+
+
+class Alert(Event, frozen=True, kw_only=True):
+    """Something that a person should look at; training goes on. `message` is one sentence."""
+
+    kind: Literal["plateau", "overfit", "divergence", "unstable"]
+    message: str
+
+
+class Audience(Event, frozen=True, kw_only=True):
+    """Transient: who watches the run now, in the order of arrival; those who cannot steer it end in ` (reading)`."""
+
+    names: tuple[str, ...]
 
 
 class CommandAccepted(Event, frozen=True, kw_only=True):
@@ -300,13 +343,16 @@ AnyEvent = (
     | LayersMeasured
     | LayerView
     | CheckpointSaved
+    | Rewound
+    | Alert
+    | Audience
     | CommandAccepted
     | CommandRefused
     | Log
 )
 
 # Never journaled: they tell of a moment, or answer a question.
-TRANSIENT: tuple[type[Event], ...] = (Phase, Answer)
+TRANSIENT: tuple[type[Event], ...] = (Phase, Answer, Audience)
 
 # What a slow reader may miss: each later event of the kind says the same, newer.
 COALESCIBLE: tuple[type[Event], ...] = (Phase, TrainPoint)

@@ -2,6 +2,7 @@
 
 from engine.commands import (
     AnyCommand,
+    Branch,
     DescribeModel,
     Evaluate,
     ExplainImage,
@@ -12,6 +13,7 @@ from engine.commands import (
     Pause,
     PreviewFinetune,
     Resume,
+    RollBack,
     Save,
     SetFrozen,
     SetFrozenNorm,
@@ -46,6 +48,8 @@ _ALLOWED: dict[type[AnyCommand], frozenset[State]] = {
     StartFinetune: frozenset({"running", "paused", "stopped", "finished"}),
     Evaluate: _PREPARED,
     Save: frozenset({"running", "paused", "stopped", "finished"}),
+    RollBack: frozenset({"running", "paused", "stopped", "finished"}),
+    Branch: frozenset({"running", "paused", "stopped", "finished"}),
 }
 
 _WHY_NOT: dict[State, str] = {

@@ -97,6 +97,20 @@ class StagePreview(_Value, frozen=True, kw_only=True):
     learning_rates: tuple[float, float]
 
 
+class KeptCheckpoint(_Value, frozen=True, kw_only=True):
+    """A checkpoint that a run can go back to: `name` (`last`, `previous`, `best`, or a person's), file, where it is.
+
+    `at` is the number that the run's next event had when it was written; `accuracy` that of the last evaluation before.
+    """
+
+    name: str
+    file: str
+    step: int
+    epoch: int
+    at: int
+    accuracy: float | None = None
+
+
 class Picture(_Value, frozen=True, kw_only=True):
     """Pixels, uint8 `[height, width, channels]` in row-major order; 1 channel is grey, 3 are RGB.
 

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 from engine.commands import (
     AnyCommand,
+    Branch,
     DescribeModel,
     Evaluate,
     ExplainImage,
@@ -15,6 +16,7 @@ from engine.commands import (
     Pause,
     PreviewFinetune,
     Resume,
+    RollBack,
     Save,
     SetFrozen,
     SetFrozenNorm,
@@ -26,6 +28,7 @@ from engine.commands import (
     ViewLayer,
 )
 from engine.events import (
+    Alert,
     AnyEvent,
     CommandAccepted,
     CommandRefused,
@@ -33,6 +36,7 @@ from engine.events import (
     Evaluated,
     LearningRateFound,
     Log,
+    Rewound,
     RunPrepared,
     RunStarted,
     StageStarted,
@@ -90,7 +94,12 @@ def describe_command(command: AnyCommand) -> str:
         case Evaluate():
             return "evaluate"
         case Save():
-            return "save"
+            return f"save as {clean(command.name)}" if command.name else "save"
+        case RollBack():
+            slower = f" with {command.rate_factor:g} x the rate" if command.rate_factor != 1 else ""
+            return f"roll back to {clean(command.checkpoint)}{slower}"
+        case Branch():
+            return f"branch from {clean(command.checkpoint)}"
 
 
 def log_line(event: AnyEvent) -> LogLine | None:
@@ -100,6 +109,10 @@ def log_line(event: AnyEvent) -> LogLine | None:
         return None
     level, text = found
     return LogLine(time.strftime("%H:%M:%S", time.localtime(event.time or time.time())), level, clean(text, 1000))
+
+
+def _by(command: AnyCommand) -> str:
+    return f" (by {clean(command.by)})" if command.by else ""
 
 
 def _text(event: AnyEvent) -> tuple[Level, str] | None:
@@ -130,9 +143,19 @@ def _text(event: AnyEvent) -> tuple[Level, str] | None:
             found = "none" if event.suggestion is None else f"{event.suggestion:g}"
             return "info", f"learning-rate finder: suggestion {found}"
         case CommandAccepted():
-            return "info", f"{describe_command(event.command)} at step {event.step:,}"
+            return "info", f"{describe_command(event.command)} at step {event.step:,}{_by(event.command)}"
         case CommandRefused():
-            return "warning", f"{describe_command(event.command)} refused: {event.reason}"
+            return "warning", f"{describe_command(event.command)} refused: {event.reason}{_by(event.command)}"
+        case Rewound():
+            back = {"resume": "resumed", "rollback": "rolled back", "branch": "branched"}[event.cause]
+            undone = f", {event.undone:,} steps undone" if event.undone else ""
+            why = f": {event.reason}" if event.reason else ""
+            return (
+                "warning" if event.reason else "info",
+                f"{back} at step {event.step:,} from {event.file}{undone}{why}",
+            )
+        case Alert():
+            return "warning", f"{event.kind}: {event.message}"
         case Log():
             return event.level, event.message
     return None

@@ -32,6 +32,7 @@ _DATA = Parameter(group=Group("Data", sort_key=1))
 _MODEL = Parameter(group=Group("Model", sort_key=2))
 _TRAINING = Parameter(group=Group("Training", sort_key=3))
 _RUN = Parameter(group=Group("Run", sort_key=4))
+_SAFETY = Parameter(group=Group("Safety", sort_key=5))
 
 
 @Parameter(name="*")
@@ -89,6 +90,14 @@ class RunOptions:
     "Seed of the weights and of the data order (default: 0)."
     device: Annotated[str | None, _TRAINING] = None
     "auto, cpu, cuda, cuda:N or mps (default: auto)."
+    save_steps: Annotated[WholeNumber | None, _SAFETY] = None
+    "Write a checkpoint after so many steps (default: 0, at the end of each epoch and by --save-minutes only)."
+    save_minutes: Annotated[float | None, _SAFETY] = None
+    "Write a checkpoint after so many minutes (default: 5; 0: never)."
+    on_divergence: Annotated[str | None, _SAFETY] = None
+    "What to do about a loss that is not finite or explodes: stop (default), pause, or rollback with a smaller rate."
+    linger: Annotated[float | None, _SAFETY] = None
+    "Minutes that an engine with nothing to do waits for somebody to come back (default: 10)."
     name: Annotated[str | None, _RUN] = None
     "Name of the run (default: date, data and model)."
     runs_dir: Annotated[str | None, _RUN] = None
@@ -105,6 +114,10 @@ class RunOptions:
             ("data", "dir"): self.data_dir,
             ("run", "name"): self.name,
             ("run", "runs_dir"): self.runs_dir,
+            ("run", "linger_minutes"): self.linger,
+            ("checkpoints", "every_steps"): self.save_steps,
+            ("checkpoints", "every_minutes"): self.save_minutes,
+            ("guards", "on_divergence"): self.on_divergence,
             ("model", "name"): self.model,
             ("model", "weights"): self.weights,
         }
