@@ -172,7 +172,10 @@ class AlertWatch:
     # -- the training loss and its gradient -------------------------------------------------------------------
 
     def _divergence(self, point: TrainPoint) -> Alert | None:
-        """The smoothed training loss has been above twice its minimum, and `_DIVERGED_NATS` more, for a good while."""
+        """The smoothed training loss has been above twice its minimum, and `_DIVERGED_NATS` more, for a good while.
+
+        Steps whose own loss is lower do not count: the mean comes down long after the losses.
+        """
         if not math.isfinite(point.loss):
             return None
         # As if each of the point's steps had had its mean.
@@ -187,9 +190,10 @@ class AlertWatch:
         if self._lowest is None or smoothed < self._lowest:
             self._lowest, self._lowest_step = smoothed, point.step
         lowest = self._lowest
-        if smoothed <= max(_DIVERGED * lowest, lowest + _DIVERGED_NATS):
+        bound = max(_DIVERGED * lowest, lowest + _DIVERGED_NATS)
+        if smoothed <= bound:
             self._high_steps = 0
-        elif not self._grace:
+        elif not self._grace and point.loss > bound:
             self._high_steps += point.steps
         return self._raise(
             "divergence",
