@@ -5,12 +5,10 @@ is a zip archive as torch writes it, whose comment is a SHA-256 of everything be
 """
 
 import hashlib
-import io
 import os
 import pickle
 import stat
 import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,10 +17,12 @@ import msgspec
 import torch
 from torch import Tensor
 
+from engine.archive import ArchiveError, MoreThanTensors, audit, is_archive
 from engine.data.transform import Transform
 from engine.errors import BadInput, FinetuiError
 from engine.files import link, remove_stale, replacing
 from engine.models import Architecture
+from engine.pickle_audit import CHECKPOINT, STATE_DICT
 from engine.text import clean
 
 __all__ = ["About", "NotFinite", "digest", "link", "load", "remove_stale", "save"]
@@ -32,7 +32,9 @@ _SEAL = b"finetui sha256 "
 _SEAL_LENGTH = len(_SEAL) + 64
 _END_LENGTH = 22  # bytes of a zip archive's last record; its last two count those of the comment that follows
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_NOT_FINITE = "not finite"
 _CHUNK = 1 << 20
+_OTHER = "use another checkpoint of the run (`finetui resume` falls back by itself)"
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,16 +65,27 @@ def save(path: Path, about: About, model: Mapping[str, Tensor], training: Mappin
     }
     with replacing(path) as file:
         sealer = _Sealer(file)
-        torch.save(content, sealer)
+        torch.save(content, sealer)  # type: ignore[arg-type]  # it needs no more of a file
         sealer.finish()
+        try:
+            audit(file, CHECKPOINT)
+        except ArchiveError as error:  # what could not be read must not take the place of what can
+            raise FinetuiError(f"the checkpoint {clean(str(path))} cannot be written: {error}") from error
 
 
 def _kept(name: str, tensor: Tensor) -> Tensor:
     """Return `tensor` of a network as it is kept: on the CPU, contiguous, nothing else in its storage."""
-    kept = tensor.detach().cpu().contiguous()
-    if not _is_finite(kept):
-        raise NotFinite(f"the weights {clean(name)} are not finite numbers; they are not saved")
-    return _alone(kept)
+    if type(tensor.detach()) is not Tensor:
+        raise FinetuiError(f"{clean(name)} is a {type(tensor).__name__}, which a checkpoint cannot hold")
+    kept = tensor.detach().cpu()
+    if kept.layout == torch.strided:
+        kept = _alone(kept.contiguous())
+    problem = _problem(kept)
+    if problem == _NOT_FINITE:
+        raise NotFinite(f"the weights are not saved: {clean(name)} is {problem}")
+    if problem is not None:
+        raise FinetuiError(f"the weights cannot be saved: {clean(name)} is {problem}")
+    return kept
 
 
 def _alone(tensor: Tensor) -> Tensor:
@@ -80,14 +93,20 @@ def _alone(tensor: Tensor) -> Tensor:
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
-def _is_finite(tensor: Tensor) -> bool:
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor)
-    if not tensor.is_floating_point() or tensor.numel() == 0:
-        return True
-    # One pass without a copy; what is not a number comes through as such.
-    low, high = torch.aminmax(tensor)
-    return bool(torch.isfinite(low) and torch.isfinite(high))
+def _problem(tensor: Tensor) -> str | None:
+    """Return what is wrong with a tensor of a network's, or None."""
+    if tensor.layout != torch.strided or not tensor.is_contiguous():
+        return "not dense and contiguous"
+    numbers = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    if numbers.is_floating_point():
+        if numbers.dtype not in _FLOATS:
+            return f"of {str(tensor.dtype).removeprefix('torch.')}, which torch does not train"
+        if numbers.numel():
+            # One pass without a copy; what is not a number comes through as such.
+            low, high = torch.aminmax(numbers)
+            if not (torch.isfinite(low) and torch.isfinite(high)):
+                return _NOT_FINITE
+    return None
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -152,48 +171,98 @@ class _Sealer:
 def load(path: Path) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
     """Return the description, the state dict (on the CPU) and the training state that `path` holds.
 
-    Raises `BadInput` that names the file when it is missing, damaged, or no checkpoint of finetui's.
+    The seal is verified over the whole file, then what it describes is audited, and only then is anything loaded.
+    Raises `BadInput` that names the file and says what to do when it is missing, damaged, made to harm, of an older
+    version or no checkpoint of finetui's, or when its weights are not finite, not dense, or not of a dtype that torch
+    trains.
     """
-    where = clean(str(path))
+    where = f"the checkpoint {clean(str(path))}"
     try:
+        # A pipe would be waited for, a device would never end.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise BadInput(f"{where} is not a file")
+            raise BadInput(f"{where} is not a file; {_OTHER}")
         with path.open("rb") as file:
-            if not _is_sealed(file):
-                raise BadInput(f"{where} is not a checkpoint of finetui's, or is damaged; use another one of the run")
-            file.seek(0)
+            _verify(file, where)
             content = torch.load(file, map_location="cpu", weights_only=True)
-        about = msgspec.convert(content["about"], About)
-        model = content["model"]
-        for name, tensor in model.items():
-            if not _is_finite(tensor):
-                raise BadInput(f"the weights {clean(name)} in the checkpoint {where} are not finite; use another one")
-        return about, model, content["training"]
     except OSError as error:
-        raise BadInput(f"the checkpoint {where} cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise BadInput(f"{where} is not a checkpoint, or is damaged: {clean(str(error), 80)}") from error
-    except (KeyError, TypeError, msgspec.ValidationError) as error:
-        raise BadInput(
-            f"{where} is a torch file, but not a checkpoint of finetui's: {clean(str(error), 80)}"
-        ) from error
+        raise BadInput(f"{where} cannot be read: {error.strerror or error}; {_OTHER}") from error
+    except ArchiveError as error:
+        raise BadInput(f"{where} is not used, since {error}; {_OTHER}") from error
+    # What torch makes of a file that its own writer did not write; its reader raises whatever its parsers do.
+    except (RuntimeError, EOFError, ValueError, TypeError, LookupError, pickle.UnpicklingError) as error:
+        raise BadInput(f"{where} cannot be loaded: {clean(str(error), 80)}; {_OTHER}") from error
+    return _checked(content, where)
 
 
-def _is_sealed(file: BinaryIO) -> bool:
-    """Tell whether the last bytes of `file` are the checksum of all others."""
-    rest = os.fstat(file.fileno()).st_size - _SEAL_LENGTH
-    if rest < 0:
-        return False
+def _verify(file: BinaryIO, where: str) -> None:
+    """Raise `BadInput` unless `file` is sealed and its content is what a checkpoint's may be; leave it at its start."""
+    seal = _find_seal(file)
+    if seal is None:
+        raise BadInput(_why_unsealed(file, where))
+    if seal != _seal_of(file):
+        raise BadInput(f"{where} is damaged: its checksum is wrong; {_OTHER}")
+    if not is_archive(file):
+        raise BadInput(f"{where} is damaged: it is no archive; {_OTHER}")
+    audit(file, CHECKPOINT)
+    file.seek(0)
+
+
+def _find_seal(file: BinaryIO) -> bytes | None:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _SEAL_LENGTH))
+    seal = file.read(_SEAL_LENGTH)
+    return seal if len(seal) == _SEAL_LENGTH and seal.startswith(_SEAL) else None
+
+
+def _seal_of(file: BinaryIO) -> bytes:
+    """Return the seal that `file` should have: the checksum of all that comes before it."""
+    left = file.seek(0, os.SEEK_END) - _SEAL_LENGTH
+    file.seek(0)
     found = hashlib.sha256()
     buffer = memoryview(bytearray(_CHUNK))
-    file.seek(0)
-    while rest > 0:
-        count = file.readinto(buffer[: min(rest, _CHUNK)])  # type: ignore[attr-defined]
+    while left > 0:
+        count = file.readinto(buffer[: min(left, _CHUNK)])  # type: ignore[attr-defined]
         if not count:
-            return False
+            break  # it has just become shorter
         found.update(buffer[:count])
-        rest -= count
-    return file.read() == _SEAL + found.hexdigest().encode()
+        left -= count
+    return _SEAL + found.hexdigest().encode()
+
+
+def _why_unsealed(file: BinaryIO, where: str) -> str:
+    """Return the sentence on a file without a seal; it is never loaded, only looked at."""
+    try:
+        content = audit(file, STATE_DICT)
+    except MoreThanTensors as error:
+        return f"{where} is not a checkpoint of finetui's: it holds more than tensors ({clean(str(error))}); {_OTHER}"
+    except ArchiveError as error:
+        return f"{where} is not a checkpoint, or is damaged: {error}; {_OTHER}"
+    if isinstance(content, dict) and content.get("format") == 1 and "about" in content:
+        return (
+            f"{where} was written by an older version of finetui's, without a checksum, and is not used; its network "
+            f"alone can be taken over with --weights, or {_OTHER}"
+        )
+    return f"{where} is a torch file, but not a checkpoint of finetui's; {_OTHER}"
+
+
+def _checked(content: Any, where: str) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
+    """Return the parts of `content`. Raises `BadInput` unless they are what `save` writes."""
+    try:
+        if content["format"] != FORMAT:
+            raise BadInput(f"{where} has the format {content['format']!r}, which this version does not know; {_OTHER}")
+        about = msgspec.convert(content["about"], About)
+        model, training = content["model"], content["training"]
+        if type(model) is not dict or type(training) is not dict:
+            raise TypeError("its weights are not named")
+    except (LookupError, TypeError, msgspec.ValidationError) as error:
+        raise BadInput(
+            f"{where} is a torch file, but not a checkpoint of finetui's: {clean(str(error), 80)}; {_OTHER}"
+        ) from error
+    for name, tensor in model.items():
+        problem = "no tensor" if type(tensor) is not Tensor else _problem(tensor)
+        if problem is not None:
+            raise BadInput(f"{where} is not used: its {clean(str(name))} is {problem}; {_OTHER}")
+    return about, model, training
 
 
 def digest(model: Mapping[str, Tensor]) -> str:
@@ -206,5 +275,5 @@ def digest(model: Mapping[str, Tensor]) -> str:
         tensor = model[name].detach().cpu().contiguous()
         head = msgspec.json.encode([name, str(tensor.dtype), list(tensor.shape)])
         found.update(struct.pack("<Q", len(head)) + head)
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

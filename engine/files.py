@@ -14,13 +14,13 @@ _TEMPORARY = re.compile(r"\..+\.([0-9]+)\.tmp")
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write; on leaving it takes the place of `path`, synced to the disk with its folder.
+    """Give a file to write and read; on leaving it takes the place of `path`, synced to the disk with its folder.
 
     When anything is raised, `path` stays as it was. Raises OSError.
     """
     temporary = temporary_for(path)
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

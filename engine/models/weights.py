@@ -2,7 +2,6 @@
 
 import pickle
 import re
-import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,14 @@ from typing import BinaryIO
 import torch
 from torch import Tensor, nn
 
+from engine.archive import ArchiveError, MoreThanTensors, audit, find_damage, is_archive
 from engine.errors import BadInput
 from engine.models.stems import adapt_filters, find_stem
+from engine.pickle_audit import STATE_DICT
 from engine.text import clean
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
+_MOST_WRAPPERS = 3  # a mapping can hold itself
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 _OWNER_PREFIXES = ("model.", "net.", "network.", "backbone.")  # of a training class around the network
 # Names in torchvision's published files that its own loaders translate: densenet.py, vision_transformer.py.
@@ -51,27 +53,29 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def _read(file: BinaryIO, where: str) -> object:
     try:
-        if zipfile.is_zipfile(file):
+        if is_archive(file):
             # torch reads without checking the archive's checksums: a flipped bit would load as a wrong weight.
-            with zipfile.ZipFile(file) as archive:
-                damaged = archive.testzip()
+            damaged = find_damage(file)
             if damaged is not None:
                 raise BadInput(f"the weights file {where} is damaged (checksum of {clean(damaged)}); get it again")
+        audit(file, STATE_DICT)
         file.seek(0)
         content: object = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except (MoreThanTensors, pickle.UnpicklingError) as error:
         raise BadInput(
-            f"the weights file {where} is damaged, or holds more than tensors, which is not loaded since it could run "
-            "code; save the network's state_dict() instead"
+            f"the weights file {where} is damaged, or holds more than tensors ({clean(str(error), 80)}), which is not "
+            "loaded since it could run code; save the network's state_dict() instead"
         ) from error
-    # Of a file that breaks off, torch seeks beyond the beginning: an OSError.
-    except (zipfile.BadZipFile, OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+    # Of a file that its own writer did not write, torch's parsers raise what they do.
+    except (ArchiveError, OSError, RuntimeError, EOFError, ValueError, TypeError, LookupError) as error:
         raise BadInput(f"{where} is not a weights file, or is damaged: {clean(str(error), 80)}") from error
     return content
 
 
 def _tensors(content: object) -> dict[str, Tensor]:
-    while isinstance(content, Mapping):
+    for _ in range(_MOST_WRAPPERS + 1):
+        if not isinstance(content, Mapping):
+            break
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             return {name: t for name, t in content.items() if isinstance(name, str) and isinstance(t, Tensor)}
