@@ -75,12 +75,19 @@ def check_device(name: str) -> None:
     _require(known, "training.device (--device)", "auto, cpu, cuda, cuda:N or mps", name)
 
 
-def check_run_name(name: str) -> None:
-    """Raise `BadInput` unless `name` can be the name of a folder and be printed as it is."""
+def check_run_name(name: str, field: str = "run.name (--name)") -> None:
+    """Raise `BadInput` naming `field` unless `name` can be the name of a folder and be printed as it is."""
     fits = 0 < len(name) <= _MAX_NAME and not name.startswith((".", "-")) and name == name.strip()
     harmless = clean(name) == name and not any(char in name for char in '/\\:*?"<>|')
     need = f'a folder name of 1 to {_MAX_NAME} characters, without / \\ : * ? " < > | or a leading . or -'
-    _require(fits and harmless, "run.name (--name)", need, name)
+    _require(fits and harmless, field, need, name)
+
+
+def check_checkpoint_name(name: str) -> None:
+    """Raise `BadInput` unless a person may keep a checkpoint as `name`."""
+    check_run_name(name, "the checkpoint's name")
+    if name in ("last", "previous", "best"):
+        raise BadInput(f"the checkpoint's name: {name!r} is written by finetui itself; choose another one")
 
 
 def is_factory(name: str) -> bool:
@@ -296,6 +303,12 @@ class RunConfig(_Section, frozen=True, kw_only=True):
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     guards: GuardsConfig = GuardsConfig()
     branch: BranchConfig | None = None
+
+
+def parent_of(config: RunConfig) -> str | None:
+    """Return the name of the run that `config` starts from (or the checkpoint file, of no run); None for none."""
+    start = config.branch or config.finetune
+    return (start.parent_run or start.parent) if start is not None else None
 
 
 SectionName = Literal["data", "model", "training", "run", "finetune", "checkpoints", "guards", "branch"]

@@ -1,6 +1,6 @@
 """Which device a run computes on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -36,6 +36,25 @@ def describe(device: torch.device) -> str:
         return f"cuda:{device.index or 0} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
     return f"cpu ({threads} thread{'s' if threads > 1 else ''})" if device.type == "cpu" else device.type
+
+
+def rng_states(device: torch.device) -> dict[str, torch.Tensor]:
+    """Return the states of the global random generators of the CPU and of `device`, uint8 tensors by kind of device."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def set_rng_states(device: torch.device, states: Mapping[str, torch.Tensor]) -> None:
+    """Put the generators of the CPU and of `device` where `states` says; another kind of device has none there."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
 
 
 @contextmanager

@@ -29,6 +29,8 @@ from engine.values import (
 
 State = Literal["preparing", "ready", "running", "paused", "finished", "stopped", "failed", "crashed"]
 
+RewindCause = Literal["resume", "rollback", "branch"]
+
 # States from which a run's engine takes no further step by itself.
 ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "crashed"})
 
@@ -276,7 +278,7 @@ class Rewound(Event, frozen=True, kw_only=True):
     beginning of a branch (whose journal has nothing before). `undone` counts the steps that were lost by it.
     """
 
-    cause: Literal["resume", "rollback", "branch"]
+    cause: RewindCause
     file: str
     at: int
     epoch: int

@@ -1,19 +1,19 @@
 """Evaluations in the course of a run: scores for everybody, and every prediction in a file beside the checkpoints."""
 
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from engine.data import ImageData, Split
-from engine.errors import FinetuiError
 from engine.evaluation import Report, batch_size_for, evaluate
 from engine.events import Evaluated
+from engine.files import link
 from engine.models import Architecture
 from engine.predictions import Files, Origin, Predictions
 from engine.runs import BEST_PREDICTIONS, LAST_PREDICTIONS, RunFolder
+from engine.training.guard import Diverged
 from engine.training.trainer import Trainer
 
 
@@ -51,7 +51,7 @@ class Examiner:
         """Evaluate the network of `trainer`, and keep the predictions in `folder`, or where there is none yet, aside.
 
         Return None when `stopped` answered True before the end. Predictions that cannot be written are no reason to end
-        a training: `warn` is told. Raises `FinetuiError` when the loss is not finite.
+        a training: `warn` is told. Raises `Diverged` when the loss is not finite.
         """
         started = time.monotonic()
         data = self._data
@@ -62,7 +62,7 @@ class Examiner:
         if report is None:
             return None
         if not math.isfinite(report.loss):
-            raise FinetuiError(f"the test loss became {report.loss} at step {trainer.step}; the weights have diverged")
+            raise Diverged(f"the test loss became {report.loss} at step {trainer.step}", trainer.step)
         best = report.accuracy > self.best
         self.best = max(self.best, report.accuracy)
         self.report = report
@@ -100,24 +100,10 @@ class Examiner:
         path = folder.path / LAST_PREDICTIONS
         predictions.save(path)
         if best:
-            _link(path, folder.path / BEST_PREDICTIONS)
+            link(path, folder.path / BEST_PREDICTIONS)
         return path.name
 
     def close(self) -> None:
         """Remove what was kept aside."""
         if self._scratch is not None:
             self._scratch.cleanup()
-
-
-def _link(path: Path, to: Path) -> None:
-    """Let `to` be the same file as `path`, or a copy where the file system has no links."""
-    temporary = to.with_name(f".{to.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:
-        temporary.write_bytes(path.read_bytes())
-    try:
-        temporary.replace(to)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,7 +1,10 @@
 """The journal: every event of a run, once, in order, one JSON line each. It is the truth about the run."""
 
+import errno
 import io
+import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -9,13 +12,15 @@ from typing import TypeVar
 import msgspec
 
 from engine.errors import BadInput
-from engine.events import TRANSIENT, AnyEvent, Event
+from engine.events import COALESCIBLE, TRANSIENT, AnyEvent, Event
 from engine.text import clean
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _tag_decoder: msgspec.json.Decoder[dict[str, object]] = msgspec.json.Decoder(dict[str, object])
 _E = TypeVar("_E", bound=Event)
+_MOST_UNWRITTEN = 20_000  # lines that wait for room on the disk: half an hour of points
+_TAIL_BYTES = 2**16
 
 
 def encode_line(event: AnyEvent) -> bytes:
@@ -27,36 +32,94 @@ class Journal:
     """Numbers and stores a run's events.
 
     Until `open` names a file the events are kept in memory: a run that is prepared and never started leaves
-    nothing on disk. Afterwards each event is one unbuffered write, so that a killed engine loses none.
+    nothing on disk. Afterwards each event is one unbuffered write, so that a killed engine loses none. What cannot be
+    written (a full disk) waits in memory and goes first once there is room; `problem` says why it waits.
     """
 
     def __init__(self) -> None:
         self.path: Path | None = None
         self.next_seq = 0
+        self.problem = ""
         self._pending: list[AnyEvent] = []
         self._file: io.FileIO | None = None
+        self._end = 0  # of the last whole line in the file
+        self._unwritten: deque[tuple[bool, bytes]] = deque()  # whether it may be dropped, and the line
 
     def append(self, event: _E) -> _E:
-        """Return `event` stamped with its `seq` and the time, and keep it; transient events are only stamped.
-
-        Raises OSError when the file cannot be written.
-        """
+        """Return `event` stamped with its `seq` and the time, and keep it; transient events are only stamped."""
         if isinstance(event, TRANSIENT):
             return msgspec.structs.replace(event, time=time.time())
         stamped = msgspec.structs.replace(event, seq=self.next_seq, time=time.time())
         if self._file is None:
             self._pending.append(stamped)  # type: ignore[arg-type]  # every concrete event is an AnyEvent
         else:
-            self._file.write(encode_line(stamped))  # type: ignore[arg-type]
+            self._store(stamped)  # type: ignore[arg-type]
         self.next_seq += 1
         return stamped
 
     def open(self, path: Path) -> None:
-        """Write what was kept so far to the new file `path`, and everything from now on."""
-        self._file = path.open("xb", buffering=0)
-        self._file.write(b"".join(map(encode_line, self._pending)))
-        self._pending.clear()
+        """Write what was kept so far to the new file `path`, and everything from now on. Raises OSError."""
+        # Opened for reading as well: a journal whose folder was deleted can then be written anew.
+        self._file = path.open("x+b", buffering=0)
         self.path = path
+        for event in self._pending:
+            self._store(event)
+        self._pending.clear()
+
+    def reopen(self, path: Path) -> AnyEvent | None:
+        """Go on with the journal `path` of an earlier engine, numbers included; return its last event.
+
+        A line that was torn when that engine was killed is ended, so that readers skip it and count it. Raises OSError.
+        """
+        last = last_event(path) if path.exists() else None
+        self._file = path.open("a+b", buffering=0)
+        self.path = path
+        self._end = self._file.seek(0, os.SEEK_END)
+        if self._end:
+            self._file.seek(self._end - 1)
+            if self._file.read(1) != b"\n":
+                self._unwritten.append((False, b"\n"))
+        self.next_seq = last.seq + 1 if last is not None else 0
+        return last
+
+    def restore(self) -> None:
+        """Write the journal anew where its file was deleted under it. Raises OSError."""
+        assert self._file is not None and self.path is not None, "the journal has a file"
+        self._file.seek(0)
+        content = self._file.readall() or b""
+        self.path.write_bytes(content)
+        self._file.close()
+        self._file = self.path.open("a+b", buffering=0)
+        self._end = len(content)
+        self._flush()
+
+    def _store(self, event: AnyEvent) -> None:
+        self._unwritten.append((isinstance(event, COALESCIBLE), encode_line(event)))
+        self._flush()
+        if len(self._unwritten) > _MOST_UNWRITTEN:
+            droppable = next((item for item in self._unwritten if item[0]), None)
+            if droppable is not None:
+                self._unwritten.remove(droppable)
+
+    def _flush(self) -> None:
+        try:
+            while self._unwritten:
+                self._write(self._unwritten[0][1])
+                self._unwritten.popleft()
+        except OSError as error:
+            self.problem = error.strerror or str(error)
+        else:
+            self.problem = ""
+
+    def _write(self, line: bytes) -> None:
+        assert self._file is not None, "the journal has a file"
+        self._file.seek(self._end)
+        written = self._file.write(line)
+        if written != len(line):
+            # The disk is full: half a line would make the next one unreadable as well.
+            self._file.truncate(self._end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._end += len(line)
 
     def pending(self) -> tuple[AnyEvent, ...]:
         """Return the events that are not on disk because there is no file yet."""
@@ -65,7 +128,33 @@ class Journal:
     def close(self) -> None:
         """Close the file; the journal takes no more events."""
         if self._file is not None:
+            self._flush()
             self._file.close()
+
+
+def last_event(path: Path) -> AnyEvent | None:
+    """Return the last event of the journal `path` that can be read, None if there is none; it is read from its end.
+
+    Raises OSError.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        block = _TAIL_BYTES
+        while True:
+            start = max(size - block, 0)
+            file.seek(start)
+            lines = file.read(size - start).split(b"\n")
+            # The first piece may be the end of a longer line, the last one is torn, or empty.
+            for line in reversed(lines[(1 if start else 0) : -1]):
+                try:
+                    event = _decoder.decode(line)
+                except (msgspec.DecodeError, BadInput, UnicodeDecodeError):
+                    continue
+                if event.seq >= 0:
+                    return event
+            if start == 0:
+                return None
+            block *= 8
 
 
 class JournalReader:

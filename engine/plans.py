@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 
 from engine.commands import FinetunePlan
-from engine.config import FinetuneConfig, ModelConfig, RunConfig, with_overrides
+from engine.config import BranchConfig, FinetuneConfig, ModelConfig, RunConfig, check_run_name, with_overrides
+from engine.errors import BadInput
 
 
 def child_config(config: RunConfig, plan: FinetunePlan, parent: Path, parent_run: str) -> RunConfig:
@@ -36,3 +37,28 @@ def child_config(config: RunConfig, plan: FinetunePlan, parent: Path, parent_run
             ("training", "nesterov"): False if plan.optimizer == "adamw" else None,
         },
     )
+
+
+def branch_config(config: RunConfig, start: Path, parent_run: str, name: str = "") -> RunConfig:
+    """Return the configuration of a run that goes on from the checkpoint `start` of `parent_run`, as `config` says.
+
+    `name` empty: the parent's with `-branch`, and a number where that is taken. Raises `BadInput` when `name` is taken.
+    """
+    runs_dir = Path(config.run.runs_dir)
+    if name:
+        check_run_name(name)
+        if (runs_dir / name).exists():
+            raise BadInput(f"a run named {name!r} exists already; choose another name")
+    return msgspec.structs.replace(
+        config,
+        run=msgspec.structs.replace(config.run, name=name or free_name(runs_dir, f"{parent_run}-branch")),
+        branch=BranchConfig(parent=str(start.absolute()), parent_run=parent_run),
+    )
+
+
+def free_name(runs_dir: Path, wanted: str) -> str:
+    """Return `wanted`, with a number if there is such a run in `runs_dir`."""
+    number = 1
+    while (runs_dir / (name := wanted if number == 1 else f"{wanted}-{number}")).exists():
+        number += 1
+    return name

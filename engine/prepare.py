@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from engine import checkpoint
-from engine.config import RunConfig, is_factory, names_a_place
+from engine.config import RunConfig, is_factory, names_a_place, parent_of
+from engine.continuing import Checkpoint
 from engine.data import ImageData, Transform, load
 from engine.device import describe, resolve
 from engine.errors import BadInput
@@ -75,18 +76,21 @@ class Prepared:
             loader=data.loader,
         )
 
+    def device_name(self) -> str:
+        """Return the device's name for people."""
+        return describe(self.device)
+
     def event(self, layers: tuple[LayerGroup, ...], steps_per_epoch: int) -> RunPrepared:
         """Return the event that says what was prepared."""
-        finetune = self.config.finetune
         return RunPrepared(
             config=self.config,
             data=self.summary(),
             layers=layers,
-            device=describe(self.device),
+            device=self.device_name(),
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
             steps_per_epoch=steps_per_epoch,
             notices=self.notices,
-            parent=finetune.parent_run or finetune.parent if finetune else None,
+            parent=parent_of(self.config),
             versions={
                 "finetui": __version__,
                 "torch": str(torch.__version__),
@@ -112,16 +116,23 @@ def prepare(
     *,
     model: nn.Module | None = None,
     data: ImageData | None = None,
+    restored: Checkpoint | None = None,
 ) -> Prepared:
     """Load and build what `config` names; `progress(phase, done, total)` reports on the way.
 
-    `model` and `data`, where a caller has them in hand, take the place of what the configuration names. Raises
+    `model` and `data`, where a caller has them in hand, take the place of what the configuration names. With
+    `restored` the run goes on from that checkpoint of it: network and transform are those that it has. Raises
     `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
     """
     device = resolve(config.training.device)
     if data is not None:
         given = data.requested if names_a_place(data.requested) else "own:data"
         config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, name=given))
+    if restored is not None:
+        height = restored.about.transform.height or None
+        data = data or _load(config, device, height, progress, cancelled)
+        progress("Building the model", 0, 0)
+        return _prepared_again(config, device, data, restored, model)
     finetune = config.finetune
     if finetune is not None:
         about, weights, _ = checkpoint.load(Path(finetune.parent))
@@ -201,6 +212,40 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
         plan=whole_run(config.training.epochs),
         notices=tuple(notices),
         dropped=_dropped(moved),
+    )
+
+
+def _prepared_again(
+    config: RunConfig, device: torch.device, data: ImageData, restored: Checkpoint, model: nn.Module | None
+) -> Prepared:
+    """Prepare a run that goes on; a finetune's parent is not needed any more, since the checkpoint has everything."""
+    about = restored.about
+    if data.classes != about.classes or data.channels != about.architecture.in_channels:
+        raise BadInput(
+            f"the run cannot go on: {clean(data.name)} now has other classes or channels than when the checkpoint was "
+            f"written ({len(about.classes)} classes, {about.architecture.in_channels} channels)"
+        )
+    if model is None:
+        check_parent(about, config.model.name)
+        model = build(about.architecture, config.training.seed)
+    try:
+        model.load_state_dict(restored.model)
+    except RuntimeError as error:
+        raise BadInput(f"the checkpoint's weights do not fit the run's model: {clean(str(error))}") from error
+    model = model.to(device)
+    groups = module_groups(model, [find_head(model, example(about.architecture, device))])
+    epochs = config.training.epochs
+    plan = build_plan(config.finetune.recipe, groups, epochs) if config.finetune is not None else whole_run(epochs)
+    return Prepared(
+        config=_with_model(config, about.architecture.name),
+        device=device,
+        data=data.with_transform(about.transform),
+        architecture=about.architecture,
+        transform=about.transform,
+        model=model,
+        groups=groups,
+        plan=plan,
+        notices=data.notices,
     )
 
 

@@ -5,6 +5,7 @@ evaluation and `engine.log`, and while its engine lives the locked file `engine.
 """
 
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -20,7 +21,7 @@ import msgspec
 
 from engine.config import RunConfig, to_toml
 from engine.errors import BadInput
-from engine.events import ENDED, Evaluated, Event, RunPrepared, RunStarted, State, StateChanged, TrainPoint
+from engine.events import ENDED, Evaluated, Event, Rewound, RunPrepared, RunStarted, State, StateChanged, TrainPoint
 from engine.journal import JournalReader
 from engine.text import clean
 
@@ -57,6 +58,10 @@ class RunFolder:
     def best(self) -> Path:
         """The checkpoint with the best test accuracy."""
         return self.path / "best.ckpt"
+
+    def checkpoint(self, name: str) -> Path:
+        """Return the file of the checkpoint that is kept as `name`."""
+        return self.path / f"{name}.ckpt"
 
     @property
     def last_predictions(self) -> Path:
@@ -125,6 +130,18 @@ def create(config: RunConfig, default_name: str) -> RunFolder:
             f"a run cannot be created in {clean(str(runs_dir))}: {reason}; choose another --runs-dir"
         ) from error
     return folder
+
+
+def restore(folder: RunFolder, config: RunConfig) -> None:
+    """Make a run's folder anew, with its configuration, where it was deleted. Raises OSError."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.config.write_text(to_toml(config), encoding="utf-8")
+
+
+def tells_how_it_began(folder: RunFolder) -> bool:
+    """Whether the journal says what was prepared at first, as readers need it: its beginning may be lost."""
+    events = itertools.islice(JournalReader(folder.journal).read(), 100)
+    return any(isinstance(event, RunPrepared) for event in events)
 
 
 def _new_folder(runs_dir: Path, name: str, default_name: str) -> Path:
@@ -255,6 +272,8 @@ class _Summariser:
         for event in events:
             self._step = max(self._step, event.step)
             match event:
+                case Rewound():
+                    self._step, self._epoch, self._best = event.step, event.epoch, event.best_accuracy
                 case RunPrepared():
                     self._prepared = event
                 case RunStarted():

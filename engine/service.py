@@ -7,7 +7,9 @@ from engine.config import RunConfig
 from engine.events import State
 from engine.journal import Journal
 from engine.queues import CommandQueue
-from engine.session import Outcome, Session, Sink
+from engine.runs import RunFolder
+from engine.session import Outcome, Session
+from engine.voice import Sink
 
 
 def serve(
@@ -19,10 +21,12 @@ def serve(
     stay: Callable[[State], bool] = lambda _state: False,
     on_journal: Callable[[Journal], None] = lambda _journal: None,
     socket: Path | None = None,
+    resume: RunFolder | None = None,
 ) -> Outcome:
-    """Run `config`, then each finetune that a person starts from it; return how the last one ended.
+    """Run `config`, then each finetune or branch that a person starts from it; return how the last one ended.
 
-    `on_journal` is told of each session's journal before that session's first event. Raises as `Session.run` does.
+    With `resume` the run in that folder, configured by `config`, goes on first. `on_journal` is told of each session's
+    journal before that session's first event. Raises as `Session.run` does.
     """
     while True:
         session = Session(
@@ -32,9 +36,12 @@ def serve(
             autostart=autostart,
             stay=stay,
             socket=str(socket or ""),
+            resume=resume,
         )
+        # The journal of a run that goes on has a past, which whoever watches has to be told first.
+        session.open()
         on_journal(session.journal)
         outcome = session.run()
         if outcome.next is None:
             return outcome
-        config, autostart = outcome.next, True
+        config, autostart, resume = outcome.next, True, None

@@ -1,43 +1,39 @@
 """A run from preparation to its end: the state machine that trains, evaluates, saves and obeys."""
 
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from pathlib import Path
 
-import msgspec
 import torch
 
-from engine import checkpoint, commands, events, runs
-from engine.answers import Answerer, Subject
-from engine.commands import AnyQuestion
-from engine.config import RunConfig, check_learning_rate
+from engine import commands, continuing, events, runs
+from engine.config import RunConfig, check_checkpoint_name, check_learning_rate
+from engine.course import Course
 from engine.data import ImageData
-from engine.errors import BadInput, FinetuiError
+from engine.errors import BadInput, FinetuiError, describe
 from engine.evaluation import Report
-from engine.examiner import Examiner
 from engine.journal import Journal
-from engine.measuring import Measuring
-from engine.plans import child_config
+from engine.keeper import Keeper
+from engine.kept import BEST, LAST, find
+from engine.plans import branch_config, child_config
 from engine.prepare import prepare
-from engine.preview import preview
 from engine.queues import CommandQueue
 from engine.rules import refusal
+from engine.saving import Saver
 from engine.text import clean
-from engine.training.effect import EffectMeter
-from engine.training.lr_finder import find_learning_rate, suggest
+from engine.training.guard import Diverged
 from engine.training.trainer import OnStep, Trainer
+from engine.voice import Sink, Voice
 
-Sink = Callable[[events.AnyEvent], None]
 _IDLE_WAIT = 0.2  # seconds between two looks at whether an idle session should stay
-_PHASE_INTERVAL = 0.1  # seconds
+_ADVICE = "start again with a lower learning rate, or look at the data"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a session ended. `next` is the run to begin now, when a finetune was asked for."""
+    """How a session ended. `next` is the run to begin now, when a finetune or a branch was asked for."""
 
     state: events.State
     folder: runs.RunFolder | None
@@ -53,7 +49,8 @@ class Session:
     nothing to do it goes on waiting for commands while `stay(state)` is True, and ends otherwise.
     `on_step(step, loss)` is called after every step with a detached scalar tensor. `model` and `data` take the place
     of what the configuration names: a module that takes float32 `[B, C, H, W]` and returns logits `[B, classes]`, and
-    what `engine.data.from_datasets` returns.
+    what `engine.data.from_datasets` returns. `resume` is the folder of a run, configured by `config`, that goes on from
+    its last checkpoint. `script(step)` gives commands that take effect before step `step` + 1, as in a replay.
 
     The global torch RNG is seeded with the configuration's seed when `run` begins.
     """
@@ -70,30 +67,62 @@ class Session:
         socket: str = "",
         model: torch.nn.Module | None = None,
         data: ImageData | None = None,
+        resume: runs.RunFolder | None = None,
+        script: Callable[[int], commands.AnyCommand | None] | None = None,
     ) -> None:
         self.config = config
-        self._own_model = model
-        self._own_data = data
         self.journal = Journal()
         self.folder: runs.RunFolder | None = None
         self.state: events.State = "preparing"
+        self._own_model = model
+        self._own_data = data
         self._commands = commands or CommandQueue()
-        self._sinks = sinks
         self._autostart = autostart
         self._stay = stay
         self._on_step = on_step
         self._socket = socket
+        self._resume = resume
+        self._script = script
+        self._voice = Voice(self.journal, sinks, self._steps)
         self._lock: runs.RunLock | None = None
-        self._trainer: Trainer | None = None
+        self._course: Course | None = None
+        self._saver: Saver | None = None
         self._next: RunConfig | None = None
-        self._measuring = Measuring()
-        self._last_phase = 0.0
+        self._steps_before = 0  # that the journal of a resumed run tells of
+        self._rollbacks = self._diverged_at = 0
 
     @property
     def trainer(self) -> Trainer:
         """The trainer; there is one once `run` has prepared everything."""
-        assert self._trainer is not None, "run() makes the trainer"
-        return self._trainer
+        return self.course.trainer
+
+    @property
+    def course(self) -> Course:
+        """What is trained; there is one once `run` has prepared everything."""
+        assert self._course is not None, "run() prepares it"
+        return self._course
+
+    @property
+    def saver(self) -> Saver:
+        """What writes the checkpoints; there is one once the run has a folder."""
+        assert self._saver is not None, "the run has a folder"
+        return self._saver
+
+    def open(self) -> None:
+        """Take the folder of a run that is resumed, and its journal; `run` does it where nobody has.
+
+        Raises `BadInput` when another engine has it, or it cannot be written.
+        """
+        if self._resume is None or self._lock is not None:
+            return
+        self._lock = runs.RunLock(self._resume, self._socket)
+        try:
+            last = self.journal.reopen(self._resume.journal)
+        except OSError as error:
+            reason = error.strerror or error
+            raise BadInput(f"the run {self._resume.name} cannot go on, for its journal: {reason}") from error
+        self._steps_before = last.step if last is not None else 0
+        self.folder = self._resume
 
     def run(self) -> Outcome:
         """Prepare, train until the last epoch or a `Stop`, and return how it ended.
@@ -102,6 +131,7 @@ class Session:
         either way the events have said so first.
         """
         try:
+            self.open()
             self._prepare()
             # Whoever has asked to stop by now does not want it to begin.
             if self._autostart and not self._commands.stop_waits():
@@ -114,81 +144,91 @@ class Session:
         except Exception as error:
             # What went wrong is not known here; the run's log gets all of it, the events one sentence.
             traceback.print_exc(file=sys.stderr)
-            self._fail(f"{type(error).__name__}: {clean(str(error))}")
+            self._fail(describe(error))
             raise
         finally:
-            if self._trainer is not None:
-                self._prepared.data.train.close()
-                self._prepared.data.test.close()
-                self._examiner.close()
+            if self._course is not None:
+                self._course.close()
             self.journal.close()
             if self._lock is not None:
                 self._lock.release()
-        return Outcome(self.state, self.folder, self._examiner.report, self._next)
+        return Outcome(self.state, self.folder, self.course.examiner.report, self._next)
 
     # -- the life cycle ---------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
-        self._emit(events.StateChanged(state="preparing"))
+        found, problems = self._where_to_begin()
+        self._voice.say(events.StateChanged(state="preparing"))
         torch.manual_seed(self.config.training.seed)
-        prepared = self._prepared = prepare(
-            self.config, self._phase, self._commands.stop_waits, model=self._own_model, data=self._own_data
+        stopped = self._commands.stop_waits
+        prepared = prepare(
+            self.config, self._voice.phase, stopped, model=self._own_model, data=self._own_data, restored=found
         )
         self.config = prepared.config
-        finetune = self.config.finetune
-        self._trainer = Trainer(
-            prepared.model,
-            prepared.groups,
-            prepared.data.train,
-            self.config.training,
-            self._on_step,
-            plan=prepared.plan,
-            always_frozen=finetune.freeze if finetune else (),
-            augment=self.config.data.augment,
-            classes=len(prepared.data.classes),
-        )
-        self._effect = EffectMeter(self.trainer.freezer.trainable())
-        self._examiner = Examiner(prepared.data, prepared.architecture)
-        subject = Subject(prepared.model, prepared.data, prepared.transform, prepared.architecture, prepared.device)
-        self._answerer = Answerer(subject, self._phase, self._commands.stop_waits)
-        self._announce()
+        course = Course(prepared, self.config, self._voice, stopped, self._on_step)
+        began = self._resume is not None and runs.tells_how_it_began(self._resume)
+        self._course = course
+        if self.folder is not None:
+            self._open_saver(self.folder).keeper.scan(self._voice.warn)
+        if not began:
+            course.announce()
+        if found is not None:
+            self._go_on_from(found, problems)
         self._set_state("ready")
 
-    def _announce(self) -> None:
-        """Say what was prepared, and what is odd about it."""
-        prepared = self._prepared
-        self._emit(prepared.event(self.trainer.freezer.table(), self.trainer.steps_per_epoch))
-        if len(prepared.plan) > 1:
-            self._emit_stage()
-        self._warn(prepared.dropped, "left behind")
-        self._warn(prepared.data.problems, "skipped")
+    def _where_to_begin(self) -> tuple[continuing.Checkpoint | None, list[str]]:
+        """Return the checkpoint that this run goes on from, if any, and why later ones were passed over."""
+        if self._resume is not None:
+            found, problems = continuing.newest(self._resume)
+            # Also where the end of the journal was lost, no two events may have one number.
+            self.journal.next_seq = max(self.journal.next_seq, found.training.get("at", 0))
+            return found, problems
+        if self.config.branch is not None:
+            return continuing.read(Path(self.config.branch.parent)), []
+        return None, []
 
-    def _warn(self, lines: Sequence[str], what: str) -> None:
-        for line in lines:
-            self._emit(events.Log(level="warning", message=f"{what}: {clean(line, 500)}"))
+    def _go_on_from(self, found: continuing.Checkpoint, problems: Sequence[str]) -> None:
+        if self._resume is None:
+            # A branch's own journal has nothing to undo.
+            self.course.go_back_to(found, "branch", at=self.journal.next_seq, before=0, kept=())
+            return
+        for problem in problems:
+            self._voice.warn(problem)
+        reason = "later checkpoints are damaged" if problems else ""
+        kept, at = self.saver.keeper.kept, found.training["at"]
+        self.course.go_back_to(found, "resume", at=at, before=self._steps_before, kept=kept, reason=reason)
 
     def _start(self) -> None:
         if self.folder is None:
             finetune = self.config.finetune
-            name = runs.default_name(
-                self._prepared.data.name, self.config.model.name, finetune.recipe if finetune else None
+            data, model = self.course.prepared.data.name, self.config.model.name
+            self.folder = runs.create(
+                self.config, runs.default_name(data, model, finetune.recipe if finetune else None)
             )
-            self.folder = runs.create(self.config, name)
             self._lock = runs.RunLock(self.folder, self._socket)
             self.journal.open(self.folder.journal)
-            self._emit(events.RunStarted(name=self.folder.name, path=clean(str(self.folder.path), 4096)))
-        self._set_state("running")
+            self._voice.say(events.RunStarted(name=self.folder.name, path=clean(str(self.folder.path), 4096)))
+            # There is always something to go back to, also before the first epoch has ended.
+            self._open_saver(self.folder).save()
+        if self.trainer.done and not self.course.state.owes_evaluation:
+            self._set_state("finished")
+        else:
+            self._set_state("running")
 
     def _advance(self) -> bool:
         """Obey one command, or take one step, or wait a little; return False when the session is over."""
         running = self.state == "running"
-        command = self._commands.take(0 if running else _IDLE_WAIT)
+        command = self._script(self.trainer.step) if running and self._script is not None else None
+        if command is None:
+            command = self._commands.take(0 if running else _IDLE_WAIT)
         if command is not None:
             self._obey(command)
             return self._next is None
         if running:
             self._step()
             return True
+        if self._saver is not None and self._saver.problem and self._saver.due(self.trainer.step):
+            self._saver.save()
         if self._stay(self.state):
             return True
         if self.state == "paused":
@@ -196,40 +236,57 @@ class Session:
         return False
 
     def _step(self) -> None:
-        self.trainer.train_step()
-        for answer in self._measuring.answers(self.trainer):
-            self._emit(answer)
-        if self.trainer.point_due():
-            self._emit_point()
-        if self.trainer.position == self.trainer.steps_per_epoch:
-            self._end_epoch()
+        try:
+            if self.course.state.owes_evaluation:
+                self._end_evaluation()
+                return
+            self.course.step()
+            if self.trainer.position == self.trainer.steps_per_epoch:
+                self.course.end_epoch()
+                self._end_evaluation()
+            elif self.saver.due(self.trainer.step):
+                self.course.say_point()
+                self.saver.save()
+        except Diverged as error:
+            self._diverged(error)
 
-    def _end_epoch(self) -> None:
-        self._emit_point()
-        begun = self.trainer.end_epoch()
-        is_best = self._evaluate()
-        self._save("last.ckpt")
-        if is_best:
-            self._save("best.ckpt")
-        if begun is not None:
-            self._emit_stage()
-            self._layers_changed()
+    def _end_evaluation(self) -> None:
+        """Do what the end of an epoch owes: evaluate, save, and end the run with its last epoch."""
+        evaluated = self.course.evaluate(self.folder)
+        if evaluated is None:
+            return  # a stop waits
+        self.saver.save(*([BEST] if evaluated.best else []))
         if self.trainer.done:
-            self._set_state("finished")
+            self._set_state("finished", self.saver.unsaved())
 
     def _stop(self, reason: str = "") -> None:
-        self._emit_point()
-        self._save("last.ckpt")
-        self._set_state("stopped", reason)
+        self.course.say_point()
+        self.saver.save()
+        self._set_state("stopped", "; ".join(filter(None, (reason, self.saver.unsaved()))))
 
     def _fail(self, reason: str) -> None:
-        # The journal may be what failed; the sinks must hear of it all the same.
-        try:
-            self._set_state("failed", reason)
-        except OSError as error:
-            message = f"{reason}; the journal cannot be written either: {error.strerror or error}"
-            for sink in self._sinks:
-                sink(events.StateChanged(state="failed", reason=message))
+        kept = self._saver.keeper.kept if self._saver is not None else ()
+        last = next((one for one in kept if one.name == LAST), None)
+        if last is not None and self.folder is not None:
+            reason += f"; the checkpoint of step {last.step:,} is intact: finetui resume {self.folder.name}"
+        self._set_state("failed", reason)
+
+    def _diverged(self, error: Diverged) -> None:
+        """Do what the configuration says about a loss that is none any more. Raises `FinetuiError` to end the run."""
+        guards = self.config.guards
+        if guards.on_divergence == "stop":
+            raise FinetuiError(f"{error}; {_ADVICE}") from error
+        if guards.on_divergence == "pause":
+            self._roll_back(LAST, reason=str(error))
+            self._set_state("paused", f"{error}; lower the learning rate, then resume")
+            return
+        # More than an epoch beyond the last time it is another trouble, and not the same one still.
+        same = error.step <= self._diverged_at + self.trainer.steps_per_epoch
+        self._rollbacks, self._diverged_at = self._rollbacks + 1 if same else 1, error.step
+        if self._rollbacks > guards.rollbacks:
+            times = f"{guards.rollbacks} times with {guards.rollback_factor:g} x the learning rate"
+            raise FinetuiError(f"{error}, after it was rolled back {times}; {_ADVICE}") from error
+        self._roll_back(LAST, guards.rollback_factor, str(error))
 
     # -- commands ---------------------------------------------------------------------------------------
 
@@ -240,84 +297,54 @@ class Session:
                 raise BadInput(reason)
             self._carry_out(command)
         except BadInput as error:
-            self._emit(events.CommandRefused(command=command, reason=str(error)))
+            self._voice.say(events.CommandRefused(command=command, reason=str(error)))
         else:
             if not isinstance(command, commands.Question):  # whose answer is the reply
-                self._emit(events.CommandAccepted(command=command))
+                self._voice.say(events.CommandAccepted(command=command))
 
     def _carry_out(self, command: commands.AnyCommand) -> None:
         match command:
             case commands.Start():
                 self._start()
             case commands.Pause():
-                self._emit_point()
+                self.course.say_point()
                 self._set_state("paused")
             case commands.Resume():
                 self._set_state("running")
             case commands.StepOnce():
                 self.trainer.restart_clock()
                 self._step()
-                self._emit_point()
+                self.course.say_point()
             case commands.Stop():
                 self._stop()
             case commands.Evaluate():
-                self._emit_point()
-                if self._evaluate() and self.folder is not None:
-                    self._save("best.ckpt")
-            case commands.Save():
-                self._emit_point()
-                self._save("last.ckpt")
+                self.course.say_point()
+                evaluated = self.course.evaluate(self.folder)
+                if evaluated is not None and evaluated.best and self.folder is not None:
+                    self.saver.save(BEST)
+            case commands.FindLearningRate():
+                self.course.find_learning_rate()
             case commands.StartFinetune():
                 self._start_finetune(command)
             case commands.Question():
-                self._answer(command)
+                self.course.desk.ask(command, self.folder.name if self.folder else "this run")
+            case commands.Save():
+                self.course.say_point()
+                self._save_as(command.name)
+            case commands.RollBack():
+                self.course.say_point()
+                check_learning_rate(command.rate_factor, "the factor of the learning rate")
+                self._roll_back(command.checkpoint, command.rate_factor)
+            case commands.Branch():
+                self._branch(command)
             case _:
-                self._adjust(command)
+                self.course.adjust(command)
 
-    def _adjust(
-        self,
-        command: commands.SetLearningRate | commands.SetFrozen | commands.SetFrozenNorm | commands.FindLearningRate,
-    ) -> None:
-        match command:
-            case commands.SetLearningRate():
-                check_learning_rate(command.value, "the learning rate")
-                self.trainer.rates.set(command.value, self.trainer.step)
-                self._emit(events.LearningRateChanged(learning_rate=command.value))
-            case commands.SetFrozen():
-                if self.trainer.set_frozen(command.groups, command.frozen, command.layers):
-                    self._layers_changed()
-            case commands.SetFrozenNorm():
-                if self.trainer.freezer.set_norm_trains(command.trains):
-                    self._layers_changed()
-            case commands.FindLearningRate():
-                self._find_learning_rate()
-            case _:
-                assert_never(command)
-
-    def _find_learning_rate(self) -> None:
-        self._emit_point()
-        rates, losses = find_learning_rate(
-            self.trainer,
-            progress=lambda done, total: self._phase("Trying learning rates", done, total),
-            stopped=self._commands.stop_waits,
-        )
-        self.trainer.restart_batches()
-        self.trainer.restart_clock()
-        found = events.LearningRateFound(rates=tuple(rates), losses=tuple(losses), suggestion=suggest(rates, losses))
-        self._emit(found)
-
-    def _answer(self, question: AnyQuestion) -> None:
-        match question:
-            case commands.PreviewFinetune():
-                prepared = self._prepared
-                about = prepared.about(self.folder.name if self.folder else "this run")
-                weights = prepared.model.state_dict()
-                self._emit(preview(question, self.config, about, weights, prepared.data.channels))
-            case commands.MeasureLayers():
-                self._measuring.add(question, self.trainer)
-            case _:
-                self._emit(self._answerer.answer(question))
-        self.trainer.restart_clock()
+    def _save_as(self, name: str) -> None:
+        if name:
+            check_checkpoint_name(name)
+        if not self.saver.save(*filter(None, [name])):
+            raise BadInput(self.saver.unsaved())
 
     def _start_finetune(self, command: commands.StartFinetune) -> None:
         assert self.folder is not None, "a state that allows finetuning has a run folder"
@@ -326,75 +353,52 @@ class Session:
             self._stop("a finetune starts from here")
         self._next = child
 
+    def _branch(self, command: commands.Branch) -> None:
+        assert self.folder is not None, "a state that allows it has a run folder"
+        # Under a name of its own: this run's next checkpoint would take the place of its last one.
+        start = self.saver.keeper.pin(command.checkpoint)
+        child = branch_config(self.config, start, self.folder.name, command.name)
+        if self.state in ("running", "paused"):
+            self._stop("a branch starts from an earlier checkpoint")
+        self._next = child
+
+    def _roll_back(self, name: str, rate_factor: float = 1.0, reason: str = "") -> None:
+        """Go back to the kept checkpoint `name`. Raises `BadInput` when there is none, or it cannot be read."""
+        assert self.folder is not None, "a state that allows it has a run folder"
+        keeper = self.saver.keeper
+        found = continuing.read(self.folder.path / find(keeper.kept, name).file)
+        at, before = found.training["at"], self.trainer.step
+        self.course.go_back_to(found, "rollback", at=at, before=before, kept=keeper.kept, reason=reason)
+        if rate_factor != 1.0:
+            self.course.slow_down(rate_factor)
+        # Whoever resumes this run must find this line of it, and not the one that was left.
+        self.saver.save()
+        if self.state == "finished" and not self.trainer.done:
+            self._set_state("stopped")
+
     # -- what commands and the loop share -----------------------------------------------------------------
 
-    def _evaluate(self) -> bool:
-        """Run over the test set; return whether the accuracy is the best so far."""
-        evaluated = self._examiner.examine(
-            self.trainer,
-            self.folder,
-            progress=lambda done, total: self._phase("Evaluating", done, total),
-            stopped=self._commands.stop_waits,
-            warn=lambda message: self._emit(events.Log(level="warning", message=message)),
-        )
-        self.trainer.restart_clock()
-        if evaluated is None:
-            return False
-        self._emit(evaluated)
-        return evaluated.best
+    def _open_saver(self, folder: runs.RunFolder) -> Saver:
+        keeper = Keeper(folder, self.config.checkpoints)
+        about = self.course.prepared.about(folder.name)
+        self._saver = Saver(keeper, self.course.state, about, self.journal, self._voice.say, self._restore_folder)
+        return self._saver
 
-    def _save(self, file: str) -> None:
-        assert self.folder is not None, "there is a run folder once training has started"
-        training = self.trainer.state_dict() | {"best_accuracy": self._examiner.best, "rng": torch.get_rng_state()}
-        model = self._prepared.model.state_dict()
-        checkpoint.save(self.folder.path / file, self._prepared.about(self.folder.name), model, training)
-        self._emit(events.CheckpointSaved(file=file))
-
-    def _layers_changed(self) -> None:
-        freezer = self.trainer.freezer
-        self._effect.changed(freezer.trainable())
-        self._emit(events.LayersChanged(layers=freezer.table()))
-
-    def _emit_stage(self) -> None:
-        trainer = self.trainer
-        stage = trainer.plan[trainer.stage]
-        self._emit(
-            events.StageStarted(
-                index=trainer.stage + 1,
-                count=len(trainer.plan),
-                name=stage.name,
-                epochs=stage.epochs,
-                learning_rate=trainer.rates.highest,
-            )
-        )
+    def _restore_folder(self) -> None:
+        """Make the run's folder anew where somebody deleted it. Raises OSError."""
+        assert self.folder is not None and self._lock is not None, "the run has begun"
+        runs.restore(self.folder, self.config)
+        self.journal.restore()
+        self._lock.release()
+        self._lock = runs.RunLock(self.folder, self._socket)
+        self._voice.warn("the run's folder was deleted while it trains, and made anew; older checkpoints are lost")
 
     def _set_state(self, state: events.State, reason: str = "") -> None:
         self.state = state
-        if state == "running":
-            self.trainer.restart_clock()
-        for refused in self._measuring.refusals(state):
-            self._emit(refused)
-        self._emit(events.StateChanged(state=state, reason=reason))
+        if self._course is not None:
+            self._course.trainer.restart_clock()
+            self._course.desk.entered(state)
+        self._voice.say(events.StateChanged(state=state, reason=reason))
 
-    def _emit_point(self) -> None:
-        point = self.trainer.take_point()
-        if point is None:
-            return
-        self._emit(point)
-        effect = self._effect.add(point, point.steps * self.config.training.batch_size)
-        if effect is not None:
-            self._emit(effect)
-        data = self._prepared.data
-        self._warn([*data.train.take_problems(), *data.test.take_problems()], "skipped")
-
-    def _phase(self, name: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done == 0 or done == total or now - self._last_phase >= _PHASE_INTERVAL:
-            self._last_phase = now
-            self._emit(events.Phase(name=name, done=done, total=total))
-
-    def _emit(self, event: events.AnyEvent) -> None:
-        step = self._trainer.step if self._trainer is not None else 0
-        stamped = self.journal.append(msgspec.structs.replace(event, step=step))
-        for sink in self._sinks:
-            sink(stamped)
+    def _steps(self) -> int:
+        return self._course.trainer.step if self._course is not None else self._steps_before

@@ -7,22 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.errors import FinetuiError
 from engine.events import MeanLoss
+from engine.training.guard import LossGuard
 
 POINT_INTERVAL = 0.1  # seconds: at most ten points a second leave the engine, however fast the steps are
 _MOST_STEPS_A_POINT = 1000  # bounds the loss tensors that wait on the device
 _HUNDRED = 100
 
 
-class NonFiniteLoss(FinetuiError):
-    """The training loss became NaN or infinite."""
-
 
 class Meter:
     """Collects each step's loss on the device, and reads them all at once when a point is due."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: LossGuard) -> None:
+        """Have every loss that is read looked at by `guard`."""
+        self._guard = guard
         self._losses: list[Tensor] = []
         self._correct: list[Tensor] = []
         self._samples = 0
@@ -52,16 +51,12 @@ class Meter:
     def take(self, epoch: int, position: int, step: int) -> dict[str, Any]:
         """Return the means since the last call, as fields of a `TrainPoint`, and begin anew.
 
-        This waits for the device. Raises `NonFiniteLoss` when a step's loss was NaN or infinite.
+        This waits for the device. Raises `Diverged` when a step's loss was no loss any more.
         """
         losses: list[float] = torch.stack(self._losses).tolist()
         correct = int(torch.stack(self._correct).sum())
-        for back, loss in enumerate(reversed(losses)):
-            if not math.isfinite(loss):
-                raise NonFiniteLoss(
-                    f"the training loss became {loss} at step {step - back}; "
-                    "start again with a lower learning rate, or look at the data"
-                )
+        for number, loss in enumerate(losses, start=step - len(losses) + 1):
+            self._guard.check(loss, number)
         elapsed = max(time.monotonic() - self._started, 1e-9)
         means = {
             "steps": len(losses),
@@ -70,9 +65,22 @@ class Meter:
             "samples_per_second": self._samples / elapsed,
             "hundreds": self._hundreds(losses, epoch, position),
         }
+        self.discard()
+        return means
+
+    def discard(self) -> None:
+        """Forget the steps since the last `take`: they are undone."""
         self._losses, self._correct, self._samples = [], [], 0
         self.restart_clock()
-        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a later point still needs of the steps up to the last `take`."""
+        return {"since_hundred": list(self._since_hundred)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.discard()
+        self._since_hundred = list(state["since_hundred"])
 
     def _hundreds(self, losses: list[float], epoch: int, position: int) -> tuple[MeanLoss, ...]:
         found = []

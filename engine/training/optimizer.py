@@ -1,5 +1,6 @@
 """Parameter groups, and optimizer state by parameter name."""
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from engine.config import TrainingConfig
 from engine.errors import BadInput
 from engine.models import ModuleGroup
+from engine.text import clean
 
 
 def build_optimizer(groups: Iterable[ModuleGroup], training: TrainingConfig) -> Optimizer:
@@ -37,13 +39,14 @@ def state_by_name(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) 
 def load_state_by_name(
     optimizer: Optimizer, parameters: Mapping[str, nn.Parameter], state: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Restore what `state_by_name` returned. Raises `BadInput` for state that fits no parameter."""
+    """Restore what `state_by_name` returned, and nothing else. Raises `BadInput` for state that fits no parameter."""
     for name, values in state.items():
         parameter = parameters.get(name)
         tensors = [value for value in values.values() if isinstance(value, Tensor) and value.ndim]
         if parameter is None or any(tensor.shape != parameter.shape for tensor in tensors):
-            raise BadInput(f"the checkpoint's optimizer state for {name!r} fits no parameter of this model")
-        optimizer.state[parameter] = {
-            key: value.to(parameter.device, copy=True) if isinstance(value, Tensor) else value
-            for key, value in values.items()
-        }
+            raise BadInput(f"the checkpoint's optimizer state for {clean(name)!r} fits no parameter of this model")
+    # Torch knows where each of an optimizer's tensors has to lie (AdamW's counters: on the CPU, unless it is fused);
+    # it takes them by position, which is found anew here, and it keeps what it is given.
+    positions = {p: i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
+    by_position = {positions[parameters[name]]: copy.deepcopy(dict(values)) for name, values in state.items()}
+    optimizer.load_state_dict({"state": by_position, "param_groups": optimizer.state_dict()["param_groups"]})

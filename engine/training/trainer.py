@@ -13,6 +13,7 @@ from engine.errors import BadInput
 from engine.events import TrainPoint
 from engine.models import ModuleGroup
 from engine.training.freezing import Freezer
+from engine.training.guard import Diverged, LossGuard
 from engine.training.layer_meter import LayerMeasure, LayerMeter
 from engine.training.learning_rate import LearningRates
 from engine.training.meter import Meter
@@ -45,12 +46,13 @@ class Trainer:
         always_frozen: Sequence[str] = (),
         augment: str = "none",
         classes: int = 0,
+        explode_factor: float = 0.0,
     ) -> None:
         """Build the optimizer for `model`, which is on the device that `data` gives its batches on.
 
         `on_step(step, loss)` is called after every step with the steps completed and the batch's loss, a detached
-        scalar on the device. `classes` is needed where the last ones may have no image. Raises `BadInput` when a batch
-        is larger than the data, or nothing would train.
+        scalar on the device. `classes` is needed where the last ones may have no image; for `explode_factor` see
+        `LossGuard`. Raises `BadInput` when a batch is larger than the data, or nothing would train.
         """
         if training.batch_size > len(data):
             raise BadInput(
@@ -79,7 +81,8 @@ class Trainer:
         self._always_frozen = self.freezer.layers_of(always_frozen)
         self._by_hand: frozenset[str] = frozenset()
         self._batches: Iterator[Batch] | None = None
-        self._meter = Meter()
+        self._guard = LossGuard(explode_factor, classes)
+        self._meter = Meter(self._guard)
         self._layer_meter: LayerMeter | None = None
         self.measures: dict[str, LayerMeasure] = {}  # of the last step that was measured
         self._begin_stage()
@@ -100,13 +103,19 @@ class Trainer:
         return len(self.plan) - 1
 
     def train_step(self) -> None:
-        """Take one step: get the batch, forward, backward, update."""
+        """Take one step: get the batch, forward, backward, update.
+
+        Raises `Diverged` for a loss that is none any more: on the CPU before the step has changed anything, on other
+        devices, which would have to be waited for, with the next point.
+        """
         inputs, labels = self._next_batch()
         self.rates.apply(self.optimizer, self.step)
         if len(labels):
             self.optimizer.zero_grad(set_to_none=True)
             logits = self.model(inputs)
             loss = self.loss(logits, labels)
+            if self.device.type == "cpu":
+                self._check(loss.item())
             loss.backward()  # type: ignore[no-untyped-call]
             if self._layer_meter is not None:
                 self._layer_meter.before()
@@ -118,6 +127,13 @@ class Trainer:
         self.position += 1
         if self._on_step is not None and len(labels):
             self._on_step(self.step, loss.detach())
+
+    def _check(self, loss: float) -> None:
+        try:
+            self._guard.check(loss, self.step + 1)
+        except Diverged:
+            self._batches = None  # the step was not taken: its batch comes again
+            raise
 
     def measure_next(self) -> None:
         """Measure gradients and updates of every layer at the next step with images, for `measures`."""
@@ -205,7 +221,7 @@ class Trainer:
     def take_point(self) -> TrainPoint | None:
         """Return the means since the last point, or None if there was no step.
 
-        This waits for the device. Raises `NonFiniteLoss` when a step's loss was NaN or infinite.
+        This waits for the device. Raises `Diverged` when a step's loss was none any more.
         """
         if not self._meter.steps:
             return None
@@ -249,6 +265,7 @@ class Trainer:
             "by_hand": sorted(self._by_hand),
             "norm_trains": self.freezer.norm_trains,
             "rates": self.rates.state_dict(),
+            "meter": self._meter.state_dict(),
             "optimizer": state_by_name(self.optimizer, self._parameters),
         }
 
@@ -262,8 +279,11 @@ class Trainer:
         self._by_hand = frozenset(state["by_hand"])
         self._follow_schedule()
         self.rates.load_state_dict(state["rates"])
+        self._meter.load_state_dict(state["meter"])
         load_state_by_name(self.optimizer, self._parameters, state["optimizer"])
         self._batches = None
+        self._layer_meter = None
+        self.measures = {}
 
 
 def steps_per_epoch(model: nn.Module, images: int, batch_size: int) -> int:

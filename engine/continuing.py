@@ -1,0 +1,44 @@
+"""From what an earlier engine left in a run's folder to the checkpoint that the run goes on from."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from engine import checkpoint
+from engine.checkpoint import About
+from engine.errors import BadInput
+from engine.runs import RunFolder
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint file holds: what the weights are, the state dict, and the state of the training."""
+
+    path: Path
+    about: About
+    model: dict[str, Tensor]
+    training: dict[str, Any]
+
+
+def read(path: Path) -> Checkpoint:
+    """Return what the checkpoint `path` holds. Raises `BadInput`."""
+    return Checkpoint(path, *checkpoint.load(path))
+
+
+def newest(folder: RunFolder) -> tuple[Checkpoint, list[str]]:
+    """Return the last checkpoint of a run, and why later ones were passed over: a damaged one falls back to another.
+
+    Raises `BadInput` when there is none that can be used.
+    """
+    problems: list[str] = []
+    first = (folder.last, folder.checkpoint("previous"))
+    others = sorted(set(folder.path.glob("*.ckpt")) - set(first), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in (*first, *others):
+        if not path.is_file():
+            continue
+        try:
+            return read(path), problems
+        except BadInput as error:
+            problems.append(str(error))
+    why = "; ".join(problems) or "it was killed before the first one was written"
+    raise BadInput(f"the run {folder.name} has no checkpoint to go on from: {why}")

@@ -1,0 +1,44 @@
+"""The checkpoints that a run keeps, by name. Needs no torch."""
+
+from pathlib import Path
+
+import msgspec
+
+from engine import files
+from engine.errors import BadInput
+from engine.runs import RunFolder
+from engine.values import KeptCheckpoint
+
+LAST, PREVIOUS, BEST = "last", "previous", "best"
+AUTOMATIC = (LAST, PREVIOUS, BEST)  # written again and again; all others stay as they are
+
+
+def find(kept: tuple[KeptCheckpoint, ...], name: str) -> KeptCheckpoint:
+    """Return the one of `kept` that is called `name`. Raises `BadInput` that lists them when there is none."""
+    found = next((one for one in kept if one.name == name), None)
+    if found is None:
+        known = ", ".join(f"{one.name} (step {one.step:,})" for one in kept) or "none yet"
+        raise BadInput(f"there is no checkpoint {name!r} in this run; there are: {known}")
+    return found
+
+
+def pin(folder: RunFolder, kept: tuple[KeptCheckpoint, ...], name: str) -> KeptCheckpoint:
+    """Return the checkpoint `name` of `kept` under a name that no later one takes: its own, or that of its step.
+
+    Raises `BadInput` when there is none of that name, or its file cannot be kept.
+    """
+    found = find(kept, name)
+    if name not in AUTOMATIC:
+        return found
+    same = next((one for one in kept if one.name not in AUTOMATIC and one.at == found.at), None)
+    if same is not None:
+        return same
+    pinned, number = f"step-{found.step}", 2
+    while folder.checkpoint(pinned).exists():
+        pinned, number = f"step-{found.step}-{number}", number + 1
+    path: Path = folder.checkpoint(pinned)
+    try:
+        files.link(folder.path / found.file, path)
+    except OSError as error:
+        raise BadInput(f"the checkpoint {name} of {folder.name} cannot be kept: {error.strerror or error}") from error
+    return msgspec.structs.replace(found, name=pinned, file=path.name)
