@@ -1,6 +1,8 @@
 """Events as lines for people."""
 
 import time
+from bisect import bisect_right
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from engine.commands import (
@@ -48,11 +50,40 @@ Level = Literal["info", "warning", "error"]
 
 
 class LogLine(NamedTuple):
-    """One line of the log, its time as local HH:MM:SS."""
+    """One line of the log, its time as local HH:MM:SS and in Unix seconds.
+
+    `seq` is the place of its event in the journal; -1 where it has none, because the dashboard says it. `undoes` is the
+    first event that this one undoes (all that follow it, up to this one, as well); -1 where it undoes none.
+    """
 
     clock: str
     level: Level
     text: str
+    seq: int = -1
+    step: int = 0
+    time: float = 0.0
+    undoes: int = -1
+
+
+class Undone:
+    """Which of a journal's lines are undone: what came between a checkpoint and the return to it."""
+
+    def __init__(self, lines: Iterable[LogLine] = ()) -> None:
+        """Take a journal's lines, in order; those that undo nothing are not needed."""
+        self._first: list[int] = []
+        self._last: list[int] = []
+        end: int | None = None
+        for line in reversed([line for line in lines if line.undoes >= 0]):
+            # A return that was itself undone by a later one brings nothing back and takes nothing away.
+            if end is None or line.seq < end:
+                self._first.insert(0, line.undoes)
+                self._last.insert(0, line.seq - 1)
+                end = line.undoes
+
+    def __contains__(self, seq: int) -> bool:
+        """Tell whether the event `seq` is undone."""
+        index = bisect_right(self._first, seq) - 1
+        return index >= 0 and seq <= self._last[index]
 
 
 def describe_command(command: AnyCommand) -> str:
@@ -108,7 +139,17 @@ def log_line(event: AnyEvent) -> LogLine | None:
     if found is None:
         return None
     level, text = found
-    return LogLine(time.strftime("%H:%M:%S", time.localtime(event.time or time.time())), level, clean(text, 1000))
+    at = event.time or time.time()
+    undoes = event.at if isinstance(event, Rewound) else -1
+    return LogLine(clock(at), level, clean(text, 1000), event.seq, event.step, at, undoes)
+
+
+def clock(at: float, form: str = "%H:%M:%S") -> str:
+    """Return the Unix time `at` as local time; a journal that somebody wrote by hand may have one that is none."""
+    try:
+        return time.strftime(form, time.localtime(at))
+    except (OverflowError, OSError, ValueError):
+        return "-" * len(time.strftime(form))
 
 
 def _by(command: AnyCommand) -> str:

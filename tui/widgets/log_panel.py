@@ -1,6 +1,7 @@
 """What happened, a line each, the newest at the end."""
 
 from textual.content import Content
+from textual.message import Message
 
 from tui.log_lines import LogLine
 from tui.widgets.lines_view import LinesView
@@ -12,8 +13,15 @@ _SIGNS = {"info": " ", "warning": "!", "error": "✗"}
 class LogPanel(LinesView[LogLine]):
     """Shows the log; one line high it is the latest line."""
 
+    class Opened(Message):
+        """Somebody wants to see the whole log."""
+
     def __init__(self) -> None:
         super().__init__(follow=True, id="log")
+
+    def on_click(self) -> None:
+        """Show all of it."""
+        self.post_message(self.Opened())
 
     def content_of(self, row: LogLine, width: int) -> Content:
         """Return time, sign and text."""
