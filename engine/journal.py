@@ -148,7 +148,7 @@ def last_event(path: Path) -> AnyEvent | None:
             for line in reversed(lines[(1 if start else 0) : -1]):
                 try:
                     event = _decoder.decode(line)
-                except (msgspec.DecodeError, BadInput, UnicodeDecodeError):
+                except (msgspec.DecodeError, BadInput, UnicodeDecodeError, RecursionError):
                     continue
                 if event.seq >= 0:
                     return event
@@ -189,12 +189,12 @@ class JournalReader:
     def _decode(self, line: bytes) -> AnyEvent | None:
         try:
             return _decoder.decode(line)
-        except (msgspec.DecodeError, BadInput, UnicodeDecodeError):
+        except (msgspec.DecodeError, BadInput, UnicodeDecodeError, RecursionError):
             pass
         known = {subtype.__struct_config__.tag for subtype in AnyEvent.__args__}
         try:
             tag = _tag_decoder.decode(line).get("type")
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             tag = None
         if isinstance(tag, str) and tag not in known:
             self.unknown += 1

@@ -12,7 +12,7 @@ from engine import runs
 from engine.errors import BadInput, FinetuiError
 from engine.text import clean
 from engine.version import __version__
-from tui import cli_errors
+from tui import cli_errors, cli_log
 from tui.options import Images, RunOptions, WholeNumber
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -235,6 +235,7 @@ def summary(
 
 
 cli_errors.add_to(app)
+cli_log.add_to(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
