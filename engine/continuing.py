@@ -9,6 +9,7 @@ from engine import checkpoint
 from engine.checkpoint import About
 from engine.errors import BadInput
 from engine.runs import RunFolder
+from engine.text import clean
 
 
 class Checkpoint(NamedTuple):
@@ -25,11 +26,18 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(path, *checkpoint.load(path))
 
 
-def newest(folder: RunFolder) -> tuple[Checkpoint, list[str]]:
-    """Return the last checkpoint of a run, and why later ones were passed over: a damaged one falls back to another.
+def find(folder: RunFolder, name: str = "") -> tuple[Checkpoint, list[str]]:
+    """Return the checkpoint of a run that is kept as `name`, by default the last one.
 
-    Raises `BadInput` when there is none that can be used.
+    The last one falls back to another where it is damaged; the list says why such were passed over. Raises `BadInput`
+    when there is none that can be used.
     """
+    if name:
+        path = folder.checkpoint(name)
+        if not path.is_file():
+            known = ", ".join(sorted(found.stem for found in folder.path.glob("*.ckpt")))
+            raise BadInput(f"the run {folder.name} has no checkpoint {clean(name)!r}; there are: {known or 'none'}")
+        return read(path), []
     problems: list[str] = []
     first = (folder.last, folder.checkpoint("previous"))
     others = sorted(set(folder.path.glob("*.ckpt")) - set(first), key=lambda path: path.stat().st_mtime, reverse=True)

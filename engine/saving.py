@@ -48,21 +48,22 @@ class Saver:
 
         Return whether it was done.
         """
-        at = self._journal.next_seq
         try:
             if not self.keeper.folder.path.is_dir():
                 self._restore_folder()
+            # What is said of this checkpoint below still holds for whoever goes back to it.
+            at = self._journal.next_seq + 1 + len(names)
             self.keeper.write(self._about, self._state.model, self._state.collect(at))
             files = [self.keeper.folder.last.name, *map(self.keeper.keep_as, names)]
         except (OSError, NotFinite) as error:
             self._failed(error)
             return False
-        if self.problem:
-            self._emit(Log(level="info", message="checkpoints can be written again"))
-        self.problem = ""
         weights = self._state.digest()
         for file in files:
             self._emit(CheckpointSaved(file=file, at=at, weights=weights, kept=self.keeper.kept))
+        if self.problem:
+            self._emit(Log(level="info", message="checkpoints can be written again"))
+        self.problem = ""
         return True
 
     def unsaved(self) -> str:

@@ -22,10 +22,11 @@ def serve(
     on_journal: Callable[[Journal], None] = lambda _journal: None,
     socket: Path | None = None,
     resume: RunFolder | None = None,
+    resume_from: str = "",
 ) -> Outcome:
     """Run `config`, then each finetune or branch that a person starts from it; return how the last one ended.
 
-    With `resume` the run in that folder, configured by `config`, goes on first. `on_journal` is told of each session's
+    With `resume` the run in that folder, configured by `config`, goes on first (see `Session`). `on_journal` is told of each session's
     journal before that session's first event. Raises as `Session.run` does.
     """
     while True:
@@ -37,6 +38,7 @@ def serve(
             stay=stay,
             socket=str(socket or ""),
             resume=resume,
+            resume_from=resume_from,
         )
         # The journal of a run that goes on has a past, which whoever watches has to be told first.
         session.open()
@@ -44,4 +46,4 @@ def serve(
         outcome = session.run()
         if outcome.next is None:
             return outcome
-        config, autostart, resume = outcome.next, True, None
+        config, autostart, resume, resume_from = outcome.next, True, None, ""

@@ -14,6 +14,7 @@ from engine.course import Course
 from engine.data import ImageData
 from engine.errors import BadInput, FinetuiError, describe
 from engine.evaluation import Report
+from engine.holding import Holding
 from engine.journal import Journal
 from engine.keeper import Keeper
 from engine.kept import BEST, LAST, find
@@ -50,7 +51,8 @@ class Session:
     `on_step(step, loss)` is called after every step with a detached scalar tensor. `model` and `data` take the place
     of what the configuration names: a module that takes float32 `[B, C, H, W]` and returns logits `[B, classes]`, and
     what `engine.data.from_datasets` returns. `resume` is the folder of a run, configured by `config`, that goes on from
-    its last checkpoint. `script(step)` gives commands that take effect before step `step` + 1, as in a replay.
+    its last checkpoint, or from the one that is kept as `resume_from`. `script(step)` gives commands that take effect
+    before step `step` + 1, as in a replay.
 
     The global torch RNG is seeded with the configuration's seed when `run` begins.
     """
@@ -68,11 +70,11 @@ class Session:
         model: torch.nn.Module | None = None,
         data: ImageData | None = None,
         resume: runs.RunFolder | None = None,
+        resume_from: str = "",
         script: Callable[[int], commands.AnyCommand | None] | None = None,
     ) -> None:
         self.config = config
-        self.journal = Journal()
-        self.folder: runs.RunFolder | None = None
+        self._holding = Holding(socket)
         self.state: events.State = "preparing"
         self._own_model = model
         self._own_data = data
@@ -80,15 +82,13 @@ class Session:
         self._autostart = autostart
         self._stay = stay
         self._on_step = on_step
-        self._socket = socket
         self._resume = resume
+        self._resume_from = resume_from
         self._script = script
         self._voice = Voice(self.journal, sinks, self._steps)
-        self._lock: runs.RunLock | None = None
         self._course: Course | None = None
         self._saver: Saver | None = None
         self._next: RunConfig | None = None
-        self._steps_before = 0  # that the journal of a resumed run tells of
         self._rollbacks = self._diverged_at = 0
 
     @property
@@ -108,21 +108,20 @@ class Session:
         assert self._saver is not None, "the run has a folder"
         return self._saver
 
-    def open(self) -> None:
-        """Take the folder of a run that is resumed, and its journal; `run` does it where nobody has.
+    @property
+    def folder(self) -> runs.RunFolder | None:
+        """The run's folder, once it has one."""
+        return self._holding.folder
 
-        Raises `BadInput` when another engine has it, or it cannot be written.
-        """
-        if self._resume is None or self._lock is not None:
-            return
-        self._lock = runs.RunLock(self._resume, self._socket)
-        try:
-            last = self.journal.reopen(self._resume.journal)
-        except OSError as error:
-            reason = error.strerror or error
-            raise BadInput(f"the run {self._resume.name} cannot go on, for its journal: {reason}") from error
-        self._steps_before = last.step if last is not None else 0
-        self.folder = self._resume
+    @property
+    def journal(self) -> Journal:
+        """The run's journal."""
+        return self._holding.journal
+
+    def open(self) -> None:
+        """Take the folder of a run that is resumed; `run` does it where nobody has. Raises `BadInput`."""
+        if self._resume is not None:
+            self._holding.take(self._resume)
 
     def run(self) -> Outcome:
         """Prepare, train until the last epoch or a `Stop`, and return how it ended.
@@ -149,9 +148,7 @@ class Session:
         finally:
             if self._course is not None:
                 self._course.close()
-            self.journal.close()
-            if self._lock is not None:
-                self._lock.release()
+            self._holding.release()
         return Outcome(self.state, self.folder, self.course.examiner.report, self._next)
 
     # -- the life cycle ---------------------------------------------------------------------------------
@@ -166,12 +163,14 @@ class Session:
         )
         self.config = prepared.config
         course = Course(prepared, self.config, self._voice, stopped, self._on_step)
-        began = self._resume is not None and runs.tells_how_it_began(self._resume)
+        began = runs.how_it_began(self._resume) if self._resume is not None else None
         self._course = course
         if self.folder is not None:
             self._open_saver(self.folder).keeper.scan(self._voice.warn)
-        if not began:
+        if began is None:
             course.announce()
+        else:
+            self._warn_of_changes(began.config)
         if found is not None:
             self._go_on_from(found, problems)
         self._set_state("ready")
@@ -179,7 +178,7 @@ class Session:
     def _where_to_begin(self) -> tuple[continuing.Checkpoint | None, list[str]]:
         """Return the checkpoint that this run goes on from, if any, and why later ones were passed over."""
         if self._resume is not None:
-            found, problems = continuing.newest(self._resume)
+            found, problems = continuing.find(self._resume, self._resume_from)
             # Also where the end of the journal was lost, no two events may have one number.
             self.journal.next_seq = max(self.journal.next_seq, found.training.get("at", 0))
             return found, problems
@@ -196,20 +195,27 @@ class Session:
             self._voice.warn(problem)
         reason = "later checkpoints are damaged" if problems else ""
         kept, at = self.saver.keeper.kept, found.training["at"]
-        self.course.go_back_to(found, "resume", at=at, before=self._steps_before, kept=kept, reason=reason)
+        self.course.go_back_to(found, "resume", at=at, before=self._holding.steps, kept=kept, reason=reason)
+        if found.path != self._resume.last:
+            self.saver.save()  # whoever resumes this run again must find this line of it
+
+    def _warn_of_changes(self, before: RunConfig) -> None:
+        changed = [
+            name for name in ("data", "model", "training") if getattr(before, name) != getattr(self.config, name)
+        ]
+        if changed:
+            where = " and ".join(f"[{name}]" for name in changed)
+            self._voice.warn(f"config.toml is not what the run began with, in {where}: it goes on by the new settings")
 
     def _start(self) -> None:
         if self.folder is None:
             finetune = self.config.finetune
             data, model = self.course.prepared.data.name, self.config.model.name
-            self.folder = runs.create(
-                self.config, runs.default_name(data, model, finetune.recipe if finetune else None)
-            )
-            self._lock = runs.RunLock(self.folder, self._socket)
-            self.journal.open(self.folder.journal)
-            self._voice.say(events.RunStarted(name=self.folder.name, path=clean(str(self.folder.path), 4096)))
+            name = runs.default_name(data, model, finetune.recipe if finetune else None)
+            folder = self._holding.create(self.config, name)
+            self._voice.say(events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)))
             # There is always something to go back to, also before the first epoch has ended.
-            self._open_saver(self.folder).save()
+            self._open_saver(folder).save()
         if self.trainer.done and not self.course.state.owes_evaluation:
             self._set_state("finished")
         else:
@@ -386,11 +392,7 @@ class Session:
 
     def _restore_folder(self) -> None:
         """Make the run's folder anew where somebody deleted it. Raises OSError."""
-        assert self.folder is not None and self._lock is not None, "the run has begun"
-        runs.restore(self.folder, self.config)
-        self.journal.restore()
-        self._lock.release()
-        self._lock = runs.RunLock(self.folder, self._socket)
+        self._holding.restore(self.config)
         self._voice.warn("the run's folder was deleted while it trains, and made anew; older checkpoints are lost")
 
     def _set_state(self, state: events.State, reason: str = "") -> None:
@@ -401,4 +403,4 @@ class Session:
         self._voice.say(events.StateChanged(state=state, reason=reason))
 
     def _steps(self) -> int:
-        return self._course.trainer.step if self._course is not None else self._steps_before
+        return self._course.trainer.step if self._course is not None else self._holding.steps

@@ -1,0 +1,60 @@
+"""A run's folder in the hands of the one engine that may write it: lock and journal."""
+
+from engine import runs
+from engine.config import RunConfig
+from engine.errors import BadInput
+from engine.journal import Journal
+from engine.runs import RunFolder, RunLock
+
+
+class Holding:
+    """Takes a run's folder for this process; `folder` is None until then, and the journal is kept in memory.
+
+    `socket` is where this engine can be reached; `steps` the training steps that the journal of a run that is taken up
+    again tells of.
+    """
+
+    def __init__(self, socket: str = "") -> None:
+        self.folder: RunFolder | None = None
+        self.journal = Journal()
+        self.steps = 0
+        self._socket = socket
+        self._lock: RunLock | None = None
+
+    def take(self, folder: RunFolder) -> None:
+        """Take up the run in `folder` again, and go on with its journal; do nothing where that was done.
+
+        Raises `BadInput` when another engine has it, or it cannot be written.
+        """
+        if self.folder == folder:
+            return
+        self._lock = RunLock(folder, self._socket)
+        try:
+            last = self.journal.reopen(folder.journal)
+        except OSError as error:
+            reason = error.strerror or error
+            raise BadInput(f"the run {folder.name} cannot go on, for its journal: {reason}") from error
+        self.steps = last.step if last is not None else 0
+        self.folder = folder
+
+    def create(self, config: RunConfig, default_name: str) -> RunFolder:
+        """Make and take the folder of a new run. Raises `BadInput`."""
+        self.folder = runs.create(config, default_name)
+        self._lock = RunLock(self.folder, self._socket)
+        self.journal.open(self.folder.journal)
+        return self.folder
+
+    def restore(self, config: RunConfig) -> None:
+        """Make the folder anew where somebody deleted it, journal included. Raises OSError."""
+        assert self.folder is not None, "the run has begun"
+        runs.restore(self.folder, config)
+        self.journal.restore()
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = RunLock(self.folder, self._socket)
+
+    def release(self) -> None:
+        """Close the journal and give the folder up."""
+        self.journal.close()
+        if self._lock is not None:
+            self._lock.release()
