@@ -67,10 +67,27 @@ def recorder() -> Recorder:
     return Recorder()
 
 
+@pytest.fixture
+def open_terminal(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Return what opens the program with some arguments in a pseudo-terminal, in the temporary folder."""
+    from pty_terminal import FINETUI, PtyTerminal
+
+    terminals: list[PtyTerminal] = []
+
+    def make(*arguments: str, columns: int = 80, rows: int = 24, program: tuple[str, ...] = FINETUI) -> PtyTerminal:
+        terminals.append(PtyTerminal([*program, *arguments], tmp_path, columns, rows))
+        return terminals[-1]
+
+    yield make
+    for terminal in terminals:
+        terminal.close()
+
+
 @pytest.fixture(autouse=True)
 def _private_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the places of the person who runs it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("FINETUI_DATA", raising=False)
 
 

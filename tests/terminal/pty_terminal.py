@@ -3,33 +3,63 @@
 import fcntl
 import os
 import pty
+import re
 import select
+import signal
 import struct
+import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyte
 
+FINETUI = (sys.executable, "-m", "tui")
 PATIENCE = 60.0
+# What pyte knows nothing of: private-marker sequences with < = >, questions about modes, strings to the terminal.
+_UNKNOWN = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1bP.*?\x1b\\|\x1b\[\?[0-9;]*\$p|\x1b\\|\x1b\]22;[a-z]*\x07", re.S)
+_UNFINISHED = re.compile(rb"\x1b(?:[\[\]][0-9;<>=?$]*)?\Z")
+# What is on while there is a dashboard, and how each is switched off.
+_MODES = (
+    (b"\x1b[?1049h", b"\x1b[?1049l"),
+    (b"\x1b[?25l", b"\x1b[?25h"),
+    (b"\x1b[?1003h", b"\x1b[?1003l"),
+    (b"\x1b[?1000h", b"\x1b[?1000l"),
+    (b"\x1b[?1006h", b"\x1b[?1006l"),
+    (b"\x1b[?2004h", b"\x1b[?2004l"),
+    (b"\x1b[?1004h", b"\x1b[?1004l"),
+    (b"\x1b[?7l", b"\x1b[?7h"),
+    (b"\x1b[>25u", b"\x1b[<u"),
+)
 
 
 class PtyTerminal:
-    """Runs `argv` in `cwd`, in a terminal of `columns` x `rows`."""
+    """Runs `argv` in `cwd`, in a terminal of `columns` x `rows`.
 
-    def __init__(self, argv: Sequence[str], cwd: Path, columns: int = 80, rows: int = 24) -> None:
+    The terminal is stalled for as long as nobody calls `read`, or what calls it.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        cwd: Path,
+        columns: int = 80,
+        rows: int = 24,
+    ) -> None:
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self.raw = bytearray()
+        self._rest = b""
+        self.hung_up = False
         self.status: int | None = None
         ready_reader, ready_writer = os.pipe()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.read(ready_reader, 1)  # the terminal has its size
             os.chdir(cwd)
-            environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
-            os.execvpe(argv[0], list(argv), environment | {"TERM": "xterm-256color", "COLORTERM": "truecolor"})
+            kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+            os.execvpe(argv[0], list(argv), kept | {"TERM": "xterm-256color", "COLORTERM": "truecolor"})
         self.resize(columns, rows)
         self.modes_before = termios.tcgetattr(self.fd)
         os.write(ready_writer, b"x")
@@ -52,67 +82,102 @@ class PtyTerminal:
                 return
         raise AssertionError(f"{text!r} is not on the screen:\n{self.text()}")
 
-    def read(self, seconds: float = 0.05) -> None:
-        ready, _, _ = select.select([self.fd], [], [], seconds)
-        if not ready:
-            return
+    def read(self, seconds: float = 0.05) -> bool:
+        """Read what there is, waiting up to `seconds` for it; return whether there was anything."""
+        if self.hung_up or not select.select([self.fd], [], [], seconds)[0]:
+            return False
         try:
             data = os.read(self.fd, 65536)
         except OSError:  # Linux says EIO where the other side has closed
             data = b""
         if not data:
             self._reap()
-            return
+            return False
         self.raw += data
-        # pyte knows no private-marker sequences with < = > or the answers to $p: leave them out
-        import re
+        self._rest += data
+        unfinished = _UNFINISHED.search(self._rest)
+        end = unfinished.start() if unfinished else len(self._rest)
+        self._stream.feed(_UNKNOWN.sub(b"", self._rest[:end]))
+        self._rest = self._rest[end:]
+        return True
 
-        cleaned = re.sub(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1bP.*?\x1b\\|\x1b\[\?[0-9;]*\$p", b"", data, flags=re.S)
-        self._stream.feed(cleaned)
+    def read_all(self) -> None:
+        """Read until nothing comes for a moment."""
+        while self.read(0.2):
+            pass
 
     def _reap(self) -> None:
         if self.status is None:
             self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def signal(self, number: int) -> None:
+        """Send the program a signal."""
+        os.kill(self.pid, number)
+
+    def hang_up(self) -> None:
+        """Close the terminal, as when a window is closed or a connection is lost."""
+        self.hung_up = True
+        os.close(self.fd)
+
+    def threads(self) -> int:
+        """Return how many threads the program has."""
+        return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
+
+    def modes(self) -> list[object]:
+        """Return the modes of the terminal's input now; `modes_before` holds those that it began with."""
+        return termios.tcgetattr(self.fd)
 
     def text(self) -> str:
         return "\n".join(line.rstrip() for line in self.screen.display)
 
     def until(self, *texts: str, seconds: float = PATIENCE) -> str:
         """Wait until all of `texts` are on the screen; return the screen."""
+        self.until_true(lambda: all(text in self.text() for text in texts), f"{texts} did not appear", seconds)
+        return self.text()
+
+    def until_true(self, condition: Callable[[], bool], problem: str, seconds: float = PATIENCE) -> None:
+        """Read the terminal until `condition` holds; fail with `problem` when it never does."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if all(text in self.text() for text in texts):
-                return self.text()
+            if condition():
+                return
             if self.status is not None:
                 break
             self.read()
-        raise AssertionError(f"{texts} did not appear (status {self.status}):\n{self.text()}")
+        raise AssertionError(f"{problem} (status {self.status}):\n{self.text()}")
 
-    def until_exit(self, seconds: float = 15.0) -> int:
+    def until_exit(self, seconds: float = 15.0, *, drain: bool = True) -> int:
+        """Wait until the program has ended and return its exit status; without `drain` do not read meanwhile."""
         end = time.monotonic() + seconds
         while self.status is None and time.monotonic() < end:
-            self.read()
+            if drain:
+                self.read(0.01)
+            else:
+                time.sleep(0.01)
+            if self.status is None:
+                found, status = os.waitpid(self.pid, os.WNOHANG)
+                if found:
+                    self.status = os.waitstatus_to_exitcode(status)
         assert self.status is not None, f"the program is still there:\n{self.text()}"
+        if drain:
+            self.read_all()
         return self.status
 
+    def left(self) -> str:
+        """Return what was written after the alternate screen was left for the last time."""
+        return self.raw.rpartition(b"\x1b[?1049l")[2].decode()
+
     def restored(self) -> bool:
-        """Whether the alternate screen was left, the cursor is shown and the mouse is off."""
+        """Whether the alternate screen was left, the cursor is shown, and all reports and keyboard modes are off."""
 
         def last(on: bytes, off: bytes) -> bool:
             return on not in self.raw or self.raw.rfind(off) > self.raw.rfind(on)
 
-        return all(
-            last(on, off)
-            for on, off in (
-                (b"\x1b[?1049h", b"\x1b[?1049l"),
-                (b"\x1b[?25l", b"\x1b[?25h"),
-                (b"\x1b[?1003h", b"\x1b[?1003l"),
-                (b"\x1b[?1000h", b"\x1b[?1000l"),
-            )
-        )
+        return all(last(on, off) for on, off in _MODES) and self.modes() == self.modes_before
 
     def close(self) -> None:
         if self.status is None:
-            os.kill(self.pid, 9)
+            os.kill(self.pid, signal.SIGKILL)
             self._reap()
-        os.close(self.fd)
+        if not self.hung_up:
+            os.close(self.fd)

@@ -2,29 +2,16 @@
 
 import json
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pty_terminal import PtyTerminal
+from pty_terminal import FINETUI
 
-FINETUI = [sys.executable, "-m", "tui"]
+from engine.events import Evaluated
+from engine.journal import JournalReader
+
 SAMPLE = ["--data", "mnist-sample", "--device", "cpu", "--batch-size", "20", "--lr", "0.01"]
-
-
-@pytest.fixture
-def open_terminal(tmp_path: Path) -> Iterator[Callable[..., PtyTerminal]]:
-    terminals: list[PtyTerminal] = []
-
-    def make(*arguments: str, columns: int = 80, rows: int = 24) -> PtyTerminal:
-        terminals.append(PtyTerminal([*FINETUI, *arguments], tmp_path, columns, rows))
-        return terminals[-1]
-
-    yield make
-    for terminal in terminals:
-        terminal.close()
 
 
 def list_runs(folder: Path) -> list[dict]:
@@ -48,15 +35,15 @@ def test_a_run_is_started_steered_and_stopped(open_terminal, tmp_path: Path) -> 
     terminal.until("step once at step")
     terminal.type(" ")
     terminal.until("running")
-    terminal.type("q")
-    terminal.until("Leave finetui?")
     terminal.type("x")
+    terminal.until("stopped")
+    terminal.type("q")
     assert terminal.until_exit() == 0
     assert terminal.restored()
-    left = terminal.raw.rpartition(b"\x1b[?1049l")[2].decode()
-    assert "steered: stopped at step" in left
-    assert "best accuracy" in left
-    assert "finetui open" in left
+    assert "steered: stopped at step" in terminal.left()
+    assert "best accuracy" in terminal.left()
+    assert "finetui open steered" in terminal.left()
+    assert "finetui resume steered" in terminal.left()
     (run,) = list_runs(tmp_path)
     assert (run["name"], run["state"]) == ("steered", "stopped")
     journal = (tmp_path / "checkpoints" / "steered" / "journal.jsonl").read_text()
@@ -67,19 +54,20 @@ def test_a_run_is_started_steered_and_stopped(open_terminal, tmp_path: Path) -> 
 def test_a_run_that_is_left_goes_on_and_can_be_looked_at(open_terminal, tmp_path: Path) -> None:
     terminal = open_terminal(*SAMPLE, "--epochs", "8", "--name", "left", "--start", columns=120, rows=40)
     terminal.until("running", "1/8")
-    terminal.type("q")
-    terminal.until("Leave it running")
-    terminal.type("l")
+    terminal.type("d")
     assert terminal.until_exit() == 0
-    assert "left: still running" in terminal.raw.rpartition(b"\x1b[?1049l")[2].decode()
+    assert "left: running at step" in terminal.left()
+    assert "finetui attach left" in terminal.left()
+    assert "finetui stop left" in terminal.left()
     deadline = time.monotonic() + 90
     while list_runs(tmp_path)[0]["state"] != "finished" and time.monotonic() < deadline:
         time.sleep(0.5)
     (run,) = list_runs(tmp_path)
     assert (run["state"], run["epoch"], run["step"]) == ("finished", 8, 1600)
     again = open_terminal("open", "left", columns=120, rows=40)
-    screen = again.until("finished", "epoch 8/8", "1,600/1,600", "100.0 %", "conv1")
-    assert f"{run['best_accuracy']:.2%}".rstrip("%") in screen
+    journal = JournalReader(tmp_path / "checkpoints" / "left" / "journal.jsonl")
+    last = [event for event in journal.read() if isinstance(event, Evaluated)][-1]
+    again.until("finished", "epoch 8/8", "1,600/1,600", "100.0 %", "conv1", f"test {last.accuracy:.2%}")
     again.type("s")
     again.until("all epochs are done")
     again.type("q")
@@ -137,8 +125,6 @@ def test_resizing_keeps_everything_in_place(open_terminal) -> None:
         terminal.resize(columns, rows)
         terminal.until(*(("needs 60x15",) if columns < 60 else ("running", "Pause", "conv1", "Quit")))
     terminal.type("q")
-    terminal.until("Stop and save")
-    terminal.type("x")
     assert terminal.until_exit() == 0
 
 
@@ -163,9 +149,9 @@ def test_mistakes_are_browsed_while_it_trains_and_after_it_has_ended(open_termin
     terminal.click("→")  # a caption: its image comes under the cursor
     terminal.type("\x1b")
     terminal.until("img/s")
-    terminal.type("q")
-    terminal.until("Leave finetui?")
     terminal.type("x")
+    terminal.until("stopped")
+    terminal.type("q")
     assert terminal.until_exit() == 0
     assert terminal.restored()
     again = open_terminal("open", "seen", columns=80, rows=24)
