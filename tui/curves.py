@@ -50,6 +50,19 @@ class Curve:
         self._used = half
         self._bucket_size *= 2
 
+    def copy(self) -> "Curve":
+        """Return a curve of its own with the same points."""
+        other = Curve()
+        other._used, other._in_last, other._bucket_size = self._used, self._in_last, self._bucket_size
+        for mine, its in ((self._x, other._x), (self._low, other._low), (self._high, other._high)):
+            its[: self._used] = mine[: self._used]
+        return other
+
+    def cut(self, x: float) -> None:
+        """Forget the points behind `x`."""
+        self._used = int(np.searchsorted(self._x[: self._used], x, side="right"))
+        self._in_last = self._bucket_size  # the next point begins a bucket
+
     def points(self) -> tuple[Floats, Floats]:
         """Return x and y to draw, float64 `[n]` each: for every bucket its point, or its least and greatest."""
         x, low, high = self._x[: self._used], self._low[: self._used], self._high[: self._used]

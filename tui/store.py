@@ -8,18 +8,22 @@ import msgspec
 from engine.commands import AnyCommand, SetFrozenNorm
 from engine.config import RunConfig
 from engine.events import (
+    Alert,
     AnyEvent,
+    CheckpointSaved,
     CommandAccepted,
     CommandRefused,
     DataSummary,
     EffectMeasured,
     Evaluated,
     FinetunePreview,
+    KeptCheckpoint,
     LayerGroup,
     LayersChanged,
     LearningRateChanged,
     LearningRateFound,
     Phase,
+    Rewound,
     RunPrepared,
     RunStarted,
     StageStarted,
@@ -72,8 +76,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     norm_trains: bool = False
     rates_found: LearningRateFound | None = None
     preview: FinetunePreview | None = None
+    kept: tuple[KeptCheckpoint, ...] = ()
     pending: Mapping[str, AnyCommand] = {}
     refusal: CommandRefused | None = None
+    alert: Alert | None = None
     log: tuple[LogLine, ...] = ()
 
     @property
@@ -96,10 +102,22 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 def reduce(view: View, event: AnyEvent) -> View:
     """Return `view` after `event`."""
     changed = _change(view, event)
+    alert = _alert(view, event)
+    if alert is not changed.alert:
+        changed = msgspec.structs.replace(changed, alert=alert)
     line = log_line(event)
     if line is not None:
         changed = msgspec.structs.replace(changed, log=(*changed.log[-LOG_LINES + 1 :], line))
     return changed
+
+
+def _alert(view: View, event: AnyEvent) -> Alert | None:
+    """Return the newest alert, until something is done about it or the run does better by itself."""
+    if isinstance(event, Alert):
+        return event
+    improved = isinstance(event, Evaluated) and event.best
+    changed = isinstance(event, (LearningRateChanged, LayersChanged, StageStarted, Rewound, RunPrepared))
+    return None if improved or changed else view.alert
 
 
 def _change(view: View, event: AnyEvent) -> View:
@@ -140,6 +158,10 @@ def _change(view: View, event: AnyEvent) -> View:
             label = f"stage {event.index}: {event.name}"
             rate = event.learning_rate
             return replace(view, stage=event, learning_rate=rate, marks=_marked(view, event.step, label))
+        case CheckpointSaved():
+            return replace(view, kept=event.kept)
+        case Rewound():
+            return _rewound(view, event)
         case EffectMeasured():
             return replace(view, effect=event)
         case LearningRateFound():
@@ -175,6 +197,28 @@ def _prepared(view: View, event: RunPrepared) -> View:
     )
 
 
+def _rewound(view: View, event: Rewound) -> View:
+    """Take up the state that holds again."""
+    evaluation = view.evaluation if view.evaluation is None or view.evaluation.step <= event.step else None
+    view = msgspec.structs.replace(
+        view,
+        step=event.step,
+        epoch=event.epoch,
+        point=None,
+        phase=None,
+        learning_rate=event.learning_rate,
+        layers=event.layers,
+        norm_trains=event.norm_trains,
+        best_accuracy=event.best_accuracy,
+        evaluation=evaluation,
+        marks=tuple(mark for mark in view.marks if mark.x <= view.epochs_at(event.step)),
+        device=event.device or view.device,
+        kept=event.kept or view.kept,
+        rates_found=None,
+    )
+    return msgspec.structs.replace(view, marks=_marked(view, event.step, event.cause))
+
+
 def _layers_label(before: tuple[LayerGroup, ...], after: tuple[LayerGroup, ...]) -> str:
     """Return what changed, in words; nothing where only modes changed."""
     trained = {group.name: group.trainable for group in before}
@@ -192,6 +236,17 @@ def _without(pending: Mapping[str, AnyCommand], command: AnyCommand) -> Mapping[
     return {key: value for key, value in pending.items() if key != command.id}
 
 
+class _Snapshot(NamedTuple):
+    """What was known when a checkpoint was written: a run that goes back to it shows this again."""
+
+    view: View
+    curves: tuple[Curve, ...]
+
+
+# What a run's past decides; everything else in a view is of the present.
+_PAST = ("stage", "effect", "evaluation", "previous", "marks")
+
+
 class Store:
     """The view and the curves of the run that is shown; `fold` brings them up to date."""
 
@@ -202,11 +257,14 @@ class Store:
     def _new_curves(self) -> None:
         self.train_loss, self.test_loss = Curve(), Curve()
         self.train_accuracy, self.test_accuracy = Curve(), Curve()
+        self._snapshots: dict[int, _Snapshot] = {}
 
     def fold(self, events: Iterable[AnyEvent]) -> list[AnyEvent]:
         """Apply `events`, oldest first, and return them with their texts made harmless."""
         harmless = list(map(scrub, events))
         for event in harmless:
+            if isinstance(event, Rewound):
+                self._go_back(event)
             self.view = reduce(self.view, event)
             x = self.view.epochs_at(event.step)
             match event:
@@ -218,7 +276,28 @@ class Store:
                 case Evaluated():
                     self.test_loss.add(x, event.loss)
                     self.test_accuracy.add(x, event.accuracy)
+                case CheckpointSaved():
+                    self._remember(event)
         return harmless
+
+    def _remember(self, event: CheckpointSaved) -> None:
+        curves = (self.train_loss, self.test_loss, self.train_accuracy, self.test_accuracy)
+        snapshot = _Snapshot(self.view, tuple(curve.copy() for curve in curves))
+        # One for each checkpoint that there still is: nobody can go back to any other.
+        there = {kept.at for kept in event.kept}
+        self._snapshots = {at: known for at, known in self._snapshots.items() if at in there} | {event.at: snapshot}
+
+    def _go_back(self, event: Rewound) -> None:
+        """Show one line: what is undone leaves the curves, and what an undone line had undone is there again."""
+        found = self._snapshots.get(event.at)
+        if found is not None:
+            past = {name: getattr(found.view, name) for name in _PAST}
+            self.view = msgspec.structs.replace(self.view, **past)
+            copies = [curve.copy() for curve in found.curves]
+            self.train_loss, self.test_loss, self.train_accuracy, self.test_accuracy = copies
+            return
+        for curve in (self.train_loss, self.test_loss, self.train_accuracy, self.test_accuracy):
+            curve.cut(self.view.epochs_at(event.step))
 
     def sent(self, command: AnyCommand) -> None:
         """Note that `command` is on its way; it is pending until its answer comes."""

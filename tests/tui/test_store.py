@@ -3,14 +3,17 @@ from canned import LAYERS, evaluated, layers, point, prepared, running
 
 from engine.commands import Pause, PreviewFinetune, SetFrozenNorm, SetLearningRate
 from engine.events import (
+    CheckpointSaved,
     CommandAccepted,
     CommandRefused,
     EffectMeasured,
     FinetunePreview,
+    KeptCheckpoint,
     LayersChanged,
     LearningRateChanged,
     Log,
     Phase,
+    Rewound,
     StageStarted,
     StateChanged,
 )
@@ -113,3 +116,55 @@ def test_an_answer_to_a_question_is_kept_and_not_logged() -> None:
 
 def test_the_switch_for_frozen_normalisation_is_followed() -> None:
     assert folded(*running(), CommandAccepted(command=SetFrozenNorm(trains=True))).view.norm_trains
+
+
+def kept(name: str, step: int, at: int) -> KeptCheckpoint:
+    return KeptCheckpoint(name=name, file=f"{name}.ckpt", step=step, epoch=step // 100, at=at)
+
+
+def saved(step: int, at: int, *others: KeptCheckpoint) -> CheckpointSaved:
+    return CheckpointSaved(file="last.ckpt", step=step, at=at, kept=(kept("last", step, at), *others))
+
+
+def rewound(step: int, at: int, **fields: object) -> Rewound:
+    plain = {"cause": "rollback", "file": "last.ckpt", "undone": 50, "learning_rate": 0.001, "layers": LAYERS}
+    return Rewound(step=step, epoch=step // 100, at=at, **(plain | fields))
+
+
+def losses(store: Store) -> tuple[list[float], list[float]]:
+    x, y = store.train_loss.points()
+    return x.tolist(), y.tolist()
+
+
+def test_what_is_undone_leaves_the_curves_and_all_that_is_shown() -> None:
+    first = saved(100, 7, kept("mark", 100, 7))
+    store = folded(*running(point(50), point(100, loss=0.4), evaluated(1, 0.9), first))
+    store.fold([
+        LearningRateChanged(step=100, learning_rate=0.5), LayersChanged(step=100, layers=layers("conv1")),
+        point(150, loss=9.0, lr=0.5), evaluated(2, 0.2), saved(200, 14, kept("mark", 100, 7)),
+    ])  # fmt: skip
+    store.fold([rewound(100, 7, best_accuracy=0.9), point(150, loss=0.3)])
+    view = store.view
+    assert losses(store) == ([0.5, 1.0, 1.5], [0.5, 0.4, 0.3])
+    assert store.test_loss.points()[0].tolist() == [1.0]
+    assert (view.step, view.learning_rate, view.layers, view.best_accuracy) == (150, 0.001, LAYERS, 0.9)
+    assert view.evaluation.accuracy == 0.9
+    assert [mark.label for mark in view.marks] == ["rollback"]
+    assert view.state == "running"
+    assert any("rolled back at step 100" in line.text for line in view.log)
+    # The checkpoint on the line that was left is still there: going back to it brings that line again.
+    store.fold([rewound(200, 14, layers=layers("conv1"), learning_rate=0.5)])
+    assert losses(store) == ([0.5, 1.0, 1.5], [0.5, 0.4, 9.0])
+    assert store.view.evaluation.accuracy == 0.2
+
+
+def test_a_run_whose_journal_lost_its_checkpoints_is_cut_by_the_step() -> None:
+    store = folded(*running(point(50), point(150, loss=9.0), evaluated(2, 0.2)), rewound(100, 99, cause="resume"))
+    assert losses(store) == ([0.5], [0.5])
+    assert store.view.evaluation is None
+    assert store.view.step == 100
+
+
+def test_only_snapshots_of_checkpoints_that_there_are_are_kept() -> None:
+    store = folded(*running(*(saved(step, step, kept("mark", 5, 5)) for step in range(5, 60, 5))))
+    assert set(store._snapshots) == {5, 55}
