@@ -13,7 +13,7 @@ from engine.errors import BadInput, FinetuiError
 from engine.text import clean
 from engine.version import __version__
 from tui import cli_errors, cli_log
-from tui.options import Images, RunOptions, WholeNumber
+from tui.options import Images, NotifyBy, RunOptions, WholeNumber
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -30,7 +30,9 @@ RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: c
 
 
 @app.default
-def dashboard(*, options: RunOptions | None = None, start: bool = False, images: Images = "auto") -> int:
+def dashboard(
+    *, options: RunOptions | None = None, start: bool = False, images: Images = "auto", notify: NotifyBy = "off"
+) -> int:
     """Open the dashboard on a new run.
 
     Parameters
@@ -40,7 +42,7 @@ def dashboard(*, options: RunOptions | None = None, start: bool = False, images:
     """
     from tui.dashboard import open_new_run
 
-    return open_new_run((options or RunOptions()).to_config(), start=start, images=images)
+    return open_new_run((options or RunOptions()).to_config(), start=start, images=images, notify=notify)
 
 
 @app.command
@@ -159,6 +161,7 @@ def open_run(
     model: str = "lenet",
     runs_dir: RunsDir = Path("checkpoints"),
     images: Images = "auto",
+    notify: NotifyBy = "off",
 ) -> int:
     """Show a run's dashboard from its journal.
 
@@ -173,7 +176,7 @@ def open_run(
     """
     from tui.dashboard import open_finished_run
 
-    return open_finished_run(runs.find(run, runs_dir), data=data, model=model, images=images)
+    return open_finished_run(runs.find(run, runs_dir), data=data, model=model, images=images, notify=notify)
 
 
 @app.command

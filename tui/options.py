@@ -23,6 +23,11 @@ def _whole(_type: type, tokens: Sequence[Token]) -> int:
 
 WholeNumber = Annotated[int, Parameter(converter=_whole)]
 
+NotifyBy = Annotated[
+    Literal["off", "bell", "osc9"],
+    Parameter(help="Tell of alerts and of the run's end by the terminal's bell or a notification (default: off)."),
+]
+
 Images = Annotated[
     Literal["auto", "blocks", "ascii", "sixel", "kitty"],
     Parameter(help="How images are drawn: half blocks, ASCII, Sixel or Kitty graphics (default: as the terminal can)."),
