@@ -3,6 +3,8 @@
 import os
 import shutil
 import sys
+import traceback
+from typing import TYPE_CHECKING
 
 from engine.config import RunConfig
 from engine.criteria import Choose
@@ -10,15 +12,25 @@ from engine.errors import BadInput
 from engine.host import Inspection
 from engine.link import CheckpointLink, JournalLink, Link
 from engine.runs import RunFolder
+from engine.text import clean
 from tui.screens.train import MIN_HEIGHT, MIN_WIDTH
 
+if TYPE_CHECKING:
+    from tui.app import FinetuiApp
+    from tui.notifications import Notify
 
-def open_new_run(config: RunConfig, *, start: bool, images: str = "auto") -> int:
-    """Open the dashboard on a new run and return the exit status; `images` is one of `tui.pictures.MODES`."""
+_GOODBYE_SECONDS = 0.5  # for what was sent last to reach an engine that goes on
+
+
+def open_new_run(config: RunConfig, *, start: bool, images: str = "auto", notify: "Notify" = "off") -> int:
+    """Open the dashboard on a new run and return the exit status; `images` is one of `tui.pictures.MODES`.
+
+    `notify` is how alerts and the run's end are told to somebody who looks elsewhere.
+    """
     _check_terminal()
     from engine.process_link import ProcessLink
 
-    return _run(ProcessLink(config, autostart=start), images)
+    return _run(ProcessLink(config, autostart=start), images, notify=notify)
 
 
 def open_finished_run(
@@ -28,6 +40,7 @@ def open_finished_run(
     model: str = "lenet",
     images: str = "auto",
     errors: Choose | None = None,
+    notify: "Notify" = "off",
 ) -> int:
     """Open the dashboard over the journal in `folder` and return the exit status.
 
@@ -35,7 +48,7 @@ def open_finished_run(
     With `errors` begin with the test images that it lists.
     """
     _check_terminal()
-    return _run(JournalLink(folder, data=data, model=model), images, errors)
+    return _run(JournalLink(folder, data=data, model=model), images, errors, notify=notify)
 
 
 def open_checkpoint(inspection: Inspection, errors: Choose, *, images: str = "auto") -> int:
@@ -57,20 +70,46 @@ def _check_terminal() -> None:
         )
 
 
-def _run(link: Link, images: str, errors: Choose | None = None) -> int:
+def _run(link: Link, images: str, errors: Choose | None = None, *, notify: "Notify" = "off") -> int:
+    from tui import farewell
     from tui.app import FinetuiApp
+    from tui.dashboard_log import DashboardLog
+    from tui.leaving import Leaving
     from tui.pictures import choose_mode
+    from tui.terminal import Terminal
 
-    # Now or never: once Textual reads the terminal, that can be asked nothing any more.
-    app = FinetuiApp(link, image_mode=choose_mode(images), errors=errors)
-    app.run()
+    terminal, log = Terminal(), DashboardLog()
+    with Leaving(terminal) as leaving:
+        # Now or never: once Textual reads the terminal, that can be asked nothing any more.
+        mode = choose_mode(images)
+        app = FinetuiApp(
+            link, image_mode=mode, errors=errors, terminal=terminal, is_leaving=leaving.begun, notify=notify
+        )
+        leaving.dashboard = app
+        with log.takes_output():
+            _run_app(app)
+            app.link_ended.wait(_GOODBYE_SECONDS if link.outlives else None)
+    terminal.close()
+    app.train_screen.store.fold(link.events.drain())  # how an engine of this process has ended
     view = app.train_screen.store.view
-    if view.path:
-        best = "" if view.best_accuracy is None else f", best accuracy {view.best_accuracy:.2%}"
-        state = "still running" if view.state == "running" else view.state
-        print(f"{view.name}: {state} at step {view.step:,}{best}")
-        print(f"  open it again:  finetui open {view.path}")
+    if app.failure is not None:
+        what = clean(" ".join(f"{type(app.failure).__name__}: {app.failure}".split()))
+        outlook = f"; {app.outlook()}" if app.outlook() else ""
+        print(f"finetui: the dashboard failed ({what}){outlook}; details are in {log.path}", file=sys.stderr)
+        return 1
+    for line in farewell.summary(view, outlives=link.outlives):
+        print(line)
     if view.state in ("failed", "crashed"):
         print(f"finetui: {view.reason}", file=sys.stderr)
         return 1
     return app.return_code or 0
+
+
+def _run_app(app: "FinetuiApp") -> None:
+    """Run `app` until it is left; what goes wrong on the way out is logged and kept like what went wrong before."""
+    try:
+        app.run()
+    except Exception as error:  # noqa: BLE001  # the summary tells of it
+        traceback.print_exception(error, file=sys.__stderr__)
+        app.failure = app.failure or error
+        app.link.close()

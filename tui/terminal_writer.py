@@ -11,7 +11,7 @@ from collections.abc import Callable
 BACKLOG = 65536  # bytes that may wait for the terminal; about two screens of 120x40
 _BLOCKED_SECONDS = 0.1  # how soon a writer whose terminal takes nothing sees that it is to stop
 _NO_ROOM_SECONDS = 0.01
-_CHUNK = 4096
+_CHUNK = 65536
 # A pseudo-terminal that says it can take something takes this much; a blocking write of more could wait.
 _BLOCKING_CHUNK = 256
 

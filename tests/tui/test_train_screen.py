@@ -193,28 +193,57 @@ def test_the_ladder_of_learning_rates() -> None:
     assert next_rate(1e-9, -1) == 1e-9
 
 
-async def test_leaving_a_live_run_asks_and_can_leave_it_running() -> None:
-    link = CannedLink(*running())
+@pytest.mark.parametrize("state", ["running", "paused"])
+@pytest.mark.parametrize("key", ["q", "d"])
+async def test_leaving_a_run_that_goes_on_does_not_ask(state: str, key: str) -> None:
+    link = CannedLink(*running(StateChanged(state=state)))
     app = FinetuiApp(link)
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
-        await pilot.press("q")
-        await pilot.pause()
-        assert "Leave it running" in picture(app)
-        await pilot.press("b")
-        await pilot.pause()
-        assert app.is_running
-        await pilot.press("q")
-        await pilot.pause()
-        await pilot.press("l")
+        await pilot.press(key)
         await pilot.pause()
         assert not app.is_running
     assert link.sent == []
     assert link.closed
 
 
+async def test_leaving_before_the_start_gives_the_preparation_up() -> None:
+    link = CannedLink(Phase(name="Downloading x.gz", done=30, total=120))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        assert not app.is_running
+    assert [type(sent) for sent in link.sent] == [Stop]
+
+
+class _MortalLink(CannedLink):
+    """A link whose engine ends with the dashboard."""
+
+    outlives = False
+
+
+async def test_leaving_a_run_that_ends_with_the_dashboard_asks() -> None:
+    link = _MortalLink(*running())
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        assert "Stop and save" in picture(app)
+        await pilot.press("b")
+        await pilot.pause()
+        assert app.is_running
+        await pilot.press("d")
+        await pilot.pause()
+        assert app.is_running
+        assert "detaching would end the training" in picture(app)
+    assert link.sent == []
+
+
 async def test_stop_and_save_waits_for_the_engine() -> None:
-    link = CannedLink(*running())
+    link = _MortalLink(*running())
     app = FinetuiApp(link)
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)

@@ -63,8 +63,8 @@ def _system_cell() -> CellSize | None:
     import termios
 
     try:
-        found = fcntl.ioctl(1, termios.TIOCGWINSZ, bytes(8))
-    except OSError:  # no terminal
+        found = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8))
+    except OSError:  # no terminal; standard output leads elsewhere while there is a dashboard
         return None
     rows, columns, wide, high = struct.unpack("HHHH", found)
     return CellSize(wide // columns, high // rows) if rows and columns and wide >= columns and high >= rows else None

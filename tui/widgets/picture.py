@@ -239,6 +239,11 @@ class Picture(Widget):
             top = found.region.y + (found.region.height - self._placed.high) // 2
             self._send(sixels_at(self._placed, left, top))
 
+    def send_again(self) -> None:
+        """Give the terminal an image that it may have lost; sixels go with the cells under them."""
+        if self._placed is not None and self._known_as is not None:
+            self._send(kitty_image(self._placed, self._known_as))
+
     def _forget(self) -> None:
         """Take the image from the terminal."""
         if self._known_as is not None:
