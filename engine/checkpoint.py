@@ -75,7 +75,7 @@ def save(path: Path, about: About, model: Mapping[str, Tensor], training: Mappin
 
 def _kept(name: str, tensor: Tensor) -> Tensor:
     """Return `tensor` of a network as it is kept: on the CPU, contiguous, nothing else in its storage."""
-    if type(tensor.detach()) is not Tensor:
+    if not isinstance(tensor, Tensor) or type(tensor.detach()) is not Tensor:
         raise FinetuiError(f"{clean(name)} is a {type(tensor).__name__}, which a checkpoint cannot hold")
     kept = tensor.detach().cpu()
     if kept.layout == torch.strided:
@@ -113,7 +113,7 @@ def _plain(value: Any, where: str) -> Any:
     """Return `value` with its tensors on the CPU. Raises TypeError that names what is no plain type and no tensor."""
     if type(value) in (type(None), bool, int, float, str):
         return value
-    if type(value) is Tensor:
+    if type(value) is Tensor and value.layout == torch.strided:
         return _alone(value.detach().cpu())
     if type(value) in (list, tuple):
         return type(value)(_plain(item, f"{where}[{index}]") for index, item in enumerate(value))
@@ -122,7 +122,8 @@ def _plain(value: Any, where: str) -> Any:
             if type(key) not in (str, int):
                 raise TypeError(f"a key of {where} is a {type(key).__name__}, which a checkpoint does not hold")
         return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
-    raise TypeError(f"{where} is a {type(value).__name__}, which a checkpoint does not hold")
+    kind = f"{value.layout} tensor" if type(value) is Tensor else type(value).__name__
+    raise TypeError(f"{where} is a {kind}, which a checkpoint does not hold")
 
 
 class _Sealer:

@@ -88,6 +88,7 @@ class Machine:
         self._stack: list[Any] = []
         self._marks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
+        self._length = len(file.getbuffer())
         try:
             for opcode, argument, _ in pickletools.genops(file):
                 self._count(1)
@@ -151,6 +152,8 @@ class Machine:
         self._stack.append(self._memo[index])
 
     def _put(self, index: int) -> None:
+        if index > self._length:  # a list that is as long as the highest number is what some readers keep these in
+            raise ArchiveError("its pickle counts further than it is long")
         self._memo[index] = self._stack[-1]
 
     def _persistent_id(self, _argument: None) -> None:
