@@ -348,7 +348,7 @@ def load(path: Path) -> RunConfig:
         return msgspec.convert(table, RunConfig)
     except OSError as error:
         raise BadInput(f"the configuration {where} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"the configuration {where} is not TOML: {clean(str(error))}") from error
     except msgspec.ValidationError as error:
         problem = clean(str(error)).replace("`$.", "`")
