@@ -131,25 +131,27 @@ class LogScreen(Screen[None]):
         self._lines, self._last_seq, self._heard, self._problem = [], -1, (), ""
         self._output, self._output_problem = [], ""
         self._journal = JournalLines(RunFolder(Path(path)).journal) if path else None
+        self._reading = False
         self._follow_output()
         if path:
             self._read()
 
-    @work(exclusive=True, group="journal")
-    async def _read(self) -> None:
-        """Read the journal, which may be long, in a thread; then go on with what the store hears."""
-        journal = self._journal
-        if journal is None:
-            return
+    def _read(self) -> None:
+        """Read the journal; until that is done, what the store hears waits."""
+        assert self._journal is not None, "a run with a folder has a journal"
         self._reading = True
         self._show_title()
+        self._read_on(self._journal)
+
+    @work(exclusive=True, group="journal")
+    async def _read_on(self, journal: JournalLines) -> None:
+        """Read in a thread, for it may be long; then go on with what the store has heard."""
         new: list[LogLine] = []
         try:
             new = await asyncio.to_thread(journal.read)
         except BadInput as error:
             self._problem = str(error)
-        finally:
-            self._reading = False
+        self._reading = False
         # What the dashboard itself said meanwhile is in no journal, and what was written last may not be read yet.
         self._heard = self._store.view.log
         own = _of_session(self._heard)
