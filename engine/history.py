@@ -1,32 +1,107 @@
-"""Which events of a journal still hold: a run that goes back to a checkpoint undoes what came after it."""
+"""A run's past from its journal, and then its live events: every event once, however long the run and its journal."""
 
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-from engine.events import AnyEvent, Rewound
+from engine.events import AnyEvent, RunStarted, TrainPoint
+from engine.journal import JournalReader
+from engine.lineage import effective as effective  # moved there: import it from engine.lineage
+from engine.runs import RunFolder
+from engine.wire import Goodbye, ServerFrame, Welcome
+
+_BUCKETS = 2048
+_LINE_BYTES = 300  # of a train point, at least
+_WRITING_SECONDS = 0.5  # how long the engine may take over the lines that it has counted already
 
 
-def effective(events: Iterable[AnyEvent]) -> list[AnyEvent]:
-    """Return those of a journal's `events` that lead to the last one, in order; `Rewound` events are among them.
+def thinned(events: Iterable[AnyEvent], journal_bytes: int) -> Iterator[AnyEvent]:
+    """Yield `events` without most of the train points of a long journal, which no plot has room for.
 
-    What came before a `Rewound` is what came before the checkpoint that it went back to: also where that checkpoint
-    was written on a line that had been undone by then.
+    Of each bucket of points those with the least and the greatest loss remain, and the last one of all.
     """
-    found = list(events)
-    before = _predecessors(found)
-    line: list[AnyEvent] = []
-    index = len(found) - 1
-    while index >= 0:
-        line.append(found[index])
-        index = before[index]
-    line.reverse()
-    return line
+    size = max(journal_bytes // (_LINE_BYTES * _BUCKETS), 1)
+    if size == 1:
+        yield from events
+        return
+    bucket: list[TrainPoint] = []
+    for event in events:
+        if isinstance(event, TrainPoint):
+            bucket.append(event)
+            if len(bucket) < size:
+                continue
+            yield from _extremes(bucket)
+            bucket.clear()
+        else:
+            yield from _extremes(bucket, last=True)
+            bucket.clear()
+            yield event
+    yield from _extremes(bucket, last=True)
 
 
-def _predecessors(events: Sequence[AnyEvent]) -> list[int]:
-    """Return for each event the index of the one that came before it on its own line; -1 for none."""
-    numbers = [event.seq for event in events]
-    return [
-        bisect_left(numbers, event.at, 0, index) - 1 if isinstance(event, Rewound) else index - 1
-        for index, event in enumerate(events)
-    ]
+def _extremes(bucket: list[TrainPoint], *, last: bool = False) -> list[TrainPoint]:
+    if len(bucket) < 3:
+        return bucket.copy()
+    losses = [point.loss for point in bucket]
+    kept = {losses.index(min(losses)), losses.index(max(losses))}
+    if last:  # what comes next may be told from here
+        kept.add(len(bucket) - 1)
+    return [bucket[index] for index in sorted(kept)]
+
+
+class History:
+    """Turns the frames that an engine sends into its events: the journal's past first, each event once.
+
+    It lasts longer than a connection: what was seen already is not told again by the next one.
+    """
+
+    def __init__(self) -> None:
+        self._journal = ""
+        self._seen = -1
+        self.goodbye: Goodbye | None = None
+        self.welcomed = False  # by the connection that there is now
+
+    def begin(self) -> None:
+        """A new connection: the engine is going to say where it is."""
+        self.welcomed, self.goodbye = False, None
+
+    def expand(self, frame: ServerFrame) -> Iterator[AnyEvent]:
+        """Yield the events that `frame` stands for. Raises `BadInput` when the journal that it names is unreadable."""
+        match frame:
+            case Welcome():
+                if frame.journal:
+                    yield from self._past(Path(frame.journal), frame.next_seq)
+                self.welcomed = True
+            case Goodbye():
+                self.goodbye = frame
+            case _:
+                if frame.seq == 0:  # another session's first event: its journal begins anew
+                    self._journal, self._seen = "", -1
+                if isinstance(frame, RunStarted):
+                    self._journal = str(RunFolder(Path(frame.path)).journal)
+                if not 0 <= frame.seq <= self._seen:
+                    self._seen = max(self._seen, frame.seq)
+                    yield frame
+
+    def _past(self, path: Path, next_seq: int) -> Iterator[AnyEvent]:
+        if str(path) != self._journal:
+            self._journal, self._seen = str(path), -1
+        size = path.stat().st_size if path.is_file() else 0
+        yield from thinned(self._unseen(path, next_seq), size)
+        self._seen = max(self._seen, next_seq - 1)
+
+    def _unseen(self, path: Path, next_seq: int) -> Iterator[AnyEvent]:
+        reader = JournalReader(path)
+        deadline = time.monotonic() + _WRITING_SECONDS
+        last = -1
+        while True:
+            for event in reader.read():
+                if event.seq >= next_seq:
+                    return
+                last = event.seq
+                if event.seq > self._seen:
+                    yield event
+            # What waits for room on a full disk is not to be had; what is being written is, a moment later.
+            if last >= next_seq - 1 or time.monotonic() > deadline:
+                return
+            time.sleep(0.01)

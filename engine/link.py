@@ -7,10 +7,12 @@ from typing import Protocol
 
 import msgspec
 
+from engine.attach import crash_reason
 from engine.commands import AnyCommand, Evaluate, MeasureLayers, PreviewFinetune, Question, Stop
 from engine.config import RunConfig
 from engine.errors import FinetuiError
 from engine.events import ENDED, CommandRefused, Log, Phase, State, StateChanged
+from engine.history import thinned
 from engine.host import Inspection
 from engine.inquiry import Inquirer
 from engine.journal import JournalReader
@@ -135,13 +137,15 @@ class JournalLink:
     def run(self) -> None:
         """Read the journal, and what is added to it for as long as its engine lives."""
         reader = JournalReader(self._folder.journal)
+        size = self._folder.journal.stat().st_size if self._folder.journal.is_file() else 0
         state: State = "preparing"
         while not self._closed.is_set():
             live = is_live(self._folder)
             try:
-                for event in reader.read():
+                for event in thinned(reader.read(), size):
                     self.events.put(event)
                     state = event.state if isinstance(event, StateChanged) else state
+                size = 0  # what is added from now on is little
             except FinetuiError as error:
                 self.events.put(Log(level="error", message=str(error)))
                 return
@@ -149,7 +153,7 @@ class JournalLink:
                 break
             self._closed.wait(_FOLLOW_SECONDS)
         if not self._closed.is_set() and state not in ENDED:
-            self.events.put(StateChanged(state="crashed", reason="the run's engine is gone, and did not say why"))
+            self.events.put(StateChanged(state="crashed", reason=crash_reason(self._folder, "", self._folder.log)))
         if reader.skipped or reader.unknown:
             message = f"{reader.skipped} damaged and {reader.unknown} unknown lines of the journal were skipped"
             self.events.put(Log(level="warning", message=message))

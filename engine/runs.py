@@ -6,7 +6,6 @@ evaluation and `engine.log`, and while its engine lives the locked file `engine.
 
 import fcntl
 import itertools
-import json
 import os
 import re
 import socket
@@ -25,6 +24,7 @@ from engine.events import ENDED, Evaluated, Event, Rewound, RunPrepared, RunStar
 from engine.journal import JournalReader
 from engine.text import clean
 
+_LOCK_SECONDS = 0.3
 LAST_PREDICTIONS, BEST_PREDICTIONS = "last.predictions", "best.predictions"
 
 
@@ -138,10 +138,10 @@ def restore(folder: RunFolder, config: RunConfig) -> None:
     folder.config.write_text(to_toml(config), encoding="utf-8")
 
 
-def tells_how_it_began(folder: RunFolder) -> bool:
-    """Whether the journal says what was prepared at first, as readers need it: its beginning may be lost."""
+def how_it_began(folder: RunFolder) -> RunPrepared | None:
+    """Return what the journal says was prepared at first; None where its beginning is lost."""
     events = itertools.islice(JournalReader(folder.journal).read(), 100)
-    return any(isinstance(event, RunPrepared) for event in events)
+    return next((event for event in events if isinstance(event, RunPrepared)), None)
 
 
 def _new_folder(runs_dir: Path, name: str, default_name: str) -> Path:
@@ -169,40 +169,124 @@ def default_name(data: str, model: str, recipe: str | None = None) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
 
 
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine that has a run: its process, that one's host, and the socket that it serves (empty: none).
+
+    `started` is when it took the run, in Unix seconds.
+    """
+
+    pid: int
+    host: str
+    socket: str = ""
+    started: float = 0.0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs on this machine; a shared file system shows the runs of others, too."""
+        return self.host == socket.gethostname()
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on host {clean(self.host)}"
+
+
+_holder_decoder = msgspec.json.Decoder(Holder)
+_UNKNOWN_HOLDER = Holder(pid=0, host="unknown")
+
+
 class RunLock:
     """The right to write a run: an advisory lock that the kernel drops with the process."""
 
     def __init__(self, folder: RunFolder, socket_path: str = "") -> None:
-        """Take the lock. Raises `BadInput` naming the holder when another engine has it."""
-        self._descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Take the lock. Raises `BadInput` naming the holder when another engine has it, or when there are no locks."""
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(self._descriptor, 4096).decode(errors="replace")
+            self._descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            taken = self._take()
+        except OSError as error:
+            reason = error.strerror or error
+            raise BadInput(f"the run {folder.name} cannot be locked: {reason}; choose another --runs-dir") from error
+        if not taken:
             os.close(self._descriptor)
-            raise BadInput(f"the run {folder.name} is in use by another engine: {clean(holder)}") from None
-        about = {"pid": os.getpid(), "host": socket.gethostname(), "socket": socket_path}
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, json.dumps(about).encode())
+            there = holder(folder)
+            who = "another engine" if there is None else str(there)
+            raise BadInput(f"the run {folder.name} is in use by {who}")
+        about = Holder(pid=os.getpid(), host=socket.gethostname(), socket=socket_path, started=time.time())
+        _write_holder(self._descriptor, about)
+
+    def _take(self) -> bool:
+        """Try a few times: whoever looks at who has the run holds the lock for a moment."""
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.01)
+            else:
+                return True
 
     def release(self) -> None:
         """Give the lock up."""
         os.close(self._descriptor)
 
 
-def is_live(folder: RunFolder) -> bool:
-    """Tell whether an engine process holds the run now."""
+def _write_holder(descriptor: int, about: Holder) -> None:
+    content = msgspec.json.encode(about)
+    os.pwrite(descriptor, content, 0)
+    os.ftruncate(descriptor, len(content))
+
+
+def move_socket(folder: RunFolder, socket_path: str) -> None:
+    """Let the lock that this process has on `folder` say that its socket is at `socket_path` now. Raises OSError."""
+    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CLOEXEC)
     try:
-        descriptor = os.open(folder.lock, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        about = _read_holder(descriptor)
+        if about is not None and about.pid == os.getpid():
+            _write_holder(descriptor, msgspec.structs.replace(about, socket=socket_path))
     finally:
         os.close(descriptor)
-    return False
+
+
+def _read_holder(descriptor: int) -> Holder | None:
+    try:
+        return _holder_decoder.decode(os.pread(descriptor, 65536, 0))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def holder(folder: RunFolder) -> Holder | None:
+    """Return who has the run in `folder` now; None when nobody does."""
+    try:
+        descriptor = os.open(folder.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        # Somebody who has just taken it may be about to write who he is.
+        for _ in range(10):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                about = _read_holder(descriptor)
+                if about is not None:
+                    return about
+            else:
+                return None
+            time.sleep(0.01)
+        return _UNKNOWN_HOLDER
+    except OSError:  # a file system without locks
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def is_live(folder: RunFolder) -> bool:
+    """Tell whether an engine process holds the run now."""
+    return holder(folder) is not None
+
+
+def live(runs_dir: Path) -> list[RunFolder]:
+    """Return the folders in `runs_dir` of the runs that an engine has now, newest first. Raises `BadInput`."""
+    return [folder for folder in _folders(runs_dir) if is_live(folder)]
 
 
 def find(name_or_path: str, runs_dir: Path) -> RunFolder:

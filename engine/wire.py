@@ -5,6 +5,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from engine.commands import AnyCommand
 from engine.errors import FinetuiError
 from engine.events import AnyEvent
 
@@ -17,8 +18,15 @@ class ProtocolError(FinetuiError):
     """The other side sent something that is not a frame of this protocol."""
 
 
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """A client's first frame: how it wants to be called, and whether it only reads."""
+
+    name: str = ""
+    reading: bool = False
+
+
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
-    """The engine's first frame to a client.
+    """The engine's answer to a `Hello`, and how it tells that the events go on in another journal.
 
     The client reads the events before `next_seq` from the file `journal`; where that is empty they follow as frames.
     """
@@ -27,7 +35,14 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     next_seq: int
 
 
-ServerFrame = Welcome | AnyEvent
+class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
+    """Either side's last frame before it leaves on purpose, and why, if that needs saying."""
+
+    reason: str = ""
+
+
+ServerFrame = Welcome | Goodbye | AnyEvent
+ClientFrame = Hello | Goodbye | AnyCommand
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -38,12 +53,22 @@ def encode_frame(value: msgspec.Struct) -> bytes:
 
 
 class FrameReader(Generic[_T]):
-    """Cuts a stream of bytes into frames and decodes each as type `decoder` says."""
+    """Cuts a stream of bytes into frames and decodes each as type `decoder` says.
 
-    def __init__(self, decoder: msgspec.msgpack.Decoder[_T], limit: int = MAX_FRAME) -> None:
+    With `lenient`, values that this version does not know are skipped and counted in `unknown`.
+    """
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[_T], limit: int = MAX_FRAME, *, lenient: bool = False) -> None:
         self._decoder = decoder
         self._limit = limit
+        self._lenient = lenient
         self._buffer = bytearray()
+        self.unknown = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a frame has begun to arrive and is not complete."""
+        return bool(self._buffer)
 
     def feed(self, data: bytes) -> list[_T]:
         """Add `data` and return the values of the frames that are now complete.
@@ -63,6 +88,9 @@ class FrameReader(Generic[_T]):
             del self._buffer[:end]
             try:
                 values.append(self._decoder.decode(body))
-            except msgspec.DecodeError as error:
-                raise ProtocolError(f"a frame could not be understood: {error}") from error
+            # Text that is no UTF-8 and values nested without end have errors of their own.
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                if not (self._lenient and isinstance(error, msgspec.ValidationError)):
+                    raise ProtocolError(f"a frame could not be understood: {error}") from error
+                self.unknown += 1
         return values

@@ -1,8 +1,15 @@
+import errno
+import fcntl
+import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine import runs
@@ -40,9 +47,66 @@ def test_a_lock_is_seen_by_others_and_names_its_holder(make_config: Callable[...
     assert not runs.is_live(folder)
     lock = runs.RunLock(folder)
     assert runs.is_live(folder)
-    with pytest.raises(BadInput, match=r"in use by another engine.*pid"):
+    with pytest.raises(BadInput, match=rf"the run a is in use by process {os.getpid()} on host {socket.gethostname()}"):
         runs.RunLock(folder)
     lock.release()
+    assert not runs.is_live(folder)
+
+
+def test_the_holder_of_a_run_says_where_it_is(make_config: Callable[..., RunConfig]) -> None:
+    folder = runs.create(make_config(), "a")
+    assert runs.holder(folder) is None
+    before = time.time()
+    lock = runs.RunLock(folder, "/somewhere/x.sock")
+    there = runs.holder(folder)
+    assert there is not None
+    assert (there.pid, there.host, there.socket, there.is_here) == (
+        os.getpid(),
+        socket.gethostname(),
+        "/somewhere/x.sock",
+        True,
+    )
+    assert before <= there.started <= time.time()
+    assert [run.path for run in runs.live(folder.path.parent)] == []  # it has not begun
+    folder.journal.touch()
+    assert [run.path for run in runs.live(folder.path.parent)] == [folder.path]
+    runs.move_socket(folder, "/x.sock")
+    moved = runs.holder(folder)
+    assert moved == msgspec.structs.replace(there, socket="/x.sock")
+    lock.release()
+    assert runs.holder(folder) is None
+    folder.lock.write_text("who knows")
+    assert runs.holder(folder) is None
+
+
+def test_looking_at_who_has_a_run_never_keeps_an_engine_from_it(make_config: Callable[..., RunConfig]) -> None:
+    folder = runs.create(make_config(), "a")
+    folder.lock.touch()
+    looked = threading.Event()
+
+    def look() -> None:
+        # What `holder` does, for as long as it can take on a busy machine.
+        with folder.lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            looked.set()
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    looked.wait(10)
+    runs.RunLock(folder).release()
+    thread.join()
+
+
+def test_a_folder_without_locks_is_said(make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = runs.create(make_config(), "a")
+
+    def no_locks(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(BadInput, match=r"the run a cannot be locked: No locks available; choose another --runs-dir"):
+        runs.RunLock(folder)
     assert not runs.is_live(folder)
 
 

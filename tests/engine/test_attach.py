@@ -1,0 +1,457 @@
+"""Dashboards that come to an engine that is there already: history first, in step with the others, and leaving."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from watching import PATIENCE, Watcher
+
+from engine import attach, runs
+from engine.attach import AttachLink, own_name
+from engine.commands import FetchImages, Pause, Resume, SetFrozen, SetLearningRate, Stop
+from engine.config import RunConfig
+from engine.errors import BadInput
+from engine.events import (
+    AnyEvent,
+    Audience,
+    CommandAccepted,
+    CommandRefused,
+    Images,
+    LayersChanged,
+    LearningRateChanged,
+    Log,
+    RunPrepared,
+    StateChanged,
+    TrainPoint,
+)
+from engine.history import History, thinned
+from engine.journal import Journal, JournalReader, encode_line
+from engine.link import Link
+from engine.process_link import ProcessLink
+from engine.runs import RunFolder
+from engine.session import Session
+from engine.wire import Welcome
+
+Watch = Callable[[Link], Watcher]
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    """Return what runs a link until the test is over."""
+    watchers: list[Watcher] = []
+
+    def make(link: Link) -> Watcher:
+        watchers.append(Watcher(link))
+        return watchers[-1]
+
+    yield make
+    for watcher in watchers:
+        watcher.close()
+
+
+@pytest.fixture
+def training(watch: Watch, make_config: Callable[..., RunConfig]) -> Watcher:
+    """A run named `shared` that an engine process trains, and its first dashboard."""
+    watcher = watch(ProcessLink(make_config(epochs=1000, name="shared"), autostart=True))
+    watcher.until_kind(TrainPoint)
+    return watcher
+
+
+def folder_of(watcher: Watcher) -> RunFolder:
+    folder = watcher.link.folder
+    assert folder is not None
+    return folder
+
+
+def until(test: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    deadline = time.monotonic() + seconds
+    while not test():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.01)
+
+
+def seconds_until_it_leaves(pid: int) -> float:
+    """Wait for the engine, a child of this process, to end; return how long that took."""
+    started = time.monotonic()
+    until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
+    return time.monotonic() - started
+
+
+# -- history, and staying in step ---------------------------------------------------------------------
+
+
+def test_whoever_comes_later_gets_every_event_once_and_in_order(training: Watcher, watch: Watch) -> None:
+    for _ in range(5):
+        training.until_kind(TrainPoint)
+    second = watch(AttachLink(folder_of(training)))
+    training.link.send(Stop())
+    second.until_state("stopped")
+    seqs = [event.seq for event in second.seen if event.seq >= 0]
+    assert seqs == list(range(len(seqs)))
+    journaled = list(JournalReader(folder_of(training).journal).read())
+    assert [event for event in second.seen if event.seq >= 0] == journaled[: len(seqs)]
+
+
+def test_two_dashboards_stay_in_step_and_know_who_did_what(training: Watcher, watch: Watch) -> None:
+    ann = watch(AttachLink(folder_of(training), name="ann pts/1"))
+    bob = watch(AttachLink(folder_of(training), name="bob pts/2"))
+    for dashboard in (ann, bob):
+        dashboard.until(lambda event: isinstance(event, Audience) and event.names[1:] == ("ann pts/1", "bob pts/2"))
+    for sender, name, command in (
+        (ann, "ann pts/1", SetLearningRate(value=0.123)),
+        (bob, "bob pts/2", SetFrozen(groups=("conv1",), frozen=True)),
+        (bob, "bob pts/2", Pause()),
+        (ann, "ann pts/1", Resume()),
+    ):
+        sender.link.send(command)
+        steps = set()
+        for dashboard in (ann, bob, training):
+            if isinstance(command, SetLearningRate):
+                changed = dashboard.until_kind(LearningRateChanged)
+                assert changed.learning_rate == 0.123
+            elif isinstance(command, SetFrozen):
+                layers = dashboard.until_kind(LayersChanged).layers
+                assert [layer.name for layer in layers if layer.frozen] == ["conv1"]
+            else:
+                dashboard.until_state("paused" if isinstance(command, Pause) else "running")
+            accepted = dashboard.until_kind(CommandAccepted)
+            assert (accepted.command.id, accepted.command.by) == (command.id, name)
+            steps.add(accepted.step)
+        assert len(steps) == 1
+    journal = folder_of(training).journal.read_text()
+    assert '"by":"ann pts/1"' in journal
+
+
+def test_whoever_only_reads_may_look_at_images_and_not_touch_anything(training: Watcher, watch: Watch) -> None:
+    reader = watch(AttachLink(folder_of(training), reading=True, name="r"))
+    assert not reader.link.steers
+    assert training.link.steers
+    reader.until(lambda event: isinstance(event, Audience) and event.names[-1] == "r (reading)")
+    pause = Pause()
+    reader.link.send(pause)
+    refused = reader.until_kind(CommandRefused)
+    assert refused.command.id == pause.id
+    question = FetchImages(indices=(0,))
+    reader.link.send(question)
+    assert reader.until_kind(Images).command == question
+    training.until_kind(TrainPoint)
+    assert "paused" not in folder_of(training).journal.read_text()
+
+
+def test_a_dashboard_that_was_dropped_comes_back_and_misses_nothing(training: Watcher, watch: Watch) -> None:
+    second = watch(AttachLink(folder_of(training), name="second"))
+    connections = set()
+    for _ in range(3):
+        second.until_kind(TrainPoint)
+        connections.add(second.link._connection)
+        second.link._connection.shutdown(socket.SHUT_RDWR)
+        lost = FetchImages(indices=(0,))
+        second.link.send(lost)
+        second.until(
+            lambda event, lost=lost: isinstance(event, Images | CommandRefused) and event.command.id == lost.id
+        )
+    training.link.send(Stop())
+    second.until_state("stopped")
+    seqs = [event.seq for event in second.seen if event.seq >= 0]
+    assert seqs == list(range(len(seqs)))
+    assert not any(isinstance(event, StateChanged) and event.state == "crashed" for event in second.seen)
+    assert len(connections) == 3
+
+
+def test_an_engine_whose_socket_was_removed_is_found_again(
+    make_config, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 12: a user whose last login ends loses XDG_RUNTIME_DIR, and comes back to attach."""
+    runtime = tmp_path / "login"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    first = watch(ProcessLink(make_config(epochs=1000, name="long"), autostart=True))
+    first.until_kind(TrainPoint)
+    folder = folder_of(first)
+    before = runs.holder(folder)
+    assert before is not None
+    assert before.socket.startswith(str(runtime))
+    Path(before.socket).unlink()
+    (runtime / "finetui").rmdir()
+    runtime.rmdir()
+    until(lambda: runs.holder(folder).socket != before.socket)
+    second = watch(AttachLink(folder))
+    second.until_kind(RunPrepared)
+    second.link.send(Stop())
+    second.until_state("stopped")
+    first.until_state("stopped")
+
+
+# -- who cannot attach --------------------------------------------------------------------------------
+
+
+def test_a_run_that_nobody_has_says_what_can_be_done(make_config) -> None:
+    folder = Session(make_config(name="done")).run().folder
+    assert folder is not None
+    with pytest.raises(BadInput, match=r"the run done is finished: no engine has it; `finetui open done` shows it$"):
+        AttachLink(folder)
+    lines = folder.journal.read_bytes().splitlines(keepends=True)
+    folder.journal.write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(BadInput, match=r"the run done is crashed: .*`finetui resume done` goes on with it$"):
+        AttachLink(folder)
+
+
+@pytest.mark.parametrize(
+    ("about", "says"),
+    [
+        ({"host": "elsewhere"}, r"the run x is on host elsewhere \(process 12\); attach there"),
+        ({"socket": ""}, r"serves no dashboards; `finetui open x` follows its journal"),
+        ({"socket": "/nowhere/x.sock"}, r"process 12 on host .*cannot be reached: No such file"),
+    ],
+)
+def test_an_engine_that_cannot_be_reached_is_told_apart(make_config, about: dict[str, str], says: str) -> None:
+    folder = runs.create(make_config(name="x"), "x")
+    lock = runs.RunLock(folder, "/x.sock")
+    folder.lock.write_text(json.dumps({"pid": 12, "host": socket.gethostname(), "socket": "/x.sock"} | about))
+    with pytest.raises(BadInput, match=says):
+        AttachLink(folder)
+    lock.release()
+
+
+def test_a_socket_of_another_user_is_refused(make_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = runs.create(make_config(name="x"), "x")
+    path = tmp_path / "x.sock"
+    lock = runs.RunLock(folder, str(path))
+    monkeypatch.setattr(attach.sockets, "peer_user", lambda _connection: os.geteuid() + 1)
+    with attach.sockets.listen(path), pytest.raises(BadInput, match="belongs to user"):
+        AttachLink(folder)
+    lock.release()
+
+
+# -- leaving, and being left --------------------------------------------------------------------------
+
+
+def linger(config: RunConfig, seconds: float) -> RunConfig:
+    return msgspec.structs.replace(config, run=msgspec.structs.replace(config.run, linger_minutes=seconds / 60))
+
+
+def vanish(watcher: Watcher) -> None:
+    """Break the connection for good and without a goodbye, as the kernel does it for a killed dashboard."""
+    watcher.link._is_alive = lambda: False
+    watcher.link._connection.shutdown(socket.SHUT_RDWR)
+    watcher.thread.join(PATIENCE)
+    assert not watcher.thread.is_alive()
+
+
+def test_a_finished_engine_that_was_left_on_purpose_ends_at_once(make_config, watch: Watch) -> None:
+    watcher = watch(ProcessLink(make_config(), autostart=True))
+    watcher.until_state("finished")
+    watcher.close()
+    assert seconds_until_it_leaves(watcher.link.pid) < 2
+
+
+def test_a_finished_engine_whose_dashboard_vanished_waits_for_it_to_come_back(make_config, watch: Watch) -> None:
+    config = linger(make_config(name="kept"), 4)
+    watcher = watch(ProcessLink(config, autostart=True))
+    watcher.until_state("finished")
+    vanish(watcher)
+    back = watch(AttachLink(folder_of(watcher)))
+    back.until_state("finished")
+    back.link.send(FetchImages(indices=(3,)))
+    back.until_kind(Images)
+    vanish(back)
+    assert 2.5 < seconds_until_it_leaves(watcher.link.pid) < 8
+
+
+def test_an_engine_that_was_never_started_leaves_with_its_only_dashboard(make_config, watch: Watch) -> None:
+    watcher = watch(ProcessLink(linger(make_config(), 600)))
+    watcher.until_state("ready")
+    vanish(watcher)
+    assert seconds_until_it_leaves(watcher.link.pid) < 2
+
+
+def test_a_paused_run_that_nobody_watches_is_saved_and_stopped(make_config, watch: Watch) -> None:
+    watcher = watch(ProcessLink(linger(make_config(epochs=1000, name="paused"), 2), autostart=True))
+    watcher.until_kind(TrainPoint)
+    watcher.link.send(Pause())
+    paused = watcher.until_state("paused")
+    watcher.close()
+    seconds = seconds_until_it_leaves(watcher.link.pid)
+    assert 1 < seconds < 6
+    folder = folder_of(watcher)
+    *_, last = JournalReader(folder.journal).read()
+    assert isinstance(last, StateChanged)
+    assert (last.state, last.step, last.reason) == ("stopped", paused.step, "nobody is there to resume it")
+    assert folder.last.is_file()
+
+
+def test_a_detached_engine_trains_without_anybody_and_leaves(make_config, watch: Watch) -> None:
+    watcher = watch(ProcessLink(linger(make_config(epochs=2, name="alone"), 600), autostart=True, detached=True))
+    watcher.until_state("running")
+    watcher.close()
+    seconds_until_it_leaves(watcher.link.pid)
+    summary = runs.summarise(folder_of(watcher))
+    assert summary is not None
+    assert (summary.state, summary.epoch) == ("finished", 2)
+
+
+# -- an engine that dies ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["its own", "attached"])
+def test_a_killed_engine_is_said_within_2_seconds_with_the_way_to_go_on(make_config, watch: Watch, how: str) -> None:
+    """Row 10: whoever watches is told what happened and how the run goes on."""
+    first = watch(ProcessLink(make_config(epochs=1000, name="killed"), autostart=True))
+    first.until(lambda event: type(event).__name__ == "CheckpointSaved")
+    watcher = first if how == "its own" else watch(AttachLink(folder_of(first)))
+    watcher.until_kind(TrainPoint)
+    with folder_of(first).log.open("a") as log:
+        log.write("terminate called: bus error in libdata\n")
+    os.kill(first.link.pid, signal.SIGKILL)
+    started = time.monotonic()
+    crashed = watcher.until_state("crashed")
+    assert time.monotonic() - started < 2
+    assert "the engine process ended unexpectedly" in crashed.reason
+    assert ("signal 9" in crashed.reason) == (how == "its own")
+    assert "terminate called: bus error in libdata" in crashed.reason
+    assert "`finetui resume killed` goes on from its last checkpoint" in crashed.reason
+
+
+def test_an_engine_that_ends_well_is_not_a_crash(training: Watcher, watch: Watch) -> None:
+    second = watch(AttachLink(folder_of(training)))
+    second.until_kind(TrainPoint)
+    training.link.send(Stop())
+    training.until_state("stopped")
+    training.close()
+    second.until_state("stopped")
+    second.close()
+    seconds_until_it_leaves(training.link.pid)
+    assert not any(isinstance(event, StateChanged) and event.state == "crashed" for event in second.seen)
+
+
+# -- the past of a long run ---------------------------------------------------------------------------
+
+
+def long_journal(path: Path, points: int, spike: int) -> None:
+    loss = [0.5 + (i % 7) / 100 for i in range(points)]
+    loss[spike] = 99.0
+    with path.open("wb") as file:
+        seq = 0
+
+        def write(event: AnyEvent) -> None:
+            nonlocal seq
+            file.write(encode_line(msgspec.structs.replace(event, seq=seq)))
+            seq += 1
+
+        write(StateChanged(state="running"))
+        for i in range(points):
+            if i % 50_000 == 0:
+                write(Log(level="info", message=str(i)))
+            write(
+                TrainPoint(
+                    epoch=1,
+                    step=i + 1,
+                    step_in_epoch=i + 1,
+                    steps=1,
+                    loss=loss[i],
+                    accuracy=0.5,
+                    learning_rate=0.1,
+                    grad_norm=1.0,
+                    samples_per_second=100.0,
+                    group_grad_norms=(1.0, 2.0, 3.0, 4.0, 5.0),
+                )
+            )
+
+
+def test_a_long_past_is_thinned_and_loses_no_spike(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    long_journal(path, 120_000, spike=77_777)
+    events = list(History().expand(Welcome(journal=str(path), next_seq=120_004)))
+    points = [event for event in events if isinstance(event, TrainPoint)]
+    assert 1000 < len(points) < 6000
+    assert max(point.loss for point in points) == 99.0
+    assert points[-1].step == 120_000
+    assert [event.message for event in events if isinstance(event, Log)] == ["0", "50000", "100000"]
+    assert [event.seq for event in events] == sorted({event.seq for event in events})
+
+
+def test_a_short_past_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    long_journal(path, 1000, spike=5)
+    assert len(list(thinned(JournalReader(path).read(), path.stat().st_size))) == 1002
+
+
+def test_the_past_is_told_once_over_two_connections(tmp_path: Path) -> None:
+    journal = Journal()
+    journal.open(tmp_path / "journal.jsonl")
+    events = [journal.append(Log(level="info", message=str(i))) for i in range(5)]
+    history = History()
+    welcome = Welcome(journal=str(tmp_path / "journal.jsonl"), next_seq=3)
+    assert list(history.expand(welcome)) == events[:3]
+    assert list(history.expand(events[2])) == []  # it was on its way when the client came
+    assert list(history.expand(events[3])) == [events[3]]
+    history.begin()
+    assert list(history.expand(msgspec.structs.replace(welcome, next_seq=5))) == [events[4]]
+
+
+def test_lines_that_are_being_written_are_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    lines = [encode_line(Log(level="info", message=str(i), seq=i)) for i in range(3)]
+    path.write_bytes(lines[0] + lines[1][:10])
+    events = History().expand(Welcome(journal=str(path), next_seq=3))
+    assert next(events).seq == 0
+    with path.open("ab") as file:
+        file.write(lines[1][10:] + lines[2])
+    assert [event.seq for event in events] == [1, 2]
+
+
+@pytest.mark.slow
+def test_the_past_of_a_million_events_comes_within_2_seconds(make_config, watch: Watch, tmp_path: Path) -> None:
+    """Row 12: attach within 2 s with the full history."""
+    folder = runs.create(make_config(name="huge"), "huge")
+    long_journal(folder.journal, 1_000_000, spike=123_456)
+    code = (
+        "import sys, threading; from pathlib import Path; from engine.journal import Journal; from engine import runs;"
+        "from engine.queues import CommandQueue; from engine.server import Server; from engine import sockets;"
+        "path = sockets.new_path(); server = Server(path, CommandQueue()); folder = runs.RunFolder(Path(sys.argv[1]));"
+        "lock = runs.RunLock(folder, str(path)); journal = Journal(); journal.reopen(folder.journal);"
+        "server.follow(journal); server.start(); print('up', flush=True); sys.stdin.read(); server.stop()"
+    )
+    engine = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert engine.stdout is not None
+    assert engine.stdin is not None
+    assert engine.stdout.readline() == b"up\n"
+    started = time.monotonic()
+    watcher = watch(AttachLink(folder))
+    last = watcher.until(lambda event: isinstance(event, TrainPoint) and event.step == 1_000_000)
+    seconds = time.monotonic() - started
+    print(f"a million events after {seconds:.2f} s, as {len(watcher.seen)}")
+    assert isinstance(last, TrainPoint)
+    assert seconds < 2
+    assert watcher.link.events.dropped == 0
+    assert any(isinstance(event, TrainPoint) and event.loss == 99.0 for event in watcher.seen)
+    engine.stdin.close()
+    engine.wait(20)
+
+
+# -- names --------------------------------------------------------------------------------------------
+
+
+def test_a_dashboard_is_named_after_who_sits_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    import getpass
+
+    monkeypatch.setattr(attach.os, "ttyname", lambda _descriptor: "/dev/pts/3")
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    user = getpass.getuser()
+    assert own_name() == f"{user} pts/3"
+    monkeypatch.setenv("SSH_CONNECTION", "10.1.2.3 5555 10.1.2.4 22")
+    assert own_name() == f"{user} pts/3 from 10.1.2.3"
+    monkeypatch.setenv("SSH_CONNECTION", "\x1b[31m" + "x" * 100)
+    assert len(own_name()) <= 60
+    assert "\x1b" not in own_name()
