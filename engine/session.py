@@ -369,10 +369,15 @@ class Session:
         self._next = child
 
     def _roll_back(self, name: str, rate_factor: float = 1.0, reason: str = "") -> None:
-        """Go back to the kept checkpoint `name`. Raises `BadInput` when there is none, or it cannot be read."""
+        """Go back to the kept checkpoint `name`. Raises `BadInput` when there is none, or it cannot be read.
+
+        Where somebody wants it, and there is no `reason` to forget it, the state that is left becomes the previous one.
+        """
         assert self.folder is not None, "a state that allows it has a run folder"
         keeper = self.saver.keeper
         found = continuing.read(self.folder.path / find(keeper.kept, name).file)
+        if not reason:
+            self.saver.save()
         at, before = found.training["at"], self.trainer.step
         self.course.go_back_to(found, "rollback", at=at, before=before, kept=keeper.kept, reason=reason)
         if rate_factor != 1.0:

@@ -26,11 +26,16 @@ _MORE_KEYS = (
     ("g", "Layers: all columns, single layers, normalisation"),
     ("␣ → a b", "In the layer list: freeze or unfreeze; open a group; all above, all below the cursor"),
     ("m", "Errors: the test images that were got wrong; enter or a click on a class shows that class's"),
+    ("c", "Checkpoints: roll back to one, branch from one, keep the present state under a name"),
     ("r", "Runs: a finetune stands below the run that it started from"),
+    ("o", "Log: the whole journal, and what the engine printed; a click on the lines below opens it as well"),
+    ("esc", "Hide an alert; it also goes once the rate or the layers are changed, and with a new best result"),
     ("y", "Loss axis: linear or logarithmic"),
     ("t", "Dark or light theme"),
     ("ctrl+p", "Command palette: every action by name"),
-    ("q", "Leave; a running training can go on without the dashboard"),
+    ("ctrl+z", "To the shell, until its command fg; training goes on"),
+    ("d", "Detach: give the shell back; training goes on, and finetui attach comes back to it"),
+    ("q", "Leave; asks only where training would end with the dashboard"),
 )
 
 

@@ -1,10 +1,11 @@
 """The Train screen: curves, progress, per-class table, controls, layers, log."""
 
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from textual import work
+from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -17,12 +18,13 @@ from engine.commands import AnyCommand, FindLearningRate, SetFrozen, SetLearning
 from engine.config import check_learning_rate
 from engine.criteria import Choose, Selection
 from engine.errors import BadInput
-from engine.events import CommandAccepted, LearningRateFound
+from engine.events import Alert, AnyEvent, CommandAccepted, LearningRateFound
 from engine.link import Link
 from engine.rules import refusal
 from tui.actions import ACTIONS, BY_NAME
 from tui.asking import Asker
 from tui.log_lines import describe_command
+from tui.screens.checkpoints import CheckpointsScreen
 from tui.screens.dialog import Choice, Dialog
 from tui.screens.finetune import FinetuneForm
 from tui.screens.help import train_help
@@ -44,6 +46,8 @@ _POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
 _NUMBERS_SECONDS = 0.25  # the digits in the progress line
 _PLOT_SECONDS = 0.5
 _LADDER = (1.0, 2.0, 5.0)
+
+OnEvents = Callable[[Sequence[AnyEvent]], None]
 
 
 def next_rate(value: float, direction: int) -> float:
@@ -67,13 +71,17 @@ class TrainScreen(Screen[None]):
         Binding("plus,equals_sign", "nudge_rate(1)", "Raise learning rate", show=False),
         Binding("minus", "nudge_rate(-1)", "Lower learning rate", show=False),
         Binding("q", "leave", "Quit"),
+        Binding("d", "app.detach", "Detach"),
         Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("tab", "app.focus_next", "Next control"),
+        Binding("tab", "app.focus_next", "Next control", show=False),
         Binding("m", "errors", "Errors"),
         Binding("g", "layers", "Layers"),
         Binding("r", "runs", "Runs"),
+        Binding("c", "checkpoints", "Checkpoints", show=False),
+        Binding("o", "log", "Log"),
         Binding("y", "toggle_log", "Log scale"),
         Binding("t", "toggle_theme", "Theme", show=False),
+        Binding("escape", "hide_alert", "Hide the alert", show=False),
     ]
 
     class RunChosen(Message):
@@ -83,9 +91,13 @@ class TrainScreen(Screen[None]):
             super().__init__()
             self.path = path
 
-    def __init__(self, link: Link, *, visiting: bool = False) -> None:
-        """With `visiting`, leaving goes back to the screen below instead of out of the program."""
+    def __init__(self, link: Link, *, visiting: bool = False, on_events: OnEvents = lambda _events: None) -> None:
+        """With `visiting`, leaving goes back to the screen below instead of out of the program.
+
+        `on_events` hears what the run says, made harmless.
+        """
         super().__init__()
+        self._on_events = on_events
         self._visiting = visiting
         self._compositor = TightCompositor()
         self.store = Store()
@@ -94,6 +106,7 @@ class TrainScreen(Screen[None]):
         self._shown: View | None = None
         self._finding = ""  # id of the search for a learning rate that was asked for here
         self._numbers_at = self._plots_at = 0.0
+        self._hidden: Alert | None = None  # an alert that was taken note of
 
     def compose(self) -> ComposeResult:
         """Lay the widgets out."""
@@ -130,9 +143,10 @@ class TrainScreen(Screen[None]):
     # -- showing ----------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        events = self.store.fold(self._link.events.drain())
+        heard = self.store.fold(self._link.events.drain())
         self._show()
-        for event in events:
+        self._on_events(heard)
+        for event in heard:
             self.asker.deliver(event)
             # Only an answer to this dashboard's own wish opens a screen: a journal tells of old ones.
             if isinstance(event, CommandAccepted) and event.command.id == self._finding:
@@ -158,7 +172,8 @@ class TrainScreen(Screen[None]):
         controls = ("state", "pending", "refusal", "learning_rate")
         if before is None or any(getattr(view, name) != getattr(before, name) for name in controls):
             self.query_one(Controls).show(view)
-        if before is None or (view.state, view.reason, view.notices) != (before.state, before.reason, before.notices):
+        said = ("state", "reason", "notices", "alert")
+        if before is None or any(getattr(view, name) != getattr(before, name) for name in said):
             self._show_banner()
         self.query_one(LayerList).show(view)
         self.query_one(PerClassTable).show(view)
@@ -170,14 +185,27 @@ class TrainScreen(Screen[None]):
         self.query_one("#progress", StyledLine).show(progress(view, self.size.width))
 
     def _show_banner(self) -> None:
-        """Show in full why the run failed or, before it starts, what there is to know about its data."""
+        """Show in full why the run failed, an alert or, before it starts, what there is to know about its data."""
         view = self.store.view
         failed = view.state in ("failed", "crashed")
-        text = view.reason if failed else "\n".join(view.notices) if view.state == "ready" else ""
+        text = Content(view.reason if failed else "\n".join(view.notices) if view.state == "ready" else "")
+        if view.alert is not None and view.alert is not self._hidden and view.state in ("running", "paused"):
+            alert = view.alert
+            text = Content.assemble((f"! Alert, {alert.kind}: ", "bold"), alert.message, ("  esc hides it", "$muted"))
         banner = self.query_one("#banner", Static)
         banner.set_class(failed, "-failed")
         banner.display = bool(text)
-        banner.update(Content(text))
+        banner.update(text)
+
+    def action_hide_alert(self) -> None:
+        """Take the alert that is shown off the screen."""
+        self._hidden = self.store.view.alert
+        self._show_banner()
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on an alert hides it."""
+        if event.widget is not None and event.widget.id == "banner":
+            self.action_hide_alert()
 
     def _show_plots(self) -> None:
         store = self.store
@@ -194,13 +222,17 @@ class TrainScreen(Screen[None]):
         """Send `command`, or say why it makes no sense now."""
         why_not = refusal(type(command), self.store.view.state)
         if why_not is not None:
-            self.query_one(Controls).hint(f"{describe_command(command)}: {why_not}", "$warning")
+            self.hint(f"{describe_command(command)}: {why_not}")
             return
         if isinstance(command, FindLearningRate):
             self._finding = command.id
         self.store.sent(command)
         self._link.send(command)
         self._show()
+
+    def hint(self, text: str) -> None:
+        """Say why something was not done."""
+        self.query_one(Controls).hint(text, "$warning")
 
     def action_press(self, name: str) -> None:
         """Do what the button `name` does."""
@@ -209,7 +241,7 @@ class TrainScreen(Screen[None]):
         action = BY_NAME[name]
         if action.kind is StartFinetune and not self._link.steers:
             name = self.store.view.name
-            self.query_one(Controls).hint(f"finetui finetune --from {name} --dashboard", "$warning")
+            self.hint(f"finetui finetune --from {name} --dashboard")
         elif action.kind is StartFinetune and refusal(StartFinetune, self.store.view.state) is None:
             self._ask_finetune()
         else:
@@ -298,6 +330,17 @@ class TrainScreen(Screen[None]):
 
         self.app.push_screen(LayersScreen(self.store, self.send, self.asker, can_measure=self._link.steers))
 
+    def on_log_panel_opened(self, message: LogPanel.Opened) -> None:
+        """Show all of it."""
+        message.stop()
+        self.action_log()
+
+    def action_log(self) -> None:
+        """Show the whole journal, and what the engine printed."""
+        from tui.screens.log import LogScreen
+
+        self.app.push_screen(LogScreen(self.store))
+
     @work
     async def action_runs(self) -> None:
         """List all runs, and look at one."""
@@ -305,34 +348,41 @@ class TrainScreen(Screen[None]):
         if path is not None and path != self.store.view.path:
             self.post_message(self.RunChosen(Path(path)))
 
+    @work
+    async def action_checkpoints(self) -> None:
+        """List the checkpoints that are kept: go back to one, branch from one, keep one more."""
+        view = self.store.view
+        why_not = "" if self._link.steers else "this dashboard cannot steer the run (finetui resume, finetui branch)"
+        command = await self.app.push_screen_wait(CheckpointsScreen(view, why_not))
+        if command is not None:
+            self.send(command)
+
     def _runs_dir(self) -> Path:
         view = self.store.view
         return Path(view.path).parent if view.path else Path(view.config.run.runs_dir)
 
     # -- leaving ----------------------------------------------------------------------------------------
 
+    def leave_now(self) -> None:
+        """Leave; what is only being prepared is given up."""
+        if self.store.view.state == "preparing":
+            self._link.send(Stop())  # nothing has begun, and nothing shall once nobody looks
+        self.app.exit()
+
     @work(exclusive=True, group="leave")
     async def action_leave(self) -> None:
-        """Leave, after asking what becomes of a live run."""
+        """Leave, after asking what becomes of a live run that would end with the dashboard."""
         view = self.store.view
         if self._visiting:
             self._link.close()
             self.dismiss(None)
             return
-        if view.state == "preparing":
-            self._link.send(Stop())  # nothing has begun, and nothing shall once nobody looks
-        if view.state not in ("running", "paused") or not self._link.steers:
-            self.app.exit()
+        if self._link.outlives or view.state not in ("running", "paused"):
+            self.leave_now()
             return
-        stay = Choice("stay", "b", "Stay")
-        stop = Choice("stop", "x", "Stop and save")
-        leave = Choice("leave", "l", "Leave it running")
-        choices = (leave, stop, stay) if self._link.outlives and view.state == "running" else (stop, stay)
-        lines = (f"The run {view.name} is {view.state} at step {view.step:,}.",)
-        answer = await self.app.push_screen_wait(Dialog("Leave finetui?", lines, choices))
-        if answer == "leave":
-            self.app.exit()
-        elif answer == "stop":
+        choices = (Choice("stop", "x", "Stop and save"), Choice("stay", "b", "Stay"))
+        lines = (f"The run {view.name} is {view.state} at step {view.step:,}, and ends with this dashboard.",)
+        if await self.app.push_screen_wait(Dialog("Leave finetui?", lines, choices)) == "stop":
             self.send(Stop())
             self.set_interval(_POLL_SECONDS, self._exit_once_ended)
 
