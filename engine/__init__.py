@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from engine.link import JournalLink, Link, LocalLink
     from engine.process_link import ProcessLink
     from engine.queues import CommandQueue
+    from engine.service import serve
     from engine.session import Outcome, Session
 
 _HOMES = {
@@ -42,6 +43,7 @@ _HOMES = {
     "from_datasets": "engine.data",
     "open_checkpoint": "engine.inspection",
     "read_about": "engine.inspection",
+    "serve": "engine.service",
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "from_datasets",
     "open_checkpoint",
     "read_about",
+    "serve",
 ]
 
 

@@ -8,25 +8,20 @@ import os
 import shutil
 import signal
 import sys
-import threading
 from pathlib import Path
 
 import msgspec
 
 from engine import runs
-from engine.commands import Stop
 from engine.config import RunConfig
 from engine.errors import BadInput, FinetuiError
-from engine.events import AnyEvent, Phase, RunPrepared, RunStarted, State, StateChanged
+from engine.events import AnyEvent, Phase, RunStarted, State
 from engine.journal import Journal
 from engine.lingering import Linger
 from engine.queues import CommandQueue
 from engine.runs import RunFolder
 from engine.server import Server
 from engine.signals import EndSignals
-
-_TERMINATED = 128 + signal.SIGTERM
-_UNBEGUN_SECONDS = 3.0  # how long a terminated engine that has nothing to save may take to leave
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +42,7 @@ class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine process is for: a run, or an inspection.
 
     `log` is the file that its output goes to until there is a run. A `detached` engine waits for nobody: it trains,
-    and leaves.
+    and leaves. `resume` is the folder of a run, configured by `config`, that goes on from its last checkpoint.
     """
 
     config: RunConfig | None = None
@@ -56,6 +51,7 @@ class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
     log: str
     autostart: bool = False
     detached: bool = False
+    resume: str = ""
 
 
 class Host:
@@ -70,26 +66,25 @@ class Host:
         self._linger = Linger(self._server, minutes, detached=request.detached)
         self._early_log: str | None = request.log
         self._folder: RunFolder | None = None
-        self._begun = False  # whether there is anything to save
-        self._terminated = False
+        self._signals = EndSignals([signal.SIGTERM], self._commands, self._remove_socket)
 
     def run(self) -> int:
         """Serve; return the exit status of the process: as the command line's, 143 after a SIGTERM."""
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        with EndSignals([signal.SIGTERM], self._on_terminate, lambda _number: self._leave_at_once()):
+        with self._signals:
             self._server.start()
             self._server.publish(Phase(name="Importing PyTorch"))
             try:
                 self._work()
             except FinetuiError as error:
                 print(f"finetui: {error}", file=sys.stderr, flush=True)
-                return _TERMINATED if self._terminated else 2 if isinstance(error, BadInput) else 1
+                return self._signals.status or (2 if isinstance(error, BadInput) else 1)
             finally:
                 self._server.stop()
         if self._early_log is not None:
             Path(self._early_log).unlink(missing_ok=True)  # nothing went wrong, and there was no run
-        return _TERMINATED if self._terminated else 0
+        return self._signals.status or 0
 
     def _work(self) -> None:
         if self._request.inspection is not None:
@@ -102,44 +97,24 @@ class Host:
             serve(
                 self._request.config,
                 self._commands,
-                [self._note, self._server.publish],
+                [self._signals.note, self._note, self._server.publish],
                 autostart=self._request.autostart,
                 stay=self._stay,
                 on_journal=self._follow,
                 socket=Path(self._request.socket),
+                resume=RunFolder(Path(self._request.resume)) if self._request.resume else None,
             )
 
     def _stay(self, state: State) -> bool:
-        return not self._terminated and self._linger.stay(state)
+        return self._signals.caught is None and self._linger.stay(state)
 
-    # -- signals ----------------------------------------------------------------------------------------
-
-    def _on_terminate(self, _number: int) -> None:
-        self._terminated = True
-        self._commands.put(Stop())
-        if not self._begun:
-            # An import or a download cannot always be interrupted, and there is nothing to wait for.
-            timer = threading.Timer(_UNBEGUN_SECONDS, self._leave_unless_begun)
-            timer.daemon = True
-            timer.start()
-
-    def _leave_unless_begun(self) -> None:
-        if not self._begun:
-            self._leave_at_once()
-
-    def _leave_at_once(self) -> None:
-        """End the process here and now; what is on disk stays as it is."""
+    def _remove_socket(self) -> None:
         self._server.path.unlink(missing_ok=True)
-        os._exit(_TERMINATED)
 
     # -- the run's folder -------------------------------------------------------------------------------
 
     def _note(self, event: AnyEvent) -> None:
-        if isinstance(event, RunPrepared):
-            self._begun = False
-        elif isinstance(event, StateChanged) and event.state == "running":
-            self._begun = True
-        elif isinstance(event, RunStarted):
+        if isinstance(event, RunStarted):
             self._settle(RunFolder(Path(event.path)))
 
     def _follow(self, journal: Journal) -> None:
@@ -153,24 +128,35 @@ class Host:
             return
         self._folder = folder
         if self._server.path != Path(self._request.socket):
-            runs.move_socket(folder, str(self._server.path))
+            self._on_moved(self._server.path)
+        try:
+            self._open_log(folder.log)
+        except OSError as error:  # training is worth more than what is printed meanwhile
+            print(f"finetui: the log {folder.log} cannot be written: {error.strerror or error}", flush=True)
+
+    def _open_log(self, path: Path) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        descriptor = os.open(folder.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        if self._early_log is not None:
-            early = Path(self._early_log)
-            with early.open("rb") as source, os.fdopen(descriptor, "ab", closefd=False) as log:
-                shutil.copyfileobj(source, log)
-            early.unlink(missing_ok=True)
-            self._early_log = None
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            if self._early_log is not None:
+                early = Path(self._early_log)
+                with early.open("rb") as source, os.fdopen(descriptor, "ab", closefd=False) as log:
+                    shutil.copyfileobj(source, log)
+                early.unlink()
+                self._early_log = None
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+        finally:
+            os.close(descriptor)
 
     def _on_moved(self, path: Path) -> None:
         """Let those who look for the engine find it at the socket `path`."""
         if self._folder is not None:
-            runs.move_socket(self._folder, str(path))
+            try:
+                runs.move_socket(self._folder, str(path))
+            except OSError as error:
+                print(f"finetui: nobody can be told of the new socket {path}: {error.strerror or error}", flush=True)
 
 
 def main() -> int:

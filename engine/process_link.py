@@ -30,17 +30,19 @@ class ProcessLink(SocketLink):
         *,
         autostart: bool = False,
         detached: bool = False,
+        resume: RunFolder | None = None,
         events: EventQueue | None = None,
     ) -> None:
         """Choose a socket; `events` is the queue to fill, by default one of its own.
 
-        A `detached` engine waits for nobody: it trains, and leaves. Raises `BadInput` when there is no safe place for
-        a socket.
+        A `detached` engine waits for nobody: it trains, and leaves. `resume` is the folder of a run, configured by
+        `task`, that goes on from its last checkpoint. Raises `BadInput` when there is no safe place for a socket.
         """
         super().__init__(events=events)
         self._task = task
         self._autostart = autostart
         self._detached = detached
+        self._resume = resume
         self._socket_path = sockets.new_path()
         self._log_path = self._socket_path.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
@@ -105,6 +107,7 @@ class ProcessLink(SocketLink):
             log=str(self._log_path),
             autostart=self._autostart,
             detached=self._detached,
+            resume=str(self._resume.path.absolute()) if self._resume is not None else "",
         )
         with self._log_path.open("wb") as log:
             process = subprocess.Popen(

@@ -1,32 +1,37 @@
 """Training and evaluating without a dashboard: progress for a person, the tutorial's lines for a file, or JSON."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 import msgspec
 
 import engine
-from engine.commands import Stop
 from engine.config import DataConfig, FinetuneConfig, ModelConfig, RunConfig, RunSection, is_factory, load
 from engine.errors import BadInput, FinetuiError
 from engine.events import AnyEvent, Evaluated, Phase, RunPrepared, RunStarted, StateChanged, TrainPoint
 from engine.journal import encode_line
 from engine.queues import CommandQueue
 from engine.runs import RunFolder
+from engine.signals import EndSignals
 from engine.text import clean
 from tui.options import RunOptions
 from tui.reports import Scores, print_scores
+from tui.serving import serving
+
+_ONE_WISH_SECONDS = 0.25  # `timeout` sends its signal twice, and means it once
 
 
 class _Printer(Protocol):
     def show(self, event: AnyEvent) -> None: ...
 
     def close(self) -> None: ...
+
+    def abandon(self) -> None:
+        """Leave the terminal in order, from any thread, when the process is about to end in the middle of something."""
 
 
 class _JsonPrinter:
@@ -38,6 +43,9 @@ class _JsonPrinter:
             sys.stdout.buffer.flush()
 
     def close(self) -> None:
+        pass
+
+    def abandon(self) -> None:
         pass
 
 
@@ -66,6 +74,9 @@ class _LinePrinter:
                 print(f"{event.state}: {event.reason}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
+        pass
+
+    def abandon(self) -> None:
         pass
 
 
@@ -115,6 +126,10 @@ class _BarPrinter:
     def close(self) -> None:
         self._progress.stop()
 
+    def abandon(self) -> None:
+        # Rich's own way would wait for whatever holds its lock.
+        os.write(sys.stderr.fileno(), b"\x1b[?25h\n")
+
 
 def _describe(event: RunPrepared) -> Iterator[str]:
     data = event.data
@@ -130,48 +145,48 @@ def _accuracy_line(event: Evaluated) -> str:
     return f"Accuracy of the network on the {event.n} test images: {100 * event.accuracy:.2f} %"
 
 
-@contextmanager
-def _stopping_on_signals(commands: CommandQueue) -> Iterator[list[int]]:
-    """Turn SIGINT and SIGTERM into a `Stop`; yield the list of the signals that came."""
-    caught: list[int] = []
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        if caught:
-            raise KeyboardInterrupt  # asked twice: do not wait for the checkpoint
-        caught.append(number)
-        commands.put(Stop())
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _printer(*, as_json: bool) -> _Printer:
+    if as_json:
+        return _JsonPrinter()
+    return _BarPrinter() if sys.stdout.isatty() and sys.stderr.isatty() else _LinePrinter()
 
 
-def train_headless(config: RunConfig, *, as_json: bool) -> int:
-    """Train `config` in this process and return the exit status."""
+def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None = None) -> int:
+    """Train `config` in this process, where dashboards may attach to it, and return the exit status.
+
+    `resume` is the folder of a run, configured by `config`, that goes on from its last checkpoint.
+    """
     commands = CommandQueue()
-    with _stopping_on_signals(commands) as caught:
-        printer: _Printer
-        if as_json:
-            printer = _JsonPrinter()
-        elif sys.stdout.isatty() and sys.stderr.isatty():
-            printer = _BarPrinter()
-        else:
-            printer = _LinePrinter()
+    printer = _printer(as_json=as_json)
+    with serving(commands, config.run.linger_minutes) as dashboards:
+
+        def abandon() -> None:
+            dashboards.remove_socket()
+            printer.abandon()
+
+        signals = EndSignals([signal.SIGINT, signal.SIGTERM], commands, abandon, doubled_seconds=_ONE_WISH_SECONDS)
         try:
-            printer.show(Phase(name="Importing PyTorch"))
-            outcome = engine.Session(config, commands=commands, sinks=[printer.show]).run()
+            with signals:
+                printer.show(Phase(name="Importing PyTorch"))
+                outcome = engine.serve(
+                    config,
+                    commands,
+                    [signals.note, dashboards.publish, printer.show],
+                    autostart=True,
+                    stay=lambda state: signals.caught is None and dashboards.stay(state),
+                    on_journal=dashboards.follow,
+                    socket=dashboards.path,
+                    resume=resume,
+                )
         except FinetuiError:
-            if caught:
-                return 128 + caught[0]
+            if signals.status is not None:
+                return signals.status
             raise
         finally:
             printer.close()
     if isinstance(printer, _BarPrinter) and outcome.report is not None:
         print(f"Accuracy of the network on the {outcome.report.n} test images: {100 * outcome.report.accuracy:.2f} %")
-    return 128 + caught[0] if caught else 0
+    return signals.status or 0
 
 
 def finetune_config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: tuple[str, ...]) -> RunConfig:
