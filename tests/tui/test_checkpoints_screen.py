@@ -68,7 +68,7 @@ async def test_a_name_that_finetui_writes_itself_is_refused_and_escape_goes_back
         await settle(pilot, lambda: isinstance(dashboard.screen, CheckpointsScreen))
         await pilot.press("w", *"best", "enter")
         await settle(pilot)
-        assert "choose another one" in picture(dashboard)
+        assert "is written by finetui itself" in picture(dashboard)
         await pilot.press("escape")
         assert isinstance(dashboard.screen, CheckpointsScreen)
         await pilot.press("escape")

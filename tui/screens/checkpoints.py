@@ -22,8 +22,8 @@ _NAME = 14
 _SLOWER = 0.1
 _KEYS = (
     ("enter", "roll back"),
-    ("s", "and a tenth of the rate"),
-    ("b", "branch"),
+    ("s", "at a tenth of the rate"),
+    ("b", "branch\n"),
     ("w", "keep the present state"),
     ("esc", "close"),
 )
@@ -82,7 +82,7 @@ class CheckpointsScreen(ModalScreen[AnyCommand | None]):
     def action_choose(self, what: str) -> None:
         """Choose the highlighted checkpoint for `what`."""
         index = self.query_one(OptionList).highlighted
-        if index is None or self._why_not:
+        if index is None or self._why_not or self.query_one(Input).display:
             return
         name = self._view.kept[index].name
         match what:
@@ -99,7 +99,7 @@ class CheckpointsScreen(ModalScreen[AnyCommand | None]):
             return
         field = self.query_one(Input)
         field.display = True
-        field.focus()
+        self.set_focus(field)  # at once: the keys that are typed next are a name, and no choice
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Keep the present state under that name."""
@@ -137,5 +137,9 @@ def _row(kept: KeptCheckpoint, view: View) -> Content:
 
 
 def _keys() -> Content:
-    parts = [part for key, words in _KEYS for part in ((key, "bold $accent"), (f" {words}   ", "$muted"))]
+    parts = [
+        part
+        for key, words in _KEYS
+        for part in ((key, "bold $accent"), (f" {words}" + ("" if words.endswith("\n") else "  "), "$muted"))
+    ]
     return Content.assemble(*parts)
