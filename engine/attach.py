@@ -65,7 +65,7 @@ def crash_reason(folder: RunFolder | None, how: str, log: Path | None = None) ->
     if folder is None:
         return reason
     if folder.last.is_file():
-        return f"{reason}; `finetui resume {folder.name}` goes on from its last checkpoint"
+        return f"{reason}; `finetui resume {folder.argument}` goes on from its last checkpoint"
     return f"{reason}; it had written no checkpoint yet"
 
 
@@ -274,7 +274,7 @@ class AttachLink(SocketLink):
             reason = clean(getattr(error, "strerror", None) or str(error))
             raise BadInput(
                 f"the engine of the run {folder.name} ({self.holder}) cannot be reached: {reason}; "
-                f"`finetui open {folder.name}` follows its journal"
+                f"`finetui open {folder.argument}` follows its journal"
             ) from error
 
     def run(self) -> None:
@@ -310,7 +310,7 @@ def attachable(folder: RunFolder) -> Holder:
     if not there.socket:
         raise BadInput(
             f"the run {folder.name} belongs to {there}, which serves no dashboards; "
-            f"`finetui open {folder.name}` follows its journal"
+            f"`finetui open {folder.argument}` follows its journal"
         )
     return there
 
@@ -319,6 +319,6 @@ def not_live(folder: RunFolder) -> str:
     """Return in a sentence that no engine has the run in `folder`, and what can be done with it."""
     summary = runs.summarise(folder)
     state = "not live" if summary is None else summary.state
-    look = f"`finetui open {folder.name}` shows it"
-    more = "" if state == "finished" else f", `finetui resume {folder.name}` goes on with it"
+    look = f"`finetui open {folder.argument}` shows it"
+    more = "" if state == "finished" else f", `finetui resume {folder.argument}` goes on with it"
     return f"the run {folder.name} is {state}: no engine has it; {look}{more}"

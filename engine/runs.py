@@ -8,6 +8,7 @@ import fcntl
 import itertools
 import os
 import re
+import shlex
 import socket
 import time
 from collections.abc import Iterator
@@ -38,6 +39,13 @@ class RunFolder:
     def name(self) -> str:
         """The run's name: that of its folder."""
         return clean(self.path.name)
+
+    @property
+    def argument(self) -> str:
+        """What names the run on a command line: its name where runs are by default, else its folder; quoted."""
+        path = self.path.absolute()
+        by_name = path.parent == Path("checkpoints").absolute() and not path.name.startswith("-")
+        return shlex.quote(clean(path.name if by_name else str(path), 4096))
 
     @property
     def config(self) -> Path:
@@ -85,7 +93,10 @@ class RunFolder:
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of `finetui runs`; `started` is local time in ISO 8601, accuracies run from 0 to 1."""
+    """One row of `finetui runs`; `started` is local time in ISO 8601, accuracies run from 0 to 1.
+
+    `pid` and `host` are those of the engine that has the run now, if any.
+    """
 
     name: str
     path: str
@@ -97,6 +108,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     best_accuracy: float | None
     started: str
     parent: str | None
+    pid: int | None = None
+    host: str | None = None
 
 
 def check_runs_dir(runs_dir: Path) -> None:
@@ -139,7 +152,9 @@ def restore(folder: RunFolder, config: RunConfig) -> None:
 
 
 def how_it_began(folder: RunFolder) -> RunPrepared | None:
-    """Return what the journal says was prepared at first; None where its beginning is lost."""
+    """Return what the journal says was prepared at first; None where its beginning, or all of it, is lost."""
+    if not folder.journal.exists():
+        return None
     events = itertools.islice(JournalReader(folder.journal).read(), 100)
     return next((event for event in events if isinstance(event, RunPrepared)), None)
 
@@ -289,15 +304,16 @@ def live(runs_dir: Path) -> list[RunFolder]:
     return [folder for folder in _folders(runs_dir) if is_live(folder)]
 
 
-def find(name_or_path: str, runs_dir: Path) -> RunFolder:
+def find(name_or_path: str, runs_dir: Path, *, lost_journal: bool = False) -> RunFolder:
     """Return the run of this name in `runs_dir`, or the run folder at this path.
 
-    Raises `BadInput` that lists the newest names when there is none.
+    With `lost_journal` one with a configuration and no journal will do. Raises `BadInput` that lists the newest names
+    when there is none.
     """
     named = runs_dir / name_or_path
     for path in (named, Path(name_or_path).expanduser()):
         folder = RunFolder(path)
-        if folder.journal.is_file():
+        if folder.journal.is_file() or (lost_journal and folder.config.is_file()):
             return folder
     names = [run.name for run in _folders(runs_dir)]
     known = f"there are: {', '.join(names[:5])}" if names else "it has no runs yet"
@@ -374,7 +390,8 @@ class _Summariser:
     def _summary(self, started: float) -> RunSummary | None:
         if self._prepared is None:
             return None
-        silent = self._state not in ENDED and not is_live(self._folder)
+        there = holder(self._folder)
+        silent = self._state not in ENDED and there is None
         return RunSummary(
             name=self._folder.name,
             path=clean(str(self._folder.path.absolute()), 4096),
@@ -386,4 +403,6 @@ class _Summariser:
             best_accuracy=self._best,
             started=datetime.fromtimestamp(started).astimezone().isoformat(timespec="seconds"),
             parent=self._prepared.parent,
+            pid=there.pid if there is not None else None,
+            host=clean(there.host) if there is not None else None,
         )

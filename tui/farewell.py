@@ -1,11 +1,10 @@
 """What is said when the dashboard is left: what becomes of the run, and how to come back to it."""
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from engine.events import ENDED
-from engine.text import clean
+from engine.runs import RunFolder
 from tui.store import View
 
 _LIVE = ("running", "paused")
@@ -13,9 +12,7 @@ _LIVE = ("running", "paused")
 
 def run_argument(view: View) -> str:
     """Return what names the run on the command line: its name if it is where runs are by default, else its folder."""
-    path = Path(view.path)
-    by_name = path.parent == Path("checkpoints").absolute() and not path.name.startswith("-")
-    return shlex.quote(clean(path.name if by_name else view.path, 4096))
+    return RunFolder(Path(view.path)).argument
 
 
 def summary(view: View, *, outlives: bool) -> Iterator[str]:
@@ -43,11 +40,12 @@ def outlook(view: View, *, outlives: bool, ended: bool) -> str:
     if not view.path:
         return ""
     run = run_argument(view)
-    if view.state not in _LIVE:
-        return f"{view.name} is {view.state}: finetui open {run}"
-    if outlives:
+    if view.state in _LIVE and outlives:
         return f"{view.name} {_future(view)}: finetui attach {run}"
-    return f"{view.name} {'was saved' if ended else 'could not be saved in time'}: finetui resume {run}"
+    if view.state in _LIVE and not ended:
+        return f"{view.name} could not be saved in time: finetui resume {run}"
+    state = "stopped" if view.state in _LIVE else view.state
+    return f"{view.name} is {state}: finetui {'open' if state == 'finished' else 'resume'} {run}"
 
 
 def _future(view: View) -> str:
