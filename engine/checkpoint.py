@@ -187,6 +187,10 @@ def load(path: Path) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BadInput(f"{where} cannot be read: {error.strerror or error}; {_OTHER}") from error
+    except MoreThanTensors as error:
+        raise BadInput(
+            f"{where} is not used, since it holds more than tensors ({clean(str(error))}); {_OTHER}"
+        ) from error
     except ArchiveError as error:
         raise BadInput(f"{where} is not used, since {error}; {_OTHER}") from error
     # What torch makes of a file that its own writer did not write; its reader raises whatever its parsers do.

@@ -54,6 +54,8 @@ class _Journal:
         """Say what could not be read."""
         if self._lines.damage:
             print(f"finetui: {self._lines.damage}", file=sys.stderr)
+        elif self._lines.last_seq < 0:
+            print("finetui: there is nothing in this journal that can be read", file=sys.stderr)
 
 
 def _row(line: LogLine, *, undone: bool) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hostile_files import FakeStorage, checkpoint_of, fake_tensor, pickled, sealed, zipped
+from hostile_files import Called, FakeStorage, checkpoint_of, fake_tensor, pickled, sealed, zipped
 from torch import nn
 
 from engine import checkpoint
@@ -238,6 +238,7 @@ REFUSED: dict[str, tuple[Callable[[Path], bytes], str]] = {
         lambda _: checkpoint_of({"x": fake_tensor(FakeStorage(4), (2, 2), (1, 2))}, {"0": b"\0" * 16}),
         "its x is not dense and contiguous",
     ),
+    "sealed code": (lambda _: sealed(zipped(pickled(Called(os.mkdir, "x")))), r"more than tensors \(posix\.mkdir\)"),
     "expanded": (
         lambda _: checkpoint_of({"x": fake_tensor(FakeStorage(1), (1000,), (0,))}),
         "larger than what is kept of it",

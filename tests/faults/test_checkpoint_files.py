@@ -1,0 +1,373 @@
+"""Files that are damaged, cut short or made to harm: checkpoints, weights, journals, configurations, images."""
+
+import json
+import os
+import pickle
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hostile_files import Called, FakeStorage, checkpoint_of, fake_tensor, instructions, legacy, pickled, sealed, zipped
+
+from engine import checkpoint, config
+from engine.errors import BadInput
+from engine.journal import JournalReader
+from engine.models import Architecture, build, read_state_dict
+
+SHIPPED = Path(__file__).parents[2] / "checkpoints" / "lenet-mnist"
+ABOUT = checkpoint.About(
+    architecture=Architecture(name="lenet", num_classes=10, in_channels=1, height=28, width=28),
+    transform=checkpoint.Transform(mean=(0.1307,), std=(0.3081,)),
+    classes=tuple("0123456789"),
+    data="mnist",
+    run="a-run",
+)
+WHAT_TO_DO = r"last\.ckpt .*use another checkpoint of the run \(`finetui resume` falls back by itself\)"
+MOST_GROWTH = 100 << 20  # bytes
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "last.ckpt"
+    model = build(ABOUT.architecture, 0)
+    state = {name: {"momentum_buffer": torch.randn_like(tensor)} for name, tensor in model.named_parameters()}
+    checkpoint.save(path, ABOUT, model.state_dict(), {"step": 3, "optimizer": state, "rng": torch.get_rng_state()})
+    return path
+
+
+def test_every_flipped_bit_is_found(saved: Path) -> None:
+    """Row 17: 400 of 400 flips of one bit anywhere in the file are refused."""
+    good = saved.read_bytes()
+    bits = random.Random(17).sample(range(len(good) * 8), 340)
+    # Most of a file is weights; its headers, its pickle and its end get their share.
+    end = len(good) * 8
+    bits += random.Random(18).sample(range(8 * 1500), 30) + random.Random(19).sample(range(end - 8 * 1500, end), 30)
+    for bit in bits:
+        bad = bytearray(good)
+        bad[bit // 8] ^= 1 << bit % 8
+        saved.write_bytes(bad)
+        with pytest.raises(BadInput, match=WHAT_TO_DO):
+            checkpoint.load(saved)
+    saved.write_bytes(good)
+    checkpoint.load(saved)
+
+
+def test_what_is_cut_short_is_refused_at_every_percent(saved: Path) -> None:
+    """Row 18: cut at each percent, one kind of error that names the file and what to do."""
+    good = saved.read_bytes()
+    for percent in range(100):
+        saved.write_bytes(good[: len(good) * percent // 100])
+        with pytest.raises(BadInput, match=WHAT_TO_DO):
+            checkpoint.load(saved)
+    for missing in range(1, 200):
+        saved.write_bytes(good[:-missing])
+        with pytest.raises(BadInput, match=WHAT_TO_DO):
+            checkpoint.load(saved)
+
+
+@pytest.mark.parametrize("size", [0, 1, 21, 22, 78, 79, 80, 3000, 400_000])
+def test_text_and_noise_are_refused(saved: Path, size: int) -> None:
+    """Row 18: empty, text and random bytes, with the beginnings of files that are read."""
+    noise = random.Random(size).randbytes(size)
+    contents = [noise, (b"just text, " * (size // 11 + 1))[:size], b"\0" * size]
+    contents += [head + noise for head in (b"PK\3\4", b"PK\5\6", b"\x80\x02", b"ustar", b"\x93NUMPY", b"\x7fELF")]
+    contents += [noise + end for end in (b"PK\5\6" + b"\0" * 18, b"finetui sha256 " + b"0" * 64)]
+    for content in contents:
+        saved.write_bytes(content)
+        with pytest.raises(BadInput, match=WHAT_TO_DO):
+            checkpoint.load(saved)
+        with pytest.raises(BadInput, match=r"last\.ckpt"):
+            read_state_dict(saved)
+
+
+# -- files made to harm ---------------------------------------------------------------------------------------
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("executed",)
+
+
+@pytest.fixture
+def nothing_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert not (tmp_path / "executed").exists()
+
+
+PICKLES = [pickle.dumps(Malicious(), protocol) for protocol in range(6)]
+
+
+def test_what_these_pickles_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 21: each of the pickles that are refused below does make a folder where it is trusted."""
+    monkeypatch.chdir(tmp_path)
+    for content in PICKLES:
+        pickle.loads(content)
+        (tmp_path / "executed").rmdir()
+
+
+@pytest.mark.usefixtures("nothing_executed")
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    """Row 21: pickles alone, and where a checkpoint has its own, with a right seal or none."""
+    path = tmp_path / "last.ckpt"
+    torch.save({"format": 2, "model": Malicious(), "about": {}, "training": {}}, path)
+    contents = [path.read_bytes(), sealed(path.read_bytes())]
+    for content in PICKLES:
+        archive = zipped(content)
+        contents += [content, archive, sealed(archive), legacy(content, {})]
+    contents += [checkpoint_of({}, training={"a": [Malicious()]}), checkpoint_of({Malicious(): 1})]
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match=WHAT_TO_DO):
+            checkpoint.load(path)
+        with pytest.raises(BadInput, match=r"last\.ckpt"):
+            read_state_dict(path)
+
+
+@pytest.mark.usefixtures("nothing_executed")
+def test_a_pickle_as_configuration_is_not_run(tmp_path: Path) -> None:
+    """Row 21: a configuration is TOML, or refused."""
+    path = tmp_path / "config.toml"
+    deep = b"a = " + b"[" * 100_000
+    for content in (*PICKLES, deep, b"\xff\xfe", b"[data]\nname = 3", b"\0" * 100, b'[data]\n"name\x1b" = "x"'):
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match=r"config\.toml is not") as caught:
+            config.load(path)
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.usefixtures("nothing_executed")
+def test_a_pickle_as_journal_is_not_run(tmp_path: Path) -> None:
+    """Row 21: what is no event is skipped and counted."""
+    path = tmp_path / "journal.jsonl"
+    deep = b'{"type":' + b"[" * 100_000
+    path.write_bytes(b"\n".join([*PICKLES, deep, b"\xff", b"null", b"[]", b'{"type":3}', b"{}"]) + b"\n")
+    lines = path.read_bytes().count(b"\n")
+    reader = JournalReader(path)
+    assert list(reader.read()) == []
+    assert (reader.skipped, reader.unknown) == (lines, 0)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A folder with a good run, one with pickles for files, and one of another version."""
+    for name in ("good", "evil", "later"):
+        shutil.copytree(SHIPPED, tmp_path / "runs" / name)
+    for number, file in enumerate(("journal.jsonl", "config.toml", "best.ckpt", "last.ckpt")):
+        (tmp_path / "runs" / "evil" / file).write_bytes(PICKLES[number + 2])
+    later = tmp_path / "runs" / "later" / "journal.jsonl"
+    later.write_bytes(later.read_bytes().replace(b'"type":"', b'"type":"later_'))
+    return tmp_path / "runs"
+
+
+def finetui(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tui", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.usefixtures("nothing_executed")
+def test_a_run_that_is_made_to_harm_is_refused_with_a_reason(runs: Path) -> None:
+    """Row 21: every command on a folder whose files are pickles ends with a sentence; the other runs are listed."""
+    place = ("--runs-dir", str(runs))
+    listed = finetui("runs", *place)
+    assert listed.returncode == 0
+    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == ["good"]
+    for arguments in (("evaluate", "--from", "evil"), ("errors", "--from", "evil"), ("finetune", "--from", "evil")):
+        done = finetui(*arguments, *place)
+        assert done.returncode == 2
+        assert "evil/" in done.stderr and "is not" in done.stderr
+        assert "Traceback" not in done.stderr
+    done = finetui("train", "--config", str(runs / "evil" / "config.toml"), *place)
+    assert (done.returncode, "config.toml is not TOML" in done.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("nothing_executed")
+def test_a_journal_of_another_version_is_said_to_be_unknown(runs: Path) -> None:
+    """Row 21: nothing of it is guessed at."""
+    count = (SHIPPED / "journal.jsonl").read_bytes().count(b"\n")
+    done = finetui("log", "later", "--runs-dir", str(runs))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == f"finetui: 0 damaged and {count} unknown lines were skipped\n"
+    (runs / "evil" / "journal.jsonl").write_bytes(PICKLES[4])  # without a single line in it
+    done = finetui("log", "evil", "--runs-dir", str(runs))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "finetui: there is nothing in this journal that can be read\n"
+
+
+# -- files that grow ------------------------------------------------------------------------------------------
+
+
+def inflating() -> bytes:
+    """Return a checkpoint of half a megabyte whose one tensor has 512 MB of zeros."""
+    count = 128 << 20
+    content = {"format": 2, "about": {}, "model": {"x": fake_tensor(FakeStorage(count), (count,))}, "training": {}}
+    return sealed(zipped(pickled(content), {"0": b"\0" * (4 * count)}, method=zipfile.ZIP_DEFLATED))
+
+
+def of_storage(numel: int, size: tuple[int, ...], stride: tuple[int, ...], **options: Any) -> bytes:
+    return checkpoint_of({"x": fake_tensor(FakeStorage(numel, **options), size, stride)}, {"0": b"\0" * 4096})
+
+
+def overlapping() -> bytes:
+    """Return an archive of 4 MB that lists the same bytes 500 times."""
+    keys = [str(key) for key in range(500)]
+    numel = 1 << 20
+    content = {key: fake_tensor(FakeStorage(numel, key), (numel,)) for key in keys}
+    data = zipped(pickled({"format": 2, "about": {}, "model": content, "training": {}}), {"0": b"\0" * (4 * numel)})
+    start, end = data.index(b"PK\1\2"), data.rindex(b"PK\5\6")
+    at = data.index(b"archive/data/0", start) - 46
+    entry = data[at : at + 46 + len("archive/data/0")]
+    length = len(b"archive/data/0")
+    more = b"".join(
+        entry[:28] + struct.pack("<H", length - 1 + len(key)) + entry[30:46] + f"archive/data/{key}".encode()
+        for key in keys[1:]
+    )
+    listed = data[start:end] + more
+    count = 4 + len(keys) - 1
+    record = b"PK\5\6" + struct.pack("<4H2IH", 0, 0, count, count, len(listed), start, 0)
+    return sealed(data[:start] + listed + record)
+
+
+GROWING: dict[str, Callable[[], bytes]] = {
+    "inflating": inflating,
+    "expanded": lambda: of_storage(1024, (1 << 30, 1 << 30), (0, 0)),
+    "beyond its storage": lambda: of_storage(1024, (1 << 28,), (1,)),
+    "lying storage": lambda: of_storage(1 << 30, (1 << 30,), (1,)),
+    "two dtypes": lambda: checkpoint_of(
+        [FakeStorage(256, kind=torch.ComplexDoubleStorage), fake_tensor(FakeStorage(4096, kind=torch.ByteStorage))],
+        {"0": b"\0" * 4096},
+    ),
+    "memo": lambda: sealed(zipped(instructions(b"]r\0\0\0\x7f"))),
+    "memo, growing": lambda: sealed(zipped(instructions(b"]" + b"r\0\0\0\x7f" * 100_000))),
+    "bytearray": lambda: checkpoint_of(Called(bytearray, 10**9)),
+    "bytearray of old": lambda: legacy(Called(bytearray, 10**9), {}),
+    "lying storage of old": lambda: legacy(
+        {"x": fake_tensor(FakeStorage(1 << 30, view=(None,)), (1 << 30,))}, {"0": b"\0" * 64}
+    ),
+    "objects": lambda: sealed(zipped(instructions(b"(" + b"}" * 7_000_000 + b"t"))),
+    "objects of old": lambda: b"\x80\x02" + b"}" * 7_000_000 + b".",
+    "copies": lambda: checkpoint_of([Called(OrderedDict, *some) for some in [([(i, i) for i in range(9999)],)] * 999]),
+    "parts": lambda: sealed(zipped(pickled({}), {str(index): b"" for index in range(50_001)})),
+    "overlapping": overlapping,
+    "long pickle": lambda: sealed(zipped(pickled({"x": "\U0001f4a3" + "x" * (30 << 20)}), method=zipfile.ZIP_STORED)),
+}
+
+MEASURE = """
+import resource, sys
+import psutil
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+def take_ballast():
+    # Importing has taken more than is left of it: as much is taken again, so that any growth raises the peak.
+    return bytearray(b"x") * max(peak() - psutil.Process().memory_info().rss, 0)
+"""
+LOOK_AT_WEIGHTS = """
+import json, sys
+from pathlib import Path
+from engine import checkpoint
+from engine.errors import BadInput
+from engine.models import read_state_dict
+
+ballast = take_ballast()
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    for read in (checkpoint.load, read_state_dict):
+        before, reason = peak(), "accepted"
+        try:
+            read(path)
+        except BadInput as error:
+            reason = str(error)
+        print(json.dumps([path.name, read.__name__, peak() - before, reason]))
+"""
+
+
+def looked_at(script: str, *paths: Path) -> list[Any]:
+    """Run `script` in a process of its own and return what it prints, a line each."""
+    command = [sys.executable, "-c", MEASURE + script, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_nothing_grows_before_it_is_refused(tmp_path: Path) -> None:
+    """Row 22: whatever a file would grow to, it is refused with a sentence while memory grows by less than 100 MB."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name, make in GROWING.items():
+        (folder / name).write_bytes(make())
+    assert (folder / "inflating").stat().st_size < 530_000
+    results = looked_at(LOOK_AT_WEIGHTS, folder)
+    assert len(results) == 2 * len(GROWING)
+    for name, _, growth, reason in results:
+        assert name in reason
+        assert growth < MOST_GROWTH, name
+    assert sum(growth for _, _, growth, _ in results) < MOST_GROWTH
+
+
+def png(width: int, height: int, *more: tuple[bytes, bytes]) -> bytes:
+    """Return a black PNG of this size with one bit for each pixel, and `more` chunks before them."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj(9)
+    pixels = b"".join(packer.compress(b"\0" * (1 + (width + 7) // 8)) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), *more, (b"IDAT", pixels), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+def packed(megabytes: int) -> bytes:
+    packer = zlib.compressobj(9)
+    return b"".join(packer.compress(b"x" * (1 << 20)) for _ in range(megabytes)) + packer.flush()
+
+
+LOOK_AT_IMAGES = """
+import json, sys
+from pathlib import Path
+import engine
+from engine.data import Unreadable
+from engine.data.pictures import decode, read_header
+
+def classified(path):
+    return next(engine.classify(Path(sys.argv[2]), [Path(path)])).problem
+
+classified(sys.argv[3])
+ballast = take_ballast()
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    for read in (read_header, lambda path: decode(path, 28, 28, 1), lambda path: decode(path, 224, 224, 3), classified):
+        before = peak()
+        try:
+            reason = read(str(path))
+        except Unreadable as problem:
+            reason = str(problem)
+        print(json.dumps([path.name, peak() - before, reason if isinstance(reason, str) else ""]))
+"""
+
+
+def test_an_image_that_grows_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    """Row 22: images of 900 million pixels in 100 KB, and texts and profiles of 500 MB in them: less than 100 MB."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (tmp_path / "good.png").write_bytes(png(64, 64))
+    (folder / "pixels.png").write_bytes(png(30_000, 30_000))
+    (folder / "pixels.gif").write_bytes(b"GIF89a" + struct.pack("<HHBBB", 60_000, 60_000, 0, 0, 0) + b"," + b"\0" * 30)
+    (folder / "text.png").write_bytes(png(64, 64, (b"zTXt", b"comment\0\0" + packed(500))))
+    (folder / "profile.png").write_bytes(png(64, 64, (b"iCCP", b"profile\0\0" + packed(500))))
+    assert all(path.stat().st_size < 600_000 for path in folder.iterdir())
+    results = looked_at(LOOK_AT_IMAGES, folder, SHIPPED / "best.ckpt", tmp_path / "good.png")
+    assert len(results) == 4 * 4
+    for name, growth, reason in results:
+        assert growth < MOST_GROWTH, name
+        assert ("pixels" in reason) == name.startswith("pixels"), (name, reason)
