@@ -1,12 +1,16 @@
 """Runs and scores as text and JSON on standard output."""
 
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 
 from engine.events import ClassReport
-from engine.runs import RunSummary
+from engine.runs import RunFolder, RunSummary
+
+_MOST_HINTS = 5
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +56,26 @@ def print_runs(found: Sequence[RunSummary], *, as_json: bool) -> None:
         where = (prefix + run.name, run.state, run.data, run.model, str(run.epoch), str(run.step))
         rows.append((*where, best, started, run.parent or "-"))
     print(table(rows, right=frozenset({4, 5, 6})))
+    hints = list(_hints(found))
+    if hints:
+        print()
+        print(table(hints, right=frozenset()))
+
+
+def _hints(found: Sequence[RunSummary]) -> Iterator[tuple[str, str]]:
+    """Yield what can be done with runs that go on or could: the command, and why it is that one."""
+    for run in found:
+        name = RunFolder(Path(run.path)).argument
+        here = run.host == socket.gethostname()
+        if run.pid is not None and here:
+            yield f"finetui attach {name}", f"{run.state}, process {run.pid}"
+        elif run.pid is not None:
+            yield f"finetui attach {name}", f"{run.state}, on host {run.host}, process {run.pid}"
+    ended = [run for run in found if run.pid is None and run.state in ("stopped", "crashed")]
+    for run in ended[:_MOST_HINTS]:
+        yield f"finetui resume {RunFolder(Path(run.path)).argument}", f"{run.state} at step {run.step:,}"
+    if len(ended) > _MOST_HINTS:
+        yield "finetui resume RUN", f"{len(ended) - _MOST_HINTS} more are stopped or crashed"
 
 
 def run_tree(found: Sequence[RunSummary]) -> list[tuple[str, RunSummary]]:
