@@ -10,6 +10,7 @@ from engine.config import RunConfig
 from engine.events import (
     Alert,
     AnyEvent,
+    Audience,
     CheckpointSaved,
     CommandAccepted,
     CommandRefused,
@@ -47,7 +48,10 @@ class Mark(NamedTuple):
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything but the curves that widgets show. `pending` holds unanswered commands by their id."""
+    """Everything but the curves that widgets show.
+
+    `pending` holds unanswered commands by their id; `audience` names the dashboards on this run, this one among them.
+    """
 
     state: State = "preparing"
     reason: str = ""
@@ -81,6 +85,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     refusal: CommandRefused | None = None
     alert: Alert | None = None
     log: tuple[LogLine, ...] = ()
+    audience: tuple[str, ...] = ()
 
     @property
     def total_steps(self) -> int:
@@ -105,10 +110,17 @@ def reduce(view: View, event: AnyEvent) -> View:
     alert = _alert(view, event)
     if alert is not changed.alert:
         changed = msgspec.structs.replace(changed, alert=alert)
-    line = log_line(event)
+    line = log_line(_unsigned(view, event))
     if line is not None:
         changed = msgspec.structs.replace(changed, log=(*changed.log[-LOG_LINES + 1 :], line))
     return changed
+
+
+def _unsigned(view: View, event: AnyEvent) -> AnyEvent:
+    """Return `event` without who gave the command that it answers, if that was here: others are worth a name."""
+    if isinstance(event, (CommandAccepted, CommandRefused)) and event.command.id in view.pending:
+        return msgspec.structs.replace(event, command=msgspec.structs.replace(event.command, by=""))
+    return event
 
 
 def _alert(view: View, event: AnyEvent) -> Alert | None:
@@ -125,6 +137,8 @@ def _change(view: View, event: AnyEvent) -> View:
     match event:
         case Phase():
             return replace(view, phase=event)
+        case Audience():
+            return replace(view, audience=event.names)
         case RunPrepared():
             return _prepared(view, event)
         case RunStarted():
@@ -194,6 +208,7 @@ def _prepared(view: View, event: RunPrepared) -> View:
         norm_trains=event.config.training.frozen_norm_trains,
         pending=view.pending,
         log=view.log,
+        audience=view.audience,
     )
 
 

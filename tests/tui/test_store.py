@@ -3,6 +3,7 @@ from canned import LAYERS, evaluated, layers, point, prepared, running
 
 from engine.commands import Pause, PreviewFinetune, SetFrozenNorm, SetLearningRate
 from engine.events import (
+    Audience,
     CheckpointSaved,
     CommandAccepted,
     CommandRefused,
@@ -18,6 +19,7 @@ from engine.events import (
     StateChanged,
 )
 from tui.store import LOG_LINES, Store, View, reduce
+from tui.widgets.status_lines import status
 
 
 def folded(*events: object) -> Store:
@@ -168,3 +170,31 @@ def test_a_run_whose_journal_lost_its_checkpoints_is_cut_by_the_step() -> None:
 def test_only_snapshots_of_checkpoints_that_there_are_are_kept() -> None:
     store = folded(*running(*(saved(step, step, kept("mark", 5, 5)) for step in range(5, 60, 5))))
     assert set(store._snapshots) == {5, 55}
+
+
+def test_the_log_names_those_who_steer_from_elsewhere() -> None:
+    store = Store()
+    mine, theirs = Pause(by="me pts/1"), Pause(by="ann pts/2")
+    store.sent(mine)
+    store.fold([CommandAccepted(command=mine), CommandAccepted(command=theirs)])
+    store.fold([CommandRefused(command=theirs, reason="training is paused")])
+    assert [line.text for line in store.view.log] == [
+        "pause at step 0",
+        "pause at step 0 (by ann pts/2)",
+        "pause refused: training is paused (by ann pts/2)",
+    ]
+
+
+def test_who_watches_outlasts_a_new_run_on_the_same_link() -> None:
+    store = Store()
+    store.fold([Audience(names=("me", "ann")), prepared()])
+    assert store.view.audience == ("me", "ann")
+
+
+def test_the_status_line_tells_of_other_dashboards() -> None:
+    store = Store()
+    store.fold([prepared(), Audience(names=("me",))])
+    assert "dashboard" not in status(store.view, 120).plain
+    store.fold([Audience(names=("me", "ann (reading)"))])
+    assert "2 dashboards" in status(store.view, 120).plain
+    assert "2 dashboards" in status(store.view, 80).plain

@@ -32,6 +32,8 @@ def status(view: View, width: int) -> Content:
     if view.data is not None:
         model = f"{view.config.model.name} {view.parameters:,} parameters"
         facts = [f"{view.data.name} {view.data.train_size:,} + {view.data.test_size:,}", model, view.device]
+    if len(view.audience) > 1:
+        facts.insert(0, f"{len(view.audience)} dashboards")
     while facts:
         right = Content.styled("  ·  ".join(facts) + " ", "$muted")
         gap = width - left.cell_length - right.cell_length
