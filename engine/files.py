@@ -39,8 +39,6 @@ def link(path: Path, to: Path) -> None:
     temporary.unlink(missing_ok=True)
     try:
         os.link(path, temporary)
-    except FileNotFoundError:
-        raise
     except OSError:
         with path.open("rb") as source, replacing(to) as target:
             shutil.copyfileobj(source, target, 1 << 20)

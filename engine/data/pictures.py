@@ -131,6 +131,8 @@ def _check(image: Image.Image) -> None:
         raise Unreadable(f"{width}x{height} pixels, more than {MOST_PIXELS // 1_000_000} million")
     if not width or not height:
         raise Unreadable("no pixels")
+    if image.format == "EPS":
+        raise Unreadable("a PostScript program, which is not run")  # Pillow would start Ghostscript for it
 
 
 def _unreadable(path: str, error: Exception) -> Unreadable:

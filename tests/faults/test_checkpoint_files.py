@@ -20,6 +20,8 @@ import torch
 from hostile_files import Called, FakeStorage, checkpoint_of, fake_tensor, instructions, legacy, pickled, sealed, zipped
 
 from engine import checkpoint, config
+from engine.data import Unreadable
+from engine.data.pictures import decode, read_header
 from engine.errors import BadInput
 from engine.journal import JournalReader
 from engine.models import Architecture, build, read_state_dict
@@ -202,6 +204,21 @@ def test_a_journal_of_another_version_is_said_to_be_unknown(runs: Path) -> None:
     done = finetui("log", "evil", "--runs-dir", str(runs))
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "finetui: there is nothing in this journal that can be read\n"
+
+
+@pytest.mark.usefixtures("nothing_executed")
+def test_an_image_that_is_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 21: Pillow has Ghostscript run what is PostScript, whatever the file is called."""
+    ghostscript = tmp_path / "bin" / "gs"
+    ghostscript.parent.mkdir()
+    ghostscript.write_text(f"#!/bin/sh\nmkdir {tmp_path / 'executed'}\n")
+    ghostscript.chmod(0o700)
+    monkeypatch.setenv("PATH", str(ghostscript.parent), prepend=os.pathsep)
+    path = tmp_path / "digit.png"
+    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\nshowpage\n%%EOF\n")
+    for read in (read_header, lambda file: decode(file, 28, 28, 1)):
+        with pytest.raises(Unreadable, match="PostScript"):
+            read(str(path))
 
 
 # -- files that grow ------------------------------------------------------------------------------------------
