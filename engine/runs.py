@@ -401,8 +401,16 @@ class _Summariser:
             epoch=self._epoch,
             step=self._step,
             best_accuracy=self._best,
-            started=datetime.fromtimestamp(started).astimezone().isoformat(timespec="seconds"),
+            started=_local_time(started),
             parent=self._prepared.parent,
             pid=there.pid if there is not None else None,
             host=clean(there.host) if there is not None else None,
         )
+
+
+def _local_time(seconds: float) -> str:
+    """Return a time since 1970 as local time in ISO 8601; empty where a damaged journal has a year that none has."""
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return ""

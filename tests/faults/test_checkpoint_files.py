@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -25,6 +26,7 @@ from engine.data.pictures import decode, read_header
 from engine.errors import BadInput
 from engine.journal import JournalReader
 from engine.models import Architecture, build, read_state_dict
+from engine.runs import summaries
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "lenet-mnist"
 ABOUT = checkpoint.About(
@@ -191,6 +193,21 @@ def test_a_run_that_is_made_to_harm_is_refused_with_a_reason(runs: Path) -> None
         assert "Traceback" not in done.stderr
     done = finetui("train", "--config", str(runs / "evil" / "config.toml"), *place)
     assert (done.returncode, "config.toml is not TOML" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("year", ["1e300", "-1e300", "1e12", "-1e18"])
+def test_a_journal_with_times_that_no_clock_shows_does_not_hide_other_runs(runs: Path, year: str) -> None:
+    """Row 21: one folder that is made to harm is no reason not to list the others."""
+    journal = runs / "later" / "journal.jsonl"
+    text = (SHIPPED / "journal.jsonl").read_text()
+    journal.write_text(re.sub(r'"time":[0-9.e+]+', f'"time":{year}', text))
+    listed = {run.name: run.started for run in summaries(runs)}
+    assert listed.keys() == {"good", "later"}
+    assert listed["later"] == "" != listed["good"]
+    done = finetui("runs", "--runs-dir", str(runs))
+    assert done.returncode == 0
+    assert "later" in done.stdout
+    assert finetui("log", "later", "--runs-dir", str(runs)).returncode == 0
 
 
 @pytest.mark.usefixtures("nothing_executed")
