@@ -1,25 +1,43 @@
 """Cleaning of text that comes from outside: class names, paths, run names, log lines."""
 
 import unicodedata
+from collections.abc import Iterator
 
 _REMOVED_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+# Letters and marks that nobody sees: what is written with them looks like something else. Not U+FE0F, which belongs to
+# emoji.
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0") | frozenset(
+    map(chr, [*range(0xFE00, 0xFE0F), *range(0xE0100, 0xE01F0)])
+)
+_MOST_MARKS = 4  # above one letter; no language has more, and higher piles reach into the lines above
 
 
 def clean(text: str, limit: int = 200) -> str:
     """Return `text` as one harmless line of at most `limit` characters.
 
     Control characters (C0, C1, so every escape sequence's first byte), format characters (bidirectional
-    overrides, zero width) and line separators are each replaced by `�`: a terminal obeys them wherever
-    they stand, and widgets pass them through. Tabs and newlines become a space. A longer text ends in `…`.
+    overrides, zero width), invisible letters and line separators are each replaced by `�`: a terminal obeys them
+    wherever they stand, and widgets pass them through. Tabs and newlines become a space. Piles of accents are cut.
+    A longer text ends in `…`.
     """
     if len(text) <= limit and text.isascii() and text.isprintable():
         return text
     # A hostile name can be millions of characters long; only what can be shown is looked at.
-    head = text[: limit + 1]
-    cleaned = "".join(
-        " " if char in "\t\n\r" else "�" if unicodedata.category(char) in _REMOVED_CATEGORIES else char for char in head
-    )
-    return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
+    cleaned = "".join(_harmless(text[:limit]))
+    return cleaned if len(text) <= limit else cleaned[: limit - 1] + "…"
+
+
+def _harmless(text: str) -> Iterator[str]:
+    marks = 0
+    for char in text:
+        category = unicodedata.category(char)
+        marks = marks + 1 if category in ("Mn", "Me") else 0
+        if char in "\t\n\r":
+            yield " "
+        elif category in _REMOVED_CATEGORIES or char in _INVISIBLE:
+            yield "�"
+        elif marks <= _MOST_MARKS:
+            yield char
 
 
 def snake_case(name: str) -> str:

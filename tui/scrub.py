@@ -1,10 +1,10 @@
 """The dashboard's door for text from outside: a journal, or an engine, may be somebody else's."""
 
+import copy
 from typing import Any, TypeVar
 
 import msgspec
 
-from engine.config import RunConfig
 from engine.events import Event
 from engine.text import clean
 
@@ -21,12 +21,20 @@ def scrub(event: _E) -> _E:
 def _scrub(value: Any) -> Any:
     if isinstance(value, str):
         return clean(value, _LIMIT)
-    if isinstance(value, msgspec.Struct) and not isinstance(value, RunConfig):  # a configuration checks itself
+    if isinstance(value, msgspec.Struct):
         found = {name: getattr(value, name) for name in value.__struct_fields__}
         changed = {name: new for name, old in found.items() if (new := _scrub(old)) != old}
-        return msgspec.structs.replace(value, **changed) if changed else value
+        return _with(value, changed) if changed else value
     if isinstance(value, dict):
         return {_scrub(key): _scrub(item) for key, item in value.items()}
     if isinstance(value, tuple) and value and isinstance(value[0], (str, msgspec.Struct)):
         return tuple(map(_scrub, value))
     return value
+
+
+def _with(value: msgspec.Struct, changed: dict[str, Any]) -> msgspec.Struct:
+    """Return a copy that is not checked again: the path of a person's code may be none any more once it is harmless."""
+    copied = copy.copy(value)
+    for name, new in changed.items():
+        msgspec.structs.force_setattr(copied, name, new)
+    return copied
