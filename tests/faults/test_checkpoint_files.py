@@ -274,12 +274,11 @@ GROWING: dict[str, Callable[[], bytes]] = {
     "lying storage of old": lambda: legacy(
         {"x": fake_tensor(FakeStorage(1 << 30, view=(None,)), (1 << 30,))}, {"0": b"\0" * 64}
     ),
-    "objects": lambda: sealed(zipped(instructions(b"(" + b"}" * 7_000_000 + b"t"))),
-    "objects of old": lambda: b"\x80\x02" + b"}" * 7_000_000 + b".",
+    "objects": lambda: sealed(zipped(instructions(b"(" + b"}" * 3_000_000 + b"t"))),
+    "objects of old": lambda: b"\x80\x02" + b"}" * 3_000_000 + b".",
     "copies": lambda: checkpoint_of([Called(OrderedDict, *some) for some in [([(i, i) for i in range(9999)],)] * 999]),
-    "parts": lambda: sealed(zipped(pickled({}), {str(index): b"" for index in range(50_001)})),
     "overlapping": overlapping,
-    "long pickle": lambda: sealed(zipped(pickled({"x": "\U0001f4a3" + "x" * (30 << 20)}), method=zipfile.ZIP_STORED)),
+    "long pickle": lambda: sealed(zipped(pickled({"x": "\U0001f4a3" + "x" * (12 << 20)}), method=zipfile.ZIP_STORED)),
 }
 
 LOOK_AT_WEIGHTS = """
