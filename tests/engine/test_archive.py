@@ -14,7 +14,7 @@ import pytest
 import torch
 from hostile_files import Called, FakeStorage, fake_tensor, instructions, legacy, pickled, zipped
 from torch import nn
-from torch._utils import _rebuild_parameter
+from torch._utils import _rebuild_parameter, _rebuild_tensor_v2, _rebuild_tensor_v3
 
 from engine.archive import ArchiveError, MoreThanTensors, audit, find_damage
 from engine.pickle_audit import CHECKPOINT, STATE_DICT, Dtype, SymbolicTensor
@@ -30,6 +30,13 @@ def archive(*arguments: Any, **options: Any) -> bytes:
 def stored(**options: Any) -> bytes:
     """Return an archive with a tensor of one number in a storage that says this of itself."""
     return zipped(pickled({"model": {"x": fake_tensor(FakeStorage(**options))}}), DATA)
+
+
+def untyped(*more: Any, dtype: Any = torch.uint16, requires_grad: Any = False) -> bytes:
+    """Return an archive with a tensor as torch writes those of dtypes that are newer than its storages."""
+    storage = FakeStorage(24, kind=torch.UntypedStorage)
+    called = Called(_rebuild_tensor_v3, storage, 0, (2,), (1,), requires_grad, OrderedDict(), dtype, *more)
+    return zipped(pickled(called), DATA)
 
 
 def changed(data: bytes, old: bytes, new: bytes, occurrence: int = 0) -> bytes:
@@ -141,6 +148,8 @@ TENSORS: Cases = {
     "a size that is a truth": (lambda: archive((True,), (1,)), "pickle is damaged"),
     "more sizes than strides": (lambda: archive((2, 3), (1,)), "pickle is damaged"),
     "65 dimensions": (lambda: archive((1,) * 65, (1,) * 65), "pickle is damaged"),
+    "a number as a storage": (lambda: zipped(pickled(fake_tensor(5))), "pickle is damaged"),
+    "a storage as a dtype": (lambda: untyped(dtype=FakeStorage(24, kind=torch.UntypedStorage)), "pickle is damaged"),
 }
 PICKLES: Cases = {
     "a memo far out": (lambda: zipped(instructions(b"]r\0\0\0\x7f")), "further than it is long"),
@@ -154,6 +163,7 @@ PICKLES: Cases = {
         lambda: zipped(pickled([Called(encode, text, "latin1") for text in ["x" * 900_000] * 80])),
         "far more objects",
     ),
+    "a copy of a dictionary": (lambda: zipped(pickled(Called(OrderedDict, {"ab": 1}))), "pickle is damaged"),
     "keys of keys of keys": (
         lambda: zipped(b"\x80\x02})" + b"q\0h\0\x86" * 60 + b"Ns."),
         "a key that is neither",
@@ -184,6 +194,12 @@ CODE: Cases = {
         "hooks of a tensor",
     ),
     "a tensor with attributes": (lambda: archive(more=({"conj": True},)), "more than numbers"),
+    "an untyped tensor with attributes": (lambda: untyped({"conj": True}), "more than numbers"),
+    "an untyped tensor with a gradient of sorts": (lambda: untyped(requires_grad=1), "more than numbers"),
+    "a tensor with a gradient of sorts": (
+        lambda: zipped(pickled(Called(_rebuild_tensor_v2, FakeStorage(6), 0, (1,), (1,), 1, OrderedDict())), DATA),
+        "more than numbers",
+    ),
     "a sparse tensor": (sparse, "_rebuild_sparse_tensor"),
     "sets of tuples": (lambda: zipped(pickled({(1, 2)})), "a set of other things"),
     "a text in an encoding": (lambda: zipped(pickled(Called(encode, "x", "zlib"))), "a text in an encoding"),
@@ -201,6 +217,10 @@ def test_the_archive_that_the_harmful_ones_are_made_from_is_whole() -> None:
     float32 = Dtype("Float", 4)
     assert audit(io.BytesIO(GOOD), CHECKPOINT) == {"model": {"x": SymbolicTensor(float32, (2, 3))}}
     assert torch.equal(torch.load(io.BytesIO(GOOD), weights_only=True)["model"]["x"], torch.ones(2, 3))
+
+
+def test_an_untyped_storage_is_counted_in_bytes() -> None:
+    assert audit(io.BytesIO(untyped()), CHECKPOINT) == SymbolicTensor(Dtype("uint16", 2), (2,))
 
 
 def test_only_the_names_that_are_allowed_are() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from engine import checkpoint
 from engine.errors import BadInput, FinetuiError
-from engine.models import Architecture, build
+from engine.models import Architecture, build, read_state_dict
 
 ABOUT = checkpoint.About(
     architecture=Architecture(name="lenet", num_classes=10, in_channels=1, height=28, width=28),
@@ -270,6 +270,14 @@ def test_a_file_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "pipe.ckpt", Path("/dev/zero")):
         with pytest.raises(BadInput, match=f"{path} is not a file"):
             checkpoint.load(path)
+
+
+def test_the_network_of_an_older_checkpoint_can_be_taken_over_as_its_refusal_says(saved: Path) -> None:
+    weights = checkpoint.load(saved)[1]
+    saved.write_bytes(older(saved))
+    with pytest.raises(BadInput, match="its network alone can be taken over with --weights"):
+        checkpoint.load(saved)
+    assert checkpoint.digest(read_state_dict(saved)) == checkpoint.digest(weights)
 
 
 # -- the identity of weights ----------------------------------------------------------------------------------

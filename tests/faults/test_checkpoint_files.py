@@ -135,6 +135,18 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
             read_state_dict(path)
 
 
+def test_a_file_that_holds_itself_has_an_end(saved: Path) -> None:
+    """Row 21: the state dict is looked for within the file, which may go on for ever."""
+    content: dict[str, Any] = {}
+    content["model"] = content
+    torch.save(content, saved)
+    with pytest.raises(BadInput, match=r"last\.ckpt holds no tensors"):
+        read_state_dict(saved)
+    saved.write_bytes(checkpoint_of(content))
+    with pytest.raises(BadInput, match=WHAT_TO_DO):
+        checkpoint.load(saved)
+
+
 @pytest.mark.usefixtures("nothing_executed")
 def test_a_pickle_as_configuration_is_not_run(tmp_path: Path) -> None:
     """Row 21: a configuration is TOML, or refused."""
