@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from engine.link import JournalLink, Link, LocalLink
     from engine.process_link import ProcessLink
     from engine.queues import CommandQueue
+    from engine.replay import replay_run
     from engine.service import serve
     from engine.session import Outcome, Session
 
@@ -43,6 +44,7 @@ _HOMES = {
     "from_datasets": "engine.data",
     "open_checkpoint": "engine.inspection",
     "read_about": "engine.inspection",
+    "replay_run": "engine.replay",
     "serve": "engine.service",
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     "from_datasets",
     "open_checkpoint",
     "read_about",
+    "replay_run",
     "serve",
 ]
 

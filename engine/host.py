@@ -42,7 +42,8 @@ class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine process is for: a run, or an inspection.
 
     `log` is the file that its output goes to until there is a run. A `detached` engine waits for nobody: it trains,
-    and leaves. `resume` is the folder of a run, configured by `config`, that goes on from its last checkpoint.
+    and leaves. `resume` is the folder of a run, configured by `config`, that goes on from its last checkpoint, or from
+    the one that is kept as `resume_from`.
     """
 
     config: RunConfig | None = None
@@ -52,6 +53,7 @@ class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
     autostart: bool = False
     detached: bool = False
     resume: str = ""
+    resume_from: str = ""
 
 
 class Host:
@@ -103,6 +105,7 @@ class Host:
                 on_journal=self._follow,
                 socket=Path(self._request.socket),
                 resume=RunFolder(Path(self._request.resume)) if self._request.resume else None,
+                resume_from=self._request.resume_from,
             )
 
     def _stay(self, state: State) -> bool:

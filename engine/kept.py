@@ -6,11 +6,22 @@ import msgspec
 
 from engine import files
 from engine.errors import BadInput
+from engine.events import CheckpointSaved, Rewound
+from engine.journal import JournalReader
 from engine.runs import RunFolder
 from engine.values import KeptCheckpoint
 
 LAST, PREVIOUS, BEST = "last", "previous", "best"
 AUTOMATIC = (LAST, PREVIOUS, BEST)  # written again and again; all others stay as they are
+
+
+def of(folder: RunFolder) -> tuple[KeptCheckpoint, ...]:
+    """Return the checkpoints that the journal in `folder` tells of, and that are there. Raises `BadInput`."""
+    kept: tuple[KeptCheckpoint, ...] = ()
+    for event in JournalReader(folder.journal).read():
+        if isinstance(event, CheckpointSaved | Rewound) and event.kept:
+            kept = event.kept
+    return tuple(one for one in kept if (folder.path / one.file).is_file())
 
 
 def find(kept: tuple[KeptCheckpoint, ...], name: str) -> KeptCheckpoint:

@@ -31,18 +31,21 @@ class ProcessLink(SocketLink):
         autostart: bool = False,
         detached: bool = False,
         resume: RunFolder | None = None,
+        resume_from: str = "",
         events: EventQueue | None = None,
     ) -> None:
         """Choose a socket; `events` is the queue to fill, by default one of its own.
 
         A `detached` engine waits for nobody: it trains, and leaves. `resume` is the folder of a run, configured by
-        `task`, that goes on from its last checkpoint. Raises `BadInput` when there is no safe place for a socket.
+        `task`, that goes on from its last checkpoint, or from the one that is kept as `resume_from`. Raises `BadInput`
+        when there is no safe place for a socket.
         """
         super().__init__(events=events)
         self._task = task
         self._autostart = autostart
         self._detached = detached
         self._resume = resume
+        self._resume_from = resume_from
         self._socket_path = sockets.new_path()
         self._log_path = self._socket_path.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
@@ -108,6 +111,7 @@ class ProcessLink(SocketLink):
             autostart=self._autostart,
             detached=self._detached,
             resume=str(self._resume.path.absolute()) if self._resume is not None else "",
+            resume_from=self._resume_from,
         )
         with self._log_path.open("wb") as log:
             process = subprocess.Popen(

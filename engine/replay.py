@@ -97,7 +97,7 @@ def _threads(device: str) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def replay(
+def replay_run(
     folder: RunFolder,
     *,
     name: str = "",

@@ -26,8 +26,8 @@ def serve(
 ) -> Outcome:
     """Run `config`, then each finetune or branch that a person starts from it; return how the last one ended.
 
-    With `resume` the run in that folder, configured by `config`, goes on first (see `Session`). `on_journal` is told of each session's
-    journal before that session's first event. Raises as `Session.run` does.
+    With `resume` the run in that folder, configured by `config`, goes on first (see `Session`). `on_journal` is told of
+    each session's journal before that session's first event. Raises as `Session.run` does.
     """
     while True:
         session = Session(

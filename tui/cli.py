@@ -9,10 +9,11 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from engine import runs
+from engine.config import RunConfig
 from engine.errors import BadInput, FinetuiError
 from engine.text import clean
 from engine.version import __version__
-from tui import cli_errors, cli_log
+from tui import cli_again, cli_errors, cli_live, cli_log
 from tui.options import Images, NotifyBy, RunOptions, WholeNumber
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -46,17 +47,31 @@ def dashboard(
 
 
 @app.command
-def train(*, options: RunOptions | None = None, json: bool = False) -> int:
-    """Train without a dashboard.
+def train(*, options: RunOptions | None = None, json: bool = False, detach: bool = False) -> int:
+    """Train without a dashboard; `finetui attach` opens one on it.
 
     Parameters
     ----------
     json
         Print the journal's events to standard output, one JSON object a line, and nothing else.
+    detach
+        Train in the background, and return once it has begun.
     """
+    return _train((options or RunOptions()).to_config(), json=json, detach=detach)
+
+
+def _train(config: RunConfig, *, json: bool, detach: bool) -> int:
+    if detach:
+        from tui.detached import train_detached
+
+        if json:
+            raise BadInput(
+                "--json and --detach: choose one of them; `finetui log RUN --json` prints what happens later"
+            )
+        return train_detached(config)
     from tui.headless import train_headless
 
-    return train_headless((options or RunOptions()).to_config(), as_json=json)
+    return train_headless(config, as_json=json)
 
 
 @app.command
@@ -70,6 +85,7 @@ def finetune(
     dashboard: bool = False,
     images: Images = "auto",
     json: bool = False,
+    detach: bool = False,
 ) -> int:
     """Finetune a run or a checkpoint: a new run that names its parent, which stays as it is.
 
@@ -89,8 +105,10 @@ def finetune(
         Open the dashboard on it.
     json
         Print the journal's events to standard output, one JSON object a line, and nothing else.
+    detach
+        Train in the background, and return once it has begun.
     """
-    from tui.headless import finetune_config, train_headless
+    from tui.headless import finetune_config
 
     given = options or RunOptions()
     path = runs.find_checkpoint(from_, Path(given.runs_dir or "checkpoints"))
@@ -98,8 +116,10 @@ def finetune(
     if dashboard:
         from tui.dashboard import open_new_run
 
+        if detach:
+            raise BadInput("--dashboard and --detach: choose one of them")
         return open_new_run(config, start=True, images=images)
-    return train_headless(config, as_json=json)
+    return _train(config, json=json, detach=detach)
 
 
 @app.command
@@ -239,6 +259,8 @@ def summary(
 
 cli_errors.add_to(app)
 cli_log.add_to(app)
+cli_live.add_to(app)
+cli_again.add_to(app)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -22,15 +22,35 @@ if TYPE_CHECKING:
 _GOODBYE_SECONDS = 0.5  # for what was sent last to reach an engine that goes on
 
 
-def open_new_run(config: RunConfig, *, start: bool, images: str = "auto", notify: "Notify" = "off") -> int:
+def open_new_run(
+    config: RunConfig,
+    *,
+    start: bool,
+    images: str = "auto",
+    notify: "Notify" = "off",
+    resume: RunFolder | None = None,
+    resume_from: str = "",
+) -> int:
     """Open the dashboard on a new run and return the exit status; `images` is one of `tui.pictures.MODES`.
 
-    `notify` is how alerts and the run's end are told to somebody who looks elsewhere.
+    `notify` is how alerts and the run's end are told to somebody who looks elsewhere. `resume` is the folder of a run,
+    configured by `config`, that goes on instead, from its last checkpoint or the one that is kept as `resume_from`.
     """
     _check_terminal()
     from engine.process_link import ProcessLink
 
-    return _run(ProcessLink(config, autostart=start), images, notify=notify)
+    return _run(ProcessLink(config, autostart=start, resume=resume, resume_from=resume_from), images, notify=notify)
+
+
+def open_attached(folder: RunFolder, *, reading: bool = False, images: str = "auto", notify: "Notify" = "off") -> int:
+    """Open the dashboard on the run in `folder`, which an engine has now, and return the exit status.
+
+    With `reading` the run cannot be steered from it. Raises `BadInput` when no engine has it, or none within reach.
+    """
+    _check_terminal()
+    from engine.attach import AttachLink
+
+    return _run(AttachLink(folder, reading=reading), images, notify=notify)
 
 
 def open_finished_run(

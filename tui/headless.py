@@ -49,13 +49,14 @@ class _JsonPrinter:
         pass
 
 
-class _LinePrinter:
+class LinePrinter:
     """Prints the tutorial's lines to standard output, and what else there is to say to standard error."""
 
     def __init__(self) -> None:
         self._phase = ""
 
     def show(self, event: AnyEvent) -> None:
+        """Print what there is to say about `event`."""
         match event:
             case Phase() if event.name != self._phase and event.name != "Evaluating":
                 self._phase = event.name
@@ -74,10 +75,10 @@ class _LinePrinter:
                 print(f"{event.state}: {event.reason}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        pass
+        """Nothing is left to say."""
 
     def abandon(self) -> None:
-        pass
+        """The terminal is in order."""
 
 
 class _BarPrinter:
@@ -145,19 +146,21 @@ def _accuracy_line(event: Evaluated) -> str:
     return f"Accuracy of the network on the {event.n} test images: {100 * event.accuracy:.2f} %"
 
 
-def _printer(*, as_json: bool) -> _Printer:
+def choose_printer(*, as_json: bool) -> _Printer:
+    """Return what prints a training: JSON, a progress bar on a terminal, or the tutorial's lines."""
     if as_json:
         return _JsonPrinter()
-    return _BarPrinter() if sys.stdout.isatty() and sys.stderr.isatty() else _LinePrinter()
+    return _BarPrinter() if sys.stdout.isatty() and sys.stderr.isatty() else LinePrinter()
 
 
-def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None = None) -> int:
+def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None = None, resume_from: str = "") -> int:
     """Train `config` in this process, where dashboards may attach to it, and return the exit status.
 
-    `resume` is the folder of a run, configured by `config`, that goes on from its last checkpoint.
+    `resume` is the folder of a run, configured by `config`, that goes on from its last checkpoint, or from the one that
+    is kept as `resume_from`.
     """
     commands = CommandQueue()
-    printer = _printer(as_json=as_json)
+    printer = choose_printer(as_json=as_json)
     with serving(commands, config.run.linger_minutes) as dashboards:
 
         def abandon() -> None:
@@ -177,6 +180,7 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
                     on_journal=dashboards.follow,
                     socket=dashboards.path,
                     resume=resume,
+                    resume_from=resume_from,
                 )
         except FinetuiError:
             if signals.status is not None:

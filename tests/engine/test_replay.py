@@ -9,7 +9,7 @@ from engine.config import load
 from engine.errors import BadInput
 from engine.events import CommandAccepted
 from engine.journal import JournalReader
-from engine.replay import read_recording, replay
+from engine.replay import read_recording, replay_run
 from engine.runs import RunFolder
 from engine.session import Session
 
@@ -31,7 +31,7 @@ def steered(make_config, *more, **settings) -> RunFolder:
 
 def test_a_hand_steered_run_with_a_rollback_is_replayed_to_the_same_weights(make_config) -> None:
     folder = steered(make_config, (30, SetFrozen(groups=("fc1",), frozen=True)))
-    found = replay(folder)
+    found = replay_run(folder)
     assert found.complete
     assert found.different_at is None
     assert found.compared >= 3
@@ -47,7 +47,7 @@ def test_a_hand_steered_run_with_a_rollback_is_replayed_to_the_same_weights(make
 def test_a_stopped_and_resumed_run_is_replayed_to_where_it_was_stopped(make_config) -> None:
     folder = steered(make_config, (30, Stop()))
     Session(load(folder.config), resume=folder, script=at((50, SetLearningRate(value=0.001)), (61, Stop()))).run()
-    found = replay(folder, name="again")
+    found = replay_run(folder, name="again")
     assert (found.folder.name, found.recording.end) == ("again", 61)
     assert found.complete
     assert found.different_at is None
@@ -59,7 +59,7 @@ def test_a_difference_is_found_and_where_it_was_first_seen(make_config) -> None:
     changed = [line.replace(b'"learning_rate":0.03}', b'"learning_rate":0.031}') for line in lines]
     assert changed != lines
     folder.journal.write_bytes(b"".join(changed))
-    found = replay(folder)
+    found = replay_run(folder)
     assert found.different_at == 15  # the named checkpoint, the first one after the rate was changed
 
 
@@ -75,7 +75,7 @@ def test_a_finetune_with_frozen_normalisation_is_replayed(make_config) -> None:
     changes = at((20, SetFrozenNorm(trains=True)), (50, SetFrozen(groups=("fc1",), frozen=True)))
     folder = Session(config, script=changes).run().folder
     assert folder is not None
-    found = replay(folder)
+    found = replay_run(folder)
     assert found.complete
     assert found.different_at is None
 

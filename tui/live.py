@@ -1,0 +1,43 @@
+"""One command to a live run, from the command line: sent to its engine, answered or refused."""
+
+import threading
+import time
+
+from engine.attach import AttachLink
+from engine.commands import AnyCommand
+from engine.errors import BadInput, FinetuiError
+from engine.events import CommandAccepted, CommandRefused
+from engine.queues import EventQueue
+from engine.runs import RunFolder
+
+_POLL_SECONDS = 0.02
+
+
+def ask(folder: RunFolder, command: AnyCommand) -> CommandAccepted:
+    """Send `command` to the engine that has the run in `folder`, and return its answer.
+
+    Raises `BadInput` when it is refused or nobody can be asked, `FinetuiError` when the engine ends without an answer.
+    """
+    link = AttachLink(folder)
+    thread = threading.Thread(target=link.run, name="finetui-ask", daemon=True)
+    thread.start()
+    link.send(command)
+    try:
+        return _answer(link.events, thread, command)
+    finally:
+        link.close()
+        thread.join()
+
+
+def _answer(events: EventQueue, thread: threading.Thread, command: AnyCommand) -> CommandAccepted:
+    while True:
+        ended = not thread.is_alive()
+        for event in events.drain():
+            match event:
+                case CommandAccepted(command=told) if told.id == command.id:
+                    return event
+                case CommandRefused(command=told, reason=reason) if told.id == command.id:
+                    raise BadInput(f"the run refused it: {reason}")
+        if ended:
+            raise FinetuiError("the engine has ended without an answer")
+        time.sleep(_POLL_SECONDS)
