@@ -205,7 +205,7 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
 class CheckpointsConfig(_Section, frozen=True, kw_only=True):
     """When a checkpoint is written besides the end of each epoch: after so many steps or minutes (0: not for that).
 
-    However often that is, writing takes at most a hundredth of the time.
+    What is written by the minute takes at most a hundredth of the time; by the step it is written as often as that.
     """
 
     every_steps: int = 0

@@ -142,6 +142,8 @@ class Course:
         """
         trainer = self.trainer
         warnings = self.state.restore(found)
+        if cause == "branch":
+            self.examiner.best = -1.0 if self.state.accuracy is None else self.state.accuracy
         best = self.examiner.best
         self._voice.say(
             events.Rewound(

@@ -16,7 +16,7 @@ from engine.kept import AUTOMATIC, LAST, PREVIOUS
 from engine.runs import RunFolder
 from engine.values import KeptCheckpoint
 
-_SHARE = 0.01  # of the time, at most, goes into checkpoints that are written by the clock or by the step
+_SHARE = 0.01  # of the time, at most, goes into checkpoints that are written by the clock
 
 
 class Keeper:
@@ -38,9 +38,9 @@ class Keeper:
     def due(self, step: int) -> bool:
         """Whether a checkpoint should be written after `step` steps; asking costs next to nothing."""
         steps, minutes = self._config.every_steps, self._config.every_minutes
-        since = time.monotonic() - self._written_at
-        wanted = (steps and step - self._written_step >= steps) or (minutes and since >= 60 * minutes)
-        return bool(wanted) and since >= self._cost / _SHARE
+        if steps and step - self._written_step >= steps:
+            return True
+        return minutes > 0 and time.monotonic() - self._written_at >= max(60 * minutes, self._cost / _SHARE)
 
     def write(self, about: About, model: Mapping[str, Tensor], training: Mapping[str, Any]) -> None:
         """Make this state the last checkpoint, and the one before it the previous one.

@@ -188,7 +188,7 @@ class Session:
 
     def _go_on_from(self, found: continuing.Checkpoint, problems: Sequence[str]) -> None:
         if self._resume is None:
-            # A branch's own journal has nothing to undo.
+            # A branch's own journal has nothing to undo, and its best is what it begins with, until it does better.
             self.course.go_back_to(found, "branch", at=self.journal.next_seq, before=0, kept=())
             return
         for problem in problems:
@@ -215,7 +215,7 @@ class Session:
             folder = self._holding.create(self.config, name)
             self._voice.say(events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)))
             # There is always something to go back to, also before the first epoch has ended.
-            self._open_saver(folder).save()
+            self._open_saver(folder).save(*([BEST] if self.course.state.accuracy is not None else []))
         if self.trainer.done and not self.course.state.owes_evaluation:
             self._set_state("finished")
         else:

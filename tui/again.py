@@ -108,7 +108,7 @@ def replay_headless(folder: RunFolder, *, name: str, model: str | None, data: st
         )
         print_json(report)
         return 0 if same else 1
-    done = f"replayed {recording.end:,} steps with {len(recording.changes)} changes as {found.folder.name}"
+    done = f"replayed {recording.end:,} steps with {_changes(len(recording.changes))} as {found.folder.name}"
     if same:
         digest = recording.weights[recording.end][:16]
         print(f"{done}: the same weights at all {found.compared} checkpoints (SHA-256 {digest}...)")
@@ -117,3 +117,7 @@ def replay_headless(folder: RunFolder, *, name: str, model: str | None, data: st
     else:
         print(f"{done}: it was stopped before the end, so the last weights could not be compared")
     return 0 if same else 1
+
+
+def _changes(count: int) -> str:
+    return "nothing changed by hand" if not count else f"{count} change{'s' if count > 1 else ''} by hand"
