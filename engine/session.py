@@ -274,7 +274,7 @@ class Session:
         kept = self._saver.keeper.kept if self._saver is not None else ()
         last = next((one for one in kept if one.name == LAST), None)
         if last is not None and self.folder is not None:
-            reason += f"; the checkpoint of step {last.step:,} is intact: finetui resume {self.folder.name}"
+            reason += f"; the checkpoint of step {last.step:,} is intact: finetui resume {self.folder.argument}"
         self._set_state("failed", reason)
 
     def _diverged(self, error: Diverged) -> None:
