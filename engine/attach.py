@@ -83,6 +83,7 @@ class SocketLink:
     """Talks to an engine through a socket, and finds it again where the connection breaks and the engine lives on."""
 
     outlives = True
+    attached = False
 
     def __init__(self, *, events: EventQueue | None = None, reading: bool = False, name: str | None = None) -> None:
         """With `reading` only questions may be sent; `name` is what others see, by default `own_name()`."""
@@ -113,6 +114,11 @@ class SocketLink:
             with self._lock:
                 self._outgoing.append((encode_frame(Goodbye()), None))
             self._closed.set()
+        self._wake()
+
+    def vanish(self) -> None:
+        """Leave without a goodbye, as a connection that breaks does: somebody may come back to the engine."""
+        self._closed.set()
         self._wake()
 
     def _wake(self) -> None:
@@ -259,6 +265,8 @@ class SocketLink:
 
 class AttachLink(SocketLink):
     """A dashboard on a run that an engine has already: the whole history first, and then live."""
+
+    attached = True
 
     def __init__(self, folder: RunFolder, *, reading: bool = False, name: str | None = None) -> None:
         """Connect to the engine that has the run in `folder`; with `reading` it is not steered from here.

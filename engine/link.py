@@ -27,11 +27,12 @@ class Link(Protocol):
 
     `run` blocks until the engine is gone or `close` was called, and belongs into a thread of its own. The other
     members may be used from any thread and never block. `outlives` tells whether training goes on after `close`,
-    `steers` whether commands reach an engine.
+    `steers` whether commands reach an engine, `attached` whether that one was there before.
     """
 
     outlives: bool
     steers: bool
+    attached: bool
 
     @property
     def events(self) -> EventQueue:
@@ -52,6 +53,7 @@ class LocalLink:
 
     outlives = False
     steers = True
+    attached = False
 
     def __init__(self, config: RunConfig, *, autostart: bool = False) -> None:
         self.events = EventQueue()
@@ -92,6 +94,7 @@ class CheckpointLink:
 
     outlives = True
     steers = False
+    attached = False
 
     def __init__(self, inspection: Inspection) -> None:
         self.events = EventQueue()
@@ -124,6 +127,7 @@ class JournalLink:
 
     outlives = True
     steers = False
+    attached = False
 
     def __init__(self, folder: RunFolder, *, data: str | None = None, model: str = "lenet") -> None:
         """Take the run's folder; a person's own code that the run was made with has to be named again to be run."""
@@ -163,7 +167,8 @@ class JournalLink:
         if isinstance(command, Question) and not isinstance(command, PreviewFinetune | MeasureLayers):
             self._inquirer.send(command)
         else:
-            self.events.put(CommandRefused(command=command, reason="this dashboard only shows the run's journal"))
+            how = f"; `finetui attach {self._folder.argument}` steers it" if is_live(self._folder) else ""
+            self.events.put(CommandRefused(command=command, reason=f"this dashboard only shows the run's journal{how}"))
 
     def close(self) -> None:
         """Stop reading."""

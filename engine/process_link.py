@@ -60,6 +60,11 @@ class ProcessLink(SocketLink):
         """The engine's exit status, negative for a signal; None while it lives."""
         return self._process.poll() if self._process else None
 
+    def terminate(self) -> None:
+        """Have the process end: what has begun is saved first, and what has not ends soon, whatever it is at."""
+        if self._process is not None:
+            self._process.terminate()
+
     def run(self) -> None:
         """Start the engine and pass its events on until it ends or `close` is called."""
         problem = ""

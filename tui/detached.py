@@ -5,7 +5,6 @@ import threading
 import time
 
 from engine import journal
-from engine.commands import Stop
 from engine.config import RunConfig
 from engine.errors import BadInput, FinetuiError
 from engine.events import ENDED, AnyEvent, Log, StateChanged
@@ -30,7 +29,7 @@ def train_detached(config: RunConfig, *, resume: RunFolder | None = None, resume
     try:
         begun = _wait(link, thread, after=-1 if past is None else past.seq)
     except KeyboardInterrupt:
-        link.send(Stop())  # nothing has begun, and nothing shall
+        link.terminate()  # nothing has begun, and nothing shall
         raise
     finally:
         link.close()

@@ -8,6 +8,7 @@ import time
 from types import FrameType
 from typing import Protocol, Self
 
+from engine.attach import SocketLink
 from engine.link import Link
 from tui.terminal import Terminal
 
@@ -82,12 +83,18 @@ class Leaving:
             self._begun_at = time.monotonic()
             self._wishes.put(signal.SIGHUP)
 
+    def _close(self, link: Link, number: int) -> None:
+        if number == signal.SIGHUP and isinstance(link, SocketLink):
+            link.vanish()  # a connection that broke is no goodbye: the engine waits for whoever comes back
+        else:
+            link.close()
+
     def _run(self) -> None:
         number = self._wishes.get()
         self._terminal.give_back()
         dashboard = self.dashboard
         if dashboard is not None:
-            dashboard.link.close()
+            self._close(dashboard.link, number)
             patience = _GOODBYE_SECONDS if dashboard.link.outlives else _SAVING_SECONDS
             end = time.monotonic() + patience
             while self._wishes.empty() and time.monotonic() < end and not dashboard.link_ended.wait(_POLL_SECONDS):

@@ -240,9 +240,8 @@ def linger(config: RunConfig, seconds: float) -> RunConfig:
 
 
 def vanish(watcher: Watcher) -> None:
-    """Break the connection for good and without a goodbye, as the kernel does it for a killed dashboard."""
-    watcher.link._is_alive = lambda: False
-    watcher.link._connection.shutdown(socket.SHUT_RDWR)
+    """Leave without a goodbye, as the kernel does it for a killed dashboard."""
+    watcher.link.vanish()
     watcher.thread.join(PATIENCE)
     assert not watcher.thread.is_alive()
 

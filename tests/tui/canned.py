@@ -111,6 +111,7 @@ class CannedLink:
     """A link that says what the test puts into it and remembers what it is told."""
 
     outlives = True
+    attached = False
     steers = True
 
     def __init__(self, *events: AnyEvent) -> None:

@@ -218,6 +218,18 @@ async def test_leaving_before_the_start_gives_the_preparation_up() -> None:
     assert [type(sent) for sent in link.sent] == [Stop]
 
 
+async def test_leaving_somebody_elses_engine_while_it_prepares_stops_nothing() -> None:
+    link = CannedLink(StateChanged(state="preparing"))
+    link.attached = True
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        assert not app.is_running
+    assert link.sent == []
+
+
 class _MortalLink(CannedLink):
     """A link whose engine ends with the dashboard."""
 

@@ -365,7 +365,7 @@ class TrainScreen(Screen[None]):
 
     def leave_now(self) -> None:
         """Leave; what is only being prepared is given up."""
-        if self.store.view.state == "preparing":
+        if self.store.view.state == "preparing" and not self._link.attached:
             self._link.send(Stop())  # nothing has begun, and nothing shall once nobody looks
         self.app.exit()
 
