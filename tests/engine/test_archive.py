@@ -172,6 +172,8 @@ PICKLES: Cases = {
     "nothing left": (lambda: zipped(b"\x80\x02."), "pickle is damaged"),
     "an odd dictionary": (lambda: zipped(b"\x80\x02}(K\1u."), "pickle is damaged"),
     "items into a tensor": (lambda: zipped(b"\x80\x02)K\1a."), "pickle is damaged"),
+    "a pair of one": (lambda: zipped(b"\x80\x02K\1\x86."), "pickle is damaged"),
+    "items under names in a list": (lambda: zipped(b"\x80\x02]K\0K\1s."), "pickle is damaged"),
     "a mark too few": (lambda: zipped(b"\x80\x02e."), "pickle is damaged"),
 }
 CODE: Cases = {
@@ -211,6 +213,25 @@ def test_what_is_made_to_harm_is_refused_with_the_reason(name: str) -> None:
     make, reason = (ARCHIVES | TENSORS | PICKLES | CODE)[name]
     with pytest.raises(MoreThanTensors if name in CODE else ArchiveError, match=reason):
         audit(io.BytesIO(make()), STATE_DICT)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Called(_rebuild_parameter, 5, True, OrderedDict()),
+        Called(_rebuild_parameter, fake_tensor(FakeStorage(6)), 1, OrderedDict()),
+        Called(torch.Size, {1: 2}),
+        Called(torch.Size, [True]),
+        Called(set, {1: 2}),
+        Called(encode, 5, "latin1"),
+        Called(torch.device, 5),
+        Called(torch.device, "cuda", "0"),
+    ],
+    ids=lambda call: f"{call.reduced[0].__name__}",
+)
+def test_calls_with_arguments_that_torch_does_not_write_are_refused(call: Called) -> None:
+    with pytest.raises(ArchiveError):
+        audit(io.BytesIO(zipped(pickled(call), DATA)), STATE_DICT)
 
 
 def test_the_archive_that_the_harmful_ones_are_made_from_is_whole() -> None:

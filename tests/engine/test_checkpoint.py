@@ -116,6 +116,27 @@ def test_whatever_the_disk_has_no_room_for_is_an_oserror_with_its_number(saved: 
     assert [path.name for path in saved.parent.iterdir()] == ["last.ckpt"]
 
 
+def test_an_interrupt_while_torch_writes_ends_it_with_the_old_file_in_place(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = saved.read_bytes()
+    calls = 0
+    put = checkpoint._Sealer._put
+
+    def interrupted_once(sealer: checkpoint._Sealer, data: bytes) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise KeyboardInterrupt
+        put(sealer, data)
+
+    monkeypatch.setattr(checkpoint._Sealer, "_put", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(saved, ABOUT, {"x": torch.ones(3)}, {})
+    assert (calls, saved.read_bytes()) == (5, before)
+    assert [path.name for path in saved.parent.iterdir()] == ["last.ckpt"]
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.complex64])
 def test_weights_that_are_not_finite_do_not_overwrite_good_ones(saved: Path, bad: float, dtype: torch.dtype) -> None:
@@ -136,12 +157,17 @@ def test_the_largest_numbers_are_finite(saved: Path) -> None:
     assert checkpoint.digest(checkpoint.load(saved)[1]) == checkpoint.digest(weights)
 
 
+class Subclass(torch.Tensor):
+    pass
+
+
 @pytest.mark.parametrize(
     ("tensor", "reason"),
     [
         (torch.ones(3).to(torch.float8_e4m3fn), "float8_e4m3fn, which torch does not train"),
         (torch.eye(3).to_sparse(), "not dense"),
         ("an extra state", "is a str"),
+        (torch.ones(3).as_subclass(Subclass), "is a Subclass"),
     ],
 )
 def test_what_could_not_be_loaded_is_not_saved(saved: Path, tensor: Any, reason: str) -> None:
@@ -216,8 +242,15 @@ def poisoned(storage: Any, bits: bytes) -> bytes:
     return checkpoint_of({"x": fake_tensor(FakeStorage(1, kind=storage))}, {"0": bits})
 
 
+def flipped(data: bytes) -> bytes:
+    """Return a checkpoint with a bit changed in the middle of its weights."""
+    half = len(data) // 2
+    return data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :]
+
+
 REFUSED: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "without its seal": (lambda path: unsealed(path.read_bytes()), "not a checkpoint of finetui's"),
+    "with a changed weight": (lambda path: flipped(path.read_bytes()), "damaged: its checksum is wrong"),
     "older": (older, "older version of finetui's, without a checksum"),
     "sealed, then lengthened": (lambda path: path.read_bytes() + b"\0", "is damaged"),
     "another torch file": (
