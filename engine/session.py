@@ -178,10 +178,7 @@ class Session:
     def _where_to_begin(self) -> tuple[continuing.Checkpoint | None, list[str]]:
         """Return the checkpoint that this run goes on from, if any, and why later ones were passed over."""
         if self._resume is not None:
-            found, problems = continuing.find(self._resume, self._resume_from)
-            # Also where the end of the journal was lost, no two events may have one number.
-            self.journal.next_seq = max(self.journal.next_seq, found.training.get("at", 0))
-            return found, problems
+            return continuing.find(self._resume, self._resume_from)
         if self.config.branch is not None:
             return continuing.read(Path(self.config.branch.parent)), []
         return None, []
