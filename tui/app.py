@@ -1,21 +1,34 @@
 """The App: it owns the link and the thread that runs it, and shows the Train screen."""
 
-from collections.abc import Iterable
+import asyncio
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.screen import Screen
-from textual.worker import Worker, WorkerState
+from textual.worker import Worker, WorkerFailed, WorkerState
 
 from engine.criteria import Choose
-from engine.events import StateChanged
+from engine.events import Log, StateChanged
 from engine.link import CheckpointLink, JournalLink, Link
 from engine.runs import RunFolder
 from engine.text import clean
-from tui import plotting
+from tui import farewell, plotting
 from tui.actions import ACTIONS
+from tui.notifications import Notifier, Notify
 from tui.pictures.modes import Mode
 from tui.screens.train import TrainScreen
+from tui.terminal import Terminal
 from tui.theme import DARK, LIGHT
+from tui.threads import UnawaitedThreads
+
+if TYPE_CHECKING:
+    from tui.widgets.picture import Picture
 
 
 class FinetuiApp(App[None]):
@@ -23,18 +36,55 @@ class FinetuiApp(App[None]):
 
     TITLE = "finetui"
     ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+z", "suspend_process", "To the shell, until fg", show=False, priority=True),
+    ]
 
-    def __init__(self, link: Link, *, image_mode: Mode = "blocks", errors: Choose | None = None) -> None:
-        """Draw images as `image_mode` says; with `errors` begin with the test images that it lists."""
+    def __init__(
+        self,
+        link: Link,
+        *,
+        image_mode: Mode = "blocks",
+        errors: Choose | None = None,
+        terminal: Terminal | None = None,
+        is_leaving: Callable[[], bool] = lambda: False,
+        notify: Notify = "off",
+    ) -> None:
+        """Draw images as `image_mode` says; with `errors` begin with the test images that it lists.
+
+        Draw on `terminal`, by default on the process's own in Textual's way. `is_leaving` tells whether the process is
+        about to end. `notify` is how alerts and the run's end are told to somebody who looks elsewhere.
+        """
+        self.terminal = terminal
         super().__init__()
         self.image_mode = image_mode
+        self.is_leaving = is_leaving
+        self.failure: BaseException | None = None  # what went wrong in the dashboard itself
         self.link = link
-        self.train_screen = TrainScreen(link)
+        self.link_ended = threading.Event()
+        self.link_ended.set()
+        self.train_screen = TrainScreen(link, on_events=Notifier(notify, self._write_to_terminal).hear)
         self._errors = errors
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Give the variables that finetui's stylesheets use a value in every theme."""
         return dict(DARK.variables)
+
+    def _write_to_terminal(self, text: str) -> None:
+        if self._driver is not None:
+            self._driver.write(text)
+
+    def get_driver_class(self) -> type[Driver]:
+        """Choose how the terminal is driven."""
+        if self.terminal is None:
+            return super().get_driver_class()
+        from tui.driver import TerminalDriver
+
+        return TerminalDriver
+
+    def on_load(self) -> None:
+        """Let nothing wait for threads at the end."""
+        asyncio.get_running_loop().set_default_executor(UnawaitedThreads())
 
     def on_mount(self) -> None:
         """Show the screen and start the engine."""
@@ -47,7 +97,14 @@ class FinetuiApp(App[None]):
             alone = isinstance(self.link, CheckpointLink)
             self.train_screen.call_after_refresh(self.train_screen.show_errors, self._errors, leave_with_it=alone)
         self.run_worker(plotting.preload, thread=True, exit_on_error=False, name="preload")
-        self.run_worker(self.link.run, thread=True, exit_on_error=False, name="link")
+        self.link_ended.clear()
+        self.run_worker(self._run_link, thread=True, exit_on_error=False, name="link")
+
+    def _run_link(self) -> None:
+        try:
+            self.link.run()
+        finally:
+            self.link_ended.set()
 
     def on_train_screen_run_chosen(self, message: TrainScreen.RunChosen) -> None:
         """Show another run from its journal, above what is shown now."""
@@ -57,23 +114,75 @@ class FinetuiApp(App[None]):
 
     def on_worker_state_changed(self, message: Worker.StateChanged) -> None:
         """Say so where a thread failed: the dashboard stays, with what it knows."""
-        if message.state is WorkerState.ERROR and message.worker.error is not None:
-            error = message.worker.error
-            reason = f"{message.worker.name}: {type(error).__name__}: {clean(str(error))}"
-            self.link.events.put(StateChanged(state="crashed", reason=reason))
+        worker, error = message.worker, message.worker.error
+        if message.state is not WorkerState.ERROR or error is None or worker.exit_on_error:
+            return
+        traceback.print_exception(error, file=sys.__stderr__)
+        reason = f"{worker.name}: {type(error).__name__}: {clean(str(error))}"
+        lost = worker.name == "link"
+        event = StateChanged(state="crashed", reason=reason) if lost else Log(level="error", message=reason)
+        self.link.events.put(event)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Put every action into the command palette."""
         yield from super().get_system_commands(screen)
-        train = next((s for s in reversed(self.screen_stack) if isinstance(s, TrainScreen)), self.train_screen)
+        train = self._train_on_top()
         for action in ACTIONS:
             yield SystemCommand(action.label, action.help, lambda name=action.name: train.action_press(name))
         yield SystemCommand("Log scale", "Loss axis: linear or logarithmic", train.action_toggle_log)
         yield SystemCommand("Learning rate", "Go to the learning rate", train.action_focus_rate)
         yield SystemCommand("Errors", "Test images that were got wrong, and why", train.action_errors)
         yield SystemCommand("Layers", "All about the layers, and freezing them", train.action_layers)
+        yield SystemCommand("Checkpoints", "Go back to one, branch from one, keep one", train.action_checkpoints)
         yield SystemCommand("Runs", "All runs as a tree", train.action_runs)
+        yield SystemCommand("Log", "The whole journal, and what the engine printed", train.action_log)
         yield SystemCommand("Explain", "What this screen shows, and every key", train.action_help)
+        yield SystemCommand("Detach", "Give the shell back; the training goes on", self.action_detach)
+        yield SystemCommand("Suspend", "Go to the shell until fg; the training goes on", self.action_suspend_process)
+
+    def _train_on_top(self) -> TrainScreen:
+        return next((s for s in reversed(self.screen_stack) if isinstance(s, TrainScreen)), self.train_screen)
+
+    def action_detach(self) -> None:
+        """Give the shell back, unless the training would end with that."""
+        if self.link.outlives:
+            self.train_screen.leave_now()
+        else:
+            self._train_on_top().hint("detaching would end the training")
+
+    def outlook(self) -> str:
+        """Return in a few words what becomes of the run, and how to come back to it; may be called in any thread."""
+        view = self.train_screen.store.view
+        return farewell.outlook(view, outlives=self.link.outlives, ended=self.link_ended.is_set())
+
+    def repaint(self) -> None:
+        """Draw everything anew: what the terminal shows is not known any more."""
+        for screen in self.screen_stack:
+            for picture in screen.query("Picture"):  # by its name: its module takes a while to import
+                cast("Picture", picture).send_again()
+        self.screen.refresh()
+
+    # -- when something goes wrong --------------------------------------------------------------------------
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Keep the traceback off the terminal: it is for the log, and one sentence for the person."""
+        self._return_code = 1
+        cause = error.error if isinstance(error, WorkerFailed) else error
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+            self.failure = cause
+        traceback.print_exception(cause, file=sys.__stderr__)
+        self._close_messages_no_wait()
+
+    def _print(self, text: str, stderr: bool = False) -> None:
+        """Let what a library prints go where the process's output goes, instead of nowhere."""
+        super()._print(text, stderr)
+        if self.terminal is not None:
+            stream = sys.__stderr__ if stderr else sys.__stdout__
+            if stream is not None:
+                stream.write(text)
+                stream.flush()
 
     async def action_quit(self) -> None:
         """Leave as `q` does, also where Textual's own key for it was pressed."""

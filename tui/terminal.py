@@ -17,6 +17,7 @@ from textual import constants
 from tui.terminal_writer import TerminalWriter, chunk_of, write_some
 
 _SECONDS = 0.25  # for a terminal to take a few bytes
+_SIGNAL_SECONDS = 0.05
 _DEFAULT_SIZE = (80, 24)  # where the system does not know
 
 _MOUSE = "\x1b[?1000h\x1b[?1003h\x1b[?1015h\x1b[?1006h"
@@ -127,7 +128,11 @@ class Terminal:
 
     def wait_for_foreground(self, unless: Callable[[], bool]) -> None:
         """Stop this process again for as long as the terminal is another job's, unless there is no time for that."""
-        while not self.in_foreground() and not unless():
+        while True:
+            # What was sent while it was stopped may be another thread's to receive.
+            time.sleep(_SIGNAL_SECONDS)
+            if self.in_foreground() or unless():
+                return
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def close(self) -> None:

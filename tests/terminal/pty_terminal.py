@@ -164,16 +164,20 @@ class PtyTerminal:
         return self.status
 
     def left(self) -> str:
-        """Return what was written after the alternate screen was left for the last time."""
-        return self.raw.rpartition(b"\x1b[?1049l")[2].decode()
+        """Return the text that was written after the alternate screen was left for the last time."""
+        return re.sub(rb"\x1b\[\?\d+[hl]", b"", self.raw.rpartition(b"\x1b[?1049l")[2]).decode()
 
-    def restored(self) -> bool:
+    def restored_modes(self) -> bool:
         """Whether the alternate screen was left, the cursor is shown, and all reports and keyboard modes are off."""
 
         def last(on: bytes, off: bytes) -> bool:
             return on not in self.raw or self.raw.rfind(off) > self.raw.rfind(on)
 
-        return all(last(on, off) for on, off in _MODES) and self.modes() == self.modes_before
+        return all(last(on, off) for on, off in _MODES)
+
+    def restored(self) -> bool:
+        """Whether that is so, and keys are read as they were before."""
+        return self.restored_modes() and self.modes() == self.modes_before
 
     def close(self) -> None:
         if self.status is None:
