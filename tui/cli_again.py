@@ -60,6 +60,7 @@ def resume(
     """
     from tui.again import resumable
 
+    _check_one_way(dashboard, detach, json)
     folder = runs.find(run, runs_dir, lost_journal=True)
     config = resumable(folder, checkpoint, model=model, data=data)
     return _begin(
@@ -138,6 +139,7 @@ def branch(
     """
     from tui.again import branched, configuration, trusted
 
+    _check_one_way(dashboard, detach, json)
     folder = runs.find(run, runs_dir)
     trusted(configuration(folder), model=model, data=data)
     config = branched(folder, checkpoint, name, epochs)
@@ -172,6 +174,11 @@ def replay(
     return replay_headless(runs.find(run, runs_dir), name=name, model=model, data=data, as_json=json)
 
 
+def _check_one_way(*ways: bool) -> None:
+    if sum(ways) > 1:
+        raise BadInput("--dashboard, --detach and --json: choose one of them")
+
+
 def _begin(
     config: "RunConfig",
     *,
@@ -183,8 +190,6 @@ def _begin(
     checkpoint: str = "",
 ) -> int:
     """Train `config`, or go on with the run in `folder`, the way that was asked for."""
-    if dashboard + detach + json > 1:
-        raise BadInput("--dashboard, --detach and --json: choose one of them")
     if dashboard:
         from tui.dashboard import open_new_run
 

@@ -1,0 +1,179 @@
+"""The commands for runs that go on: resume, branch, rollback, replay."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine import runs
+from engine.events import Rewound
+from engine.journal import JournalReader
+from engine.lineage import effective
+from engine.runs import RunFolder
+
+FINETUI = [sys.executable, "-m", "tui"]
+SMALL = ["--data", "mnist-sample", "--batch-size", "20", "--lr", "0.01", "--device", "cpu"]
+PATIENCE = 60.0
+
+
+def wait_for(condition, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"it never came: {what}"
+        time.sleep(0.02)
+
+
+def weights(folder: RunFolder, file: str = "last.ckpt") -> dict:
+    return torch.load(folder.path / file, weights_only=True)["model"]
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run of two epochs, `whole`."""
+    folder = tmp_path_factory.mktemp("again")
+    command = [*FINETUI, "train", *SMALL, "--epochs", "2", "--name", "whole"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
+    return folder
+
+
+def test_a_training_that_is_killed_is_resumed_to_the_same_weights(finished: Path, in_process) -> None:
+    folder = RunFolder(finished / "checkpoints" / "cut")
+    command = [*FINETUI, "train", *SMALL, "--epochs", "2", "--name", "cut", "--save-steps", "20"]
+    process = subprocess.Popen(command, cwd=finished, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: folder.journal.exists() and b'"step":60' in folder.journal.read_bytes(), "step 60")
+    finally:
+        process.kill()
+        process.wait()
+    listed = in_process("runs", cwd=finished)
+    assert "crashed" in listed.stdout
+    assert "finetui resume cut" in listed.stdout
+    result = in_process("resume", "cut", cwd=finished)
+    assert result.returncode == 0
+    assert "resumed" in in_process("log", "cut", cwd=finished).stdout
+    assert same(weights(folder), weights(RunFolder(finished / "checkpoints" / "whole")))
+
+
+def test_a_run_is_taken_back_to_a_checkpoint_that_is_not_the_last(finished: Path, in_process) -> None:
+    result = in_process("branch", "whole", "--checkpoint", "previous", "--name", "twin", cwd=finished)
+    assert result.returncode == 0
+    twin = RunFolder(finished / "checkpoints" / "twin")
+    assert same(weights(twin), weights(RunFolder(finished / "checkpoints" / "whole")))
+    back = in_process("resume", "twin", "--checkpoint", "best", cwd=finished)
+    assert back.returncode == 0
+    assert same(weights(twin), weights(RunFolder(finished / "checkpoints" / "whole")))
+
+
+def test_a_branch_is_a_run_of_its_own_below_the_other(finished: Path, in_process) -> None:
+    whole = RunFolder(finished / "checkpoints" / "whole")
+    before = {path.name: path.read_bytes() for path in whole.path.iterdir() if path.suffix == ".ckpt"}
+    result = in_process("branch", "whole", "--checkpoint", "last", "--epochs", "3", "--json", cwd=finished)
+    assert result.returncode == 0
+    rows = json.loads(in_process("runs", "--json", cwd=finished).stdout)
+    row = next(row for row in rows if row["name"] == "whole-branch")
+    assert (row["parent"], row["state"], row["epoch"], row["step"]) == ("whole", "finished", 3, 600)
+    assert (
+        "└ whole-branch" in in_process("runs", cwd=finished).stdout
+        or "├ whole-branch" in in_process("runs", cwd=finished).stdout
+    )
+    assert all((whole.path / name).read_bytes() == content for name, content in before.items())
+    assert (whole.path / "step-400.ckpt").is_file()
+    (begun,) = [e for e in effective(JournalReader(finished / "checkpoints/whole-branch/journal.jsonl").read())
+                if isinstance(e, Rewound)]  # fmt: skip
+    assert (begun.cause, begun.step) == ("branch", 400)
+
+
+def test_a_replay_says_whether_it_ended_with_the_same_weights(finished: Path, in_process) -> None:
+    result = in_process("replay", "whole", "--json", cwd=finished)
+    assert result.returncode == 0
+    found = json.loads(result.stdout)
+    assert list(found) == ["run", "path", "steps", "changes", "compared", "same", "different_at", "weights"]
+    assert (found["run"], found["steps"], found["same"], found["different_at"]) == ("whole-replay", 400, True, None)
+    assert found["compared"] == 3
+    # A journal that tells of something else is found out.
+    journal = finished / "checkpoints" / "whole-replay" / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"seed":0', '"seed":1'))
+    other = in_process("replay", "whole-replay", cwd=finished)
+    assert other.returncode == 1
+    assert "the weights differ, first seen at the checkpoint of step 0" in other.stdout
+
+
+def test_a_live_run_is_rolled_back_and_detached_ones_are_resumed(finished: Path, in_process) -> None:
+    folder = RunFolder(finished / "checkpoints" / "live")
+    begun = in_process(
+        "train", *SMALL, "--epochs", "500", "--name", "live", "--save-steps", "50", "--detach", cwd=finished
+    )
+    assert begun.returncode == 0
+    try:
+        wait_for(lambda: folder.checkpoint("previous").exists(), "two checkpoints")
+        assert in_process("resume", "live", cwd=finished).returncode == 2
+        unknown = in_process("rollback", "live", "nope", cwd=finished)
+        assert unknown.returncode == 2
+        assert "there is no checkpoint 'nope' in this run; there are: last (step" in unknown.stderr
+        back = in_process("rollback", "live", "previous", "--rate-factor", "0.5", cwd=finished)
+        assert back.returncode == 0
+        assert "live: rolled back to previous, step " in back.stdout
+        told = [event for event in JournalReader(folder.journal).read() if isinstance(event, Rewound)]
+        assert [event.cause for event in told] == ["rollback"]
+        holder = runs.holder(folder)
+        assert holder is not None
+        os.kill(holder.pid, signal.SIGKILL)
+        wait_for(lambda: runs.holder(folder) is None, "the end of the engine")
+        again = in_process("resume", "live", "--detach", cwd=finished)
+        assert again.returncode == 0
+        assert "live: running in the background" in again.stdout
+        assert runs.holder(folder) is not None
+    finally:
+        stopped = in_process("stop", "live", cwd=finished)
+    assert stopped.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["resume", "whole"], "has finished all its epochs; start a finetune from it"),
+        (["resume", "whole", "--checkpoint", "nope"], "has no checkpoint 'nope'; there are: best, last, previous"),
+        (["resume", "none"], "no run 'none'"),
+        (["resume", "whole", "--dashboard", "--detach"], "choose one of them"),
+        (["rollback", "whole", "best"], "is not live: finetui resume whole --checkpoint best"),
+        (["branch", "whole", "--name", "whole"], "'whole' exists already"),
+        (["branch", "whole", "--checkpoint", "nope"], "there is no checkpoint 'nope' in this run"),
+        (["branch", "whole", "--name", "a/b"], "a folder name"),
+        (["replay", "whole", "--name", "whole"], "'whole' exists already"),
+        (["replay", "whole", "--name", "../x"], "a folder name"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(finished: Path, in_process, arguments: list[str], says: str) -> None:
+    before = sorted(path.name for path in (finished / "checkpoints").iterdir())
+    result = in_process(*arguments, cwd=finished)
+    assert result.returncode == 2
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == before
+
+
+def test_a_persons_own_code_has_to_be_named_again(tmp_path: Path, in_process) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nopen('imported', 'a').close()\n"
+        "def make(num_classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, num_classes))\n"
+    )
+    code = f"{tmp_path / 'net.py'}:make"
+    assert in_process("train", *SMALL, "--epochs", "1", "--model", code, "--name", "own", cwd=tmp_path).returncode == 0
+    (tmp_path / "imported").unlink()
+    for command in (["resume", "own", "--checkpoint", "previous"], ["branch", "own"], ["replay", "own"]):
+        refused = in_process(*command, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert f"if you trust that code, name it: --model {code}" in refused.stderr
+        assert not (tmp_path / "imported").exists()
+    assert in_process("resume", "own", "--checkpoint", "previous", "--model", code, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "imported").exists()
