@@ -9,6 +9,7 @@ from engine import kept, runs
 from engine.config import RunConfig, check_run_name, is_factory, load, with_overrides
 from engine.errors import BadInput
 from engine.plans import branch_config
+from engine.process_link import ProcessLink
 from engine.runs import RunFolder
 from engine.text import clean
 from tui.headless import choose_printer
@@ -53,6 +54,16 @@ def resumable(
             f"{folder.argument}), or go back to a checkpoint (finetui resume {folder.argument} --checkpoint NAME)"
         )
     return trusted(configuration(folder), model=model, data=data)
+
+
+def link_to_resumed(folder: RunFolder, *, own: bool) -> ProcessLink:
+    """Return the link to a new engine that goes on with the run in `folder`. Raises `BadInput` when it cannot.
+
+    With `own` a person has started that run here, with code of their own if it uses any.
+    """
+    config = configuration(folder)
+    named = {"model": config.model.name, "data": config.data.name} if own else {"model": None, "data": None}
+    return ProcessLink(resumable(folder, **named), autostart=True, resume=folder)
 
 
 def configuration(folder: RunFolder) -> RunConfig:

@@ -7,18 +7,21 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.screen import Screen
 from textual.worker import Worker, WorkerFailed, WorkerState
 
+from engine.attach import AttachLink
 from engine.criteria import Choose
+from engine.errors import BadInput
 from engine.events import Log, StateChanged
 from engine.link import CheckpointLink, JournalLink, Link
 from engine.runs import RunFolder
 from engine.text import clean
-from tui import farewell, plotting
+from tui import again, farewell, plotting
 from tui.actions import ACTIONS
 from tui.notifications import Notifier, Notify
 from tui.pictures.modes import Mode
@@ -97,6 +100,9 @@ class FinetuiApp(App[None]):
             alone = isinstance(self.link, CheckpointLink)
             self.train_screen.call_after_refresh(self.train_screen.show_errors, self._errors, leave_with_it=alone)
         self.run_worker(plotting.preload, thread=True, exit_on_error=False, name="preload")
+        self._start_link()
+
+    def _start_link(self) -> None:
         self.link_ended.clear()
         self.run_worker(self._run_link, thread=True, exit_on_error=False, name="link")
 
@@ -106,9 +112,33 @@ class FinetuiApp(App[None]):
         finally:
             self.link_ended.set()
 
+    @work(thread=True, exclusive=True, exit_on_error=False, name="resume")
+    def on_train_screen_resume_wanted(self, message: TrainScreen.ResumeWanted) -> None:
+        """Let a run that has lost its engine go on in a new one, and show that instead."""
+        folder = RunFolder(message.path)
+        try:
+            link = again.link_to_resumed(folder, own=message.own)
+        except BadInput as error:
+            self.call_from_thread(self.train_screen.hint, str(error))
+        else:
+            self.call_from_thread(self._go_on_with, link)
+
+    def _go_on_with(self, link: Link) -> None:
+        self.link.close()
+        before, self.link = self.train_screen, link
+        self.train_screen = before.on_another_link(link)
+        while self.screen is not before:  # something was opened over it meanwhile
+            self.pop_screen()
+        self.switch_screen(self.train_screen)
+        self._start_link()
+
     def on_train_screen_run_chosen(self, message: TrainScreen.RunChosen) -> None:
-        """Show another run from its journal, above what is shown now."""
-        link = JournalLink(RunFolder(message.path))
+        """Show another run above what is shown now: by its engine, if it has one, else from its journal."""
+        folder = RunFolder(message.path)
+        try:
+            link: Link = AttachLink(folder)
+        except BadInput:
+            link = JournalLink(folder)
         self.push_screen(TrainScreen(link, visiting=True))
         self.run_worker(link.run, thread=True, exit_on_error=False, name="visit")
 

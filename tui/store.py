@@ -99,6 +99,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return (self.total_steps - self.step) * self.config.training.batch_size / self.speed
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether the run has lost its engine, and has a checkpoint from which a new one could go on."""
+        return self.state in ("crashed", "failed") and bool(self.path and self.kept)
+
     def epochs_at(self, step: int) -> float:
         """Return `step` in epochs."""
         return step / self.steps_per_epoch if self.steps_per_epoch else 0.0

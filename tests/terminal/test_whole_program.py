@@ -1,6 +1,8 @@
 """The whole program in a real pseudo-terminal, training for real in an engine process of its own."""
 
 import json
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -8,8 +10,10 @@ from pathlib import Path
 import pytest
 from pty_terminal import FINETUI
 
+from engine import runs
 from engine.events import Evaluated
 from engine.journal import JournalReader
+from engine.runs import RunFolder
 
 SAMPLE = ["--data", "mnist-sample", "--device", "cpu", "--batch-size", "20", "--lr", "0.01"]
 
@@ -163,3 +167,26 @@ def test_mistakes_are_browsed_while_it_trains_and_after_it_has_ended(open_termin
     again.type("q")
     assert again.until_exit() == 0
     assert again.restored()
+
+
+def test_an_engine_that_is_killed_is_told_and_the_run_goes_on_from_the_dashboard(open_terminal, tmp_path: Path) -> None:
+    terminal = open_terminal(
+        *SAMPLE, "--epochs", "1000", "--save-steps", "50", "--name", "killed", "--start", columns=120, rows=40
+    )
+    terminal.until("running", "img/s", "the best so far")
+    folder = RunFolder(tmp_path / "checkpoints" / "killed")
+    holder = runs.holder(folder)
+    assert holder is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    terminal.until("crashed", "killed by signal 9", "s Resume", seconds=5)
+    terminal.type("s")
+    terminal.until("running", "resumed at step", "img/s")
+    again = runs.holder(folder)
+    assert again is not None
+    assert again.pid != holder.pid
+    terminal.type("x")
+    terminal.until("stopped")
+    terminal.type("q")
+    assert terminal.until_exit() == 0
+    (run,) = list_runs(tmp_path)
+    assert run["state"] == "stopped"

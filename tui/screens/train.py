@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from engine.commands import AnyCommand, FindLearningRate, SetFrozen, SetLearningRate, StartFinetune, Stop
+from engine.commands import AnyCommand, FindLearningRate, SetFrozen, SetLearningRate, Start, StartFinetune, Stop
 from engine.config import check_learning_rate
 from engine.criteria import Choose, Selection
 from engine.errors import BadInput
@@ -91,6 +91,15 @@ class TrainScreen(Screen[None]):
             super().__init__()
             self.path = path
 
+    class ResumeWanted(Message):
+        """Somebody wants the run in the folder `path`, which has lost its engine, to go on."""
+
+        def __init__(self, path: Path, *, own: bool) -> None:
+            """With `own` the engine was started here, with whatever code of a person's own it runs."""
+            super().__init__()
+            self.path = path
+            self.own = own
+
     def __init__(self, link: Link, *, visiting: bool = False, on_events: OnEvents = lambda _events: None) -> None:
         """With `visiting`, leaving goes back to the screen below instead of out of the program.
 
@@ -107,6 +116,10 @@ class TrainScreen(Screen[None]):
         self._finding = ""  # id of the search for a learning rate that was asked for here
         self._numbers_at = self._plots_at = 0.0
         self._hidden: Alert | None = None  # an alert that was taken note of
+
+    def on_another_link(self, link: Link) -> "TrainScreen":
+        """Return a screen of the same kind over `link`."""
+        return TrainScreen(link, on_events=self._on_events)
 
     def compose(self) -> ComposeResult:
         """Lay the widgets out."""
@@ -239,6 +252,10 @@ class TrainScreen(Screen[None]):
         if name == "pause" and self.store.view.state == "paused":
             name = "resume"
         action = BY_NAME[name]
+        view = self.store.view
+        if action.kind is Start and view.can_go_on and not self._visiting:
+            self.post_message(self.ResumeWanted(Path(view.path), own=self._link.steers and not self._link.attached))
+            return
         if action.kind is StartFinetune and not self._link.steers:
             name = self.store.view.name
             self.hint(f"finetui finetune --from {name} --dashboard")

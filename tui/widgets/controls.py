@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.validation import Number
 from textual.widgets import Input
 
-from engine.commands import SetLearningRate
+from engine.commands import SetLearningRate, Start
 from engine.rules import refusal
 from tui.actions import BY_NAME
 from tui.log_lines import describe_command
@@ -112,10 +112,12 @@ class Controls(Vertical):
         for name in (name for row in (*_ROWS, ("finetune", "find")) for name in row):
             shown = "resume" if name == "pause" and view.state == "paused" else name
             action = BY_NAME[shown]
-            available = refusal(action.kind, view.state) is None
+            resumes = name == "start" and view.can_go_on
+            available = resumes or refusal(action.kind, view.state) is None
             pending = any(isinstance(command, action.kind) for command in view.pending.values())
             button = self.query_one(f"#{name}", ActionButton)
-            button.show(action.name, action.key, action.label, available=available, pending=pending)
+            label = "Resume" if resumes else action.label
+            button.show(action.name, action.key, label, available=available, pending=pending)
         available = refusal(SetLearningRate, view.state) is None
         for name, key in (("rate-down", "-"), ("rate-up", "+")):
             self.query_one(f"#{name}", ActionButton).show(name, key, "", available=available, pending=False)
@@ -148,6 +150,9 @@ class Controls(Vertical):
         message.stop()
         action = BY_NAME.get(message.action)
         if action is None:
+            return
+        if action.kind is Start and self._view.can_go_on:
+            self.hint("Go on from the last checkpoint, in a new engine")
             return
         why_not = refusal(action.kind, self._view.state)
         self.hint(f"{action.label}: {why_not}" if why_not else action.help)
