@@ -265,7 +265,7 @@ def move_socket(folder: RunFolder, socket_path: str) -> None:
 def _read_holder(descriptor: int) -> Holder | None:
     try:
         return _holder_decoder.decode(os.pread(descriptor, 65536, 0))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -396,13 +396,13 @@ class _Summariser:
             name=self._folder.name,
             path=clean(str(self._folder.path.absolute()), 4096),
             state="crashed" if silent else self._state,
-            data=self._prepared.data.name,
-            model=self._prepared.config.model.name,
+            data=clean(self._prepared.data.name),
+            model=clean(self._prepared.config.model.name),
             epoch=self._epoch,
             step=self._step,
             best_accuracy=self._best,
             started=_local_time(started),
-            parent=self._prepared.parent,
+            parent=None if self._prepared.parent is None else clean(self._prepared.parent),
             pid=there.pid if there is not None else None,
             host=clean(there.host) if there is not None else None,
         )

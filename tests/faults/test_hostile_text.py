@@ -1,0 +1,228 @@
+"""Names, lines and fields that were made to take over the terminal: every screen, and every byte that is sent."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from canned import CannedLink, evaluated, layers, point, prepared, running
+from canned_layers import MODULES
+from canned_predictions import AnsweringLink
+from hostile_run import HARMLESS, a_run, poisoned
+from hostile_text import HOSTILE, obeyed
+from textual.pilot import Pilot
+
+from engine import commands, events
+from engine.commands import AnyCommand, DescribeModel
+from engine.events import AnyEvent, RunStarted, StateChanged
+from engine.text import clean
+from tui.app import FinetuiApp
+from tui.widgets.log_view import OutputView
+
+
+def test_there_are_fifty_of_them() -> None:
+    """Row 23: at least fifty strings, each different."""
+    assert len(set(HOSTILE)) >= 50
+
+
+@pytest.mark.parametrize("limit", [10, 200, 4096])
+def test_cleaned_they_are_text(limit: int) -> None:
+    """Row 23: nothing that a terminal obeys is left, in any of them."""
+    for text in HOSTILE:
+        cleaned = clean(text, limit)
+        assert obeyed(cleaned) == []
+        assert len(cleaned) <= limit
+        assert clean(cleaned, limit) == cleaned
+
+
+# -- every field of every event -----------------------------------------------------------------------------
+
+
+def _every_event(text: str) -> list[AnyEvent]:
+    """Return one event of each kind with `text` in every field, in an order in which they may come."""
+    group = layers()[0]
+    common = {"learning_rate": 0.1, "epoch": 1, "layers": (group,), "file": "", "undone": 1, "at": 1}
+    asked = commands.PreviewFinetune(plan=commands.FinetunePlan(recipe="lp-ft"))
+    found: list[AnyEvent] = [
+        events.Phase(name="", unit=""),
+        prepared(),
+        RunStarted(name="", path=""),
+        StateChanged(state="running"),
+        point(10),
+        events.StageStarted(index=1, count=2, name="", epochs=1, learning_rate=0.1),
+        evaluated(1, 0.9),
+        events.LayersChanged(layers=(group,)),
+        events.CheckpointSaved(file="", kept=(events.KeptCheckpoint(name="", file="", step=1, epoch=1, at=1),)),
+        events.Rewound(cause="rollback", **common),
+        events.Alert(kind="plateau", message=""),
+        events.Audience(names=("",)),
+        events.FinetunePreview(command=asked),
+        events.Log(level="warning", message=""),
+    ]
+    found += [events.CommandAccepted(command=command) for command in _every_command()]
+    found += [events.CommandRefused(command=command, reason="") for command in _every_command()]
+    return [poisoned(event, type(event), text) for event in found]
+
+
+def _every_command() -> list[AnyCommand]:
+    return [
+        commands.SetFrozen(groups=("",), layers=("",), frozen=True),
+        commands.StartFinetune(plan=commands.FinetunePlan(recipe="")),
+        commands.ExplainImage(index=0, method="gradcam"),
+        commands.ViewLayer(layer="", view="weights"),
+        commands.Save(name=""),
+        commands.RollBack(checkpoint=""),
+        commands.Branch(checkpoint="", name=""),
+    ]
+
+
+def picture(pilot: Pilot) -> list[str]:
+    """Return what is on the screen, after a look at it: harmless characters only, and every line as wide as it is."""
+    app = pilot.app
+    strips = app.screen._compositor.render_strips(app.size)
+    for strip in strips:
+        assert strip.cell_length == app.size.width
+        for segment in strip:
+            assert obeyed(segment.text) == [], f"{segment.text!r} on {app.screen}"
+            assert segment.style is None or "@click" not in segment.style.meta, segment
+    assert len(strips) == app.size.height
+    return [strip.text for strip in strips]
+
+
+async def until(pilot: Pilot, condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "\n".join(picture(pilot))
+        await pilot.pause(0.02)
+    await pilot.pause()
+
+
+async def heard(pilot: Pilot, link: CannedLink) -> list[str]:
+    """Wait until the dashboard has heard everything; return the picture."""
+    await until(pilot, lambda: not len(link.events))
+    return picture(pilot)
+
+
+async def settled(pilot: Pilot, link: CannedLink) -> list[str]:
+    """Wait until nothing is being worked out either; return the picture."""
+
+    def is_done() -> bool:
+        busy = [worker for worker in pilot.app.workers if worker._thread_worker or worker.group == "journal"]
+        return not len(link.events) and all(worker.is_finished for worker in busy)
+
+    for _ in range(2):  # an answer may make a screen ask for more
+        await until(pilot, is_done)
+        await pilot.pause(0.1)
+    return picture(pilot)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_no_field_of_any_event_harms_the_train_screen(size: tuple[int, int]) -> None:
+    """Row 23: model, run, class and layer names, reasons, notices, alerts, and who asked, in turn."""
+    link = CannedLink(*running(point(50), evaluated(1, 0.9)))
+    app = FinetuiApp(link)
+    async with app.run_test(size=size) as pilot:
+        expected = await heard(pilot, link)
+        for text in HOSTILE:
+            for event in _every_event(text):
+                link.events.put(event)
+            shown = await heard(pilot, link)
+            assert shown[-1] == expected[-1]  # the footer
+            assert shown[0].startswith(" ● running"), text
+            assert clean(text)[:20] in " ".join(shown)
+            link.events.put(StateChanged(state="failed", reason=text))  # why is said in full
+            shown = await heard(pilot, link)
+            assert shown[-1] == expected[-1]
+            assert shown[0].startswith(" ✗ failed"), text
+        assert app.is_running
+
+
+# -- lists of hostile things --------------------------------------------------------------------------------
+
+
+class _Link(AnsweringLink):
+    """An engine whose layers and images have hostile names."""
+
+    def __init__(self, names: Sequence[str], *said: AnyEvent) -> None:
+        super().__init__(*said)
+        self.names = names
+
+    def send(self, command: AnyCommand) -> None:
+        match command:
+            case DescribeModel():
+                rows = [msgspec.structs.replace(MODULES[1], name=n, kind=n, summary=n) for n in self.names]
+                self.events.put(events.ModelDescribed(command=command, input=(1, 28, 28), modules=tuple(rows)))
+            case commands.ViewLayer():
+                shown = tuple(_image(index, name) for index, name in enumerate(self.names))
+                self.events.put(events.LayerView(command=command, shape=(1, 2), total=len(shown), pictures=shown))
+            case commands.FetchImages():
+                shown = tuple(_image(index, self.names[index % len(self.names)]) for index in command.indices)
+                self.events.put(events.Images(command=command, pictures=shown))
+            case commands.PreviewFinetune():
+                many = tuple(self.names)
+                found = events.FinetunePreview(command=command, notices=many, reused=many, dropped=many, fresh=many)
+                self.events.put(found)
+            case _:
+                super().send(command)
+
+
+def _image(index: int, name: str) -> events.Picture:
+    if index % 2:
+        return events.Picture(index=index, name=name, problem=name)
+    return events.Picture(index=index, name=name, height=2, width=2, pixels=bytes(4))
+
+
+# Which keys lead where; what belongs together is pressed at once.
+WALKS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "train": (),
+    "train, lists": (("tab",) * 12, ("down",) * 20),
+    "finetune": (("f",),),
+    "errors": (("m",),),
+    "errors, one": (("m",), ("right", "right", "enter")),
+    "errors, explained": (("m",), ("e",)),
+    "errors, filter": (("m",), ("f",)),
+    "confusion": (("m",), ("m",)),
+    "compare": (("m",), ("d",)),
+    "export": (("m",), ("x",)),
+    "layers": (("g",),),
+    "layers, end": (("g",), ("end", "2")),
+    "runs": (("r",),),
+    "checkpoints": (("c",),),
+    "log": (("o",),),
+    "log, beginning": (("o",), ("home",)),
+    "log, output": (("o",), ("2",)),
+    "help": (("question_mark",),),
+    "palette": (("ctrl+p",),),
+}
+
+
+async def tour(folder: Path, names: Sequence[str], size: tuple[int, int]) -> dict[str, list[str]]:
+    """Return the picture of every place in a run with `names`."""
+    link = _Link(names, *a_run(folder, names))
+    app = FinetuiApp(link)
+    shown: dict[str, list[str]] = {}
+    async with app.run_test(size=size) as pilot:
+        await settled(pilot, link)
+        for place, keys in WALKS.items():
+            for together in keys:
+                await pilot.press(*together)
+                await settled(pilot, link)
+            if place == "log, output":
+                await until(pilot, lambda: app.screen.query_one(OutputView).rows)
+            shown[place] = picture(pilot)
+            while app.screen is not app.train_screen:
+                await pilot.press("escape")
+                await settled(pilot, link)
+        assert app.is_running
+    return shown
+
+
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((200, 60), marks=pytest.mark.slow)], ids=str)
+async def test_every_screen_holds(size: tuple[int, int], tmp_path: Path) -> None:
+    """Row 23: hostile class, file, layer, run and image names and lines leave each screen as harmless ones do."""
+    expected = await tour(tmp_path / "harmless", HARMLESS, size)
+    shown = await tour(tmp_path / "hostile", HOSTILE, size)
+    for place, lines in shown.items():
+        assert lines[-1] == expected[place][-1], place
+        assert lines[0][:8] == expected[place][0][:8], place
