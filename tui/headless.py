@@ -4,12 +4,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 import engine
+from engine.commands import Stop
 from engine.config import DataConfig, FinetuneConfig, ModelConfig, RunConfig, RunSection, is_factory, load
 from engine.errors import BadInput, FinetuiError
 from engine.events import AnyEvent, Evaluated, Phase, RunPrepared, RunStarted, StateChanged, TrainPoint
@@ -18,6 +20,7 @@ from engine.queues import CommandQueue
 from engine.runs import RunFolder
 from engine.signals import EndSignals
 from engine.text import clean
+from tui.lasting_output import LastingOutput
 from tui.options import RunOptions
 from tui.reports import Scores, print_scores
 from tui.serving import serving
@@ -153,6 +156,16 @@ def choose_printer(*, as_json: bool) -> _Printer:
     return _BarPrinter() if sys.stdout.isatty() and sys.stderr.isatty() else LinePrinter()
 
 
+@contextmanager
+def _hangups_ignored() -> Iterator[None]:
+    """Let the terminal close: a training that only prints to it has nothing to do with that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None = None, resume_from: str = "") -> int:
     """Train `config` in this process, where dashboards may attach to it, and return the exit status.
 
@@ -161,7 +174,13 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
     """
     commands = CommandQueue()
     printer = choose_printer(as_json=as_json)
-    with serving(commands, config.run.linger_minutes) as dashboards:
+    output = LastingOutput(on_left=lambda: commands.put(Stop()))
+
+    def show(event: AnyEvent) -> None:
+        with output.printing():
+            printer.show(event)
+
+    with _hangups_ignored(), serving(commands, config.run.linger_minutes) as dashboards:
 
         def abandon() -> None:
             dashboards.remove_socket()
@@ -170,11 +189,11 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
         signals = EndSignals([signal.SIGINT, signal.SIGTERM], commands, abandon, doubled_seconds=_ONE_WISH_SECONDS)
         try:
             with signals:
-                printer.show(Phase(name="Importing PyTorch"))
+                show(Phase(name="Importing PyTorch"))
                 outcome = engine.serve(
                     config,
                     commands,
-                    [signals.note, dashboards.publish, printer.show],
+                    [signals.note, dashboards.publish, show],
                     autostart=True,
                     stay=lambda state: signals.caught is None and dashboards.stay(state),
                     on_journal=dashboards.follow,
@@ -187,10 +206,13 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
                 return signals.status
             raise
         finally:
-            printer.close()
+            with output.printing():
+                printer.close()
     if isinstance(printer, _BarPrinter) and outcome.report is not None:
-        print(f"Accuracy of the network on the {outcome.report.n} test images: {100 * outcome.report.accuracy:.2f} %")
-    return signals.status or 0
+        with output.printing():
+            n, accuracy = outcome.report.n, outcome.report.accuracy
+            print(f"Accuracy of the network on the {n} test images: {100 * accuracy:.2f} %", flush=True)
+    return signals.status or int(output.left)
 
 
 def finetune_config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: tuple[str, ...]) -> RunConfig:

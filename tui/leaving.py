@@ -1,10 +1,11 @@
 """Leaving on a signal, or when the terminal is gone: quickly, with the terminal in order, and nothing lost."""
 
 import os
-import queue
+import select
 import signal
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Protocol, Self
 
@@ -38,50 +39,70 @@ class Dashboard(Protocol):
 class Leaving:
     """Within it, SIGTERM, SIGHUP and SIGINT end the process in order, with exit status 128 + the signal's number.
 
-    That is done in a thread of its own: the event loop may be busy, or stuck. A second signal ends it at once.
+    That is done in a thread of its own, which hears of the signals also while the main thread is stuck, wherever that
+    is. A second signal ends the process at once.
     """
 
     def __init__(self, terminal: Terminal) -> None:
         """Leave `terminal` in order; leave also when it is gone."""
         self.dashboard: Dashboard | None = None
         self._terminal = terminal
-        self._wishes: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._begun_at: float | None = None
+        self._begun = False
         self._thread = threading.Thread(target=self._run, name="leaving", daemon=True)
 
     def __enter__(self) -> Self:
         """Handle the signals from here on."""
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._terminal.on_gone = self._on_gone
+        self._thread.start()
+        self._wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._before = {number: signal.getsignal(number) for number in (*CAUSES, *_OTHERS)}
         for number in CAUSES:
             signal.signal(number, self._on_signal)
-        self._terminal.on_gone = self._on_gone
-        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Handle them as before; if leaving has begun, wait for that instead."""
-        if self.begun():
-            self._thread.join()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._writer)
+        self._thread.join()
+        os.close(self._reader)
 
     def begun(self) -> bool:
         """Tell whether the process is about to end."""
-        return self._begun_at is not None
+        return self._begun
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        # In the main thread, wherever that is: only what may interrupt anything.
-        now = time.monotonic()
-        if self._begun_at is None:
-            self._begun_at = now
-        elif number == signal.SIGHUP or now - self._begun_at < _ONE_WISH_SECONDS:
-            return  # a terminal that closes sends two, the kernel's and the shell's
-        self._wishes.put(number)
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        # The interpreter has written the number into the pipe, before it came to this.
+        self._begun = True
 
     def _on_gone(self) -> None:
-        if self._begun_at is None:
-            self._begun_at = time.monotonic()
-            self._wishes.put(signal.SIGHUP)
+        self._begun = True
+        with suppress(OSError):  # the pipe is closed: the dashboard has been left
+            os.write(self._writer, bytes([signal.SIGHUP]))
+
+    def _run(self) -> None:
+        while (number := self._heard(None)) not in CAUSES:
+            if number is None:
+                return
+        self._begun, begun_at = True, time.monotonic()
+        self._terminal.give_back()
+        dashboard = self.dashboard
+        if dashboard is not None:
+            self._close(dashboard.link, number)
+            end = begun_at + (_GOODBYE_SECONDS if dashboard.link.outlives else _SAVING_SECONDS)
+            while time.monotonic() < end and not dashboard.link_ended.is_set():
+                # A terminal that closes sends two SIGHUP, the kernel's and the shell's.
+                again = self._heard(_POLL_SECONDS) in (signal.SIGTERM, signal.SIGINT)
+                if again and time.monotonic() - begun_at >= _ONE_WISH_SECONDS:
+                    break
+            outlook = dashboard.outlook()
+            self._terminal.say(f"finetui: {CAUSES[signal.Signals(number)]}" + (f"; {outlook}" if outlook else ""))
+        # The main thread may never come back, so that the interpreter could not be ended in the usual way.
+        os._exit(128 + number)
 
     def _close(self, link: Link, number: int) -> None:
         if number == signal.SIGHUP and isinstance(link, SocketLink):
@@ -89,17 +110,9 @@ class Leaving:
         else:
             link.close()
 
-    def _run(self) -> None:
-        number = self._wishes.get()
-        self._terminal.give_back()
-        dashboard = self.dashboard
-        if dashboard is not None:
-            self._close(dashboard.link, number)
-            patience = _GOODBYE_SECONDS if dashboard.link.outlives else _SAVING_SECONDS
-            end = time.monotonic() + patience
-            while self._wishes.empty() and time.monotonic() < end and not dashboard.link_ended.wait(_POLL_SECONDS):
-                pass
-            outlook = dashboard.outlook()
-            self._terminal.say(f"finetui: {CAUSES[signal.Signals(number)]}" + (f"; {outlook}" if outlook else ""))
-        # The main thread may never come back, so that the interpreter could not be ended in the usual way.
-        os._exit(128 + number)
+    def _heard(self, seconds: float | None) -> int | None:
+        """Return the number of a signal that came within `seconds`; None when none did, or none can any more."""
+        if not select.select([self._reader], [], [], seconds)[0]:
+            return None
+        number = os.read(self._reader, 1)
+        return number[0] if number else None

@@ -12,8 +12,6 @@ import pytest
 from live_run import ENDLESS, LiveRun
 from pty_terminal import FINETUI, PtyTerminal
 
-from engine.events import StateChanged
-from engine.journal import JournalReader
 from tui.dashboard_log import log_path
 
 FAULTY = (sys.executable, str(Path(__file__).with_name("faulty_dashboard.py")))
@@ -41,10 +39,6 @@ def open_faulty(open_terminal, tmp_path: Path) -> Callable[[str], PtyTerminal]:
 def let_it_happen(terminal: PtyTerminal, tmp_path: Path) -> None:
     (tmp_path / "now").touch()
     terminal.until_true((tmp_path / "done").exists, "the fault did not happen")
-
-
-def states(live: LiveRun) -> list[str]:
-    return [event.state for event in JournalReader(live.folder.journal).read() if isinstance(event, StateChanged)]
 
 
 # -- SIGTERM ------------------------------------------------------------------------------------------------
@@ -98,7 +92,7 @@ def test_sigterm_saves_a_run_that_ends_with_the_dashboard(open_faulty, live: Liv
     assert terminal.restored()
     assert "live is stopped: finetui resume live" in terminal.left()
     assert live.folder.last.is_file()
-    assert states(live)[-1] == "stopped"
+    assert live.states()[-1] == "stopped"
 
 
 def test_a_second_sigterm_does_not_wait_for_the_save(open_terminal, tmp_path: Path) -> None:
@@ -297,4 +291,4 @@ def test_an_exception_in_the_dashboard_saves_a_run_that_ends_with_it(open_faulty
     assert "RuntimeError" in sentence
     assert "live is stopped: finetui resume live" in sentence
     assert live.folder.last.is_file()
-    assert states(live)[-1] == "stopped"
+    assert live.states()[-1] == "stopped"

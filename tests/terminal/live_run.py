@@ -4,7 +4,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from engine.events import TrainPoint
+from engine.events import StateChanged, TrainPoint
 from engine.journal import JournalReader
 from engine.runs import RunFolder, is_live
 
@@ -24,6 +24,10 @@ class LiveRun:
     def points(self) -> list[TrainPoint]:
         """Return the training points so far."""
         return [event for event in JournalReader(self.folder.journal).read() if isinstance(event, TrainPoint)]
+
+    def states(self) -> list[str]:
+        """Return the states that it went through."""
+        return [event.state for event in JournalReader(self.folder.journal).read() if isinstance(event, StateChanged)]
 
     def step(self) -> int:
         """Return how many steps it has taken, as far as the journal knows."""

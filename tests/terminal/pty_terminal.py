@@ -68,7 +68,7 @@ class PtyTerminal:
 
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.screen.resize(rows, columns)
+        self.screen.resize(rows or 24, columns or 80)
 
     def type(self, keys: str) -> None:
         os.write(self.fd, keys.encode())
@@ -105,6 +105,13 @@ class PtyTerminal:
         """Read until nothing comes for a moment."""
         while self.read(0.2):
             pass
+
+    def drain_for(self, seconds: float) -> None:
+        """Take what comes for so long without looking at it, which is quick; what it changed is not on the screen."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self.fd], [], [], left)[0]:
+                self.raw += os.read(self.fd, 65536)
 
     def _reap(self) -> None:
         if self.status is None:

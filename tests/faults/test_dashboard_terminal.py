@@ -1,0 +1,241 @@
+"""Terminals that stall, change size, or are none; and output of everybody else that must never reach the screen."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from live_run import ENDLESS, LiveRun
+from pty_terminal import FINETUI, PtyTerminal
+
+from tui.dashboard_log import log_path
+
+FAULTY = (sys.executable, str(Path(__file__).with_name("faulty_dashboard.py")))
+# What the Train screen shows at any size that it is made for.
+EVERYTHING = ("running", "live", "img/s", "Loss", "Accuracy", "Pause", "conv1", "fc3", "Detach", "palette")
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> LiveRun:
+    return LiveRun(tmp_path)
+
+
+def shown_step(terminal: PtyTerminal) -> int:
+    """Return the step that the progress line shows."""
+    found = re.search(r"step +([\d,]+)/", terminal.text())
+    return int(found[1].replace(",", "")) if found else -1
+
+
+def assert_picture_is_right(terminal: PtyTerminal) -> None:
+    """Compare the screen with what it is when all of it is drawn anew, in a run that stands still."""
+    terminal.type(" ")
+    terminal.until("paused")
+    terminal.read_all()
+    before = terminal.text()
+    terminal.screen.reset()
+    terminal.signal(signal.SIGCONT)
+    terminal.until(*(word for word in EVERYTHING if word not in ("running", "Pause")))
+    terminal.read_all()
+    assert terminal.text() == before
+
+
+# -- a terminal that takes nothing --------------------------------------------------------------------------
+
+
+def test_a_stalled_terminal(open_terminal, live: LiveRun) -> None:
+    """Row 11: keys still act while nothing can be shown, and the screen is right within 1 s of draining."""
+    terminal = open_terminal(*ENDLESS, columns=120, rows=40)
+    terminal.until(*EVERYTHING, "epoch 1: test loss")
+    for number in range(150):  # far more than a pseudo-terminal keeps, and than the dashboard lets wait
+        terminal.resize(120 + number % 2, 40)
+        time.sleep(0.02)
+    terminal.resize(120, 40)
+    terminal.type("x")
+    end = time.monotonic() + 30
+    while '"type":"stop"' not in live.folder.journal.read_text() and time.monotonic() < end:
+        time.sleep(0.05)
+    step = live.step()
+    terminal.until("stopped", f"{step:,}/", *EVERYTHING[1:], seconds=1)
+    terminal.type("q")
+    assert terminal.until_exit() == 0
+    assert terminal.restored()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_training_beside_a_stalled_terminal(open_terminal, live: LiveRun) -> None:
+    """Row 11: 60 s; at least 98 % of the step rate, and the screen right within 1 s of draining."""
+    terminal = open_terminal(*ENDLESS, columns=120, rows=40)
+    terminal.until(*EVERYTHING, "epoch 2: test loss")
+    begun = time.time()
+    terminal.drain_for(30)
+    stalled = time.time()
+    time.sleep(60)  # the fault itself
+    again = time.time()
+    step = live.step()
+    terminal.until(*EVERYTHING, seconds=1)
+    terminal.until_true(lambda: shown_step(terminal) >= step, "an old step is shown", seconds=again + 1 - time.time())
+    terminal.drain_for(30)
+    ended = time.time()
+    calm = (live.rate(begun, stalled) + live.rate(again, ended)) / 2
+    rate = live.rate(stalled, again)
+    print(f"{calm:.1f} steps/s, {rate:.1f} beside a stalled terminal: {rate / calm:.1%}")
+    assert rate >= 0.98 * calm
+    terminal.read_all()
+    assert_picture_is_right(terminal)
+
+
+# -- sizes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [[(1, 1)], [(0, 0)], [(500, 200)], [(0, 0), (1, 1), (500, 200), (1, 1), (0, 0)]])
+def test_extreme_sizes(open_terminal, live: LiveRun, sizes: list[tuple[int, int]]) -> None:
+    """Row 13: no crash, and the right picture afterwards."""
+    terminal = open_terminal(*ENDLESS, columns=120, rows=40)
+    terminal.until(*EVERYTHING)
+    for columns, rows in sizes:
+        terminal.resize(columns, rows)
+        terminal.drain_for(0.5)
+    terminal.screen.reset()
+    terminal.resize(100, 30)
+    terminal.until(*EVERYTHING)
+    assert_picture_is_right(terminal)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_training_beside_500_resizes(open_terminal, live: LiveRun) -> None:
+    """Row 13: 500 sizes in 10 s; at least 95 % of the step rate, and the right picture afterwards."""
+    terminal = open_terminal(*ENDLESS, columns=120, rows=40)
+    terminal.until(*EVERYTHING, "epoch 2: test loss")
+    begun = time.time()
+    terminal.drain_for(20)
+    shaken = time.time()
+    for number in range(500):
+        terminal.resize(60 + number * 7 % 100, 15 + number * 3 % 40)
+        terminal.drain_for(shaken + (number + 1) / 50 - time.time())
+    calmed = time.time()
+    assert calmed - shaken < 12
+    terminal.drain_for(20)
+    calm = (live.rate(begun, shaken) + live.rate(calmed, time.time())) / 2
+    rate = live.rate(shaken, calmed)
+    print(f"{calm:.1f} steps/s, {rate:.1f} beside resizes: {rate / calm:.1%}")
+    assert rate >= 0.95 * calm
+    terminal.screen.reset()
+    terminal.resize(120, 40)
+    terminal.until(*EVERYTHING)
+    assert_picture_is_right(terminal)
+
+
+# -- no terminal --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [(), ("open", "live")])
+@pytest.mark.parametrize("stream", ["stdin", "stdout"])
+def test_a_dashboard_without_a_terminal(tmp_path: Path, live: LiveRun, stream: str, arguments: tuple[str, ...]) -> None:
+    """Row 14: one clear sentence, status 2, no escape byte."""
+    live.folder.path.mkdir(parents=True)
+    live.folder.journal.touch()
+    master, slave = os.openpty()
+    streams = {"stdin": slave, "stdout": slave, "stderr": subprocess.PIPE}
+    streams[stream] = subprocess.DEVNULL if stream == "stdin" else subprocess.PIPE
+    result = subprocess.run([*FINETUI, *arguments], cwd=tmp_path, **streams, timeout=60)
+    os.close(slave)
+    assert result.returncode == 2
+    assert result.stderr.decode() == "finetui: the dashboard needs a terminal; without one use `finetui train`\n"
+    assert not result.stdout
+    os.close(master)
+
+
+def test_training_into_a_pipe(tmp_path: Path) -> None:
+    """Row 14: plain lines, no escape byte."""
+    command = [*FINETUI, "train", "--data", "mnist-sample", "--device", "cpu", "--epochs", "1"]
+    result = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+    assert result.returncode == 0
+    assert b"Accuracy of the network" in result.stdout
+    assert b"\x1b" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_training_whose_terminal_closes(open_terminal, live: LiveRun, json_lines: bool) -> None:
+    """Row 14: training goes on, silently."""
+    options = [word for word in ENDLESS if word != "--start"] + ["--json"] * json_lines
+    terminal = open_terminal("train", *options)
+    trains = b'"type":"train_point"' if json_lines else b"epoch 1: test loss"
+    terminal.until_true(lambda: trains in terminal.raw, "it does not train")
+    terminal.signal(signal.SIGHUP)
+    terminal.hang_up()
+    assert live.goes_on(400)
+    os.kill(terminal.pid, signal.SIGTERM)
+    assert terminal.until_exit(drain=False) == 143
+    assert live.folder.last.is_file()
+
+
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_training_whose_reader_leaves(tmp_path: Path, live: LiveRun, json_lines: bool) -> None:
+    """Row 14: a pipe that nobody reads any more: saved, stopped, status 1, and nothing to complain of."""
+    options = [word for word in ENDLESS if word != "--start"] + ["--json"] * json_lines
+    with subprocess.Popen(
+        [*FINETUI, "train", *options], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        while (b'"type":"train_point"' if json_lines else b"loss: ") not in process.stdout.readline():
+            assert process.poll() is None
+        process.stdout.close()
+        complaints = process.stderr.read().decode()
+        assert process.wait(60) == 1
+    assert "Traceback" not in complaints
+    assert "BrokenPipe" not in complaints
+    assert live.folder.last.is_file()
+    assert live.states()[-1] == "stopped"
+
+
+# -- output of everybody else -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["noise", "local-noise"])
+def test_nobody_elses_output_reaches_the_screen(open_terminal, tmp_path: Path, live: LiveRun, fault: str) -> None:
+    """Standard output and error, written to by Python, C, a child, the dashboard or its engine, are in the log."""
+    (tmp_path / "noisy.py").write_text(
+        "import os, sys, warnings, torch\n"
+        "class Noisy(torch.nn.Module):\n"
+        "    def __init__(self, classes):\n"
+        "        super().__init__()\n        self.fc = torch.nn.Linear(784, classes)\n"
+        "    def forward(self, x):\n"
+        "        os.write(1, b'NOISE of the engine\\n'), os.write(2, b'NOISE of the engine in C\\n')\n"
+        "        print('NOISE of the engine by print'), print('NOISE', file=sys.stderr), warnings.warn('NOISE')\n"
+        "        return self.fc(x.flatten(1))\n"
+        "def make(num_classes):\n    return Noisy(num_classes)\n"
+    )
+    terminal = open_terminal(fault, *ENDLESS, "--model", "noisy.py:make", program=FAULTY)
+    terminal.until("running", "img/s")
+    (tmp_path / "now").touch()
+    terminal.until_true((tmp_path / "done").exists, "the fault did not happen")
+    terminal.drain_for(1)
+    terminal.type("q")
+    if fault.startswith("local"):
+        terminal.until("Stop and save")
+        terminal.type("x")
+    assert terminal.until_exit() == 0
+    assert b"NOISE" not in terminal.raw
+    assert "live: " in terminal.left()
+    log = log_path().read_text()
+    for line in (
+        "NOISE on descriptor 1",
+        "NOISE on descriptor 2",
+        "NOISE by print\n",
+        "NOISE by print to standard error",
+        "NOISE by the first standard error",
+        "NOISE by a warning",
+        "NOISE by a logger",
+        "NOISE of a child\n",
+        "NOISE of a child to standard error",
+    ):
+        assert line in log
+    engines = log if fault.startswith("local") else live.folder.log.read_text()
+    assert "NOISE of the engine\n" in engines
+    assert "NOISE of the engine in C\n" in engines
+    assert log_path().stat().st_mode & 0o777 == 0o600
