@@ -68,13 +68,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("cut", [1, 40, 77])
+@pytest.mark.parametrize("cuts", [(77,), pytest.param((1, 40, 64, 77, 149), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_that_is_stopped_and_resumed_ends_as_one_that_was_not(make_config, case: str, cut: int) -> None:
-    """Row 19: every schedule and optimizer, cut in the first step, between two epochs, and within one."""
-    whole = run(make_config(epochs=2, name="whole", **CASES[case]))
-    folder = resume(run(make_config(epochs=2, name="cut", **CASES[case]), (cut, Stop())))
-    assert_same_end(folder, whole)
+def test_a_run_that_is_stopped_and_resumed_ends_as_one_that_was_not(make_config, case: str, cuts: tuple) -> None:
+    """Row 19: every schedule and optimizer, cut after the first step, between two epochs, and within one."""
+    epochs = 2 if max(cuts) < STEPS else 4
+    whole = run(make_config(epochs=epochs, name="whole", **CASES[case]))
+    for cut in cuts:
+        folder = resume(run(make_config(epochs=epochs, name=f"cut-{cut}", **CASES[case]), (cut, Stop())))
+        assert_same_end(folder, whole)
 
 
 @pytest.mark.parametrize("loader", ["resident", "stream"])
