@@ -5,6 +5,7 @@ import select
 import signal
 import threading
 from codecs import getincrementaldecoder
+from collections.abc import Iterator
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tui.terminal import Terminal
 
 _TICK_SECONDS = 0.1  # how soon a lone Escape is told from the beginning of a sequence
-_RESIZE_SECONDS = 0.1  # between two layouts while somebody drags a window's edge
+_RESIZE_SECONDS = 0.25  # between two layouts while somebody drags a window's edge: each takes some 40 ms
 _READ_SIZE = 4096
 
 
@@ -99,26 +100,44 @@ class TerminalDriver(LinuxDriver):
                     self._terminal.gone()
                     return
                 if text := decode(data):  # a character may come in two parts; no text means the end to the parser
-                    for message in parser.feed(text):
+                    for message in self._parsed(parser, text):
                         self.process_message(message)
             for message in parser.tick():
                 self.process_message(message)
+
+    def _parsed(self, parser: XTermParser, text: str) -> Iterator[Message]:
+        """Yield what `text` means; a report of the size that is not believed does not change what clicks mean."""
+        before = parser.mouse_pixels, parser.terminal_size, parser.terminal_pixel_size
+        for message in parser.feed(text):
+            if isinstance(message, events.Resize):
+                if self._believes(message):
+                    before = parser.mouse_pixels, parser.terminal_size, parser.terminal_pixel_size
+                else:
+                    parser.mouse_pixels, parser.terminal_size, parser.terminal_pixel_size = before
+            yield message
 
     # -- size -----------------------------------------------------------------------------------------------
 
     def process_message(self, message: Message) -> None:
         """Pass a message from the input thread on to the app; sizes at a pace that layouts can follow."""
         if isinstance(message, events.Resize):
-            self._in_loop(self._note_size, message)
+            if self._believes(message):
+                self._in_loop(self._note_size, message)
+            else:
+                self._in_loop(self._post_size)
         else:
             super().process_message(message)
+
+    def _believes(self, report: events.Resize) -> bool:
+        """Tell whether a report of the size is the terminal's: text that is pasted may hold such a thing as well."""
+        as_known = tuple(report.size) == self._terminal.size() and all(report.pixel_size or ())
+        return self._in_band_window_resize and as_known
 
     def _get_terminal_size(self) -> tuple[int, int]:
         return self._terminal.size()
 
     def _on_window_change(self, _number: int, _frame: FrameType | None) -> None:
-        if not self._in_band_window_resize:
-            self._in_loop(self._post_size)
+        self._in_loop(self._post_size)
 
     def _post_size(self) -> None:
         size = Size(*self._terminal.size())

@@ -58,6 +58,7 @@ class TerminalWriter:
                     self._waiting = deque(piece for piece in self._waiting if piece[1])
                     self._waiting_bytes = sum(len(piece) for piece, _ in self._waiting)
                 if self._behind:
+                    self._changed.notify()
                     return
             self._waiting.append((data, sets_modes))
             self._waiting_bytes += len(data)
@@ -85,16 +86,14 @@ class TerminalWriter:
     def _next(self) -> bytes | None:
         """Return the next piece, waiting for it; None when there is to be no more."""
         with self._changed:
-            caught_up = self._behind and not self._waiting and not self._stopped
-            if caught_up:
-                self._behind = False
-            else:
-                self._changed.wait_for(lambda: self._waiting or self._stopped)
-                if self._stopped:
-                    return None
+            self._changed.wait_for(lambda: self._waiting or self._behind or self._stopped)
+            if self._stopped:
+                return None
+            if self._waiting:
                 data, _ = self._waiting.popleft()
                 self._waiting_bytes -= len(data)
                 return data
+            self._behind = False
         self._on_caught_up()
         return _AFTER_A_GAP
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,7 @@ FAULTS: dict[str, Callable[[FinetuiApp], object]] = {
     "handler": lambda app: app.call_next(fail),
     "worker": lambda app: app.run_worker(fail_in_a_worker()),
     "blocked": lambda app: block(),
+    "busy": lambda app: app.run_worker(lambda: time.sleep(600), thread=True),
     "noise": lambda app: make_noise(),
     "deaf": ignore_hangups,
 }

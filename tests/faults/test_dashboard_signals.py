@@ -254,6 +254,16 @@ def test_quitting_while_training(open_terminal, live: LiveRun, rounds: int) -> N
         os.kill(engine_of(live.folder.path.with_name(f"live-{number}")), signal.SIGKILL)
 
 
+def test_quitting_while_a_worker_is_busy(open_faulty, live: LiveRun, tmp_path: Path) -> None:
+    """Row 7: also while a thread of the dashboard is in the middle of something that takes for ever."""
+    terminal = open_faulty("busy")
+    let_it_happen(terminal, tmp_path)
+    terminal.type("q")
+    assert terminal.until_exit(1) == 0
+    assert terminal.restored()
+    assert live.goes_on()
+
+
 def engine_of(run: Path) -> int:
     """Return the process id of the engine that has a run."""
     import json

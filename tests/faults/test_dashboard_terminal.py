@@ -34,12 +34,12 @@ def assert_picture_is_right(terminal: PtyTerminal) -> None:
     """Compare the screen with what it is when all of it is drawn anew, in a run that stands still."""
     terminal.type(" ")
     terminal.until("paused")
-    terminal.read_all()
+    terminal.read_all(quiet=1.5)  # curves come at a pace of their own
     before = terminal.text()
     terminal.screen.reset()
     terminal.signal(signal.SIGCONT)
     terminal.until(*(word for word in EVERYTHING if word not in ("running", "Pause")))
-    terminal.read_all()
+    terminal.read_all(quiet=1.5)
     assert terminal.text() == before
 
 

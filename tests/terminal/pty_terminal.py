@@ -101,9 +101,9 @@ class PtyTerminal:
         self._rest = self._rest[end:]
         return True
 
-    def read_all(self) -> None:
-        """Read until nothing comes for a moment."""
-        while self.read(0.2):
+    def read_all(self, quiet: float = 0.2) -> None:
+        """Read until nothing comes for a moment of `quiet` seconds."""
+        while self.read(quiet):
             pass
 
     def drain_for(self, seconds: float) -> None:
