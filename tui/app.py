@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import work
+from textual import events, work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
@@ -25,6 +25,7 @@ from tui import again, farewell, plotting
 from tui.actions import ACTIONS
 from tui.notifications import Notifier, Notify
 from tui.pictures.modes import Mode
+from tui.screens.base import Palette
 from tui.screens.train import TrainScreen
 from tui.terminal import Terminal
 from tui.theme import DARK, LIGHT
@@ -32,6 +33,8 @@ from tui.threads import UnawaitedThreads
 
 if TYPE_CHECKING:
     from tui.widgets.picture import Picture
+
+_PALETTE = "--command-palette"  # by which Textual knows it
 
 
 class FinetuiApp(App[None]):
@@ -142,6 +145,14 @@ class FinetuiApp(App[None]):
         self.push_screen(TrainScreen(link, visiting=True))
         self.run_worker(link.run, thread=True, exit_on_error=False, name="visit")
 
+    async def on_event(self, event: events.Event) -> None:
+        """Let input wait for the screen that it is meant for: one that is just being opened has nothing in it yet."""
+        if isinstance(event, (events.InputEvent, events.Paste)) and self.screen_stack:
+            if self._exit:
+                return
+            await self.screen._mounted_event.wait()
+        await super().on_event(event)
+
     def on_worker_state_changed(self, message: Worker.StateChanged) -> None:
         """Say so where a thread failed: the dashboard stays, with what it knows."""
         worker, error = message.worker, message.worker.error
@@ -169,6 +180,11 @@ class FinetuiApp(App[None]):
         yield SystemCommand("Explain", "What this screen shows, and every key", train.action_help)
         yield SystemCommand("Detach", "Give the shell back; the training goes on", self.action_detach)
         yield SystemCommand("Suspend", "Go to the shell until fg; the training goes on", self.action_suspend_process)
+
+    def action_command_palette(self) -> None:
+        """Show the command palette, unless it is open."""
+        if self.screen.id != _PALETTE:
+            self.push_screen(Palette(id=_PALETTE))
 
     def _train_on_top(self) -> TrainScreen:
         return next((s for s in reversed(self.screen_stack) if isinstance(s, TrainScreen)), self.train_screen)

@@ -5,16 +5,16 @@ import select
 import signal
 import threading
 from codecs import getincrementaldecoder
-from collections.abc import Iterator
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from textual import events
-from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 from textual.message import Message
+
+from tui.terminal_input import TerminalInput
 
 if TYPE_CHECKING:
     from tui.app import FinetuiApp
@@ -86,7 +86,7 @@ class TerminalDriver(LinuxDriver):
             self._in_loop(self._finetui._handle_exception, error)
 
     def _read_input(self, leave: threading.Event) -> None:
-        parser = XTermParser(self._debug)
+        parser = TerminalInput(self._believes, debug=self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
         while not leave.is_set():
             if select.select([self.fileno], [], [], _TICK_SECONDS)[0]:
@@ -100,21 +100,10 @@ class TerminalDriver(LinuxDriver):
                     self._terminal.gone()
                     return
                 if text := decode(data):  # a character may come in two parts; no text means the end to the parser
-                    for message in self._parsed(parser, text):
+                    for message in parser.feed(text):
                         self.process_message(message)
             for message in parser.tick():
                 self.process_message(message)
-
-    def _parsed(self, parser: XTermParser, text: str) -> Iterator[Message]:
-        """Yield what `text` means; a report of the size that is not believed does not change what clicks mean."""
-        before = parser.mouse_pixels, parser.terminal_size, parser.terminal_pixel_size
-        for message in parser.feed(text):
-            if isinstance(message, events.Resize):
-                if self._believes(message):
-                    before = parser.mouse_pixels, parser.terminal_size, parser.terminal_pixel_size
-                else:
-                    parser.mouse_pixels, parser.terminal_size, parser.terminal_pixel_size = before
-            yield message
 
     # -- size -----------------------------------------------------------------------------------------------
 

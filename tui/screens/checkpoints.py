@@ -7,7 +7,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -16,6 +15,7 @@ from engine.config import check_checkpoint_name
 from engine.errors import BadInput
 from engine.events import KeptCheckpoint
 from engine.rules import refusal
+from tui.screens.base import ModalScreen
 from tui.store import View
 
 _NAME = 14

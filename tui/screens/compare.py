@@ -8,7 +8,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
@@ -16,6 +15,7 @@ from textual.worker import get_current_worker
 from engine import runs
 from engine.errors import BadInput
 from engine.runs import RunFolder, RunSummary
+from tui.screens.base import ModalScreen
 
 _NAME = 40
 
@@ -62,6 +62,8 @@ class CompareScreen(ModalScreen[Path | None]):
             self.app.call_from_thread(self._show, found, problem)
 
     def _show(self, found: list[Comparable], problem: str) -> None:
+        if not self.stands:
+            return
         self._found = found
         options = self.query_one(OptionList)
         for item in found:

@@ -93,6 +93,8 @@ class ErrorsScreen(ListingScreen):
         self.query_one("#errors-message", Static).update(Content(text))
 
     def _hint(self, text: str) -> None:
+        if not self.stands:
+            return
         self.query_one("#errors-filter", StyledLine).show(Content.styled(f" {clean(text, 300)}", "$warning"))
 
     def _listing_changed(self, *, same_rows: bool) -> None:
@@ -123,7 +125,7 @@ class ErrorsScreen(ListingScreen):
 
     def _show_tiles(self, indices: list[int]) -> None:
         """Show the images `indices` that have just arrived, where they are on the page that was asked for last."""
-        if self._listing is None or not self.is_attached:
+        if self._listing is None or not self.stands:
             return
         self._look_for_duplicates()  # only now: that takes longer, and the images are waited for
         self._show_positions([self._places[index] for index in indices if index in self._places])
@@ -177,7 +179,7 @@ class ErrorsScreen(ListingScreen):
 
     def _show_detail(self) -> None:
         """Bring the pane up to date with what is known by now."""
-        if not self.is_attached:
+        if not self.stands:
             return
         pane, listing, row = self.query_one(DetailPane), self._listing, self._row
         if listing is None or row < 0:

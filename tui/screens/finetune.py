@@ -7,7 +7,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
@@ -17,6 +16,7 @@ from engine.errors import BadInput
 from engine.events import FinetunePreview, StagePreview
 from engine.link import Link
 from engine.plans import child_config
+from tui.screens.base import ModalScreen
 from tui.store import Store
 from tui.widgets.action_button import ActionButton
 from tui.widgets.form_rows import ChoiceRow, TextRow

@@ -6,11 +6,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from engine.errors import BadInput
+from tui.screens.base import ModalScreen
 from tui.widgets.action_button import ActionButton
 from tui.widgets.form_rows import ChoiceRow
 

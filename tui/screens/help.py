@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from textual.app import ComposeResult
 from textual.containers import Grid, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui.actions import ACTIONS
+from tui.screens.base import ModalScreen
 
 _INTRODUCTION = (
     "The plots show the training loss and accuracy (means between two points) and the test set's, measured after "

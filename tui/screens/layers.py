@@ -7,7 +7,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.content import Content
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer
 
@@ -20,6 +19,7 @@ from tui.layer_tree import LayerStates, layer_tree, rate_factors
 from tui.layer_words import not_to_be_seen, notes, title, title_of, totals
 from tui.looking import Look, Looker, MeasureLoop
 from tui.module_columns import Figures
+from tui.screens.base import Screen
 from tui.screens.layers_help import layers_help
 from tui.store import Store, View
 from tui.tight_compositor import TightCompositor

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 from textual import work
-from textual.screen import Screen
 
 from engine import predictions
 from engine.commands import Evaluate, FindDuplicates
@@ -17,6 +16,7 @@ from tui.asking import Asker, Reply
 from tui.browsing import Listing, listing_of
 from tui.export import Target, export
 from tui.image_cache import fetch_all
+from tui.screens.base import Screen
 from tui.store import Store, View
 
 _POLL_SECONDS = 0.25
@@ -113,12 +113,16 @@ class ListingScreen(Screen[None]):
             self.app.call_from_thread(self._show_listing, listing)
 
     def _refused(self, reason: str) -> None:
+        if not self.stands:
+            return
         if self._listing is None:
             self._say(reason)
         else:
             self._hint(reason)
 
     def _show_listing(self, listing: Listing) -> None:
+        if not self.stands:
+            return
         same_rows = self._listing is not None and self._listing.rows is listing.rows
         if self._listing is None or self._listing.predictions is not listing.predictions:
             self._marked.clear()
@@ -143,6 +147,8 @@ class ListingScreen(Screen[None]):
 
     def _duplicates_found(self, reply: Reply) -> None:
         listing = self._listing
+        if not self.stands:
+            return
         if isinstance(reply, DuplicatesFound) and listing is not None:
             self._pairs = pairs = reply.pairs
             marked = frozenset(self._marked)

@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
 from engine.errors import BadInput
@@ -20,6 +19,7 @@ from engine.runs import RunFolder
 from engine.text import clean
 from tui.log_lines import LogLine, Undone, clock
 from tui.run_log import MOST_LINES, JournalLines, OutputTail
+from tui.screens.base import Screen
 from tui.screens.log_help import log_help
 from tui.store import Store
 from tui.tight_compositor import TightCompositor
@@ -304,7 +304,7 @@ class LogScreen(Screen[None]):
         self._show_title()
 
     def _show_title(self) -> None:
-        if not self.is_attached:
+        if not self.stands:
             return
         is_output = self.has_class("-output")
         view = self._shown_view

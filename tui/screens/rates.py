@@ -7,10 +7,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.events import LearningRateFound
+from tui.screens.base import ModalScreen
 from tui.widgets.action_button import ActionButton
 from tui.widgets.line_plot import LinePlot, SeriesStyle
 

@@ -8,7 +8,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
@@ -17,6 +16,7 @@ from engine import runs
 from engine.errors import BadInput
 from engine.runs import RunSummary
 from tui.reports import run_tree
+from tui.screens.base import ModalScreen
 
 _NAME = 42
 
@@ -53,6 +53,8 @@ class RunsScreen(ModalScreen[str | None]):
             self.app.call_from_thread(self._show, found, problem)
 
     def _show(self, found: list[RunSummary], problem: str) -> None:
+        if not self.stands:
+            return
         tree = run_tree(found)
         self._found = [run for _, run in tree]
         options = self.query_one(OptionList)

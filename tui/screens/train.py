@@ -11,7 +11,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from engine.commands import AnyCommand, FindLearningRate, SetFrozen, SetLearningRate, Start, StartFinetune, Stop
@@ -24,6 +23,7 @@ from engine.rules import refusal
 from tui.actions import ACTIONS, BY_NAME
 from tui.asking import Asker
 from tui.log_lines import describe_command
+from tui.screens.base import Screen
 from tui.screens.checkpoints import CheckpointsScreen
 from tui.screens.dialog import Choice, Dialog
 from tui.screens.finetune import FinetuneForm
