@@ -145,13 +145,19 @@ def test_a_terminal_that_closes(open_terminal, live: LiveRun) -> None:
     assert live.goes_on()
 
 
-def test_a_terminal_that_closes_without_a_signal(open_faulty, live: LiveRun, tmp_path: Path) -> None:
-    """Row 2: a dashboard that is not told notices by itself, within 2 s too, instead of burning CPU."""
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_a_terminal_that_closes_without_a_signal(open_faulty, live: LiveRun, tmp_path: Path, state: str) -> None:
+    """Row 2: a dashboard that is not told notices by itself, within 2 s too, also when it has nothing to write."""
     terminal = open_faulty("deaf")
     let_it_happen(terminal, tmp_path)
+    if state == "paused":
+        terminal.type(" ")
+        terminal.until("paused")
+        terminal.read_all(quiet=1.5)
     terminal.hang_up()
     assert terminal.until_exit(2, drain=False) == 129
-    assert live.goes_on()
+    assert live.lives()
+    assert state == "paused" or live.goes_on()
 
 
 # -- SIGCONT, SIGTSTP ---------------------------------------------------------------------------------------

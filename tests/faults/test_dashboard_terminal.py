@@ -32,15 +32,19 @@ def shown_step(terminal: PtyTerminal) -> int:
 
 def assert_picture_is_right(terminal: PtyTerminal) -> None:
     """Compare the screen with what it is when all of it is drawn anew, in a run that stands still."""
-    terminal.type(" ")
-    terminal.until("paused")
-    terminal.read_all(quiet=1.5)  # curves come at a pace of their own
     before = terminal.text()
     terminal.screen.reset()
     terminal.signal(signal.SIGCONT)
-    terminal.until(*(word for word in EVERYTHING if word not in ("running", "Pause")))
+    terminal.until("live", "Loss", "conv1", "palette")
     terminal.read_all(quiet=1.5)
     assert terminal.text() == before
+
+
+def pause(terminal: PtyTerminal) -> None:
+    """Pause the run, and wait until the screen stands still: curves come at a pace of their own."""
+    terminal.type(" ")
+    terminal.until("paused")
+    terminal.read_all(quiet=1.5)
 
 
 # -- a terminal that takes nothing --------------------------------------------------------------------------
@@ -58,8 +62,11 @@ def test_a_stalled_terminal(open_terminal, live: LiveRun) -> None:
     end = time.monotonic() + 30
     while '"type":"stop"' not in live.folder.journal.read_text() and time.monotonic() < end:
         time.sleep(0.05)
-    step = live.step()
-    terminal.until("stopped", f"{step:,}/", *EVERYTHING[1:], seconds=1)
+    drained = time.monotonic()
+    terminal.until("stopped", f"{live.step():,}/", *EVERYTHING[1:], seconds=1)
+    while (left := drained + 1 - time.monotonic()) > 0:
+        terminal.read(left)
+    assert_picture_is_right(terminal)
     terminal.type("q")
     assert terminal.until_exit() == 0
     assert terminal.restored()
@@ -86,6 +93,7 @@ def test_training_beside_a_stalled_terminal(open_terminal, live: LiveRun) -> Non
     print(f"{calm:.1f} steps/s, {rate:.1f} beside a stalled terminal: {rate / calm:.1%}")
     assert rate >= 0.98 * calm
     terminal.read_all()
+    pause(terminal)
     assert_picture_is_right(terminal)
 
 
@@ -103,6 +111,15 @@ def test_extreme_sizes(open_terminal, live: LiveRun, sizes: list[tuple[int, int]
     terminal.screen.reset()
     terminal.resize(100, 30)
     terminal.until(*EVERYTHING)
+    pause(terminal)
+    assert_picture_is_right(terminal)
+
+
+def test_a_terminal_that_does_not_know_its_size(open_terminal) -> None:
+    """Row 13: 0x0 from the beginning is taken for 80x24."""
+    terminal = open_terminal(*ENDLESS, columns=0, rows=0)
+    terminal.until(*EVERYTHING)
+    pause(terminal)
     assert_picture_is_right(terminal)
 
 
@@ -128,6 +145,7 @@ def test_training_beside_500_resizes(open_terminal, live: LiveRun) -> None:
     terminal.screen.reset()
     terminal.resize(120, 40)
     terminal.until(*EVERYTHING)
+    pause(terminal)
     assert_picture_is_right(terminal)
 
 

@@ -47,7 +47,7 @@ class PtyTerminal:
         columns: int = 80,
         rows: int = 24,
     ) -> None:
-        self.screen = pyte.Screen(columns, rows)
+        self.screen = pyte.Screen(columns or 80, rows or 24)
         self._stream = pyte.ByteStream(self.screen)
         self.raw = bytearray()
         self._rest = b""
