@@ -16,6 +16,7 @@ _BACKLOG = 64 * 1024  # bytes that may wait for a client for as long as it likes
 _WORST_BACKLOG = 4 * MAX_FRAME
 _COMMAND_LIMIT = 1024 * 1024  # bytes of one command frame
 _CHUNK = 65536
+_decoder = msgspec.msgpack.Decoder(ClientFrame)  # making one takes longer than most clients deserve
 
 
 class Outbox:
@@ -80,7 +81,7 @@ class Client:
         self.blocked = False  # it took nothing more when it was last sent to
         self.interest = 0  # what the server's selector looks for
         self.next_seq = 0
-        self._reader = FrameReader[ClientFrame](msgspec.msgpack.Decoder(ClientFrame), limit=_COMMAND_LIMIT)
+        self._reader = FrameReader[ClientFrame](_decoder, limit=_COMMAND_LIMIT)
         self._unanswered: set[str] = set()
         self._came = self._began_frame = now
         self._behind_since: float | None = None

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
-from engine.events import AnyEvent, RunStarted, TrainPoint
+from engine.events import AnyEvent, Log, RunStarted, TrainPoint
 from engine.journal import JournalReader
 from engine.lineage import effective as effective  # moved there: import it from engine.lineage
 from engine.runs import RunFolder
@@ -49,6 +50,14 @@ def _extremes(bucket: list[TrainPoint], *, last: bool = False) -> list[TrainPoin
     return [bucket[index] for index in sorted(kept)]
 
 
+def skipped(reader: JournalReader) -> Log | None:
+    """Return what is to be said of lines that `reader` could make nothing of; None if there were none."""
+    if not (reader.skipped or reader.unknown):
+        return None
+    message = f"{reader.skipped} damaged and {reader.unknown} unknown lines of the journal were skipped"
+    return Log(level="warning", message=message)
+
+
 class History:
     """Turns the frames that an engine sends into its events: the journal's past first, each event once.
 
@@ -56,7 +65,9 @@ class History:
     """
 
     def __init__(self) -> None:
+        self._reader = JournalReader(Path())
         self._journal = ""
+        self._ahead: AnyEvent | None = None  # read from it, and still to come
         self._seen = -1
         self.goodbye: Goodbye | None = None
         self.welcomed = False  # by the connection that there is now
@@ -76,27 +87,42 @@ class History:
                 self.goodbye = frame
             case _:
                 if frame.seq == 0:  # another session's first event: its journal begins anew
-                    self._journal, self._seen = "", -1
+                    self._open("")
                 if isinstance(frame, RunStarted):
-                    self._journal = str(RunFolder(Path(frame.path)).journal)
+                    self._follow(str(RunFolder(Path(frame.path)).journal))
                 if not 0 <= frame.seq <= self._seen:
                     self._seen = max(self._seen, frame.seq)
                     yield frame
 
+    def _follow(self, journal: str) -> None:
+        """What was seen so far is in the file `journal`."""
+        self._journal, self._reader, self._ahead = journal, JournalReader(Path(journal)), None
+
+    def _open(self, journal: str) -> None:
+        """Nothing was seen yet of what is in the file `journal`."""
+        self._follow(journal)
+        self._seen = -1
+
     def _past(self, path: Path, next_seq: int) -> Iterator[AnyEvent]:
         if str(path) != self._journal:
-            self._journal, self._seen = str(path), -1
+            self._open(str(path))
         size = path.stat().st_size if path.is_file() else 0
-        yield from thinned(self._unseen(path, next_seq), size)
+        before = skipped(self._reader)
+        yield from thinned(self._unseen(next_seq), size)
         self._seen = max(self._seen, next_seq - 1)
+        after = skipped(self._reader)
+        if after is not None and after != before:
+            yield after
 
-    def _unseen(self, path: Path, next_seq: int) -> Iterator[AnyEvent]:
-        reader = JournalReader(path)
+    def _unseen(self, next_seq: int) -> Iterator[AnyEvent]:
+        # The reader goes on where the connection before left it: who is slow is disconnected, and must not begin anew.
         deadline = time.monotonic() + _WRITING_SECONDS
         last = -1
         while True:
-            for event in reader.read():
+            ahead, self._ahead = [self._ahead] if self._ahead is not None else [], None
+            for event in chain(ahead, self._reader.read()):
                 if event.seq >= next_seq:
+                    self._ahead = event
                     return
                 last = event.seq
                 if event.seq > self._seen:

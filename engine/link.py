@@ -12,7 +12,7 @@ from engine.commands import AnyCommand, Evaluate, MeasureLayers, PreviewFinetune
 from engine.config import RunConfig
 from engine.errors import FinetuiError
 from engine.events import ENDED, CommandRefused, Log, Phase, State, StateChanged
-from engine.history import thinned
+from engine.history import skipped, thinned
 from engine.host import Inspection
 from engine.inquiry import Inquirer
 from engine.journal import JournalReader
@@ -158,9 +158,9 @@ class JournalLink:
             self._closed.wait(_FOLLOW_SECONDS)
         if not self._closed.is_set() and state not in ENDED:
             self.events.put(StateChanged(state="crashed", reason=crash_reason(self._folder, "", self._folder.log)))
-        if reader.skipped or reader.unknown:
-            message = f"{reader.skipped} damaged and {reader.unknown} unknown lines of the journal were skipped"
-            self.events.put(Log(level="warning", message=message))
+        told = skipped(reader)
+        if told is not None:
+            self.events.put(told)
 
     def send(self, command: AnyCommand) -> None:
         """Have a question answered, if it is about what a checkpoint holds; refuse all else."""

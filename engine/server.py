@@ -16,7 +16,7 @@ from engine import sockets
 from engine.clients import Client
 from engine.commands import AnyCommand, Question
 from engine.errors import FinetuiError
-from engine.events import AnyEvent, Audience, Phase
+from engine.events import COALESCIBLE, AnyEvent, Audience, Phase
 from engine.journal import Journal
 from engine.queues import CommandQueue
 from engine.text import clean
@@ -24,8 +24,8 @@ from engine.wire import ClientFrame, Goodbye, Hello, ProtocolError, encode_frame
 
 MOST_CLIENTS = 128
 _READ_SIZE = 65536
-_LOOK_SECONDS = 0.25  # between two looks at whether anybody has to be disconnected
-_AUDIENCE_SECONDS = 0.2  # between two lists of who watches: a hundred who come at once are one change
+_LOOK_SECONDS = 0.25  # a turn, in which train points are sent and faults are looked for, where nothing asks for one
+_AUDIENCE_SECONDS = 0.2  # between two lists of who watches, for every ten of them: a crowd that comes is one change
 _FLUSH_SECONDS = 2.0  # how long `stop` waits for clients to take the last events
 _ACCEPTS_PER_SECOND = 20.0  # beyond a burst of `MOST_CLIENTS`: a loop of connections is no reason to train slower
 _LONGEST_NAME = 60
@@ -127,7 +127,9 @@ class Server:
     def publish(self, event: AnyEvent) -> None:
         """Queue `event` for every client; never blocks."""
         self._inbox.append(event)
-        self._wake.set()
+        # Points and phases go with the next turn, several at a time: each waking costs training a little.
+        if not isinstance(event, COALESCIBLE):
+            self._wake.set()
 
     def has_clients(self) -> bool:
         """Tell whether anybody watches."""
@@ -369,7 +371,8 @@ class Server:
             client.next_seq = event.seq + 1
 
     def _tell_audience(self, now: float) -> None:
-        if not self._audience_changed or now - self._told_audience_at < _AUDIENCE_SECONDS:
+        interval = _AUDIENCE_SECONDS * (1 + self._greeted // 10)
+        if not self._audience_changed or now - self._told_audience_at < interval:
             return
         self._audience_changed, self._told_audience_at = False, now
         greeted = [client for client in self._clients if client.greeted]

@@ -19,7 +19,7 @@ LONGEST_PATH = 103 if sys.platform == "darwin" else 107
 _LONGEST_NAME = len("/4194304-01234567.sock")
 _NEW, _READY = ".new", ".sock"
 _STALE_SECONDS = 3600.0  # an unfinished socket, or a log without one, is left over by then
-_WAITING = 64  # connections that wait to be accepted
+_WAITING = 32  # connections that wait to be accepted
 _CONNECT_SECONDS = 5.0
 _UCRED = struct.Struct("3i")  # Linux: process, user, group
 _XUCRED_SIZE, _XUCRED = 128, struct.Struct("=II")  # macOS: version, user, and groups that nobody asks for
