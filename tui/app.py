@@ -146,12 +146,9 @@ class FinetuiApp(App[None]):
         self.run_worker(link.run, thread=True, exit_on_error=False, name="visit")
 
     async def on_event(self, event: events.Event) -> None:
-        """Let input wait for the screen that it is meant for: one that is just being opened has nothing in it yet."""
-        if isinstance(event, (events.InputEvent, events.Paste)) and self.screen_stack:
-            if self._exit:
-                return
-            await self.screen._mounted_event.wait()
-        await super().on_event(event)
+        """Hear no more input once the program is being left: the screens that it is for are being taken apart."""
+        if not (self._exit and isinstance(event, (events.InputEvent, events.Paste))):
+            await super().on_event(event)
 
     def on_worker_state_changed(self, message: Worker.StateChanged) -> None:
         """Say so where a thread failed: the dashboard stays, with what it knows."""

@@ -199,8 +199,6 @@ class Fuzzed:
                 self.send(ESCAPE)
                 self.take(0.15)
             terminal.screen.reset()
-            terminal.resize(82, 25)
-            self.take(0.15)
             terminal.resize(80, 24)
             self.send(b"?")
             patience = time.monotonic() + _PATIENCE_SECONDS

@@ -172,7 +172,7 @@ class PtyTerminal:
 
     def left(self) -> str:
         """Return the text that was written after the alternate screen was left for the last time."""
-        return re.sub(rb"\x1b\[\?\d+[hl]", b"", self.raw.rpartition(b"\x1b[?1049l")[2]).decode()
+        return re.sub(rb"\x1b\[\?\d+[hl]", b"", self.raw.rpartition(b"\x1b[?1049l")[2]).decode(errors="replace")
 
     def restored_modes(self) -> bool:
         """Whether the alternate screen was left, the cursor is shown, and all reports and keyboard modes are off."""

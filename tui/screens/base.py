@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, TypeVar
 
 from textual import events, messages, screen
+from textual.await_complete import AwaitComplete
 from textual.await_remove import AwaitRemove
 from textual.command import CommandPalette
 from textual.message import Message
@@ -14,11 +15,14 @@ else:
     _Base = MessagePump  # what a widget is beside this, a screen inherits from Textual's
 
 T = TypeVar("T")
-_LIFE = (events.Compose, events.Unmount, messages.Prune, messages.CloseMessages)  # by which Textual takes it away
+# What Textual takes it away with.
+_LIFE = (events.Compose, events.ScreenSuspend, events.Unmount, messages.Prune, messages.CloseMessages)
 
 
 class _Departing(_Base):
     """Drops what comes once it is dismissed, or the program left: its widgets may be gone, or have never come."""
+
+    _dismissed = False
 
     @property
     def stands(self) -> bool:
@@ -27,7 +31,20 @@ class _Departing(_Base):
 
     @property
     def _departs(self) -> bool:
-        return self._pruning or self.app._exit
+        return self._dismissed or self._pruning or self.app._exit
+
+    def is_left(self) -> bool:
+        """Note that it is dismissed, and what was opened above it with it; return False where it has been already.
+
+        Textual takes away whatever is on top, each time that a screen is dismissed.
+        """
+        stack: list[object] = [*self.app.screen_stack]
+        if self._departs or self not in stack:
+            return False
+        for _ in stack[stack.index(self) + 1 :]:
+            self.app.pop_screen()
+        self._dismissed = True
+        return True
 
     def remove(self) -> AwaitRemove:
         """Take it away, and with it what its workers still do on the event loop."""
@@ -35,17 +52,31 @@ class _Departing(_Base):
         return super().remove()
 
     async def _dispatch_message(self, message: Message) -> None:
-        if not self._departs or isinstance(message, _LIFE):
+        # Somebody who only wants to know when this screen has got so far is not its business.
+        stranger = isinstance(message, events.Callback) and getattr(message.callback, "__self__", None) is not self
+        if not self._departs or stranger or isinstance(message, _LIFE):
             await super()._dispatch_message(message)
 
 
 class Screen(_Departing, screen.Screen[T]):
     """A screen that fills the terminal."""
 
+    def dismiss(self, result: T | None = None) -> AwaitComplete:
+        """Leave it with `result`; only once, however often that is wished for."""
+        return super().dismiss(result) if self.is_left() else AwaitComplete()
+
 
 class ModalScreen(_Departing, screen.ModalScreen[T]):
     """A screen in a box over another one."""
 
+    def dismiss(self, result: T | None = None) -> AwaitComplete:
+        """Leave it with `result`; only once, however often that is wished for."""
+        return super().dismiss(result) if self.is_left() else AwaitComplete()
+
 
 class Palette(_Departing, CommandPalette):
     """Textual's command palette, whose search ends with it."""
+
+    def dismiss(self, result: None = None) -> AwaitComplete:
+        """Leave it with `result`; only once, however often that is wished for."""
+        return super().dismiss(result) if self.is_left() else AwaitComplete()

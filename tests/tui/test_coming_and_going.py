@@ -1,0 +1,136 @@
+"""Keys and answers that come while a screen is being opened, is being taken away, or the program is left."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from canned import CannedLink, running
+from textual import events
+from textual.app import ComposeResult
+from textual.pilot import Pilot
+from textual.screen import Screen as AnyScreen
+from textual.widgets import Static
+
+from tui.app import FinetuiApp
+from tui.screens import base
+from tui.screens.base import Palette
+from tui.screens.train import TrainScreen
+
+
+async def at_once(app: FinetuiApp, condition: Callable[[], bool]) -> None:
+    """Return at the first moment that `condition` holds, before anything else can happen."""
+    for _ in range(100_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came")
+
+
+async def settle(pilot: Pilot[None]) -> None:
+    for _ in range(5):
+        await pilot.pause(0.05)
+
+
+def key(name: str, *, unheard_below: bool = False) -> events.Key:
+    """Return the key `name`; with `unheard_below` one that no widget had any use for."""
+    event = events.Key(name, name if len(name) == 1 else None)
+    if unheard_below:
+        event._set_forwarded()
+    return event
+
+
+class _Fragile(base.Screen[None]):
+    """A screen whose handlers need its widgets."""
+
+    BINDINGS = [("e", "read", "Read")]
+    has_read = False
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="text")
+
+    def on_mount(self) -> None:
+        self.query_one("#text")
+
+    def on_key(self) -> None:
+        self.query_one("#text")
+
+    def action_read(self) -> None:
+        self.has_read = True
+
+
+async def test_keys_after_the_wish_to_leave_are_dropped() -> None:
+    app = FinetuiApp(CannedLink(*running()))
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        screen = _Fragile()
+        await app.push_screen(screen)
+        app.exit()
+        screen._nodes._clear()  # as if its widgets had been faster to go
+        await app.on_event(key("e", unheard_below=True))
+        assert not screen.has_read
+    assert app.failure is None
+
+
+async def test_a_screen_that_is_taken_away_before_it_was_there_does_nothing() -> None:
+    app = FinetuiApp(CannedLink(*running()))
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        screen = _Fragile()
+        app.push_screen(screen)
+        assert not screen.stands
+        screen.dismiss(None)
+        await settle(pilot)
+        assert isinstance(app.screen, TrainScreen)
+        assert not screen.stands
+
+
+@pytest.mark.parametrize("leave", ["dismiss", "exit"])
+async def test_keys_for_a_screen_that_was_left_are_dropped(leave: str) -> None:
+    app = FinetuiApp(CannedLink(*running()))
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        screen = _Fragile()
+        await app.push_screen(screen)
+        assert screen.stands
+        if leave == "dismiss":
+            screen.dismiss(None)
+        else:
+            app.exit()
+        assert not screen.stands
+        screen._nodes._clear()  # as if its widgets had been faster to go
+        await screen._dispatch_message(key("x"))
+    assert app.failure is None
+
+
+async def test_a_screen_is_left_once_and_takes_along_what_is_above_it() -> None:
+    app = FinetuiApp(CannedLink(*running()))
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        results: list[None] = []
+        screen = _Fragile()
+        await app.push_screen(screen, results.append)
+        await app.push_screen(_Fragile())
+        screen.dismiss(None)
+        screen.dismiss(None)
+        assert app.screen is app.train_screen
+        await settle(pilot)
+        assert app.screen is app.train_screen
+        assert len(results) == 1
+
+
+async def test_the_palettes_search_ends_with_it() -> None:
+    app = FinetuiApp(CannedLink(*running()))
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        app.post_message(key("ctrl+p"))
+        await at_once(app, lambda: isinstance(app.screen, Palette))
+        await settle(pilot)
+        palette: AnyScreen[object] = app.screen
+        app.post_message(key("s"))
+        await at_once(app, lambda: any(worker.node is palette and worker.is_running for worker in app.workers))
+        palette.dismiss(None)
+        await at_once(app, lambda: palette._pruning)
+        assert not any(worker.node is palette and not worker.is_cancelled for worker in app.workers)
+        await settle(pilot)
+        assert isinstance(app.screen, TrainScreen)
+    assert app.failure is None
