@@ -197,11 +197,13 @@ def test_an_engine_whose_socket_was_removed_is_found_again(
 def test_a_run_that_nobody_has_says_what_can_be_done(make_config) -> None:
     folder = Session(make_config(name="done")).run().folder
     assert folder is not None
-    with pytest.raises(BadInput, match=r"the run done is finished: no engine has it; `finetui open done` shows it$"):
+    shows = f"no engine has it; `finetui open {folder.path}` shows it"
+    with pytest.raises(BadInput, match=f"the run done is finished: {shows}$"):
         AttachLink(folder)
     lines = folder.journal.read_bytes().splitlines(keepends=True)
     folder.journal.write_bytes(b"".join(lines[:-1]))
-    with pytest.raises(BadInput, match=r"the run done is crashed: .*`finetui resume done` goes on with it$"):
+    resumes = f"`finetui resume {folder.path}` goes on with it"
+    with pytest.raises(BadInput, match=f"the run done is crashed: {shows}, {resumes}$"):
         AttachLink(folder)
 
 
@@ -209,7 +211,7 @@ def test_a_run_that_nobody_has_says_what_can_be_done(make_config) -> None:
     ("about", "says"),
     [
         ({"host": "elsewhere"}, r"the run x is on host elsewhere \(process 12\); attach there"),
-        ({"socket": ""}, r"serves no dashboards; `finetui open x` follows its journal"),
+        ({"socket": ""}, r"serves no dashboards; `finetui open .*/runs/x` follows its journal"),
         ({"socket": "/nowhere/x.sock"}, r"process 12 on host .*cannot be reached: No such file"),
     ],
 )
@@ -317,7 +319,7 @@ def test_a_killed_engine_is_said_within_2_seconds_with_the_way_to_go_on(make_con
     assert "the engine process ended unexpectedly" in crashed.reason
     assert ("signal 9" in crashed.reason) == (how == "its own")
     assert "terminate called: bus error in libdata" in crashed.reason
-    assert "`finetui resume killed` goes on from its last checkpoint" in crashed.reason
+    assert f"`finetui resume {folder_of(first).path}` goes on from its last checkpoint" in crashed.reason
 
 
 def test_an_engine_that_ends_well_is_not_a_crash(training: Watcher, watch: Watch) -> None:

@@ -218,7 +218,7 @@ def test_a_journal_without_an_end_is_shown_as_crashed(make_config) -> None:
     last = link.events.drain()[-1]
     assert isinstance(last, StateChanged)
     assert last.state == "crashed"
-    assert f"`finetui resume {folder.name}`" in last.reason
+    assert f"`finetui resume {folder.path}`" in last.reason
 
 
 def test_a_checkpoint_without_its_run_is_evaluated_and_then_asked_about(make_config, tmp_path: Path) -> None:
