@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.models.groups import ModuleLayer
@@ -162,7 +163,8 @@ def _observe(network: nn.Module, inputs: Tensor) -> dict[str, _Seen]:
         module.activation_bytes += sum(map(_bytes, tensors))
         module.flops = (module.flops or 0) + int(flops)
 
-    with FlopCounterMode(display=False) as counter:
+    # Not every PyTorch counts every fused kernel of attention; that of plain products they all do.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         _watch(network, inputs, counter.get_total_flops, note)
     return seen
 

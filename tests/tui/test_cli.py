@@ -79,7 +79,7 @@ def test_runs_lists_it(trained) -> None:
     folder, _ = trained
     (row,) = json.loads(finetui("runs", "--json", cwd=folder).stdout)
     assert list(row) == [
-        "name", "path", "state", "data", "model", "epoch", "step", "best_accuracy", "started", "parent"
+        "name", "path", "state", "data", "model", "epoch", "step", "best_accuracy", "started", "parent", "pid", "host"
     ]  # fmt: skip
     assert (row["name"], row["state"], row["data"], row["model"]) == ("small", "finished", "mnist-sample", "lenet")
     assert (row["epoch"], row["step"], row["parent"]) == (1, 200, None)

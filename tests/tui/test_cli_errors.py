@@ -147,6 +147,7 @@ def test_the_dashboard_begins_with_what_was_asked_for(
 ) -> None:
     opened: list[FinetuiApp] = []
     monkeypatch.setattr("tui.dashboard._check_terminal", lambda: None)
+    monkeypatch.setattr("termios.tcgetattr", lambda _descriptor: [0, 0, 0, 0, 0, 0, []])
     monkeypatch.setattr(FinetuiApp, "run", lambda app: opened.append(app))
     arguments = ("--true", "4", "--pred", "9", "--show", "all", "--min-confidence", "0.5", "--sort", "margin")
     assert in_process("errors", "--from", origin, "--dashboard", *arguments, cwd=folder).returncode == 0
