@@ -51,7 +51,9 @@ def make_noise() -> None:
 
 
 def ignore_hangups(_app: FinetuiApp) -> None:
+    """Hear nothing of a terminal that closes: the kernel sends SIGHUP, and SIGCONT after it."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGCONT, signal.SIG_IGN)
 
 
 FAULTS: dict[str, Callable[[FinetuiApp], object]] = {

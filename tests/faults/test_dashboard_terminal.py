@@ -57,11 +57,12 @@ def test_a_stalled_terminal(open_terminal, live: LiveRun) -> None:
     for number in range(150):  # far more than a pseudo-terminal keeps, and than the dashboard lets wait
         terminal.resize(120 + number % 2, 40)
         time.sleep(0.02)
-    terminal.resize(120, 40)
+    terminal.resize(100, 30)
     terminal.type("x")
     end = time.monotonic() + 30
-    while '"type":"stop"' not in live.folder.journal.read_text() and time.monotonic() < end:
+    while live.states()[-1] != "stopped" and time.monotonic() < end:
         time.sleep(0.05)
+    terminal.wait_until_idle()
     drained = time.monotonic()
     terminal.until("stopped", f"{live.step():,}/", *EVERYTHING[1:], seconds=1)
     while (left := drained + 1 - time.monotonic()) > 0:

@@ -130,6 +130,20 @@ class PtyTerminal:
         """Return how many threads the program has."""
         return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
 
+    def wait_until_idle(self, seconds: float = PATIENCE) -> None:
+        """Wait, without reading, until the program does next to nothing for a second."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            before = self._cpu_seconds()
+            time.sleep(1)
+            if self._cpu_seconds() - before < 0.2:
+                return
+        raise AssertionError("the program is busy all the time")
+
+    def _cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def modes(self) -> list[object]:
         """Return the modes of the terminal's input now; `modes_before` holds those that it began with."""
         return termios.tcgetattr(self.fd)
