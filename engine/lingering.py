@@ -36,4 +36,4 @@ class Linger:
             return self._seconds
         if not self._server.ever_connected:
             return 0.0 if self._detached else FIRST_CLIENT_SECONDS
-        return 0.0 if state == "ready" or self._server.left_well else self._seconds
+        return self._seconds if self._server.missing and state != "ready" else 0.0

@@ -85,7 +85,7 @@ class Server:
         """Listen on the socket `path`, whose folder must be private to the user. Raises OSError."""
         self.path = path
         self.ever_connected = False
-        self.left_well = False  # whether whoever left last had said goodbye
+        self.missing = False  # whether somebody vanished, and nobody who can steer has said goodbye since
         self._commands = commands
         self._on_moved = on_moved
         self._inbox: deque[AnyEvent | Journal] = deque()
@@ -316,7 +316,8 @@ class Server:
             self._selector.unregister(client.connection)
         client.connection.close()
         if client.greeted:
-            self.left_well = client.said_goodbye
+            if not (client.said_goodbye and client.reading):  # who only looked on speaks for nobody else
+                self.missing = not client.said_goodbye
             self._greeted -= 1
             self._audience_changed = True
 

@@ -225,17 +225,22 @@ def test_an_answer_goes_to_whoever_asked(engine: Engine) -> None:
 
 
 def test_how_the_last_one_left_is_known(engine: Engine) -> None:
-    for says_goodbye in (True, False, True):
-        peer = Peer(engine, Hello())
+    for says_goodbye, reading, missing in (
+        (True, False, False),
+        (False, False, True),
+        (True, True, True),  # who only looked on speaks for nobody else
+        (True, False, False),
+        (True, True, False),
+        (False, True, True),
+    ):
+        peer = Peer(engine, Hello(reading=reading))
         peer.next(Welcome)
         assert engine.server.has_clients()
         if says_goodbye:
-            peer.send(Pause(), Goodbye())
+            peer.send(Goodbye())
         peer.socket.close()
         until(lambda: not engine.server.has_clients())
-        assert engine.server.left_well == says_goodbye
-        if says_goodbye:
-            assert isinstance(engine.command(), Pause)
+        assert engine.server.missing == missing
 
 
 def test_a_command_sent_with_the_goodbye_arrives_though_nothing_was_read(engine: Engine) -> None:
@@ -247,7 +252,7 @@ def test_a_command_sent_with_the_goodbye_arrives_though_nothing_was_read(engine:
     peer.socket.close()
     assert isinstance(engine.command(), Pause)
     until(lambda: not engine.server.has_clients())
-    assert engine.server.left_well
+    assert not engine.server.missing
 
 
 # -- the end, and the file ----------------------------------------------------------------------------
