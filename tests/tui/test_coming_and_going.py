@@ -7,6 +7,7 @@ import pytest
 from canned import CannedLink, running
 from textual import events
 from textual.app import ComposeResult
+from textual.command import CommandList
 from textual.pilot import Pilot
 from textual.screen import Screen as AnyScreen
 from textual.widgets import Static
@@ -15,6 +16,7 @@ from tui.app import FinetuiApp
 from tui.screens import base
 from tui.screens.base import Palette
 from tui.screens.train import TrainScreen
+from tui.widgets.option_list import OptionList
 
 
 async def at_once(app: FinetuiApp, condition: Callable[[], bool]) -> None:
@@ -133,4 +135,22 @@ async def test_the_palettes_search_ends_with_it() -> None:
         assert not any(worker.node is palette and not worker.is_cancelled for worker in app.workers)
         await settle(pilot)
         assert isinstance(app.screen, TrainScreen)
+    assert app.failure is None
+
+
+@pytest.mark.parametrize("name", ["pageup", "pagedown"])
+async def test_pages_of_a_list_that_is_not_laid_out_yet(name: str) -> None:
+    app = FinetuiApp(CannedLink(*running()))
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        await pilot.press("c")
+        options = app.screen.query_one(OptionList)
+        options.add_option("one")
+        options.highlighted = 0
+        options._index_to_line.clear()  # as it is until it is drawn
+        await app.run_action("page_up" if name == "pageup" else "page_down", options)
+        await pilot.press("escape", "ctrl+p", "x", "x", "x", "x", name)
+        app.screen.query_one(CommandList)._index_to_line.clear()
+        await pilot.press(name)
+        assert isinstance(app.screen, Palette)
     assert app.failure is None

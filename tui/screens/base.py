@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, TypeVar
 from textual import events, messages, screen
 from textual.await_complete import AwaitComplete
 from textual.await_remove import AwaitRemove
-from textual.command import CommandPalette
+from textual.command import CommandList, CommandPalette
 from textual.message import Message
 from textual.message_pump import MessagePump
+
+from tui.widgets.option_list import pages
 
 if TYPE_CHECKING:
     from textual.widget import Widget as _Base
@@ -76,6 +78,11 @@ class ModalScreen(_Departing, screen.ModalScreen[T]):
 
 class Palette(_Departing, CommandPalette):
     """Textual's command palette, whose search ends with it."""
+
+    def _action_command_list(self, action: str) -> None:
+        """Turn pages only where there are any."""
+        if pages(self.query_one(CommandList)):
+            super()._action_command_list(action)
 
     def dismiss(self, result: None = None) -> AwaitComplete:
         """Leave it with `result`; only once, however often that is wished for."""

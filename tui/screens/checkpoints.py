@@ -7,7 +7,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Input, Static
 from textual.widgets.option_list import Option
 
 from engine.commands import AnyCommand, Branch, RollBack, Save
@@ -17,6 +17,7 @@ from engine.events import KeptCheckpoint
 from engine.rules import refusal
 from tui.screens.base import ModalScreen
 from tui.store import View
+from tui.widgets.option_list import OptionList
 
 _NAME = 14
 _SLOWER = 0.1

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import OptionList, Static
+from textual.widgets import Static
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
@@ -16,6 +16,7 @@ from engine import runs
 from engine.errors import BadInput
 from engine.runs import RunFolder, RunSummary
 from tui.screens.base import ModalScreen
+from tui.widgets.option_list import OptionList
 
 _NAME = 40
 

@@ -8,12 +8,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.widgets import Footer, OptionList, Static
+from textual.widgets import Footer, Static
 from textual.widgets.option_list import Option
 
 from engine.selection import Pair, most_confused
 from tui.screens.base import ModalScreen
 from tui.widgets.heat_map import HeatMap
+from tui.widgets.option_list import OptionList
 
 _MOST_PAIRS = 200
 
