@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from long_journal import long_journal
 from watching import PATIENCE, Watcher
 
 from engine import attach, runs
@@ -20,25 +21,21 @@ from engine.commands import FetchImages, Pause, Resume, SetFrozen, SetLearningRa
 from engine.config import RunConfig
 from engine.errors import BadInput
 from engine.events import (
-    AnyEvent,
     Audience,
     CommandAccepted,
     CommandRefused,
     Images,
     LayersChanged,
     LearningRateChanged,
-    Log,
     RunPrepared,
     StateChanged,
     TrainPoint,
 )
-from engine.history import History, thinned
-from engine.journal import Journal, JournalReader, encode_line
+from engine.journal import JournalReader
 from engine.link import Link
 from engine.process_link import ProcessLink
 from engine.runs import RunFolder
 from engine.session import Session
-from engine.wire import Welcome
 
 Watch = Callable[[Link], Watcher]
 
@@ -334,103 +331,7 @@ def test_an_engine_that_ends_well_is_not_a_crash(training: Watcher, watch: Watch
     assert not any(isinstance(event, StateChanged) and event.state == "crashed" for event in second.seen)
 
 
-# -- the past of a long run ---------------------------------------------------------------------------
-
-
-def long_journal(path: Path, points: int, spike: int) -> None:
-    loss = [0.5 + (i % 7) / 100 for i in range(points)]
-    loss[spike] = 99.0
-    with path.open("wb") as file:
-        seq = 0
-
-        def write(event: AnyEvent) -> None:
-            nonlocal seq
-            file.write(encode_line(msgspec.structs.replace(event, seq=seq)))
-            seq += 1
-
-        write(StateChanged(state="running"))
-        for i in range(points):
-            if i % 50_000 == 0:
-                write(Log(level="info", message=str(i)))
-            write(
-                TrainPoint(
-                    epoch=1,
-                    step=i + 1,
-                    step_in_epoch=i + 1,
-                    steps=1,
-                    loss=loss[i],
-                    accuracy=0.5,
-                    learning_rate=0.1,
-                    grad_norm=1.0,
-                    samples_per_second=100.0,
-                    group_grad_norms=(1.0, 2.0, 3.0, 4.0, 5.0),
-                )
-            )
-
-
-def test_a_long_past_is_thinned_and_loses_no_spike(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    long_journal(path, 120_000, spike=77_777)
-    events = list(History().expand(Welcome(journal=str(path), next_seq=120_004)))
-    points = [event for event in events if isinstance(event, TrainPoint)]
-    assert 1000 < len(points) < 6000
-    assert max(point.loss for point in points) == 99.0
-    assert points[-1].step == 120_000
-    assert [event.message for event in events if isinstance(event, Log)] == ["0", "50000", "100000"]
-    assert [event.seq for event in events] == sorted({event.seq for event in events})
-
-
-def test_a_short_past_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    long_journal(path, 1000, spike=5)
-    assert len(list(thinned(JournalReader(path).read(), path.stat().st_size))) == 1002
-
-
-def test_the_past_is_told_once_over_two_connections(tmp_path: Path) -> None:
-    journal = Journal()
-    journal.open(tmp_path / "journal.jsonl")
-    events = [journal.append(Log(level="info", message=str(i))) for i in range(5)]
-    history = History()
-    welcome = Welcome(journal=str(tmp_path / "journal.jsonl"), next_seq=3)
-    assert list(history.expand(welcome)) == events[:3]
-    assert list(history.expand(events[2])) == []  # it was on its way when the client came
-    assert list(history.expand(events[3])) == [events[3]]
-    history.begin()
-    assert list(history.expand(msgspec.structs.replace(welcome, next_seq=5))) == [events[4]]
-
-
-def test_a_second_connection_reads_on_where_the_first_one_stopped(tmp_path: Path) -> None:
-    """Who is slow because the journal is long is disconnected: reading it again would make that go on for ever."""
-    path = tmp_path / "journal.jsonl"
-    lines = [encode_line(Log(level="info", message=str(i), seq=i)) for i in range(6)]
-    path.write_bytes(b"".join(lines[:4]))
-    history = History()
-    assert [event.seq for event in history.expand(Welcome(journal=str(path), next_seq=3))] == [0, 1, 2]
-    path.write_bytes(b"".join(lines[3:4] * 4 + lines[4:]))  # what was read is not looked at again
-    history.begin()
-    assert [event.seq for event in history.expand(Welcome(journal=str(path), next_seq=6))] == [3, 4, 5]
-
-
-def test_damage_in_the_past_is_said_once(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    lines = [encode_line(Log(level="info", message=str(i), seq=i)) for i in range(2)]
-    path.write_bytes(lines[0] + b"{torn\n" + lines[1])
-    history = History()
-    *_, said = history.expand(Welcome(journal=str(path), next_seq=2))
-    assert said == Log(level="warning", message="1 damaged and 0 unknown lines of the journal were skipped")
-    history.begin()
-    assert list(history.expand(Welcome(journal=str(path), next_seq=2))) == []
-
-
-def test_lines_that_are_being_written_are_waited_for(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    lines = [encode_line(Log(level="info", message=str(i), seq=i)) for i in range(3)]
-    path.write_bytes(lines[0] + lines[1][:10])
-    events = History().expand(Welcome(journal=str(path), next_seq=3))
-    assert next(events).seq == 0
-    with path.open("ab") as file:
-        file.write(lines[1][10:] + lines[2])
-    assert [event.seq for event in events] == [1, 2]
+# -- a long run ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -1,0 +1,76 @@
+"""The past from the journal, then the live events: each once, in order, and in bounded memory."""
+
+from pathlib import Path
+
+import msgspec
+from long_journal import long_journal
+
+from engine.events import Log, TrainPoint
+from engine.history import History, thinned
+from engine.journal import Journal, JournalReader, encode_line
+from engine.wire import Welcome
+
+
+def test_a_long_past_is_thinned_and_loses_no_spike(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    long_journal(path, 120_000, spike=77_777)
+    events = list(History().expand(Welcome(journal=str(path), next_seq=120_004)))
+    points = [event for event in events if isinstance(event, TrainPoint)]
+    assert 1000 < len(points) < 6000
+    assert max(point.loss for point in points) == 99.0
+    assert points[-1].step == 120_000
+    assert [event.message for event in events if isinstance(event, Log)] == ["0", "50000", "100000"]
+    assert [event.seq for event in events] == sorted({event.seq for event in events})
+
+
+def test_a_short_past_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    long_journal(path, 1000, spike=5)
+    assert len(list(thinned(JournalReader(path).read(), path.stat().st_size))) == 1002
+
+
+def test_the_past_is_told_once_over_two_connections(tmp_path: Path) -> None:
+    journal = Journal()
+    journal.open(tmp_path / "journal.jsonl")
+    events = [journal.append(Log(level="info", message=str(i))) for i in range(5)]
+    history = History()
+    welcome = Welcome(journal=str(tmp_path / "journal.jsonl"), next_seq=3)
+    assert list(history.expand(welcome)) == events[:3]
+    assert list(history.expand(events[2])) == []  # it was on its way when the client came
+    assert list(history.expand(events[3])) == [events[3]]
+    history.begin()
+    assert list(history.expand(msgspec.structs.replace(welcome, next_seq=5))) == [events[4]]
+
+
+def test_a_second_connection_reads_on_where_the_first_one_stopped(tmp_path: Path) -> None:
+    """Who is slow because the journal is long is disconnected: reading it again would make that go on for ever."""
+    path = tmp_path / "journal.jsonl"
+    lines = [encode_line(Log(level="info", message=str(i), seq=i)) for i in range(6)]
+    path.write_bytes(b"".join(lines[:4]))
+    history = History()
+    assert [event.seq for event in history.expand(Welcome(journal=str(path), next_seq=3))] == [0, 1, 2]
+    path.write_bytes(b"".join(lines[3:4] * 4 + lines[4:]))  # what was read is not looked at again
+    history.begin()
+    assert [event.seq for event in history.expand(Welcome(journal=str(path), next_seq=6))] == [3, 4, 5]
+
+
+def test_damage_in_the_past_is_said_once(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    lines = [encode_line(Log(level="info", message=str(i), seq=i)) for i in range(2)]
+    path.write_bytes(lines[0] + b"{torn\n" + lines[1])
+    history = History()
+    *_, said = history.expand(Welcome(journal=str(path), next_seq=2))
+    assert said == Log(level="warning", message="1 damaged and 0 unknown lines of the journal were skipped")
+    history.begin()
+    assert list(history.expand(Welcome(journal=str(path), next_seq=2))) == []
+
+
+def test_lines_that_are_being_written_are_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    lines = [encode_line(Log(level="info", message=str(i), seq=i)) for i in range(3)]
+    path.write_bytes(lines[0] + lines[1][:10])
+    events = History().expand(Welcome(journal=str(path), next_seq=3))
+    assert next(events).seq == 0
+    with path.open("ab") as file:
+        file.write(lines[1][10:] + lines[2])
+    assert [event.seq for event in events] == [1, 2]
