@@ -449,6 +449,7 @@ async def test_a_hundred_thousand_lines_cost_what_is_in_sight(run: Run, monkeypa
         assert len(view.rows) == 100_004
         assert len(wraps) < 200  # nor are they wrapped to a width that nothing has yet
         before = len(view._wrapped)
+        await until(pilot, lambda: screen.focused is view)
         await pilot.press("home", "pagedown", "pagedown")
         await until(pilot, lambda: "message 50" in picture(pilot))
         assert len(view._wrapped) - before < 100

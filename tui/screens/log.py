@@ -282,7 +282,8 @@ class LogScreen(Screen[None]):
             self.set_class(name == log, f"-{name}")
             self.query_one(f"#tab-{name}").set_class(name == log, "-chosen")
         self.query_one("#tab-level").display = log == "journal"
-        self._shown_view.focus()
+        # What is only about to be shown cannot be focused yet.
+        self.call_after_refresh(self._shown_view.focus)
         self._show_title()
         self.refresh_bindings()
 
