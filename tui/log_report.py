@@ -105,7 +105,7 @@ def _as_ascii(line: bytes) -> str | None:
     text = line[:-1].decode(errors="replace")
     if text.isascii() and text.isprintable():
         return text
-    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
+    return json.dumps(value, separators=(",", ":"))
 
 
 class _Output:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -94,3 +94,15 @@ def _told(path: Path, names: Sequence[str]) -> list[AnyEvent]:
 
 def _layer(name: str) -> Layer:
     return Layer(name=name, summary=name, parameters=9, frozen=False)
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Yield every text in `value`, made of dicts and sequences."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from (key, *texts(item))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from texts(item)

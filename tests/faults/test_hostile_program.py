@@ -4,16 +4,15 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from canned import evaluated, prepared, running
 from canned_predictions import predictions, saved
-from hostile_run import HARMLESS, file_names, poisoned
+from hostile_run import HARMLESS, file_names, poisoned, texts
 from hostile_text import HOSTILE, obeyed
 from PIL import Image
 from pty_terminal import FINETUI, PtyTerminal
@@ -45,24 +44,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in a value that was JSON."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from (key, *_texts(item))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-
-
 def test_an_engine_says_nothing_harmful_of_hostile_files(trained: Path) -> None:
     """Row 23: classes, files that cannot be read, and their places are cleaned where the engine finds them."""
     lines = (trained / "checkpoints" / "real" / "journal.jsonl").read_bytes().splitlines()
     told = [json.loads(line) for line in lines]
-    texts = [text for event in told for text in _texts(event)]
-    assert [text for text in texts if obeyed(text)] == []
+    assert [text for event in told for text in texts(event) if obeyed(text)] == []
     (described,) = [event for event in told if event["type"] == "run_prepared"]
     assert len(described["data"]["classes"]) == len(file_names(HOSTILE))
     assert sum("broken" in event.get("message", "") for event in told) == len(file_names(HOSTILE))

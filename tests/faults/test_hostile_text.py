@@ -9,7 +9,7 @@ import pytest
 from canned import CannedLink, evaluated, layers, point, prepared, running
 from canned_layers import MODULES
 from canned_predictions import AnsweringLink
-from hostile_run import HARMLESS, a_run, poisoned
+from hostile_run import HARMLESS, a_run, poisoned, texts
 from hostile_text import HOSTILE, obeyed
 from textual.pilot import Pilot
 
@@ -18,6 +18,7 @@ from engine.commands import AnyCommand, DescribeModel
 from engine.events import AnyEvent, RunStarted, StateChanged
 from engine.text import clean
 from tui.app import FinetuiApp
+from tui.scrub import scrub
 from tui.widgets.log_view import OutputView
 
 
@@ -46,7 +47,7 @@ def _every_event(text: str) -> list[AnyEvent]:
     asked = commands.PreviewFinetune(plan=commands.FinetunePlan(recipe="lp-ft"))
     found: list[AnyEvent] = [
         events.Phase(name="", unit=""),
-        prepared(),
+        prepared(versions={"": ""}),
         RunStarted(name="", path=""),
         StateChanged(state="running"),
         point(10),
@@ -117,7 +118,15 @@ async def settled(pilot: Pilot, link: CannedLink) -> list[str]:
     return picture(pilot)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_no_field_of_any_event_passes_the_dashboards_door() -> None:
+    """Row 23: whatever an event holds, and wherever, is text behind it."""
+    for text in HOSTILE:
+        for event in _every_event(text):
+            builtin = msgspec.to_builtins(scrub(event))
+            assert [found for found in texts(builtin) if obeyed(found)] == []
+
+
+@pytest.mark.parametrize("size", [(80, 24), (80, 22), (120, 40)], ids=str)
 async def test_no_field_of_any_event_harms_the_train_screen(size: tuple[int, int]) -> None:
     """Row 23: model, run, class and layer names, reasons, notices, alerts, and who asked, in turn."""
     link = CannedLink(*running(point(50), evaluated(1, 0.9)))
@@ -135,6 +144,8 @@ async def test_no_field_of_any_event_harms_the_train_screen(size: tuple[int, int
             shown = await heard(pilot, link)
             assert shown[-1] == expected[-1]
             assert shown[0].startswith(" ✗ failed"), text
+            if size[1] >= 24:  # in fewer lines a long reason leaves no room for the log
+                assert "failed" in "".join(shown[-5:-1])
         assert app.is_running
 
 
@@ -173,56 +184,49 @@ def _image(index: int, name: str) -> events.Picture:
     return events.Picture(index=index, name=name, height=2, width=2, pixels=bytes(4))
 
 
-# Which keys lead where; what belongs together is pressed at once.
-WALKS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "train": (),
-    "train, lists": (("tab",) * 12, ("down",) * 20),
-    "finetune": (("f",),),
-    "errors": (("m",),),
-    "errors, one": (("m",), ("right", "right", "enter")),
-    "errors, explained": (("m",), ("e",)),
-    "errors, filter": (("m",), ("f",)),
-    "confusion": (("m",), ("m",)),
-    "compare": (("m",), ("d",)),
-    "export": (("m",), ("x",)),
-    "layers": (("g",),),
-    "layers, end": (("g",), ("end", "2")),
-    "runs": (("r",),),
-    "checkpoints": (("c",),),
-    "log": (("o",),),
-    "log, beginning": (("o",), ("home",)),
-    "log, output": (("o",), ("2",)),
-    "help": (("question_mark",),),
-    "palette": (("ctrl+p",),),
-}
-
-
-async def tour(folder: Path, names: Sequence[str], size: tuple[int, int]) -> dict[str, list[str]]:
-    """Return the picture of every place in a run with `names`."""
-    link = _Link(names, *a_run(folder, names))
-    app = FinetuiApp(link)
-    shown: dict[str, list[str]] = {}
-    async with app.run_test(size=size) as pilot:
-        await settled(pilot, link)
-        for place, keys in WALKS.items():
-            for together in keys:
-                await pilot.press(*together)
-                await settled(pilot, link)
-            if place == "log, output":
-                await until(pilot, lambda: app.screen.query_one(OutputView).rows)
-            shown[place] = picture(pilot)
-            while app.screen is not app.train_screen:
-                await pilot.press("escape")
-                await settled(pilot, link)
-        assert app.is_running
-    return shown
+_TRAIN, _ERRORS, _LAYERS, _LOG = " ‖ paused    a-run", " Errors  ", " Layers  ", " Log  a-run"
+# Which keys lead on from the place before, and how the first and the last line begin there. A dialog leaves both as
+# they are below it.
+_WALK: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
+    ("train", (), _TRAIN, " q Quit  d Detach"),
+    ("finetune", ("f",), _TRAIN, " q Quit  d Detach"),
+    ("runs", ("escape", "r"), _TRAIN, " q Quit  d Detach"),
+    ("checkpoints", ("escape", "c"), _TRAIN, " q Quit  d Detach"),
+    ("help", ("escape", "question_mark"), _TRAIN, " q Quit  d Detach"),
+    ("palette", ("escape", "ctrl+p"), _TRAIN, " q Quit  d Detach"),
+    ("errors", ("escape", "m"), _ERRORS, " ␣ Mark  esc Back"),
+    ("explained", ("right", "right", "e"), _ERRORS, " ␣ Mark  esc Back"),
+    ("filter", ("f",), _ERRORS, " ␣ Mark  esc Back"),
+    ("confusion", ("escape", "m"), _ERRORS, " ⏎ Images"),
+    ("compare", ("escape", "d"), _ERRORS, " ␣ Mark  esc Back"),
+    ("export", ("escape", "x"), _ERRORS, " ␣ Mark  esc Back"),
+    ("one image", ("escape", "enter"), _ERRORS, " esc Back  ? Help"),
+    ("log", ("escape", "escape", "o"), _LOG, " end Follow  esc Back"),
+    ("log, beginning", ("home",), _LOG, " end Follow  esc Back"),
+    ("log, output", ("2",), _LOG, " end Follow  esc Back"),
+    ("log, output's beginning", ("home",), _LOG, " end Follow  esc Back"),
+    ("layers", ("escape", "g"), _LAYERS, " ←→ Fold  ␣ Freeze"),
+    ("layers, end", ("end", "2"), _LAYERS, " ←→ Fold  ␣ Freeze"),
+    ("lists", ("escape", *("tab",) * 12, *("down",) * 20), _TRAIN, " → Open  ␣ Freeze"),
+)
 
 
 @pytest.mark.parametrize("size", [(80, 24), pytest.param((200, 60), marks=pytest.mark.slow)], ids=str)
-async def test_every_screen_holds(size: tuple[int, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [HARMLESS, HOSTILE], ids=["harmless", "hostile"])
+async def test_every_screen_holds(names: tuple[str, ...], size: tuple[int, int], tmp_path: Path) -> None:
     """Row 23: hostile class, file, layer, run and image names and lines leave each screen as harmless ones do."""
-    expected = await tour(tmp_path / "harmless", HARMLESS, size)
-    shown = await tour(tmp_path / "hostile", HOSTILE, size)
-    for place, lines in shown.items():
-        assert lines[-1] == expected[place][-1], place
-        assert lines[0][:8] == expected[place][0][:8], place
+    link = _Link(names, *a_run(tmp_path, names))
+    app = FinetuiApp(link)
+    async with app.run_test(size=size) as pilot:
+        await settled(pilot, link)
+        for place, keys, first, last in _WALK:
+            for key in keys:
+                await pilot.press(key)
+                if key not in ("tab", "down"):
+                    await settled(pilot, link)
+            if place == "log, output":
+                await until(pilot, lambda: app.screen.query_one(OutputView).rows)
+            shown = picture(pilot)
+            assert shown[0].startswith(first), f"{place}\n" + "\n".join(shown)
+            assert shown[-1].startswith(last), f"{place}\n" + "\n".join(shown)
+        assert app.is_running

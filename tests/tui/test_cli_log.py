@@ -154,7 +154,10 @@ class _Following:
 
     def __init__(self, cwd: Path, *arguments: str) -> None:
         command = [*FINETUI, "log", "a-run", "--follow", *arguments]
-        self.process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        self.process = subprocess.Popen(
+            command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         assert self.process.stdout is not None
         self._lines = self.process.stdout
 
