@@ -84,7 +84,7 @@ def test_updates_that_were_begun_are_not_taken_for_modes(pair: Pair) -> None:
 
 
 def test_stopping_does_not_wait_for_the_terminal(pair: Pair) -> None:
-    for number in range(200):
+    for number in range(BACKLOG // 1010):  # more than it takes, and not so much that it would be dropped
         pair.writer.put(piece(number))
     begun = time.monotonic()
     pair.writer.stop()
