@@ -86,6 +86,8 @@ def test_updates_that_were_begun_are_not_taken_for_modes(pair: Pair) -> None:
 def test_stopping_does_not_wait_for_the_terminal(pair: Pair) -> None:
     for number in range(BACKLOG // 1010):  # more than it takes, and not so much that it would be dropped
         pair.writer.put(piece(number))
+    while select.select([], [pair.slave], [], 0)[1]:
+        time.sleep(0.01)
     begun = time.monotonic()
     pair.writer.stop()
     assert time.monotonic() - begun < 2
