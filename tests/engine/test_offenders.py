@@ -13,6 +13,7 @@ import pytest
 from peers import PATIENCE, Engine, Peer, point, until
 
 from engine import sockets
+from engine.clients import Client
 from engine.commands import FetchImages, Pause
 from engine.events import Audience, Images, Log, RunStarted, StateChanged, TrainPoint
 from engine.server import MOST_CLIENTS
@@ -93,19 +94,22 @@ def test_whoever_does_not_read_is_dropped_within_5_seconds(engine: Engine) -> No
     deaf.rest()
 
 
-def test_a_client_that_catches_up_is_kept(engine: Engine) -> None:
-    late = Peer(engine, Hello(name="late"))
-    late.next(Welcome)
-    for _ in range(2):
-        for _ in range(100):
-            engine.say(Log(level="info", message="x" * 10_000))
-        # It looks up in time: less than the patience with those who never do.
-        client = engine.server._clients[0]
-        until(lambda client=client: client._behind_since is not None)
-        for _ in range(100):
-            late.next(Log)
-    engine.say(Log(level="info", message="still here"))
-    assert late.next(Log).message == "still here"
+def test_a_client_that_catches_up_is_kept() -> None:
+    client = Client(socket.socket(), now=0.0)
+    client.greet(Hello(), "late")
+    for now, reads, dropped in (
+        (0.0, False, False),
+        (3.0, False, False),
+        (3.2, True, False),
+        (3.4, False, False),  # behind again, and not for long
+        (6.8, False, False),
+        (7.0, False, True),
+    ):
+        if reads:
+            client.outbox.clear()
+        else:
+            client.outbox.put(bytes(100_000))
+        assert (client.fault(now) is not None) == dropped, now
 
 
 def test_train_points_are_missed_before_anything_else(engine: Engine) -> None:

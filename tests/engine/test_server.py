@@ -1,13 +1,14 @@
 """The engine's side of the socket: who may say what, and what becomes of those who misbehave."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
-from peers import Engine, Peer, point, until
+from peers import Engine, Peer, until
 
 from engine import sockets
-from engine.commands import FetchImages, Pause, SetLearningRate
+from engine.commands import FetchImages, Pause, SetFrozen, SetLearningRate
 from engine.events import Audience, CommandAccepted, CommandRefused, Images, Log, Phase, StateChanged
 from engine.journal import Journal
 from engine.wire import Goodbye, Hello, Welcome
@@ -39,6 +40,15 @@ def test_a_later_client_is_sent_to_the_journal(engine: Engine, tmp_path: Path) -
     engine.say(StateChanged(state="paused"))
     assert late.next(StateChanged).seq == 2
     assert [early.next(StateChanged).seq for _ in range(3)] == [0, 1, 2]
+
+
+def test_an_event_that_is_history_when_it_is_published_is_told_once(engine: Engine) -> None:
+    ready = engine.journal.append(StateChanged(state="ready"))
+    peer = Peer(engine, Hello())
+    assert peer.next(StateChanged) == ready
+    engine.server.publish(ready)
+    engine.say(Log(level="info", message="next"))
+    assert isinstance(peer.next(StateChanged | Log), Log)
 
 
 def test_a_run_that_is_resumed_is_told_to_those_who_were_there_before_its_journal(
@@ -140,14 +150,27 @@ def test_how_the_last_one_left_is_known(engine: Engine) -> None:
         assert engine.server.missing == missing
 
 
-def test_a_command_sent_with_the_goodbye_arrives_though_nothing_was_read(engine: Engine) -> None:
+def test_all_that_was_sent_before_leaving_is_heard_though_nothing_can_be_answered(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     peer = Peer(engine, Hello())
-    until(engine.server.has_clients)
-    for step in range(200):
-        engine.say(point(step))
-    peer.send(Pause(), Goodbye())
+    peer.next(Welcome)
+    goes_on = threading.Event()
+    select = engine.server._selector.select
+
+    def held(timeout: float) -> list:
+        goes_on.wait(20)
+        return select(timeout)
+
+    monkeypatch.setattr(engine.server._selector, "select", held)
+    engine.say(StateChanged(state="ready"))
+    peer.next(StateChanged)  # from here on the server's thread is held
+    long = SetFrozen(layers=("x" * 50_000,), frozen=True)  # three of them are more than is read at a time
+    peer.send(long, long, long, Pause(), Goodbye())
     peer.socket.close()
-    assert isinstance(engine.command(), Pause)
+    engine.say(StateChanged(state="running"))  # which it cannot be told any more
+    goes_on.set()
+    assert [type(engine.command()) for _ in range(4)] == [SetFrozen, SetFrozen, SetFrozen, Pause]
     until(lambda: not engine.server.has_clients())
     assert not engine.server.missing
 
