@@ -472,10 +472,15 @@ async def test_the_engines_output_is_shown_harmless_and_followed(run: Run) -> No
         assert " UserWarning: odd" in text
         assert "\x1b" not in text
         assert "Warnings" not in text.splitlines()[-1]  # lines of a program have no level
+        assert " unfinished " in text  # it may be what the engine is at
         with log.open("a") as file:
-            file.write(" no more\nlater\n")
+            file.write(", and on")
+        await until(pilot, lambda: "unfinished, and on" in picture(pilot))
+        with log.open("a") as file:
+            file.write(", no more\nlater\n")
         await until(pilot, lambda: "later" in picture(pilot))
-        assert "unfinished no more" in picture(pilot)
+        assert list(screen.query_one(OutputView).rows)[-2:] == ["unfinished, and on, no more", "later"]
+        assert len(screen.query_one(OutputView).rows) == 4
         await pilot.press("slash", *"later")
         await pilot.pause()
         assert list(screen.query_one(OutputView).rows) == ["later"]

@@ -76,6 +76,7 @@ class LogScreen(Screen[None]):
         self._reading = False
         self._problem = ""  # why the journal could not be read
         self._output: list[str] = []
+        self._unfinished = ""  # its last line, as far as it goes
         self._output_problem = ""
         self._bad = 0  # warnings and errors among the lines
         self._only_bad = False
@@ -129,7 +130,7 @@ class LogScreen(Screen[None]):
         """Show the run in the folder `path`, from its beginning."""
         self._path = path
         self._lines, self._last_seq, self._heard, self._problem = [], -1, (), ""
-        self._output, self._output_problem = [], ""
+        self._output, self._unfinished, self._output_problem = [], "", ""
         self._journal = JournalLines(RunFolder(Path(path)).journal) if path else None
         self._reading = False
         self._follow_output()
@@ -214,21 +215,30 @@ class LogScreen(Screen[None]):
                     self._output_problem = ""
                 except BadInput as error:
                     new, self._output_problem = [], str(error)
-                self._add_output(new)
+                self._add_output(new, tail.unfinished)
             await asyncio.sleep(_OUTPUT_SECONDS)
 
-    def _add_output(self, new: Sequence[str]) -> None:
+    def _add_output(self, new: Sequence[str], unfinished: str) -> None:
+        """Add the `new` whole lines, and show in place of the last `unfinished` one how far that is now."""
+        if not new and unfinished == self._unfinished:
+            self._show_title()
+            return
         view = self.query_one(OutputView)
+        if self._unfinished and self._fits(self._unfinished):
+            view.drop_last()
+        self._unfinished = unfinished
         self._output += new
-        surplus = len(self._output) - MOST_LINES
-        if surplus > 0:
-            gone = sum(map(self._fits, self._output[:surplus]))
-            del self._output[:surplus]
-            view.extend([line for line in new if self._fits(line)])
+        surplus = max(len(self._output) - MOST_LINES, 0)
+        gone = sum(map(self._fits, self._output[:surplus]))
+        del self._output[:surplus]
+        view.extend([line for line in (*new, *self._last_output) if self._fits(line)])
+        if gone:
             view.drop_first(gone)
-        elif new:
-            view.extend([line for line in new if self._fits(line)])
         self._show_title()
+
+    @property
+    def _last_output(self) -> tuple[str, ...]:
+        return (self._unfinished,) if self._unfinished else ()
 
     # -- choosing what is shown -----------------------------------------------------------------------------
 
@@ -248,7 +258,8 @@ class LogScreen(Screen[None]):
         message.stop()
         self._filter = message.value
         self._show_all()
-        self.query_one(OutputView).show(filter(self._fits, self._output), self._pattern)
+        printed = (*self._output, *self._last_output)
+        self.query_one(OutputView).show(filter(self._fits, printed), self._pattern)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         """Go back to the lines; the filter stays."""
@@ -309,7 +320,7 @@ class LogScreen(Screen[None]):
             return
         is_output = self.has_class("-output")
         view = self._shown_view
-        total = len(self._output) if is_output else len(self._lines)
+        total = len(self._output) + len(self._last_output) if is_output else len(self._lines)
         shown = len(view.rows)
         counted = f"{shown:,} of {total:,} lines" if shown != total else f"{total:,} lines"
         bad = 0 if is_output else self._bad
@@ -339,8 +350,10 @@ class LogScreen(Screen[None]):
             nothing = "Reading the journal …"
         else:
             nothing = self._problem or "Nothing has happened yet."
-        if self._output if self.has_class("-output") else self._lines:
+        if (self._output or self._unfinished) if self.has_class("-output") else self._lines:
             nothing = "" if self._shown_view.rows else "No line fits. Escape clears the filter."
+        if self.has_class("-message") and not nothing and self.focused is None:
+            self.call_after_refresh(self._shown_view.focus)  # what is hidden cannot keep the focus
         self.set_class(bool(nothing), "-message")
         self.query_one("#log-message", Static).update(Content(clean(nothing, 400)))
 

@@ -95,6 +95,12 @@ class LogView(ScrollView, Generic[Row], can_focus=True):
         self._add_tops(rows)
         self._resize()
 
+    def drop_last(self) -> None:
+        """Take the last row away; what is to stand in its place has to follow at once."""
+        self._rows.pop()
+        self._tops.pop()
+        self._wrapped.pop(len(self._rows), None)
+
     def drop_first(self, count: int) -> None:
         """Take the first `count` rows away; what is in sight stays where it is."""
         gone = self._tops[min(count, len(self._rows))]
