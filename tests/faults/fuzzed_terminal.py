@@ -16,7 +16,7 @@ from engine.runs import RunFolder
 
 HELP = "The Train screen"
 ALTERNATE = b"\x1b[?1049h"
-_STUCK_SECONDS = 30.0  # to take what is sent, to answer a key, to leave: with much else to be drawn first
+_STUCK_SECONDS = 60.0  # to take what is sent, to answer a key, to leave: with much else to be drawn first
 _OPENING_SECONDS = 60.0
 _SILENT_SECONDS = 30.0  # of a journal whose run trains
 _PATIENCE_SECONDS = 1.5  # for the help, before more is done to get out of something

@@ -12,10 +12,14 @@ from textual.pilot import Pilot
 from textual.screen import Screen as AnyScreen
 from textual.widgets import Static
 
+from engine.commands import ViewLayer
+from engine.events import LayerView
 from tui.app import FinetuiApp
+from tui.looking import Look
 from tui.screens import base
 from tui.screens.base import Palette
 from tui.screens.train import TrainScreen
+from tui.widgets.layer_view import LayerPane
 from tui.widgets.option_list import OptionList
 
 
@@ -154,3 +158,23 @@ async def test_pages_of_a_list_that_is_not_laid_out_yet(name: str) -> None:
         await pilot.press(name)
         assert isinstance(app.screen, Palette)
     assert app.failure is None
+
+
+@pytest.mark.parametrize("leave", [False, True])
+async def test_what_was_to_be_done_once_all_is_drawn_is_dropped_with_its_screen(leave: bool) -> None:
+    app = FinetuiApp(CannedLink(*running()))
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        screen = _Fragile()
+        await app.push_screen(screen)
+        screen.call_after_refresh(screen.action_read)
+        if leave:
+            screen.dismiss(None)
+        await settle(pilot)
+        assert screen.has_read != leave
+
+
+async def test_a_page_of_images_that_comes_when_the_grid_is_gone() -> None:
+    pane, look = LayerPane(), Look("conv1", "filters", 0)
+    pane._shown = look
+    pane._fill(look, LayerView(command=ViewLayer(layer="conv1", view="filters"), shape=(1,), total=1), False)

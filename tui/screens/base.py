@@ -1,6 +1,7 @@
 """What all screens have in common: one that is being taken away hears nothing any more."""
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from textual import events, messages, screen
 from textual.await_complete import AwaitComplete
@@ -17,6 +18,7 @@ else:
     _Base = MessagePump  # what a widget is beside this, a screen inherits from Textual's
 
 T = TypeVar("T")
+Callback = Callable[..., Any]
 # What Textual takes it away with.
 _LIFE = (events.Compose, events.ScreenSuspend, events.Unmount, messages.Prune, messages.CloseMessages)
 
@@ -47,6 +49,10 @@ class _Departing(_Base):
             self.app.pop_screen()
         self._dismissed = True
         return True
+
+    def call_after_refresh(self, callback: Callback, *args: Any, **kwargs: Any) -> bool:
+        """Call it once all is drawn, unless this screen has been left: whichever is on top then would call it."""
+        return super().call_after_refresh(lambda: callback(*args, **kwargs) if self.stands else None)
 
     def remove(self) -> AwaitRemove:
         """Take it away, and with it what its workers still do on the event loop."""

@@ -154,8 +154,7 @@ class LayerPane(Vertical):
             self.call_after_refresh(self._fill, look, reply, keep)
 
     def _fill(self, look: Look, page: LayerView, keep_cursor: bool) -> None:
-        if self._shown == look:
-            grid = self.query_one(ThumbnailGrid)
+        for grid in self.query(ThumbnailGrid) if self._shown == look else ():  # it may be gone, once all is drawn
             grid.set_count(page.total, keep_cursor=keep_cursor)
             grid.set_tiles(_tiles(page))
 
