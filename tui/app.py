@@ -139,7 +139,8 @@ class FinetuiApp(App[None]):
         """Show another run above what is shown now: by its engine, if it has one, else from its journal."""
         folder = RunFolder(message.path)
         try:
-            link: Link = AttachLink(folder)
+            # Whoever may only look may only look at the others, too, and through them at their own.
+            link: Link = AttachLink(folder, reading=self.link.attached and not self.link.steers)
         except BadInput:
             link = JournalLink(folder)
         self.push_screen(TrainScreen(link, visiting=True))

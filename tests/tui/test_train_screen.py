@@ -1,6 +1,7 @@
 """The Train screen over canned events: what it shows, what it sends, and that it says why it does not."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,9 +19,10 @@ from engine.commands import (
     Stop,
 )
 from engine.events import CommandAccepted, LayersChanged, Log, Phase, StateChanged
+from engine.runs import RunFolder
 from tui.app import FinetuiApp
 from tui.screens.help import HelpScreen
-from tui.screens.train import next_rate
+from tui.screens.train import TrainScreen, next_rate
 from tui.widgets.action_button import ActionButton
 from tui.widgets.controls import LearningRateInput
 from tui.widgets.layer_list import LayerList
@@ -361,3 +363,27 @@ async def test_help_and_theme_and_log_scale() -> None:
         assert app.theme == "finetui-light"
         assert app.screen.query_one("#loss", LinePlot).log_y
         assert app.screen.query_one(LayerList)
+
+
+@pytest.mark.parametrize(
+    ("attached", "steers", "reading"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+async def test_a_dashboard_that_only_looks_only_looks_at_other_runs(
+    attached: bool, steers: bool, reading: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[bool] = []
+
+    def attach(_folder: RunFolder, *, reading: bool = False) -> CannedLink:
+        asked.append(reading)
+        return CannedLink(*running())
+
+    monkeypatch.setattr("tui.app.AttachLink", attach)
+    link = CannedLink(*running())
+    link.attached, link.steers = attached, steers
+    app = FinetuiApp(link)
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        app.train_screen.post_message(TrainScreen.RunChosen(tmp_path))
+        await settle(pilot, lambda: bool(asked))
+        assert app.screen is not app.train_screen
+    assert asked == [reading]
