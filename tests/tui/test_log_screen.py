@@ -577,7 +577,7 @@ async def test_it_is_left_by_its_keys(run: Run, key: str) -> None:
 async def test_a_click_on_the_lines_of_the_train_screen_opens_it(run: Run) -> None:
     async with FinetuiApp(run.link).run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: not len(run.link.events))
-        assert " o Log " in picture(pilot).splitlines()[-1]
+        await until(pilot, lambda: " o Log " in picture(pilot).splitlines()[-1])
         await pilot.click("#log")
         await until(pilot, lambda: isinstance(pilot.app.screen, LogScreen))
 
