@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import psutil
 from fuzzing import CONTROL_C, ESCAPE, Action, write_script
 from pty_terminal import PtyTerminal
 
@@ -16,7 +17,9 @@ from engine.runs import RunFolder
 
 HELP = "The Train screen"
 ALTERNATE = b"\x1b[?1049h"
-_STUCK_SECONDS = 60.0  # to take what is sent, to answer a key, to leave: with much else to be drawn first
+_STUCK_SECONDS = 60.0  # to take what is sent, to leave
+_STUCK_CPU_SECONDS = 15.0  # of its own, to answer a key: on a busy machine a time of the clock says nothing
+_GONE_SECONDS = 240.0  # in which it does not even use that
 _OPENING_SECONDS = 60.0
 _SILENT_SECONDS = 30.0  # of a journal whose run trains
 _PATIENCE_SECONDS = 1.5  # for the help, before more is done to get out of something
@@ -187,11 +190,11 @@ class Fuzzed:
 
     def _shows_help(self) -> bool:
         """Return whether the program was there to be asked."""
-        terminal, deadline = self.terminal, time.monotonic() + _STUCK_SECONDS
+        terminal, deadline, used = self.terminal, time.monotonic() + _GONE_SECONDS, self._cpu_seconds()
         self.take(0.2)
         terminal.resize(82, 25)
         while terminal.status is None and HELP not in terminal.text():
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or self._cpu_seconds() - used > _STUCK_CPU_SECONDS:
                 terminal.signal(signal.SIGABRT)  # with PYTHONFAULTHANDLER it writes down where it is
                 self.take(_STUCK_SECONDS)
                 self.expect(False, "it is stuck: no help after Escape and ?; the dashboard's log says where")
@@ -206,6 +209,13 @@ class Fuzzed:
                 terminal.read()
         self._search()
         return terminal.status is None
+
+    def _cpu_seconds(self) -> float:
+        """Return the processor time that the program has used."""
+        if self.terminal.status is not None:
+            return 0.0
+        times = psutil.Process(self.terminal.pid).cpu_times()
+        return times.user + times.system
 
     def trains_on(self) -> None:
         """Check that the journal of each run that says it trains is growing."""

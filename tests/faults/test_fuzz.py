@@ -95,7 +95,7 @@ def test_a_dashboard_that_steers_survives_anything(open_terminal, tmp_path: Path
     fuzzed.terminal.until("running")  # so that there is a run, wherever it is left
     fuzz(fuzzed, actions_of(seed), SECONDS)
     fuzzed.close()
-    print(f"\n{label}: {fuzzed.figures()}")
+    print(f"\n{label}: {fuzzed.figures()}", flush=True)
     end_all(tmp_path, runs_dir)
     assert_nothing_was_hidden(tmp_path, label)
     found = runs.summaries(runs_dir)
@@ -121,7 +121,7 @@ def test_a_run_that_is_only_looked_at_is_as_if_nobody_had(open_terminal, tmp_pat
     fuzzed = Fuzzed(open_terminal, opening, runs_dir, tmp_path / "script.jsonl", label)
     fuzz(fuzzed, actions_of(seed), SECONDS)
     fuzzed.close()
-    print(f"\n{label}: {fuzzed.figures()}")
+    print(f"\n{label}: {fuzzed.figures()}", flush=True)
     deadline = time.monotonic() + SECONDS * 2 + 120
     while runs.is_live(watched):
         assert time.monotonic() < deadline, f"{label}: it does not end: {runs.summarise(watched)}"
