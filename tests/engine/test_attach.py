@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from long_journal import long_journal
+from peers import Engine
 from watching import PATIENCE, Watcher
 
 from engine import attach, runs
@@ -161,6 +162,24 @@ def test_a_dashboard_that_was_dropped_comes_back_and_misses_nothing(training: Wa
     assert seqs == list(range(len(seqs)))
     assert not any(isinstance(event, StateChanged) and event.state == "crashed" for event in second.seen)
     assert len(connections) == 3
+
+
+def test_a_question_that_was_lost_with_its_connection_is_given_up(engine: Engine, make_config, watch: Watch) -> None:
+    folder = runs.create(make_config(name="x"), "x")
+    lock = runs.RunLock(folder, str(engine.server.path))
+    watcher = watch(AttachLink(folder))
+    lost = FetchImages(indices=(0,))
+    watcher.link.send(lost)
+    assert engine.command() == lost  # it has arrived, and is not answered before the connection breaks
+    (client,) = engine.server._clients
+    client.connection.shutdown(socket.SHUT_RDWR)
+    refused = watcher.until_kind(CommandRefused)
+    assert refused.command == lost
+    assert "lost before it was answered" in refused.reason
+    later = FetchImages(indices=(1,))
+    watcher.link.send(later)
+    assert engine.command() == later
+    lock.release()
 
 
 def test_an_engine_whose_socket_was_removed_is_found_again(

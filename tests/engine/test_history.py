@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import msgspec
+import pytest
 from long_journal import long_journal
 
+from engine import history
 from engine.events import Log, TrainPoint
 from engine.history import History, thinned
 from engine.journal import Journal, JournalReader, encode_line
@@ -33,13 +35,13 @@ def test_the_past_is_told_once_over_two_connections(tmp_path: Path) -> None:
     journal = Journal()
     journal.open(tmp_path / "journal.jsonl")
     events = [journal.append(Log(level="info", message=str(i))) for i in range(5)]
-    history = History()
+    past = History()
     welcome = Welcome(journal=str(tmp_path / "journal.jsonl"), next_seq=3)
-    assert list(history.expand(welcome)) == events[:3]
-    assert list(history.expand(events[2])) == []  # it was on its way when the client came
-    assert list(history.expand(events[3])) == [events[3]]
-    history.begin()
-    assert list(history.expand(msgspec.structs.replace(welcome, next_seq=5))) == [events[4]]
+    assert list(past.expand(welcome)) == events[:3]
+    assert list(past.expand(events[2])) == []  # it was on its way when the client came
+    assert list(past.expand(events[3])) == [events[3]]
+    past.begin()
+    assert list(past.expand(msgspec.structs.replace(welcome, next_seq=5))) == [events[4]]
 
 
 def test_a_second_connection_reads_on_where_the_first_one_stopped(tmp_path: Path) -> None:
@@ -47,30 +49,34 @@ def test_a_second_connection_reads_on_where_the_first_one_stopped(tmp_path: Path
     path = tmp_path / "journal.jsonl"
     lines = [encode_line(Log(level="info", message=str(i), seq=i)) for i in range(6)]
     path.write_bytes(b"".join(lines[:4]))
-    history = History()
-    assert [event.seq for event in history.expand(Welcome(journal=str(path), next_seq=3))] == [0, 1, 2]
+    past = History()
+    assert [event.seq for event in past.expand(Welcome(journal=str(path), next_seq=3))] == [0, 1, 2]
     path.write_bytes(b"".join(lines[3:4] * 4 + lines[4:]))  # what was read is not looked at again
-    history.begin()
-    assert [event.seq for event in history.expand(Welcome(journal=str(path), next_seq=6))] == [3, 4, 5]
+    past.begin()
+    assert [event.seq for event in past.expand(Welcome(journal=str(path), next_seq=6))] == [3, 4, 5]
 
 
 def test_damage_in_the_past_is_said_once(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     lines = [encode_line(Log(level="info", message=str(i), seq=i)) for i in range(2)]
     path.write_bytes(lines[0] + b"{torn\n" + lines[1])
-    history = History()
-    *_, said = history.expand(Welcome(journal=str(path), next_seq=2))
+    past = History()
+    *_, said = past.expand(Welcome(journal=str(path), next_seq=2))
     assert said == Log(level="warning", message="1 damaged and 0 unknown lines of the journal were skipped")
-    history.begin()
-    assert list(history.expand(Welcome(journal=str(path), next_seq=2))) == []
+    past.begin()
+    assert list(past.expand(Welcome(journal=str(path), next_seq=2))) == []
 
 
-def test_lines_that_are_being_written_are_waited_for(tmp_path: Path) -> None:
+def test_lines_that_are_being_written_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "journal.jsonl"
     lines = [encode_line(Log(level="info", message=str(i), seq=i)) for i in range(3)]
     path.write_bytes(lines[0] + lines[1][:10])
-    events = History().expand(Welcome(journal=str(path), next_seq=3))
-    assert next(events).seq == 0
-    with path.open("ab") as file:
-        file.write(lines[1][10:] + lines[2])
-    assert [event.seq for event in events] == [1, 2]
+    # The engine writes on while the reader waits, having come to the torn line.
+    monkeypatch.setattr(history.time, "sleep", lambda _seconds: path.write_bytes(b"".join(lines)))
+    assert [event.seq for event in History().expand(Welcome(journal=str(path), next_seq=3))] == [0, 1, 2]
+
+
+def test_lines_that_never_come_are_not_waited_for_for_long(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(encode_line(Log(level="info", message="0", seq=0)))
+    assert [event.seq for event in History().expand(Welcome(journal=str(path), next_seq=3))] == [0]
