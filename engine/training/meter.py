@@ -15,7 +15,6 @@ _MOST_STEPS_A_POINT = 1000  # bounds the loss tensors that wait on the device
 _HUNDRED = 100
 
 
-
 class Meter:
     """Collects each step's loss on the device, and reads them all at once when a point is due."""
 

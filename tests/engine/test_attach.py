@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,7 +106,7 @@ def test_two_dashboards_stay_in_step_and_know_who_did_what(training: Watcher, wa
     for dashboard in (ann, bob):
         dashboard.until(lambda event: isinstance(event, Audience) and event.names[1:] == ("ann pts/1", "bob pts/2"))
     for sender, name, command in (
-        (ann, "ann pts/1", SetLearningRate(value=0.123)),
+        (ann, "ann pts/1", SetLearningRate(value=0.0123)),
         (bob, "bob pts/2", SetFrozen(groups=("conv1",), frozen=True)),
         (bob, "bob pts/2", Pause()),
         (ann, "ann pts/1", Resume()),
@@ -114,7 +116,7 @@ def test_two_dashboards_stay_in_step_and_know_who_did_what(training: Watcher, wa
         for dashboard in (ann, bob, training):
             if isinstance(command, SetLearningRate):
                 changed = dashboard.until_kind(LearningRateChanged)
-                assert changed.learning_rate == 0.123
+                assert changed.learning_rate == 0.0123
             elif isinstance(command, SetFrozen):
                 layers = dashboard.until_kind(LayersChanged).layers
                 assert [layer.name for layer in layers if layer.frozen] == ["conv1"]
@@ -183,11 +185,11 @@ def test_a_question_that_was_lost_with_its_connection_is_given_up(engine: Engine
 
 
 def test_an_engine_whose_socket_was_removed_is_found_again(
-    make_config, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_config, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """Row 12: a user whose last login ends loses XDG_RUNTIME_DIR, and comes back to attach."""
-    runtime = tmp_path / "login"
-    runtime.mkdir(mode=0o700)
+    runtime = Path(tempfile.mkdtemp(prefix="login-", dir="/tmp"))  # pytest's own are too long for a socket
+    request.addfinalizer(lambda: shutil.rmtree(runtime, ignore_errors=True))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     first = watch(ProcessLink(make_config(epochs=1000, name="long"), autostart=True))

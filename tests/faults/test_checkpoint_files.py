@@ -188,6 +188,7 @@ def finetui(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_executed")
 def test_a_run_that_is_made_to_harm_is_refused_with_a_reason(runs: Path) -> None:
     """Row 21: every command on a folder whose files are pickles ends with a sentence; the other runs are listed."""
@@ -312,6 +313,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
 """
 
 
+@pytest.mark.slow
 def test_nothing_grows_before_it_is_refused(tmp_path: Path) -> None:
     """Row 22: whatever a file would grow to, it is refused with a sentence while memory grows by less than 100 MB."""
     folder = tmp_path / "files"

@@ -74,6 +74,7 @@ def test_a_run_that_is_resumed_before_it_was_stopped(make_config, monkeypatch: p
     assert (summary.state, summary.step) == ("finished", 80)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not any(map(os.path.exists, LIBRARIES)), reason="needs libfaketime (Debian: apt install faketime)")
 def test_a_whole_program_whose_clock_and_time_zone_jump(tmp_path: Path) -> None:
     """Row 28: the same with every clock of the C library but the monotonic one, as a person would run it."""

@@ -247,6 +247,7 @@ def test_sigstop_and_sigcont(open_terminal, live: LiveRun) -> None:
 # -- keys and mistakes --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_quitting_while_training(open_terminal, live: LiveRun, rounds: int) -> None:
     """Row 7: `q` exits within 1 s, every time, and nothing is asked."""

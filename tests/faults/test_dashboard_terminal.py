@@ -71,6 +71,7 @@ def share_of_the_rate(terminal: PtyTerminal, live: LiveRun, fault: Callable[[], 
 # -- a terminal that takes nothing --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_stalled_terminal(open_terminal, live: LiveRun) -> None:
     """Row 11: keys still act while nothing can be shown, and the screen is right within 1 s of draining."""
     terminal = open_terminal(*ENDLESS, columns=120, rows=40)
@@ -114,6 +115,7 @@ def test_training_beside_a_stalled_terminal(open_terminal, live: LiveRun) -> Non
 # -- sizes --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [[(1, 1)], [(0, 0)], [(500, 200)], [(0, 0), (1, 1), (500, 200), (1, 1), (0, 0)]])
 def test_extreme_sizes(open_terminal, live: LiveRun, sizes: list[tuple[int, int]]) -> None:
     """Row 13: no crash, and the right picture afterwards."""
@@ -129,6 +131,7 @@ def test_extreme_sizes(open_terminal, live: LiveRun, sizes: list[tuple[int, int]
     assert_picture_is_right(terminal)
 
 
+@pytest.mark.slow
 def test_a_terminal_that_does_not_know_its_size(open_terminal) -> None:
     """Row 13: 0x0 from the beginning is taken for 80x24."""
     terminal = open_terminal(*ENDLESS, columns=0, rows=0)

@@ -180,6 +180,7 @@ def test_sigterm_while_it_is_finished_and_watched(start, make_config) -> None:
     assert last_state(folder_of(watcher)).state == "finished"
 
 
+@pytest.mark.slow
 def test_a_terminated_run_goes_on_exactly(start, make_config) -> None:
     """Row 3: `resume` continues exactly: the end is that of a run that was never cut."""
     whole = Session(make_config(epochs=3, name="whole")).run().folder
@@ -287,6 +288,7 @@ def test_a_signal_that_comes_twice_is_one_wish(tmp_path: Path) -> None:
     assert_saved_where_it_stopped(folder)
 
 
+@pytest.mark.slow
 def test_a_run_under_timeout_is_saved(tmp_path: Path) -> None:
     """Row 3: as a batch system ends it."""
     arguments = ["train", "--data", "mnist-sample", "--device", "cpu", "--epochs", "1000", "--name", "t"]

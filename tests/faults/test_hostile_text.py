@@ -126,6 +126,7 @@ def test_no_field_of_any_event_passes_the_dashboards_door() -> None:
             assert [found for found in texts(builtin) if obeyed(found)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(80, 24), (80, 22), (120, 40)], ids=str)
 async def test_no_field_of_any_event_harms_the_train_screen(size: tuple[int, int]) -> None:
     """Row 23: model, run, class and layer names, reasons, notices, alerts, and who asked, in turn."""
@@ -211,6 +212,7 @@ _WALK: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(80, 24), pytest.param((200, 60), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("names", [HARMLESS, HOSTILE], ids=["harmless", "hostile"])
 async def test_every_screen_holds(names: tuple[str, ...], size: tuple[int, int], tmp_path: Path) -> None:

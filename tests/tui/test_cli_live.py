@@ -174,10 +174,10 @@ def test_dashboards_attach_to_a_plain_training_and_it_goes_on(tmp_path: Path, at
     assert there is not None
     assert there.pid == process.pid
     ann, bob = attach(folder), attach(folder, reading=True)
-    ann.link.send(SetLearningRate(value=0.5))
+    ann.link.send(SetLearningRate(value=0.02))
     for watcher in (ann, bob):
         accepted = watcher.until_kind(CommandAccepted)
-        assert accepted.command.value == 0.5
+        assert accepted.command.value == 0.02
     ann.link.send(Pause())
     bob.until_state("paused")
     ann.link.send(Resume())
