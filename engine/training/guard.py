@@ -16,17 +16,30 @@ class Diverged(FinetuiError):
 class LossGuard:
     """Knows which losses are none any more.
 
-    A network that guesses has a cross entropy of the logarithm of the number of classes; one that is `explode_factor`
-    times as wrong as that, on average over a batch, is confidently wrong about everything (0: never taken for that).
+    A network that guesses has a cross entropy of the logarithm of the number of classes. A new head on large features
+    may begin far above that, and come down well; so a loss explodes when it is `explode_factor` times as high as both
+    guessing and the run's first loss (0: never).
     """
 
     def __init__(self, explode_factor: float, classes: int) -> None:
-        self._limit = explode_factor * math.log(max(classes, 2)) or math.inf
+        self._factor = explode_factor
+        self._guessing = math.log(max(classes, 2))
+        self._limit = math.inf  # until the first loss is known
+
+    def state_dict(self) -> dict[str, float]:
+        """Return what a run that goes on has to know."""
+        return {"limit": self._limit}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Restore what `state_dict` returned."""
+        self._limit = float(state["limit"])
 
     def check(self, loss: float, step: int) -> None:
         """Raise `Diverged` unless `loss`, the mean cross entropy of step `step` (from 1), is finite and sane."""
         # NaN is smaller than nothing, so it fails this as well.
         if loss <= self._limit and math.isfinite(loss):
+            if math.isinf(self._limit) and self._factor:
+                self._limit = self._factor * max(self._guessing, loss)
             return
         became = f"became {loss}" if not math.isfinite(loss) else f"exploded to {loss:.4g}"
         raise Diverged(f"the training loss {became} at step {step}", step)

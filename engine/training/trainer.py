@@ -266,6 +266,7 @@ class Trainer:
             "norm_trains": self.freezer.norm_trains,
             "rates": self.rates.state_dict(),
             "meter": self._meter.state_dict(),
+            "guard": self._guard.state_dict(),
             "optimizer": state_by_name(self.optimizer, self._parameters),
         }
 
@@ -280,6 +281,7 @@ class Trainer:
         self._follow_schedule()
         self.rates.load_state_dict(state["rates"])
         self._meter.load_state_dict(state["meter"])
+        self._guard.load_state_dict(state["guard"])
         load_state_by_name(self.optimizer, self._parameters, state["optimizer"])
         self._batches = None
         self._layer_meter = None

@@ -17,12 +17,13 @@ from engine.events import CheckpointSaved, LearningRateChanged, Log, Rewound, St
 from engine.queues import CommandQueue
 from engine.replay import replay_run
 from engine.session import Session
+from engine.training.guard import Diverged, LossGuard
 
 POISONED = 31  # the step whose loss is none
 
 
 def guarded(config: RunConfig, choice: str, **guards: Any) -> RunConfig:
-    guards = {"on_divergence": choice} | guards
+    guards = {"on_divergence": choice, "explode_factor": 10.0} | guards
     return msgspec.structs.replace(
         config,
         guards=msgspec.structs.replace(config.guards, **guards),
@@ -76,6 +77,21 @@ def test_a_learning_rate_of_a_million_ends_at_once(make_config, recorder) -> Non
     session = Session(guarded(make_config(lr=1e6, name="hot"), "stop"), sinks=[recorder])
     with pytest.raises(FinetuiError, match=r"at step [2-4];"):
         session.run()
+
+
+def test_a_loss_that_begins_high_and_comes_down_is_none_that_explodes() -> None:
+    """Row 24: a new head on large features; what is ten times that is absurd all the same, also after a resume."""
+    guard = LossGuard(10.0, classes=10)
+    for step, loss in enumerate((867.5, 400.0, 30.0, 2.0), start=1):
+        guard.check(loss, step)
+    again = LossGuard(10.0, classes=10)
+    again.load_state_dict(guard.state_dict())
+    again.check(8000.0, 5)
+    with pytest.raises(Diverged, match="exploded to 9000 at step 6"):
+        again.check(9000.0, 6)
+    off = LossGuard(0.0, classes=10)
+    off.check(1.0, 1)
+    off.check(1e30, 2)
 
 
 def test_the_best_checkpoint_is_not_overwritten(make_config, recorder) -> None:
