@@ -25,6 +25,7 @@ class ForkedSession:
         resume: RunFolder | None = None,
         before: Callable[[], None] = lambda: None,
         sinks: Sequence[Callable[[AnyEvent], None]] = (),
+        step_seconds: float = 0.0,
     ) -> None:
         reader, writer = os.pipe()
         self._running = reader
@@ -39,7 +40,8 @@ class ForkedSession:
                     if isinstance(event, StateChanged) and event.state == "running":
                         os.write(writer, b"x")
 
-                Session(config, resume=resume, sinks=[tell, *sinks]).run()
+                # However fast the machine is, a step takes `step_seconds`: so many kills come before the end.
+                Session(config, resume=resume, sinks=[tell, *sinks], on_step=lambda *_: time.sleep(step_seconds)).run()
                 status = 0
             except BaseException:  # noqa: BLE001  # the child ends here, whatever it was
                 traceback.print_exc(file=sys.stderr)
