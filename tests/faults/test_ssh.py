@@ -63,10 +63,17 @@ class Ssh:
         kept = {name: os.environ[name] for name in os.environ if name.startswith(("FINETUI", "XDG", "OMP", "TMUX"))}
         words = ["env", "-C", str(self._cwd), *(f"{name}={value}" for name, value in kept.items()), *command]
         line = f"echo connected; exec {shlex.join(words)}"
-        self._terminals.append(PtyTerminal([*self._client, "-tt", line], self._cwd, 120, 40))
-        self._terminals[-1].until_true(
-            lambda: b"connected" in self._terminals[-1].raw, f"no connection: {bytes(self._terminals[-1].raw[:300])}"
-        )
+        for last in (False, False, True):
+            terminal = PtyTerminal([*self._client, "-tt", line], self._cwd, 120, 40)
+            self._terminals.append(terminal)
+            try:
+                terminal.until_true(lambda terminal=terminal: b"connected" in terminal.raw, "no connection", 20)
+            except AssertionError:
+                if last:  # a busy machine's sshd lets one wait for ever now and then
+                    raise
+                self._terminals.pop().close()
+            else:
+                break
         return self._terminals[-1]
 
     def finetui(self, *arguments: str) -> PtyTerminal:
