@@ -40,6 +40,7 @@ SAMPLINGS = ("shuffle", "balanced")
 ON_DIVERGENCE = ("stop", "pause", "rollback")
 LOADERS = ("auto", "resident", "stream")
 AUGMENTATIONS = ("none", "light", "standard")
+FAST = ("auto", "on", "off")
 _MAX_NAME = 100
 _MAX_IMAGE_SIZE = 2048
 
@@ -155,7 +156,8 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     `sampling` are `balanced` for data whose classes differ in size. `frozen_norm_trains` lets the normalisation
     layers of frozen layers go on collecting statistics. `thaw_warmup_steps` is the length, at most an epoch, of the
     linear warm-up of a group that is unfrozen while training. `device` is `auto` (CUDA, else MPS, else CPU), `cpu`,
-    `cuda`, `cuda:N` or `mps`.
+    `cuda`, `cuda:N` or `mps`. `fast` says how the same mathematics is computed: `off` by the plain loop, `on` with
+    channels-last memory and a fused optimizer, `auto` by whatever takes a few steps in the least time here.
     """
 
     epochs: int = 10
@@ -176,6 +178,7 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     seed: int = 0
     device: str = "auto"
     thaw_warmup_steps: int = 100
+    fast: str = "auto"
 
     def __post_init__(self) -> None:
         at_least_1 = "a whole number of at least 1"
@@ -199,6 +202,7 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
         _require_known(self.sampling, SAMPLINGS, "training.sampling (--sampling)", "choice")
         _require(0 <= self.seed < 2**63, "training.seed (--seed)", "a whole number from 0 to 2^63 - 1", self.seed)
         check_device(self.device)
+        _require_known(self.fast, FAST, "training.fast (--fast)", "choice")
         _require(self.thaw_warmup_steps >= 0, "training.thaw_warmup_steps", "at least 0", self.thaw_warmup_steps)
 
 

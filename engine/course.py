@@ -40,6 +40,7 @@ class Course:
             augment=config.data.augment,
             classes=len(prepared.data.classes),
             explode_factor=config.guards.explode_factor,
+            path=prepared.path,
         )
         self.examiner = Examiner(prepared.data, prepared.architecture)
         self._alerts = AlertWatch(config.guards)
@@ -53,6 +54,8 @@ class Course:
         """Say what was prepared, and what is odd about it."""
         prepared = self.prepared
         self._voice.say(prepared.event(self.trainer.freezer.table(), self.trainer.steps_per_epoch))
+        if prepared.how:
+            self._voice.say(events.Log(level="info", message=prepared.how))
         if len(prepared.plan) > 1:
             self._say_stage()
         for line in prepared.dropped:

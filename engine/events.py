@@ -17,6 +17,7 @@ from engine.text import snake_case
 from engine.values import (
     ClassReport as ClassReport,
     DataSummary as DataSummary,
+    FastPath as FastPath,
     KeptCheckpoint as KeptCheckpoint,
     Layer as Layer,
     LayerGroup as LayerGroup,
@@ -70,6 +71,7 @@ class RunPrepared(Event, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
     parent: str | None = None
     versions: dict[str, str] = {}
+    fast: FastPath = FastPath()
 
 
 class RunStarted(Event, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from engine.errors import BadInput, FinetuiError
 from engine.events import AnyEvent, Phase, RunStarted, State
 from engine.journal import Journal
 from engine.lingering import Linger
+from engine.memory import keep_freed
 from engine.queues import CommandQueue
 from engine.runs import RunFolder
 from engine.server import Server
@@ -165,6 +166,7 @@ class Host:
 def main() -> int:
     """Run the engine that standard input asks for."""
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=HostRequest)
+    keep_freed()
     return Host(request).run()
 
 

@@ -1,5 +1,6 @@
 """Everything that must be there before the first step: device, data, network, starting weights, plan."""
 
+import dataclasses
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +35,9 @@ from engine.models import (
     read_state_dict,
 )
 from engine.text import clean
+from engine.training import fast
 from engine.training.recipes import Stage, build_plan, whole_run
+from engine.values import FastPath
 from engine.version import __version__
 
 Progress = Callable[[str, int, int], None]
@@ -44,7 +47,8 @@ Progress = Callable[[str, int, int], None]
 class Prepared:
     """What a session trains, all on `device`. `config` is the one asked for with the model's name filled in.
 
-    `dropped` names the tensors of the starting weights that fit nowhere.
+    `dropped` names the tensors of the starting weights that fit nowhere. `path` is how its steps are computed, `how` a
+    sentence on why.
     """
 
     config: RunConfig
@@ -57,6 +61,8 @@ class Prepared:
     plan: tuple[Stage, ...]
     notices: tuple[str, ...]
     dropped: tuple[str, ...] = ()
+    path: FastPath = FastPath()  # noqa: RUF009  # immutable
+    how: str = ""
 
     def summary(self) -> DataSummary:
         """Return the data in use as the events show it."""
@@ -96,6 +102,7 @@ class Prepared:
                 "torch": str(torch.__version__),
                 "python": platform.python_version(),
             },
+            fast=self.path,
         )
 
     def about(self, run: str) -> checkpoint.About:
@@ -117,13 +124,42 @@ def prepare(
     model: nn.Module | None = None,
     data: ImageData | None = None,
     restored: Checkpoint | None = None,
+    path: FastPath | None = None,
 ) -> Prepared:
     """Load and build what `config` names; `progress(phase, done, total)` reports on the way.
 
     `model` and `data`, where a caller has them in hand, take the place of what the configuration names. With
-    `restored` the run goes on from that checkpoint of it: network and transform are those that it has. Raises
-    `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
+    `restored` the run goes on from that checkpoint of it: network, transform and path are those that it has. `path`
+    takes the place of the one that the configuration would lead to. From here on as many threads compute as the path
+    says. Raises `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
     """
+    prepared = _build(config, progress, cancelled, model, data, restored)
+    how = ""
+    if path is None and restored is not None:
+        path = fast.recorded(restored.training.get("fast"), prepared.device)
+    elif path is None:
+        path, how = fast.choose(
+            prepared.model,
+            prepared.groups,
+            prepared.data.train,
+            config.training,
+            progress=lambda done, total: progress("Measuring fast paths", done, total),
+            stopped=cancelled,
+        )
+    if path.threads:
+        torch.set_num_threads(path.threads)
+    fast.arrange(prepared.model, path)
+    return dataclasses.replace(prepared, path=path, how=how)
+
+
+def _build(
+    config: RunConfig,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+    model: nn.Module | None,
+    data: ImageData | None,
+    restored: Checkpoint | None,
+) -> Prepared:
     device = resolve(config.training.device)
     if data is not None:
         given = data.requested if names_a_place(data.requested) else "own:data"

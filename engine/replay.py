@@ -1,11 +1,8 @@
 """A run again, from its journal: the same start, every change at the step where it had been made, the same end."""
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 import msgspec
-import torch
 
 from engine.commands import AnyCommand, Save, SetFrozen, SetFrozenNorm, SetLearningRate, Stop
 from engine.config import RunConfig
@@ -17,6 +14,7 @@ from engine.plans import free_name
 from engine.queues import CommandQueue
 from engine.runs import RunFolder
 from engine.session import Session
+from engine.values import FastPath
 from engine.voice import Sink
 
 
@@ -28,7 +26,7 @@ class Recording(msgspec.Struct, frozen=True):
     """
 
     config: RunConfig
-    device: str
+    path: FastPath
     steps_per_epoch: int
     changes: tuple[tuple[int, AnyCommand], ...]
     weights: dict[int, str]
@@ -59,7 +57,7 @@ def read_recording(folder: RunFolder) -> Recording:
         raise BadInput(f"the run {folder.name} has written no checkpoint that a replay could be compared with")
     end = max(saved)
     changes = tuple((step, command) for step, command in _changes(held) if step <= end)
-    return Recording(prepared.config, prepared.device, prepared.steps_per_epoch, changes, saved, end)
+    return Recording(prepared.config, prepared.fast, prepared.steps_per_epoch, changes, saved, end)
 
 
 def _changes(events: Iterable[AnyEvent]) -> Iterable[tuple[int, AnyCommand]]:
@@ -85,18 +83,6 @@ class _Script:
         return self._waiting.pop(0)[1] if self._waiting and step >= self._waiting[0][0] else None
 
 
-@contextmanager
-def _threads(device: str) -> Iterator[None]:
-    """Let as many threads compute as `device`, the name of a run's, tells of."""
-    found = re.fullmatch(r"cpu \((\d+) threads?\)", device)
-    before = torch.get_num_threads()
-    torch.set_num_threads(int(found[1]) if found else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def replay_run(
     folder: RunFolder,
     *,
@@ -106,8 +92,8 @@ def replay_run(
 ) -> Replayed:
     """Run what the journal in `folder` tells again, as a new run beside it; compare the weights where it saved some.
 
-    `name` is the new run's, by default the old one's with `-replay`. On a CPU as many threads compute as did then: the
-    last digits depend on it. Raises as `Session.run` does.
+    `name` is the new run's, by default the old one's with `-replay`. It is computed by the path, and with as many
+    threads, as then: the last digits depend on it. Raises as `Session.run` does.
     """
     recording = read_recording(folder)
     runs_dir = folder.path.absolute().parent
@@ -122,8 +108,7 @@ def replay_run(
             seen[event.step] = event.weights
 
     script = _Script(recording)
-    with _threads(recording.device):
-        outcome = Session(config, commands=commands, sinks=[*sinks, note], script=script).run()
+    outcome = Session(config, commands=commands, sinks=[*sinks, note], script=script, path=recording.path).run()
     assert outcome.folder is not None, "a run that has taken a step has a folder"
     common = sorted(seen.keys() & recording.weights.keys())
     different = next((step for step in common if seen[step] != recording.weights[step]), None)

@@ -26,6 +26,7 @@ from engine.saving import Saver
 from engine.text import clean
 from engine.training.guard import Diverged
 from engine.training.trainer import OnStep, Trainer
+from engine.values import FastPath
 from engine.voice import Sink, Voice
 
 _IDLE_WAIT = 0.2  # seconds between two looks at whether an idle session should stay
@@ -52,9 +53,10 @@ class Session:
     of what the configuration names: a module that takes float32 `[B, C, H, W]` and returns logits `[B, classes]`, and
     what `engine.data.from_datasets` returns. `resume` is the folder of a run, configured by `config`, that goes on from
     its last checkpoint, or from the one that is kept as `resume_from`. `script(step)` gives commands that take effect
-    before step `step` + 1, as in a replay.
+    before step `step` + 1, and `path` is how steps are computed, as in a replay.
 
-    The global torch RNG is seeded with the configuration's seed when `run` begins.
+    The global torch RNG is seeded with the configuration's seed when `run` begins; the number of torch's threads is put
+    back when it ends.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Session:
         resume: runs.RunFolder | None = None,
         resume_from: str = "",
         script: Callable[[int], commands.AnyCommand | None] | None = None,
+        path: FastPath | None = None,
     ) -> None:
         self.config = config
         self._holding = Holding(socket)
@@ -85,6 +88,7 @@ class Session:
         self._resume = resume
         self._resume_from = resume_from
         self._script = script
+        self._path = path
         self._voice = Voice(self.journal, sinks, self._steps)
         self._course: Course | None = None
         self._saver: Saver | None = None
@@ -129,6 +133,7 @@ class Session:
         Raises `BadInput` when the configuration cannot be used, `FinetuiError` when training cannot go on;
         either way the events have said so first.
         """
+        threads = torch.get_num_threads()
         try:
             self.open()
             self._prepare()
@@ -146,6 +151,7 @@ class Session:
             self._fail(describe(error))
             raise
         finally:
+            torch.set_num_threads(threads)
             if self._course is not None:
                 self._course.close()
             self._holding.release()
@@ -159,7 +165,13 @@ class Session:
         torch.manual_seed(self.config.training.seed)
         stopped = self._commands.stop_waits
         prepared = prepare(
-            self.config, self._voice.phase, stopped, model=self._own_model, data=self._own_data, restored=found
+            self.config,
+            self._voice.phase,
+            stopped,
+            model=self._own_model,
+            data=self._own_data,
+            restored=found,
+            path=self._path,
         )
         self.config = prepared.config
         course = Course(prepared, self.config, self._voice, stopped, self._on_step)

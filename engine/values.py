@@ -31,6 +31,18 @@ class DataSummary(_Value, frozen=True, kw_only=True):
     loader: str = ""
 
 
+class FastPath(_Value, frozen=True, kw_only=True):
+    """How the steps are computed: what changes their speed, and nothing but the last digits of their results.
+
+    `threads` of the CPU compute one operation (0: as torch has it); with `channels_last` images and filters lie in
+    memory pixel by pixel; with `fused` the optimizer updates all parameters in one operation.
+    """
+
+    threads: int = 0
+    channels_last: bool = False
+    fused: bool = False
+
+
 class Layer(_Value, frozen=True, kw_only=True):
     """One module with parameters or buffers of its own; `parameters` counts scalars.
 

@@ -16,6 +16,7 @@ from engine.config import DataConfig, FinetuneConfig, ModelConfig, RunConfig, Ru
 from engine.errors import BadInput, FinetuiError
 from engine.events import AnyEvent, Evaluated, Phase, RunPrepared, RunStarted, StateChanged, TrainPoint
 from engine.journal import encode_line
+from engine.memory import keep_freed
 from engine.queues import CommandQueue
 from engine.runs import RunFolder
 from engine.signals import EndSignals
@@ -172,6 +173,7 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
     `resume` is the folder of a run, configured by `config`, that goes on from its last checkpoint, or from the one that
     is kept as `resume_from`.
     """
+    keep_freed()
     commands = CommandQueue()
     printer = choose_printer(as_json=as_json)
     output = LastingOutput(on_left=lambda: commands.put(Stop()))

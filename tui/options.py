@@ -93,6 +93,8 @@ class RunOptions:
     "Normalisation layers of frozen layers go on collecting statistics."
     seed: Annotated[WholeNumber | None, _TRAINING] = None
     "Seed of the weights and of the data order (default: 0)."
+    fast: Annotated[str | None, _TRAINING] = None
+    "How steps are computed: auto (default: measured at the start), on, or off (the plain loop)."
     device: Annotated[str | None, _TRAINING] = None
     "auto, cpu, cuda, cuda:N or mps (default: auto)."
     save_steps: Annotated[WholeNumber | None, _SAFETY] = None
@@ -153,5 +155,6 @@ _TRAINING_FIELDS = (
     "sampling",
     "frozen_norm_trains",
     "seed",
+    "fast",
     "device",
 )

@@ -40,8 +40,10 @@ class LeNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of a batch of images."""
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        # The greatest of four, made positive, is the greatest of four that were made positive: the same numbers and the
+        # same gradients as with the tutorial's order, for a quarter of the work.
+        x = F.relu_(F.max_pool2d(self.conv1(x), 2))
+        x = F.relu_(F.max_pool2d(self.conv2(x), 2))
         x = torch.flatten(x, 1)
         if self.fc4 is not None:
             return self.fc4(x)  # type: ignore[no-any-return]

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch.optim import Optimizer
-
+from engine.training.optimizer import ParameterGroups
 from engine.training.schedules import Schedule, constant
 
 
@@ -64,12 +63,12 @@ class LearningRates:
             return own
         return own * done / self._warmup_steps
 
-    def apply(self, optimizer: Optimizer, step: int) -> None:
-        """Set the learning rates for step `step`. Parameter groups carry the key `group`, their layer group."""
-        lr = self.at(step)
-        plain = not self._thawed_at and not self._group_factors
-        for group in optimizer.param_groups:
-            group["lr"] = lr if plain else lr * self.factor(group["group"], step)
+    def apply(self, groups: ParameterGroups, step: int) -> None:
+        """Set the learning rates for step `step`."""
+        if self._thawed_at or self._group_factors:
+            groups.set_rates(self.at(step), lambda group: self.factor(group, step))
+        else:
+            groups.set_rate(self.at(step))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint must keep; schedule and stage follow from the configuration and the epoch."""

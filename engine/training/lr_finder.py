@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from engine.device import preserved_rng
-from engine.training.optimizer import build_optimizer
+from engine.training.optimizer import ParameterGroups, build_optimizer
 from engine.training.trainer import Batch, Trainer
 
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 100
@@ -30,7 +30,8 @@ def _try_rates(
     trainer: Trainer, progress: Callable[[int, int], None], stopped: Callable[[], bool]
 ) -> tuple[list[float], list[float]]:
     model, groups = copy.deepcopy((trainer.model, trainer.groups))
-    optimizer = build_optimizer(groups, trainer.training)
+    optimizer = build_optimizer(groups, trainer.training, fused=trainer.path.fused)
+    rated = ParameterGroups(optimizer)
     batches = _endless(trainer)
     rates: list[float] = []
     losses: list[float] = []
@@ -38,8 +39,7 @@ def _try_rates(
     for index in range(STEPS):
         inputs, labels = next(batches)
         rate = LOWEST * (HIGHEST / LOWEST) ** (index / (STEPS - 1))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        rated.set_rate(rate)
         optimizer.zero_grad(set_to_none=True)
         loss = trainer.loss(model(inputs), labels)
         value = float(loss.detach())

@@ -12,6 +12,7 @@ from engine.training.guard import LossGuard
 
 POINT_INTERVAL = 0.1  # seconds: at most ten points a second leave the engine, however fast the steps are
 _MOST_STEPS_A_POINT = 1000  # bounds the loss tensors that wait on the device
+_MOST_LOGITS = 2**20  # numbers that wait there
 _HUNDRED = 100
 
 
@@ -21,12 +22,11 @@ class Meter:
     def __init__(self, guard: LossGuard) -> None:
         """Have every loss that is read looked at by `guard`."""
         self._guard = guard
-        self._losses: list[Tensor] = []
-        self._correct: list[Tensor] = []
+        self._logits: list[Tensor] = []
+        self._labels: list[Tensor] = []
         self._samples = 0
+        self.discard()
         self._since_hundred: list[float] = []
-        self._seconds = 0.0
-        self.restart_clock()
 
     @property
     def steps(self) -> int:
@@ -38,10 +38,20 @@ class Meter:
         self._started = time.monotonic()
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Keep a step's loss (a detached scalar) and count its correct predictions (logits `[B, classes]`)."""
+        """Keep a step's loss (a detached scalar) and its predictions (logits `[B, classes]`, detached)."""
         self._losses.append(loss)
-        self._correct.append((logits.argmax(1) == labels).sum())
+        # Counted for many steps at once: for a small network three operations a step would be felt.
+        self._logits.append(logits)
+        self._labels.append(labels)
+        self._waiting += logits.numel()
+        if self._waiting > _MOST_LOGITS:
+            self._count()
+
+    def _count(self) -> None:
+        labels = torch.cat(self._labels)
+        self._correct.append((torch.cat(self._logits).argmax(1) == labels).sum())
         self._samples += len(labels)
+        self._logits, self._labels, self._waiting = [], [], 0
 
     def due(self) -> bool:
         """Whether it is time for `take`; asking costs next to nothing."""
@@ -52,6 +62,8 @@ class Meter:
 
         This waits for the device. Raises `Diverged` when a step's loss was no loss any more.
         """
+        if self._logits:
+            self._count()
         losses: list[float] = torch.stack(self._losses).tolist()
         correct = int(torch.stack(self._correct).sum())
         for number, loss in enumerate(losses, start=step - len(losses) + 1):
@@ -69,7 +81,10 @@ class Meter:
 
     def discard(self) -> None:
         """Forget the steps since the last `take`: they are undone."""
-        self._losses, self._correct, self._samples = [], [], 0
+        self._losses: list[Tensor] = []
+        self._logits, self._labels, self._waiting = [], [], 0  # `_waiting` numbers in the logits
+        self._correct: list[Tensor] = []
+        self._samples = 0
         self.restart_clock()
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Parameter groups, and optimizer state by parameter name."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -13,8 +14,10 @@ from engine.models import ModuleGroup
 from engine.text import clean
 
 
-def build_optimizer(groups: Iterable[ModuleGroup], training: TrainingConfig) -> Optimizer:
+def build_optimizer(groups: Iterable[ModuleGroup], training: TrainingConfig, *, fused: bool = False) -> Optimizer:
     """Return SGD or AdamW over all parameters, in groups of (layer group) x (decay, no decay).
+
+    With `fused` all parameters are updated in one operation. Raises RuntimeError where the device has no such one.
 
     The groups are built once and never added to or removed from: freezing leaves a parameter without a gradient,
     which the optimizer skips. Biases and one-dimensional tensors (normalisation) get no weight decay.
@@ -27,8 +30,44 @@ def build_optimizer(groups: Iterable[ModuleGroup], training: TrainingConfig) -> 
                 weight_decay = training.weight_decay if decays else 0.0
                 param_groups.append({"params": named, "weight_decay": weight_decay, "group": group.name})
     if training.optimizer == "adamw":
-        return AdamW(param_groups, lr=training.lr)
-    return SGD(param_groups, lr=training.lr, momentum=training.momentum, nesterov=training.nesterov)
+        return AdamW(param_groups, lr=training.lr, fused=fused or None)
+    return SGD(
+        param_groups, lr=training.lr, momentum=training.momentum, nesterov=training.nesterov, fused=fused or None
+    )
+
+
+class ParameterGroups:
+    """The parameter groups of an optimizer that `build_optimizer` returned, and their learning rates.
+
+    Each group is an update of its own, which for a small network takes longer than its mathematics. So while no layer
+    group has a rate of its own, the optimizer is given one group for each weight decay; its state does not notice.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._apart = optimizer.param_groups
+        self._together: list[dict[str, Any]] = []
+        for group in self._apart:
+            alike = [one for one in self._together if one["weight_decay"] == group["weight_decay"]]
+            if alike:
+                alike[0]["params"] += group["params"]
+            else:
+                self._together.append({**group, "params": [*group["params"]]})
+        # The names of parameters, which torch keeps beside them, are not needed: state is kept by ours.
+        for one in self._together:
+            one.pop("param_names", None)
+
+    def set_rate(self, lr: float) -> None:
+        """Let all parameters be updated with the learning rate `lr`."""
+        self._optimizer.param_groups = self._together
+        for group in self._together:
+            group["lr"] = lr
+
+    def set_rates(self, lr: float, factor: Callable[[str], float]) -> None:
+        """Let those of each layer group be updated with `lr` times the `factor` of the layer group's name."""
+        self._optimizer.param_groups = self._apart
+        for group in self._apart:
+            group["lr"] = lr * factor(group["group"])
 
 
 def state_by_name(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, dict[str, Any]]:
@@ -48,5 +87,14 @@ def load_state_by_name(
     # Torch knows where each of an optimizer's tensors has to lie (AdamW's counters: on the CPU, unless it is fused);
     # it takes them by position, which is found anew here, and it keeps what it is given.
     positions = {p: i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
-    by_position = {positions[parameters[name]]: copy.deepcopy(dict(values)) for name, values in state.items()}
+    by_position = {positions[parameters[name]]: _like(parameters[name], values) for name, values in state.items()}
     optimizer.load_state_dict({"state": by_position, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _like(parameter: nn.Parameter, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a parameter's `values` whose tensors lie in memory as it does: a fused update relies on that."""
+    copied = copy.deepcopy(dict(values))
+    for name, value in copied.items():
+        if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+            copied[name] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+    return copied

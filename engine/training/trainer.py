@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,14 +13,16 @@ from engine.data import Split, augmentation, epoch_order
 from engine.errors import BadInput
 from engine.events import TrainPoint
 from engine.models import ModuleGroup
+from engine.training.fast import laid_out
 from engine.training.freezing import Freezer
 from engine.training.guard import Diverged, LossGuard
 from engine.training.layer_meter import LayerMeasure, LayerMeter
 from engine.training.learning_rate import LearningRates
 from engine.training.meter import Meter
-from engine.training.optimizer import build_optimizer, load_state_by_name, state_by_name
+from engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
 from engine.training.recipes import Stage, whole_run
 from engine.training.schedules import build_schedule, one_cycle
+from engine.values import FastPath
 
 OnStep = Callable[[int, Tensor], None]
 Batch = tuple[Tensor, Tensor]
@@ -47,12 +50,14 @@ class Trainer:
         augment: str = "none",
         classes: int = 0,
         explode_factor: float = 0.0,
+        path: FastPath = FastPath(),  # noqa: B008  # immutable
     ) -> None:
         """Build the optimizer for `model`, which is on the device that `data` gives its batches on.
 
         `on_step(step, loss)` is called after every step with the steps completed and the batch's loss, a detached
         scalar on the device. `classes` is needed where the last ones may have no image; for `explode_factor` see
-        `LossGuard`. Raises `BadInput` when a batch is larger than the data, or nothing would train.
+        `LossGuard`; `model` lies in memory as `path` has it (`engine.training.fast`). Raises `BadInput` when a batch is
+        larger than the data, or nothing would train.
         """
         if training.batch_size > len(data):
             raise BadInput(
@@ -64,7 +69,9 @@ class Trainer:
         self.model = model
         self.groups = groups
         self.plan = tuple(plan) or whole_run(training.epochs)
-        self.optimizer = build_optimizer(groups, training)
+        self.optimizer = build_optimizer(groups, training, fused=path.fused)
+        self._rated = ParameterGroups(self.optimizer)
+        self.path = path
         self.freezer = Freezer(model, groups, self.optimizer, training.frozen_norm_trains)
         self.steps_per_epoch = steps_per_epoch(model, len(data), training.batch_size)
         # On a small set a hundred steps would be several epochs.
@@ -109,10 +116,11 @@ class Trainer:
         devices, which would have to be waited for, with the next point.
         """
         inputs, labels = self._next_batch()
-        self.rates.apply(self.optimizer, self.step)
+        self.rates.apply(self._rated, self.step)
         if len(labels):
-            self.optimizer.zero_grad(set_to_none=True)
-            logits = self.model(inputs)
+            for parameter in self._parameters.values():  # what `zero_grad` does, without its bookkeeping
+                parameter.grad = None
+            logits = self.model(laid_out(inputs, self.path))
             loss = self.loss(logits, labels)
             if self.device.type == "cpu":
                 self._check(loss.item())
@@ -264,6 +272,7 @@ class Trainer:
             "frozen": sorted(self.freezer.frozen),
             "by_hand": sorted(self._by_hand),
             "norm_trains": self.freezer.norm_trains,
+            "fast": msgspec.to_builtins(self.path),
             "rates": self.rates.state_dict(),
             "meter": self._meter.state_dict(),
             "guard": self._guard.state_dict(),

@@ -1,5 +1,6 @@
 """Checkpoints that are kept, resumed, rolled back to and branched from: what is said, and what is refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -157,19 +158,33 @@ def test_a_branch_follows_in_the_same_engine_and_its_start_is_kept(make_config, 
     assert weights[0] == weights[1]
 
 
-def test_another_number_of_threads_is_said(make_config, recorder) -> None:
-    folder = run(make_config(epochs=2, name="run"), (30, Stop()))
+@pytest.fixture
+def more_threads() -> Iterator[int]:
+    """Let one more thread compute than before."""
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
-    try:
-        Session(load(folder.config), resume=folder, sinks=[recorder]).run()
-    finally:
-        torch.set_num_threads(before)
+    yield before + 1
+    torch.set_num_threads(before)
+
+
+def test_as_many_threads_compute_as_before(make_config, recorder, more_threads: int) -> None:
+    folder = run(make_config(epochs=2, name="run"), (30, Stop()))
+    torch.set_num_threads(more_threads + 1)
+    Session(load(folder.config), resume=folder, sinks=[recorder]).run()
+    assert recorder.of(Rewound)[0].device == f"cpu ({more_threads} threads)"
+    assert not [event.message for event in recorder.of(Log) if "digits" in event.message]
+    assert torch.get_num_threads() == more_threads + 1
+
+
+def test_threads_that_this_machine_has_no_processors_for_are_said(
+    make_config, recorder, more_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(make_config(epochs=2, name="run"), (30, Stop()))
+    torch.set_num_threads(1)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    Session(load(folder.config), resume=folder, sinks=[recorder]).run()
     said = [event.message for event in recorder.of(Log)]
-    assert (
-        f"the last digits may differ from those of a run without a break: threads {before} then, {before + 1} now"
-        in said
-    )
+    assert f"the last digits may differ from those of a run without a break: threads {more_threads} then, 1 now" in said
 
 
 def test_data_that_has_changed_is_no_continuation(tmp_path: Path, make_config) -> None:

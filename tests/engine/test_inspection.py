@@ -55,8 +55,10 @@ def paths(found: Predictions) -> list[str]:
 def test_a_checkpoint_is_looked_at_with_the_test_images_of_its_run(run: RunFolder) -> None:
     kept, now = load(run.last_predictions), evaluated(run.last)
     assert len(kept) == 12
-    for column in ("index", "label", "predicted", "loss", "confidence"):
+    for column in ("index", "label", "predicted"):
         np.testing.assert_array_equal(getattr(now, column), getattr(kept, column))
+    for column in ("loss", "confidence"):  # the run may have computed by another path: the last digits differ
+        np.testing.assert_allclose(getattr(now, column), getattr(kept, column), rtol=1e-5)
     assert paths(now) == paths(kept)
     assert (now.origin.run, now.origin.step) == (kept.origin.run, kept.origin.step)
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from engine.training.learning_rate import LearningRates
+from engine.training.optimizer import ParameterGroups
 
 
 def optimizer() -> torch.optim.SGD:
@@ -11,8 +12,9 @@ def optimizer() -> torch.optim.SGD:
 
 def rates_of(rates: LearningRates, step: int) -> list[float]:
     sgd = optimizer()
-    rates.apply(sgd, step)
-    return [group["lr"] for group in sgd.param_groups]
+    rates.apply(ParameterGroups(sgd), step)
+    # Without rates of their own all parameters are in one group.
+    return [group["lr"] for group in sgd.param_groups for _ in group["params"]]
 
 
 def test_a_persons_change_survives_the_schedule() -> None:
