@@ -14,7 +14,7 @@ from engine.errors import BadInput, FinetuiError
 from engine.text import clean
 from engine.version import __version__
 from tui import cli_again, cli_errors, cli_live, cli_log
-from tui.options import Images, NotifyBy, RunOptions, WholeNumber
+from tui.options import Images, NotifyBy, RunOptions, TrainingRecipe, WholeNumber
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -32,7 +32,12 @@ RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: c
 
 @app.default
 def dashboard(
-    *, options: RunOptions | None = None, start: bool = False, images: Images = "auto", notify: NotifyBy = "off"
+    *,
+    options: RunOptions | None = None,
+    recipe: TrainingRecipe = "default",
+    start: bool = False,
+    images: Images = "auto",
+    notify: NotifyBy = "off",
 ) -> int:
     """Open the dashboard on a new run.
 
@@ -43,11 +48,18 @@ def dashboard(
     """
     from tui.dashboard import open_new_run
 
-    return open_new_run((options or RunOptions()).to_config(), start=start, images=images, notify=notify)
+    config = (options or RunOptions()).to_config(recipe=recipe)
+    return open_new_run(config, start=start, images=images, notify=notify)
 
 
 @app.command
-def train(*, options: RunOptions | None = None, json: bool = False, detach: bool = False) -> int:
+def train(
+    *,
+    options: RunOptions | None = None,
+    recipe: TrainingRecipe = "default",
+    json: bool = False,
+    detach: bool = False,
+) -> int:
     """Train without a dashboard; `finetui attach` opens one on it.
 
     Parameters
@@ -57,7 +69,7 @@ def train(*, options: RunOptions | None = None, json: bool = False, detach: bool
     detach
         Train in the background, and return once it has begun.
     """
-    return _train((options or RunOptions()).to_config(), json=json, detach=detach)
+    return _train((options or RunOptions()).to_config(recipe=recipe), json=json, detach=detach)
 
 
 def _train(config: RunConfig, *, json: bool, detach: bool) -> int:

@@ -20,14 +20,14 @@ from torch.nn import functional as F
 from engine.config import TrainingConfig
 from engine.data import Split, epoch_order
 from engine.device import preserved_rng
-from engine.errors import BadInput
+from engine.errors import BadInput, describe as describe_error
 from engine.models import ModuleGroup
 from engine.text import clean
 from engine.training.optimizer import ParameterGroups, build_optimizer
 from engine.values import FastPath
 
-_SECONDS = 0.4  # that the measuring of a small network takes; of a large one, a few steps of each path
-_ROUNDS = 5
+_SECONDS = 0.15  # that comparing two paths of a small network takes; of a large one, two steps by each
+_ROUNDS = 3
 _WARM_UP = 3  # steps: what is allocated and chosen at the first ones is there afterwards
 _BATCHES = 4
 _CLEARLY = 0.97  # of the time of the path before: a thread less disturbs nobody, and noise decides nothing
@@ -71,7 +71,7 @@ def choose(
 
     `model` is on the device that `data` gives its batches on. `auto` takes a few steps on copies; the random generators
     are put back, and neither the model nor the data is touched. `progress(done, total)` counts paths that were
-    measured; `stopped` True ends that early.
+    measured; `stopped` True ends that early. Where the copies cannot be made, or fail, it is the plain loop.
     """
     device = next(model.parameters()).device
     slow = plain(device)
@@ -82,8 +82,11 @@ def choose(
         return wanted[0], f"fast: on: {describe(wanted[0])}"
     if wanted[0].channels_last:
         wanted.insert(0, FastPath(threads=slow.threads, fused=wanted[0].fused))
-    with preserved_rng(device):
-        return _measured(_Bench(model, groups, data, training), slow, wanted, progress, stopped)
+    try:
+        with preserved_rng(device):
+            return _measured(_Bench(model, groups, data, training), slow, wanted, progress, stopped)
+    except Exception as error:  # noqa: BLE001  # a person's own code: training itself will tell, if it is broken
+        return slow, f"fast: auto could not measure, so it is the plain loop: {describe_error(error)}"
 
 
 def describe(path: FastPath) -> str:

@@ -3,7 +3,7 @@
 import msgspec
 
 from engine.commands import AnyCommand
-from engine.config import RunConfig, TrainingConfig
+from engine.config import ARTICLE, RunConfig, TrainingConfig
 from engine.events import (
     AnyEvent,
     ClassReport,
@@ -54,7 +54,7 @@ def prepared(classes: tuple[str, ...] = tuple("0123456789"), **changes: object) 
         width=28,
     )
     event = RunPrepared(
-        config=RunConfig(training=TrainingConfig(epochs=10)),
+        config=RunConfig(training=TrainingConfig(**ARTICLE)),
         data=data,
         layers=LAYERS,
         device="cpu (2 threads)",

@@ -74,6 +74,19 @@ async def test_the_layer_table_is_there_before_the_description() -> None:
         assert after.path == before.path == "layer1.0"
 
 
+@pytest.mark.parametrize("gone", ["#layers-title", "#layers-notes", "#module-rows"])
+async def test_an_answer_may_come_while_the_screen_is_taken_down(gone: str) -> None:
+    link = EngineLink()
+    link.silent = True
+    app, _ = app_over(link=link)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot, "asking the engine")
+        await screen.query_one(gone).remove()
+        link.answer(link.asked(DescribeModel)[0])
+        await pilot.pause(0.3)
+        assert app.failure is None
+
+
 async def test_a_refusal_is_shown_and_asked_again_in_another_state() -> None:
     link = EngineLink()
     link.refuse = {DescribeModel: "the checkpoint is gone"}

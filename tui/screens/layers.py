@@ -36,6 +36,10 @@ _IMAGE_SIDE = 64  # pixels of the test image
 _OF_IMAGE = ("feature-maps", "activations")
 
 
+# Textual takes them away one after the other, and none of them is the last for sure.
+_ALL = "#layers-title, #layers-totals, #layers-notes, #module-rows, #view-numbers"
+
+
 class LayersScreen(Screen[None]):
     """Shows the layers of the run in `store`; `send` takes its commands, `asker` its questions."""
 
@@ -155,7 +159,7 @@ class LayersScreen(Screen[None]):
     @property
     def _stands(self) -> bool:
         """Whether the widgets are there: an answer or a timer may come while the screen is taken down."""
-        return len(self.query("#module-rows, #view-numbers")) == 2
+        return self.stands and len(self.query(_ALL)) == _ALL.count("#")
 
     def _show_tree(self) -> None:
         view = self._store.view
