@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+DATA ?= $(FINETUI_DATA)
 
-.PHONY: run test slow check lint types format install clean
+.PHONY: run test slow bench check lint types format install clean
 
 run: $(VENV)/.user  ## open the dashboard and train LeNet on real images
 	$(BIN)/finetui --start $(ARGS)
@@ -14,6 +15,9 @@ test: $(VENV)/.test  ## run the tests
 
 slow: $(VENV)/.test  ## run the slow tests: full data, ten epochs
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+bench: $(VENV)/.bench  ## measure everything, an hour on two cores; DATA=FOLDER holds MNIST
+	$(BIN)/python -m benchmarks --data-dir $(DATA) --write benchmarks/RESULTS.md $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -46,6 +50,10 @@ $(VENV)/.user: pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python

@@ -6,44 +6,52 @@ from itertools import chain
 from pathlib import Path
 
 from engine.events import AnyEvent, Log, RunStarted, TrainPoint
-from engine.journal import JournalReader
+from engine.journal import Glance, JournalReader
 from engine.lineage import effective as effective  # moved there: import it from engine.lineage
 from engine.runs import RunFolder
 from engine.wire import Goodbye, ServerFrame, Welcome
 
 _BUCKETS = 2048
+_POINT = TrainPoint.__struct_config__.tag
 _LINE_BYTES = 300  # of a train point, at least
 _WRITING_SECONDS = 0.5  # how long the engine may take over the lines that it has counted already
 
 
-def thinned(events: Iterable[AnyEvent], journal_bytes: int) -> Iterator[AnyEvent]:
-    """Yield `events` without most of the train points of a long journal, which no plot has room for.
+Glanced = tuple[Glance, bytes]
 
-    Of each bucket of points those with the least and the greatest loss remain, and the last one of all.
+
+def thinned(reader: JournalReader, lines: Iterable[Glanced], journal_bytes: int) -> Iterator[AnyEvent]:
+    """Yield the events that `lines` of a journal are, without most train points of a long one: no plot has that room.
+
+    Of each bucket of points those with the least and the greatest loss remain, and the last one of all. `reader` makes
+    events of lines.
     """
     size = max(journal_bytes // (_LINE_BYTES * _BUCKETS), 1)
-    if size == 1:
-        yield from events
-        return
-    bucket: list[TrainPoint] = []
-    for event in events:
-        if isinstance(event, TrainPoint):
-            bucket.append(event)
+    bucket: list[Glanced] = []
+    for glanced in lines:
+        if size > 1 and glanced[0].type == _POINT:
+            bucket.append(glanced)
             if len(bucket) < size:
                 continue
-            yield from _extremes(bucket)
+            yield from _events(reader, _extremes(bucket))
             bucket.clear()
         else:
-            yield from _extremes(bucket, last=True)
+            yield from _events(reader, [*_extremes(bucket, last=True), glanced])
             bucket.clear()
+    yield from _events(reader, _extremes(bucket, last=True))
+
+
+def _events(reader: JournalReader, lines: Iterable[Glanced]) -> Iterator[AnyEvent]:
+    for _, line in lines:
+        event = reader.decode(line)
+        if event is not None:
             yield event
-    yield from _extremes(bucket, last=True)
 
 
-def _extremes(bucket: list[TrainPoint], *, last: bool = False) -> list[TrainPoint]:
+def _extremes(bucket: list[Glanced], *, last: bool = False) -> list[Glanced]:
     if len(bucket) < 3:
         return bucket.copy()
-    losses = [point.loss for point in bucket]
+    losses = [glance.loss for glance, _ in bucket]
     kept = {losses.index(min(losses)), losses.index(max(losses))}
     if last:  # what comes next may be told from here
         kept.add(len(bucket) - 1)
@@ -67,7 +75,7 @@ class History:
     def __init__(self) -> None:
         self._reader = JournalReader(Path())
         self._journal = ""
-        self._ahead: AnyEvent | None = None  # read from it, and still to come
+        self._ahead: Glanced | None = None  # read from it, and still to come
         self._seen = -1
         self.goodbye: Goodbye | None = None
         self.welcomed = False  # by the connection that there is now
@@ -108,25 +116,26 @@ class History:
             self._open(str(path))
         size = path.stat().st_size if path.is_file() else 0
         before = skipped(self._reader)
-        yield from thinned(self._unseen(next_seq), size)
+        yield from thinned(self._reader, self._unseen(next_seq), size)
         self._seen = max(self._seen, next_seq - 1)
         after = skipped(self._reader)
         if after is not None and after != before:
             yield after
 
-    def _unseen(self, next_seq: int) -> Iterator[AnyEvent]:
+    def _unseen(self, next_seq: int) -> Iterator[Glanced]:
         # The reader goes on where the connection before left it: who is slow is disconnected, and must not begin anew.
         deadline = time.monotonic() + _WRITING_SECONDS
         last = -1
         while True:
             ahead, self._ahead = [self._ahead] if self._ahead is not None else [], None
-            for event in chain(ahead, self._reader.read()):
-                if event.seq >= next_seq:
-                    self._ahead = event
+            for glanced in chain(ahead, self._reader.glances()):
+                seq = glanced[0].seq
+                if seq >= next_seq:
+                    self._ahead = glanced
                     return
-                last = event.seq
-                if event.seq > self._seen:
-                    yield event
+                last = seq
+                if seq > self._seen:
+                    yield glanced
             # What waits for room on a full disk is not to be had; what is being written is, a moment later.
             if last >= next_seq - 1 or time.monotonic() > deadline:
                 return

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import math
 import os
 import time
 from collections import deque
@@ -18,6 +19,17 @@ from engine.text import clean
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _tag_decoder: msgspec.json.Decoder[dict[str, object]] = msgspec.json.Decoder(dict[str, object])
+
+
+class Glance(msgspec.Struct, gc=False):
+    """As much of a line as tells whether it is worth being read; `loss` is NaN unless it is a train point."""
+
+    type: str
+    seq: int = -1
+    loss: float = math.nan
+
+
+_glance: msgspec.json.Decoder[Glance] = msgspec.json.Decoder(Glance)
 _E = TypeVar("_E", bound=Event)
 _MOST_UNWRITTEN = 20_000  # lines that wait for room on the disk: half an hour of points
 _TAIL_BYTES = 2**16
@@ -172,6 +184,24 @@ class JournalReader:
 
     def read(self) -> Iterator[AnyEvent]:
         """Yield the events since the last call. Raises `BadInput` when the file cannot be read."""
+        for line in self._lines():
+            event = self.decode(line)
+            if event is not None:
+                yield event
+
+    def glances(self) -> Iterator[tuple[Glance, bytes]]:
+        """Yield the lines since the last call, each with a glance at it: in half the time that `read` takes.
+
+        `decode` makes an event of a line. Raises `BadInput` when the file cannot be read.
+        """
+        glance = _glance.decode
+        for line in self._lines():
+            try:
+                yield glance(line), line
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                self.decode(line)  # counts it
+
+    def _lines(self) -> Iterator[bytes]:
         try:
             with self.path.open("rb") as file:
                 file.seek(self._offset)
@@ -179,14 +209,13 @@ class JournalReader:
                     if not line.endswith(b"\n"):
                         return
                     self._offset += len(line)
-                    event = self._decode(line)
-                    if event is not None:
-                        yield event
+                    yield line
         except OSError as error:
             where = clean(str(self.path))
             raise BadInput(f"the journal {where} cannot be read: {error.strerror or error}") from error
 
-    def _decode(self, line: bytes) -> AnyEvent | None:
+    def decode(self, line: bytes) -> AnyEvent | None:
+        """Return the event that `line` is; None where it is none, which is counted."""
         try:
             return _decoder.decode(line)
         except (msgspec.DecodeError, BadInput, UnicodeDecodeError, RecursionError):

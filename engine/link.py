@@ -146,7 +146,7 @@ class JournalLink:
         while not self._closed.is_set():
             live = is_live(self._folder)
             try:
-                for event in thinned(reader.read(), size):
+                for event in thinned(reader, reader.glances(), size):
                     self.events.put(event)
                     state = event.state if isinstance(event, StateChanged) else state
                 size = 0  # what is added from now on is little

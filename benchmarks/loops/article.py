@@ -21,12 +21,17 @@ def train(data_dir: str, batch_size: int, epochs: int) -> list[float]:
     seconds = []
     for _ in range(epochs):
         started = time.perf_counter()
-        running = 0.0
-        for inputs, labels in loader:
-            optimizer.zero_grad()
-            loss = criterion(net(inputs), labels)
-            loss.backward()
-            optimizer.step()
-            running += loss.item()
+        epoch(net, loader, criterion, optimizer)
         seconds.append(time.perf_counter() - started)
     return seconds
+
+
+def epoch(net: nn.Module, loader: DataLoader, criterion: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Train for an epoch."""
+    running = 0.0
+    for inputs, labels in loader:
+        optimizer.zero_grad()
+        loss = criterion(net(inputs), labels)
+        loss.backward()
+        optimizer.step()
+        running += loss.item()

@@ -28,7 +28,8 @@ def test_a_long_past_is_thinned_and_loses_no_spike(tmp_path: Path) -> None:
 def test_a_short_past_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     long_journal(path, 1000, spike=5)
-    assert len(list(thinned(JournalReader(path).read(), path.stat().st_size))) == 1002
+    reader = JournalReader(path)
+    assert len(list(thinned(reader, reader.glances(), path.stat().st_size))) == 1002
 
 
 def test_the_past_is_told_once_over_two_connections(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def test_memory_is_bounded_and_no_spike_is_lost(count: int, seed: int) -> None:
     assert len(curve) <= CAPACITY
     assert y.max() == values.max()
     assert y.min() == values.min()
+    assert abs(curve.mean() - values.mean()) < 1e-9
     assert x[-1] == count - 1
     assert np.all(np.diff(x) >= 0)
 

@@ -1,0 +1,58 @@
+"""Run the benchmarks named (all by default), and print their results or write them to a file.
+
+python -m benchmarks --data-dir DATA [--rounds 3] [--write benchmarks/RESULTS.md] [throughput accuracy ...]
+"""
+
+import argparse
+import datetime
+import os
+import re
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks.measuring import Options, machine
+
+TITLES = {
+    "throughput": "Headless throughput",
+    "accuracy": "Time to accuracy",
+    "dashboard": "The dashboard's cost, keys and bytes",
+    "start": "Start",
+    "scale": "Scale",
+}
+
+
+def main() -> None:
+    """Measure, and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=[], help=f"any of {', '.join(TITLES)} (default: all)")
+    parser.add_argument("--data-dir", default=os.environ.get("FINETUI_DATA", ""), help="holds MNIST")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", type=Path, help="a Markdown file whose sections of these names are replaced")
+    options = parser.parse_args()
+    unknown = set(options.names) - set(TITLES)
+    if unknown or not options.data_dir:
+        parser.error(f"there is no benchmark {min(unknown)!r}" if unknown else "name the folder of MNIST: --data-dir")
+    for name in options.names or TITLES:
+        began = time.perf_counter()
+        found = import_module(f"benchmarks.{name}").run(Options(str(Path(options.data_dir).absolute()), options.rounds))
+        command = f"python -m benchmarks {name} --data-dir DATA --rounds {options.rounds}"
+        minutes = (time.perf_counter() - began) / 60
+        note = f"`{command}`, {datetime.date.today()}, {minutes:.0f} min, {machine()}."
+        section = f"## {TITLES[name]}\n\n{note}\n\n{found}\n"
+        print(section, flush=True)
+        if options.write:
+            put(options.write, TITLES[name], section)
+
+
+def put(path: Path, title: str, section: str) -> None:
+    """Replace the section `title` of the file `path`, or add it at its end."""
+    text = path.read_text() if path.is_file() else "# Results\n"
+    pattern = re.compile(rf"## {re.escape(title)}\n.*?(?=\n## |\Z)", re.S)
+    text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text}\n{section}"
+    path.write_text(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
