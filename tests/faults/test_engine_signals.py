@@ -212,7 +212,7 @@ def test_other_signals_and_the_terminals_end_do_not_reach_it(start, make_config)
 
 def test_a_second_sigterm_during_a_save_does_not_wait_for_the_disk(start, make_config, stall: Path) -> None:
     """Row 6: exit within 2 s, and the checkpoint before is valid."""
-    watcher = start(make_config(epochs=1000, name="stalls"))
+    watcher = start(make_config(epochs=1000, batch_size=2, name="stalls"))  # an epoch takes longer than this test
     saved = watcher.until_kind(CheckpointSaved)
     watcher.until_kind(TrainPoint)
     stall.touch()
