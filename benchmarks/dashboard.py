@@ -116,19 +116,17 @@ def answers(options: Options) -> str:
         try:
             terminal.until("running")
             terminal.read(10.0)
+            live = terminal.read(30.0) / 30
             rows = []
-            for key, meaning in (("+", "learning rate up"), ("y", "log scale"), ("\t", "next control")):
+            for keys, meaning in (("+-", "learning rate up, down"), ("y", "log scale"), ("\t", "next control")):
                 lags = []
-                for _ in range(KEYS):
-                    lags.append(1e3 * terminal.lag(key))
+                for index in range(KEYS):
+                    lags.append(1e3 * terminal.lag(keys[index % len(keys)]))
                     terminal.read(0.15)
                 rows.append([meaning, f"{statistics.median(lags):.0f}", f"{percentile(lags, 0.95):.0f}"])
-            terminal.press("?")
-            terminal.read(1.0)
             terminal.press("\x1b")
-            terminal.read(2.0)
-            live = terminal.read(30.0) / 30
-            terminal.press("p")
+            terminal.read(1.0)
+            terminal.press(" ")
             terminal.read(3.0)
             idle = terminal.read(10.0) / 10
             memory = terminal.memory()

@@ -1,13 +1,16 @@
 """Sending only the cells that changed.
 
 Textual 8 crops an update of part of a widget on its right, and resends each line from the widget's left edge: four
-times the bytes for a plot that grows at its end. Textual marks the place with a TODO; this fills it in. It relies on
-two private names of Textual's; `tests/tui/test_tight_compositor.py` fails where they change.
+times the bytes for a plot that grows at its end. Textual marks the place with a TODO; this fills it in. It also has
+every widget within the box around all that changed render all of its lines; here it is those lines that changed. It
+relies on private names of Textual's; `tests/tui/test_tight_compositor.py` fails where they change.
 """
+
+from collections.abc import Iterable
 
 from rich.console import Console
 from textual._compositor import ChopsUpdate, Compositor
-from textual.geometry import Offset
+from textual.geometry import Offset, Region
 from textual.strip import Strip
 
 
@@ -29,9 +32,28 @@ class _TightUpdate(ChopsUpdate):
 
 
 class TightCompositor(Compositor):
-    """A compositor whose partial updates are cropped on both sides."""
+    """A compositor whose partial updates are rendered only where something changed, and cropped on both sides."""
+
+    _changed: tuple[Region, ...] = ()
 
     def render_partial_update(self) -> ChopsUpdate | None:
         """Return the update for what is dirty, or None if nothing is."""
-        update = super().render_partial_update()
+        self._changed = tuple(self._dirty_regions)
+        try:
+            update = super().render_partial_update()
+        finally:
+            self._changed = ()
         return None if update is None else _TightUpdate(update.chops, update.spans, update.chop_ends)
+
+    def _get_renders(self, crop: Region | None = None) -> Iterable[tuple[Region, Region, list[Strip]]]:
+        if not self._changed:
+            yield from super()._get_renders(crop)
+            return
+        for widget, (region, clip) in self.visible_widgets.items():
+            shown = region.intersection(clip)
+            rows = [changed for changed in self._changed if changed.overlaps(shown)]
+            if rows:
+                # In their full width, since lines are cut up where widgets end.
+                top, bottom = min(one.y for one in rows), max(one.bottom for one in rows)
+                part = shown.intersection(Region(shown.x, top, shown.width, bottom - top))
+                yield region, part, widget.render_lines(part.translate(-region.offset))

@@ -23,6 +23,7 @@ from engine.rules import refusal
 from tui.actions import ACTIONS, BY_NAME
 from tui.asking import Asker
 from tui.log_lines import describe_command
+from tui.pace import Pace
 from tui.screens.base import Screen
 from tui.screens.checkpoints import CheckpointsScreen
 from tui.screens.dialog import Choice, Dialog
@@ -43,8 +44,8 @@ from tui.widgets.styled_line import StyledLine
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
 _POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
-_NUMBERS_SECONDS = 0.25  # the digits in the progress line
 _PLOT_SECONDS = 0.5
+_RATE_SECONDS = 1.0  # a learning rate that a schedule moves at every step
 _LADDER = (1.0, 2.0, 5.0)
 
 OnEvents = Callable[[Sequence[AnyEvent]], None]
@@ -114,7 +115,8 @@ class TrainScreen(Screen[None]):
         self.asker = Asker(link)
         self._shown: View | None = None
         self._finding = ""  # id of the search for a learning rate that was asked for here
-        self._numbers_at = self._plots_at = 0.0
+        self._pace = Pace()
+        self._plots_at = self._rate_at = 0.0
         self._hidden: Alert | None = None  # an alert that was taken note of
 
     def on_another_link(self, link: Link) -> "TrainScreen":
@@ -175,15 +177,19 @@ class TrainScreen(Screen[None]):
         now = time.monotonic()
         before, self._shown = self._shown, view
         calm = before is not None and view.state == before.state == "running"
-        if not calm or now - self._numbers_at >= _NUMBERS_SECONDS:
-            self._numbers_at = now
+        due = not calm or self._pace.due()
+        if due:
+            self._pace.drawn()
             self._show_lines()
         evaluated = before is None or view.evaluation is not before.evaluation
-        if not calm or evaluated or now - self._plots_at >= _PLOT_SECONDS:
+        # Together with the numbers: each frame costs more than what is in it.
+        if evaluated or (due and (not calm or now - self._plots_at >= _PLOT_SECONDS)):
             self._plots_at = now
             self._show_plots()
-        controls = ("state", "pending", "refusal", "learning_rate")
-        if before is None or any(getattr(view, name) != getattr(before, name) for name in controls):
+        controls = ("state", "pending", "refusal")
+        steered = before is None or any(getattr(view, name) != getattr(before, name) for name in controls)
+        if steered or not calm or now - self._rate_at >= _RATE_SECONDS:
+            self._rate_at = now
             self.query_one(Controls).show(view)
         said = ("state", "reason", "notices", "alert")
         if before is None or any(getattr(view, name) != getattr(before, name) for name in said):

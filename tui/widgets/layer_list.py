@@ -248,6 +248,8 @@ class LayerList(Vertical):
 
     def show(self, view: View) -> None:
         """Bring the table up to date with `view`."""
+        if view.layers is self._view.layers and view.pending is self._view.pending:
+            return
         names = {group.name for group in view.layers}
         if view.layers and not names & {group.name for group in self._view.layers}:
             self._opened, self._cursor = frozenset(), (0, view.layers[0].name)

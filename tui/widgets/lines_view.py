@@ -8,7 +8,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.widgets.styled_line import line_strip
+from tui.widgets.styled_line import changed_regions, line_strip
 
 Row = TypeVar("Row")
 
@@ -31,14 +31,22 @@ class LinesView(ScrollView, Generic[Row], can_focus=True):
         super().__init__(id=id)
         self._rows: Sequence[Row] = ()
         self._follow = follow
+        self._drawn: dict[int, Strip] = {}  # the lines as they are on the screen
 
     def show(self, rows: Sequence[Row]) -> None:
         """Show `rows` from now on."""
         if rows is self._rows:
             return
-        self._rows = rows
-        self.virtual_size = Size(0, len(rows))
-        self.refresh()
+        before, self._rows = self._rows, rows
+        if len(before) != len(rows):
+            self.virtual_size = Size(0, len(rows))
+            self.refresh()
+            return
+        # A table whose numbers change: the cells that do are all that is sent.
+        for y, drawn in list(self._drawn.items()):
+            regions = changed_regions(drawn, self.render_line(y), y)
+            if regions:
+                self.refresh(*regions)
 
     def on_mount(self) -> None:
         """Stay at the end, if asked to."""
@@ -53,7 +61,13 @@ class LinesView(ScrollView, Generic[Row], can_focus=True):
         """Render one visible line."""
         width = self.scrollable_content_region.width
         index = y + self.scroll_offset.y
-        if not 0 <= index < len(self._rows):
-            return Strip.blank(width, self.rich_style)
-        content = self.content_of(self._rows[index], width)
-        return line_strip(self, content, width)
+        if 0 <= index < len(self._rows):
+            strip = line_strip(self, self.content_of(self._rows[index], width), width)
+        else:
+            strip = Strip.blank(width, self.rich_style)
+        self._drawn[y] = strip
+        return strip
+
+    def on_resize(self) -> None:
+        """Forget lines that are not on the screen any more."""
+        self._drawn.clear()

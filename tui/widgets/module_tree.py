@@ -17,7 +17,7 @@ from tui.layer_tree import Node, beside, visible
 from tui.layer_words import shape
 from tui.module_columns import CURSOR_WIDTH, STATE_WIDTH, Column, Figures, cell, columns
 from tui.widgets.lines_view import LinesView
-from tui.widgets.styled_line import StyledLine, changed_cells, line_strip
+from tui.widgets.styled_line import StyledLine, changed_regions, line_strip
 
 _OPEN_AT_FIRST = 40  # modules; of more, only the upper levels are unfolded
 
@@ -142,9 +142,9 @@ class ModuleRows(LinesView[Node]):
         self._painted = {index: strip for index, strip in self._painted.items() if index in in_sight}
         for index, before in self._painted.items():
             now = line_strip(self, self.content_of(self._rows[index], width), width)
-            span = changed_cells(before, now)
-            if span is not None:
-                self.refresh(Region(span[0], index - top, span[1] - span[0], 1))
+            regions = changed_regions(before, now, index - top)
+            if regions:
+                self.refresh(*regions)
 
     def content_of(self, row: Node, width: int) -> Content:
         """Return the module's line."""

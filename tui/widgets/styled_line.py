@@ -6,6 +6,8 @@ from textual.strip import Strip
 from textual.visual import Visual
 from textual.widget import Widget
 
+_NEAR = 12  # cells: moving the cursor and setting a colour again takes as many bytes
+
 
 def line_strip(widget: Widget, content: Content, width: int) -> Strip:
     """Return the first `width` cells of `content` in the style of `widget`, theme variables resolved."""
@@ -16,16 +18,23 @@ def line_strip(widget: Widget, content: Content, width: int) -> Strip:
     return strip.adjust_cell_length(width, widget.rich_style)
 
 
-def changed_cells(old: Strip, new: Strip) -> tuple[int, int] | None:
-    """Return the first changed cell and the one after the last changed cell, or None if nothing changed."""
+def changed_regions(old: Strip, new: Strip, y: int) -> list[Region]:
+    """Return the parts of line `y` that differ; those near each other are one, since going there costs bytes, too."""
     if old == new:
-        return None
+        return []
     before = [(char, segment.style) for segment in old for char in segment.text]
     after = [(char, segment.style) for segment in new for char in segment.text]
     if len(before) != len(after) or old.cell_length != len(before) or new.cell_length != len(after):
-        return 0, max(old.cell_length, new.cell_length)  # wide characters: cells and characters differ
+        # Wide characters: cells and characters differ.
+        return [Region(0, y, max(old.cell_length, new.cell_length), 1)]
     differing = [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
-    return (differing[0], differing[-1] + 1) if differing else None
+    regions: list[Region] = []
+    for cell in differing:
+        if regions and cell - regions[-1].right < _NEAR:
+            regions[-1] = Region(regions[-1].x, y, cell + 1 - regions[-1].x, 1)
+        else:
+            regions.append(Region(cell, y, 1, 1))
+    return regions
 
 
 class StyledLine(Widget):
@@ -42,14 +51,15 @@ class StyledLine(Widget):
 
     def show(self, content: Content) -> None:
         """Show `content` from now on."""
+        same = content.is_same(self._content)
         self._content = content
-        if not self.is_attached or not self.size.width:
+        if same or not self.is_attached or not self.size.width:
             return
         new = line_strip(self, content, self.size.width)
-        span = changed_cells(self._strip, new)
-        if span is not None:
+        regions = changed_regions(self._strip, new, 0)
+        if regions:
             self._strip = new
-            self.refresh(Region(span[0], 0, span[1] - span[0], 1))
+            self.refresh(*regions)
 
     def notify_style_update(self) -> None:
         """Render anew with the styles of another theme."""

@@ -1,0 +1,29 @@
+"""How often what changes all the time is drawn: as often as looks live, and as a fixed share of a core allows."""
+
+import time
+
+_SHARE = 0.012  # of a core: where training has all of them, its steps get longer by that
+_LEAST, _MOST = 0.25, 1.0  # seconds between two pictures
+
+
+class Pace:
+    """Tells when the next picture is due.
+
+    Beside a training on every core the same picture takes two or three times as long as on an idle machine, and it is
+    the training that waits. So the processor time of the whole process since the last picture decides when the next
+    one may come.
+    """
+
+    def __init__(self) -> None:
+        self._at = self._spent = 0.0
+        self._interval = _LEAST
+
+    def due(self) -> bool:
+        """Whether it is time for a picture."""
+        return time.monotonic() - self._at >= self._interval
+
+    def drawn(self) -> None:
+        """Note that there is one now."""
+        spent = time.process_time()
+        self._interval = min(max((spent - self._spent) / _SHARE, _LEAST), _MOST)
+        self._at, self._spent = time.monotonic(), spent
