@@ -85,7 +85,6 @@ def _screens(work: Path) -> str:
         _keys("Train, 300 layers and 1000 classes", wide, "", "\x1b[B"),
         _keys("Train: next control", wide, "", "\t"),
         _keys("Layers, 300 groups: next line", wide, "g", "\x1b[B"),
-        _keys("Log of 20 000 events: next page", wide, "o", "\x1b[6~"),
         _keys("Errors, 100 000 among a million predictions: next image", many, "m", "\x1b[C"),
         _keys("Errors, a million predictions: next page", many, "m", "\x1b[6~"),
     ]

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _ESCAPES = re.compile(rb"\x1b\[[0-9;?<>=$]*[a-zA-Z]|\x1b[PX\]^_].*?(?:\x1b\\|\x07)", re.S)
+# What every terminal answers: which it is. Without that, a program waits for a while.
+_ANSWERS = ((b"\x1b[c", b"\x1b[?62;22c"),)
 
 
 class Terminal:
@@ -90,5 +92,8 @@ class Terminal:
         except OSError:
             time.sleep(min(seconds, 0.01))
             return 0
+        for question, answer in _ANSWERS:
+            if question in data:
+                os.write(self._descriptor, answer)
         self._recent = (self._recent + data)[-200_000:]
         return len(data)

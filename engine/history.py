@@ -11,7 +11,7 @@ from engine.lineage import effective as effective  # moved there: import it from
 from engine.runs import RunFolder
 from engine.wire import Goodbye, ServerFrame, Welcome
 
-_BUCKETS = 2048
+_BUCKETS = 1024  # two points each: more than a terminal has columns
 _POINT = TrainPoint.__struct_config__.tag
 _LINE_BYTES = 300  # of a train point, at least
 _WRITING_SECONDS = 0.5  # how long the engine may take over the lines that it has counted already

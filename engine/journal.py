@@ -7,8 +7,9 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import msgspec
 
@@ -33,6 +34,7 @@ _glance: msgspec.json.Decoder[Glance] = msgspec.json.Decoder(Glance)
 _E = TypeVar("_E", bound=Event)
 _MOST_UNWRITTEN = 20_000  # lines that wait for room on the disk: half an hour of points
 _TAIL_BYTES = 2**16
+_BLOCK = 2**20
 
 
 def encode_line(event: AnyEvent) -> bytes:
@@ -181,6 +183,7 @@ class JournalReader:
         self.skipped = 0
         self.unknown = 0
         self._offset = 0
+        self._glanced: Iterator[tuple[Glance, bytes]] = iter(())
 
     def read(self) -> Iterator[AnyEvent]:
         """Yield the events since the last call. Raises `BadInput` when the file cannot be read."""
@@ -190,26 +193,59 @@ class JournalReader:
                 yield event
 
     def glances(self) -> Iterator[tuple[Glance, bytes]]:
-        """Yield the lines since the last call, each with a glance at it: in half the time that `read` takes.
+        """Yield the lines since the last one, each with a glance at it: in less than half the time that `read` takes.
 
-        `decode` makes an event of a line. Raises `BadInput` when the file cannot be read.
+        Whoever stops on the way goes on there with the next call. `decode` makes an event of a line. Raises `BadInput`
+        when the file cannot be read.
         """
-        glance = _glance.decode
-        for line in self._lines():
+        while True:
+            yield from self._glanced
+            block = self._block()
+            if not block:
+                return
+            self._glanced = self._glance_at(block)
+
+    def _glance_at(self, block: bytes) -> Iterator[tuple[Glance, bytes]]:
+        lines = block[:-1].split(b"\n")
+        try:
+            glances = _glance.decode_lines(block)  # all of them in one call
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            glances = []
+        if len(glances) == len(lines):
+            return zip(glances, lines, strict=True)
+        found = []
+        for line in lines:
             try:
-                yield glance(line), line
+                found.append((_glance.decode(line), line))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self.decode(line)  # counts it
+        return iter(found)
+
+    def _block(self) -> bytes:
+        """Return the next whole lines, some megabyte of them; nothing at the end."""
+        with self._open() as file:
+            file.seek(self._offset)
+            block, end = b"", 0
+            while not end and (more := file.read(_BLOCK)):
+                block += more
+                end = block.rfind(b"\n") + 1
+        self._offset += end
+        return block[:end]
 
     def _lines(self) -> Iterator[bytes]:
+        with self._open() as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._offset += len(line)
+                yield line
+
+    @contextmanager
+    def _open(self) -> Iterator[BinaryIO]:
         try:
             with self.path.open("rb") as file:
-                file.seek(self._offset)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        return
-                    self._offset += len(line)
-                    yield line
+                yield file
         except OSError as error:
             where = clean(str(self.path))
             raise BadInput(f"the journal {where} cannot be read: {error.strerror or error}") from error

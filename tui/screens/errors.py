@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.timer import Timer
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from engine.criteria import Choose
 from engine.text import clean
@@ -22,6 +22,7 @@ from tui.screens.listing import ListingScreen
 from tui.store import Store
 from tui.tight_compositor import TightCompositor
 from tui.widgets.detail_pane import DetailPane
+from tui.widgets.steady_footer import SteadyFooter
 from tui.widgets.styled_line import StyledLine
 from tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
 
@@ -75,7 +76,7 @@ class ErrorsScreen(ListingScreen):
         with Horizontal(id="errors-body"):
             yield ThumbnailGrid(id="errors-grid")
             yield DetailPane(id="errors-detail")
-        yield Footer(show_command_palette=False)
+        yield SteadyFooter(show_command_palette=False)
 
     def on_mount(self) -> None:
         """Open the newest predictions."""

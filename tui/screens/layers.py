@@ -8,7 +8,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.content import Content
 from textual.timer import Timer
-from textual.widgets import Footer
 
 from engine.commands import LAYER_VIEWS, AnyCommand, DescribeModel, SetFrozen, SetFrozenNorm
 from engine.events import CommandRefused, LayersMeasured, ModelDescribed
@@ -27,6 +26,7 @@ from tui.widgets.histogram import Histogram
 from tui.widgets.image_chooser import ImageChooser
 from tui.widgets.layer_view import ASKING, LayerPane
 from tui.widgets.module_tree import ModuleRows, ModuleTree
+from tui.widgets.steady_footer import SteadyFooter
 from tui.widgets.styled_line import StyledLine
 from tui.widgets.thumbnail_grid import ThumbnailGrid
 
@@ -92,7 +92,7 @@ class LayersScreen(Screen[None]):
             yield ModuleTree(id="layers-tree")
             yield LayerPane(id="layers-view")
         yield StyledLine(id="layers-notes")
-        yield Footer(show_command_palette=False)
+        yield SteadyFooter(show_command_palette=False)
 
     def on_mount(self) -> None:
         """Show what is known, and ask for the rest."""

@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from engine.errors import BadInput
 from engine.runs import RunFolder
@@ -25,6 +25,7 @@ from tui.store import Store
 from tui.tight_compositor import TightCompositor
 from tui.widgets.action_button import ActionButton
 from tui.widgets.log_view import JournalView, LogView, OutputView
+from tui.widgets.steady_footer import SteadyFooter
 from tui.widgets.styled_line import StyledLine
 
 _POLL_SECONDS = 0.25
@@ -93,7 +94,7 @@ class LogScreen(Screen[None]):
         yield JournalView(id="log-journal")
         yield OutputView(id="log-output")
         yield Static(id="log-message")
-        yield Footer(show_command_palette=False)
+        yield SteadyFooter(show_command_palette=False)
 
     def on_mount(self) -> None:
         """Show what there is, and look for more."""

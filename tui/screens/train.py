@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from engine.commands import AnyCommand, FindLearningRate, SetFrozen, SetLearningRate, Start, StartFinetune, Stop
 from engine.config import check_learning_rate
@@ -40,11 +40,13 @@ from tui.widgets.line_plot import LinePlot, SeriesStyle
 from tui.widgets.log_panel import LogPanel
 from tui.widgets.per_class_table import PerClassTable
 from tui.widgets.status_lines import progress, status
+from tui.widgets.steady_footer import SteadyFooter
 from tui.widgets.styled_line import StyledLine
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
 _POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
 _PLOT_SECONDS = 0.5
+_MOST_AT_ONCE = 256  # events, a few milliseconds' worth
 _RATE_SECONDS = 1.0  # a learning rate that a schedule moves at every step
 _LADDER = (1.0, 2.0, 5.0)
 
@@ -138,7 +140,7 @@ class TrainScreen(Screen[None]):
                 yield Controls()
                 yield LayerList()
         yield LogPanel()
-        yield Footer(show_command_palette=True)
+        yield SteadyFooter(show_command_palette=True)
         yield Static(id="too-small")
 
     def on_mount(self) -> None:
@@ -158,7 +160,9 @@ class TrainScreen(Screen[None]):
     # -- showing ----------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        heard = self.store.fold(self._link.events.drain())
+        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE))
+        if len(heard) == _MOST_AT_ONCE:
+            self.call_later(self._poll)  # a long past: keys come in between
         self._show()
         self._on_events(heard)
         for event in heard:
