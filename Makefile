@@ -11,10 +11,11 @@ run: $(VENV)/.user  ## open the dashboard and train LeNet on real images
 	$(BIN)/finetui --start $(ARGS)
 
 test: $(VENV)/.test  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 slow: $(VENV)/.test  ## run the slow tests: full data, ten epochs
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow -n 2 --dist load tests/engine tests/tui $(ARGS)
+	$(BIN)/python -m pytest -m slow tests/faults tests/terminal $(ARGS)
 
 bench: $(VENV)/.bench  ## measure everything, an hour on two cores; DATA=FOLDER holds MNIST
 	$(BIN)/python -m benchmarks --data-dir $(DATA) --write benchmarks/RESULTS.md $(ARGS)

@@ -73,13 +73,13 @@ class RunOptions:
     weights: Annotated[str | None, _MODEL] = None
     "none (default), default (torchvision's own) or a file with a state dict."
     epochs: Annotated[WholeNumber | None, _TRAINING] = None
-    "Number of epochs (default: 5)."
+    "Number of epochs (default: 4)."
     batch_size: Annotated[WholeNumber | None, _TRAINING] = None
-    "Images per step (default: 64)."
+    "Images per step (default: 128)."
     lr: Annotated[float | None, _TRAINING] = None
-    "Learning rate, of one-cycle the highest (default: 0.03 of sgd, 0.002 of adamw)."
+    "Learning rate, of one-cycle the highest (default: 0.003 of adamw, 0.03 of sgd)."
     optimizer: Annotated[str | None, _TRAINING] = None
-    "sgd (default) or adamw."
+    "adamw (default) or sgd."
     momentum: Annotated[float | None, _TRAINING] = None
     "Momentum of SGD (default: 0.9)."
     nesterov: Annotated[bool | None, _TRAINING] = None

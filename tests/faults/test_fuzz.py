@@ -19,7 +19,7 @@ from engine.runs import RunFolder
 from tui.dashboard_log import log_path
 
 # Row 29 wants 600. A script that a failure has written is done again with FINETUI_FUZZ_SCRIPT.
-SECONDS = float(os.environ.get("FINETUI_FUZZ_SECONDS", "40"))
+SECONDS = float(os.environ.get("FINETUI_FUZZ_SECONDS", "25"))
 SEED = int(os.environ.get("FINETUI_FUZZ_SEED", "29"))
 SCRIPT = os.environ.get("FINETUI_FUZZ_SCRIPT")
 SETTINGS = ("--data", "mnist-sample", "--device", "cpu", "--batch-size", "20", "--lr", "0.01", "--save-steps", "100")

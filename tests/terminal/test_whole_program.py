@@ -15,7 +15,7 @@ from engine.events import Evaluated
 from engine.journal import JournalReader
 from engine.runs import RunFolder
 
-SAMPLE = ["--data", "mnist-sample", "--device", "cpu", "--batch-size", "20", "--lr", "0.01"]
+SAMPLE = ["--data", "mnist-sample", "--device", "cpu", "--batch-size", "20", "--lr", "0.01", "--schedule", "constant"]
 
 
 def list_runs(folder: Path) -> list[dict]:

@@ -229,6 +229,6 @@ def test_the_end_of_a_real_run_is_told_once(tmp_path: Path) -> None:
         terminal.type("q")
         assert terminal.until_exit() == 0
         (told,) = re.findall(rb"\x1b\]9;(.*?)\x07", terminal.raw)
-        assert told.startswith(b"finetui: told finished at step 63, best accuracy")
+        assert told.startswith(b"finetui: told finished at step 32, best accuracy")
     finally:
         terminal.close()

@@ -46,6 +46,8 @@ async def test_one_more_point_sends_what_it_changes(size: tuple[int, int], monke
     link = CannedLink(*running(*past, evaluated(3, 0.9)))
     app = FinetuiApp(link)
     async with app.run_test(size=size) as pilot:
+        while link.events:  # a long past comes in portions
+            await pilot.pause(0.1)
         await pilot.pause(0.5)
         watched = Watched(app, monkeypatch)
         poll = app.train_screen._poll
@@ -67,6 +69,8 @@ async def test_a_plot_that_looks_the_same_is_not_drawn(monkeypatch: pytest.Monke
     link = CannedLink(*running(*[point(step, 0.5, 0.8) for step in range(1, 900)]))
     app = FinetuiApp(link)
     async with app.run_test(size=(120, 40)) as pilot:
+        while link.events:  # a long past comes in portions
+            await pilot.pause(0.1)
         await pilot.pause(0.5)
         drawn: list[object] = []
         draw = plotting.draw

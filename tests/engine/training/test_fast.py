@@ -115,7 +115,7 @@ def test_momentum_lies_in_memory_as_its_parameter_does() -> None:
         model = network()
         fast.arrange(model, path)
         groups = module_groups(model)
-        optimizer = build_optimizer(groups, TrainingConfig(), fused=path.fused)
+        optimizer = build_optimizer(groups, TrainingConfig(optimizer="sgd"), fused=path.fused)
         model(torch.rand(4, 3, 12, 12)).sum().backward()
         optimizer.step()
         parameters = {name: p for group in groups for name, p in group.parameters.items()}

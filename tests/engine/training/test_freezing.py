@@ -35,7 +35,7 @@ def make_trainer(plan: tuple = (), always_frozen: tuple = (), **training: object
     data = ResidentSplit(images, torch.randint(0, 3, (64,)), (0.5,), (0.5,))
     model = Small()
     settings = {"batch_size": 8, "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "thaw_warmup_steps": 5}
-    settings = settings | {"schedule": "constant"} | training
+    settings = settings | {"optimizer": "sgd", "schedule": "constant"} | training
     return Trainer(
         model, module_groups(model), data, TrainingConfig(**settings), plan=plan, always_frozen=always_frozen
     )
