@@ -46,7 +46,7 @@ async def test_one_more_point_sends_what_it_changes(size: tuple[int, int], monke
     link = CannedLink(*running(*past, evaluated(3, 0.9)))
     app = FinetuiApp(link)
     async with app.run_test(size=size) as pilot:
-        while link.events:  # a long past comes in portions
+        while link.events or app.train_screen._behind:  # a long past comes in portions, and pictures at their pace
             await pilot.pause(0.1)
         await pilot.pause(0.5)
         watched = Watched(app, monkeypatch)
@@ -69,7 +69,7 @@ async def test_a_plot_that_looks_the_same_is_not_drawn(monkeypatch: pytest.Monke
     link = CannedLink(*running(*[point(step, 0.5, 0.8) for step in range(1, 900)]))
     app = FinetuiApp(link)
     async with app.run_test(size=(120, 40)) as pilot:
-        while link.events:  # a long past comes in portions
+        while link.events or app.train_screen._behind:  # a long past comes in portions, and pictures at their pace
             await pilot.pause(0.1)
         await pilot.pause(0.5)
         drawn: list[object] = []

@@ -118,6 +118,7 @@ class TrainScreen(Screen[None]):
         self._shown: View | None = None
         self._finding = ""  # id of the search for a learning rate that was asked for here
         self._pace = Pace()
+        self._behind = False  # what is shown is older than what is known
         self._plots_at = self._rate_at = 0.0
         self._hidden: Alert | None = None  # an alert that was taken note of
 
@@ -176,7 +177,7 @@ class TrainScreen(Screen[None]):
     def _show(self) -> None:
         """Bring the widgets up to date, those that change all the time at their own pace."""
         view = self.store.view
-        if view is self._shown:
+        if view is self._shown and not self._behind:
             return
         now = time.monotonic()
         before, self._shown = self._shown, view
@@ -187,9 +188,11 @@ class TrainScreen(Screen[None]):
             self._show_lines()
         evaluated = before is None or view.evaluation is not before.evaluation
         # Together with the numbers: each frame costs more than what is in it.
-        if evaluated or (due and (not calm or now - self._plots_at >= _PLOT_SECONDS)):
+        plots = evaluated or (due and (not calm or now - self._plots_at >= _PLOT_SECONDS))
+        if plots:
             self._plots_at = now
             self._show_plots()
+        self._behind = not (due and plots)
         controls = ("state", "pending", "refusal")
         steered = before is None or any(getattr(view, name) != getattr(before, name) for name in controls)
         if steered or not calm or now - self._rate_at >= _RATE_SECONDS:
