@@ -30,7 +30,7 @@ _SECONDS = 0.15  # that comparing two paths of a small network takes; of a large
 _ROUNDS = 3
 _WARM_UP = 3  # steps: what is allocated and chosen at the first ones is there afterwards
 _BATCHES = 4
-_CLEARLY = 0.97  # of the time of the path before: a thread less disturbs nobody, and noise decides nothing
+_CLEARLY = 0.95  # of another path's time: what is nearer than that, noise would decide, and not twice alike
 
 Progress = Callable[[int, int], None]
 Parts = tuple[nn.Module, Sequence[ModuleGroup]]
@@ -114,7 +114,7 @@ def _can_fuse(groups: Sequence[ModuleGroup], training: TrainingConfig) -> bool:
 def _measured(
     bench: "_Bench", slow: FastPath, wanted: Sequence[FastPath], progress: Progress, stopped: Callable[[], bool]
 ) -> tuple[FastPath, str]:
-    """Return the fastest of `slow`, `wanted` and of the best of these with fewer threads."""
+    """Return the last of `wanted`, unless another or `slow` is clearly faster, with as few threads as are as fast."""
     # From all threads down to one by halves, for as long as that does not take longer.
     fewer = [slow.threads >> shift for shift in range(1, slow.threads.bit_length())]
     total = len(wanted) + len(fewer)
@@ -124,7 +124,9 @@ def _measured(
         if stopped():
             return slow, ""
         seconds[path], seconds[slow] = bench.seconds([path, slow])
-    best = min(seconds, key=seconds.__getitem__)
+    best = wanted[-1]
+    for path, taken in seconds.items():
+        best = path if taken < _CLEARLY * seconds[best] else best
     for done, threads in enumerate(fewer, start=len(wanted)):
         progress(done, total)
         if stopped():

@@ -22,7 +22,10 @@ from tui.dashboard_log import log_path
 SECONDS = float(os.environ.get("FINETUI_FUZZ_SECONDS", "25"))
 SEED = int(os.environ.get("FINETUI_FUZZ_SEED", "29"))
 SCRIPT = os.environ.get("FINETUI_FUZZ_SCRIPT")
-SETTINGS = ("--data", "mnist-sample", "--device", "cpu", "--batch-size", "20", "--lr", "0.01", "--save-steps", "100")
+SETTINGS = (
+    *("--data", "mnist-sample", "--device", "cpu", "--batch-size", "20", "--lr", "0.01", "--save-steps", "100"),
+    *("--fast", "on"),  # not measured: two runs are to come to the same bits
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS * 8 + 300), pytest.mark.parametrize("seed", [SEED])]
 
