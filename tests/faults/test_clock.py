@@ -89,7 +89,9 @@ def test_a_whole_program_whose_clock_and_time_zone_jump(tmp_path: Path) -> None:
         "TZ": "Pacific/Kiritimati",
     }
     command = [sys.executable, "-m", "tui", "train", "--data", "mnist-sample", "--device", "cpu", "--name", "jumps"]
-    process = subprocess.Popen([*command, "--epochs", "12", "--batch-size", "64"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "--epochs", "12", "--batch-size", "64"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
+    )
     folder = RunFolder(tmp_path / "checkpoints" / "jumps")
     jumps = ["-400d", "+3650d", "-2h", "+0"]
     while process.poll() is None:
