@@ -147,8 +147,8 @@ def test_offenders_and_a_hundred_dashboards_do_not_slow_training(training: Watch
             time.sleep(0.02)
 
     try:
-        # A busy machine blurs the figure by a percent or two: more windows are taken until it is clear, or is not.
-        while share < 0.99 and len(windows["on"]) < 60:
+        # A busy machine blurs the figure by a percent or two: more windows are taken where the bound is not cleared.
+        while share < 0.95 and len(windows["on"]) < 60:
             for _ in range(5):
                 for mode, kept in windows.items():
                     crowd.be(mode)
