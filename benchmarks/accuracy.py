@@ -23,7 +23,7 @@ def run(options: Options) -> str:
     sentence = (
         f"The tutorial's ten epochs took {whole:.1f} s and reached {tutorial['accuracy'][-1]:.2%}. The default recipe "
         f"reached {GOAL:.1%} after {median:.1f} s (median of {SEEDS} seeds), {whole / median:.1f} times sooner, and "
-        f"99 % after {', '.join(f'{seconds} s' for seconds in best)}."
+        f"99 % after {', '.join(f'{seconds} s' if seconds else 'its end not' for seconds in best)}."
     )
     return f"{sentence}\n\n{table(['program', f'{GOAL:.1%} after', 'test accuracy after each epoch (seconds)'], rows)}"
 
