@@ -225,12 +225,15 @@ class JournalReader:
         """Return the next whole lines, some megabyte of them; nothing at the end."""
         with self._open() as file:
             file.seek(self._offset)
-            block, end = b"", 0
-            while not end and (more := file.read(_BLOCK)):
-                block += more
-                end = block.rfind(b"\n") + 1
-        self._offset += end
-        return block[:end]
+            pieces: list[bytes] = []
+            while more := file.read(_BLOCK):
+                end = more.rfind(b"\n") + 1
+                pieces.append(more[: end or None])
+                if end:
+                    block = b"".join(pieces)
+                    self._offset += len(block)
+                    return block
+        return b""  # a last line that is still being written, or torn
 
     def _lines(self) -> Iterator[bytes]:
         with self._open() as file:

@@ -43,7 +43,8 @@ def plain(device: torch.device) -> FastPath:
 
 def arrange(model: nn.Module, path: FastPath) -> None:
     """Let `model` lie in memory as `path` has it; its parameters stay the same objects."""
-    model.to(memory_format=torch.channels_last if path.channels_last else torch.contiguous_format)
+    if path.channels_last:
+        model.to(memory_format=torch.channels_last)
 
 
 @contextmanager
@@ -100,7 +101,10 @@ def describe(path: FastPath) -> str:
 
 
 def _has_images(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in model.modules())
+    # Torch has no such format for tensors of five dimensions, and raises.
+    tensors = [*model.parameters(), *model.buffers()]
+    convolves = any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in model.modules())
+    return convolves and all(tensor.ndim != 5 for tensor in tensors)
 
 
 def _can_fuse(groups: Sequence[ModuleGroup], training: TrainingConfig) -> bool:

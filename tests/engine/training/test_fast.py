@@ -104,6 +104,17 @@ def test_on_and_off_measure_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert path == wanted
 
 
+def test_a_network_that_the_layout_does_not_fit_keeps_its_own() -> None:
+    model = nn.Sequential(network(), nn.Conv3d(1, 1, 1))
+    path, _ = fast.choose(model, module_groups(model), images(), TrainingConfig(batch_size=8, fast="on"))
+    assert not path.channels_last
+    fast.arrange(model, path)
+    # A person's own layout is theirs.
+    own = network().to(memory_format=torch.channels_last)
+    fast.arrange(own, FastPath())
+    assert not own[0].weight.is_contiguous()
+
+
 def test_without_convolutions_there_is_no_layout_to_choose() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 4))
     path, _ = fast.choose(model, module_groups(model), images(), TrainingConfig(batch_size=8, fast="on"))
