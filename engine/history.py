@@ -7,7 +7,6 @@ from pathlib import Path
 
 from engine.events import AnyEvent, Log, RunStarted, TrainPoint
 from engine.journal import Glance, JournalReader
-from engine.lineage import effective as effective  # moved there: import it from engine.lineage
 from engine.runs import RunFolder
 from engine.wire import Goodbye, ServerFrame, Welcome
 

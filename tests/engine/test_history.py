@@ -57,6 +57,18 @@ def test_a_second_connection_reads_on_where_the_first_one_stopped(tmp_path: Path
     assert [event.seq for event in past.expand(Welcome(journal=str(path), next_seq=6))] == [3, 4, 5]
 
 
+@pytest.mark.parametrize("block", [7, 100, 10_000])
+def test_lines_longer_than_a_block_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr("engine.journal._BLOCK", block)
+    path = tmp_path / "journal.jsonl"
+    lines = [encode_line(Log(level="info", message=f"{i}" * (i + 1) * 40, seq=i)) for i in range(6)]
+    path.write_bytes(b"".join(lines) + lines[0][:30])  # the last is being written
+    reader = JournalReader(path)
+    assert [glance.seq for glance, _ in reader.glances()] == [0, 1, 2, 3, 4, 5]
+    path.write_bytes(b"".join(lines) + lines[5])
+    assert [glance.seq for glance, _ in reader.glances()] == [5]
+
+
 def test_damage_in_the_past_is_said_once(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     lines = [encode_line(Log(level="info", message=str(i), seq=i)) for i in range(2)]

@@ -23,8 +23,8 @@ from engine.events import (
     RunStarted,
     StateChanged,
 )
-from engine.history import effective
 from engine.journal import encode_line
+from engine.lineage import effective
 from tui import run_log
 from tui.app import FinetuiApp
 from tui.log_lines import Undone, log_line

@@ -42,7 +42,10 @@ class LinesView(ScrollView, Generic[Row], can_focus=True):
             self.virtual_size = Size(0, len(rows))
             self.refresh()
             return
-        # A table whose numbers change: the cells that do are all that is sent.
+        self.repaint()
+
+    def repaint(self) -> None:
+        """Paint those cells in sight that look otherwise by now: they are all that is sent."""
         for y, drawn in list(self._drawn.items()):
             regions = changed_regions(drawn, self.render_line(y), y)
             if regions:

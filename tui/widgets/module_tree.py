@@ -11,13 +11,12 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
-from textual.strip import Strip
 
 from tui.layer_tree import Node, beside, visible
 from tui.layer_words import shape
 from tui.module_columns import CURSOR_WIDTH, STATE_WIDTH, Column, Figures, cell, columns
 from tui.widgets.lines_view import LinesView
-from tui.widgets.styled_line import StyledLine, changed_regions, line_strip
+from tui.widgets.styled_line import StyledLine
 
 _OPEN_AT_FIRST = 40  # modules; of more, only the upper levels are unfolded
 
@@ -47,7 +46,6 @@ class ModuleRows(LinesView[Node]):
         self._figures = Figures()
         self._cursor = ""
         self._columns: tuple[Column, ...] = ()
-        self._painted: dict[int, Strip] = {}  # what is in sight, so that only cells that change are sent
 
     # -- what is shown ------------------------------------------------------------------------------------
 
@@ -74,7 +72,7 @@ class ModuleRows(LinesView[Node]):
         self._figures = figures
         before, self._columns = self._columns, self.layout_columns()
         if self._columns == before:
-            self._repaint()
+            self.repaint()
         else:
             self.refresh()
             self.post_message(ModuleTree.LaidOut())
@@ -84,7 +82,6 @@ class ModuleRows(LinesView[Node]):
         keys = {node.key for node in rows}
         while self._cursor and self._cursor not in keys:
             self._cursor = self._cursor.rstrip(".").rpartition(".")[0]
-        self._painted.clear()
         self.show(rows)
         self._reveal()
         self.post_message(ModuleTree.Highlighted())
@@ -114,37 +111,18 @@ class ModuleRows(LinesView[Node]):
 
     def show(self, rows: Sequence[Node]) -> None:
         """Show `rows` from now on."""
+        before, self._columns = self._columns, self.layout_columns()
         super().show(rows)
-        self._columns = self.layout_columns()
+        if self._columns != before:
+            self.refresh()
         self.post_message(ModuleTree.LaidOut())
 
     def on_resize(self) -> None:
         """Lay the columns out anew."""
         self._columns = self.layout_columns()
-        self._painted.clear()
         self.refresh()
         self._reveal()
         self.post_message(ModuleTree.LaidOut())
-
-    def render_line(self, y: int) -> Strip:
-        """Render one visible line, and remember it."""
-        strip = super().render_line(y)
-        self._painted[y + self.scroll_offset.y] = strip
-        return strip
-
-    def _repaint(self) -> None:
-        """Paint those cells in sight whose text changed."""
-        width = self.scrollable_content_region.width
-        if not width:
-            return
-        top = self.scroll_offset.y
-        in_sight = range(top, min(top + self.size.height, len(self._rows)))
-        self._painted = {index: strip for index, strip in self._painted.items() if index in in_sight}
-        for index, before in self._painted.items():
-            now = line_strip(self, self.content_of(self._rows[index], width), width)
-            regions = changed_regions(before, now, index - top)
-            if regions:
-                self.refresh(*regions)
 
     def content_of(self, row: Node, width: int) -> Content:
         """Return the module's line."""
