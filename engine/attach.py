@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine import runs, sockets
+from engine import run_summaries, runs, sockets
 from engine.commands import AnyCommand
 from engine.errors import BadInput, FinetuiError
 from engine.events import (
@@ -325,7 +325,7 @@ def attachable(folder: RunFolder) -> Holder:
 
 def not_live(folder: RunFolder) -> str:
     """Return in a sentence that no engine has the run in `folder`, and what can be done with it."""
-    summary = runs.summarise(folder)
+    summary = run_summaries.summarise(folder)
     state = "not live" if summary is None else summary.state
     look = f"`finetui open {folder.argument}` shows it"
     more = "" if state == "finished" else f", `finetui resume {folder.argument}` goes on with it"

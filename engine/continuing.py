@@ -7,6 +7,7 @@ from torch import Tensor
 
 from engine import checkpoint
 from engine.checkpoint import About
+from engine.config import RunConfig
 from engine.errors import BadInput
 from engine.runs import RunFolder
 from engine.text import clean
@@ -50,3 +51,10 @@ def find(folder: RunFolder, name: str = "") -> tuple[Checkpoint, list[str]]:
             problems.append(str(error))
     why = "; ".join(problems) or "it was killed before the first one was written"
     raise BadInput(f"the run {folder.name} has no checkpoint to go on from: {why}")
+
+
+def changes(before: RunConfig, now: RunConfig) -> str:
+    """Return in a sentence where the settings of a run that goes on are not those it began with; empty: nowhere."""
+    changed = [name for name in ("data", "model", "training") if getattr(before, name) != getattr(now, name)]
+    where = " and ".join(f"[{name}]" for name in changed)
+    return where and f"config.toml is not what the run began with, in {where}: it goes on by the new settings"

@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from engine.errors import BadInput
-from engine.events import COALESCIBLE, TRANSIENT, AnyEvent, Event
+from engine.events import COALESCIBLE, TRANSIENT, AnyEvent, Event, RunStarted
 from engine.text import clean
 
 _encoder = msgspec.json.Encoder()
@@ -256,7 +256,8 @@ class JournalReader:
     def decode(self, line: bytes) -> AnyEvent | None:
         """Return the event that `line` is; None where it is none, which is counted."""
         try:
-            return _decoder.decode(line)
+            event = _decoder.decode(line)
+            return self._here(event) if isinstance(event, RunStarted) else event
         except (msgspec.DecodeError, BadInput, UnicodeDecodeError, RecursionError):
             pass
         known = {subtype.__struct_config__.tag for subtype in AnyEvent.__args__}
@@ -269,3 +270,8 @@ class JournalReader:
         else:
             self.skipped += 1
         return None
+
+    def _here(self, event: RunStarted) -> RunStarted:
+        """Return `event` with the run's name and place of today: its folder may have been renamed, or moved."""
+        folder = self.path.absolute().parent
+        return msgspec.structs.replace(event, name=clean(folder.name), path=clean(str(folder), 4096))

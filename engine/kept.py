@@ -44,12 +44,28 @@ def pin(folder: RunFolder, kept: tuple[KeptCheckpoint, ...], name: str) -> KeptC
     same = next((one for one in kept if one.name not in AUTOMATIC and one.at == found.at), None)
     if same is not None:
         return same
-    pinned, number = f"step-{found.step}", 2
-    while folder.checkpoint(pinned).exists():
-        pinned, number = f"step-{found.step}-{number}", number + 1
-    path: Path = folder.checkpoint(pinned)
+    file, pinned, number = folder.path / found.file, f"step-{found.step}", 2
     try:
-        files.link(folder.path / found.file, path)
+        # One of that name that the journal does not tell of may be this one, kept before for another run.
+        while (path := folder.checkpoint(pinned)).exists() and not path.samefile(file):
+            pinned, number = f"step-{found.step}-{number}", number + 1
+        if not path.exists():
+            files.link(file, path)
     except OSError as error:
         raise BadInput(f"the checkpoint {name} of {folder.name} cannot be kept: {error.strerror or error}") from error
     return msgspec.structs.replace(found, name=pinned, file=path.name)
+
+
+def lasting(path: Path) -> Path:
+    """Return the checkpoint `path` of a run under a name that no later one takes, so that a replay finds it again.
+
+    A file that is no automatic checkpoint of a run, or that cannot be kept (the folder is somebody else's), is returned
+    as it is.
+    """
+    folder = RunFolder(path.parent)
+    if path.stem not in AUTOMATIC or not folder.journal.is_file():
+        return path
+    try:
+        return path.with_name(pin(folder, of(folder), path.stem).file)
+    except BadInput:
+        return path  # it can be read all the same; a replay says if other weights are there by then

@@ -1,4 +1,4 @@
-"""Run folders: naming, creating, locking, finding and listing them.
+"""Run folders: naming, creating, locking and finding them.
 
 A run folder holds `config.toml`, `journal.jsonl`, `last.ckpt`, `best.ckpt`, the predictions of the last and of the best
 evaluation and `engine.log`, and while its engine lives the locked file `engine.lock`.
@@ -11,17 +11,15 @@ import re
 import shlex
 import socket
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from engine.config import RunConfig, to_toml
 from engine.errors import BadInput
-from engine.events import ENDED, Evaluated, Event, Rewound, RunPrepared, RunStarted, State, StateChanged, TrainPoint
+from engine.events import RunPrepared
 from engine.journal import JournalReader
 from engine.text import clean
 
@@ -90,26 +88,6 @@ class RunFolder:
     def lock(self) -> Path:
         """Locked by the run's engine for as long as that lives."""
         return self.path / "engine.lock"
-
-
-class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of `finetui runs`; `started` is local time in ISO 8601, accuracies run from 0 to 1.
-
-    `pid` and `host` are those of the engine that has the run now, if any.
-    """
-
-    name: str
-    path: str
-    state: State
-    data: str
-    model: str
-    epoch: int
-    step: int
-    best_accuracy: float | None
-    started: str
-    parent: str | None
-    pid: int | None = None
-    host: str | None = None
 
 
 def check_runs_dir(runs_dir: Path) -> None:
@@ -301,7 +279,7 @@ def is_live(folder: RunFolder) -> bool:
 
 def live(runs_dir: Path) -> list[RunFolder]:
     """Return the folders in `runs_dir` of the runs that an engine has now, newest first. Raises `BadInput`."""
-    return [folder for folder in _folders(runs_dir) if is_live(folder)]
+    return [folder for folder in folders(runs_dir) if is_live(folder)]
 
 
 def find(name_or_path: str, runs_dir: Path, *, lost_journal: bool = False) -> RunFolder:
@@ -315,7 +293,7 @@ def find(name_or_path: str, runs_dir: Path, *, lost_journal: bool = False) -> Ru
         folder = RunFolder(path)
         if folder.journal.is_file() or (lost_journal and folder.config.is_file()):
             return folder
-    names = [run.name for run in _folders(runs_dir)]
+    names = [run.name for run in folders(runs_dir)]
     known = f"there are: {', '.join(names[:5])}" if names else "it has no runs yet"
     raise BadInput(f"there is no run {clean(name_or_path)!r} in {clean(str(runs_dir))}; {known}")
 
@@ -335,8 +313,8 @@ def find_checkpoint(run_or_file: str, runs_dir: Path) -> Path:
     raise BadInput(f"the run {folder.name} has no checkpoint yet")
 
 
-def _folders(runs_dir: Path) -> list[RunFolder]:
-    """Return the run folders in `runs_dir`, newest first."""
+def folders(runs_dir: Path) -> list[RunFolder]:
+    """Return the run folders in `runs_dir`, newest first. Raises `BadInput`."""
     try:
         found = [RunFolder(path) for path in runs_dir.iterdir() if (path / "journal.jsonl").is_file()]
     except FileNotFoundError:
@@ -346,71 +324,3 @@ def _folders(runs_dir: Path) -> list[RunFolder]:
     return sorted(
         found, key=lambda folder: folder.config.stat().st_mtime if folder.config.exists() else 0, reverse=True
     )
-
-
-def summaries(runs_dir: Path) -> list[RunSummary]:
-    """Return a summary of every run in `runs_dir`, newest first; a folder without a readable start is left out."""
-    return [summary for folder in _folders(runs_dir) if (summary := summarise(folder))]
-
-
-def summarise(folder: RunFolder) -> RunSummary | None:
-    """Return what `folder`'s journal says, or None when it does not even say how the run began."""
-    return _Summariser(folder).run(JournalReader(folder.journal).read())
-
-
-class _Summariser:
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
-        self._prepared: RunPrepared | None = None
-        self._state: State = "preparing"
-        self._best: float | None = None
-        self._step = 0
-        self._epoch = 0
-
-    def run(self, events: Iterator[Event]) -> RunSummary | None:
-        started = 0.0
-        for event in events:
-            self._step = max(self._step, event.step)
-            match event:
-                case Rewound():
-                    self._step, self._epoch, self._best = event.step, event.epoch, event.best_accuracy
-                case RunPrepared():
-                    self._prepared = event
-                case RunStarted():
-                    started = event.time
-                case StateChanged():
-                    self._state = event.state
-                case TrainPoint():
-                    self._epoch = event.epoch
-                case Evaluated():
-                    self._epoch = event.epoch
-                    self._best = max(self._best or 0.0, event.accuracy)
-        return self._summary(started)
-
-    def _summary(self, started: float) -> RunSummary | None:
-        if self._prepared is None:
-            return None
-        there = holder(self._folder)
-        silent = self._state not in ENDED and there is None
-        return RunSummary(
-            name=self._folder.name,
-            path=clean(str(self._folder.path.absolute()), 4096),
-            state="crashed" if silent else self._state,
-            data=clean(self._prepared.data.name),
-            model=clean(self._prepared.config.model.name),
-            epoch=self._epoch,
-            step=self._step,
-            best_accuracy=self._best,
-            started=_local_time(started),
-            parent=None if self._prepared.parent is None else clean(self._prepared.parent),
-            pid=there.pid if there is not None else None,
-            host=clean(there.host) if there is not None else None,
-        )
-
-
-def _local_time(seconds: float) -> str:
-    """Return a time since 1970 as local time in ISO 8601; empty where a damaged journal has a year that none has."""
-    try:
-        return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
-    except (ValueError, OverflowError, OSError):
-        return ""

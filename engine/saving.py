@@ -43,16 +43,17 @@ class Saver:
             return time.monotonic() >= self._retry_at
         return self.keeper.due(step)
 
-    def save(self, *names: str) -> bool:
+    def save(self, *names: str, answers: int = 0) -> bool:
         """Write the last checkpoint, and keep it under `names` as well; say so, or why it could not be done.
 
-        Return whether it was done.
+        Return whether it was done. The caller says `answers` events about it next, which still hold for whoever goes
+        back to this checkpoint.
         """
         try:
             if not self.keeper.folder.path.is_dir():
                 self._restore_folder()
             # What is said of this checkpoint below still holds for whoever goes back to it.
-            at = self._journal.next_seq + 1 + len(names)
+            at = self._journal.next_seq + 1 + len(names) + answers
             self.keeper.write(self._about, self._state.model, self._state.collect(at))
             files = [self.keeper.folder.last.name, *map(self.keeper.keep_as, names)]
         except (OSError, NotFinite) as error:

@@ -24,13 +24,12 @@ from engine.queues import CommandQueue
 from engine.rules import refusal
 from engine.saving import Saver
 from engine.text import clean
-from engine.training.guard import Diverged
+from engine.training.guard import Diverged, Remedy
 from engine.training.trainer import OnStep, Trainer
 from engine.values import FastPath
 from engine.voice import Sink, Voice
 
 _IDLE_WAIT = 0.2  # seconds between two looks at whether an idle session should stay
-_ADVICE = "start again with a lower learning rate, or look at the data"
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Session:
         self._course: Course | None = None
         self._saver: Saver | None = None
         self._next: RunConfig | None = None
-        self._rollbacks = self._diverged_at = 0
+        self._remedy = Remedy(config.guards)
 
     @property
     def trainer(self) -> Trainer:
@@ -181,8 +180,8 @@ class Session:
             self._open_saver(self.folder).keeper.scan(self._voice.warn)
         if began is None:
             course.announce()
-        else:
-            self._warn_of_changes(began.config)
+        elif changed := continuing.changes(began.config, self.config):
+            self._voice.warn(changed)
         if found is not None:
             self._go_on_from(found, problems)
         self._set_state("ready")
@@ -207,14 +206,6 @@ class Session:
         self.course.go_back_to(found, "resume", at=at, before=self._holding.steps, kept=kept, reason=reason)
         if found.path != self._resume.last:
             self.saver.save()  # whoever resumes this run again must find this line of it
-
-    def _warn_of_changes(self, before: RunConfig) -> None:
-        changed = [
-            name for name in ("data", "model", "training") if getattr(before, name) != getattr(self.config, name)
-        ]
-        if changed:
-            where = " and ".join(f"[{name}]" for name in changed)
-            self._voice.warn(f"config.toml is not what the run began with, in {where}: it goes on by the new settings")
 
     def _start(self) -> None:
         if self.folder is None:
@@ -288,20 +279,11 @@ class Session:
 
     def _diverged(self, error: Diverged) -> None:
         """Do what the configuration says about a loss that is none any more. Raises `FinetuiError` to end the run."""
-        guards = self.config.guards
-        if guards.on_divergence == "stop":
-            raise FinetuiError(f"{error}; {_ADVICE}") from error
-        if guards.on_divergence == "pause":
+        if self._remedy.for_(error, self.trainer.steps_per_epoch) == "pause":
             self._roll_back(LAST, reason=str(error))
             self._set_state("paused", f"{error}; lower the learning rate, then resume")
-            return
-        # More than an epoch beyond the last time it is another trouble, and not the same one still.
-        same = error.step <= self._diverged_at + self.trainer.steps_per_epoch
-        self._rollbacks, self._diverged_at = self._rollbacks + 1 if same else 1, error.step
-        if self._rollbacks > guards.rollbacks:
-            times = f"{guards.rollbacks} times with {guards.rollback_factor:g} x the learning rate"
-            raise FinetuiError(f"{error}, after it was rolled back {times}; {_ADVICE}") from error
-        self._roll_back(LAST, guards.rollback_factor, str(error))
+        else:
+            self._roll_back(LAST, self.config.guards.rollback_factor, str(error))
 
     # -- commands ---------------------------------------------------------------------------------------
 
@@ -358,15 +340,17 @@ class Session:
     def _save_as(self, name: str) -> None:
         if name:
             check_checkpoint_name(name)
-        if not self.saver.save(*filter(None, [name])):
+        if not self.saver.save(*filter(None, [name]), answers=1):
             raise BadInput(self.saver.unsaved())
 
     def _start_finetune(self, command: commands.StartFinetune) -> None:
         assert self.folder is not None, "a state that allows finetuning has a run folder"
-        child = child_config(self.config, command.plan, self.folder.last, self.folder.name)
+        child_config(self.config, command.plan, self.folder.last, self.folder.name)  # what cannot be stops nothing
         if self.state in ("running", "paused"):
             self._stop("a finetune starts from here")
-        self._next = child
+        # Under a name of its own, so that a replay of the finetune begins with the same weights.
+        start = self.saver.keeper.pin(LAST)
+        self._next = child_config(self.config, command.plan, start, self.folder.name)
 
     def _branch(self, command: commands.Branch) -> None:
         assert self.folder is not None, "a state that allows it has a run folder"

@@ -5,7 +5,7 @@ from contextlib import closing, nullcontext
 import msgspec
 
 import engine
-from engine import kept, runs
+from engine import kept, run_summaries, runs
 from engine.config import RunConfig, check_run_name, is_factory, load, with_overrides
 from engine.errors import BadInput
 from engine.plans import branch_config
@@ -47,7 +47,7 @@ def resumable(
     if checkpoint and not folder.checkpoint(checkpoint).is_file():
         known = ", ".join(file.stem for file in files)
         raise BadInput(f"the run {name} has no checkpoint {clean(checkpoint)!r}; there are: {known}")
-    summary = runs.summarise(folder) if folder.journal.is_file() else None
+    summary = run_summaries.summarise(folder) if folder.journal.is_file() else None
     if summary is not None and summary.state == "finished" and not checkpoint:
         raise BadInput(
             f"the run {name} has finished all its epochs; start a finetune from it (finetui finetune --from "

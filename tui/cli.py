@@ -8,13 +8,13 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from engine import runs
-from engine.config import RunConfig
+from engine import kept, run_summaries, runs
 from engine.errors import BadInput, FinetuiError
 from engine.text import clean
 from engine.version import __version__
 from tui import cli_again, cli_errors, cli_live, cli_log
-from tui.options import Images, NotifyBy, RunOptions, TrainingRecipe, WholeNumber
+from tui.beginning import begin
+from tui.options import Images, NotifyBy, RunOptions, TrainingRecipe, Way, WholeNumber
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -69,21 +69,9 @@ def train(
     detach
         Train in the background, and return once it has begun.
     """
-    return _train((options or RunOptions()).to_config(recipe=recipe), json=json, detach=detach)
-
-
-def _train(config: RunConfig, *, json: bool, detach: bool) -> int:
-    if detach:
-        from tui.detached import train_detached
-
-        if json:
-            raise BadInput(
-                "--json and --detach: choose one of them; `finetui log RUN --json` prints what happens later"
-            )
-        return train_detached(config)
-    from tui.headless import train_headless
-
-    return train_headless(config, as_json=json)
+    way = Way(json=json, detach=detach)
+    way.check()
+    return begin((options or RunOptions()).to_config(recipe=recipe), way)
 
 
 @app.command
@@ -94,10 +82,7 @@ def finetune(
     freeze: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
     head: str = "auto",
     options: RunOptions | None = None,
-    dashboard: bool = False,
-    images: Images = "auto",
-    json: bool = False,
-    detach: bool = False,
+    way: Way | None = None,
 ) -> int:
     """Finetune a run or a checkpoint: a new run that names its parent, which stays as it is.
 
@@ -113,25 +98,14 @@ def finetune(
         Layer groups or layers that stay frozen throughout.
     head
         keep, replace, features (a new layer on the flattened features), or auto (default: by recipe and classes).
-    dashboard
-        Open the dashboard on it.
-    json
-        Print the journal's events to standard output, one JSON object a line, and nothing else.
-    detach
-        Train in the background, and return once it has begun.
     """
     from tui.headless import finetune_config
 
-    given = options or RunOptions()
-    path = runs.find_checkpoint(from_, Path(given.runs_dir or "checkpoints"))
+    way, given = way or Way(), options or RunOptions()
+    way.check()
+    path = kept.lasting(runs.find_checkpoint(from_, Path(given.runs_dir or "checkpoints")))
     config = finetune_config(path, given, recipe=recipe, head=head, freeze=tuple(freeze or ()))
-    if dashboard:
-        from tui.dashboard import open_new_run
-
-        if detach:
-            raise BadInput("--dashboard and --detach: choose one of them")
-        return open_new_run(config, start=True, images=images)
-    return _train(config, json=json, detach=detach)
+    return begin(config, way)
 
 
 @app.command
@@ -180,7 +154,7 @@ def list_runs(*, runs_dir: RunsDir = Path("checkpoints"), json: bool = False) ->
     """
     from tui.reports import print_runs
 
-    print_runs(runs.summaries(runs_dir), as_json=json)
+    print_runs(run_summaries.summaries(runs_dir), as_json=json)
     return DONE
 
 

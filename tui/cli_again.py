@@ -1,17 +1,14 @@
 """The commands for runs that go on: `finetui resume`, `rollback`, `branch` and `replay`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from engine import runs
 from engine.errors import BadInput
-from tui.options import Images, WholeNumber
-
-if TYPE_CHECKING:
-    from engine.config import RunConfig
-    from engine.runs import RunFolder
+from tui.beginning import begin
+from tui.options import Way, WholeNumber
 
 RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
 OwnModel = Annotated[
@@ -33,13 +30,10 @@ def resume(
     /,
     *,
     checkpoint: str = "",
-    dashboard: bool = False,
-    detach: bool = False,
+    way: Way | None = None,
     model: OwnModel = None,
     data: OwnData = None,
     runs_dir: RunsDir = Path("checkpoints"),
-    images: Images = "auto",
-    json: bool = False,
 ) -> int:
     """Go on with a run that was stopped, or whose engine was killed, from its last checkpoint, as if nothing had been.
 
@@ -51,21 +45,14 @@ def resume(
         The run: its name or its folder.
     checkpoint
         Go on from this one of its checkpoints instead: previous, best, or the name that you gave it.
-    dashboard
-        Open the dashboard on it.
-    detach
-        Train in a process of its own, and give the shell back.
-    json
-        Print the journal's events to standard output, one JSON object a line, and nothing else.
     """
     from tui.again import resumable
 
-    _check_one_way(dashboard, detach, json)
+    way = way or Way()
+    way.check()
     folder = runs.find(run, runs_dir, lost_journal=True)
     config = resumable(folder, checkpoint, model=model, data=data)
-    return _begin(
-        config, dashboard=dashboard, detach=detach, images=images, json=json, folder=folder, checkpoint=checkpoint
-    )
+    return begin(config, way, resume=folder, resume_from=checkpoint)
 
 
 def rollback(
@@ -108,13 +95,10 @@ def branch(
     checkpoint: str = "best",
     name: str = "",
     epochs: WholeNumber | None = None,
-    dashboard: bool = False,
-    detach: bool = False,
+    way: Way | None = None,
     model: OwnModel = None,
     data: OwnData = None,
     runs_dir: RunsDir = Path("checkpoints"),
-    images: Images = "auto",
-    json: bool = False,
 ) -> int:
     """Start a new run that goes on from a checkpoint of another one, weights, optimizer, schedule and all.
 
@@ -130,20 +114,15 @@ def branch(
         Name of the new run (default: that of the other with -branch).
     epochs
         Number of epochs in all (default: as the other run).
-    dashboard
-        Open the dashboard on it.
-    detach
-        Train in a process of its own, and give the shell back.
-    json
-        Print the journal's events to standard output, one JSON object a line, and nothing else.
     """
     from tui.again import branched, configuration, trusted
 
-    _check_one_way(dashboard, detach, json)
+    way = way or Way()
+    way.check()
     folder = runs.find(run, runs_dir)
     trusted(configuration(folder), model=model, data=data)
     config = branched(folder, checkpoint, name, epochs)
-    return _begin(config, dashboard=dashboard, detach=detach, images=images, json=json)
+    return begin(config, way)
 
 
 def replay(
@@ -172,32 +151,3 @@ def replay(
     from tui.again import replay_headless
 
     return replay_headless(runs.find(run, runs_dir), name=name, model=model, data=data, as_json=json)
-
-
-def _check_one_way(*ways: bool) -> None:
-    if sum(ways) > 1:
-        raise BadInput("--dashboard, --detach and --json: choose one of them")
-
-
-def _begin(
-    config: "RunConfig",
-    *,
-    dashboard: bool,
-    detach: bool,
-    images: Images,
-    json: bool,
-    folder: "RunFolder | None" = None,
-    checkpoint: str = "",
-) -> int:
-    """Train `config`, or go on with the run in `folder`, the way that was asked for."""
-    if dashboard:
-        from tui.dashboard import open_new_run
-
-        return open_new_run(config, start=True, images=images, resume=folder, resume_from=checkpoint)
-    if detach:
-        from tui.detached import train_detached
-
-        return train_detached(config, resume=folder, resume_from=checkpoint)
-    from tui.headless import train_headless
-
-    return train_headless(config, as_json=json, resume=folder, resume_from=checkpoint)

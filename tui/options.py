@@ -40,6 +40,29 @@ Images = Annotated[
     Parameter(help="How images are drawn: half blocks, ASCII, Sixel or Kitty graphics (default: as the terminal can)."),
 ]
 
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a run that a command begins is trained, and how it is looked at."""
+
+    dashboard: bool = False
+    "Open the dashboard on it."
+    detach: bool = False
+    "Train in a process of its own, and return once it has begun."
+    json: bool = False
+    "Print the journal's events to standard output, one JSON object a line, and nothing else."
+    images: Images = "auto"
+    notify: NotifyBy = "off"
+
+    def check(self) -> None:
+        """Raise `BadInput` unless it is one way."""
+        given = [f"--{name}" for name in ("dashboard", "json", "detach") if getattr(self, name)]
+        if len(given) > 1:
+            hint = "" if self.dashboard else "; `finetui log RUN --json` prints what happens later"
+            raise BadInput(f"{' and '.join(given)}: choose one of them{hint}")
+
+
 _DATA = Parameter(group=Group("Data", sort_key=1))
 _MODEL = Parameter(group=Group("Model", sort_key=2))
 _TRAINING = Parameter(group=Group("Training", sort_key=3))

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from engine.events import ClassReport
-from engine.runs import RunFolder, RunSummary
+from engine.run_summaries import RunSummary
+from engine.runs import RunFolder
 
 _MOST_HINTS = 5
 

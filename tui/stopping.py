@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 
-from engine import runs
+from engine import run_summaries, runs
 from engine.attach import AttachLink, own_name
 from engine.commands import Stop
 from engine.errors import BadInput, FinetuiError
@@ -107,7 +107,7 @@ def _terminate(folder: RunFolder, there: Holder) -> str:
     os.kill(there.pid, signal.SIGTERM)
     if not _wait_until_free(folder, _SIGNAL_SECONDS):
         raise FinetuiError(f"the process {there.pid} was asked to end, and is still there after {_SIGNAL_SECONDS:g} s")
-    summary = runs.summarise(folder)
+    summary = run_summaries.summarise(folder)
     how = "ended" if summary is None else f"{summary.state} at step {summary.step:,}"
     return f"{folder.name}: {how} (process {there.pid} could only be reached by a signal)"
 

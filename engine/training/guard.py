@@ -1,8 +1,12 @@
 """The guard against a training that has left every useful path: a loss that is no number, or absurdly large."""
 
 import math
+from typing import Literal
 
+from engine.config import GuardsConfig
 from engine.errors import FinetuiError
+
+_ADVICE = "start again with a lower learning rate, or look at the data"
 
 
 class Diverged(FinetuiError):
@@ -43,3 +47,26 @@ class LossGuard:
             return
         became = f"became {loss}" if not math.isfinite(loss) else f"exploded to {loss:.4g}"
         raise Diverged(f"the training loss {became} at step {step}", step)
+
+
+class Remedy:
+    """Knows what the configuration wants done about a divergence, and how often that has been done in a row."""
+
+    def __init__(self, config: GuardsConfig) -> None:
+        self._config = config
+        self._rollbacks = self._diverged_at = 0
+
+    def for_(self, error: Diverged, steps_per_epoch: int) -> Literal["pause", "rollback"]:
+        """Return what to do about `error`. Raises `FinetuiError` where the run is to end."""
+        config = self._config
+        if config.on_divergence == "stop":
+            raise FinetuiError(f"{error}; {_ADVICE}") from error
+        if config.on_divergence == "pause":
+            return "pause"
+        # More than an epoch beyond the last time it is another trouble, and not the same one still.
+        same = error.step <= self._diverged_at + steps_per_epoch
+        self._rollbacks, self._diverged_at = self._rollbacks + 1 if same else 1, error.step
+        if self._rollbacks > config.rollbacks:
+            times = f"{config.rollbacks} times with {config.rollback_factor:g} x the learning rate"
+            raise FinetuiError(f"{error}, after it was rolled back {times}; {_ADVICE}") from error
+        return "rollback"

@@ -18,7 +18,7 @@ from long_journal import long_journal
 from peers import Engine
 from watching import PATIENCE, Watcher
 
-from engine import attach, runs
+from engine import attach, run_summaries, runs
 from engine.attach import AttachLink, own_name
 from engine.commands import FetchImages, Pause, Resume, SetFrozen, SetLearningRate, Stop
 from engine.config import RunConfig
@@ -313,7 +313,7 @@ def test_a_detached_engine_trains_without_anybody_and_leaves(make_config, watch:
     watcher.until_state("running")
     watcher.close()
     seconds_until_it_leaves(watcher.link.pid)
-    summary = runs.summarise(folder_of(watcher))
+    summary = run_summaries.summarise(folder_of(watcher))
     assert summary is not None
     assert (summary.state, summary.epoch) == ("finished", 2)
 

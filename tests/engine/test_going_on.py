@@ -8,7 +8,7 @@ import pytest
 import torch
 from steered import at
 
-from engine import checkpoint, kept, runs
+from engine import checkpoint, kept, run_summaries, runs
 from engine.commands import Branch, RollBack, Save, SetLearningRate, Start, Stop
 from engine.config import CheckpointsConfig, RunConfig, load, to_toml
 from engine.errors import BadInput
@@ -19,10 +19,12 @@ from engine.events import (
     Log,
     Rewound,
     RunPrepared,
+    RunStarted,
     StateChanged,
     TrainPoint,
 )
 from engine.journal import JournalReader
+from engine.lineage import effective
 from engine.queues import CommandQueue
 from engine.runs import RunFolder
 from engine.service import serve
@@ -109,6 +111,21 @@ def test_a_rollback_keeps_what_it_leaves_and_can_be_taken_back(make_config, reco
     assert journal(folder, StateChanged)[-1].state == "finished"
 
 
+def test_what_was_said_of_a_named_checkpoint_holds_for_whoever_goes_back_to_it(make_config) -> None:
+    folder = run(make_config(name="run"), (10, Save(name="early")), (25, RollBack(checkpoint="early")))
+    line = effective(JournalReader(folder.journal).read())
+    accepted = [type(event.command) for event in line if isinstance(event, CommandAccepted)]
+    assert accepted == [Save, RollBack]
+    assert not [event for event in line if isinstance(event, TrainPoint) and 10 < event.step < 25]
+
+
+def test_a_run_folder_that_was_renamed_tells_of_itself_where_it_lies_now(make_config) -> None:
+    folder = run(make_config(name="run"), (10, Stop()))
+    moved = RunFolder(folder.path.rename(folder.path.parent / "other"))
+    (started,) = journal(moved, RunStarted)
+    assert (started.name, started.path) == ("other", str(moved.path))
+
+
 def test_a_finished_run_that_is_rolled_back_can_be_started_again(make_config, recorder) -> None:
     commands = CommandQueue()
     wanted = [RollBack(checkpoint="early"), Start()]
@@ -149,7 +166,7 @@ def test_a_branch_follows_in_the_same_engine_and_its_start_is_kept(make_config, 
     assert prepared.parent == "stem"
     (rewound,) = journal(outcome.folder, Rewound)
     assert (rewound.cause, rewound.step) == ("branch", steps(stem)[pinned[0]])
-    summary = runs.summarise(outcome.folder)
+    summary = run_summaries.summarise(outcome.folder)
     assert summary is not None
     assert (summary.state, summary.parent, summary.step) == ("finished", "stem", 80)
     # As the stem would have ended.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from watching import PATIENCE, Watcher
 
-from engine import runs
+from engine import run_summaries, runs
 from engine.commands import Evaluate, FetchImages, FinetunePlan, Pause, Resume, SetFrozen, Start, StartFinetune, Stop
 from engine.config import RunConfig
 from engine.events import (
@@ -127,7 +127,7 @@ def test_a_process_outlives_its_link_and_goes_on_to_the_end(make_config) -> None
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and runs.is_live(folder):
         time.sleep(0.05)
-    summary = runs.summarise(folder)
+    summary = run_summaries.summarise(folder)
     assert summary is not None
     assert (summary.state, summary.epoch) == ("finished", 3)
     assert link.pid is not None
@@ -155,7 +155,7 @@ def test_a_killed_engine_is_reported_and_listed_as_crashed(make_config) -> None:
     crashed = watcher.until_state("crashed")
     assert time.monotonic() - started < 2
     assert "signal 9" in crashed.reason
-    summary = runs.summarise(runs.find("killed", Path(config.run.runs_dir)))
+    summary = run_summaries.summarise(runs.find("killed", Path(config.run.runs_dir)))
     assert summary is not None
     assert summary.state == "crashed"
 

@@ -1,10 +1,21 @@
 """A run that was steered by hand is run again from its journal, and ends with the same weights."""
 
+import shutil
+
 import pytest
 from steered import at
 
-from engine import checkpoint
-from engine.commands import RollBack, Save, SetFrozen, SetFrozenNorm, SetLearningRate, Stop
+from engine import checkpoint, kept
+from engine.commands import (
+    FinetunePlan,
+    RollBack,
+    Save,
+    SetFrozen,
+    SetFrozenNorm,
+    SetLearningRate,
+    StartFinetune,
+    Stop,
+)
 from engine.config import load
 from engine.errors import BadInput
 from engine.events import CommandAccepted
@@ -78,6 +89,31 @@ def test_a_finetune_with_frozen_normalisation_is_replayed(make_config) -> None:
     found = replay_run(folder)
     assert found.complete
     assert found.different_at is None
+
+
+def test_a_finetune_is_replayed_also_when_its_parent_has_gone_on(make_config) -> None:
+    plan = StartFinetune(plan=FinetunePlan(recipe="linear-probe", epochs=1))
+    first = Session(make_config(name="parent", epochs=2), script=at((30, plan))).run()
+    assert first.next is not None
+    assert first.folder is not None
+    child = Session(first.next).run().folder
+    Session(load(first.folder.config), resume=first.folder).run()  # its last checkpoint is another one now
+    assert child is not None
+    found = replay_run(child)
+    assert found.complete
+    assert found.different_at is None
+
+
+def test_a_checkpoint_that_a_finetune_begins_with_is_kept_where_a_later_one_would_take_its_place(make_config) -> None:
+    folder = steered(make_config)
+    start = kept.lasting(folder.best)
+    assert start not in (folder.best, folder.last)
+    assert start.samefile(folder.best)
+    assert kept.lasting(start) == start
+    assert kept.lasting(folder.checkpoint("mark")) == folder.checkpoint("mark")
+    elsewhere = folder.path.parent / "last.ckpt"  # no run's
+    shutil.copy(folder.last, elsewhere)
+    assert kept.lasting(elsewhere) == elsewhere
 
 
 def test_a_journal_without_a_beginning_cannot_be_replayed(make_config) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine import runs
+from engine import run_summaries, runs
 from engine.config import RunConfig, load
 from engine.errors import BadInput
 from engine.events import StateChanged
@@ -143,5 +143,5 @@ def test_an_unknown_run_is_named_with_what_there_is(make_config: Callable[..., R
 def test_a_folder_without_a_beginning_is_not_listed(make_config: Callable[..., RunConfig]) -> None:
     folder = runs.create(make_config(), "broken")
     folder.journal.write_text("garbage\n")
-    assert runs.summaries(folder.path.parent) == []
-    assert runs.summaries(folder.path / "no such folder") == []
+    assert run_summaries.summaries(folder.path.parent) == []
+    assert run_summaries.summaries(folder.path / "no such folder") == []

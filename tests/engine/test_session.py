@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import checkpoint, events, runs
+from engine import checkpoint, events, run_summaries, runs
 from engine.commands import (
     Evaluate,
     FinetunePlan,
@@ -77,7 +77,7 @@ def test_what_a_run_leaves_on_disk(make_config, recorder) -> None:
     }  # fmt: skip
     journaled = list(JournalReader(folder.journal).read())
     assert journaled == [event for event in recorder.events if event.seq >= 0]
-    summary = runs.summarise(folder)
+    summary = run_summaries.summarise(folder)
     assert summary is not None
     assert (summary.state, summary.epoch, summary.step) == ("finished", 1, 40)
     assert summary.best_accuracy == recorder.of(events.Evaluated)[0].accuracy
@@ -203,7 +203,7 @@ def test_a_finetune_is_a_new_run_that_trains_the_new_head_alone(make_config, rec
     assert [(layer.name, layer.frozen, layer.in_use) for layer in second.layers][-2:] == [
         ("fc3", True, False), ("fc4", False, True)
     ]  # fmt: skip
-    summary = runs.summarise(child)
+    summary = run_summaries.summarise(child)
     assert summary is not None
     assert summary.parent == "base"
     start, end = recorder.of(events.TrainPoint)[-40:][0].loss, recorder.of(events.TrainPoint)[-1].loss

@@ -12,7 +12,7 @@ import psutil
 from fuzzing import CONTROL_C, ESCAPE, Action, write_script
 from pty_terminal import PtyTerminal
 
-from engine import runs
+from engine import run_summaries, runs
 from engine.runs import RunFolder
 
 HELP = "The Train screen"
@@ -252,7 +252,7 @@ def _size(folder: RunFolder) -> int:
 
 
 def _state(folder: RunFolder) -> str:
-    summary = runs.summarise(folder)
+    summary = run_summaries.summarise(folder)
     return "preparing" if summary is None else summary.state
 
 

@@ -14,7 +14,8 @@ from engine.config import load
 from engine.events import StateChanged, TrainPoint
 from engine.history import History
 from engine.journal import JournalReader
-from engine.runs import RunFolder, summarise
+from engine.run_summaries import summarise
+from engine.runs import RunFolder
 from engine.session import Session
 from engine.wire import Welcome
 from tui.store import Store

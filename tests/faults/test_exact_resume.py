@@ -8,7 +8,7 @@ import pytest
 import torch
 from steered import at
 
-from engine import checkpoint, runs
+from engine import checkpoint, run_summaries
 from engine.commands import AnyCommand, RollBack, Save, SetFrozen, SetLearningRate, Stop
 from engine.config import CheckpointsConfig, RunConfig, load
 from engine.events import CommandAccepted, Evaluated, LearningRateChanged, Rewound
@@ -206,6 +206,6 @@ def test_resuming_twice_and_a_damaged_last_checkpoint(make_config) -> None:
     assert [event.cause for event in rewound] == ["resume", "resume"]
     assert rewound[-1].file == "previous.ckpt"
     assert "damaged" in rewound[-1].reason
-    summary = runs.summarise(folder)
+    summary = run_summaries.summarise(folder)
     assert summary is not None
     assert (summary.state, summary.step) == ("finished", STEPS)

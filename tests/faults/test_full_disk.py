@@ -13,7 +13,7 @@ import pytest
 import torch
 from forked import ForkedSession
 
-from engine import checkpoint, runs
+from engine import checkpoint, run_summaries, runs
 from engine.config import CheckpointsConfig, RunConfig
 from engine.events import CheckpointSaved, Log, TrainPoint
 from engine.journal import JournalReader
@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_written_any_more_is_said(make_config, open_fold
     folder.path.chmod(0o755)
     assert "the checkpoint could not be written: Permission denied; training goes on" in told.read_text()
     assert checkpoint.load(folder.last)[2]["step"] == 0
-    summary = runs.summarise(folder)
+    summary = run_summaries.summarise(folder)
     assert summary is not None
     assert (summary.state, summary.step) == ("finished", 40)
     Session(config, resume=folder).run()

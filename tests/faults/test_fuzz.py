@@ -14,7 +14,7 @@ from fuzzed_terminal import Fuzzed, fuzz
 from fuzzing import Action, Actions, read_script
 from pty_terminal import FINETUI
 
-from engine import runs
+from engine import run_summaries, runs
 from engine.runs import RunFolder
 from tui.dashboard_log import log_path
 
@@ -72,7 +72,7 @@ class Steered:
         self._begun = 0
 
     def __call__(self) -> list[str]:
-        for run in runs.summaries(self._runs_dir) if self._runs_dir.exists() else []:
+        for run in run_summaries.summaries(self._runs_dir) if self._runs_dir.exists() else []:
             if run.pid is not None:
                 return ["attach", run.name]
             if run.state in ("stopped", "crashed") and self._random.random() < 0.8:
@@ -101,7 +101,7 @@ def test_a_dashboard_that_steers_survives_anything(open_terminal, tmp_path: Path
     print(f"\n{label}: {fuzzed.figures()}", flush=True)
     end_all(tmp_path, runs_dir)
     assert_nothing_was_hidden(tmp_path, label)
-    found = runs.summaries(runs_dir)
+    found = run_summaries.summaries(runs_dir)
     assert found
     for run in found:
         replayed = finetui(tmp_path, "replay", run.name, "--json", seconds=SECONDS * 4 + 120)
@@ -127,10 +127,10 @@ def test_a_run_that_is_only_looked_at_is_as_if_nobody_had(open_terminal, tmp_pat
     print(f"\n{label}: {fuzzed.figures()}", flush=True)
     deadline = time.monotonic() + SECONDS * 2 + 120
     while runs.is_live(watched):
-        assert time.monotonic() < deadline, f"{label}: it does not end: {runs.summarise(watched)}"
+        assert time.monotonic() < deadline, f"{label}: it does not end: {run_summaries.summarise(watched)}"
         time.sleep(0.2)
     assert_nothing_was_hidden(tmp_path, label)
-    assert [run.name for run in runs.summaries(runs_dir)] == ["watched"]
+    assert [run.name for run in run_summaries.summaries(runs_dir)] == ["watched"]
     alone = finetui(tmp_path, "train", *SETTINGS, "--epochs", epochs, "--name", "alone", seconds=SECONDS * 2 + 120)
     assert alone.returncode == 0, alone.stderr
     first, second = weights(watched), weights(RunFolder(runs_dir / "alone"))

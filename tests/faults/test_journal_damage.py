@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from steered import at
 
-from engine import checkpoint, runs
+from engine import checkpoint, run_summaries, runs
 from engine.commands import Stop
 from engine.config import load
 from engine.events import Log, RunPrepared, TrainPoint
@@ -89,7 +89,7 @@ def test_a_journal_that_is_lost_does_not_keep_a_run_from_going_on(make_config, l
     assert (store.view.state, store.view.step) == ("finished", 80)
     x, _ = store.train_loss.points()
     assert x.tolist() == sorted(x.tolist())
-    summary = runs.summarise(folder)
+    summary = run_summaries.summarise(folder)
     assert summary is not None
     assert (summary.state, summary.step, summary.best_accuracy) == ("finished", 80, store.view.best_accuracy)
     assert_it_ended_as_it_should(folder, make_config)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from engine import runs
+from engine.config import RunConfig
 from engine.events import Rewound
 from engine.journal import JournalReader
 from engine.lineage import effective
@@ -45,6 +46,27 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [*FINETUI, "train", *SMALL, "--epochs", "2", "--name", "whole"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
     return folder
+
+
+def test_a_dashboard_on_a_run_that_goes_on_is_opened_with_its_options(
+    finished: Path, in_process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple] = []
+
+    def opened(config: RunConfig, *, start: bool, images: str, notify: str, resume: object, resume_from: str) -> int:
+        parent = config.branch.parent if config.branch else config.finetune.parent if config.finetune else ""
+        asked.append((start, images, notify, resume is not None, resume_from, Path(parent).name))
+        return 0
+
+    monkeypatch.setattr("tui.dashboard.open_new_run", opened)
+    looks = ["--dashboard", "--notify", "osc9", "--images", "ascii"]
+    for command in (["resume", "whole", "--checkpoint", "best"], ["branch", "whole"], ["finetune", "--from", "whole"]):
+        done = in_process(*command, *looks, cwd=finished)
+        assert done.returncode == 0, done.stderr
+    pinned = asked[1][-1]
+    assert pinned.startswith("step-")  # and not best.ckpt, which a later one takes the place of
+    common = (True, "ascii", "osc9")
+    assert asked == [(*common, True, "best", ""), (*common, False, "", pinned), (*common, False, "", pinned)]
 
 
 def test_a_training_that_is_killed_is_resumed_to_the_same_weights(finished: Path, in_process) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from watching import Watcher
 
-from engine import runs
+from engine import run_summaries, runs
 from engine.attach import AttachLink
 from engine.commands import Pause, Resume, SetLearningRate, StartFinetune
 from engine.events import CommandAccepted, RunPrepared, TrainPoint
@@ -80,7 +80,7 @@ def test_a_training_in_the_background_says_how_to_get_at_it(tmp_path: Path) -> N
     assert "lenet, 44,426 parameters" in result.stderr
     stopped = finetui("stop", "bg", cwd=tmp_path)
     assert stopped.returncode == 0, stopped.stderr
-    summary = runs.summarise(RunFolder(tmp_path / "checkpoints" / "bg"))
+    summary = run_summaries.summarise(RunFolder(tmp_path / "checkpoints" / "bg"))
     assert summary is not None
     assert stopped.stdout == f"bg: stopped at step {summary.step:,}\n"
     assert (summary.state, summary.pid) == ("stopped", None)
@@ -99,7 +99,7 @@ def test_a_short_training_in_the_background_leaves_when_it_is_done(tmp_path: Pat
     assert finetui(*arguments, cwd=tmp_path).returncode == 0
     folder = RunFolder(tmp_path / "checkpoints" / "s")
     until(lambda: not runs.is_live(folder))
-    summary = runs.summarise(folder)
+    summary = run_summaries.summarise(folder)
     assert summary is not None
     assert summary.state == "finished"
 

@@ -1,6 +1,6 @@
 import msgspec
 
-from engine.runs import RunSummary
+from engine.run_summaries import RunSummary
 from tui.reports import run_tree
 
 

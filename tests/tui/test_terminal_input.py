@@ -48,3 +48,39 @@ def test_a_sequence_may_come_in_parts_and_a_lone_escape_is_one(monkeypatch: pyte
     later = 1e9
     monkeypatch.setattr("textual._parser.get_time", lambda: later)
     assert [message.key for message in terminal_input.tick()] == ["escape"]
+
+
+def test_a_pasted_text_comes_whole_and_the_keys_after_it_are_keys() -> None:
+    found = heard("a\x1b[200~one\x1b[A\ntwo\x00 \x1b[201\x1b[201~b")
+    assert [message.text for message in found if isinstance(message, events.Paste)] == ["one\x1b[A\ntwo \x1b[201"]
+    assert [message.key for message in found if isinstance(message, events.Key)] == ["a", "b"]
+
+
+def test_an_empty_paste_is_one_too() -> None:
+    found = heard("\x1b[200~\x1b[201~b")
+    assert [type(message) for message in found] == [events.Paste, events.Key]
+
+
+def test_a_lone_escape_gives_up_a_paste_whose_end_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal_input = TerminalInput(lambda _report: False)
+    now = 0.0
+    monkeypatch.setattr("tui.terminal_input.time.monotonic", lambda: now)
+    assert list(terminal_input.feed("\x1b[200~half a text")) == []
+    now = 60.0
+    assert list(terminal_input.tick()) == []
+    assert list(terminal_input.feed("q")) == []  # who knows whether it is a key, or the rest of the text
+    assert list(terminal_input.feed("\x1b")) == []
+    now = 60.5
+    assert list(terminal_input.tick()) == []  # on a slow line the paste's end may come in two parts
+    now = 62.0
+    assert list(terminal_input.tick()) == []
+    assert [message.key for message in terminal_input.feed("q")] == ["q"]
+
+
+def test_the_end_of_a_paste_may_come_in_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal_input = TerminalInput(lambda _report: False)
+    monkeypatch.setattr("textual._parser.get_time", lambda: 1e9)
+    assert list(terminal_input.feed("\x1b[200~text\x1b")) == []
+    assert list(terminal_input.tick()) == []
+    (paste, key) = terminal_input.feed("[201~q")
+    assert (paste.text, key.key) == ("text", "q")

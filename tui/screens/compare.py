@@ -12,9 +12,10 @@ from textual.widgets import Static
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
-from engine import runs
+from engine import run_summaries
 from engine.errors import BadInput
-from engine.runs import RunFolder, RunSummary
+from engine.run_summaries import RunSummary
+from engine.runs import RunFolder
 from tui.screens.base import ModalScreen
 from tui.widgets.option_list import OptionList
 
@@ -56,7 +57,7 @@ class CompareScreen(ModalScreen[Path | None]):
     def _read(self) -> None:
         problem = ""
         try:
-            found = comparables(runs.summaries(self._runs_dir), self._own)
+            found = comparables(run_summaries.summaries(self._runs_dir), self._own)
         except BadInput as error:
             found, problem = [], str(error)
         if not get_current_worker().is_cancelled:

@@ -12,9 +12,9 @@ from textual.widgets import Static
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
 
-from engine import runs
+from engine import run_summaries
 from engine.errors import BadInput
-from engine.runs import RunSummary
+from engine.run_summaries import RunSummary
 from tui.reports import run_tree
 from tui.screens.base import ModalScreen
 from tui.widgets.option_list import OptionList
@@ -46,7 +46,7 @@ class RunsScreen(ModalScreen[str | None]):
     @work(thread=True, exclusive=True)
     def _read(self) -> None:
         try:
-            found: list[RunSummary] = runs.summaries(self._runs_dir)
+            found: list[RunSummary] = run_summaries.summaries(self._runs_dir)
             problem = "" if found else "no runs yet"
         except BadInput as error:
             found, problem = [], str(error)
