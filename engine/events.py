@@ -111,6 +111,14 @@ class TrainPoint(Event, frozen=True, kw_only=True):
     group_rate_factors: tuple[float, ...] = ()
 
 
+class ThinnedPoint(TrainPoint, frozen=True, kw_only=True):
+    """A point of a long history that stands for `points` of them, with these means; never sent, never journaled."""
+
+    points: float
+    mean_loss: float
+    mean_accuracy: float
+
+
 class Evaluated(Event, frozen=True, kw_only=True):
     """One pass over the test set. `confusion[true][predicted]` counts images; `best` is True for a new best.
 

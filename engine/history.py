@@ -5,12 +5,14 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from engine.events import AnyEvent, Log, RunStarted, TrainPoint
+import msgspec
+
+from engine.events import AnyEvent, Log, RunStarted, ThinnedPoint, TrainPoint
 from engine.journal import Glance, JournalReader
 from engine.runs import RunFolder
 from engine.wire import Goodbye, ServerFrame, Welcome
 
-_BUCKETS = 1024  # two points each: more than a terminal has columns
+_BUCKETS = 1024  # a few points each: more than a terminal has columns
 _POINT = TrainPoint.__struct_config__.tag
 _LINE_BYTES = 300  # of a train point, at least
 _WRITING_SECONDS = 0.5  # how long the engine may take over the lines that it has counted already
@@ -22,8 +24,8 @@ Glanced = tuple[Glance, bytes]
 def thinned(reader: JournalReader, lines: Iterable[Glanced], journal_bytes: int) -> Iterator[AnyEvent]:
     """Yield the events that `lines` of a journal are, without most train points of a long one: no plot has that room.
 
-    Of each bucket of points those with the least and the greatest loss remain, and the last one of all. `reader` makes
-    events of lines.
+    Of each bucket of points those with the least and the greatest loss and accuracy remain, each a `ThinnedPoint` that
+    tells of the means, and the last one of all. `reader` makes events of lines.
     """
     size = max(journal_bytes // (_LINE_BYTES * _BUCKETS), 1)
     bucket: list[Glanced] = []
@@ -32,12 +34,12 @@ def thinned(reader: JournalReader, lines: Iterable[Glanced], journal_bytes: int)
             bucket.append(glanced)
             if len(bucket) < size:
                 continue
-            yield from _events(reader, _extremes(bucket))
-            bucket.clear()
+            yield from _extremes(reader, bucket)
         else:
-            yield from _events(reader, [*_extremes(bucket, last=True), glanced])
-            bucket.clear()
-    yield from _events(reader, _extremes(bucket, last=True))
+            yield from _extremes(reader, bucket, last=True)
+            yield from _events(reader, [glanced])
+        bucket.clear()
+    yield from _extremes(reader, bucket, last=True)
 
 
 def _events(reader: JournalReader, lines: Iterable[Glanced]) -> Iterator[AnyEvent]:
@@ -47,14 +49,22 @@ def _events(reader: JournalReader, lines: Iterable[Glanced]) -> Iterator[AnyEven
             yield event
 
 
-def _extremes(bucket: list[Glanced], *, last: bool = False) -> list[Glanced]:
-    if len(bucket) < 3:
-        return bucket.copy()
-    losses = [glance.loss for glance, _ in bucket]
-    kept = {losses.index(min(losses)), losses.index(max(losses))}
+def _extremes(reader: JournalReader, bucket: list[Glanced], *, last: bool = False) -> Iterator[AnyEvent]:
+    if len(bucket) < 5:
+        yield from _events(reader, bucket)
+        return
+    losses, accuracies = [glance.loss for glance, _ in bucket], [glance.accuracy for glance, _ in bucket]
+    kept = {values.index(extreme(values)) for values in (losses, accuracies) for extreme in (min, max)}
     if last:  # what comes next may be told from here
         kept.add(len(bucket) - 1)
-    return [bucket[index] for index in sorted(kept)]
+    count = len(bucket)
+    for event in _events(reader, [bucket[index] for index in sorted(kept)]):
+        yield ThinnedPoint(
+            **msgspec.structs.asdict(event),
+            points=count / len(kept),
+            mean_loss=sum(losses) / count,
+            mean_accuracy=sum(accuracies) / count,
+        )
 
 
 def skipped(reader: JournalReader) -> Log | None:

@@ -23,11 +23,12 @@ _tag_decoder: msgspec.json.Decoder[dict[str, object]] = msgspec.json.Decoder(dic
 
 
 class Glance(msgspec.Struct, gc=False):
-    """As much of a line as tells whether it is worth being read; `loss` is NaN unless it is a train point."""
+    """As much of a line as tells whether it is worth being read; most have no `loss` and `accuracy`."""
 
     type: str
     seq: int = -1
     loss: float = math.nan
+    accuracy: float = math.nan
 
 
 _glance: msgspec.json.Decoder[Glance] = msgspec.json.Decoder(Glance)

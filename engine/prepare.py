@@ -35,7 +35,7 @@ from engine.models import (
     read_state_dict,
 )
 from engine.text import clean
-from engine.training import fast
+from engine.training import fast, precision
 from engine.training.recipes import Stage, build_plan, whole_run
 from engine.values import FastPath
 from engine.version import __version__
@@ -149,7 +149,8 @@ def prepare(
     if path.threads:
         torch.set_num_threads(path.threads)
     fast.arrange(prepared.model, path)
-    return dataclasses.replace(prepared, path=path, how=how)
+    said = () if config.training.precision == "fp32" else (precision.NOTICE,)
+    return dataclasses.replace(prepared, path=path, how=how, notices=(*prepared.notices, *said))
 
 
 def _build(
@@ -161,6 +162,7 @@ def _build(
     restored: Checkpoint | None,
 ) -> Prepared:
     device = resolve(config.training.device)
+    precision.check(config.training.precision, device)
     if data is not None:
         given = data.requested if names_a_place(data.requested) else "own:data"
         config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, name=given))

@@ -13,7 +13,8 @@ class Curve:
     """A series of (x, y) points with x rising, kept as at most `CAPACITY` buckets of equally many points.
 
     A bucket keeps the least, the greatest and the mean y of its points, so that no spike is lost however long the run.
-    When all buckets are full, neighbours are merged and each bucket takes twice as many points from then on.
+    When all buckets are full, neighbours are merged and each bucket takes twice as many points from then on. A point
+    may stand for several, as it does in a history that was thinned on the way.
     """
 
     def __init__(self) -> None:
@@ -21,6 +22,8 @@ class Curve:
         self._low = np.empty(CAPACITY)
         self._high = np.empty(CAPACITY)
         self._mean = np.empty(CAPACITY)
+        self._weight = np.empty(CAPACITY)  # points that a bucket stands for
+        self._latest = math.nan
         self._used = 0  # buckets with at least one point
         self._in_last = 0  # points in the last of them
         self._bucket_size = 1
@@ -28,10 +31,13 @@ class Curve:
     def __len__(self) -> int:
         return self._used
 
-    def add(self, x: float, y: float) -> None:
-        """Add a point; NaN and infinite values are ignored."""
+    def add(self, x: float, y: float, mean: float | None = None, weight: float = 1.0) -> None:
+        """Add a point, one of `weight` points with this `mean`; NaN and infinite values are ignored."""
         if not math.isfinite(y):
             return
+        if mean is None or not math.isfinite(mean):
+            mean = y
+        self._latest = y
         if self._used and self._in_last < self._bucket_size:
             last = self._used - 1
             if y < self._low[last]:
@@ -40,11 +46,13 @@ class Curve:
                 self._high[last] = y
             self._x[last] = x
             self._in_last += 1
-            self._mean[last] += (y - self._mean[last]) / self._in_last
+            self._weight[last] += weight
+            self._mean[last] += (mean - self._mean[last]) * weight / self._weight[last]
             return
         if self._used == CAPACITY:
             self._merge()
-        for kept, value in ((self._x, x), (self._low, y), (self._high, y), (self._mean, y)):
+        new = ((self._x, x), (self._low, y), (self._high, y), (self._mean, mean), (self._weight, weight))
+        for kept, value in new:
             kept[self._used] = value
         self._used += 1
         self._in_last = 1
@@ -54,15 +62,18 @@ class Curve:
         self._x[:half] = self._x[1::2].copy()
         self._low[:half] = np.minimum(self._low[0::2], self._low[1::2])
         self._high[:half] = np.maximum(self._high[0::2], self._high[1::2])
-        self._mean[:half] = (self._mean[0::2] + self._mean[1::2]) / 2  # all buckets are full
+        weight = self._weight[0::2] + self._weight[1::2]
+        self._mean[:half] = (self._mean[0::2] * self._weight[0::2] + self._mean[1::2] * self._weight[1::2]) / weight
+        self._weight[:half] = weight
         self._used = half
         self._bucket_size *= 2
 
     def copy(self) -> "Curve":
         """Return a curve of its own with the same points."""
         other = Curve()
-        other._used, other._in_last, other._bucket_size = self._used, self._in_last, self._bucket_size
-        for name in ("_x", "_low", "_high", "_mean"):
+        for name in ("_used", "_in_last", "_bucket_size", "_latest"):
+            setattr(other, name, getattr(self, name))
+        for name in ("_x", "_low", "_high", "_mean", "_weight"):
             getattr(other, name)[: self._used] = getattr(self, name)[: self._used]
         return other
 
@@ -70,18 +81,21 @@ class Curve:
         """Forget the points behind `x`."""
         self._used = int(np.searchsorted(self._x[: self._used], x, side="right"))
         self._in_last = self._bucket_size  # the next point begins a bucket
+        self._latest = float(self._mean[self._used - 1]) if self._used else math.nan
 
     def mean(self) -> float:
         """Return the mean of all points, NaN where there is none."""
         if not self._used:
             return math.nan
-        counts = np.full(self._used, self._bucket_size, dtype=np.float64)
-        counts[-1] = self._in_last
-        return float(np.average(self._mean[: self._used], weights=counts))
+        return float(np.average(self._mean[: self._used], weights=self._weight[: self._used]))
+
+    def means(self) -> tuple[Floats, Floats]:
+        """Return x and the mean of every bucket, float64 `[n]` each."""
+        return self._x[: self._used].copy(), self._mean[: self._used].copy()
 
     def points(self) -> tuple[Floats, Floats]:
-        """Return x and y to draw, float64 `[n]` each: for every bucket its point, or its least and greatest."""
+        """Return x and y to draw, float64 `[n]` each: all points, or each bucket's least and greatest and the last."""
         x, low, high = self._x[: self._used], self._low[: self._used], self._high[: self._used]
         if self._bucket_size == 1:
             return x.copy(), low.copy()
-        return np.repeat(x, 2), np.stack([low, high], axis=1).ravel()
+        return np.append(np.repeat(x, 2), x[-1:]), np.append(np.stack([low, high], axis=1), self._latest)

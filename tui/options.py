@@ -125,6 +125,8 @@ class RunOptions:
     "Seed of the weights and of the data order (default: 0)."
     fast: Annotated[str | None, _TRAINING] = None
     "How steps are computed: auto (default: measured at the start), on, or off (the plain loop)."
+    precision: Annotated[str | None, _TRAINING] = None
+    "fp32 (default), or bf16: mixed precision, other digits and on some processors faster."
     device: Annotated[str | None, _TRAINING] = None
     "auto, cpu, cuda, cuda:N or mps (default: auto)."
     save_steps: Annotated[WholeNumber | None, _SAFETY] = None
@@ -192,5 +194,6 @@ _TRAINING_FIELDS = (
     "frozen_norm_trains",
     "seed",
     "fast",
+    "precision",
     "device",
 )

@@ -18,6 +18,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Dots = tuple[tuple[int, int], ...]
+Chars = npt.NDArray[np.str_]
 
 DOTS_ACROSS, DOTS_DOWN = 2, 4  # the dots of one braille character
 _HUGE = 1e100  # values are cut to this, so that no difference of two of them overflows
@@ -25,6 +26,8 @@ _SHORTEST_SPAN = 0.01  # of an x axis, in epochs
 _PERCENT_FLOORS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 _GLYPH_SPACING = 2  # columns from one point glyph to the next, so that they stay apart
 _LONGEST_LINE = 2500  # dots up and down in one line; plotext takes about 1 µs for each
+
+_BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # what each dot adds to U+2800
 
 _loaded = threading.Event()
 _loading = threading.Lock()
@@ -272,9 +275,52 @@ def line_dots(x: Floats, y: Floats, axes: tuple[Range, Range], size: tuple[int, 
     for width in (1, 2, 4):  # noise as high as the canvas makes a line so long that drawing it would be felt
         keep = extremes(across // (DOTS_ACROSS * width), y)
         line = _shortest(across[keep].tolist(), up[keep].tolist(), DOTS_ACROSS * width)
-        if sum(abs(b[1] - a[1]) for a, b in itertools.pairwise(line)) <= _LONGEST_LINE:
+        if _length(line) <= _LONGEST_LINE:
             break
     return line
+
+
+def _length(line: Dots) -> int:
+    return sum(abs(b[1] - a[1]) for a, b in itertools.pairwise(line))
+
+
+def mean_dots(x: Floats, y: Floats, axes: tuple[Range, Range], size: tuple[int, int]) -> Dots:
+    """Return the dots to join for the mean of each column of dots; none where no column has two values.
+
+    As `line_dots` otherwise.
+    """
+    across, _ = _place(x, y, axes, size)
+    if not len(across) or np.bincount(across).max() < 2:
+        return ()
+    line: Dots = ()
+    for width in (1, 2, 4):
+        counts = np.bincount(across // width)
+        columns = np.flatnonzero(counts)
+        means = np.bincount(across // width, weights=y)[columns] / counts[columns]
+        line = tuple(zip((columns * width).tolist(), axes[1].dots(means, size[1] * DOTS_DOWN).tolist(), strict=True))
+        if _length(line) <= _LONGEST_LINE:
+            break
+    return line
+
+
+def band(x: Floats, y: Floats, axes: tuple[Range, Range], size: tuple[int, int]) -> Chars:
+    """Return the characters, `[rows, columns]`, of the area between the least and the greatest y of each column."""
+    across, up = _place(x, y, axes, size)
+    if not len(across):
+        return np.full(size[::-1], " ", dtype="<U1")
+    shape = rows, columns = size[1] * DOTS_DOWN, size[0] * DOTS_ACROSS
+    least, greatest = np.full(columns, rows), np.full(columns, -1)
+    np.minimum.at(least, across, up)
+    np.maximum.at(greatest, across, up)
+    seen = np.flatnonzero(greatest >= least)
+    span = np.arange(seen[0], seen[-1] + 1)
+    low, high = (np.rint(np.interp(span, seen, edge[seen])) for edge in (least, greatest))
+    level = np.arange(rows)[::-1, None]  # from the top
+    dots = np.zeros(shape, dtype=bool)
+    dots[:, span] = (low <= level) & (level <= high)
+    cells = dots.reshape(size[1], DOTS_DOWN, size[0], DOTS_ACROSS)
+    codes = (cells * _BRAILLE[:, None, :]).sum(axis=(1, 3), dtype=np.uint32)
+    return np.where(codes, codes + 0x2800, ord(" ")).astype(np.uint32).view("<U1")
 
 
 def point_cells(x: Floats, y: Floats, axes: tuple[Range, Range], size: tuple[int, int]) -> list[tuple[int, int]]:
@@ -324,7 +370,7 @@ def _figure() -> Any:
     return figure
 
 
-def draw(line: Dots, size: tuple[int, int]) -> npt.NDArray[np.str_]:
+def draw(line: Dots, size: tuple[int, int]) -> Chars:
     """Return the characters, `[rows, columns]`, of a canvas with one line, spaces where it is not.
 
     One canvas for each line: on a common one the dots of two lines would be merged and take one colour.

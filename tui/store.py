@@ -30,6 +30,7 @@ from engine.events import (
     StageStarted,
     State,
     StateChanged,
+    ThinnedPoint,
     TrainPoint,
 )
 from tui.curves import Curve
@@ -290,6 +291,9 @@ class Store:
             match event:
                 case RunPrepared():
                     self._new_curves()
+                case ThinnedPoint():
+                    self.train_loss.add(x, event.loss, event.mean_loss, event.points)
+                    self.train_accuracy.add(x, event.accuracy, event.mean_accuracy, event.points)
                 case TrainPoint():
                     self.train_loss.add(x, event.loss)
                     self.train_accuracy.add(x, event.accuracy)

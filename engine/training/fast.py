@@ -24,6 +24,7 @@ from engine.errors import BadInput, describe as describe_error
 from engine.models import ModuleGroup
 from engine.text import clean
 from engine.training.optimizer import ParameterGroups, build_optimizer
+from engine.training.precision import forward
 from engine.values import FastPath
 
 _SECONDS = 0.15  # that comparing two paths of a small network takes; of a large one, two steps by each
@@ -194,7 +195,8 @@ class _Bench:
         def step() -> None:
             inputs, labels = next(batches)
             optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(model(laid_out(inputs, path)), labels).backward()  # type: ignore[no-untyped-call]
+            logits = forward(model, laid_out(inputs, path), self._training.precision)
+            F.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
         return step

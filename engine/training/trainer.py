@@ -20,6 +20,7 @@ from engine.training.layer_meter import LayerMeasure, LayerMeter
 from engine.training.learning_rate import LearningRates
 from engine.training.meter import Meter
 from engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
+from engine.training.precision import forward
 from engine.training.recipes import Stage, whole_run
 from engine.training.schedules import build_schedule, one_cycle
 from engine.values import FastPath
@@ -120,7 +121,7 @@ class Trainer:
         if len(labels):
             for parameter in self._parameters.values():  # what `zero_grad` does, without its bookkeeping
                 parameter.grad = None
-            logits = self.model(laid_out(inputs, self.path))
+            logits = self.forward(self.model, inputs)
             loss = self.loss(logits, labels)
             if self.device.type == "cpu":
                 self._check(loss.item())
@@ -147,6 +148,10 @@ class Trainer:
         """Measure gradients and updates of every layer at the next step with images, for `measures`."""
         self.measures = {}
         self._layer_meter = LayerMeter([layer for group in self.groups for layer in group.layers])
+
+    def forward(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Return what `model`, this trainer's or a copy, makes of a batch: logits `[B, classes]`."""
+        return forward(model, laid_out(inputs, self.path), self.training.precision)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the training loss of a batch: cross entropy with the configured class weights and smoothing."""

@@ -9,7 +9,7 @@ from engine.journal import encode_line
 
 
 def long_journal(path: Path, points: int, spike: int) -> None:
-    """Write the journal `path` with so many train points, of which the one at index `spike` has a loss of 99."""
+    """Write the journal `path` with so many train points; that at `spike` has a loss of 99, the next 0 % accuracy."""
     loss = [0.5 + (i % 7) / 100 for i in range(points)]
     loss[spike] = 99.0
     with path.open("wb") as file:
@@ -31,7 +31,7 @@ def long_journal(path: Path, points: int, spike: int) -> None:
                     step_in_epoch=i + 1,
                     steps=1,
                     loss=loss[i],
-                    accuracy=0.5,
+                    accuracy=0.0 if i == spike + 1 else 0.5 + i % 3 / 10,
                     learning_rate=0.1,
                     grad_norm=1.0,
                     samples_per_second=100.0,

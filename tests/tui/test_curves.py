@@ -1,7 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given, settings, strategies as st
+from long_journal import long_journal
 
+from engine.events import TrainPoint
+from engine.history import History
+from engine.journal import JournalReader
+from engine.wire import Welcome
 from tui.curves import CAPACITY, Curve
+from tui.store import Store
 
 
 def test_few_points_are_kept_as_they_are() -> None:
@@ -34,3 +42,18 @@ def test_what_is_not_finite_is_left_out() -> None:
     for value in (1.0, float("nan"), float("inf"), 2.0):
         curve.add(0, value)
     assert curve.points()[1].tolist() == [1.0, 2.0]
+
+
+def test_a_thinned_past_keeps_extremes_and_means_of_loss_and_accuracy(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    long_journal(path, 120_000, spike=77_777)
+    values = [(event.loss, event.accuracy) for event in JournalReader(path).read() if isinstance(event, TrainPoint)]
+    store = Store()
+    store.fold(History().expand(Welcome(journal=str(path), next_seq=120_004)))
+    for curve, wanted in zip((store.train_loss, store.train_accuracy), zip(*values, strict=True), strict=True):
+        _, drawn = curve.points()
+        assert (drawn.min(), drawn.max()) == (min(wanted), max(wanted))
+        assert abs(curve.mean() - sum(wanted) / len(wanted)) < 1e-9
+    # Also in a part of it: the mean of a bucket is that of its points, and not of its extremes.
+    _, means = store.train_loss.means()
+    assert 0.525 < sorted(means)[len(means) // 2] < 0.535

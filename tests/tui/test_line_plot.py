@@ -48,6 +48,16 @@ def braille(text: str) -> int:
     return sum("⠀" < char <= "⣿" for char in text)
 
 
+def rows_of(plot: LinePlot, colour: str | None) -> set[int]:
+    """Return the rows with a piece of a curve of that colour, or of any."""
+    return {
+        row
+        for row in range(plot.size.height)
+        for segment in plot.render_line(row)
+        if braille(segment.text) and colour in (None, segment.style.color.triplet.hex)
+    }
+
+
 def spy(plot: LinePlot, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Region, ...]]:
     calls: list[tuple[Region, ...]] = []
     refresh = plot.refresh
@@ -97,6 +107,21 @@ async def test_colours_come_from_the_theme() -> None:
                     colours.setdefault(kind, set()).add(segment.style.color.triplet.hex)
         assert colours["test"] == {"#e69f00"}
         assert "#56b4e9" in colours["train"]
+
+
+async def test_many_values_are_a_line_of_means_in_front_of_a_faint_band() -> None:
+    plot = LinePlot("Loss", TRAIN_TEST)
+    x = np.linspace(0.0, 10.0, 4000)
+    y = np.where(np.arange(4000) % 4 == 0, 0.9, 0.1)  # on the average 0.3
+    async with PlotApp(plot).run_test(size=(60, 22)):
+        plot.set_data([(x, y), (NONE, NONE)], 10)
+        line, band = rows_of(plot, "#56b4e9"), rows_of(plot, None)
+        assert len(line) <= 2 < 12 < len(band)
+        assert abs(min(line) - (max(band) - 0.25 * (max(band) - min(band)))) <= 1
+        # The legend tells of the last value, which is no mean.
+        assert "train 0.1000" in lines(plot)[0]
+        plot.set_data([(x, y), (NONE, NONE)], 10, means=[(x, np.full(4000, 0.7)), (NONE, NONE)])
+        assert max(rows_of(plot, "#56b4e9")) < min(line) - 4
 
 
 async def test_only_the_cells_that_changed_are_repainted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,3 +244,34 @@ def test_plotext_is_imported_by_preload_only() -> None:
         "assert 'plotext' in sys.modules and plotting.is_loaded()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_means_are_drawn_only_where_a_column_has_two_values() -> None:
+    axes, size = (Range(0, 9), Range(0, 1)), (5, 5)
+    assert plotting.mean_dots(np.arange(10.0), np.linspace(0, 1, 10), axes, size) == ()
+    assert plotting.mean_dots(np.empty(0), np.empty(0), axes, size) == ()
+    x = np.repeat(np.arange(10.0), 4)
+    y = np.tile([0.0, 0.0, 0.0, 1.0], 10)
+    assert plotting.mean_dots(x, y, axes, size) == tuple((column, 5) for column in range(10))  # a quarter of 19 dots
+
+
+def lit(chars: np.ndarray) -> set[tuple[int, int]]:
+    """Return the dots of braille characters as (across, up from the bottom)."""
+    places = [(0, 3), (0, 2), (0, 1), (1, 3), (1, 2), (1, 1), (0, 0), (1, 0)]  # of the bits, from the lowest
+    return {
+        (column * DOTS_ACROSS + across, (len(chars) - 1 - row) * DOTS_DOWN + up)
+        for (row, column), char in np.ndenumerate(chars)
+        for bit, (across, up) in enumerate(places)
+        if char != " " and ord(char) - 0x2800 >> bit & 1
+    }
+
+
+def test_a_band_reaches_from_the_least_to_the_greatest_value_and_closes_gaps() -> None:
+    axes, size = (Range(0, 9), Range(0, 7)), (5, 2)
+    x, y = np.array([0.0, 0.0, 1.0, 5.0, 9.0, 9.0]), np.array([1.0, 6.0, 3.0, 3.0, 0.0, 4.0])
+    edges = [(1, 6), *[(3, 3)] * 5, (2, 3), (2, 4), (1, 4), (0, 4)]
+    wanted = {(column, up) for column, (low, high) in enumerate(edges) for up in range(low, high + 1)}
+    assert lit(plotting.band(x, y, axes, size)) == wanted
+    assert lit(plotting.band(np.empty(0), np.empty(0), axes, size)) == set()
+    # What lies beyond the axis is cut off, as it is from a line.
+    assert lit(plotting.band(x, y + 50, axes, size)) == set()

@@ -237,10 +237,10 @@ class TrainScreen(Screen[None]):
         store = self.store
         limit = float(store.view.config.training.epochs)
         marks = [mark.x for mark in store.view.marks]
-        loss = (store.train_loss.points(), store.test_loss.points())
-        accuracy = (store.train_accuracy.points(), store.test_accuracy.points())
-        self.query_one("#loss", LinePlot).set_data(loss, limit, marks)
-        self.query_one("#accuracy", LinePlot).set_data(accuracy, limit, marks)
+        loss, accuracy = (store.train_loss, store.test_loss), (store.train_accuracy, store.test_accuracy)
+        for name, curves in (("#loss", loss), ("#accuracy", accuracy)):
+            points, means = [curve.points() for curve in curves], [curve.means() for curve in curves]
+            self.query_one(name, LinePlot).set_data(points, limit, marks, means=means)
 
     # -- steering ---------------------------------------------------------------------------------------
 

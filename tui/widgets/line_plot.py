@@ -17,7 +17,8 @@ from textual.widget import Widget
 from tui import plotting
 from tui.plotting import Floats, Range
 
-_BLANK, _TITLE, _AXIS, _MARK, _SERIES = 0, 1, 2, 3, 4  # who owns a cell; series n (from 0) is _SERIES + n
+# Who owns a cell; the mean of series n (from 0) is _SERIES + n, what lies around that _BAND + n.
+_BLANK, _TITLE, _AXIS, _MARK, _SERIES, _BAND = 0, 1, 2, 3, 4, 7
 _STYLES = (
     "line-plot--title",
     "line-plot--axis",
@@ -25,13 +26,16 @@ _STYLES = (
     "line-plot--series-1",
     "line-plot--series-2",
     "line-plot--series-3",
+    "line-plot--band-1",
+    "line-plot--band-2",
+    "line-plot--band-3",
 )
 _GLYPHS = ("●", "◆", "■")
 _LABEL_WIDTH = 4  # of the labels of the y axis, as long as they fit: then nothing moves when the range changes
 _AXIS_LINE_HEIGHT = 9  # rows from which on the x axis gets a row of its own
 
 Points = tuple[Floats, Floats]
-_Canvas = tuple[tuple[int, int], plotting.Dots, npt.NDArray[np.str_]]  # a drawn curve and what it was drawn from
+_Canvas = tuple[tuple[int, int], plotting.Dots, plotting.Chars]  # a drawn line and what it was drawn from
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Picture:
     """A grid of characters and of who owns each, `[height, width]`; what does not fit is cut off."""
 
     def __init__(self, width: int, height: int) -> None:
-        self.chars: npt.NDArray[np.str_] = np.full((height, width), " ", dtype="<U1")
+        self.chars: plotting.Chars = np.full((height, width), " ", dtype="<U1")
         self.owners: npt.NDArray[np.uint8] = np.zeros((height, width), dtype=np.uint8)
 
     @property
@@ -102,6 +106,8 @@ class Picture:
 class LinePlot(Widget):
     """Shows up to three series over the epochs.
 
+    Where there are more values than room, the line joins the means of the columns, in front of a faint band from the
+    least to the greatest value of each.
     plotext draws the curves; it is imported in a thread when there is something to draw, and until then the plot
     shows its axes. Title, legend and ticks are drawn here, in places that do not move while a curve grows.
     """
@@ -116,6 +122,10 @@ class LinePlot(Widget):
         & > .line-plot--series-1 { color: $plot-1; }
         & > .line-plot--series-2 { color: $plot-2; }
         & > .line-plot--series-3 { color: $plot-3; }
+        & > .line-plot--band-1 { color: $plot-1 40%; }
+        & > .line-plot--band-2 { color: $plot-2 40%; }
+        & > .line-plot--band-3 { color: $plot-3 40%; }
+        &:ansi > .line-plot--band-1, &:ansi > .line-plot--band-2, &:ansi > .line-plot--band-3 { text-style: dim; }
         &:ansi > .line-plot--axis, &:ansi > .line-plot--mark { text-style: dim; }
     }
     """
@@ -143,6 +153,7 @@ class LinePlot(Widget):
         self._log_x = log_x
         self._log_y = False
         self._data: tuple[Points, ...] = tuple((np.empty(0), np.empty(0)) for _ in series)
+        self._means = self._data
         self._x_limit = math.nan
         self._marks: tuple[float, ...] = ()
         self._picture = Picture(0, 0)
@@ -154,14 +165,24 @@ class LinePlot(Widget):
         """Whether the y axis is logarithmic."""
         return self._log_y
 
-    def set_data(self, data: Sequence[Points], x_limit: float, marks: Sequence[float] = ()) -> None:
+    def set_data(
+        self,
+        data: Sequence[Points],
+        x_limit: float,
+        marks: Sequence[float] = (),
+        *,
+        means: Sequence[Points] | None = None,
+    ) -> None:
         """Show `data`, x and y for each series, in a run planned until `x_limit`, with events at `marks`.
 
-        Values that are not finite are left out. Only cells that differ from the present picture are repainted.
+        `means`, where `data` are extremes, are what the means of columns are taken from. Values that are not finite are
+        left out. Only cells that differ from the present picture are repainted.
         """
-        if len(data) != len(self._series):
+        means = data if means is None else means
+        if not len(data) == len(means) == len(self._series):
             raise ValueError(f"{self._title}: {len(self._series)} series, but data for {len(data)}")
         self._data = tuple((np.array(x, dtype=float), np.array(y, dtype=float)) for x, y in data)
+        self._means = tuple((np.array(x, dtype=float), np.array(y, dtype=float)) for x, y in means)
         self._x_limit, self._marks = float(x_limit), tuple(float(mark) for mark in marks)
         self._update()
 
@@ -248,8 +269,14 @@ class LinePlot(Widget):
         if not plotting.is_loaded():
             return
         axes, size = (frame.x_axis, frame.y_axis), (frame.columns, frame.rows)
-        for index, (x, y) in reversed(list(enumerate(data))):
-            dots = plotting.line_dots(x, y, axes, size)
+        lines: dict[int, plotting.Dots] = {}
+        for index, ((x, y), means) in reversed(list(enumerate(zip(data, self._means, strict=True)))):
+            lines[index] = plotting.mean_dots(*plotting.usable(*means, log=self._log_y), axes, size)
+            if lines[index]:
+                frame.draw_canvas(plotting.band(x, y, axes, size), _BAND + index)
+            else:
+                lines[index] = plotting.line_dots(x, y, axes, size)
+        for index, dots in lines.items():
             drawn = self._canvases[index]
             if drawn is None or drawn[:2] != (size, dots):  # most new values fall on dots that are there already
                 drawn = self._canvases[index] = (size, dots, plotting.draw(dots, size))
@@ -338,7 +365,7 @@ class _Frame:
                 column = self._column(mark)
                 self._picture.fill(slice(column, column + 1), slice(1, self.rows + 1), "┊", _MARK)
 
-    def draw_canvas(self, chars: npt.NDArray[np.str_], owner: int) -> None:
+    def draw_canvas(self, chars: plotting.Chars, owner: int) -> None:
         """Lay a curve over what is there."""
         window = np.s_[1 : self.rows + 1, self._left :]
         np.copyto(self._picture.chars[window], chars, where=chars != " ")

@@ -1,0 +1,38 @@
+"""The numbers that a training step's forward and backward pass are computed with."""
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import BadInput, describe
+
+NOTICE = "precision: bf16, forward and backward pass in bfloat16; weights, optimizer and evaluation in float32"
+
+
+def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
+    """Return the logits of `images`, float32 or wider `[B, classes]`.
+
+    With the precision `bf16` what gains by it is computed in bfloat16, by torch's automatic mixed precision
+    (Micikevicius et al., "Mixed precision training", 2018); its range is that of float32, so that no loss has to be
+    scaled. With `fp32` it is `model` alone.
+    """
+    if precision == "fp32":
+        logits: Tensor = model(images)
+        return logits
+    with torch.autocast(images.device.type, torch.bfloat16):
+        logits = model(images)
+    return logits.float()
+
+
+def check(precision: str, device: torch.device) -> None:
+    """Raise `BadInput` unless `device` computes by `precision`."""
+    if precision == "fp32":
+        return
+    reason = ""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        reason = "this GPU has no bfloat16"
+    try:
+        forward(nn.Linear(8, 8, device=device), torch.zeros(8, 8, device=device), precision)
+    except RuntimeError as error:
+        reason = reason or describe(error)
+    if reason:
+        raise BadInput(f"training.precision (--precision): {reason}; use --precision fp32")
