@@ -122,6 +122,7 @@ class ThinnedPoint(TrainPoint, frozen=True, kw_only=True):
 class Evaluated(Event, frozen=True, kw_only=True):
     """One pass over the test set. `confusion[true][predicted]` counts images; `best` is True for a new best.
 
+    Whoever attaches to a run, or opens one, gets no `confusion`: it is in the predictions.
     `predictions` is the file with every prediction (`engine.predictions`), relative to the run's folder; empty where
     none was written.
     """

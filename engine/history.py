@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from engine.events import AnyEvent, Log, RunStarted, ThinnedPoint, TrainPoint
+from engine.events import AnyEvent, Evaluated, Log, RunStarted, ThinnedPoint, TrainPoint
 from engine.journal import Glance, JournalReader
 from engine.runs import RunFolder
 from engine.wire import Goodbye, ServerFrame, Welcome
 
 _BUCKETS = 1024  # a few points each: more than a terminal has columns
-_POINT = TrainPoint.__struct_config__.tag
+_POINT, _EVALUATED = TrainPoint.__struct_config__.tag, Evaluated.__struct_config__.tag
 _LINE_BYTES = 300  # of a train point, at least
 _WRITING_SECONDS = 0.5  # how long the engine may take over the lines that it has counted already
 
@@ -31,22 +31,32 @@ def thinned(reader: JournalReader, lines: Iterable[Glanced], journal_bytes: int)
     bucket: list[Glanced] = []
     for glanced in lines:
         if size > 1 and glanced[0].type == _POINT:
+            if len(bucket) == size:
+                yield from _extremes(reader, bucket)
+                bucket.clear()
             bucket.append(glanced)
-            if len(bucket) < size:
-                continue
-            yield from _extremes(reader, bucket)
         else:
             yield from _extremes(reader, bucket, last=True)
             yield from _events(reader, [glanced])
-        bucket.clear()
+            bucket.clear()
     yield from _extremes(reader, bucket, last=True)
 
 
 def _events(reader: JournalReader, lines: Iterable[Glanced]) -> Iterator[AnyEvent]:
-    for _, line in lines:
-        event = reader.decode(line)
+    for glance, line in lines:
+        event = reader.decode(_without_matrix(line) if glance.type == _EVALUATED else line)
         if event is not None:
             yield event
+
+
+def _without_matrix(line: bytes) -> bytes:
+    """Return the line of an evaluation without its confusion matrix, which a dashboard takes from the predictions.
+
+    One of a thousand classes is 8 MB in memory, and there is one for every evaluation.
+    """
+    start = line.find(b'"confusion":[[')  # within a text, its quotes would be escaped
+    end = line.find(b"]]", start)
+    return line if min(start, end) < 0 else line[:start] + b'"confusion":[' + line[end + 1 :]
 
 
 def _extremes(reader: JournalReader, bucket: list[Glanced], *, last: bool = False) -> Iterator[AnyEvent]:
@@ -58,13 +68,17 @@ def _extremes(reader: JournalReader, bucket: list[Glanced], *, last: bool = Fals
     if last:  # what comes next may be told from here
         kept.add(len(bucket) - 1)
     count = len(bucket)
-    for event in _events(reader, [bucket[index] for index in sorted(kept)]):
-        yield ThinnedPoint(
-            **msgspec.structs.asdict(event),
-            points=count / len(kept),
-            mean_loss=sum(losses) / count,
-            mean_accuracy=sum(accuracies) / count,
-        )
+    for index in sorted(kept):
+        for event in _events(reader, [bucket[index]]):
+            values = msgspec.structs.asdict(event)
+            if not (last and index == count - 1):  # of a point that others follow, nobody is shown these
+                values |= {"group_grad_norms": (), "group_rate_factors": (), "hundreds": ()}
+            yield ThinnedPoint(
+                **values,
+                points=count / len(kept),
+                mean_loss=sum(losses) / count,
+                mean_accuracy=sum(accuracies) / count,
+            )
 
 
 def skipped(reader: JournalReader) -> Log | None:
@@ -109,7 +123,7 @@ class History:
                     self._follow(str(RunFolder(Path(frame.path)).journal))
                 if not 0 <= frame.seq <= self._seen:
                     self._seen = max(self._seen, frame.seq)
-                    yield frame
+                    yield msgspec.structs.replace(frame, confusion=()) if isinstance(frame, Evaluated) else frame
 
     def _follow(self, journal: str) -> None:
         """What was seen so far is in the file `journal`."""

@@ -35,7 +35,7 @@ _glance: msgspec.json.Decoder[Glance] = msgspec.json.Decoder(Glance)
 _E = TypeVar("_E", bound=Event)
 _MOST_UNWRITTEN = 20_000  # lines that wait for room on the disk: half an hour of points
 _TAIL_BYTES = 2**16
-_BLOCK = 2**20
+_BLOCK = 2**16
 
 
 def encode_line(event: AnyEvent) -> bytes:
@@ -223,7 +223,7 @@ class JournalReader:
         return iter(found)
 
     def _block(self) -> bytes:
-        """Return the next whole lines, some megabyte of them; nothing at the end."""
+        """Return the next whole lines, `_BLOCK` or a little less of them where they are short; nothing at the end."""
         with self._open() as file:
             file.seek(self._offset)
             pieces: list[bytes] = []

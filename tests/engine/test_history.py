@@ -7,7 +7,7 @@ import pytest
 from long_journal import long_journal
 
 from engine import history
-from engine.events import Log, TrainPoint
+from engine.events import ClassReport, Evaluated, Log, TrainPoint
 from engine.history import History, thinned
 from engine.journal import Journal, JournalReader, encode_line
 from engine.wire import Welcome
@@ -93,3 +93,22 @@ def test_lines_that_never_come_are_not_waited_for_for_long(tmp_path: Path) -> No
     path = tmp_path / "journal.jsonl"
     path.write_bytes(encode_line(Log(level="info", message="0", seq=0)))
     assert [event.seq for event in History().expand(Welcome(journal=str(path), next_seq=3))] == [0]
+
+
+def evaluated(seq: int, label: str = 'a "confusion":[[ b') -> Evaluated:
+    report = ClassReport(label=label, support=3, precision=1.0, recall=1.0, f1=1.0, accuracy=1.0)
+    return Evaluated(
+        epoch=1, loss=0.5, accuracy=0.75, n=6, per_class=(report,) * 2, confusion=((3, 0), (1, 2)), best=True,
+        seconds=1.0, predictions="last.predictions", seq=seq,
+    )  # fmt: skip
+
+
+def test_evaluations_come_without_their_matrix(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(encode_line(evaluated(0)) + encode_line(msgspec.structs.replace(evaluated(1), confusion=())))
+    past = History()
+    first, second = past.expand(Welcome(journal=str(path), next_seq=2))
+    (third,) = past.expand(evaluated(2))
+    bare = msgspec.structs.replace(evaluated(0), confusion=())
+    assert [msgspec.structs.replace(event, seq=0) for event in (first, second, third)] == [bare] * 3
+    assert next(JournalReader(path).read()) == evaluated(0)  # where it still is
