@@ -85,6 +85,22 @@ def open_terminal(tmp_path: Path) -> Iterator[Callable[..., Any]]:
         terminal.close()
 
 
+@pytest.fixture
+def watch() -> Iterator[Callable[..., Any]]:
+    """Return what runs a link until the test is over, and gives the `Watcher` of what comes out of it."""
+    from watching import Watcher
+
+    watchers: list[Watcher] = []
+
+    def make(link: Any) -> Watcher:
+        watchers.append(Watcher(link))
+        return watchers[-1]
+
+    yield make
+    for watcher in watchers:
+        watcher.close()
+
+
 @pytest.fixture(autouse=True)
 def _private_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the places of the person who runs it."""

@@ -1,7 +1,5 @@
 """A server with nothing behind it, and clients that do what they are told, byte by byte."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -77,10 +75,3 @@ class Peer:
         except ConnectionResetError:
             pass  # dropped with our bytes unread: that, too, is being dropped
         return self._frames
-
-
-def until(test: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not test():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.005)

@@ -9,14 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from long_journal import long_journal
 from peers import Engine
-from watching import PATIENCE, Watcher
+from watching import PATIENCE, Watcher, told, until
 
 from engine import attach, run_summaries, runs
 from engine.attach import AttachLink, own_name
@@ -44,20 +44,6 @@ Watch = Callable[[Link], Watcher]
 
 
 @pytest.fixture
-def watch() -> Iterator[Watch]:
-    """Return what runs a link until the test is over."""
-    watchers: list[Watcher] = []
-
-    def make(link: Link) -> Watcher:
-        watchers.append(Watcher(link))
-        return watchers[-1]
-
-    yield make
-    for watcher in watchers:
-        watcher.close()
-
-
-@pytest.fixture
 def training(watch: Watch, make_config: Callable[..., RunConfig]) -> Watcher:
     """A run named `shared` that an engine process trains, and its first dashboard."""
     watcher = watch(ProcessLink(make_config(epochs=1000, name="shared"), autostart=True))
@@ -69,13 +55,6 @@ def folder_of(watcher: Watcher) -> RunFolder:
     folder = watcher.link.folder
     assert folder is not None
     return folder
-
-
-def until(test: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not test():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.01)
 
 
 def seconds_until_it_leaves(pid: int) -> float:
@@ -96,8 +75,7 @@ def test_whoever_comes_later_gets_every_event_once_and_in_order(training: Watche
     second.until_state("stopped")
     seqs = [event.seq for event in second.seen if event.seq >= 0]
     assert seqs == list(range(len(seqs)))
-    journaled = list(JournalReader(folder_of(training).journal).read())
-    assert [event for event in second.seen if event.seq >= 0] == journaled[: len(seqs)]
+    assert [event for event in second.seen if event.seq >= 0] == told(folder_of(training).journal)[: len(seqs)]
 
 
 def test_two_dashboards_stay_in_step_and_know_who_did_what(training: Watcher, watch: Watch) -> None:

@@ -10,7 +10,8 @@ from contextlib import suppress
 
 import msgspec
 import pytest
-from peers import PATIENCE, Engine, Peer, point, until
+from peers import PATIENCE, Engine, Peer, point
+from watching import until
 
 from engine import sockets
 from engine.clients import Client

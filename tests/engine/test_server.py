@@ -5,7 +5,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from peers import Engine, Peer, until
+from peers import Engine, Peer
+from watching import until
 
 from engine import sockets
 from engine.commands import FetchImages, Pause, SetFrozen, SetLearningRate
@@ -155,16 +156,17 @@ def test_all_that_was_sent_before_leaving_is_heard_though_nothing_can_be_answere
 ) -> None:
     peer = Peer(engine, Hello())
     peer.next(Welcome)
-    goes_on = threading.Event()
+    is_held, goes_on = threading.Event(), threading.Event()
     select = engine.server._selector.select
 
     def held(timeout: float) -> list:
+        is_held.set()
         goes_on.wait(20)
         return select(timeout)
 
     monkeypatch.setattr(engine.server._selector, "select", held)
     engine.say(StateChanged(state="ready"))
-    peer.next(StateChanged)  # from here on the server's thread is held
+    assert is_held.wait(20)
     long = SetFrozen(layers=("x" * 50_000,), frozen=True)  # three of them are more than is read at a time
     peer.send(long, long, long, Pause(), Goodbye())
     peer.socket.close()

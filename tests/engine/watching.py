@@ -1,13 +1,31 @@
-"""Runs a link in a thread, and waits for what comes out of it."""
+"""Waits for what is to happen, and for what comes out of a link that runs in a thread."""
 
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from engine.events import AnyEvent, StateChanged
+import msgspec
+
+from engine.events import AnyEvent, Evaluated, StateChanged
+from engine.journal import JournalReader
 from engine.link import Link
 
 PATIENCE = 40.0
+
+
+def until(test: Callable[[], bool], problem: str = "it never came to that", seconds: float = 60.0) -> None:
+    """Wait until `test` answers True; fail with `problem` when it does not within `seconds`."""
+    end = time.monotonic() + seconds
+    while not test():
+        assert time.monotonic() < end, problem
+        time.sleep(0.01)
+
+
+def told(journal: Path) -> list[AnyEvent]:
+    """Return the events of the journal as a dashboard hears them: without confusion matrices."""
+    events = list(JournalReader(journal).read())
+    return [msgspec.structs.replace(e, confusion=()) if isinstance(e, Evaluated) else e for e in events]
 
 
 class Watcher:

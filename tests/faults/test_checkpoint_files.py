@@ -24,7 +24,7 @@ from engine import checkpoint, config
 from engine.errors import BadInput
 from engine.journal import JournalReader
 from engine.models import Architecture, build, read_state_dict
-from engine.runs import summaries
+from engine.run_summaries import summaries
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "lenet-mnist"
 ABOUT = checkpoint.About(

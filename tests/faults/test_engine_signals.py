@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from watching import Watcher
+from watching import Watcher, until
 
 from engine import checkpoint, runs
 from engine.commands import Evaluate, Pause
@@ -83,18 +83,11 @@ def stall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "stall"
 
 
-def until(test: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not test():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.01)
-
-
 def terminate(watcher: Watcher, within: float = 5.0) -> None:
     """Send SIGTERM to the engine, and check that it ends in time and says why."""
     started = time.monotonic()
     os.kill(watcher.link.pid, signal.SIGTERM)
-    until(lambda: watcher.link.status is not None, 20)
+    until(lambda: watcher.link.status is not None, seconds=20)
     seconds = time.monotonic() - started
     assert watcher.link.status == 143
     assert seconds < within, f"it took {seconds:.1f} s"
@@ -244,7 +237,7 @@ def headless(cwd: Path, *arguments: str) -> "subprocess.Popen[bytes]":
 
 def started(cwd: Path) -> RunFolder:
     folder = RunFolder(cwd / "checkpoints" / "t")
-    until(lambda: folder.journal.exists() and b'"train_point"' in folder.journal.read_bytes(), 60)
+    until(lambda: folder.journal.exists() and b'"train_point"' in folder.journal.read_bytes(), seconds=60)
     return folder
 
 

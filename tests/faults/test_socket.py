@@ -9,13 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from live_run import ENDLESS, LiveRun
-from watching import Watcher
+from watching import Watcher, until
 
 from engine import runs, sockets
 from engine.attach import AttachLink
@@ -32,31 +32,11 @@ OFFENDERS = Path(__file__).with_name("offenders.py")
 
 
 @pytest.fixture
-def watch() -> Iterator[Callable[[ProcessLink | AttachLink], Watcher]]:
-    watchers: list[Watcher] = []
-
-    def make(link: ProcessLink | AttachLink) -> Watcher:
-        watchers.append(Watcher(link))
-        return watchers[-1]
-
-    yield make
-    for watcher in watchers:
-        watcher.close()
-
-
-@pytest.fixture
 def training(watch, make_config) -> Watcher:
     """A run that an engine process trains in short steps."""
     watcher = watch(ProcessLink(make_config(epochs=100_000, batch_size=20, lr=0.001, name="live"), autostart=True))
     watcher.until_kind(TrainPoint)
     return watcher
-
-
-def until(test: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not test():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.02)
 
 
 def socket_of(watcher: Watcher) -> str:

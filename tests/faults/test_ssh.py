@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from live_run import ENDLESS, LiveRun
 from pty_terminal import PtyTerminal
-from watching import Watcher
+from watching import Watcher, until
 
 from engine import runs
 from engine.attach import AttachLink
@@ -115,13 +115,6 @@ def ssh(tmp_path: Path) -> Iterator[Ssh]:
 def _accepts(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def until(test: Callable[[], bool], problem: str, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not test():
-        assert time.monotonic() < end, problem
-        time.sleep(0.02)
 
 
 @pytest.fixture

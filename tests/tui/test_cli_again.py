@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from watching import until
 
 from engine import runs
 from engine.config import RunConfig
@@ -21,14 +21,6 @@ from engine.runs import RunFolder
 FINETUI = [sys.executable, "-m", "tui"]
 # Not measured: two runs are to come to the same bits.
 SMALL = ["--data", "mnist-sample", "--batch-size", "20", "--lr", "0.01", "--device", "cpu", "--fast", "on"]
-PATIENCE = 60.0
-
-
-def wait_for(condition, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"it never came: {what}"
-        time.sleep(0.02)
 
 
 def weights(folder: RunFolder, file: str = "last.ckpt") -> dict:
@@ -74,7 +66,7 @@ def test_a_training_that_is_killed_is_resumed_to_the_same_weights(finished: Path
     command = [*FINETUI, "train", *SMALL, "--epochs", "2", "--name", "cut", "--save-steps", "20"]
     process = subprocess.Popen(command, cwd=finished, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_for(lambda: folder.journal.exists() and b'"step":60' in folder.journal.read_bytes(), "step 60")
+        until(lambda: folder.journal.exists() and b'"step":60' in folder.journal.read_bytes(), "step 60 never came")
     finally:
         process.kill()
         process.wait()
@@ -138,7 +130,7 @@ def test_a_live_run_is_rolled_back_and_detached_ones_are_resumed(finished: Path,
     )
     assert begun.returncode == 0
     try:
-        wait_for(lambda: folder.checkpoint("previous").exists(), "two checkpoints")
+        until(lambda: folder.checkpoint("previous").exists(), "there never were two checkpoints")
         assert in_process("resume", "live", cwd=finished).returncode == 2
         unknown = in_process("rollback", "live", "nope", cwd=finished)
         assert unknown.returncode == 2
@@ -151,7 +143,7 @@ def test_a_live_run_is_rolled_back_and_detached_ones_are_resumed(finished: Path,
         holder = runs.holder(folder)
         assert holder is not None
         os.kill(holder.pid, signal.SIGKILL)
-        wait_for(lambda: runs.holder(folder) is None, "the end of the engine")
+        until(lambda: runs.holder(folder) is None, "the engine never ended")
         again = in_process("resume", "live", "--detach", cwd=finished)
         assert again.returncode == 0
         assert "live: running in the background" in again.stdout

@@ -7,12 +7,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from watching import Watcher
+from watching import Watcher, until
 
 from engine import run_summaries, runs
 from engine.attach import AttachLink
@@ -33,13 +32,6 @@ def finetui(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [*FINETUI, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
     )
-
-
-def until(test: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not test():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -145,7 +137,7 @@ def test_whoever_loses_patience_before_it_has_begun_leaves_nothing(tmp_path: Pat
     until((tmp_path / "reading").exists)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
-    until(lambda: not engines_in(tmp_path), 20)
+    until(lambda: not engines_in(tmp_path), seconds=20)
     assert not (tmp_path / "checkpoints").exists()
 
 
