@@ -1,6 +1,7 @@
 """The App: it owns the link and the thread that runs it, and shows the Train screen."""
 
 import asyncio
+import gc
 import sys
 import threading
 import traceback
@@ -102,6 +103,8 @@ class FinetuiApp(App[None]):
             # A checkpoint alone has no run to go back to.
             alone = isinstance(self.link, CheckpointLink)
             self.train_screen.call_after_refresh(self.train_screen.show_errors, self._errors, leave_with_it=alone)
+        # What was imported is never garbage, and to look for some among it takes 30 ms in which no key is answered.
+        self.call_after_refresh(gc.freeze)
         self.run_worker(plotting.preload, thread=True, exit_on_error=False, name="preload")
         self._start_link()
 

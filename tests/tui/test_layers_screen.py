@@ -48,7 +48,7 @@ async def test_each_module_has_its_numbers_as_far_as_there_is_room(size: tuple[i
         # Numbers end where their headings end.
         assert row[headings[0] + len("output") - 1] == "8"
         assert row[headings[1] + len("params") - 1] == "6"
-        widgets = [app.screen.query_one(kind).region for kind in (ModuleRows, LayerPane, "#layers-notes", "Footer")]
+        widgets = [app.screen.query_one(kind).region for kind in (ModuleRows, LayerPane, "#layers-notes", "KeyBar")]
         assert not any(a.overlaps(b) for i, a in enumerate(widgets) for b in widgets[:i])
         assert all(app.screen.region.contains_region(region) for region in widgets)
         assert app.screen.region.contains_region(app.screen.query_one("#view-numbers").region)

@@ -14,8 +14,8 @@ from textual.widgets.option_list import Option
 from engine.selection import Pair, most_confused
 from tui.screens.base import ModalScreen
 from tui.widgets.heat_map import HeatMap
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.option_list import OptionList
-from tui.widgets.steady_footer import SteadyFooter
 
 _MOST_PAIRS = 200
 
@@ -53,7 +53,7 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
                 yield HeatMap(self._confusion, self._labels)
                 yield OptionList(*(self._option(pair) for pair in self._pairs[:_MOST_PAIRS]), id="pairs", compact=True)
             yield Static(id="words")
-        yield SteadyFooter(show_command_palette=False)
+        yield KeyBar()
 
     def _option(self, pair: Pair) -> Option:
         true, predicted = self._labels[pair.true], self._labels[pair.predicted]

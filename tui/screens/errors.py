@@ -22,7 +22,7 @@ from tui.screens.listing import ListingScreen
 from tui.store import Store
 from tui.tight_compositor import TightCompositor
 from tui.widgets.detail_pane import DetailPane
-from tui.widgets.steady_footer import SteadyFooter
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.styled_line import StyledLine
 from tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
 
@@ -76,7 +76,7 @@ class ErrorsScreen(ListingScreen):
         with Horizontal(id="errors-body"):
             yield ThumbnailGrid(id="errors-grid")
             yield DetailPane(id="errors-detail")
-        yield SteadyFooter(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Open the newest predictions."""

@@ -24,9 +24,9 @@ from tui.store import Store, View
 from tui.tight_compositor import TightCompositor
 from tui.widgets.histogram import Histogram
 from tui.widgets.image_chooser import ImageChooser
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.layer_view import ASKING, LayerPane
 from tui.widgets.module_tree import ModuleRows, ModuleTree
-from tui.widgets.steady_footer import SteadyFooter
 from tui.widgets.styled_line import StyledLine
 from tui.widgets.thumbnail_grid import ThumbnailGrid
 
@@ -92,7 +92,7 @@ class LayersScreen(Screen[None]):
             yield ModuleTree(id="layers-tree")
             yield LayerPane(id="layers-view")
         yield StyledLine(id="layers-notes")
-        yield SteadyFooter(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Show what is known, and ask for the rest."""

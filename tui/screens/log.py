@@ -24,8 +24,8 @@ from tui.screens.log_help import log_help
 from tui.store import Store
 from tui.tight_compositor import TightCompositor
 from tui.widgets.action_button import ActionButton
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.log_view import JournalView, LogView, OutputView
-from tui.widgets.steady_footer import SteadyFooter
 from tui.widgets.styled_line import StyledLine
 
 _POLL_SECONDS = 0.25
@@ -94,7 +94,7 @@ class LogScreen(Screen[None]):
         yield JournalView(id="log-journal")
         yield OutputView(id="log-output")
         yield Static(id="log-message")
-        yield SteadyFooter(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Show what there is, and look for more."""

@@ -35,12 +35,12 @@ from tui.store import Store, View
 from tui.tight_compositor import TightCompositor
 from tui.widgets.action_button import ActionButton
 from tui.widgets.controls import Controls, LearningRateInput
+from tui.widgets.key_bar import KeyBar
 from tui.widgets.layer_list import LayerList
 from tui.widgets.line_plot import LinePlot, SeriesStyle
 from tui.widgets.log_panel import LogPanel
 from tui.widgets.per_class_table import PerClassTable
 from tui.widgets.status_lines import progress, status
-from tui.widgets.steady_footer import SteadyFooter
 from tui.widgets.styled_line import StyledLine
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
@@ -141,7 +141,7 @@ class TrainScreen(Screen[None]):
                 yield Controls()
                 yield LayerList()
         yield LogPanel()
-        yield SteadyFooter(show_command_palette=True)
+        yield KeyBar(palette=True)
         yield Static(id="too-small")
 
     def on_mount(self) -> None:

@@ -1,0 +1,122 @@
+"""The keys of a screen, in its last line."""
+
+from typing import NamedTuple
+
+from textual import events
+from textual.content import Content
+from textual.screen import Screen
+
+from tui.widgets.styled_line import StyledLine
+
+_HOVER = " on $block-hover-background"
+
+
+class _Key(NamedTuple):
+    """One key as it is shown: what is simulated when it is clicked, how it is written, and what it does."""
+
+    key: str
+    face: str
+    label: str
+    enabled: bool
+
+
+class KeyBar(StyledLine):
+    """Shows the keys that the screen and its focused widget have now; a click presses one.
+
+    Textual's own footer is taken apart and built again, from a widget for each key, whenever the focus moves: 25 ms,
+    which is more than all else that a key does.
+    """
+
+    DEFAULT_CSS = """
+    KeyBar { dock: bottom; background: $surface; }
+    """
+
+    def __init__(self, *, palette: bool = False) -> None:
+        """With `palette` the key of the command palette stands at the right."""
+        super().__init__()
+        self._with_palette = palette
+        self._keys: tuple[_Key, ...] = ()
+        self._fitting: tuple[_Key, ...] = ()
+        self._palette: _Key | None = None
+        self._pointed: _Key | None = None
+
+    def on_mount(self) -> None:
+        """Hear when the keys change."""
+        self.screen.bindings_updated_signal.subscribe(self, self._on_bindings)
+
+    def on_unmount(self) -> None:
+        """Hear no more."""
+        self.screen.bindings_updated_signal.unsubscribe(self)
+
+    def _on_bindings(self, screen: Screen[object]) -> None:
+        if not (screen.app.app_focus and self.is_attached and screen is self.screen):
+            return
+        keys: dict[str, _Key] = {}
+        palette = None
+        for _, binding, enabled, _ in screen.active_bindings.values():
+            key = _Key(binding.key, self.app.get_key_display(binding), binding.description, enabled)
+            if binding.key == self.app.COMMAND_PALETTE_BINDING:
+                palette = key if self._with_palette else None
+            elif binding.show:
+                keys.setdefault(binding.action, key)
+        self._keys, self._palette = tuple(keys.values()), palette
+        self._draw()
+
+    def on_resize(self) -> None:
+        """Use the new width."""
+        self._draw()
+
+    def _draw(self) -> None:
+        end = Content("")
+        if self._palette is not None:
+            end = Content.assemble(("│", "$foreground 20%"), self._part(self._palette))
+        room = self.size.width - end.cell_length
+        parts: list[Content] = []
+        for key in self._keys:  # whole ones only; the help has them all
+            part = self._part(key)
+            if part.cell_length > room:
+                break
+            room -= part.cell_length
+            parts.append(part)
+        self._fitting = self._keys[: len(parts)]
+        self.show(Content.assemble(*parts, " " * max(room, 0), end))
+
+    def _part(self, key: _Key) -> Content:
+        hover = _HOVER if key == self._pointed else ""
+        dim = "" if key.enabled else "dim "
+        return Content.assemble(
+            (f" {key.face} ", f"{dim}bold $footer-key-foreground{hover}"),
+            (f"{key.label} ", f"{dim}$footer-description-foreground{hover}"),
+        )
+
+    def _key_at(self, x: int) -> _Key | None:
+        if self._palette is not None and x >= self.size.width - self._part(self._palette).cell_length - 1:
+            return self._palette
+        for key in self._fitting:
+            x -= self._part(key).cell_length
+            if x < 0:
+                return key
+        return None
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Mark the key below the pointer."""
+        self._point(self._key_at(event.x))
+
+    def on_leave(self) -> None:
+        """Mark none."""
+        self._point(None)
+
+    def _point(self, key: _Key | None) -> None:
+        if key != self._pointed:
+            self._pointed = key
+            self._draw()
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Press the key below the pointer."""
+        key = self._key_at(event.x)
+        if key is None:
+            return
+        if key.enabled:
+            self.app.simulate_key(key.key)
+        else:
+            self.app.bell()
