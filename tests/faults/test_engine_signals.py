@@ -78,7 +78,7 @@ def stall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "path"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(STALLING_DISK)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     monkeypatch.setenv("STALL", str(tmp_path / "stall"))
     return tmp_path / "stall"
 
