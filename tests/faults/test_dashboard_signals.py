@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from live_run import ENDLESS, LiveRun
 from pty_terminal import FINETUI, PtyTerminal
+from watching import until
 
 from tui.dashboard_log import log_path
 
@@ -95,20 +96,41 @@ def test_sigterm_saves_a_run_that_ends_with_the_dashboard(open_faulty, live: Liv
     assert live.states()[-1] == "stopped"
 
 
-def test_a_second_sigterm_does_not_wait_for_the_save(open_terminal, tmp_path: Path) -> None:
+@pytest.fixture
+def open_stuck(open_terminal, tmp_path: Path) -> Callable[[float], PtyTerminal]:
+    """Return what opens a dashboard over an engine of its own process that takes so many seconds over a step."""
+
+    def make(seconds: float) -> PtyTerminal:
+        (tmp_path / "stuck.py").write_text(
+            "import pathlib, time, torch\n"
+            "class Stuck(torch.nn.Module):\n"
+            "    def __init__(self):\n        super().__init__()\n        self.fc = torch.nn.Linear(784, 10)\n"
+            "    def forward(self, x):\n        if pathlib.Path('now').exists():\n"
+            f"            pathlib.Path('done').touch()\n            time.sleep({seconds})\n"
+            "        return self.fc(x.flatten(1))\n"
+            "def make(num_classes):\n    return Stuck()\n"
+        )
+        terminal = open_terminal("local-none", *ENDLESS, "--model", "stuck.py:make", program=FAULTY)
+        terminal.until("running")
+        let_it_happen(terminal, tmp_path)
+        return terminal
+
+    return make
+
+
+def test_a_sigterm_that_comes_twice_waits_for_the_save(open_stuck, live: LiveRun) -> None:
+    """Row 1: `timeout` signals its child and then its group, and means it once."""
+    terminal = open_stuck(1.0)
+    terminal.signal(signal.SIGTERM)
+    time.sleep(0.1)
+    terminal.signal(signal.SIGTERM)
+    assert terminal.until_exit(5) == 143
+    assert live.states()[-1] == "stopped"
+
+
+def test_a_second_sigterm_does_not_wait_for_the_save(open_stuck) -> None:
     """Row 1: a second signal ends the dashboard at once, here beside an engine that is stuck in a step."""
-    (tmp_path / "stuck.py").write_text(
-        "import pathlib, time, torch\n"
-        "class Stuck(torch.nn.Module):\n"
-        "    def __init__(self):\n        super().__init__()\n        self.fc = torch.nn.Linear(784, 10)\n"
-        "    def forward(self, x):\n        if pathlib.Path('now').exists():\n"
-        "            pathlib.Path('done').touch()\n            time.sleep(60)\n"
-        "        return self.fc(x.flatten(1))\n"
-        "def make(num_classes):\n    return Stuck()\n"
-    )
-    terminal = open_terminal("local-none", *ENDLESS, "--model", "stuck.py:make", program=FAULTY)
-    terminal.until("running")
-    let_it_happen(terminal, tmp_path)
+    terminal = open_stuck(60.0)
     terminal.signal(signal.SIGTERM)
     terminal.until_true(terminal.restored, "the terminal was not given back")
     begun = time.monotonic()
@@ -134,6 +156,21 @@ def test_sighup_leaves_within_two_seconds(open_terminal, live: LiveRun) -> None:
     assert terminal.restored()
     assert RETURN in terminal.left()
     assert live.goes_on()
+
+
+def test_a_finished_run_whose_dashboard_hung_up_is_kept_for_whoever_comes_back(open_terminal, live: LiveRun) -> None:
+    """Row 2: a connection that broke is no goodbye."""
+    terminal = open_terminal(*("1" if argument == "100000" else argument for argument in ENDLESS))
+    terminal.until("finished", "Detach")
+    terminal.signal(signal.SIGHUP)
+    assert terminal.until_exit(2) == 129
+    time.sleep(1.5)  # it would leave at once
+    assert live.lives()
+    back = open_terminal("attach", "live")
+    back.until("finished", "conv1")
+    back.type("q")
+    assert back.until_exit(5) == 0
+    until(lambda: not live.lives())
 
 
 def test_a_terminal_that_closes(open_terminal, live: LiveRun) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -172,10 +173,15 @@ def test_dashboards_attach_to_a_plain_training_and_it_goes_on(tmp_path: Path, at
         assert accepted.command.value == 0.02
     ann.link.send(Pause())
     bob.until_state("paused")
-    ann.link.send(Resume())
-    bob.until_state("running")
     for watcher in (ann, bob):
         watcher.close()
+    time.sleep(1)  # it waits for whoever paused it
+    assert process.poll() is None
+    cleo = attach(folder)
+    cleo.until_state("paused")
+    cleo.link.send(Resume())
+    cleo.until_state("running")
+    cleo.close()
     step = next(reversed([e.step for e in JournalReader(folder.journal).read() if isinstance(e, TrainPoint)]))
     until(lambda: any(isinstance(e, TrainPoint) and e.step > step + 20 for e in JournalReader(folder.journal).read()))
     assert finetui("stop", "fg", cwd=tmp_path).returncode == 0
