@@ -131,7 +131,6 @@ def test_extreme_sizes(open_terminal, live: LiveRun, sizes: list[tuple[int, int]
     assert_picture_is_right(terminal)
 
 
-@pytest.mark.slow
 def test_a_size_that_the_terminal_does_not_have_is_not_believed(open_terminal, live: LiveRun) -> None:
     """Row 29: bytes that only look like the terminal's own report change nothing, not even for a moment."""
     terminal = open_terminal(*ENDLESS)
@@ -144,6 +143,7 @@ def test_a_size_that_the_terminal_does_not_have_is_not_believed(open_terminal, l
     terminal.until("Help")
 
 
+@pytest.mark.slow
 def test_a_terminal_that_does_not_know_its_size(open_terminal) -> None:
     """Row 13: 0x0 from the beginning is taken for 80x24."""
     terminal = open_terminal(*ENDLESS, columns=0, rows=0)
