@@ -35,7 +35,7 @@ _glance: msgspec.json.Decoder[Glance] = msgspec.json.Decoder(Glance)
 _E = TypeVar("_E", bound=Event)
 _MOST_UNWRITTEN = 20_000  # lines that wait for room on the disk: half an hour of points
 _TAIL_BYTES = 2**16
-_BLOCK = 2**16
+_BLOCK = 2**17
 
 
 def encode_line(event: AnyEvent) -> bytes:
