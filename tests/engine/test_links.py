@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ from watching import PATIENCE, Watcher, told
 
 from engine import run_summaries, runs
 from engine.commands import Evaluate, FetchImages, FinetunePlan, Pause, Resume, SetFrozen, Start, StartFinetune, Stop
-from engine.config import RunConfig
 from engine.events import (
     CommandAccepted,
     CommandRefused,
@@ -27,7 +26,7 @@ from engine.events import (
 )
 from engine.host import Inspection
 from engine.journal import JournalReader
-from engine.link import CheckpointLink, JournalLink, LocalLink
+from engine.link import CheckpointLink, JournalLink, Link, LocalLink
 from engine.predictions import load as load_predictions
 from engine.process_link import ProcessLink
 from engine.runs import RunFolder
@@ -35,16 +34,8 @@ from engine.session import Session
 
 
 @pytest.fixture(params=[LocalLink, ProcessLink], ids=["thread", "process"])
-def watch(request: pytest.FixtureRequest) -> Iterator[Callable[..., Watcher]]:
-    watchers: list[Watcher] = []
-
-    def make(config: RunConfig, **options: bool) -> Watcher:
-        watchers.append(Watcher(request.param(config, **options)))
-        return watchers[-1]
-
-    yield make
-    for watcher in watchers:
-        watcher.close()
+def watch(request: pytest.FixtureRequest, watch: Callable[[Link], Watcher]) -> Callable[..., Watcher]:
+    return lambda config, **options: watch(request.param(config, **options))
 
 
 def test_start_steer_and_finish(watch, make_config) -> None:

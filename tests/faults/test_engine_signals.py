@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,7 @@ from watching import Watcher, until
 
 from engine import checkpoint, runs
 from engine.commands import Evaluate, Pause
-from engine.config import DataConfig, ModelConfig, RunConfig, load
+from engine.config import DataConfig, ModelConfig, load
 from engine.events import CheckpointSaved, Phase, StateChanged, TrainPoint
 from engine.journal import JournalReader
 from engine.process_link import ProcessLink
@@ -60,16 +60,8 @@ def make():
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Watcher]]:
-    watchers: list[Watcher] = []
-
-    def make(config: RunConfig, **options: bool) -> Watcher:
-        watchers.append(Watcher(ProcessLink(config, autostart=True, **options)))
-        return watchers[-1]
-
-    yield make
-    for watcher in watchers:
-        watcher.close()
+def start(watch: Callable[[ProcessLink], Watcher]) -> Callable[..., Watcher]:
+    return lambda config, **options: watch(ProcessLink(config, autostart=True, **options))
 
 
 @pytest.fixture

@@ -44,16 +44,8 @@ def detached(tmp_path: Path) -> Iterator[RunFolder]:
 
 
 @pytest.fixture
-def attach() -> Iterator[Callable[[RunFolder], Watcher]]:
-    watchers: list[Watcher] = []
-
-    def make(folder: RunFolder, **options: bool) -> Watcher:
-        watchers.append(Watcher(AttachLink(folder, **options)))
-        return watchers[-1]
-
-    yield make
-    for watcher in watchers:
-        watcher.close()
+def attach(watch: Callable[[AttachLink], Watcher]) -> Callable[..., Watcher]:
+    return lambda folder, **options: watch(AttachLink(folder, **options))
 
 
 # -- train --detach -----------------------------------------------------------------------------------
