@@ -68,17 +68,14 @@ def _extremes(reader: JournalReader, bucket: list[Glanced], *, last: bool = Fals
     if last:  # what comes next may be told from here
         kept.add(len(bucket) - 1)
     count = len(bucket)
+    mean_loss, mean_accuracy = sum(losses) / count, sum(accuracies) / count
     for index in sorted(kept):
         for event in _events(reader, [bucket[index]]):
             values = msgspec.structs.asdict(event)
             if not (last and index == count - 1):  # of a point that others follow, nobody is shown these
                 values |= {"group_grad_norms": (), "group_rate_factors": (), "hundreds": ()}
-            yield ThinnedPoint(
-                **values,
-                points=count / len(kept),
-                mean_loss=sum(losses) / count,
-                mean_accuracy=sum(accuracies) / count,
-            )
+            points = count / len(kept)
+            yield ThinnedPoint(**values, points=points, mean_loss=mean_loss, mean_accuracy=mean_accuracy)
 
 
 def skipped(reader: JournalReader) -> Log | None:
