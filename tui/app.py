@@ -203,7 +203,8 @@ class FinetuiApp(App[None]):
         return farewell.outlook(view, outlives=self.link.outlives, ended=self.link_ended.is_set())
 
     def repaint(self) -> None:
-        """Draw everything anew: what the terminal shows is not known any more."""
+        """Draw everything anew: what the terminal shows is not known any more, or is old."""
+        self._train_on_top().hurry()
         for screen in self.screen_stack:
             for picture in screen.query("Picture"):  # by its name: its module takes a while to import
                 cast("Picture", picture).send_again()

@@ -22,6 +22,10 @@ class Pace:
         """Whether it is time for a picture."""
         return time.monotonic() - self._at >= self._interval
 
+    def hurry(self) -> None:
+        """Have the next picture be due at once."""
+        self._interval = 0.0
+
     def drawn(self) -> None:
         """Note that there is one now."""
         spent = time.process_time()

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 BACKLOG = 65536  # bytes that may wait for the terminal; about two screens of 120x40
+STALL_SECONDS = 1.0  # a terminal that takes nothing for so long has stalled: what waits for it is old
 _BLOCKED_SECONDS = 0.1  # how soon a writer whose terminal takes nothing sees that it is to stop
 _NO_ROOM_SECONDS = 0.01
 _CHUNK = 65536
@@ -25,8 +26,8 @@ class TerminalWriter:
     """A thread that writes text to the terminal `descriptor`, in order and in whole pieces.
 
     Once more than `BACKLOG` bytes wait, the pieces that wait and those that follow are dropped, but for those that only
-    set modes. When the terminal has taken the rest, `on_caught_up` is called from the thread: everything is to be
-    drawn anew. `on_gone` is called from the thread when the terminal is no more.
+    set modes. When the terminal has taken the rest, or what waited while it had stalled, `on_caught_up` is called from
+    the thread: everything is to be drawn anew. `on_gone` is called from the thread when the terminal is no more.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class TerminalWriter:
         self._waiting: deque[tuple[bytes, bool]] = deque()  # pieces, and whether they set modes
         self._waiting_bytes = 0
         self._behind = False
+        self._stalled = False
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="terminal-output", daemon=True)
         self._thread.start()
@@ -86,22 +88,24 @@ class TerminalWriter:
     def _next(self) -> bytes | None:
         """Return the next piece, waiting for it; None when there is to be no more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._behind or self._stopped)
+            self._changed.wait_for(lambda: self._waiting or self._behind or self._stalled or self._stopped)
             if self._stopped:
                 return None
             if self._waiting:
                 data, _ = self._waiting.popleft()
                 self._waiting_bytes -= len(data)
                 return data
-            self._behind = False
+            self._behind = self._stalled = False
         self._on_caught_up()
         return _AFTER_A_GAP
 
     def _write(self, data: bytes) -> None:
-        left = memoryview(data)
+        left, begun = memoryview(data), time.monotonic()
         while left and not self._stopped:
             if select.select([], [self._descriptor], [], _BLOCKED_SECONDS)[1]:
                 left = left[write_some(self._descriptor, left[: self._chunk]) :]
+                self._stalled |= time.monotonic() - begun >= STALL_SECONDS
+                begun = time.monotonic()
 
 
 def chunk_of(descriptor: int) -> int:

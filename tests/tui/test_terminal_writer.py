@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tui.terminal_writer import BACKLOG, TerminalWriter
+from tui.terminal_writer import BACKLOG, STALL_SECONDS, TerminalWriter
 
 PIECE = re.compile(r"<(\d+):x{1000}>")
 
@@ -30,6 +30,10 @@ class Pair:
         self.writer = TerminalWriter(
             self.slave, encoding="utf-8", on_caught_up=self.caught_up.set, on_gone=self.gone.set
         )
+
+    def wait_until_full(self) -> None:
+        while select.select([], [self.slave], [], 0)[1]:
+            time.sleep(0.01)
 
     def read_until(self, condition: Callable[[str], bool]) -> str:
         text, end = "", time.monotonic() + 20
@@ -62,6 +66,8 @@ def test_nothing_waits_for_a_terminal_that_takes_nothing(pair: Pair) -> None:
     pair.writer.put("\x1b[?1049h")
     for number in range(2000):  # two million characters; a pseudo-terminal keeps a few thousand
         pair.writer.put(piece(number))
+        if number == 20:  # more than it keeps: from here on none is written before they are read
+            pair.wait_until_full()
         if number == 1000:
             pair.writer.put("\x1b[?1016h")
     text = pair.read_until(lambda _: pair.caught_up.is_set())
@@ -76,6 +82,8 @@ def test_nothing_waits_for_a_terminal_that_takes_nothing(pair: Pair) -> None:
 
 def test_updates_that_were_begun_are_not_taken_for_modes(pair: Pair) -> None:
     for number in range(2000):
+        if number == 20:
+            pair.wait_until_full()
         pair.writer.put("\x1b[?2026h")
         pair.writer.put(piece(number))
         pair.writer.put("\x1b[?2026l")
@@ -83,11 +91,21 @@ def test_updates_that_were_begun_are_not_taken_for_modes(pair: Pair) -> None:
     assert text.count("\x1b[?2026h") < 200
 
 
+def test_what_waited_for_a_stalled_terminal_is_old(pair: Pair) -> None:
+    for number in range(20):  # more than a pseudo-terminal keeps, and not so much that it would be dropped
+        pair.writer.put(piece(number))
+    time.sleep(2 * STALL_SECONDS)
+    assert not pair.caught_up.is_set()
+    end = "\x1b[?2026l\x1b[0m"
+    text = pair.read_until(lambda text: text.endswith(end))
+    assert text == "".join(map(piece, range(20))) + end
+    assert pair.caught_up.is_set()
+
+
 def test_stopping_does_not_wait_for_the_terminal(pair: Pair) -> None:
     for number in range(BACKLOG // 1010):  # more than it takes, and not so much that it would be dropped
         pair.writer.put(piece(number))
-    while select.select([], [pair.slave], [], 0)[1]:
-        time.sleep(0.01)
+    pair.wait_until_full()
     begun = time.monotonic()
     pair.writer.stop()
     assert time.monotonic() - begun < 2

@@ -50,6 +50,20 @@ def picture(app: FinetuiApp) -> str:
     return "\n".join(strip.text.ljust(width) for strip in lines[:height])
 
 
+async def test_a_terminal_that_has_caught_up_is_shown_what_is_known_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui.pace._LEAST", 1e6)  # seconds between two pictures while it trains
+    monkeypatch.setattr("tui.pace._MOST", 1e6)
+    app = FinetuiApp(CannedLink(*running(point(50))))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        app.link.events.put(point(150))
+        await settle(pilot)
+        assert "150/1,000" not in picture(app)
+        app.repaint()
+        await settle(pilot, lambda: "150/1,000" in picture(app))
+        assert "150/1,000" in picture(app)
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
     app = FinetuiApp(CannedLink(*running(point(50), evaluated(1, 0.9), point(150), evaluated(2, 0.95))))
