@@ -16,7 +16,7 @@ from benchmarks.measuring import Options, machine
 
 TITLES = {
     "throughput": "Headless throughput",
-    "precision": "Mixed precision",
+    "precision": "Mixed precision and compiling",
     "accuracy": "Time to accuracy",
     "dashboard": "The dashboard's cost, keys and bytes",
     "start": "Start",

@@ -1,11 +1,14 @@
-"""What mixed precision brings here: the seconds of a training step, by fp32 and by bf16 in turn."""
+"""What mixed precision and `torch.compile` bring here: the seconds of a training step, by each way in turn."""
 
 import json
+import os
 import statistics
+import tempfile
 import time
 
 from benchmarks.measuring import Options, in_turn, python, table
 
+WAYS = {"fp32": {}, "bf16": {"precision": "bf16"}, "compiled": {"compile": "default"}}
 # Network, channels, side in pixels, images a step, steps for each measurement.
 CASES = (
     ("lenet", 1, 28, 64, 300),
@@ -22,15 +25,19 @@ def run(options: Options) -> str:
     for case in CASES:
         name, _, side, batch_size, _ = case
         taken = json.loads(python("-m", "benchmarks.precision", json.dumps(case), str(options.rounds)))
-        full, half = statistics.median(taken["fp32"]), statistics.median(taken["bf16"])
-        rows.append([f"{name}, {side}x{side}, batch {batch_size}", f"{1e3 * full:.1f}", f"{1e3 * half:.1f}"])
-        rows[-1].append(f"{full / half:.2f} x")
-    note = "Weights and optimizer are float32 in both, and so is every evaluation."
-    return table(["step of", "fp32, ms", "bf16, ms", "bf16 is as fast"], rows) + f"\n\n{note}"
+        full, half, compiled = (1e3 * statistics.median(taken[way]) for way in WAYS)
+        compiling = statistics.median(taken["compiling"])
+        label = f"{name}, {side}x{side}, batch {batch_size}"
+        mixed = [f"{half:.1f}", f"{full / half:.2f} x"]
+        rows.append([label, f"{full:.1f}", *mixed, f"{compiled:.1f}", f"{full / compiled:.2f} x", f"{compiling:.0f}"])
+    heads = ["step of", "fp32, ms", "bf16, ms", "as fast", "compiled, ms", "as fast", "compiling, s"]
+    note = "Weights and optimizer are float32 in all, and so is every evaluation; compiled is fp32 by torch.compile."
+    return table(heads, rows) + f"\n\n{note}"
 
 
 def measure(case: tuple[str, int, int, int, int], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of a step of `case` by each precision, on random images, some times in turn."""
+    """Return the seconds of a step of `case` by each way, on random images, some times in turn; and of compiling it."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()  # as on a machine that has compiled nothing yet
     import torch
 
     from engine.config import TrainingConfig
@@ -50,11 +57,11 @@ def measure(case: tuple[str, int, int, int, int], rounds: int) -> dict[str, list
     data = ResidentSplit(pixels, labels, (0.5,) * channels, (0.25,) * channels)
     path = FastPath(channels_last=True, fused=True)
 
-    def trainer(precision: str) -> Trainer:
+    def trainer(settings: dict[str, str]) -> Trainer:
         architecture = Architecture(name=name, num_classes=10, in_channels=channels, height=side, width=side)
         model = build(architecture, 0).to(device)
         fast.arrange(model, path)
-        training = TrainingConfig(batch_size=batch_size, epochs=1000, precision=precision)
+        training = TrainingConfig(batch_size=batch_size, epochs=1000, **settings)
         return Trainer(model, module_groups(model), data, training, path=path, classes=10)
 
     def seconds(taken: Trainer) -> float:
@@ -67,10 +74,14 @@ def measure(case: tuple[str, int, int, int, int], rounds: int) -> dict[str, list
             torch.accelerator.synchronize(device)
         return (time.perf_counter() - started) / steps
 
-    trainers = {precision: trainer(precision) for precision in ("fp32", "bf16")}
+    trainers = {way: trainer(settings) for way, settings in WAYS.items()}
+    started = time.perf_counter()
+    trainers["compiled"].train_step()
+    compiling = time.perf_counter() - started
     for one in trainers.values():
         seconds(one)
-    return in_turn({name: lambda one=one: seconds(one) for name, one in trainers.items()}, rounds)
+    taken = in_turn({name: lambda one=one: seconds(one) for name, one in trainers.items()}, rounds)
+    return taken | {"compiling": [compiling]}
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ LOADERS = ("auto", "resident", "stream")
 AUGMENTATIONS = ("none", "light", "standard")
 FAST = ("auto", "on", "off")
 PRECISIONS = ("fp32", "bf16")
+COMPILE = ("off", "default", "reduce-overhead")
 # The tutorial's settings; all else is finetui's own recipe, which gets further in a tenth of the time.
 ARTICLE = {
     "epochs": 10,
@@ -178,6 +179,8 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     `cuda`, `cuda:N` or `mps`. `fast` says how the same mathematics is computed: `off` by the plain loop, `on` with
     channels-last memory and a fused optimizer, `auto` by whatever takes a few steps in the least time here.
     `precision` is `fp32`, or `bf16` for mixed precision: other digits, and on some processors less time.
+    `compile` is `off`, or the mode of `torch.compile` that training steps go through: `default` or `reduce-overhead`,
+    which is CUDA graphs on a GPU.
     """
 
     epochs: int = 4
@@ -200,6 +203,7 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     thaw_warmup_steps: int = 100
     fast: str = "auto"
     precision: str = "fp32"
+    compile: str = "off"
 
     def __post_init__(self) -> None:
         at_least_1 = "a whole number of at least 1"
@@ -227,6 +231,7 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
         check_device(self.device)
         _require_known(self.fast, FAST, "training.fast (--fast)", "choice")
         _require_known(self.precision, PRECISIONS, "training.precision (--precision)", "choice")
+        _require_known(self.compile, COMPILE, "training.compile (--compile)", "choice")
         _require(self.thaw_warmup_steps >= 0, "training.thaw_warmup_steps", "at least 0", self.thaw_warmup_steps)
 
 

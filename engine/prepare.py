@@ -35,7 +35,7 @@ from engine.models import (
     read_state_dict,
 )
 from engine.text import clean
-from engine.training import fast, precision
+from engine.training import compiling, fast, precision
 from engine.training.recipes import Stage, build_plan, whole_run
 from engine.values import FastPath
 from engine.version import __version__
@@ -149,7 +149,11 @@ def prepare(
     if path.threads:
         torch.set_num_threads(path.threads)
     fast.arrange(prepared.model, path)
-    said = () if config.training.precision == "fp32" else (precision.NOTICE,)
+    said = [precision.NOTICE] if config.training.precision != "fp32" else []
+    if config.training.compile != "off":
+        progress("Compiling the network", 0, 0)
+        compiling.check(prepared.model, prepared.data.train, config.training, path)
+        said.append(compiling.NOTICE)
     return dataclasses.replace(prepared, path=path, how=how, notices=(*prepared.notices, *said))
 
 

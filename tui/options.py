@@ -127,6 +127,8 @@ class RunOptions:
     "How steps are computed: auto (default: measured at the start), on, or off (the plain loop)."
     precision: Annotated[str | None, _TRAINING] = None
     "fp32 (default), or bf16: mixed precision, other digits and on some processors faster."
+    compile: Annotated[str | None, _TRAINING] = None
+    "off (default), or a mode of torch.compile for training steps: default or reduce-overhead (CUDA graphs)."
     device: Annotated[str | None, _TRAINING] = None
     "auto, cpu, cuda, cuda:N or mps (default: auto)."
     save_steps: Annotated[WholeNumber | None, _SAFETY] = None
@@ -195,5 +197,6 @@ _TRAINING_FIELDS = (
     "seed",
     "fast",
     "precision",
+    "compile",
     "device",
 )

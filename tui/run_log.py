@@ -5,6 +5,7 @@ Reading may take a while: a dashboard does it in a thread.
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import BadInput
@@ -42,6 +43,37 @@ class JournalLines:
             if line is not None:
                 lines.append(line)
         return lines
+
+
+def after(log: Sequence[LogLine], seen: LogLine | None) -> Sequence[LogLine] | None:
+    """Return what `log` has after the line `seen`; None where it does not reach back so far."""
+    if seen is None:
+        return log
+    for index in range(len(log) - 1, -1, -1):
+        if log[index] is seen:
+            return log[index + 1 :]
+    return None
+
+
+def of_session(log: Sequence[LogLine]) -> Sequence[LogLine]:
+    """Return the end of `log` that belongs to one journal: before it, the numbers are those of another run."""
+    begin, lowest = len(log), None
+    for index in range(len(log) - 1, -1, -1):
+        seq = log[index].seq
+        if lowest is not None and seq >= lowest:
+            break
+        lowest = seq if seq >= 0 else lowest
+        begin = index
+    return log[begin:]
+
+
+def put_between(lines: list[LogLine], more: Sequence[LogLine]) -> None:
+    """Put each of `more` behind the last of `lines` that is not younger; the order of `lines` stays as it is."""
+    for line in reversed(more):
+        index = len(lines)
+        while index and lines[index - 1].time > line.time:
+            index -= 1
+        lines.insert(index, line)
 
 
 class OutputTail:

@@ -1,5 +1,7 @@
 """The numbers that a training step's forward and backward pass are computed with."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -8,7 +10,7 @@ from engine.errors import BadInput, describe
 NOTICE = "precision: bf16, forward and backward pass in bfloat16; weights, optimizer and evaluation in float32"
 
 
-def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
+def forward(model: Callable[[Tensor], Tensor], images: Tensor, precision: str) -> Tensor:
     """Return the logits of `images`, float32 or wider `[B, classes]`.
 
     With the precision `bf16` what gains by it is computed in bfloat16, by torch's automatic mixed precision
@@ -16,8 +18,7 @@ def forward(model: nn.Module, images: Tensor, precision: str) -> Tensor:
     scaled. With `fp32` it is `model` alone.
     """
     if precision == "fp32":
-        logits: Tensor = model(images)
-        return logits
+        return model(images)
     with torch.autocast(images.device.type, torch.bfloat16):
         logits = model(images)
     return logits.float()

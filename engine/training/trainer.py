@@ -13,6 +13,7 @@ from engine.data import Split, augmentation, epoch_order
 from engine.errors import BadInput
 from engine.events import TrainPoint
 from engine.models import ModuleGroup
+from engine.training.compiling import CompiledNetwork
 from engine.training.fast import laid_out
 from engine.training.freezing import Freezer
 from engine.training.guard import Diverged, LossGuard
@@ -71,6 +72,7 @@ class Trainer:
         self.groups = groups
         self.plan = tuple(plan) or whole_run(training.epochs)
         self.optimizer = build_optimizer(groups, training, fused=path.fused)
+        self._compiled = CompiledNetwork(model, training.compile)
         self._rated = ParameterGroups(self.optimizer)
         self.path = path
         self.freezer = Freezer(model, groups, self.optimizer, training.frozen_norm_trains)
@@ -121,7 +123,7 @@ class Trainer:
         if len(labels):
             for parameter in self._parameters.values():  # what `zero_grad` does, without its bookkeeping
                 parameter.grad = None
-            logits = self.forward(self.model, inputs)
+            logits = self.forward(self._compiled.network(self.freezer.frozen), inputs)
             loss = self.loss(logits, labels)
             if self.device.type == "cpu":
                 self._check(loss.item())
@@ -149,8 +151,8 @@ class Trainer:
         self.measures = {}
         self._layer_meter = LayerMeter([layer for group in self.groups for layer in group.layers])
 
-    def forward(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """Return what `model`, this trainer's or a copy, makes of a batch: logits `[B, classes]`."""
+    def forward(self, model: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """Return what `model`, this trainer's, compiled or not, or a copy, makes of a batch: logits `[B, classes]`."""
         return forward(model, laid_out(inputs, self.path), self.training.precision)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from canned_predictions import AnsweringLink, predictions, saved
 from errors_pilot import events_of
+from log_pilot import Run
 
 from engine.predictions import Predictions
-from tui.cli import run
+from tui import cli
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def in_process(
     def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(cwd)
         capsys.readouterr()
-        status = run(list(arguments))
+        status = cli.run(list(arguments))
         return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
 
     return call
@@ -38,3 +39,9 @@ def link(tmp_path: Path, found: Predictions) -> AnsweringLink:
     """Return a link of a run with the predictions `found`, which answers questions about their images."""
     saved(tmp_path, found)
     return AnsweringLink(*events_of(tmp_path))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose log is shown."""
+    return Run(tmp_path / "runs" / "a-run")

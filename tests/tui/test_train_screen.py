@@ -22,9 +22,9 @@ from engine.events import CommandAccepted, LayersChanged, Log, Phase, StateChang
 from engine.runs import RunFolder
 from tui.app import FinetuiApp
 from tui.screens.help import HelpScreen
-from tui.screens.train import TrainScreen, next_rate
+from tui.screens.train import TrainScreen
 from tui.widgets.action_button import ActionButton
-from tui.widgets.controls import LearningRateInput
+from tui.widgets.controls import LearningRateInput, next_rate
 from tui.widgets.layer_list import LayerList
 from tui.widgets.line_plot import LinePlot
 from tui.widgets.per_class_table import PerClassTable

@@ -18,7 +18,7 @@ from engine.errors import BadInput
 from engine.runs import RunFolder
 from engine.text import clean
 from tui.log_lines import LogLine, Undone, clock
-from tui.run_log import MOST_LINES, JournalLines, OutputTail
+from tui.run_log import MOST_LINES, JournalLines, OutputTail, after, of_session, put_between
 from tui.screens.base import Screen
 from tui.screens.log_help import log_help
 from tui.store import Store
@@ -120,7 +120,7 @@ class LogScreen(Screen[None]):
             self._lines = list(view.log)
             self._show_all()
             return
-        new = _after(view.log, before[-1] if before else None)
+        new = after(view.log, before[-1] if before else None)
         if new is None and not self._problem:
             self._read()  # more has come than the store keeps
         else:
@@ -156,9 +156,9 @@ class LogScreen(Screen[None]):
         self._reading = False
         # What the dashboard itself said meanwhile is in no journal, and what was written last may not be read yet.
         self._heard = self._store.view.log
-        own = _of_session(self._heard)
+        own = of_session(self._heard)
         since = self._lines[-1].time if self._lines else new[0].time if new else 0.0
-        _put_between(new, [line for line in own if line.seq < 0 and line.time > since])
+        put_between(new, [line for line in own if line.seq < 0 and line.time > since])
         self._last_seq = max(self._last_seq, journal.last_seq)
         self._lines += [*new, *(line for line in own if line.seq > self._last_seq)]
         self._show_all()
@@ -376,34 +376,3 @@ class LogScreen(Screen[None]):
     def action_leave(self) -> None:
         """Go back to the screen below."""
         self.dismiss(None)
-
-
-def _after(log: Sequence[LogLine], seen: LogLine | None) -> Sequence[LogLine] | None:
-    """Return what `log` has after the line `seen`; None where it does not reach back so far."""
-    if seen is None:
-        return log
-    for index in range(len(log) - 1, -1, -1):
-        if log[index] is seen:
-            return log[index + 1 :]
-    return None
-
-
-def _of_session(log: Sequence[LogLine]) -> Sequence[LogLine]:
-    """Return the end of `log` that belongs to one journal: before it, the numbers are those of another run."""
-    begin, lowest = len(log), None
-    for index in range(len(log) - 1, -1, -1):
-        seq = log[index].seq
-        if lowest is not None and seq >= lowest:
-            break
-        lowest = seq if seq >= 0 else lowest
-        begin = index
-    return log[begin:]
-
-
-def _put_between(lines: list[LogLine], more: Sequence[LogLine]) -> None:
-    """Put each of `more` behind the last of `lines` that is not younger; the order of `lines` stays as it is."""
-    for line in reversed(more):
-        index = len(lines)
-        while index and lines[index - 1].time > line.time:
-            index -= 1
-        lines.insert(index, line)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from textual import events, work
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -17,7 +17,7 @@ from engine.commands import AnyCommand, FindLearningRate, SetFrozen, SetLearning
 from engine.config import check_learning_rate
 from engine.criteria import Choose, Selection
 from engine.errors import BadInput
-from engine.events import Alert, AnyEvent, CommandAccepted, LearningRateFound
+from engine.events import AnyEvent, CommandAccepted, LearningRateFound
 from engine.link import Link
 from engine.rules import refusal
 from tui.actions import ACTIONS, BY_NAME
@@ -34,7 +34,8 @@ from tui.screens.runs import RunsScreen
 from tui.store import Store, View
 from tui.tight_compositor import TightCompositor
 from tui.widgets.action_button import ActionButton
-from tui.widgets.controls import Controls, LearningRateInput
+from tui.widgets.banner import Banner
+from tui.widgets.controls import Controls, LearningRateInput, next_rate
 from tui.widgets.key_bar import KeyBar
 from tui.widgets.layer_list import LayerList
 from tui.widgets.line_plot import LinePlot, SeriesStyle
@@ -48,18 +49,8 @@ _POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
 _PLOT_SECONDS = 0.5
 _MOST_AT_ONCE = 256  # events, a few milliseconds' worth
 _RATE_SECONDS = 1.0  # a learning rate that a schedule moves at every step
-_LADDER = (1.0, 2.0, 5.0)
 
 OnEvents = Callable[[Sequence[AnyEvent]], None]
-
-
-def next_rate(value: float, direction: int) -> float:
-    """Return the next higher (`direction` 1) or lower (-1) of the learning rates ..., 1e-3, 2e-3, 5e-3, 1e-2, ..."""
-    rungs = [step * 10.0**exponent for exponent in range(-9, 4) for step in _LADDER]
-    rungs = [float(f"{rung:.0e}") for rung in rungs]
-    if direction > 0:
-        return min((rung for rung in rungs if rung > value * 1.0001), default=value)
-    return max((rung for rung in rungs if rung < value * 0.9999), default=value)
 
 
 class TrainScreen(Screen[None]):
@@ -120,7 +111,6 @@ class TrainScreen(Screen[None]):
         self._pace = Pace()
         self._behind = False  # what is shown is older than what is known
         self._plots_at = self._rate_at = 0.0
-        self._hidden: Alert | None = None  # an alert that was taken note of
 
     def on_another_link(self, link: Link) -> "TrainScreen":
         """Return a screen of the same kind over `link`."""
@@ -130,7 +120,7 @@ class TrainScreen(Screen[None]):
         """Lay the widgets out."""
         yield StyledLine(id="status")
         yield StyledLine(id="progress")
-        yield Static(id="banner")
+        yield Banner()
         train, test = SeriesStyle("train"), SeriesStyle("test", points=True)
         with Horizontal(id="plots"):
             yield LinePlot("Loss", (train, test), id="loss")
@@ -198,9 +188,7 @@ class TrainScreen(Screen[None]):
         if steered or not calm or now - self._rate_at >= _RATE_SECONDS:
             self._rate_at = now
             self.query_one(Controls).show(view)
-        said = ("state", "reason", "notices", "alert")
-        if before is None or any(getattr(view, name) != getattr(before, name) for name in said):
-            self._show_banner()
+        self.query_one(Banner).show(view)
         self.query_one(LayerList).show(view)
         self.query_one(PerClassTable).show(view)
         self.query_one(LogPanel).show(view.log)
@@ -215,28 +203,9 @@ class TrainScreen(Screen[None]):
         self.query_one("#status", StyledLine).show(status(view, self.size.width))
         self.query_one("#progress", StyledLine).show(progress(view, self.size.width))
 
-    def _show_banner(self) -> None:
-        """Show in full why the run failed, an alert or, before it starts, what there is to know about its data."""
-        view = self.store.view
-        failed = view.state in ("failed", "crashed")
-        text = Content(view.reason if failed else "\n".join(view.notices) if view.state == "ready" else "")
-        if view.alert is not None and view.alert is not self._hidden and view.state in ("running", "paused"):
-            alert = view.alert
-            text = Content.assemble((f"! Alert, {alert.kind}: ", "bold"), alert.message, ("  esc hides it", "$muted"))
-        banner = self.query_one("#banner", Static)
-        banner.set_class(failed, "-failed")
-        banner.display = bool(text)
-        banner.update(text)
-
     def action_hide_alert(self) -> None:
         """Take the alert that is shown off the screen."""
-        self._hidden = self.store.view.alert
-        self._show_banner()
-
-    def on_click(self, event: events.Click) -> None:
-        """A click on an alert hides it."""
-        if event.widget is not None and event.widget.id == "banner":
-            self.action_hide_alert()
+        self.query_one(Banner).hide_alert()
 
     def _show_plots(self) -> None:
         store = self.store

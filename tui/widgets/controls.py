@@ -21,6 +21,16 @@ from tui.widgets.styled_line import StyledLine
 
 _ROWS = (("start", "pause", "step"), ("stop", "evaluate", "save"))
 _SMALLEST = 1e-12
+_LADDER = (1.0, 2.0, 5.0)
+
+
+def next_rate(value: float, direction: int) -> float:
+    """Return the next higher (`direction` 1) or lower (-1) of the learning rates ..., 1e-3, 2e-3, 5e-3, 1e-2, ..."""
+    rungs = [step * 10.0**exponent for exponent in range(-9, 4) for step in _LADDER]
+    rungs = [float(f"{rung:.0e}") for rung in rungs]
+    if direction > 0:
+        return min((rung for rung in rungs if rung > value * 1.0001), default=value)
+    return max((rung for rung in rungs if rung < value * 0.9999), default=value)
 
 
 class LearningRateInput(Input):
