@@ -13,7 +13,8 @@ run: $(VENV)/.user  ## open the dashboard and train LeNet on real images
 test: $(VENV)/.test  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-slow: $(VENV)/.test  ## run the slow tests: full data, ten epochs
+slow: $(VENV)/.test  ## run the fault tests and the slow ones: killed engines, full data, ten epochs
+	$(BIN)/python -m pytest -m 'fault and not slow' -n 2 --dist load $(ARGS)
 	$(BIN)/python -m pytest -m slow -n 2 --dist load tests/engine tests/tui $(ARGS)
 	$(BIN)/python -m pytest -m slow tests/faults tests/terminal $(ARGS)
 
