@@ -149,7 +149,7 @@ def prepare(
     if path.threads:
         torch.set_num_threads(path.threads)
     fast.arrange(prepared.model, path)
-    said = [precision.NOTICE] if config.training.precision != "fp32" else []
+    said = precision.notices(config.training.precision, prepared.device)
     if config.training.compile != "off":
         progress("Compiling the network", 0, 0)
         compiling.check(prepared.model, prepared.data.train, config.training, path)

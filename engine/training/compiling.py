@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from engine.config import TrainingConfig
 from engine.data import Split, epoch_order
 from engine.device import preserved_rng
-from engine.errors import BadInput, describe
+from engine.errors import BadInput
+from engine.text import clean
 from engine.training.fast import laid_out
 from engine.training.precision import forward
 from engine.values import FastPath
@@ -60,9 +61,9 @@ def check(model: nn.Module, data: Split, training: TrainingConfig, path: FastPat
     except Exception as error:
         if not _by_compiler(error):
             return
+        why = clean(str(error).partition("\n\n")[0], 500)  # what follows is for whoever develops torch
         raise BadInput(
-            f"training.compile (--compile): torch cannot compile this network here ({describe(error)}); "
-            "use --compile off"
+            f"training.compile (--compile): torch cannot compile this network here ({why}); use --compile off"
         ) from error
 
 

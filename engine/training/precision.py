@@ -1,6 +1,6 @@
 """The numbers that a training step's forward and backward pass are computed with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from engine.errors import BadInput, describe
 
 NOTICE = "precision: bf16, forward and backward pass in bfloat16; weights, optimizer and evaluation in float32"
+_SLOW = "precision: this processor has no instructions for bfloat16; steps may take ten times as long as with fp32"
 
 
 def forward(model: Callable[[Tensor], Tensor], images: Tensor, precision: str) -> Tensor:
@@ -22,6 +23,20 @@ def forward(model: Callable[[Tensor], Tensor], images: Tensor, precision: str) -
     with torch.autocast(images.device.type, torch.bfloat16):
         logits = model(images)
     return logits.float()
+
+
+def notices(precision: str, device: torch.device) -> list[str]:
+    """Return what there is to know about computing by `precision` on `device`, in sentences."""
+    if precision == "fp32":
+        return []
+    # Not in torch 2.10, which therefore warns nobody.
+    asked = hasattr(torch.cpu, "get_capabilities") and device.type == "cpu"
+    slow = asked and not _has_bfloat16(torch.cpu.get_capabilities())
+    return [NOTICE, _SLOW] if slow else [NOTICE]
+
+
+def _has_bfloat16(capabilities: Mapping[str, object]) -> bool:
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))
 
 
 def check(precision: str, device: torch.device) -> None:

@@ -71,6 +71,16 @@ def test_a_device_without_it_says_what_to_do(make_config, monkeypatch: pytest.Mo
     Session(make_config()).run()  # which asks for nothing of the kind
 
 
+@pytest.mark.parametrize("name", ["amx_bf16", "bf16"])
+def test_a_processor_without_it_is_said(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, name: False, "architecture": "any"})
+    assert "no instructions for bfloat16" in precision.notices("bf16", cpu)[-1]
+    assert precision.notices("fp32", cpu) == []
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, name: True, "architecture": "any"})
+    assert precision.notices("bf16", cpu) == [precision.NOTICE]
+
+
 def test_another_precision_is_refused(make_config) -> None:
     with pytest.raises(BadInput, match=r"training.precision \(--precision\).*fp32, bf16"):
         with_overrides(make_config(), {("training", "precision"): "fp8"})
