@@ -27,21 +27,21 @@ class CompiledNetwork:
 
     Each size of a batch and each set of frozen layers has code of its own, made when it is first met: code for sizes in
     general would depend on the order in which they came, so that a continued run computed other digits. Torch gives up
-    after eight recompilations, so that everything is compiled anew where other layers are frozen.
+    after eight recompilations, so that everything is compiled anew where other layers, or their statistics, are frozen.
     """
 
     def __init__(self, model: nn.Module, mode: str) -> None:
         self._model = model
         self._mode = mode
-        self._frozen: frozenset[str] | None = None
+        self._made_for: tuple[frozenset[str], bool] | None = None
         self._network: Network = model
 
-    def network(self, frozen: frozenset[str]) -> Network:
-        """Return what computes logits while the layers `frozen` are frozen."""
-        if self._mode != "off" and frozen != self._frozen:
+    def network(self, frozen: frozenset[str], norm_trains: bool) -> Network:
+        """Return what computes logits while the layers `frozen` are frozen; `norm_trains`: not their statistics."""
+        if self._mode != "off" and (frozen, norm_trains) != self._made_for:
             torch.compiler.reset()
             self._network = torch.compile(self._model, mode=self._mode, dynamic=False)
-            self._frozen = frozen
+            self._made_for = frozen, norm_trains
         return self._network
 
 
@@ -53,7 +53,7 @@ def check(model: nn.Module, data: Split, training: TrainingConfig, path: FastPat
     device = next(model.parameters()).device
     try:
         with preserved_rng(device):
-            network = CompiledNetwork(copy.deepcopy(model).train(), training.compile).network(frozenset())
+            network = CompiledNetwork(copy.deepcopy(model).train(), training.compile).network(frozenset(), False)
             order = epoch_order(len(data), training.seed, 0)[: training.batch_size]
             for images, labels in data.batches(order, training.batch_size):
                 logits = forward(network, laid_out(images, path), training.precision)

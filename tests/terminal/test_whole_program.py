@@ -178,7 +178,7 @@ def test_an_engine_that_is_killed_is_told_and_the_run_goes_on_from_the_dashboard
     holder = runs.holder(folder)
     assert holder is not None
     os.kill(holder.pid, signal.SIGKILL)
-    terminal.until("crashed", "killed by signal 9", "s Resume", seconds=5)
+    terminal.until("crashed", "killed by signal 9", "s Resume")
     terminal.type("s")
     terminal.until("running", "resumed at step", "img/s")
     again = runs.holder(folder)

@@ -198,7 +198,7 @@ def test_a_termination_saves_and_exits_with_143(tmp_path: Path) -> None:
     started = time.monotonic()
     process.terminate()
     process.communicate(timeout=30)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert process.returncode == 143
     assert (tmp_path / "checkpoints" / "t" / "last.ckpt").is_file()
 

@@ -84,7 +84,7 @@ def test_json_has_all_of_it(in_process, tmp_path: Path) -> None:
     assert found["memory"]["total"] == 3 * 4 * found["parameters"] + 35_312
     assert [row["name"] for row in found["modules"]] == ["", "conv1", "conv2", "fc1", "fc2", "fc3"]
     assert found["modules"][0]["time"] == 1
-    assert 0 < found["seconds"] < 1
+    assert 0 < found["seconds"] < 60
 
 
 def test_times_are_shown_when_they_are_asked_for(in_process, tmp_path: Path) -> None:

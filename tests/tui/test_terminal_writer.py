@@ -108,7 +108,7 @@ def test_stopping_does_not_wait_for_the_terminal(pair: Pair) -> None:
     pair.wait_until_full()
     begun = time.monotonic()
     pair.writer.stop()
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
     assert not pair.writer._thread.is_alive()
     pair.writer.put("late")
     assert not pair.gone.is_set()

@@ -107,7 +107,7 @@ def test_a_download_can_be_cancelled(tmp_path, monkeypatch: pytest.MonkeyPatch) 
     started = time.monotonic()
     with pytest.raises(Cancelled):
         load(DataConfig(name="usps"), CPU, cancelled=lambda: True)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 def test_damaged_files_are_named(tmp_path) -> None:
