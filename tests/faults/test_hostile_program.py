@@ -128,9 +128,9 @@ def visit(terminal: PtyTerminal) -> list[tuple[str, str]]:
     for keys, word in PLACES:
         terminal.type(keys)
         terminal.until(word)
-        terminal.until_true(lambda: terminal.screen.display[23].strip(), "there is no footer")
+        terminal.until_true(lambda: terminal.lines()[23].strip(), "there is no footer")
         terminal.read_all()
-        seen.append((terminal.screen.display[0][:6], terminal.screen.display[23]))
+        seen.append((terminal.lines()[0][:6], terminal.lines()[23]))
     terminal.type("q")
     assert terminal.until_exit() == 1  # the run had failed
     return seen

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyte
+from wcwidth import wcwidth
 
 FINETUI = (sys.executable, "-m", "tui")
 PATIENCE = 60.0
@@ -75,7 +76,7 @@ class PtyTerminal:
 
     def click(self, text: str) -> None:
         """Click the first cell of `text`."""
-        for row, line in enumerate(self.screen.display):
+        for row, line in enumerate(self.lines()):
             if text in line:
                 column = line.index(text)
                 self.type(f"\x1b[<0;{column + 1};{row + 1}M\x1b[<0;{column + 1};{row + 1}m")
@@ -148,8 +149,17 @@ class PtyTerminal:
         """Return the modes of the terminal's input now; `modes_before` holds those that it began with."""
         return termios.tcgetattr(self.fd)
 
+    def lines(self) -> list[str]:
+        """Return the screen's lines; its own `display` fails where half of a wide character was overwritten."""
+        return [self._line(y) for y in range(self.screen.lines)]
+
+    def _line(self, y: int) -> str:
+        cells = [self.screen.buffer[y][x].data for x in range(self.screen.columns)]
+        after_wide = [False, *(wcwidth(cell[:1]) == 2 for cell in cells)]
+        return "".join(cell or " " * (not after) for cell, after in zip(cells, after_wide, strict=False))
+
     def text(self) -> str:
-        return "\n".join(line.rstrip() for line in self.screen.display)
+        return "\n".join(line.rstrip() for line in self.lines())
 
     def until(self, *texts: str, seconds: float = PATIENCE) -> str:
         """Wait until all of `texts` are on the screen; return the screen."""
