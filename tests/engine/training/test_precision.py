@@ -2,15 +2,14 @@
 
 import pytest
 import torch
-from steered import at
+from steered import assert_resumed_and_replayed_to_the_same_bits, at
 from torch import nn
 
 from engine.commands import Stop
-from engine.config import RunConfig, load, with_overrides
+from engine.config import RunConfig, with_overrides
 from engine.errors import BadInput
 from engine.events import Evaluated, RunPrepared, TrainPoint
 from engine.journal import JournalReader
-from engine.replay import replay_run
 from engine.runs import RunFolder
 from engine.session import Session
 from engine.training import precision
@@ -53,12 +52,7 @@ def test_a_run_learns_as_well_and_keeps_float32(make_config) -> None:
 def test_it_is_resumed_and_replayed_to_the_same_bits(make_config) -> None:
     whole = Session(mixed(make_config(epochs=2, name="whole"))).run().folder
     cut = Session(mixed(make_config(epochs=2, name="cut")), script=at((17, Stop()))).run().folder
-    assert whole is not None
-    assert cut is not None
-    Session(load(cut.config), resume=cut).run()
-    first, second = (torch.load(folder.last, weights_only=True)["model"] for folder in (whole, cut))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert replay_run(cut).different_at is None
+    assert_resumed_and_replayed_to_the_same_bits(whole, cut)
 
 
 def test_a_device_without_it_says_what_to_do(make_config, monkeypatch: pytest.MonkeyPatch) -> None:
