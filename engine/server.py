@@ -39,12 +39,15 @@ class _Wake:
         os.set_blocking(self.reader, False)
         os.set_blocking(self._writer, False)
         self._is_set = False
+        self._lock = threading.Lock()  # a number that was closed may already be another file's
+        self._closed = False
 
     def set(self) -> None:
-        if not self._is_set:
-            self._is_set = True
-            with suppress(BlockingIOError):  # the pipe is full: the selector is awake already
-                os.write(self._writer, b"\0")
+        with self._lock:
+            if not self._is_set and not self._closed:
+                self._is_set = True
+                with suppress(BlockingIOError):  # the pipe is full: the selector is awake already
+                    os.write(self._writer, b"\0")
 
     def clear(self) -> None:
         self._is_set = False
@@ -52,8 +55,10 @@ class _Wake:
             os.read(self.reader, 4096)
 
     def close(self) -> None:
-        os.close(self.reader)
-        os.close(self._writer)
+        with self._lock:
+            self._closed = True
+            os.close(self.reader)
+            os.close(self._writer)
 
 
 class _Allowance:

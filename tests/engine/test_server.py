@@ -191,6 +191,21 @@ def test_the_engine_says_goodbye_after_the_last_event(tmp_path: Path, monkeypatc
     assert [type(frame) for frame in peer.rest()[-2:]] == [StateChanged, Goodbye]
 
 
+def test_a_thread_that_ends_before_it_is_woken_is_no_fault(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks by itself four times a second, and may so close its pipe before `stop` or a last event wakes it."""
+    server = engine.server
+    wake = server._wake.set
+
+    def wake_late() -> None:
+        server._thread.join(20)
+        wake()
+
+    monkeypatch.setattr(server._wake, "set", wake_late)
+    server.stop()
+    assert not server._thread.is_alive()
+    engine.say(StateChanged(state="finished"))
+
+
 def test_a_socket_that_was_removed_is_opened_elsewhere(engine: Engine, tmp_path: Path, monkeypatch) -> None:
     """A user who logs out loses the runtime folder, and with it the socket of an engine that trains on."""
     before = Peer(engine, Hello())
