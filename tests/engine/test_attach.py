@@ -57,10 +57,10 @@ def folder_of(watcher: Watcher) -> RunFolder:
     return folder
 
 
-def seconds_until_it_leaves(pid: int) -> float:
-    """Wait for the engine, a child of this process, to end; return how long that took."""
+def seconds_until_it_leaves(link: ProcessLink) -> float:
+    """Wait for the engine that `link` started to end; return how long that took."""
     started = time.monotonic()
-    until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
+    until(lambda: link.status is not None)
     return time.monotonic() - started
 
 
@@ -248,7 +248,7 @@ def test_a_finished_engine_that_was_left_on_purpose_ends_at_once(make_config, wa
     watcher = watch(ProcessLink(make_config(), autostart=True))
     watcher.until_state("finished")
     watcher.close()
-    assert seconds_until_it_leaves(watcher.link.pid) < 15  # rather than ten minutes
+    assert seconds_until_it_leaves(watcher.link) < 15  # rather than ten minutes
 
 
 def test_a_finished_engine_whose_dashboard_vanished_waits_for_it_to_come_back(make_config, watch: Watch) -> None:
@@ -261,14 +261,14 @@ def test_a_finished_engine_whose_dashboard_vanished_waits_for_it_to_come_back(ma
     back.link.send(FetchImages(indices=(3,)))
     back.until_kind(Images)
     vanish(back)
-    assert seconds_until_it_leaves(watcher.link.pid) > 2.5
+    assert seconds_until_it_leaves(watcher.link) > 2.5
 
 
 def test_an_engine_that_was_never_started_leaves_with_its_only_dashboard(make_config, watch: Watch) -> None:
     watcher = watch(ProcessLink(linger(make_config(), 600)))
     watcher.until_state("ready")
     vanish(watcher)
-    assert seconds_until_it_leaves(watcher.link.pid) < 15  # rather than ten minutes
+    assert seconds_until_it_leaves(watcher.link) < 15  # rather than ten minutes
 
 
 def test_a_paused_run_that_nobody_watches_is_saved_and_stopped(make_config, watch: Watch) -> None:
@@ -277,7 +277,7 @@ def test_a_paused_run_that_nobody_watches_is_saved_and_stopped(make_config, watc
     watcher.link.send(Pause())
     paused = watcher.until_state("paused")
     watcher.close()
-    seconds = seconds_until_it_leaves(watcher.link.pid)
+    seconds = seconds_until_it_leaves(watcher.link)
     assert seconds > 1
     folder = folder_of(watcher)
     *_, last = JournalReader(folder.journal).read()
@@ -290,7 +290,7 @@ def test_a_detached_engine_trains_without_anybody_and_leaves(make_config, watch:
     watcher = watch(ProcessLink(linger(make_config(epochs=2, name="alone"), 600), autostart=True, detached=True))
     watcher.until_state("running")
     watcher.close()
-    seconds_until_it_leaves(watcher.link.pid)
+    seconds_until_it_leaves(watcher.link)
     summary = run_summaries.summarise(folder_of(watcher))
     assert summary is not None
     assert (summary.state, summary.epoch) == ("finished", 2)
@@ -326,7 +326,7 @@ def test_an_engine_that_ends_well_is_not_a_crash(training: Watcher, watch: Watch
     training.close()
     second.until_state("stopped")
     second.close()
-    seconds_until_it_leaves(training.link.pid)
+    seconds_until_it_leaves(training.link)
     assert not any(isinstance(event, StateChanged) and event.state == "crashed" for event in second.seen)
 
 
