@@ -79,6 +79,9 @@ def log_tail(path: Path, lines: int = 3) -> str:
         return ""
 
 
+ENGINE_ENDED = "the engine has ended"  # the reason for which a command without an answer is refused then
+
+
 class SocketLink:
     """Talks to an engine through a socket, and finds it again where the connection breaks and the engine lives on."""
 
@@ -96,17 +99,35 @@ class SocketLink:
         self._unanswered: dict[str, AnyCommand] = {}  # of those that were sent
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._over = False  # whether `run` has returned
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_writer.setblocking(False)
         self._connection: socket.socket | None = None
         self._state: State = "preparing"
         self._history = History()
 
+    def run(self) -> None:
+        """Pass the engine's events on until it ends or `close` is called; what it has not answered then is refused."""
+        try:
+            self._run()
+        finally:
+            with self._lock:
+                self._over = True
+                left = [*self._unanswered.values(), *(command for _, command in self._outgoing if command is not None)]
+            if not self._closed.is_set():
+                for command in left:
+                    self._refuse(command)
+
     def send(self, command: AnyCommand) -> None:
-        """Queue `command` for the engine."""
+        """Queue `command` for the engine; it is refused where that one is gone."""
         with self._lock:
-            self._outgoing.append((encode_frame(command), command))
-        self._wake()
+            over = self._over
+            if not over:
+                self._outgoing.append((encode_frame(command), command))
+        if over:
+            self._refuse(command)
+        else:
+            self._wake()
 
     def close(self) -> None:
         """Say goodbye after what was sent, and leave; a running engine goes on, one with nothing to do ends."""
@@ -125,7 +146,14 @@ class SocketLink:
         with suppress(BlockingIOError):  # its buffer is full: the selector is awake already
             self._wake_writer.send(b"\0")
 
+    def _refuse(self, command: AnyCommand, reason: str = ENGINE_ENDED) -> None:
+        self.events.put(CommandRefused(command=command, reason=reason))
+
     # -- what the two links do differently --------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Do what `run` says, as far as the engine is there."""
+        raise NotImplementedError
 
     def _is_alive(self) -> bool:
         """Whether the engine's process is still there."""
@@ -152,11 +180,18 @@ class SocketLink:
                 self._closed.wait(_SHORT_SECONDS / 2)
             connection = self._reconnect()
 
+    def _connected(self, address: str) -> socket.socket:
+        """Return a connection to the socket `address` on which the engine was greeted, for it waits for that."""
+        connection = sockets.connect(address)
+        with suppress(ConnectionError):  # reading will tell why the engine has closed it
+            connection.sendall(self._hello)
+        return connection
+
     def _reconnect(self) -> socket.socket | None:
         deadline = time.monotonic() + _RECONNECT_SECONDS
         while self._is_alive() and time.monotonic() < deadline and not self._closed.is_set():
             with suppress(OSError):
-                return sockets.connect(self._address())
+                return self._connected(self._address())
             self._closed.wait(0.05)
         return None
 
@@ -175,16 +210,16 @@ class SocketLink:
                     elif mask & selectors.EVENT_READ and not self._hear(connection, reader):
                         return
                 lost = self._give_up(lost)
+                closed = self._closed.is_set()  # asked first: what `close` says is to be sent
                 unsent = self._send_waiting(connection)
-                if self._closed.is_set() and not unsent:
+                if closed and not unsent:
                     return
                 selector.modify(connection, selectors.EVENT_READ | (selectors.EVENT_WRITE if unsent else 0))
 
     def _begin_anew(self) -> list[AnyCommand]:
-        """Put the greeting before what is still to be sent; return the commands that may have been lost."""
+        """Send what was sent in part as a whole; return the commands that may have been lost."""
         self._history.begin()
         with self._lock:
-            self._outgoing.appendleft((self._hello, None))
             self._sent = 0
             return list(self._unanswered.values())
 
@@ -194,8 +229,7 @@ class SocketLink:
             return lost
         for command in lost:
             if self._unanswered.pop(command.id, None) is not None:
-                reason = "the connection to the engine was lost before it was answered; try again"
-                self.events.put(CommandRefused(command=command, reason=reason))
+                self._refuse(command, "the connection to the engine was lost before it was answered; try again")
         return []
 
     def _hear(self, connection: socket.socket, reader: FrameReader[ServerFrame]) -> bool:
@@ -260,7 +294,7 @@ class SocketLink:
         elif self._state not in ENDED:
             self.events.put(StateChanged(state="crashed", reason=crash_reason(self.folder, how, log)))
         else:
-            self.events.put(Log(level="info", message="the engine has ended"))
+            self.events.put(Log(level="info", message=ENGINE_ENDED))
 
 
 class AttachLink(SocketLink):
@@ -277,7 +311,7 @@ class AttachLink(SocketLink):
         self.folder = folder
         self.holder = attachable(folder)
         try:
-            self._connection = sockets.connect(self.holder.socket)
+            self._connection = self._connected(self.holder.socket)
         except (OSError, sockets.Stranger) as error:
             reason = clean(getattr(error, "strerror", None) or str(error))
             raise BadInput(
@@ -285,8 +319,7 @@ class AttachLink(SocketLink):
                 f"`finetui open {folder.argument}` follows its journal"
             ) from error
 
-    def run(self) -> None:
-        """Pass the engine's events on until it ends or `close` is called."""
+    def _run(self) -> None:
         problem = ""
         try:
             self._converse(self._connection)

@@ -49,12 +49,18 @@ class Holding:
         assert self.folder is not None, "the run has begun"
         runs.restore(self.folder, config)
         self.journal.restore()
-        if self._lock is not None:
-            self._lock.release()
-        self._lock = RunLock(self.folder, self._socket)
+        self._give_up_lock()
+        try:
+            self._lock = RunLock(self.folder, self._socket)
+        except BadInput as error:
+            raise OSError(str(error)) from error
+
+    def _give_up_lock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
 
     def release(self) -> None:
         """Close the journal and give the folder up."""
         self.journal.close()
-        if self._lock is not None:
-            self._lock.release()
+        self._give_up_lock()

@@ -122,9 +122,10 @@ class Host:
             self._settle(RunFolder(Path(event.path)))
 
     def _follow(self, journal: Journal) -> None:
-        self._server.follow(journal)
+        # The log first: whoever is told of the folder takes the output to be there.
         if journal.path is not None:
             self._settle(RunFolder(journal.path.parent))
+        self._server.follow(journal)
 
     def _settle(self, folder: RunFolder) -> None:
         """Once there is a run folder, let the output go on in the run's own log."""

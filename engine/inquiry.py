@@ -2,7 +2,7 @@
 
 import threading
 
-from engine.commands import AnyCommand
+from engine.commands import AnyCommand, Stop
 from engine.errors import BadInput
 from engine.events import Answer, AnyEvent, CommandRefused, Evaluated, Phase, StateChanged
 from engine.host import Inspection
@@ -27,8 +27,9 @@ class _Relay(EventQueue):
     def put(self, event: AnyEvent) -> None:
         if isinstance(event, Answer | CommandRefused):
             with self._guard:
-                self._unanswered.pop(event.command.id, None)
-            self._target.put(event)
+                waited = self._unanswered.pop(event.command.id, None) is not None
+            if waited:
+                self._target.put(event)
         elif isinstance(event, Phase | Evaluated):
             self._target.put(event)
         elif isinstance(event, StateChanged) and event.state in ("failed", "crashed"):
@@ -59,13 +60,20 @@ class Inquirer:
                 self._relay.expect(command)
                 if self._link is None:
                     self._link = ProcessLink(self._inspection, events=self._relay)
-                    threading.Thread(target=self._link.run, name="finetui-inquiry", daemon=True).start()
+                    threading.Thread(target=self._run, args=(self._link,), name="finetui-inquiry", daemon=True).start()
                 self._link.send(command)
         except BadInput as error:
             self._events.put(CommandRefused(command=command, reason=str(error)))
 
+    def _run(self, link: ProcessLink) -> None:
+        link.run()
+        with self._lock:  # the next question is one for another engine
+            if self._link is link:
+                self._link = None
+
     def close(self) -> None:
-        """Let the engine go."""
+        """Let the engine go, whatever it is at."""
         with self._lock:
             if self._link is not None:
+                self._link.send(Stop())
                 self._link.close()

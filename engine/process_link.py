@@ -41,6 +41,7 @@ class ProcessLink(SocketLink):
         when there is no safe place for a socket.
         """
         super().__init__(events=events)
+        self.folder = resume  # a run whose journal was lost does not tell
         self._task = task
         self._autostart = autostart
         self._detached = detached
@@ -60,13 +61,19 @@ class ProcessLink(SocketLink):
         """The engine's exit status, negative for a signal; None while it lives."""
         return self._process.poll() if self._process else None
 
+    def wait(self, seconds: float) -> int | None:
+        """Wait for the engine to end, and return its exit status; None if it was not started, or still lives then."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+        return self.status
+
     def terminate(self) -> None:
         """Have the process end: what has begun is saved first, and what has not ends soon, whatever it is at."""
         if self._process is not None:
             self._process.terminate()
 
-    def run(self) -> None:
-        """Start the engine and pass its events on until it ends or `close` is called."""
+    def _run(self) -> None:
         problem = ""
         try:
             self._process = self._spawn()
@@ -84,8 +91,7 @@ class ProcessLink(SocketLink):
     def _report(self, problem: str) -> None:
         status = None
         if self._process is not None and not problem:
-            with suppress(subprocess.TimeoutExpired):
-                status = self._process.wait(0.2 if self._history.goodbye is None else _EXIT_SECONDS)
+            status = self.wait(0.2 if self._history.goodbye is None else _EXIT_SECONDS)
             if status is None:
                 self._report_lost(f"the engine (process {self._process.pid})")
                 return
@@ -137,7 +143,7 @@ class ProcessLink(SocketLink):
         deadline = time.monotonic() + _CONNECT_SECONDS
         while not self._closed.is_set():
             try:
-                return sockets.connect(str(self._socket_path))
+                return self._connected(str(self._socket_path))
             except (FileNotFoundError, ConnectionRefusedError):
                 if self._process.poll() is not None:
                     raise FinetuiError("the engine process ended before it could be reached") from None

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import msgspec
 
+from engine.errors import BadInput
 from engine.events import ENDED, Evaluated, Event, Rewound, RunPrepared, RunStarted, State, StateChanged, TrainPoint
 from engine.journal import JournalReader
-from engine.runs import RunFolder, folders, holder
+from engine.runs import Holder, RunFolder, folders, holder
 from engine.text import clean
 
 
@@ -34,17 +35,30 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 def summaries(runs_dir: Path) -> list[RunSummary]:
     """Return a summary of every run in `runs_dir`, newest first; a folder without a readable start is left out."""
-    return [summary for folder in folders(runs_dir) if (summary := summarise(folder))]
+    found = []
+    for folder in folders(runs_dir):
+        try:
+            summary = summarise(folder)
+        except BadInput:
+            if folder.journal.exists():
+                raise
+            continue  # somebody has deleted it meanwhile
+        if summary is not None:
+            found.append(summary)
+    return found
 
 
 def summarise(folder: RunFolder) -> RunSummary | None:
     """Return what `folder`'s journal says, or None when it does not even say how the run began."""
-    return _Summariser(folder).run(JournalReader(folder.journal).read())
+    # Asked first: an engine that ends meanwhile has told so by the end of the journal.
+    there = holder(folder)
+    return _Summariser(folder, there).run(JournalReader(folder.journal).read())
 
 
 class _Summariser:
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, there: Holder | None) -> None:
         self._folder = folder
+        self._there = there
         self._prepared: RunPrepared | None = None
         self._state: State = "preparing"
         self._best: float | None = None
@@ -74,7 +88,7 @@ class _Summariser:
     def _summary(self, started: float) -> RunSummary | None:
         if self._prepared is None:
             return None
-        there = holder(self._folder)
+        there = self._there
         silent = self._state not in ENDED and there is None
         return RunSummary(
             name=self._folder.name,
@@ -93,7 +107,9 @@ class _Summariser:
 
 
 def _local_time(seconds: float) -> str:
-    """Return a time since 1970 as local time in ISO 8601; empty where a damaged journal has a year that none has."""
+    """Return a time since 1970 as local time in ISO 8601; empty where a damaged journal tells none, or a wild year."""
+    if seconds == 0:
+        return ""
     try:
         return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError):

@@ -195,15 +195,18 @@ class RunLock:
             self._descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             taken = self._take()
         except OSError as error:
-            reason = error.strerror or error
-            raise BadInput(f"the run {folder.name} cannot be locked: {reason}; choose another --runs-dir") from error
+            raise _not_lockable(folder, error) from error
         if not taken:
             os.close(self._descriptor)
             there = holder(folder)
             who = "another engine" if there is None else str(there)
             raise BadInput(f"the run {folder.name} is in use by {who}")
         about = Holder(pid=os.getpid(), host=socket.gethostname(), socket=socket_path, started=time.time())
-        _write_holder(self._descriptor, about)
+        try:
+            _write_holder(self._descriptor, about)
+        except OSError as error:
+            self.release()
+            raise _not_lockable(folder, error) from error
 
     def _take(self) -> bool:
         """Try a few times: whoever looks at who has the run holds the lock for a moment."""
@@ -221,6 +224,10 @@ class RunLock:
     def release(self) -> None:
         """Give the lock up."""
         os.close(self._descriptor)
+
+
+def _not_lockable(folder: RunFolder, error: OSError) -> BadInput:
+    return BadInput(f"the run {folder.name} cannot be locked: {error.strerror or error}; choose another --runs-dir")
 
 
 def _write_holder(descriptor: int, about: Holder) -> None:
@@ -321,6 +328,11 @@ def folders(runs_dir: Path) -> list[RunFolder]:
         return []
     except OSError as error:
         raise BadInput(f"the runs in {clean(str(runs_dir))} cannot be listed: {error.strerror or error}") from error
-    return sorted(
-        found, key=lambda folder: folder.config.stat().st_mtime if folder.config.exists() else 0, reverse=True
-    )
+    return sorted(found, key=_changed, reverse=True)
+
+
+def _changed(folder: RunFolder) -> float:
+    try:
+        return folder.config.stat().st_mtime
+    except OSError:
+        return 0.0

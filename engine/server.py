@@ -50,9 +50,10 @@ class _Wake:
                     os.write(self._writer, b"\0")
 
     def clear(self) -> None:
-        self._is_set = False
-        with suppress(BlockingIOError):
-            os.read(self.reader, 4096)
+        with self._lock:  # or a byte that is written meanwhile is read, and the next one never written
+            self._is_set = False
+            with suppress(BlockingIOError):
+                os.read(self.reader, 4096)
 
     def close(self) -> None:
         with self._lock:

@@ -121,17 +121,19 @@ class FinetuiApp(App[None]):
     @work(thread=True, exclusive=True, exit_on_error=False, name="resume")
     def on_train_screen_resume_wanted(self, message: TrainScreen.ResumeWanted) -> None:
         """Let a run that has lost its engine go on in a new one, and show that instead."""
-        folder = RunFolder(message.path)
+        folder, before = RunFolder(message.path), self.train_screen
         try:
             link = again.link_to_resumed(folder, own=message.own)
         except BadInput as error:
-            self.call_from_thread(self.train_screen.hint, str(error))
+            self.call_from_thread(before.hint, str(error))
         else:
-            self.call_from_thread(self._go_on_with, link)
+            self.call_from_thread(self._go_on_with, link, before)
 
-    def _go_on_with(self, link: Link) -> None:
+    def _go_on_with(self, link: Link, before: TrainScreen) -> None:
+        if self._exit or before is not self.train_screen:
+            return  # it was asked for twice, or somebody has left meanwhile; the link has started nothing yet
         self.link.close()
-        before, self.link = self.train_screen, link
+        self.link = link
         self.train_screen = before.on_another_link(link)
         while self.screen is not before:  # something was opened over it meanwhile
             self.pop_screen()

@@ -13,6 +13,7 @@ from engine.runs import RunFolder
 from tui.headless import LinePrinter
 
 _POLL_SECONDS = 0.05
+_EXIT_SECONDS = 15.0  # that an engine which has told of its failure may take to end
 _BAD_INPUT = 2  # the exit status of an engine that could not use what it was given
 
 
@@ -22,7 +23,7 @@ def train_detached(config: RunConfig, *, resume: RunFolder | None = None, resume
     `resume` is the folder of a run, configured by `config`, that goes on from its last checkpoint, or from the one that
     is kept as `resume_from`. Raises `BadInput` and `FinetuiError` where it does not begin.
     """
-    past = journal.last_event(resume.journal) if resume is not None else None
+    past = journal.last_event(resume.journal) if resume is not None and resume.journal.is_file() else None
     link = ProcessLink(config, autostart=True, detached=True, resume=resume, resume_from=resume_from)
     thread = threading.Thread(target=link.run, name="finetui-detached", daemon=True)
     thread.start()
@@ -35,7 +36,7 @@ def train_detached(config: RunConfig, *, resume: RunFolder | None = None, resume
         link.close()
         thread.join()
     if begun.state in ("failed", "crashed"):
-        raise (BadInput if link.status == _BAD_INPUT else FinetuiError)(begun.reason)
+        raise (BadInput if link.wait(_EXIT_SECONDS) == _BAD_INPUT else FinetuiError)(begun.reason)
     assert link.folder is not None, "a run that has begun has a folder"
     run = link.folder.argument
     print(f"{link.folder.name}: {begun.state} in the background, process {link.pid}")

@@ -67,6 +67,7 @@ class Leaving:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup_before)
+        self._terminal.on_gone = lambda: None
         os.close(self._writer)
         self._thread.join()
         os.close(self._reader)

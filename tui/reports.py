@@ -55,7 +55,7 @@ def print_runs(found: Sequence[RunSummary], *, as_json: bool) -> None:
         best = "-" if run.best_accuracy is None else f"{run.best_accuracy:.2%}"
         started = run.started[:16].replace("T", " ")
         where = (prefix + run.name, run.state, run.data, run.model, str(run.epoch), str(run.step))
-        rows.append((*where, best, started, run.parent or "-"))
+        rows.append((*where, best, started or "-", run.parent or "-"))
     print(table(rows, right=frozenset({4, 5, 6})))
     hints = list(_hints(found))
     if hints:

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from engine import run_summaries, runs
 from engine.attach import AttachLink, own_name
@@ -25,10 +26,10 @@ def stop_run(folder: RunFolder) -> str:
 
     Raises `BadInput` when no engine has it, or one that cannot be told from here, and `FinetuiError` when it fails.
     """
-    there = runs.holder(folder)
     try:
         link = AttachLink(folder, name=f"finetui stop by {own_name()}")
     except BadInput:
+        there = runs.holder(folder)
         if there is None or not there.is_here:
             raise
         return _terminate(folder, there)
@@ -54,10 +55,10 @@ class _Stopping:
         refused = self._wait(thread)
         self._link.close()
         thread.join()
-        if refused is not None and self._state not in ("finished", "stopped"):
-            raise FinetuiError(f"the run {self._folder.name} was not stopped: {refused}")
         if self._state == "crashed":
             raise FinetuiError(self._reason)
+        if refused is not None and self._state not in ("finished", "stopped"):
+            raise FinetuiError(f"the run {self._folder.name} was not stopped: {refused}")
         if self._alone:
             _wait_until_free(self._folder, _LEAVING_SECONDS)
         already = "already " if refused is not None else ""
@@ -104,7 +105,8 @@ def _terminate(folder: RunFolder, there: Holder) -> str:
             f"the run {folder.name} is in use by {clean(str(there))}, which cannot be reached, and whether that is the "
             f"process {there.pid} of this machine cannot be told; end it yourself"
         )
-    os.kill(there.pid, signal.SIGTERM)
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(there.pid, signal.SIGTERM)
     if not _wait_until_free(folder, _SIGNAL_SECONDS):
         raise FinetuiError(f"the process {there.pid} was asked to end, and is still there after {_SIGNAL_SECONDS:g} s")
     summary = run_summaries.summarise(folder)

@@ -7,7 +7,10 @@ import pickle
 import signal
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
+from types import FrameType
 from typing import Any
 
 import torch
@@ -21,6 +24,7 @@ from engine.text import clean
 
 _MOST_PREFETCHED = 4  # batches for each worker
 _PREFETCHED_BYTES = 2**27  # of all workers: they lie in shared memory, of which containers have little
+_GRACE_SECONDS = 5.0  # for an engine that was told to end to get to the next step, with the images for it
 _Problem = tuple[int, str]  # the image's index, what is wrong with it
 _Loaded = tuple[Tensor, Tensor, list[_Problem]]  # images, labels, problems
 
@@ -47,11 +51,32 @@ def _collate(items: list[tuple[Any, int] | _Problem]) -> _Loaded:
     return images, torch.tensor([label for _, label in found]), problems
 
 
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Let the processes that are started meanwhile not hear what is sent to all of a terminal or job: Ctrl-C, SIGTERM.
+
+    What that means the engine decides, which hears it in another thread. They inherit the mask: a handler would come
+    too late for a process that still imports torch.
+    """
+    resource_tracker.ensure_running()  # the fork server would start it, and that clears the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(_number: int) -> None:
-    """Make a worker end with the engine, and with nothing else."""
-    # Ctrl-C reaches all processes of a terminal; what it means, the engine decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Make a worker end with the engine, and soon after a SIGTERM: the engine has one too, or wants to be rid of it."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, _end_soon)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+
+
+def _end_soon(_number: int, _frame: FrameType | None) -> None:
+    timer = threading.Timer(_GRACE_SECONDS, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
 
 
 def _end_with_parent() -> None:
@@ -123,23 +148,29 @@ class StreamedSplit:
         if self._loader is None:
             self._loader = self._start(min(batch_size, len(order)))
         try:
-            iterator = iter(self._loader)
+            with _deaf_children():
+                iterator = iter(self._loader)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             self._loader = None
             raise BadInput(
                 f"the dataset cannot be sent to worker processes ({clean(str(error), 200)}); define its class at the "
                 "top level of a module, or use --loader resident"
             ) from error
+        except (RuntimeError, OSError, EOFError) as error:
+            raise self._workers_ended(error) from error
         for _ in range(len(self._plan)):
             try:
                 loaded: _Loaded = next(iterator)
             except (RuntimeError, OSError, EOFError) as error:
-                self._loader = None
-                raise FinetuiError(
-                    f"a worker process that reads images ended ({clean(str(error), 200)}); memory, or shared memory "
-                    "(/dev/shm), may have run out: use fewer --workers or a smaller --batch-size"
-                ) from error
+                raise self._workers_ended(error) from error
             yield loaded
+
+    def _workers_ended(self, error: Exception) -> FinetuiError:
+        self._loader = None
+        return FinetuiError(
+            f"a worker process that reads images ended ({clean(str(error), 200) or type(error).__name__}); memory, or "
+            "shared memory (/dev/shm), may have run out: use fewer --workers or a smaller --batch-size"
+        )
 
     def _start(self, batch_size: int) -> DataLoader[Any]:
         # Not fork: the engine has threads, and CUDA does not survive a fork.

@@ -1,8 +1,11 @@
 """The classification sets that torchvision downloads and reads, by name."""
 
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +23,8 @@ from engine.text import clean
 
 _SILENCE_SECONDS = 30.0
 _POLL_SECONDS = 0.2
+_STAGING = ".downloading-"  # begins the name of the folder, beside the sets, that one is downloaded into
+_LEFT_SECONDS = 86_400.0
 
 
 class _Set(NamedTuple):
@@ -140,21 +145,27 @@ def _needs(name: str, error: Exception) -> BadInput:
 
 
 def _fetch(name: str, cache: Path, progress: Progress, cancelled: Callable[[], bool]) -> None:
-    """Have a process download `name` into `cache`. Raises `DownloadError`, OSError, `Cancelled`.
+    """Have a process download `name`, and put it into `cache` as a whole. Raises `DownloadError`, OSError, `Cancelled`.
 
-    A process, since torchvision's downloads cannot be cancelled, draw bars on the terminal, and heed only a time-out
-    that is set for all of a process.
+    As a whole, since torchvision takes a folder of which a part was extracted for the set. A process, since its
+    downloads cannot be cancelled, draw bars on the terminal, and heed only a time-out that is set for all of a process.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    before = _size(cache)
+    _remove_leftovers(cache)
+    with tempfile.TemporaryDirectory(prefix=_STAGING, dir=cache) as staging:
+        _download(name, Path(staging), progress, cancelled)
+        _move_into(cache, Path(staging))
+
+
+def _download(name: str, folder: Path, progress: Progress, cancelled: Callable[[], bool]) -> None:
     # -P: a folder named `engine` where the user happens to be must not be taken for this package.
-    command = [sys.executable, "-P", "-c", f"from {__name__} import download_here; download_here()", name, str(cache)]
+    command = [sys.executable, "-P", "-c", f"from {__name__} import download_here; download_here()", name, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             while process.poll() is None:
                 if cancelled():
                     raise Cancelled("the download was cancelled")
-                progress(f"Downloading {name}", max(0, _size(cache) - before), 0)
+                progress(f"Downloading {name}", _size(folder), 0)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_POLL_SECONDS)
         finally:
@@ -164,10 +175,28 @@ def _fetch(name: str, cache: Path, progress: Progress, cancelled: Callable[[], b
         raise DownloadError(said[-1] if said else f"the download ended with status {process.returncode}")
 
 
-def _size(cache: Path) -> int:
-    """Return the bytes of the archives in `cache`."""
+def _remove_leftovers(cache: Path) -> None:
+    """Remove what a process that was killed a day ago or earlier had downloaded."""
+    for folder in cache.glob(f"{_STAGING}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > _LEFT_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move_into(target: Path, source: Path) -> None:
+    """Rename what is in the folder `source` into the folder `target`; a folder that is there already takes more in."""
+    for path in source.iterdir():
+        there = target / path.name
+        if path.is_dir() and there.is_dir():
+            _move_into(there, path)
+        else:
+            path.replace(there)
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of the archives in `folder`."""
     total = 0
-    for path in (*cache.glob("*"), *cache.glob("*/*")):
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
         with suppress(OSError):  # it has just been renamed or deleted
             total += path.stat().st_size
     return total

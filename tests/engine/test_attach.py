@@ -162,6 +162,31 @@ def test_a_question_that_was_lost_with_its_connection_is_given_up(engine: Engine
     lock.release()
 
 
+def test_the_engine_is_greeted_at_once_and_what_it_leaves_unanswered_is_refused(
+    engine: Engine, make_config, watch: Watch
+) -> None:
+    """A dashboard takes seconds to open on a busy machine, longer than the engine waits for a greeting."""
+    folder = runs.create(make_config(name="x"), "x")
+    lock = runs.RunLock(folder, str(engine.server.path))
+    link = AttachLink(folder)
+    until(engine.server.has_clients)
+    asked, too_late = FetchImages(indices=(0,)), Pause()
+    watcher = watch(link)
+    link.send(asked)
+    assert engine.command() == asked
+    engine.say(StateChanged(state="finished"))
+    engine.server.stop()
+    lock.release()
+    refused = watcher.until_kind(CommandRefused)
+    watcher.thread.join(PATIENCE)
+    link.send(too_late)
+    later = watcher.until_kind(CommandRefused)
+    assert [(event.command, event.reason) for event in (refused, later)] == [
+        (asked, "the engine has ended"),
+        (too_late, "the engine has ended"),
+    ]
+
+
 def test_an_engine_whose_socket_was_removed_is_found_again(
     make_config, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

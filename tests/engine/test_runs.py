@@ -1,6 +1,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from engine import run_summaries, runs
 from engine.config import RunConfig, load
 from engine.errors import BadInput
 from engine.events import StateChanged
+from engine.holding import Holding
 from engine.journal import Journal
+from engine.session import Session
 
 
 def test_default_names_are_readable_and_unique(make_config: Callable[..., RunConfig]) -> None:
@@ -145,3 +148,56 @@ def test_a_folder_without_a_beginning_is_not_listed(make_config: Callable[..., R
     folder.journal.write_text("garbage\n")
     assert run_summaries.summaries(folder.path.parent) == []
     assert run_summaries.summaries(folder.path / "no such folder") == []
+
+
+def test_a_run_that_is_deleted_while_all_are_listed_is_left_out(
+    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, deleted = (Session(make_config(name=name)).run().folder for name in ("kept", "deleted"))
+    assert kept is not None
+    assert deleted is not None
+    summarise = run_summaries.summarise
+
+    def summarise_late(folder: runs.RunFolder) -> run_summaries.RunSummary | None:
+        shutil.rmtree(deleted.path, ignore_errors=True)
+        return summarise(folder)
+
+    monkeypatch.setattr(run_summaries, "summarise", summarise_late)
+    assert [summary.name for summary in run_summaries.summaries(kept.path.parent)] == ["kept"]
+    monkeypatch.undo()
+    monkeypatch.setattr(runs, "RunFolder", lambda path: deleted)  # listed, and gone when its time is asked for
+    assert runs.folders(kept.path.parent) == [deleted]
+
+
+def test_a_run_that_ends_while_it_is_summarised_has_not_crashed(
+    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Session(make_config(name="ends")).run().folder
+    assert folder is not None
+    whole = folder.journal.read_bytes()
+    *begun, _end = whole.splitlines(keepends=True)
+    folder.journal.write_bytes(b"".join(begun))
+
+    def holder_that_leaves(_folder: runs.RunFolder) -> None:
+        folder.journal.write_bytes(whole)
+
+    monkeypatch.setattr(run_summaries, "holder", holder_that_leaves)
+    summary = run_summaries.summarise(folder)
+    assert summary is not None
+    assert summary.state == "finished"
+
+
+def test_a_folder_that_cannot_be_taken_anew_is_given_up_once(make_config: Callable[..., RunConfig]) -> None:
+    """Somebody deletes the folder of a run that trains; whoever takes the new one first, has it."""
+    holding, config = Holding(), make_config(name="deleted")
+    folder = holding.create(config, "deleted")
+    shutil.rmtree(folder.path)
+    folder.path.mkdir()
+    other = runs.RunLock(folder)
+    with pytest.raises(OSError, match="is in use by"):
+        holding.restore(config)
+    free = os.open(os.devnull, os.O_RDONLY)  # has the number of the lock that was given up
+    holding.release()
+    os.fstat(free)
+    os.close(free)
+    other.release()

@@ -1,6 +1,7 @@
 """The engine's side of the socket: who may say what, and what becomes of those who misbehave."""
 
 import os
+import select
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from engine import sockets
 from engine.commands import FetchImages, Pause, SetFrozen, SetLearningRate
 from engine.events import Audience, CommandAccepted, CommandRefused, Images, Log, Phase, StateChanged
 from engine.journal import Journal
+from engine.server import _Wake
 from engine.wire import Goodbye, Hello, Welcome
 
 # -- greetings and history ----------------------------------------------------------------------------
@@ -204,6 +206,23 @@ def test_a_thread_that_ends_before_it_is_woken_is_no_fault(engine: Engine, monke
     server.stop()
     assert not server._thread.is_alive()
     engine.say(StateChanged(state="finished"))
+
+
+def test_a_wake_up_during_another_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    wake = _Wake()
+    read, other = os.read, threading.Thread(target=wake.set)
+
+    def read_late(descriptor: int, size: int) -> bytes:
+        other.start()
+        other.join(0.2)
+        return read(descriptor, size)
+
+    wake.set()
+    monkeypatch.setattr("engine.server.os.read", read_late)
+    wake.clear()
+    other.join(20)
+    assert select.select([wake.reader], [], [], 0)[0]
+    wake.close()
 
 
 def test_a_socket_that_was_removed_is_opened_elsewhere(engine: Engine, tmp_path: Path, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,6 +176,18 @@ def test_bad_input_is_one_sentence_and_status_2(finished: Path, in_process, argu
     assert says in result.stderr
     assert result.stderr.count("\n") == 1
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == before
+
+
+def test_a_run_whose_journal_is_lost_goes_on_in_the_background(finished: Path, in_process, tmp_path: Path) -> None:
+    shutil.copytree(finished / "checkpoints" / "whole", tmp_path / "checkpoints" / "lost")
+    (tmp_path / "checkpoints" / "lost" / "journal.jsonl").unlink()
+    result = in_process("resume", "lost", "--checkpoint", "previous", "--detach", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "watch and steer it:  finetui attach lost" in result.stdout
+    until(lambda: runs.holder(RunFolder(tmp_path / "checkpoints" / "lost")) is None, "the engine never ended")
+    (row,) = in_process("runs", cwd=tmp_path).stdout.splitlines()[1:2]
+    assert row.split()[:2] == ["lost", "finished"]
+    assert row.split()[-2:] == ["-", "-"]  # when it began, and its parent
 
 
 def test_a_persons_own_code_has_to_be_named_again(tmp_path: Path, in_process) -> None:

@@ -15,8 +15,9 @@ import pytest
 from watching import Watcher, until
 
 from engine import run_summaries, runs
-from engine.attach import AttachLink
+from engine.attach import AttachLink, not_live
 from engine.commands import Pause, Resume, SetLearningRate, StartFinetune
+from engine.errors import BadInput
 from engine.events import CommandAccepted, RunPrepared, TrainPoint
 from engine.journal import JournalReader
 from engine.process_link import ProcessLink
@@ -24,6 +25,7 @@ from engine.runs import RunFolder
 from engine.session import Session
 from tui import stopping
 from tui.cli import run
+from tui.detached import train_detached
 
 FINETUI = [sys.executable, "-m", "tui"]
 ENDLESS = ["--data", "mnist-sample", "--device", "cpu", "--epochs", "1000", "--batch-size", "20"]
@@ -120,6 +122,15 @@ def test_a_training_that_cannot_begin_is_said_at_once(
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_how_a_training_failed_decides_the_exit_status_however_soon_it_is_told(
+    make_config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that has told of its failure still lives for a moment, without an exit status."""
+    monkeypatch.setattr("tui.detached._POLL_SECONDS", 0.0)
+    with pytest.raises(BadInput, match="100000 is more than"):
+        train_detached(make_config(batch_size=100_000))
 
 
 def test_whoever_loses_patience_before_it_has_begun_leaves_nothing(tmp_path: Path) -> None:
@@ -342,6 +353,23 @@ def test_no_process_is_signalled_that_does_not_have_the_run(tmp_path: Path, in_p
     innocent.kill()
     innocent.wait()
     lock.release()
+
+
+def test_a_run_that_ends_while_it_is_to_be_stopped_is_said_to_have_ended(
+    tmp_path: Path, in_process, make_config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Session(make_config(name="x")).run().folder
+    assert folder is not None
+    lock = runs.RunLock(folder, "/nowhere.sock")
+
+    def attach(folder: RunFolder, **_: object) -> None:
+        lock.release()
+        raise BadInput(not_live(folder))
+
+    monkeypatch.setattr(stopping, "AttachLink", attach)
+    result = in_process("stop", "x", "--runs-dir", "runs", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "finished" in result.stderr
 
 
 # -- runs ---------------------------------------------------------------------------------------------

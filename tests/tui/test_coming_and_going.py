@@ -1,7 +1,9 @@
 """Keys and answers that come while a screen is being opened, is being taken away, or the program is left."""
 
 import asyncio
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from canned import CannedLink, running
@@ -13,7 +15,8 @@ from textual.screen import Screen as AnyScreen
 from textual.widgets import Static
 
 from engine.commands import ViewLayer
-from engine.events import LayerView
+from engine.events import LayerView, StateChanged
+from engine.runs import RunFolder
 from tui.app import FinetuiApp
 from tui.looking import Look
 from tui.screens import base
@@ -178,3 +181,55 @@ async def test_a_page_of_images_that_comes_when_the_grid_is_gone() -> None:
     pane, look = LayerPane(), Look("conv1", "filters", 0)
     pane._shown = look
     pane._fill(look, LayerView(command=ViewLayer(layer="conv1", view="filters"), shape=(1,), total=1), False)
+
+
+async def test_a_run_that_was_visited_is_said_goodbye_to_however_the_screen_goes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    visited = CannedLink(*running())
+    monkeypatch.setattr("tui.app.AttachLink", lambda _folder, *, reading=False: visited)
+    app = FinetuiApp(CannedLink(*running()))
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        app.train_screen.post_message(TrainScreen.RunChosen(tmp_path))
+        await at_once(app, lambda: app.screen is not app.train_screen)
+        await settle(pilot)
+        assert not visited.closed
+        await pilot.press("d")  # leaves the program from the visited run's screen
+        await at_once(app, lambda: not app.is_running)
+    assert visited.closed
+
+
+async def test_a_run_that_is_asked_to_go_on_twice_gets_one_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Beginning(CannedLink):
+        began = False
+
+        def run(self) -> None:
+            assert not self.began
+            self.began = True
+
+    links: list[Beginning] = []
+    both = threading.Barrier(2)
+
+    def link_to_resumed(_folder: RunFolder, *, own: bool) -> Beginning:
+        both.wait(20)
+        links.append(Beginning(*running()))
+        return links[-1]
+
+    monkeypatch.setattr("tui.app.again.link_to_resumed", link_to_resumed)
+    app = FinetuiApp(CannedLink(*running(StateChanged(state="stopped"))))
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        before = app.train_screen
+        before.post_message(TrainScreen.ResumeWanted(tmp_path, own=True))
+        await at_once(app, lambda: both.n_waiting == 1)
+        before.post_message(TrainScreen.ResumeWanted(tmp_path, own=True))
+        await at_once(app, lambda: app.train_screen is not before)
+        await settle(pilot)
+        assert len(links) == 2
+        assert app.screen is app.train_screen
+        assert sorted(link.began for link in links) == [False, True]
+        assert app.link.began
+        assert not app.link.closed

@@ -367,6 +367,11 @@ class TrainScreen(Screen[None]):
 
     # -- leaving ----------------------------------------------------------------------------------------
 
+    def on_unmount(self) -> None:
+        """Say goodbye to a run that was only visited; the program's own link is closed by itself."""
+        if self._visiting:
+            self._link.close()
+
     def leave_now(self) -> None:
         """Leave; what is only being prepared is given up."""
         if self.store.view.state == "preparing" and not self._link.attached:
@@ -378,7 +383,6 @@ class TrainScreen(Screen[None]):
         """Leave, after asking what becomes of a live run that would end with the dashboard."""
         view = self.store.view
         if self._visiting:
-            self._link.close()
             self.dismiss(None)
             return
         if self._link.outlives or view.state not in ("running", "paused"):

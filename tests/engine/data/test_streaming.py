@@ -133,6 +133,31 @@ def test_a_worker_that_dies_is_said(folder: Path) -> None:
         split.close()
 
 
+SIGNALLED = """if __name__ == "__main__":
+    import signal, sys
+    import psutil, torch
+    from engine.config import DataConfig
+    from engine.data import load
+    data = load(DataConfig(name=sys.argv[1], loader="stream", workers=1), torch.device("cpu"))
+    signal.signal(signal.SIGINT, lambda *_: print("heard", flush=True))
+    signal.signal(signal.SIGTERM, lambda *_: print("heard", flush=True))
+    batches = data.train.batches(torch.arange(30).repeat(20), 4)
+    next(batches)
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+    print(1 + sum(1 for _ in batches), flush=True)
+"""
+
+
+def test_signals_to_a_whole_terminal_or_job_are_the_engines_alone(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "signalled.py"
+    script.write_text(SIGNALLED)
+    done = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=150)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["heard", "heard", "150"]
+
+
 def test_known_sets_are_streamed_too_when_asked() -> None:
     data = load(DataConfig(name="mnist-sample", loader="stream", workers=1), CPU)
     resident = load(DataConfig(name="mnist-sample"), CPU)

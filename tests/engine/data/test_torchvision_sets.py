@@ -1,3 +1,4 @@
+import os
 import socket
 import time
 
@@ -136,3 +137,31 @@ def test_tuples_of_names_and_sample_lists(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(datasets, "Imagenette", Nette)
     assert load(DataConfig(name="imagenette"), CPU).classes == ("tench", "church")
+
+
+def test_a_set_comes_as_a_whole_or_not_at_all(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision takes a folder of which a part was extracted for the set."""
+    cache = tmp_path / "cache"
+    (cache / "shared").mkdir(parents=True)
+    (cache / "shared" / "older").touch()
+    (cache / ".downloading-killed").mkdir()
+    os.utime(cache / ".downloading-killed", (0, 0))
+    (cache / ".downloading-by-another").mkdir()
+
+    def download(_name, folder, _progress, cancelled) -> None:
+        for path in (folder / "shared" / "newer", folder / "set" / "a" / "1.png", folder / "archive.zip"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        if cancelled():
+            raise Cancelled("the download was cancelled")
+
+    def there() -> list[str]:
+        return sorted(str(path.relative_to(cache)) for path in cache.rglob("*") if not path.is_dir())
+
+    monkeypatch.setattr(torchvision_sets, "_download", download)
+    with pytest.raises(Cancelled):
+        FETCH("eurosat", cache, lambda *_: None, lambda: True)
+    assert there() == ["shared/older"]
+    FETCH("eurosat", cache, lambda *_: None, lambda: False)
+    assert there() == ["archive.zip", "set/a/1.png", "shared/newer", "shared/older"]
+    assert [path.name for path in cache.glob(".*")] == [".downloading-by-another"]
