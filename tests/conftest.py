@@ -7,13 +7,19 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from engine.config import DataConfig, RunConfig, RunSection, TrainingConfig
 from engine.events import AnyEvent, Event
+
+# A busy machine is no fault of an example's.
+settings.register_profile("finetui", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("finetui")
 
 SHARED_DATA = Path(os.environ.get("FINETUI_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -120,5 +126,6 @@ def _no_engine_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
             ours = wanted in (process / "environ").read_bytes().split(b"\0")
         except OSError:
             continue  # it has ended, or is another user's
-        if ours and b"engine.host" in (process / "cmdline").read_bytes():
-            os.kill(int(process.name), signal.SIGKILL)
+        with suppress(OSError):
+            if ours and b"engine.host" in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)

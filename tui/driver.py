@@ -90,12 +90,9 @@ class TerminalDriver(LinuxDriver):
         decode = getincrementaldecoder("utf-8")("replace").decode
         while not leave.is_set():
             if select.select([self.fileno], [], [], _TICK_SECONDS)[0]:
-                try:
-                    data = os.read(self.fileno, _READ_SIZE)
-                except BlockingIOError:  # somebody else who has this terminal made it so
+                data = self._terminal.read(_READ_SIZE)
+                if data is None:
                     continue
-                except OSError:  # EIO: the other side has hung up
-                    data = b""
                 if not data:
                     self._terminal.gone()
                     return

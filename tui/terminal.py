@@ -80,6 +80,22 @@ class Terminal:
         with suppress(termios.error):  # it is gone, and its reader says so
             termios.tcsetattr(self._input, termios.TCSANOW, _single_keys(termios.tcgetattr(self._input)))
 
+    def read(self, size: int) -> bytes | None:
+        """Return what was typed, up to `size` bytes; nothing once the terminal is no more, None where it is not ours.
+
+        What is typed while another job has the terminal is for that one, or for the shell.
+        """
+        if not self.in_foreground():
+            time.sleep(_SIGNAL_SECONDS)
+            return None
+        with _unstopped():
+            try:
+                return os.read(self._input, size)
+            except BlockingIOError:  # somebody else who has this terminal made it so
+                return None
+            except OSError:  # EIO: the other side has hung up, or the terminal has just become another job's
+                return b"" if self.in_foreground() else None
+
     def write(self, text: str) -> None:
         """Have `text` shown; never blocks for more than a moment."""
         writer = self._writer
@@ -159,7 +175,7 @@ class Terminal:
 @contextmanager
 def _unstopped() -> Iterator[None]:
     """Keep this thread from stopping the process by what it does to a terminal that is another job's."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTIN, signal.SIGTTOU})
     try:
         yield
     finally:

@@ -201,9 +201,9 @@ def test_an_engine_whose_socket_was_removed_is_found_again(
     before = runs.holder(folder)
     assert before is not None
     assert before.socket.startswith(str(runtime))
-    Path(before.socket).unlink()
-    (runtime / "finetui").rmdir()
-    runtime.rmdir()
+    gone = runtime.with_name(f"{runtime.name}-gone")
+    request.addfinalizer(lambda: shutil.rmtree(gone))
+    runtime.rename(gone)
     until(lambda: runs.holder(folder).socket != before.socket)
     second = watch(AttachLink(folder))
     second.until_kind(RunPrepared)
@@ -277,7 +277,7 @@ def test_a_finished_engine_that_was_left_on_purpose_ends_at_once(make_config, wa
 
 
 def test_a_finished_engine_whose_dashboard_vanished_waits_for_it_to_come_back(make_config, watch: Watch) -> None:
-    config = linger(make_config(name="kept"), 4)
+    config = linger(make_config(name="kept"), 10)
     watcher = watch(ProcessLink(config, autostart=True))
     watcher.until_state("finished")
     vanish(watcher)
@@ -285,8 +285,10 @@ def test_a_finished_engine_whose_dashboard_vanished_waits_for_it_to_come_back(ma
     back.until_state("finished")
     back.link.send(FetchImages(indices=(3,)))
     back.until_kind(Images)
+    vanished = time.monotonic()
     vanish(back)
-    assert seconds_until_it_leaves(watcher.link) > 2.5
+    seconds_until_it_leaves(watcher.link)
+    assert time.monotonic() - vanished > 8
 
 
 def test_an_engine_that_was_never_started_leaves_with_its_only_dashboard(make_config, watch: Watch) -> None:
@@ -301,9 +303,10 @@ def test_a_paused_run_that_nobody_watches_is_saved_and_stopped(make_config, watc
     watcher.until_kind(TrainPoint)
     watcher.link.send(Pause())
     paused = watcher.until_state("paused")
+    closed = time.monotonic()
     watcher.close()
-    seconds = seconds_until_it_leaves(watcher.link)
-    assert seconds > 1
+    seconds_until_it_leaves(watcher.link)
+    assert time.monotonic() - closed > 1.5
     folder = folder_of(watcher)
     *_, last = JournalReader(folder.journal).read()
     assert isinstance(last, StateChanged)

@@ -48,13 +48,12 @@ def test_start_steer_and_finish(watch, make_config) -> None:
     answer = watcher.until_kind(CommandAccepted)
     assert answer.command.id == freeze.id
     watcher.link.send(Start())
-    watcher.until_kind(TrainPoint)
-    pause = Pause()
-    watcher.link.send(pause)
+    watcher.link.send(Pause())
     watcher.until_state("paused")
     watcher.link.send(Evaluate())
     assert watcher.until_kind(Evaluated).n == 1000
     watcher.link.send(Resume())
+    watcher.until_kind(TrainPoint)
     watcher.until_state("finished")
     # A finished run stays open for as long as somebody looks at it.
     watcher.link.send(Pause())
@@ -161,7 +160,7 @@ def test_a_terminated_engine_saves_and_says_so(make_config) -> None:
     assert link.pid is not None
     os.kill(link.pid, signal.SIGTERM)
     stopped = watcher.until_state("stopped")
-    watcher.thread.join(10)
+    watcher.thread.join(60)
     assert link._process.returncode == 143
     assert runs.find("terminated", Path(config.run.runs_dir)).last.is_file()
     assert stopped.step > 0

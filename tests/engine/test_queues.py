@@ -34,8 +34,8 @@ def test_taking_a_command_waits_for_one() -> None:
     command = Pause()
     threading.Timer(0.05, queue.put, [command]).start()
     started = time.monotonic()
-    assert queue.take(wait=5) is command
-    assert time.monotonic() - started < 4
+    assert queue.take(wait=60) is command
+    assert time.monotonic() - started < 50
 
 
 def test_a_waiting_stop_is_seen_behind_other_commands() -> None:

@@ -82,7 +82,9 @@ def test_the_holder_of_a_run_says_where_it_is(make_config: Callable[..., RunConf
     assert runs.holder(folder) is None
 
 
-def test_looking_at_who_has_a_run_never_keeps_an_engine_from_it(make_config: Callable[..., RunConfig]) -> None:
+def test_looking_at_who_has_a_run_never_keeps_an_engine_from_it(
+    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = runs.create(make_config(), "a")
     folder.lock.touch()
     looked = threading.Event()
@@ -94,6 +96,7 @@ def test_looking_at_who_has_a_run_never_keeps_an_engine_from_it(make_config: Cal
             looked.set()
             time.sleep(0.1)
 
+    monkeypatch.setattr(runs, "_LOCK_SECONDS", 30.0)
     thread = threading.Thread(target=look)
     thread.start()
     looked.wait(10)

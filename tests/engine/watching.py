@@ -11,7 +11,7 @@ from engine.events import AnyEvent, Evaluated, StateChanged
 from engine.journal import JournalReader
 from engine.link import Link
 
-PATIENCE = 40.0
+PATIENCE = 100.0  # a Python that imports torch is waited for, on a machine that has other things to do
 
 
 def until(test: Callable[[], bool], problem: str = "it never came to that", seconds: float = 60.0) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import engine.process_link
+import tui.leaving
 from engine.link import LocalLink
 from tui.app import FinetuiApp
 from tui.cli import main
@@ -88,5 +89,6 @@ if __name__ == "__main__":
         engine.process_link.ProcessLink = lambda config, *, autostart, **_: LocalLink(config, autostart=autostart)
     import tui.app
 
+    tui.leaving._SAVING_SECONDS = 60.0  # a busy machine saves later than one would wait for
     tui.app.FinetuiApp = FaultyApp
     main()

@@ -30,7 +30,7 @@ def kill_at_random(config: RunConfig, kills: int, seed: int, longest: float) -> 
     folder = RunFolder(Path(config.run.runs_dir) / config.run.name)
     for _ in range(kills):
         known = folder.last.is_file()
-        session = ForkedSession(config, resume=folder if known else None, step_seconds=0.02)
+        session = ForkedSession(config, resume=folder if known else None, step_seconds=0.1)
         assert session.until_running(), "it could not go on"
         time.sleep(chooser.uniform(0, longest))
         session.kill()

@@ -177,7 +177,7 @@ class PtyTerminal:
             self.read()
         raise AssertionError(f"{problem} (status {self.status}):\n{self.text()}")
 
-    def until_exit(self, seconds: float = 15.0, *, drain: bool = True) -> int:
+    def until_exit(self, seconds: float = PATIENCE, *, drain: bool = True) -> int:
         """Wait until the program has ended and return its exit status; without `drain` do not read meanwhile."""
         end = time.monotonic() + seconds
         while self.status is None and time.monotonic() < end:

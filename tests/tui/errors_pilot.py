@@ -1,5 +1,7 @@
 """What the tests of the Errors screen and of the screens that it opens do with them."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -33,6 +35,13 @@ async def settle(pilot, times: int = 8) -> None:
         await pilot.app.workers.wait_for_complete(busy)
     for _ in range(times):
         await pilot.pause(0.06)
+
+
+async def until(pilot, test: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not test():
+        assert time.monotonic() < deadline, picture(pilot.app)
+        await pilot.pause(0.05)
 
 
 async def opened(pilot) -> ErrorsScreen:

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,6 +66,7 @@ def test_a_training_in_the_background_says_how_to_get_at_it(tmp_path: Path) -> N
     assert "lenet, 44,426 parameters" in result.stderr
     stopped = finetui("stop", "bg", cwd=tmp_path)
     assert stopped.returncode == 0, stopped.stderr
+    until(lambda: not runs.is_live(RunFolder(tmp_path / "checkpoints" / "bg")))
     summary = run_summaries.summarise(RunFolder(tmp_path / "checkpoints" / "bg"))
     assert summary is not None
     assert stopped.stdout == f"bg: stopped at step {summary.step:,}\n"
@@ -326,16 +326,25 @@ def test_stop_while_others_watch_leaves_them_their_engine(tmp_path: Path, detach
     assert (again.returncode, again.stdout.split(" at ")[0]) == (0, "bg: already stopped")
 
 
+def pending(pid: int) -> int:
+    """Return the mask of the signals that wait for the process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (mask,) = [line.split()[1] for line in status.splitlines() if line.startswith("ShdPnd:")]
+    return int(mask, 16)
+
+
 def test_stop_of_an_engine_whose_socket_is_out_of_reach(tmp_path: Path, detached: RunFolder) -> None:
     there = runs.holder(detached)
     assert there is not None
     os.kill(there.pid, signal.SIGSTOP)  # so that it cannot open another socket
     Path(there.socket).unlink()
-    threading.Timer(1.0, os.kill, [there.pid, signal.SIGCONT]).start()
-    result = finetui("stop", "bg", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("bg: stopped at step ")
-    assert f"process {there.pid} could only be reached by a signal" in result.stdout
+    with subprocess.Popen([*FINETUI, "stop", "bg"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as stopping_it:
+        until(lambda: bool(pending(there.pid) & 1 << signal.SIGTERM - 1))
+        os.kill(there.pid, signal.SIGCONT)
+        said, _ = stopping_it.communicate(timeout=120)
+    assert stopping_it.returncode == 0
+    assert said.startswith("bg: stopped at step ")
+    assert f"process {there.pid} could only be reached by a signal" in said
 
 
 def test_no_process_is_signalled_that_does_not_have_the_run(tmp_path: Path, in_process, make_config) -> None:

@@ -1,5 +1,6 @@
 """The Errors screen, by key and mouse, over predictions in a file and a link that answers."""
 
+import time
 from pathlib import Path
 
 import msgspec
@@ -7,13 +8,14 @@ import numpy as np
 import pytest
 from canned import evaluated, running
 from canned_predictions import AnsweringLink, predictions, saved
-from errors_pilot import HOSTILE, SIZES, by_loss, events_of, line, listed, opened, picture, settle
+from errors_pilot import HOSTILE, SIZES, by_loss, events_of, line, listed, opened, picture, settle, until
 from textual.content import Content
 
 from engine.commands import ExplainImage, FetchImages, FindDuplicates
 from engine.criteria import Selection
 from engine.events import RunStarted, StateChanged
 from tui.app import FinetuiApp
+from tui.browsing import Listing
 from tui.screens.errors import ErrorsScreen
 from tui.screens.help import HelpScreen
 from tui.widgets.detail_pane import DetailPane
@@ -76,15 +78,19 @@ async def test_moving_shows_the_next_image_without_asking_for_it_again(link, fou
         assert len(link.asked(FetchImages)) == before
 
 
-async def test_a_large_image_is_fetched_in_full_once_the_cursor_rests(tmp_path: Path, found) -> None:
+async def test_a_large_image_is_fetched_in_full_once_the_cursor_rests(
+    tmp_path: Path, found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.screens.errors._REST_SECONDS", 2.0)  # a slow machine must not look like a rest
     saved(tmp_path, found)
     link = AnsweringLink(*events_of(tmp_path), side=64)
     app = FinetuiApp(link)
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot)
+        await until(pilot, lambda: any(question.side > 64 for question in link.asked(FetchImages)))
         before = len(link.asked(FetchImages))
         await pilot.press("right", "right", "right")
-        await settle(pilot)
+        await until(pilot, lambda: len(link.asked(FetchImages)) > before)
         questions = link.asked(FetchImages)[before:]
         assert [question.indices for question in questions] == [(listed(screen)[3],)]
         assert questions[0].side > 64
@@ -162,6 +168,23 @@ async def test_flags_filter_and_c_clears(tmp_path: Path, found) -> None:
         assert len(listed(screen)) == len(wrong)
 
 
+async def test_keys_that_come_while_a_list_is_made_all_count(link, found, monkeypatch: pytest.MonkeyPatch) -> None:
+    select = Listing.select
+
+    def slowly(self: Listing, *arguments: object) -> Listing:
+        time.sleep(0.1)
+        return select(self, *arguments)
+
+    app = FinetuiApp(link)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        monkeypatch.setattr(Listing, "select", slowly)
+        await pilot.press("v", "v", "v", "o", "O")
+        await settle(pilot)
+        selection = screen._listing.selection
+        assert (selection.show, selection.sort, selection.reverse) == ("all", "confidence", True)
+
+
 async def test_nothing_that_fits_is_said(link) -> None:
     app = FinetuiApp(link)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -175,23 +198,24 @@ async def test_nothing_that_fits_is_said(link) -> None:
         assert listed(screen)
 
 
-async def test_explanations_follow_the_cursor_and_refusals_are_said(link, found) -> None:
+async def test_explanations_follow_the_cursor_and_refusals_are_said(
+    link, found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.screens.errors._REST_SECONDS", 2.0)  # a slow machine must not look like a rest
     app = FinetuiApp(link)
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot)
         await pilot.press("e")
-        await settle(pilot)
+        await until(pilot, lambda: "grad-cam at conv2" in picture(app))
         row = listed(screen)[0]
         (question,) = link.asked(ExplainImage)
         assert (question.index, question.method, question.target) == (row, "grad-cam", found.predicted[row])
-        assert "grad-cam at conv2" in picture(app)
         assert screen.query_one(Picture)._overlay is not None
         await pilot.press("right", "right")
-        await settle(pilot)
+        await until(pilot, lambda: len(link.asked(ExplainImage)) > 1)
         assert [asked.index for asked in link.asked(ExplainImage)] == [row, listed(screen)[2]]  # not the one passed by
         await pilot.press("e", "e")
-        await settle(pilot)
-        assert "it cannot be occluded" in picture(app)
+        await until(pilot, lambda: "it cannot be occluded" in picture(app))
         assert screen.query_one(Picture)._overlay is None
         await pilot.press("e")
         await settle(pilot)

@@ -84,7 +84,7 @@ def app_over(*events: object) -> tuple[FinetuiApp, AnsweringLink]:
 
 
 async def until(pilot: Pilot[None], test: Callable[[], bool]) -> None:
-    for _ in range(100):
+    for _ in range(1200):
         if test():
             return
         await pilot.pause(0.05)

@@ -229,9 +229,10 @@ async def test_measures_follow_each_other_while_the_run_runs() -> None:
         assert len(link.asked(MeasureLayers)) == 3
 
 
-async def test_a_refused_measure_is_not_asked_for_in_a_row() -> None:
+async def test_a_refused_measure_is_not_asked_for_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     link = EngineLink()
     link.refuse = {MeasureLayers: "not here"}
+    monkeypatch.setattr("tui.looking._REFUSED_SECONDS", 1e6)
     app, _ = app_over(link=link)
     async with app.run_test(size=(80, 24)) as pilot:
         await opened(pilot, "0.31 ms")

@@ -46,7 +46,7 @@ async def test_each_view_is_asked_for_and_shown() -> None:
 
 
 async def test_only_where_the_cursor_rests_is_the_engine_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui.screens.layers._REST_SECONDS", 1.0)  # a slow machine must not look like a rest
+    monkeypatch.setattr("tui.screens.layers._REST_SECONDS", 3.0)  # a slow machine must not look like a rest
     app, link = app_over()
     async with app.run_test(size=(80, 40)) as pilot:
         await opened(pilot, "n5")

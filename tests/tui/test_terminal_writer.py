@@ -109,6 +109,7 @@ def test_stopping_does_not_wait_for_the_terminal(pair: Pair) -> None:
     begun = time.monotonic()
     pair.writer.stop()
     assert time.monotonic() - begun < 10
+    pair.writer._thread.join(20)
     assert not pair.writer._thread.is_alive()
     pair.writer.put("late")
     assert not pair.gone.is_set()

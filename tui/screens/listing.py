@@ -1,5 +1,6 @@
 """What the Errors screen lists, and how one chooses it: the part that is the same however it is shown."""
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -47,7 +48,7 @@ class ListingScreen(Screen[None]):
         self._store = store
         self._asker = asker
         self._choose_first = choose
-        self._selection = Selection()  # the one that is shown
+        self._turn = asyncio.Lock()  # what is asked for meanwhile is worked out next, from what came out
         self._listing: Listing | None = None
         self._evaluation: Evaluated | None = None  # the one that is shown
         self._marked: set[int] = set()
@@ -84,14 +85,14 @@ class ListingScreen(Screen[None]):
             self._say(f"The predictions of this evaluation were not kept; `finetui errors --from {name}` makes them.")
         else:
             path = Path(view.path) / view.evaluation.predictions
-            self._relist(lambda: self._opened(path))
+            self._open(path)
 
     def _opened(self, path: Path) -> Listing:
         found = predictions.load(path)
         if self._listing is None:
             selection = self._choose_first(found.classes)
         else:
-            selection = msgspec.structs.replace(self._selection, change="", marked=False)
+            selection = msgspec.structs.replace(self._listing.selection, change="", marked=False)
         listing = listing_of(found, selection)
         return listing if self._pairs is None else _with_duplicates(listing, self._pairs, ())
 
@@ -102,15 +103,27 @@ class ListingScreen(Screen[None]):
         elif view.evaluation is not self._evaluation and self._listing is not None:
             self._hint("a newer evaluation is there: n shows it")
 
-    @work(thread=True, exclusive=True, group="list", exit_on_error=False)
-    def _relist(self, make: Callable[[], Listing]) -> None:
-        """Work out a listing away from the screen, and show it."""
+    @work(group="list", exit_on_error=False)
+    async def _open(self, path: Path) -> None:
+        async with self._turn:
+            await self._work_out(lambda: self._opened(path))
+
+    @work(group="list", exit_on_error=False)
+    async def _relist(self, make: Callable[[Listing, frozenset[int]], Listing]) -> None:
+        """Show what `make` makes of the list, and of the marks, that there are once it is its turn."""
+        async with self._turn:
+            listing, marked = self._listing, frozenset(self._marked)
+            if listing is not None:
+                await self._work_out(lambda: make(listing, marked))
+
+    async def _work_out(self, make: Callable[[], Listing]) -> None:
+        """Make a listing away from the event loop, and show it."""
         try:
-            listing = make()
+            listing = await asyncio.to_thread(make)
         except BadInput as error:
-            self.app.call_from_thread(self._refused, str(error))
+            self._refused(str(error))
         else:
-            self.app.call_from_thread(self._show_listing, listing)
+            self._show_listing(listing)
 
     def _refused(self, reason: str) -> None:
         if not self.stands:
@@ -127,16 +140,16 @@ class ListingScreen(Screen[None]):
         if self._listing is None or self._listing.predictions is not listing.predictions:
             self._marked.clear()
         self._listing = listing
-        self._selection = listing.selection
         self._listing_changed(same_rows=same_rows)
 
-    def _choose(self, **changes: object) -> None:
-        """List what the present selection with `changes` lists."""
-        listing = self._listing
-        if listing is not None:
-            selection = msgspec.structs.replace(listing.selection, **changes)
-            marked = frozenset(self._marked)
-            self._relist(lambda: listing.select(selection, marked))
+    def _choose(self, changes: Callable[[Selection], dict[str, object]]) -> None:
+        """List what the present selection lists with what `changes` makes of it."""
+
+        def select(listing: Listing, marked: frozenset[int]) -> Listing:
+            now = listing.selection
+            return listing.select(msgspec.structs.replace(now, **changes(now)), marked)
+
+        self._relist(select)
 
     def _look_for_duplicates(self) -> None:
         """Ask once which of the images are in the training set, if that takes no more than a moment."""
@@ -146,14 +159,17 @@ class ListingScreen(Screen[None]):
             self._asker.ask(FindDuplicates(), self._duplicates_found)
 
     def _duplicates_found(self, reply: Reply) -> None:
-        listing = self._listing
         if not self.stands:
             return
-        if isinstance(reply, DuplicatesFound) and listing is not None:
+        if isinstance(reply, DuplicatesFound):
             self._pairs = pairs = reply.pairs
-            marked = frozenset(self._marked)
-            known = listing.selection.duplicates
-            self._relist(lambda: _with_duplicates(listing, pairs, marked) if known else listing.with_duplicates(pairs))
+            self._relist(
+                lambda listing, marked: (
+                    _with_duplicates(listing, pairs, marked)
+                    if listing.selection.duplicates
+                    else listing.with_duplicates(pairs)
+                )
+            )
         elif isinstance(reply, CommandRefused):
             self._hint(f"training images among these were not looked for: {reply.reason}")
 
@@ -161,32 +177,32 @@ class ListingScreen(Screen[None]):
 
     def action_cycle_show(self) -> None:
         """List mistakes, then right but unsure ones, right ones, all."""
-        shown = self._selection
-        if shown.change:
-            self._choose(change=CHANGES[CHANGES.index(shown.change) % (len(CHANGES) - 1) + 1])
-        else:
-            self._choose(show=SHOWS[(SHOWS.index(shown.show) + 1) % len(SHOWS)])
+
+        def next_show(now: Selection) -> dict[str, object]:
+            if now.change:
+                return {"change": CHANGES[CHANGES.index(now.change) % (len(CHANGES) - 1) + 1]}
+            return {"show": SHOWS[(SHOWS.index(now.show) + 1) % len(SHOWS)]}
+
+        self._choose(next_show)
 
     def action_cycle_order(self) -> None:
         """Order by loss, then by confidence, margin, place."""
-        self._choose(sort=SORTS[(SORTS.index(self._selection.sort) + 1) % len(SORTS)], reverse=False)
+        self._choose(lambda now: {"sort": SORTS[(SORTS.index(now.sort) + 1) % len(SORTS)], "reverse": False})
 
     def action_reverse(self) -> None:
         """Turn the order round."""
-        self._choose(reverse=not self._selection.reverse)
+        self._choose(lambda now: {"reverse": not now.reverse})
 
     def action_toggle_flag(self, flag: str) -> None:
         """List only what has `flag`, or all again."""
         if flag == "duplicates" and self._pairs is None:
             self._hint("looking for training images among these …")
             self._asker.ask(FindDuplicates(), self._duplicates_found)
-        self._choose(**{flag: not getattr(self._selection, flag)})
+        self._choose(lambda now: {flag: not getattr(now, flag)})
 
     def action_clear(self) -> None:
         """Take all filters away."""
-        if self._listing is not None:
-            listing, marked = self._listing, frozenset(self._marked)
-            self._relist(lambda: listing.select(listing.selection.unfiltered, marked))
+        self._relist(lambda listing, marked: listing.select(listing.selection.unfiltered, marked))
 
     @work
     async def action_filter(self) -> None:
@@ -204,8 +220,7 @@ class ListingScreen(Screen[None]):
         )
         chosen = await self.app.push_screen_wait(form)
         if chosen is not None:
-            marked = frozenset(self._marked)
-            self._relist(lambda: listing.select(chosen, marked))
+            self._relist(lambda listing, marked: listing.select(chosen, marked))
 
     @work
     async def action_confusion(self) -> None:
@@ -219,7 +234,7 @@ class ListingScreen(Screen[None]):
         if chosen is not None:
             true, predicted = (None if label < 0 else label for label in chosen)
             show = "all" if true == predicted else "wrong"
-            self._choose(show=show, true=true, predicted=predicted, change="")
+            self._choose(lambda _: {"show": show, "true": true, "predicted": predicted, "change": ""})
 
     @work
     async def action_compare(self) -> None:
@@ -230,15 +245,14 @@ class ListingScreen(Screen[None]):
         if listing is None:
             return
         if listing.selection.change:
-            self._choose(change="")
+            self._choose(lambda _: {"change": ""})
             return
         view = self._store.view
         own = Path(view.path)
         path = await self.app.push_screen_wait(CompareScreen(own.parent, own))
         if path is not None:
             name = f"{path.parent.name} {path.stem}"
-            marked = frozenset(self._marked)
-            self._relist(lambda: listing.compare(path, name, "broken", marked))
+            self._relist(lambda listing, marked: listing.compare(path, name, "broken", marked))
 
     @work
     async def action_export(self) -> None:

@@ -7,7 +7,8 @@ from engine.data.parallel import for_each
 from engine.errors import Cancelled
 
 
-def test_quick_work_is_done_here_and_in_order() -> None:
+def test_quick_work_is_done_here_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.data.parallel._SLOW_SECONDS", 1.0)
     done: list[tuple[int, str]] = []
     for_each(
         lambda index: done.append((index, threading.current_thread().name)),
@@ -22,9 +23,13 @@ def test_quick_work_is_done_here_and_in_order() -> None:
 def test_slow_work_is_shared_and_told_in_moderation(threads: int, names: int) -> None:
     done: list[tuple[int, str]] = []
     told: list[int] = []
+    here, met, all_there = threading.current_thread(), set(), threading.Barrier(max(threads, 2))
 
     def work(index: int) -> None:
         time.sleep(0.005)
+        if threads > 1 and threading.current_thread() is not here and len(met) < threads:
+            met.add(threading.current_thread())
+            all_there.wait(60)  # or a quick one could do all of it
         done.append((index, threading.current_thread().name))
 
     started = time.monotonic()
