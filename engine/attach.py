@@ -79,7 +79,8 @@ def log_tail(path: Path, lines: int = 3) -> str:
         return ""
 
 
-ENGINE_ENDED = "the engine has ended"  # the reason for which a command without an answer is refused then
+_ENDED, _LOST = "the engine has ended", "the connection to the engine was lost"
+NO_ANSWER = frozenset({_ENDED, _LOST})  # why a command is refused that the engine did not answer
 
 
 class SocketLink:
@@ -99,7 +100,8 @@ class SocketLink:
         self._unanswered: dict[str, AnyCommand] = {}  # of those that were sent
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._over = False  # whether `run` has returned
+        self._over = False
+        self._why_over = _ENDED
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_writer.setblocking(False)
         self._connection: socket.socket | None = None
@@ -107,7 +109,7 @@ class SocketLink:
         self._history = History()
 
     def run(self) -> None:
-        """Pass the engine's events on until it ends or `close` is called; what it has not answered then is refused."""
+        """Pass the engine's events on until it ends or `close` is called; what it leaves unanswered is refused."""
         try:
             self._run()
         finally:
@@ -116,7 +118,12 @@ class SocketLink:
                 left = [*self._unanswered.values(), *(command for _, command in self._outgoing if command is not None)]
             if not self._closed.is_set():
                 for command in left:
-                    self._refuse(command)
+                    self._refuse(command, self._why_over)
+
+    @property
+    def over(self) -> bool:
+        """Whether `run` is done, so that nothing will be answered any more."""
+        return self._over
 
     def send(self, command: AnyCommand) -> None:
         """Queue `command` for the engine; it is refused where that one is gone."""
@@ -125,7 +132,7 @@ class SocketLink:
             if not over:
                 self._outgoing.append((encode_frame(command), command))
         if over:
-            self._refuse(command)
+            self._refuse(command, self._why_over)
         else:
             self._wake()
 
@@ -146,7 +153,7 @@ class SocketLink:
         with suppress(BlockingIOError):  # its buffer is full: the selector is awake already
             self._wake_writer.send(b"\0")
 
-    def _refuse(self, command: AnyCommand, reason: str = ENGINE_ENDED) -> None:
+    def _refuse(self, command: AnyCommand, reason: str) -> None:
         self.events.put(CommandRefused(command=command, reason=reason))
 
     # -- what the two links do differently --------------------------------------------------------------
@@ -282,6 +289,7 @@ class SocketLink:
 
     def _report_lost(self, engine: str) -> None:
         """Tell that `engine` is there, and out of reach."""
+        self._why_over = _LOST
         reason = f"the connection was lost, and {engine} could not be reached again, though it is still there"
         self.events.put(StateChanged(state="crashed", reason=reason))
 
@@ -289,12 +297,13 @@ class SocketLink:
         """Tell that the engine is gone, and `how` if it was in the middle of something."""
         goodbye = self._history.goodbye
         if goodbye is not None and goodbye.reason:
+            self._why_over = _LOST
             reason = f"the engine closed the connection: {clean(goodbye.reason)}"
             self.events.put(StateChanged(state="crashed", reason=reason))
         elif self._state not in ENDED:
             self.events.put(StateChanged(state="crashed", reason=crash_reason(self.folder, how, log)))
         else:
-            self.events.put(Log(level="info", message=ENGINE_ENDED))
+            self.events.put(Log(level="info", message=_ENDED))
 
 
 class AttachLink(SocketLink):

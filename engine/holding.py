@@ -20,6 +20,7 @@ class Holding:
         self.steps = 0
         self._socket = socket
         self._lock: RunLock | None = None
+        self._whole = True  # whether the folder was never deleted, or made anew with all that belongs into it
 
     def take(self, folder: RunFolder) -> None:
         """Take up the run in `folder` again, and go on with its journal; do nothing where that was done.
@@ -44,16 +45,25 @@ class Holding:
         self.journal.open(self.folder.journal)
         return self.folder
 
-    def restore(self, config: RunConfig) -> None:
-        """Make the folder anew where somebody deleted it, journal included. Raises OSError."""
+    def restore(self, config: RunConfig) -> bool:
+        """Make the folder anew, journal included, where somebody deleted it; return whether that was so.
+
+        Raises OSError, also where it is another engine's by now: then it stays as it is.
+        """
         assert self.folder is not None, "the run has begun"
-        runs.restore(self.folder, config)
-        self.journal.restore()
+        if self._whole and self.folder.path.is_dir():
+            return False
+        self._whole = False
+        self.folder.path.mkdir(parents=True, exist_ok=True)
         self._give_up_lock()
         try:
             self._lock = RunLock(self.folder, self._socket)
         except BadInput as error:
             raise OSError(str(error)) from error
+        runs.write_config(self.folder, config)
+        self.journal.restore()
+        self._whole = True
+        return True
 
     def _give_up_lock(self) -> None:
         lock, self._lock = self._lock, None

@@ -4,7 +4,7 @@ import threading
 
 from engine.commands import AnyCommand, Stop
 from engine.errors import BadInput
-from engine.events import Answer, AnyEvent, CommandRefused, Evaluated, Phase, StateChanged
+from engine.events import Answer, AnyEvent, CommandAccepted, CommandRefused, Evaluated, Phase, StateChanged
 from engine.host import Inspection
 from engine.process_link import ProcessLink
 from engine.queues import EventQueue
@@ -30,6 +30,9 @@ class _Relay(EventQueue):
                 waited = self._unanswered.pop(event.command.id, None) is not None
             if waited:
                 self._target.put(event)
+        elif isinstance(event, CommandAccepted):
+            with self._guard:
+                self._unanswered.pop(event.command.id, None)
         elif isinstance(event, Phase | Evaluated):
             self._target.put(event)
         elif isinstance(event, StateChanged) and event.state in ("failed", "crashed"):
@@ -49,31 +52,29 @@ class Inquirer:
         self._lock = threading.Lock()
         self._link: ProcessLink | None = None
         self._relay = _Relay(events)
+        self._closed = False
 
     def send(self, command: AnyCommand) -> None:
         """Send `command`, starting the engine if need be; what cannot be answered is refused."""
         try:
             with self._lock:
+                if self._closed:
+                    raise BadInput("nobody is there any more to be answered")
                 if self._relay.failure:
                     # It would fail in the same way again.
                     raise BadInput(self._relay.failure)
                 self._relay.expect(command)
-                if self._link is None:
+                if self._link is None or self._link.over:
                     self._link = ProcessLink(self._inspection, events=self._relay)
-                    threading.Thread(target=self._run, args=(self._link,), name="finetui-inquiry", daemon=True).start()
+                    threading.Thread(target=self._link.run, name="finetui-inquiry", daemon=True).start()
                 self._link.send(command)
         except BadInput as error:
             self._events.put(CommandRefused(command=command, reason=str(error)))
 
-    def _run(self, link: ProcessLink) -> None:
-        link.run()
-        with self._lock:  # the next question is one for another engine
-            if self._link is link:
-                self._link = None
-
     def close(self) -> None:
         """Let the engine go, whatever it is at."""
         with self._lock:
+            self._closed = True
             if self._link is not None:
                 self._link.send(Stop())
                 self._link.close()

@@ -74,6 +74,7 @@ class Inspector:
                 self._emit(answerer.answer(command), step)
             elif isinstance(command, Evaluate):
                 self._emit(self._evaluate(opened), step)
+                self._emit(events.CommandAccepted(command=command), step)
             else:
                 raise BadInput("nothing trains here; this only looks at a checkpoint")
         except BadInput as error:

@@ -114,7 +114,7 @@ def create(config: RunConfig, default_name: str) -> RunFolder:
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
         folder = RunFolder(_new_folder(runs_dir, config.run.name, default_name))
-        folder.config.write_text(to_toml(config), encoding="utf-8")
+        write_config(folder, config)
     except OSError as error:
         reason = error.strerror or error
         raise BadInput(
@@ -123,9 +123,8 @@ def create(config: RunConfig, default_name: str) -> RunFolder:
     return folder
 
 
-def restore(folder: RunFolder, config: RunConfig) -> None:
-    """Make a run's folder anew, with its configuration, where it was deleted. Raises OSError."""
-    folder.path.mkdir(parents=True, exist_ok=True)
+def write_config(folder: RunFolder, config: RunConfig) -> None:
+    """Write a run's configuration into its folder. Raises OSError."""
     folder.config.write_text(to_toml(config), encoding="utf-8")
 
 

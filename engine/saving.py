@@ -15,8 +15,8 @@ _RETRY_SECONDS = 10.0
 class Saver:
     """Writes the state of a run through a `keeper`; a disk that is full does not end a training.
 
-    `problem` says why the last attempt failed, and is empty when it did not. `restore_folder` is called where the run's
-    folder has been deleted.
+    `problem` says why the last attempt failed, and is empty when it did not. `restore_folder` is called first, and sees
+    to it that the run's folder is there.
     """
 
     def __init__(
@@ -50,8 +50,7 @@ class Saver:
         back to this checkpoint.
         """
         try:
-            if not self.keeper.folder.path.is_dir():
-                self._restore_folder()
+            self._restore_folder()
             # What is said of this checkpoint below still holds for whoever goes back to it.
             at = self._journal.next_seq + 1 + len(names) + answers
             self.keeper.write(self._about, self._state.model, self._state.collect(at))

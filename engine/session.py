@@ -390,8 +390,8 @@ class Session:
 
     def _restore_folder(self) -> None:
         """Make the run's folder anew where somebody deleted it. Raises OSError."""
-        self._holding.restore(self.config)
-        self._voice.warn("the run's folder was deleted while it trains, and made anew; older checkpoints are lost")
+        if self._holding.restore(self.config):
+            self._voice.warn("the run's folder was deleted while it trains, and made anew; older checkpoints are lost")
 
     def _set_state(self, state: events.State, reason: str = "") -> None:
         self.state = state

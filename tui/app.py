@@ -125,7 +125,8 @@ class FinetuiApp(App[None]):
         try:
             link = again.link_to_resumed(folder, own=message.own)
         except BadInput as error:
-            self.call_from_thread(before.hint, str(error))
+            reason = str(error)
+            self.call_from_thread(lambda: self.train_screen.hint(reason))  # which may be another one by then
         else:
             self.call_from_thread(self._go_on_with, link, before)
 

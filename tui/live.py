@@ -3,7 +3,7 @@
 import threading
 import time
 
-from engine.attach import ENGINE_ENDED, AttachLink
+from engine.attach import NO_ANSWER, AttachLink
 from engine.commands import AnyCommand
 from engine.errors import BadInput, FinetuiError
 from engine.events import CommandAccepted, CommandRefused
@@ -37,8 +37,8 @@ def _answer(events: EventQueue, thread: threading.Thread, command: AnyCommand) -
                 case CommandAccepted(command=told) if told.id == command.id:
                     return event
                 case CommandRefused(command=told, reason=reason) if told.id == command.id:
-                    if reason == ENGINE_ENDED:
-                        raise FinetuiError("the engine has ended without an answer")
+                    if reason in NO_ANSWER:
+                        raise FinetuiError(f"{reason} without an answer")
                     raise BadInput(f"the run refused it: {reason}")
         if ended:
             raise FinetuiError("the engine has ended without an answer")

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 from engine import run_summaries, runs
-from engine.attach import AttachLink, own_name
+from engine.attach import NO_ANSWER, AttachLink, own_name
 from engine.commands import Stop
 from engine.errors import BadInput, FinetuiError
 from engine.events import Audience, CommandAccepted, CommandRefused, State, StateChanged
@@ -80,7 +80,7 @@ class _Stopping:
                     case CommandAccepted() if event.command.id == self._stop.id:
                         return None
                     case CommandRefused() if event.command.id == self._stop.id:
-                        return event.reason
+                        return None if event.reason in NO_ANSWER else event.reason
             if ended:
                 return None
             if time.monotonic() > remark_at:

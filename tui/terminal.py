@@ -87,7 +87,7 @@ class Terminal:
         """
         if not self.in_foreground():
             time.sleep(_SIGNAL_SECONDS)
-            return None
+            return b"" if _is_orphaned() else None
         with _unstopped():
             try:
                 return os.read(self._input, size)
@@ -170,6 +170,14 @@ class Terminal:
         except OSError:  # it is gone
             return False
         return not left
+
+
+def _is_orphaned() -> bool:
+    """Tell whether who started this process is gone, so that nobody can bring it to the foreground again."""
+    try:
+        return os.getsid(os.getppid()) != os.getsid(0)
+    except OSError:
+        return True
 
 
 @contextmanager

@@ -6,11 +6,12 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
-from types import FrameType
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from engine.text import clean
 
 _MOST_PREFETCHED = 4  # batches for each worker
 _PREFETCHED_BYTES = 2**27  # of all workers: they lie in shared memory, of which containers have little
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE_SECONDS = 5.0  # for an engine that was told to end to get to the next step, with the images for it
 _Problem = tuple[int, str]  # the image's index, what is wrong with it
 _Loaded = tuple[Tensor, Tensor, list[_Problem]]  # images, labels, problems
@@ -56,10 +58,10 @@ def _deaf_children() -> Iterator[None]:
     """Let the processes that are started meanwhile not hear what is sent to all of a terminal or job: Ctrl-C, SIGTERM.
 
     What that means the engine decides, which hears it in another thread. They inherit the mask: a handler would come
-    too late for a process that still imports torch.
+    too late for a fork server that still imports torch.
     """
     resource_tracker.ensure_running()  # the fork server would start it, and that clears the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
@@ -67,16 +69,22 @@ def _deaf_children() -> Iterator[None]:
 
 
 def _start_worker(_number: int) -> None:
-    """Make a worker end with the engine, and soon after a SIGTERM: the engine has one too, or wants to be rid of it."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGTERM, _end_soon)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+    """Make a worker end with the engine, or when that one says so, and with nothing else."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    for task in (_end_with_parent, _end_when_told):
+        threading.Thread(target=task, daemon=True).start()
 
 
-def _end_soon(_number: int, _frame: FrameType | None) -> None:
-    timer = threading.Timer(_GRACE_SECONDS, os._exit, (1,))
-    timer.daemon = True
-    timer.start()
+def _end_when_told() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this runs in a worker"
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell who has sent a signal
+        signal.sigwait((signal.SIGTERM,))
+        time.sleep(_GRACE_SECONDS)
+        os._exit(1)
+    while signal.sigwaitinfo((signal.SIGTERM,)).si_pid != parent.pid:
+        pass  # sent to the whole job: the engine will say
+    os._exit(1)
 
 
 def _end_with_parent() -> None:
@@ -115,6 +123,7 @@ class StreamedSplit:
         self._plan = _Plan()
         self._loader: DataLoader[Any] | None = None
         self._reading: Generator[_Loaded, None, None] | None = None
+        self._processes: list[BaseProcess] = []
         self._turn = 0  # counts the iterations begun
         self.skipped: frozenset[int] = frozenset()
         self._problems: list[str] = []
@@ -145,11 +154,25 @@ class StreamedSplit:
         if not len(order):
             return
         self._plan.batches = [batch.tolist() for batch in torch.split(order, batch_size)]
+        iterator = self._iterator(min(batch_size, len(order)))
+        for _ in range(len(self._plan)):
+            try:
+                loaded: _Loaded = next(iterator)
+            except (RuntimeError, OSError, EOFError) as error:
+                self._loader = None
+                raise FinetuiError(
+                    f"a worker process that reads images ended ({clean(str(error), 200)}); memory, or shared memory "
+                    "(/dev/shm), may have run out: use fewer --workers or a smaller --batch-size"
+                ) from error
+            yield loaded
+
+    def _iterator(self, batch_size: int) -> Iterator[_Loaded]:
         if self._loader is None:
-            self._loader = self._start(min(batch_size, len(order)))
+            self._loader = self._start(batch_size)
+        others = multiprocessing.active_children()
         try:
             with _deaf_children():
-                iterator = iter(self._loader)
+                return iter(self._loader)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             self._loader = None
             raise BadInput(
@@ -157,27 +180,21 @@ class StreamedSplit:
                 "top level of a module, or use --loader resident"
             ) from error
         except (RuntimeError, OSError, EOFError) as error:
-            raise self._workers_ended(error) from error
-        for _ in range(len(self._plan)):
-            try:
-                loaded: _Loaded = next(iterator)
-            except (RuntimeError, OSError, EOFError) as error:
-                raise self._workers_ended(error) from error
-            yield loaded
-
-    def _workers_ended(self, error: Exception) -> FinetuiError:
-        self._loader = None
-        return FinetuiError(
-            f"a worker process that reads images ended ({clean(str(error), 200) or type(error).__name__}); memory, or "
-            "shared memory (/dev/shm), may have run out: use fewer --workers or a smaller --batch-size"
-        )
+            self._loader = None
+            reason = clean(str(error), 200) or type(error).__name__
+            raise FinetuiError(
+                f"the worker processes that read images cannot be started ({reason}); use fewer --workers, or "
+                "--loader resident"
+            ) from error
+        finally:
+            self._processes += [child for child in multiprocessing.active_children() if child not in others]
 
     def _start(self, batch_size: int) -> DataLoader[Any]:
         # Not fork: the engine has threads, and CUDA does not survive a fork.
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if "forkserver" in methods:
-            context.set_forkserver_preload(["torch"])  # once, not in each worker
+            context.set_forkserver_preload(["engine.data.fork_server"])
         batch_bytes = batch_size * math.prod(self._source.shape)
         return DataLoader(
             _Images(self._source),
@@ -223,3 +240,6 @@ class StreamedSplit:
         if self._reading is not None:
             self._reading.close()
         self._reading = self._loader = None
+        for process in self._processes:
+            process.kill()  # one that is stuck does not hear that it is to end
+        self._processes = []

@@ -1,5 +1,6 @@
 """The classification sets that torchvision downloads and reads, by name."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -153,6 +154,7 @@ def _fetch(name: str, cache: Path, progress: Progress, cancelled: Callable[[], b
     cache.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(cache)
     with tempfile.TemporaryDirectory(prefix=_STAGING, dir=cache) as staging:
+        _share_archives(cache, Path(staging))
         _download(name, Path(staging), progress, cancelled)
         _move_into(cache, Path(staging))
 
@@ -183,14 +185,26 @@ def _remove_leftovers(cache: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def _share_archives(cache: Path, staging: Path) -> None:
+    """Let `staging` have the archives that are in `cache`: torchvision takes those whose check sums are right."""
+    for archive in (*cache.glob("*"), *cache.glob("*/*")):
+        if archive.is_file() and not archive.parent.name.startswith(_STAGING):
+            there = staging / archive.relative_to(cache)
+            there.parent.mkdir(exist_ok=True)
+            with suppress(OSError):  # no links here, or gone meanwhile: it is fetched
+                os.link(archive, there)
+
+
 def _move_into(target: Path, source: Path) -> None:
     """Rename what is in the folder `source` into the folder `target`; a folder that is there already takes more in."""
     for path in source.iterdir():
         there = target / path.name
-        if path.is_dir() and there.is_dir():
-            _move_into(there, path)
-        else:
+        try:
             path.replace(there)
+        except OSError:  # or has just come, from another process
+            if not (path.is_dir() and there.is_dir()):
+                raise
+            _move_into(there, path)
 
 
 def _size(folder: Path) -> int:

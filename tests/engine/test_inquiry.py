@@ -55,8 +55,10 @@ def test_an_engine_that_nobody_waits_for_is_stopped_whatever_it_is_at(monkeypatc
             closed.set()
 
     monkeypatch.setattr("engine.inquiry.ProcessLink", Engine)
-    inquirer = Inquirer(Inspection(checkpoint="x.ckpt"), EventQueue())
+    inquirer = Inquirer(Inspection(checkpoint="x.ckpt"), events := EventQueue())
     inquirer.send(Evaluate())
     inquirer.close()
     assert closed.is_set()
+    inquirer.send(Evaluate())  # starts no other one
     assert [type(command) for command in sent] == [Evaluate, Stop]
+    assert [type(event) for event in events.drain()] == [CommandRefused]

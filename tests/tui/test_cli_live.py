@@ -6,18 +6,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from peers import Engine
 from watching import Watcher, until
 
 from engine import run_summaries, runs
 from engine.attach import AttachLink, not_live
 from engine.commands import Pause, Resume, SetLearningRate, StartFinetune
 from engine.errors import BadInput
-from engine.events import CommandAccepted, RunPrepared, TrainPoint
+from engine.events import CommandAccepted, RunPrepared, StateChanged, TrainPoint
 from engine.journal import JournalReader
 from engine.process_link import ProcessLink
 from engine.runs import RunFolder
@@ -26,6 +28,7 @@ from tui import stopping
 from tui.cli import run
 from tui.detached import train_detached
 
+FAILED = StateChanged(state="failed", reason="reading the data was cancelled")
 FINETUI = [sys.executable, "-m", "tui"]
 ENDLESS = ["--data", "mnist-sample", "--device", "cpu", "--epochs", "1000", "--batch-size", "20"]
 
@@ -379,6 +382,18 @@ def test_a_run_that_ends_while_it_is_to_be_stopped_is_said_to_have_ended(
     result = in_process("stop", "x", "--runs-dir", "runs", cwd=tmp_path)
     assert result.returncode == 2
     assert "finished" in result.stderr
+
+
+def test_a_run_that_fails_before_it_hears_of_the_stop_is_said_to_have_failed(
+    tmp_path: Path, in_process, make_config, engine: Engine
+) -> None:
+    folder = Session(make_config(name="x")).run().folder
+    assert folder is not None
+    lock = runs.RunLock(folder, str(engine.server.path))
+    threading.Thread(target=lambda: (engine.command(), engine.say(FAILED), engine.server.stop())).start()
+    result = in_process("stop", "x", "--runs-dir", "runs", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (0, "x: failed at step 0 (reading the data was cancelled)\n")
+    lock.release()
 
 
 # -- runs ---------------------------------------------------------------------------------------------

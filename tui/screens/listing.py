@@ -3,6 +3,7 @@
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Collection
+from functools import reduce
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,8 @@ from tui.store import Store, View
 
 _POLL_SECONDS = 0.25
 _MOST_COMPARED = 200_000  # images among which duplicates are looked for without being asked
+
+Change = Callable[[Listing, frozenset[int]], Listing]  # from a list and the marked rows to another list
 
 
 def _with_duplicates(listing: Listing, pairs: Collection[tuple[int, int]], marked: Collection[int]) -> Listing:
@@ -48,7 +51,8 @@ class ListingScreen(Screen[None]):
         self._store = store
         self._asker = asker
         self._choose_first = choose
-        self._turn = asyncio.Lock()  # what is asked for meanwhile is worked out next, from what came out
+        self._turn = asyncio.Lock()
+        self._changes: list[Change] = []  # what is asked for meanwhile is worked out next, from what came out
         self._listing: Listing | None = None
         self._evaluation: Evaluated | None = None  # the one that is shown
         self._marked: set[int] = set()
@@ -108,13 +112,18 @@ class ListingScreen(Screen[None]):
         async with self._turn:
             await self._work_out(lambda: self._opened(path))
 
+    def _relist(self, change: Change) -> None:
+        """Show what `change` makes of the list, and of the marks, that there are once it is its turn."""
+        self._changes.append(change)
+        self._catch_up()
+
     @work(group="list", exit_on_error=False)
-    async def _relist(self, make: Callable[[Listing, frozenset[int]], Listing]) -> None:
-        """Show what `make` makes of the list, and of the marks, that there are once it is its turn."""
+    async def _catch_up(self) -> None:
         async with self._turn:
+            changes, self._changes = self._changes, []  # all at once: a key that is held makes many
             listing, marked = self._listing, frozenset(self._marked)
-            if listing is not None:
-                await self._work_out(lambda: make(listing, marked))
+            if listing is not None and changes:
+                await self._work_out(lambda: reduce(lambda now, change: change(now, marked), changes, listing))
 
     async def _work_out(self, make: Callable[[], Listing]) -> None:
         """Make a listing away from the event loop, and show it."""

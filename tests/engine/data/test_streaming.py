@@ -1,8 +1,11 @@
 """Streaming with real worker processes: the same batches as from memory, in the order that is asked for."""
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +134,7 @@ def test_a_worker_that_dies_is_said(folder: Path) -> None:
 
 
 SIGNALLED = """if __name__ == "__main__":
-    import signal, sys
+    import signal, subprocess, sys
     import psutil, torch
     from engine.config import DataConfig
     from engine.data import load
@@ -140,9 +143,9 @@ SIGNALLED = """if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: print("heard", flush=True))
     batches = data.train.batches(torch.arange(30).repeat(20), 4)
     next(batches)
-    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
-        process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGINT)
+    job = [str(process.pid) for process in (psutil.Process(), *psutil.Process().children(recursive=True))]
+    for name in ("-TERM", "-INT"):
+        subprocess.run(["kill", name, *job], check=True)
     print(1 + sum(1 for _ in batches), flush=True)
 """
 
@@ -153,6 +156,30 @@ def test_signals_to_a_whole_terminal_or_job_are_the_engines_alone(folder: Path, 
     done = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["heard", "heard", "150"]
+
+
+def test_a_worker_that_is_stuck_ends_with_its_split(folder: Path) -> None:
+    split = read(folder, "stream").train
+    next(split.batches(torch.arange(30).repeat(40), 4))
+    family = psutil.Process()
+    (worker,) = {child for child in family.children(recursive=True) if child not in family.children()}
+    assert worker.is_running()
+    worker.suspend()
+    split.close()
+    gone, _ = psutil.wait_procs([worker], timeout=60)
+    assert gone == [worker]
+
+
+def test_a_process_that_somebody_else_forks_hears_signals(folder: Path) -> None:
+    """Where the loader has started the fork server of all, which hears none."""
+    split = read(folder, "stream").train
+    next(split.batches(torch.arange(30), 4))
+    other = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(100,))
+    other.start()
+    other.terminate()
+    other.join(60)
+    assert other.exitcode == -signal.SIGTERM
+    split.close()
 
 
 def test_known_sets_are_streamed_too_when_asked() -> None:

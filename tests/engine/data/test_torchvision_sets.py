@@ -149,6 +149,7 @@ def test_a_set_comes_as_a_whole_or_not_at_all(tmp_path, monkeypatch: pytest.Monk
     (cache / ".downloading-by-another").mkdir()
 
     def download(_name, folder, _progress, cancelled) -> None:
+        assert (folder / "shared" / "older").samefile(cache / "shared" / "older")
         for path in (folder / "shared" / "newer", folder / "set" / "a" / "1.png", folder / "archive.zip"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
