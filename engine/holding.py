@@ -51,7 +51,7 @@ class Holding:
         Raises OSError, also where it is another engine's by now: then it stays as it is.
         """
         assert self.folder is not None, "the run has begun"
-        if self._whole and self.folder.path.is_dir():
+        if self._whole and self._lock is not None and self._lock.stands():
             return False
         self._whole = False
         self.folder.path.mkdir(parents=True, exist_ok=True)

@@ -190,6 +190,7 @@ class RunLock:
 
     def __init__(self, folder: RunFolder, socket_path: str = "") -> None:
         """Take the lock. Raises `BadInput` naming the holder when another engine has it, or when there are no locks."""
+        self._path = folder.lock
         try:
             self._descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             taken = self._take()
@@ -219,6 +220,13 @@ class RunLock:
                 time.sleep(0.01)
             else:
                 return True
+
+    def stands(self) -> bool:
+        """Tell whether its file is still in the folder: who deletes that takes the lock along."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except OSError:
+            return False
 
     def release(self) -> None:
         """Give the lock up."""

@@ -15,7 +15,7 @@ import pytest
 from peers import Engine
 from watching import Watcher, until
 
-from engine import run_summaries, runs
+from engine import run_summaries, runs, sockets
 from engine.attach import AttachLink, not_live
 from engine.commands import Pause, Resume, SetLearningRate, StartFinetune
 from engine.errors import BadInput
@@ -385,8 +385,9 @@ def test_a_run_that_ends_while_it_is_to_be_stopped_is_said_to_have_ended(
 
 
 def test_a_run_that_fails_before_it_hears_of_the_stop_is_said_to_have_failed(
-    tmp_path: Path, in_process, make_config, engine: Engine
+    tmp_path: Path, in_process, make_config
 ) -> None:
+    engine = Engine(sockets.new_path())
     folder = Session(make_config(name="x")).run().folder
     assert folder is not None
     lock = runs.RunLock(folder, str(engine.server.path))
