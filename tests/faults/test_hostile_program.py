@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -76,29 +77,30 @@ def poison(folder: Path, names: Sequence[str]) -> None:
         (other / "journal.jsonl").write_bytes(encode_line(poisoned(prepared(parent=text), RunPrepared, text)))
 
 
-# Keys, and a word by which one sees that they were obeyed.
+# Keys, a word by which one sees that they were obeyed, and one that is gone by then: what was there before may stay
+# in sight below, or be the name of a key.
 PLACES = (
-    ("", "failed"),
-    ("\t\t\t\x1b[B\x1b[B", "failed"),
-    ("o", "lines"),
-    ("\x1b[H", "end: follow"),
-    ("\x1b[6~", "lines"),
-    ("2", "Engine output"),
-    ("q", "failed"),
-    ("m", "listed"),
-    ("\x1b[C\x1b[C\x1b[C", "listed"),
-    ("m", "Confusion matrix"),
-    ("\x1b", "listed"),
-    ("d", "Compare with"),
-    ("\x1b", "listed"),
-    ("q", "failed"),
-    ("r", "Runs"),
-    ("\x1b", "failed"),
-    ("g", "Layers"),
-    ("\x1b[B\x1b[B", "Layers"),
-    ("q", "failed"),
-    ("?", "The Train screen"),
-    ("\x1b", "failed"),
+    ("", "failed", "preparing"),
+    ("\t\t\t\x1b[B\x1b[B", "q Quit", "preparing"),
+    ("o", "lines", "q Quit"),
+    ("\x1b[H", "end: follow", "q Quit"),
+    ("\x1b[6~", "lines", "q Quit"),
+    ("2", "Engine output", "Warnings"),
+    ("q", "q Quit", "Engine output"),
+    ("m", "listed", "q Quit"),
+    ("\x1b[C\x1b[C\x1b[C", "listed", "q Quit"),
+    ("m", "Confusion matrix", "Explain"),
+    ("\x1b", "Explain", "Confusion matrix"),
+    ("d", "Compare with", "q Quit"),
+    ("\x1b", "Explain", "Compare with"),
+    ("q", "q Quit", "Explain"),
+    ("r", "data, model", "preparing"),
+    ("\x1b", "q Quit", "data, model"),
+    ("g", "Fold", "q Quit"),
+    ("\x1b[B\x1b[B", "Fold", "q Quit"),
+    ("q", "q Quit", "Fold"),
+    ("?", "The Train screen", "preparing"),
+    ("\x1b", "q Quit", "The Train screen"),
 )
 # A control sequence, one that carries a string, one of two characters, or another control character.
 _CONTROL = re.compile(
@@ -122,12 +124,18 @@ def kinds(raw: bytes) -> set[str]:
     return found
 
 
+def _is_there(terminal: PtyTerminal, word: str, gone: str) -> bool:
+    text = terminal.text()
+    return word in text and gone not in text
+
+
 def visit(terminal: PtyTerminal) -> list[tuple[str, str]]:
     """Go to all places, and out; return the beginning of the first line and the last line in each."""
     seen = []
-    for keys, word in PLACES:
+    for keys, word, gone in PLACES:
         terminal.type(keys)
-        terminal.until(word)
+        there = partial(_is_there, terminal, word, gone)
+        terminal.until_true(there, f"{word!r} did not take the place of {gone!r}")
         terminal.until_true(lambda: terminal.lines()[23].strip(), "there is no footer")
         terminal.read_all()
         seen.append((terminal.lines()[0][:6], terminal.lines()[23]))
