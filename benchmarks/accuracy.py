@@ -38,10 +38,10 @@ def ours(seed: int, data_dir: str, since: float) -> dict[str, list[float]]:
     import tempfile
     import time
 
-    from engine.config import DataConfig, RunConfig, RunSection, TrainingConfig
-    from engine.events import AnyEvent, Evaluated
-    from engine.memory import keep_freed
-    from engine.session import Session
+    from finetui.engine.process.memory import keep_freed
+    from finetui.engine.protocol.config import DataConfig, RunConfig, RunSection, TrainingConfig
+    from finetui.engine.protocol.events import AnyEvent, Evaluated
+    from finetui.engine.session.session import Session
 
     found: dict[str, list[float]] = {"accuracy": [], "seconds": []}
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from benchmarks.measuring import Options, in_turn, percentile, table
 from benchmarks.terminal import Terminal
-from engine.events import AnyEvent, StateChanged, TrainPoint
-from engine.journal import JournalReader
-from engine.runs import RunFolder, is_live
+from finetui.engine.protocol.events import AnyEvent, StateChanged, TrainPoint
+from finetui.engine.runs.folder import RunFolder, is_live
+from finetui.engine.runs.journal import JournalReader
 
 EPOCHS = 3
-FINETUI = (sys.executable, "-m", "tui")
+FINETUI = (sys.executable, "-m", "finetui")
 KEYS = 60
 
 

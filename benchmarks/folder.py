@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from engine.config import DataConfig, TrainingConfig
-from engine.data import ImageData, load
-from engine.models import Architecture, build, module_groups
-from engine.training.trainer import Trainer
+from finetui.engine.data import ImageData, load
+from finetui.engine.models import Architecture, build, module_groups
+from finetui.engine.protocol.config import DataConfig, TrainingConfig
+from finetui.engine.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

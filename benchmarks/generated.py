@@ -5,8 +5,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from engine.config import DataConfig, RunConfig, TrainingConfig, to_toml
-from engine.events import (
+from finetui.engine.predictions.file import Files, Origin, Predictions
+from finetui.engine.protocol.config import DataConfig, RunConfig, TrainingConfig, to_toml
+from finetui.engine.protocol.events import (
     AnyEvent,
     ClassReport,
     DataSummary,
@@ -18,9 +19,8 @@ from engine.events import (
     StateChanged,
     TrainPoint,
 )
-from engine.journal import encode_line
-from engine.predictions import Files, Origin, Predictions
-from engine.runs import LAST_PREDICTIONS, RunFolder
+from finetui.engine.runs.folder import LAST_PREDICTIONS, RunFolder
+from finetui.engine.runs.journal import encode_line
 
 SPIKE = 99.0
 

@@ -4,9 +4,9 @@ import sys
 
 from cyclopts import App
 
-from engine.link import LocalLink
-from tui import dashboard
-from tui.options import RunOptions
+from finetui.engine.link.base import LocalLink
+from finetui.tui.app import launch
+from finetui.tui.cli.options import RunOptions
 
 app = App()
 
@@ -14,7 +14,7 @@ app = App()
 @app.default
 def main(*, options: RunOptions | None = None, start: bool = False) -> int:
     """Open it."""
-    return dashboard._run(LocalLink((options or RunOptions()).to_config(), autostart=start), "blocks")
+    return launch._run(LocalLink((options or RunOptions()).to_config(), autostart=start), "blocks")
 
 
 if __name__ == "__main__":

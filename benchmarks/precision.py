@@ -40,14 +40,14 @@ def measure(case: tuple[str, int, int, int, int], rounds: int) -> dict[str, list
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()  # as on a machine that has compiled nothing yet
     import torch
 
-    from engine.config import TrainingConfig
-    from engine.data.resident import ResidentSplit
-    from engine.device import resolve
-    from engine.memory import keep_freed
-    from engine.models import Architecture, build, module_groups
-    from engine.training import fast
-    from engine.training.trainer import Trainer
-    from engine.values import FastPath
+    from finetui.engine.data.resident import ResidentSplit
+    from finetui.engine.models import Architecture, build, module_groups
+    from finetui.engine.models.device import resolve
+    from finetui.engine.process.memory import keep_freed
+    from finetui.engine.protocol.config import TrainingConfig
+    from finetui.engine.protocol.values import FastPath
+    from finetui.engine.training import fast_paths
+    from finetui.engine.training.trainer import Trainer
 
     keep_freed()
     name, channels, side, batch_size, steps = case
@@ -60,7 +60,7 @@ def measure(case: tuple[str, int, int, int, int], rounds: int) -> dict[str, list
     def trainer(settings: dict[str, str]) -> Trainer:
         architecture = Architecture(name=name, num_classes=10, in_channels=channels, height=side, width=side)
         model = build(architecture, 0).to(device)
-        fast.arrange(model, path)
+        fast_paths.arrange(model, path)
         training = TrainingConfig(batch_size=batch_size, epochs=1000, **settings)
         return Trainer(model, module_groups(model), data, training, path=path, classes=10)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from engine.config import RECIPES, DataConfig, FinetuneConfig, RunConfig, RunSection, TrainingConfig
-from engine.session import Session
+from finetui.engine.protocol.config import RECIPES, DataConfig, FinetuneConfig, RunConfig, RunSection, TrainingConfig
+from finetui.engine.session.session import Session
 
 PARENT = Path(__file__).parents[1] / "checkpoints" / "lenet-mnist" / "last.ckpt"
 

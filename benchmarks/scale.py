@@ -10,9 +10,9 @@ from benchmarks.dashboard import FINETUI
 from benchmarks.generated import SPIKE, make_run
 from benchmarks.measuring import Options, percentile, python, table
 from benchmarks.terminal import Terminal
-from engine.history import thinned
-from engine.journal import JournalReader
-from engine.runs import RunFolder
+from finetui.engine.link.history import thinned
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.journal import JournalReader
 
 MILLION = 1_000_000
 KEYS = 30
@@ -60,7 +60,7 @@ def history(points: int = 10 * MILLION) -> dict[str, float]:
     """Return what is left of so many points in a curve."""
     import numpy as np
 
-    from tui.curves import Curve
+    from finetui.tui.state.curves import Curve
 
     curve = Curve()
     values = np.random.default_rng(0).random(points)

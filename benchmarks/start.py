@@ -10,9 +10,9 @@ from pathlib import Path
 from benchmarks.dashboard import FINETUI, settings
 from benchmarks.measuring import Options, in_turn, table
 from benchmarks.terminal import Terminal
-from engine.events import CheckpointSaved, TrainPoint
-from engine.journal import JournalReader
-from engine.runs import RunFolder
+from finetui.engine.protocol.events import CheckpointSaved, TrainPoint
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.journal import JournalReader
 
 
 def run(options: Options) -> str:

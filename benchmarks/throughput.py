@@ -61,8 +61,8 @@ def profile(batch_size: int) -> dict[str, float]:
     from torch.nn import functional as F
     from torch.utils.flop_counter import FlopCounterMode
 
-    from engine.memory import keep_freed
-    from engine.models.lenet import LeNet
+    from finetui.engine.models.lenet import LeNet
+    from finetui.engine.process.memory import keep_freed
 
     keep_freed()
     images = torch.randint(0, 256, (20_000, 1, 28, 28), dtype=torch.uint8)

@@ -1,6 +1,6 @@
 """Errors that a person can do something about."""
 
-from engine.text import clean
+from finetui.engine.text import clean
 
 
 class FinetuiError(Exception):

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from engine.config import DataConfig, RunConfig, RunSection, TrainingConfig
-from engine.events import AnyEvent, Event
+from finetui.engine.protocol.config import DataConfig, RunConfig, RunSection, TrainingConfig
+from finetui.engine.protocol.events import AnyEvent, Event
 
 # A busy machine is no fault of an example's.
 settings.register_profile("finetui", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -78,7 +78,8 @@ def recorder() -> Recorder:
 @pytest.fixture
 def open_terminal(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Return what opens the program with some arguments in a pseudo-terminal, in the temporary folder."""
-    from pty_terminal import FINETUI, PtyTerminal
+    from command_line import FINETUI
+    from pty_terminal import PtyTerminal
 
     terminals: list[PtyTerminal] = []
 
@@ -127,5 +128,5 @@ def _no_engine_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         except OSError:
             continue  # it has ended, or is another user's
         with suppress(OSError):
-            if ours and b"engine.host" in (process / "cmdline").read_bytes():
+            if ours and b"finetui.engine.process.host" in (process / "cmdline").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)

@@ -5,9 +5,9 @@ import time
 from itertools import pairwise
 
 from benchmarks.loops import LR, MOMENTUM
-from engine.config import DataConfig, RunConfig, RunSection, TrainingConfig
-from engine.memory import keep_freed
-from engine.session import Session
+from finetui.engine.process.memory import keep_freed
+from finetui.engine.protocol.config import DataConfig, RunConfig, RunSection, TrainingConfig
+from finetui.engine.session.session import Session
 
 
 def train(data_dir: str, batch_size: int, epochs: int, fast: str = "auto") -> list[float]:

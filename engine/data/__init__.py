@@ -1,12 +1,12 @@
 """Data: names, folders and a person's own datasets to batches on the training device."""
 
-from engine.data.duplicates import find_duplicates
-from engine.data.image_data import ImageData
-from engine.data.loading import known_classes, load
-from engine.data.own import from_datasets
-from engine.data.resident import ResidentSplit, epoch_order
-from engine.data.split import Split, Unreadable
-from engine.data.transform import Finisher, Transform, augmentation
+from finetui.engine.data.duplicates import find_duplicates
+from finetui.engine.data.image_data import ImageData
+from finetui.engine.data.load import known_classes, load
+from finetui.engine.data.resident import ResidentSplit, epoch_order
+from finetui.engine.data.split import Split, Unreadable
+from finetui.engine.data.transform import Finisher, Transform, augmentation
+from finetui.engine.data.user_datasets import from_datasets
 
 __all__ = [
     "Finisher",

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.errors import Cancelled, FinetuiError
-from engine.text import clean
+from finetui.engine.errors import Cancelled, FinetuiError
+from finetui.engine.text import clean
 
 CONNECT_SECONDS = 10.0  # for one attempt to connect, and the longest that a connection may stand still
 PATIENCE_SECONDS = 30.0  # without a single byte, over all mirrors together

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from engine.data.split import Split, Unreadable
-from engine.errors import BadInput
+from finetui.engine.data.split import Split, Unreadable
+from finetui.engine.errors import BadInput
 
 _MOST_DECODED = 200_000  # images that have to be decoded, one by one, to be compared
 _Tell = Callable[[int, int], None]

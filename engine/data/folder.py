@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from engine.data.download import Progress
-from engine.data.image_data import Found
-from engine.data.parallel import THREADS, for_each
-from engine.data.pictures import Header, common_size, decode, read_header
-from engine.data.split import Unreadable
-from engine.errors import BadInput, Cancelled
-from engine.text import clean
+from finetui.engine.data.download import Progress
+from finetui.engine.data.image_data import Found
+from finetui.engine.data.image_files import Header, common_size, decode, read_header
+from finetui.engine.data.parallel import THREADS, for_each
+from finetui.engine.data.split import Unreadable
+from finetui.engine.errors import BadInput, Cancelled
+from finetui.engine.text import clean
 
 _TRAIN = ("train", "training")
 _TEST = ("test", "testing", "val", "valid", "validation")

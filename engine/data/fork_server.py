@@ -1,9 +1,9 @@
-"""What the server that loader workers are forked from imports once, for all of them; see `engine.data.streaming`."""
+"""What the server that loader workers are forked from imports once, for all of them; see `streaming`."""
 
 import os
 import signal
 
-import engine.data.streaming  # noqa: F401  # what each worker would import
+import finetui.engine.data.streaming  # noqa: F401  # what each worker would import
 
 
 def _hear_again() -> None:

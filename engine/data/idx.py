@@ -15,8 +15,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import BadInput
-from engine.text import clean
+from finetui.engine.errors import BadInput
+from finetui.engine.text import clean
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -12,14 +12,14 @@ import numpy.typing as npt
 import psutil
 import torch
 
-from engine.config import DataConfig
-from engine.data.download import Progress
-from engine.data.parallel import for_each
-from engine.data.resident import ResidentSplit
-from engine.data.split import Source, Split, Unreadable
-from engine.data.streaming import StreamedSplit
-from engine.data.transform import Transform
-from engine.errors import BadInput
+from finetui.engine.data.download import Progress
+from finetui.engine.data.parallel import for_each
+from finetui.engine.data.resident import ResidentSplit
+from finetui.engine.data.split import Source, Split, Unreadable
+from finetui.engine.data.streaming import StreamedSplit
+from finetui.engine.data.transform import Transform
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.config import DataConfig
 
 MOST_PROBLEMS = 1000
 _MOST_RESIDENT = 4 * 2**30  # bytes

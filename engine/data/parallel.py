@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
-from engine.errors import Cancelled
+from finetui.engine.errors import Cancelled
 
 THREADS = 4
 _SLOW_SECONDS = (

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from engine.data.transform import Augment, Batch, Finisher, Transform
+from finetui.engine.data.transform import Augment, Batch, Finisher, Transform
 
 _AHEAD = 2**18  # numbers that are gathered at once: 1 MB of float32, which a processor's cache still holds
 

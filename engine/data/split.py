@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from engine.data.transform import Augment, Batch, Transform
+from finetui.engine.data.transform import Augment, Batch, Transform
 
 
 class Unreadable(Exception):

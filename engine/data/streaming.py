@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from engine.data.split import Source, Unreadable
-from engine.data.transform import Augment, Batch, Finisher, Transform
-from engine.errors import BadInput, FinetuiError
-from engine.text import clean
+from finetui.engine.data.split import Source, Unreadable
+from finetui.engine.data.transform import Augment, Batch, Finisher, Transform
+from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.text import clean
 
 _MOST_PREFETCHED = 4  # batches for each worker
 _PREFETCHED_BYTES = 2**27  # of all workers: they lie in shared memory, of which containers have little
@@ -194,7 +194,7 @@ class StreamedSplit:
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if "forkserver" in methods:
-            context.set_forkserver_preload(["engine.data.fork_server"])
+            context.set_forkserver_preload(["finetui.engine.data.fork_server"])
         batch_bytes = batch_size * math.prod(self._source.shape)
         return DataLoader(
             _Images(self._source),

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from engine.config import DataConfig
-from engine.data.download import DownloadError, Progress
-from engine.data.folder import Item, divide
-from engine.data.image_data import ImageData
-from engine.data.own import from_datasets
-from engine.errors import BadInput, Cancelled
-from engine.text import clean
+from finetui.engine.data.download import DownloadError, Progress
+from finetui.engine.data.folder import Item, divide
+from finetui.engine.data.image_data import ImageData
+from finetui.engine.data.user_datasets import from_datasets
+from finetui.engine.errors import BadInput, Cancelled
+from finetui.engine.protocol.config import DataConfig
+from finetui.engine.text import clean
 
 _SILENCE_SECONDS = 30.0
 _POLL_SECONDS = 0.2

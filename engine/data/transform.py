@@ -54,7 +54,7 @@ def augmentation(name: str) -> Augmentation | None:
     """
     if name == "none":
         return None
-    from engine.data.augment import STEPS  # torchvision's transforms take a second to import
+    from finetui.engine.data.augment import STEPS  # torchvision's transforms take a second to import
 
     steps = copy.deepcopy(STEPS[name])  # each keeps its generator: two runs in two threads must not share it
 

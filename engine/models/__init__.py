@@ -1,12 +1,19 @@
 """Networks by name, their weights, and their layer groups."""
 
-from engine.models.architecture import Architecture, build, check_model, fit_input, known_models, supports_feature_head
-from engine.models.groups import ModuleGroup, ModuleLayer, module_groups
-from engine.models.heads import find_head, replace_head
-from engine.models.lenet import LeNet
-from engine.models.stems import adapt_stem
-from engine.models.torchvision_weights import Pretrained, pretrained
-from engine.models.weights import Transplant, apply_transplant, plan_transplant, read_state_dict
+from finetui.engine.models.architecture import (
+    Architecture,
+    build,
+    check_model,
+    fit_input,
+    known_models,
+    supports_feature_head,
+)
+from finetui.engine.models.groups import ModuleGroup, ModuleLayer, module_groups
+from finetui.engine.models.heads import find_head, replace_head
+from finetui.engine.models.lenet import LeNet
+from finetui.engine.models.stems import adapt_stem
+from finetui.engine.models.transplant import Transplant, apply_transplant, plan_transplant, read_state_dict
+from finetui.engine.setup.pretrained import Pretrained, pretrained
 
 __all__ = [
     "Architecture",

@@ -11,13 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from engine.config import is_factory
-from engine.errors import BadInput
-from engine.models.heads import add_feature_head, can_have_feature_head, find_head, forward, replace_head, seeded, width
-from engine.models.lenet import INPUT_SIZE, LeNet
-from engine.models.stems import adapt_stem
-from engine.text import clean
-from engine.user_code import load_factory
+from finetui.engine.data.user_code import load_factory
+from finetui.engine.errors import BadInput
+from finetui.engine.models.heads import (
+    add_feature_head,
+    can_have_feature_head,
+    find_head,
+    forward,
+    replace_head,
+    seeded,
+    width,
+)
+from finetui.engine.models.lenet import INPUT_SIZE, LeNet
+from finetui.engine.models.stems import adapt_stem
+from finetui.engine.protocol.config import is_factory
+from finetui.engine.text import clean
 
 _OPTION = "model.name (--model)"
 _INPUT_SIZES = (32, 64, 96, 128, 160, 224, 299, 384)

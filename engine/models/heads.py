@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.errors import BadInput
-from engine.text import clean
+from finetui.engine.errors import BadInput
+from finetui.engine.text import clean
 
 Head = nn.Linear | nn.Conv2d
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.device import preserved_rng
-from engine.errors import BadInput
-from engine.text import clean
+from finetui.engine.errors import BadInput
+from finetui.engine.models.device import preserved_rng
+from finetui.engine.text import clean
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from engine.errors import BadInput
-from engine.text import clean
+from finetui.engine.errors import BadInput
+from finetui.engine.text import clean
 
 
 def find_stem(model: nn.Module) -> tuple[str, nn.Conv2d] | None:

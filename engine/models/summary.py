@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine.models.groups import ModuleLayer
-from engine.models.heads import forward
-from engine.models.isolated import isolated, tensors_in
+from finetui.engine.models.groups import ModuleLayer
+from finetui.engine.models.heads import forward
+from finetui.engine.models.isolated import isolated, tensors_in
 
 _COUNTED = "matrix products, convolutions and attention"
 _RUNS = 5

@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from engine.config import GuardsConfig
-from engine.events import Alert, Evaluated, TrainPoint
+from finetui.engine.protocol.config import GuardsConfig
+from finetui.engine.protocol.events import Alert, Evaluated, TrainPoint
 
 _Kind = Literal["plateau", "overfit", "divergence", "unstable"]
 

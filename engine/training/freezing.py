@@ -5,10 +5,10 @@ from collections.abc import Collection, Sequence
 from torch import nn
 from torch.optim import Optimizer
 
-from engine.errors import BadInput
-from engine.events import Layer, LayerGroup, NormMode
-from engine.models import ModuleGroup, ModuleLayer
-from engine.text import clean
+from finetui.engine.errors import BadInput
+from finetui.engine.models import ModuleGroup, ModuleLayer
+from finetui.engine.protocol.events import Layer, LayerGroup, NormMode
+from finetui.engine.text import clean
 
 
 class Freezer:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from engine.models import ModuleLayer
+from finetui.engine.models import ModuleLayer
 
 
 @dataclass(frozen=True)

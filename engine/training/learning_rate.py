@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from engine.training.optimizer import ParameterGroups
-from engine.training.schedules import Schedule, constant
+from finetui.engine.training.optimizer import ParameterGroups
+from finetui.engine.training.schedules import Schedule, constant
 
 
 class LearningRates:

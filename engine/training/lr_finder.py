@@ -4,9 +4,9 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 
-from engine.device import preserved_rng
-from engine.training.optimizer import ParameterGroups, build_optimizer
-from engine.training.trainer import Batch, Trainer
+from finetui.engine.models.device import preserved_rng
+from finetui.engine.training.optimizer import ParameterGroups, build_optimizer
+from finetui.engine.training.trainer import Batch, Trainer
 
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 100
 _MEMORY = 0.9  # of the smoothed loss

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from engine.config import TrainingConfig
-from engine.errors import BadInput
-from engine.models import ModuleGroup
-from engine.text import clean
+from finetui.engine.errors import BadInput
+from finetui.engine.models import ModuleGroup
+from finetui.engine.protocol.config import TrainingConfig
+from finetui.engine.text import clean
 
 
 def build_optimizer(groups: Iterable[ModuleGroup], training: TrainingConfig, *, fused: bool = False) -> Optimizer:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from engine.errors import BadInput, describe
+from finetui.engine.errors import BadInput, describe
 
 NOTICE = "precision: bf16, forward and backward pass in bfloat16; weights, optimizer and evaluation in float32"
 _SLOW = "precision: this processor has no instructions for bfloat16; steps may take ten times as long as with fp32"

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.errors import BadInput
-from engine.models import ModuleGroup
+from finetui.engine.errors import BadInput
+from finetui.engine.models import ModuleGroup
 
 _FULL_AFTER_PROBE = 0.1  # lp-ft: the share of the probe's rate; within the range that Kumar et al. searched
 _FASTAI_RANGE = 100.0

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from engine.config import TrainingConfig
+from finetui.engine.protocol.config import TrainingConfig
 
 Schedule = Callable[[int], float]
 

@@ -8,23 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.config import TrainingConfig
-from engine.data import Split, augmentation, epoch_order
-from engine.errors import BadInput
-from engine.events import TrainPoint
-from engine.models import ModuleGroup
-from engine.training.compiling import CompiledNetwork
-from engine.training.fast import laid_out
-from engine.training.freezing import Freezer
-from engine.training.guard import Diverged, LossGuard
-from engine.training.layer_meter import LayerMeasure, LayerMeter
-from engine.training.learning_rate import LearningRates
-from engine.training.meter import Meter
-from engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
-from engine.training.precision import forward
-from engine.training.recipes import Stage, whole_run
-from engine.training.schedules import build_schedule, one_cycle
-from engine.values import FastPath
+from finetui.engine.data import Split, augmentation, epoch_order
+from finetui.engine.errors import BadInput
+from finetui.engine.models import ModuleGroup
+from finetui.engine.protocol.config import TrainingConfig
+from finetui.engine.protocol.events import TrainPoint
+from finetui.engine.protocol.values import FastPath
+from finetui.engine.training.divergence import Diverged, LossGuard
+from finetui.engine.training.fast_paths import laid_out
+from finetui.engine.training.freezing import Freezer
+from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter
+from finetui.engine.training.learning_rate import LearningRates
+from finetui.engine.training.metrics import Meter
+from finetui.engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
+from finetui.engine.training.precision import forward
+from finetui.engine.training.recipes import Stage, whole_run
+from finetui.engine.training.schedules import build_schedule, one_cycle
+from finetui.engine.training.torch_compile import CompiledNetwork
 
 OnStep = Callable[[int, Tensor], None]
 Batch = tuple[Tensor, Tensor]
@@ -58,8 +58,8 @@ class Trainer:
 
         `on_step(step, loss)` is called after every step with the steps completed and the batch's loss, a detached
         scalar on the device. `classes` is needed where the last ones may have no image; for `explode_factor` see
-        `LossGuard`; `model` lies in memory as `path` has it (`engine.training.fast`). Raises `BadInput` when a batch is
-        larger than the data, or nothing would train.
+        `LossGuard`; `model` lies in memory as `path` has it (see `fast_paths`). Raises
+        `BadInput` when a batch is larger than the data, or nothing would train.
         """
         if training.batch_size > len(data):
             raise BadInput(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from peers import Engine
 
-from engine import sockets
+from finetui.engine.link import sockets
 
 
 @pytest.fixture

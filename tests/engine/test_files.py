@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.files import link, remove_stale, replacing
+from finetui.engine.files import link, remove_stale, replacing
 
 
 def write(path: Path, content: bytes) -> None:

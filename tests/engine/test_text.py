@@ -2,7 +2,7 @@ import unicodedata
 
 from hypothesis import given, strategies as st
 
-from engine.text import clean, snake_case
+from finetui.engine.text import clean, snake_case
 
 
 @given(st.text(max_size=300))

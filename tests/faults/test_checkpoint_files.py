@@ -20,11 +20,13 @@ import torch
 from hostile_files import Called, FakeStorage, checkpoint_of, fake_tensor, instructions, legacy, pickled, sealed, zipped
 from memory_growth import MOST_GROWTH, run_measured
 
-from engine import checkpoint, config
-from engine.errors import BadInput
-from engine.journal import JournalReader
-from engine.models import Architecture, build, read_state_dict
-from engine.run_summaries import summaries
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.errors import BadInput
+from finetui.engine.models import Architecture, build
+from finetui.engine.models.transplant import read_state_dict
+from finetui.engine.protocol import config
+from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.summaries import summarise_runs
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "lenet-mnist"
 ABOUT = checkpoint.About(
@@ -184,7 +186,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def finetui(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tui", *arguments]
+    command = [sys.executable, "-m", "finetui", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
 
@@ -211,7 +213,7 @@ def test_a_journal_with_times_that_no_clock_shows_does_not_hide_other_runs(runs:
     journal = runs / "later" / "journal.jsonl"
     text = (SHIPPED / "journal.jsonl").read_text()
     journal.write_text(re.sub(r'"time":[0-9.e+]+', f'"time":{year}', text))
-    listed = {run.name: run.started for run in summaries(runs)}
+    listed = {run.name: run.started for run in summarise_runs(runs)}
     assert listed.keys() == {"good", "later"}
     assert listed["later"] == "" != listed["good"]
     done = finetui("runs", "--runs-dir", str(runs))
@@ -297,9 +299,9 @@ GROWING: dict[str, Callable[[], bytes]] = {
 LOOK_AT_WEIGHTS = """
 import json, sys
 from pathlib import Path
-from engine import checkpoint
-from engine.errors import BadInput
-from engine.models import read_state_dict
+from finetui.engine import checkpoint
+from finetui.engine.errors import BadInput
+from finetui.engine.models import read_state_dict
 
 ballast = take_ballast()
 for path in sorted(Path(sys.argv[1]).iterdir()):

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from steered import at
 
-from engine.commands import Stop
-from engine.config import load
-from engine.events import StateChanged, TrainPoint
-from engine.history import History
-from engine.journal import JournalReader
-from engine.run_summaries import summarise
-from engine.runs import RunFolder
-from engine.session import Session
-from engine.wire import Welcome
-from tui.store import Store
+from finetui.engine.link.frames import Welcome
+from finetui.engine.link.history import History
+from finetui.engine.protocol.commands import Stop
+from finetui.engine.protocol.config import load
+from finetui.engine.protocol.events import StateChanged, TrainPoint
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.summaries import summarise_run
+from finetui.engine.session.session import Session
+from finetui.tui.state.store import Store
 
 LIBRARIES = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
@@ -70,7 +70,7 @@ def test_a_run_that_is_resumed_before_it_was_stopped(make_config, monkeypatch: p
     monkeypatch.setattr(time, "time", lambda: now() - 365 * DAY)
     Session(load(folder.config), resume=folder).run()
     assert_sane(folder, 80)
-    summary = summarise(folder)
+    summary = summarise_run(folder)
     assert summary is not None
     assert (summary.state, summary.step) == ("finished", 80)
 
@@ -89,7 +89,7 @@ def test_a_whole_program_whose_clock_and_time_zone_jump(tmp_path: Path) -> None:
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "TZ": "Pacific/Kiritimati",
     }
-    command = [sys.executable, "-m", "tui", "train", "--data", "mnist-sample", "--device", "cpu", "--name", "jumps"]
+    command = [sys.executable, "-m", "finetui", "train", "--data", "mnist-sample", "--device", "cpu", "--name", "jumps"]
     process = subprocess.Popen(
         [*command, "--epochs", "12", "--batch-size", "64"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
     )

@@ -13,9 +13,9 @@ from live_run import ENDLESS, LiveRun
 from pty_terminal import FINETUI, PtyTerminal
 from watching import until
 
-from tui.dashboard_log import log_path
+from finetui.tui.terminal.log_file import log_path
 
-FAULTY = (sys.executable, str(Path(__file__).with_name("faulty_dashboard.py")))
+FAULTY = (sys.executable, str(Path(__file__).parents[1] / "support" / "faulty_dashboard.py"))
 TOP_LEFT = b"\x1b[1;1H"  # where drawing the whole screen begins
 RETURN = "finetui attach live"
 

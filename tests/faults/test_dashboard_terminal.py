@@ -14,9 +14,9 @@ import pytest
 from live_run import ENDLESS, LiveRun
 from pty_terminal import FINETUI, PtyTerminal
 
-from tui.dashboard_log import log_path
+from finetui.tui.terminal.log_file import log_path
 
-FAULTY = (sys.executable, str(Path(__file__).with_name("faulty_dashboard.py")))
+FAULTY = (sys.executable, str(Path(__file__).parents[1] / "support" / "faulty_dashboard.py"))
 # What the Train screen shows at any size that it is made for.
 EVERYTHING = ("running", "live", "img/s", "Loss", "Accuracy", "Pause", "conv1", "fc3", "Detach", "palette")
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from steered import at
 
-from engine import checkpoint
-from engine.commands import Resume, SetLearningRate
-from engine.config import CheckpointsConfig, RunConfig
-from engine.errors import FinetuiError
-from engine.events import CheckpointSaved, LearningRateChanged, Log, Rewound, StateChanged, TrainPoint
-from engine.queues import CommandQueue
-from engine.replay import replay_run
-from engine.session import Session
-from engine.training.guard import Diverged, LossGuard
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.errors import FinetuiError
+from finetui.engine.protocol.commands import Resume, SetLearningRate
+from finetui.engine.protocol.config import CheckpointsConfig, RunConfig
+from finetui.engine.protocol.events import CheckpointSaved, LearningRateChanged, Log, Rewound, StateChanged, TrainPoint
+from finetui.engine.protocol.queues import CommandQueue
+from finetui.engine.session.replay import replay_run
+from finetui.engine.session.session import Session
+from finetui.engine.training.divergence import Diverged, LossGuard
 
 POISONED = 31  # the step whose loss is none
 
@@ -157,16 +157,16 @@ def test_it_is_given_up_after_so_many_rollbacks(make_config, recorder) -> None:
 
 def test_a_test_loss_that_is_none_is_treated_alike(make_config, recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row 24: found by the evaluation, before anything is saved over a good checkpoint."""
-    from engine import examiner
+    from finetui.engine.session import evaluator
 
-    evaluate, calls = examiner.evaluate, []
+    evaluate, calls = evaluator.evaluate, []
 
     def broken(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
         report = evaluate(*arguments, **options)
         return dataclasses.replace(report, loss=math.nan) if len(calls) == 2 else report
 
-    monkeypatch.setattr(examiner, "evaluate", broken)
+    monkeypatch.setattr(evaluator, "evaluate", broken)
     outcome = Session(guarded(make_config(epochs=2, name="bad"), "rollback"), sinks=[recorder]).run()
     assert outcome.state == "finished"
     (rewound,) = recorder.of(Rewound)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import checkpoint
-from engine.runs import RunFolder
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.runs.folder import RunFolder
 
 SAMPLE = ["--data", "mnist-sample", "--device", "cpu", "--batch-size", "20", "--epochs", "1000", "--save-steps", "20"]
 NETWORK = """

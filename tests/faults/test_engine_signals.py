@@ -12,16 +12,16 @@ import msgspec
 import pytest
 from watching import Watcher, until
 
-from engine import checkpoint, runs
-from engine.commands import Evaluate, Pause
-from engine.config import DataConfig, ModelConfig, load
-from engine.events import CheckpointSaved, Phase, StateChanged, TrainPoint
-from engine.journal import JournalReader
-from engine.process_link import ProcessLink
-from engine.runs import RunFolder
-from engine.session import Session
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.link.process_link import ProcessLink
+from finetui.engine.protocol.commands import Evaluate, Pause
+from finetui.engine.protocol.config import DataConfig, ModelConfig, load
+from finetui.engine.protocol.events import CheckpointSaved, Phase, StateChanged, TrainPoint
+from finetui.engine.runs.folder import RunFolder, is_live
+from finetui.engine.runs.journal import JournalReader
+from finetui.engine.session.session import Session
 
-FINETUI = [sys.executable, "-m", "tui"]
+FINETUI = [sys.executable, "-m", "finetui"]
 
 # Put first on the path of the process, this makes its disk stall as soon as the file $STALL is there: `fsync` does not
 # return, and the main thread hears no signal, as one in the kernel's hands hears none.
@@ -260,7 +260,7 @@ def test_finetui_train_does_not_wait_for_the_disk_on_a_second_signal(tmp_path: P
         time.sleep(0.05)
     assert process.returncode == 128 + number
     checkpoint.load(folder.last)
-    assert not runs.is_live(folder)
+    assert not is_live(folder)
 
 
 def test_a_signal_that_comes_twice_is_one_wish(tmp_path: Path, stall: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,15 @@ import pytest
 import torch
 from steered import at
 
-from engine import checkpoint, run_summaries
-from engine.commands import AnyCommand, RollBack, Save, SetFrozen, SetLearningRate, Stop
-from engine.config import CheckpointsConfig, RunConfig, load
-from engine.events import CommandAccepted, Evaluated, LearningRateChanged, Rewound
-from engine.journal import JournalReader
-from engine.lineage import effective
-from engine.runs import RunFolder
-from engine.session import Session
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.protocol.commands import AnyCommand, RollBack, Save, SetFrozen, SetLearningRate, Stop
+from finetui.engine.protocol.config import CheckpointsConfig, RunConfig, load
+from finetui.engine.protocol.events import CommandAccepted, Evaluated, LearningRateChanged, Rewound
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lineage import effective
+from finetui.engine.runs.summaries import summarise_run
+from finetui.engine.session.session import Session
 
 STEPS = 80  # two epochs of 4 000 images in batches of 100
 
@@ -139,11 +140,11 @@ def test_a_run_is_resumed_from_the_last_periodic_checkpoint_when_it_was_not_stop
 
 def test_an_evaluation_that_was_cut_is_made_up_for(make_config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row 19: stopped between the end of an epoch and the end of its evaluation."""
-    from engine.queues import CommandQueue
+    from finetui.engine.protocol.queues import CommandQueue
 
     whole = run(make_config(epochs=2, name="whole"))
     commands = CommandQueue()
-    monkeypatch.setattr("engine.evaluation.EVALUATION_BATCH", 100)
+    monkeypatch.setattr("finetui.engine.inspection.evaluation.EVALUATION_BATCH", 100)
 
     def stop_in_evaluation(event: Any) -> None:
         if getattr(event, "name", "") == "Evaluating" and 0 < event.done < event.total:
@@ -206,6 +207,6 @@ def test_resuming_twice_and_a_damaged_last_checkpoint(make_config) -> None:
     assert [event.cause for event in rewound] == ["resume", "resume"]
     assert rewound[-1].file == "previous.ckpt"
     assert "damaged" in rewound[-1].reason
-    summary = run_summaries.summarise(folder)
+    summary = summarise_run(folder)
     assert summary is not None
     assert (summary.state, summary.step) == ("finished", STEPS)

@@ -13,12 +13,13 @@ import pytest
 import torch
 from forked import ForkedSession
 
-from engine import checkpoint, run_summaries, runs
-from engine.config import CheckpointsConfig, RunConfig
-from engine.events import CheckpointSaved, Log, TrainPoint
-from engine.journal import JournalReader
-from engine.runs import RunFolder
-from engine.session import Session
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.protocol.config import CheckpointsConfig, RunConfig
+from finetui.engine.protocol.events import CheckpointSaved, Log, TrainPoint
+from finetui.engine.runs.folder import RunFolder, holder_of
+from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.summaries import summarise_run
+from finetui.engine.session.session import Session
 
 
 def every(config: RunConfig, steps: int) -> RunConfig:
@@ -45,7 +46,7 @@ def test_a_full_disk_is_said_and_training_goes_on_and_saves_once_there_is_room(
     make_config, small_disk: Path, monkeypatch: pytest.MonkeyPatch, recorder
 ) -> None:
     """Row 16: full from step 20 to step 60; the checkpoint from before is whole all the time."""
-    monkeypatch.setattr("engine.saving._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("finetui.engine.session.saving._RETRY_SECONDS", 0.0)
     ballast = small_disk / "ballast"
     kept: list[int] = []
 
@@ -107,7 +108,7 @@ def test_a_folder_that_cannot_be_written_any_more_is_said(make_config, open_fold
     folder.path.chmod(0o755)
     assert "the checkpoint could not be written: Permission denied; training goes on" in told.read_text()
     assert checkpoint.load(folder.last)[2]["step"] == 0
-    summary = run_summaries.summarise(folder)
+    summary = summarise_run(folder)
     assert summary is not None
     assert (summary.state, summary.step) == ("finished", 40)
     Session(config, resume=folder).run()
@@ -124,7 +125,7 @@ def test_a_folder_that_is_deleted_while_it_trains_is_made_anew(make_config, reco
         if step == 15:
             shutil.rmtree(folder.path)
         if step == 25:
-            holders.append(runs.holder(folder))
+            holders.append(holder_of(folder))
 
     outcome = Session(config, sinks=[recorder], on_step=on_step).run()
     assert outcome.state == "finished"

@@ -14,9 +14,9 @@ from fuzzed_terminal import Fuzzed, fuzz
 from fuzzing import Action, Actions, read_script
 from pty_terminal import FINETUI
 
-from engine import run_summaries, runs
-from engine.runs import RunFolder
-from tui.dashboard_log import log_path
+from finetui.engine.runs.folder import RunFolder, is_live, live_runs
+from finetui.engine.runs.summaries import summarise_run, summarise_runs
+from finetui.tui.terminal.log_file import log_path
 
 # Row 29 wants 600. A script that a failure has written is done again with FINETUI_FUZZ_SCRIPT.
 SECONDS = float(os.environ.get("FINETUI_FUZZ_SECONDS", "25"))
@@ -72,7 +72,7 @@ class Steered:
         self._begun = 0
 
     def __call__(self) -> list[str]:
-        for run in run_summaries.summaries(self._runs_dir) if self._runs_dir.exists() else []:
+        for run in summarise_runs(self._runs_dir) if self._runs_dir.exists() else []:
             if run.pid is not None:
                 return ["attach", run.name]
             if run.state in ("stopped", "crashed") and self._random.random() < 0.8:
@@ -83,7 +83,7 @@ class Steered:
 
 def end_all(tmp_path: Path, runs_dir: Path) -> None:
     deadline = time.monotonic() + 120
-    while there := runs.live(runs_dir):
+    while there := live_runs(runs_dir):
         assert time.monotonic() < deadline, f"{there} cannot be stopped"
         for folder in there:
             stopped = finetui(tmp_path, "stop", str(folder.path))
@@ -101,7 +101,7 @@ def test_a_dashboard_that_steers_survives_anything(open_terminal, tmp_path: Path
     print(f"\n{label}: {fuzzed.figures()}", flush=True)
     end_all(tmp_path, runs_dir)
     assert_nothing_was_hidden(tmp_path, label)
-    found = run_summaries.summaries(runs_dir)
+    found = summarise_runs(runs_dir)
     assert found
     for run in found:
         replayed = finetui(tmp_path, "replay", run.name, "--json", seconds=SECONDS * 4 + 120)
@@ -119,18 +119,18 @@ def test_a_run_that_is_only_looked_at_is_as_if_nobody_had(open_terminal, tmp_pat
     watched = RunFolder(runs_dir / "watched")
 
     def opening() -> list[str]:
-        return ["attach", "--read-only", "watched"] if runs.is_live(watched) else ["open", "watched"]
+        return ["attach", "--read-only", "watched"] if is_live(watched) else ["open", "watched"]
 
     fuzzed = Fuzzed(open_terminal, opening, runs_dir, tmp_path / "script.jsonl", label)
     fuzz(fuzzed, actions_of(seed), SECONDS)
     fuzzed.close()
     print(f"\n{label}: {fuzzed.figures()}", flush=True)
     deadline = time.monotonic() + SECONDS * 2 + 120
-    while runs.is_live(watched):
-        assert time.monotonic() < deadline, f"{label}: it does not end: {run_summaries.summarise(watched)}"
+    while is_live(watched):
+        assert time.monotonic() < deadline, f"{label}: it does not end: {summarise_run(watched)}"
         time.sleep(0.2)
     assert_nothing_was_hidden(tmp_path, label)
-    assert [run.name for run in run_summaries.summaries(runs_dir)] == ["watched"]
+    assert [run.name for run in summarise_runs(runs_dir)] == ["watched"]
     alone = finetui(tmp_path, "train", *SETTINGS, "--epochs", epochs, "--name", "alone", seconds=SECONDS * 2 + 120)
     assert alone.returncode == 0, alone.stderr
     first, second = weights(watched), weights(RunFolder(runs_dir / "alone"))

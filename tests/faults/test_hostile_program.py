@@ -18,11 +18,12 @@ from hostile_text import HOSTILE, obeyed
 from PIL import Image
 from pty_terminal import FINETUI, PtyTerminal
 
-from engine import Session, commands, events
-from engine.config import DataConfig, RunConfig, RunSection, TrainingConfig
-from engine.events import AnyEvent, RunPrepared, RunStarted
-from engine.journal import encode_line
-from tui.cli import run
+from finetui import Session
+from finetui.engine.protocol import commands, events
+from finetui.engine.protocol.config import DataConfig, RunConfig, RunSection, TrainingConfig
+from finetui.engine.protocol.events import AnyEvent, RunPrepared, RunStarted
+from finetui.engine.runs.journal import encode_line
+from finetui.tui.cli.main import run
 
 
 @pytest.fixture(scope="module")

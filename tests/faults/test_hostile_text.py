@@ -13,13 +13,13 @@ from hostile_run import HARMLESS, a_run, poisoned, texts
 from hostile_text import HOSTILE, obeyed
 from textual.pilot import Pilot
 
-from engine import commands, events
-from engine.commands import AnyCommand, DescribeModel
-from engine.events import AnyEvent, RunStarted, StateChanged
-from engine.text import clean
-from tui.app import FinetuiApp
-from tui.scrub import scrub
-from tui.widgets.log_view import OutputView
+from finetui.engine.protocol import commands, events
+from finetui.engine.protocol.commands import AnyCommand, DescribeModel
+from finetui.engine.protocol.events import AnyEvent, RunStarted, StateChanged
+from finetui.engine.text import clean
+from finetui.tui.app.app import FinetuiApp
+from finetui.tui.screens.log.log_view import OutputView
+from finetui.tui.state.sanitize import scrub
 
 
 def test_there_are_fifty_of_them() -> None:

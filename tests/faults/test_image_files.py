@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from memory_growth import MOST_GROWTH, run_measured
 
-from engine.data import Unreadable
-from engine.data.pictures import decode, read_header
+from finetui.engine.data import Unreadable
+from finetui.engine.data.image_files import decode, read_header
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "lenet-mnist"
 
@@ -35,12 +35,12 @@ def packed(megabytes: int) -> bytes:
 LOOK_AT_IMAGES = """
 import json, sys
 from pathlib import Path
-import engine
-from engine.data import Unreadable
-from engine.data.pictures import decode, read_header
+import finetui
+from finetui.engine.data import Unreadable
+from finetui.engine.data.image_files import decode, read_header
 
 def classified(path):
-    return next(engine.classify(Path(sys.argv[2]), [Path(path)])).problem
+    return next(finetui.classify(Path(sys.argv[2]), [Path(path)])).problem
 
 classified(sys.argv[3])
 ballast = take_ballast()

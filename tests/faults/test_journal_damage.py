@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 from steered import at
 
-from engine import checkpoint, run_summaries, runs
-from engine.commands import Stop
-from engine.config import load
-from engine.events import Log, RunPrepared, TrainPoint
-from engine.journal import JournalReader
-from engine.link import JournalLink
-from engine.runs import RunFolder
-from engine.session import Session
-from tui.store import Store
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.link.base import JournalLink
+from finetui.engine.protocol.commands import Stop
+from finetui.engine.protocol.config import load
+from finetui.engine.protocol.events import Log, RunPrepared, TrainPoint
+from finetui.engine.runs.folder import RunFolder, find_run
+from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.summaries import summarise_run
+from finetui.engine.session.session import Session
+from finetui.tui.state.store import Store
 
 
 def stopped(make_config, step: int = 30) -> RunFolder:
@@ -79,7 +80,7 @@ def test_a_journal_that_is_lost_does_not_keep_a_run_from_going_on(make_config, l
             folder.journal.write_bytes(b"".join(lines[:-6]))
         case _:
             folder.journal.write_bytes(os.urandom(5000))
-    assert runs.find(str(folder.path), Path(), lost_journal=True).path == folder.path
+    assert find_run(str(folder.path), Path(), lost_journal=True).path == folder.path
     events = resumed(folder)
     numbers = [event.seq for event in events]
     assert numbers == sorted(set(numbers))
@@ -89,7 +90,7 @@ def test_a_journal_that_is_lost_does_not_keep_a_run_from_going_on(make_config, l
     assert (store.view.state, store.view.step) == ("finished", 80)
     x, _ = store.train_loss.points()
     assert x.tolist() == sorted(x.tolist())
-    summary = run_summaries.summarise(folder)
+    summary = summarise_run(folder)
     assert summary is not None
     assert (summary.state, summary.step, summary.best_accuracy) == ("finished", 80, store.view.best_accuracy)
     assert_it_ended_as_it_should(folder, make_config)

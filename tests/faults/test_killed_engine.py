@@ -11,13 +11,13 @@ import pytest
 from forked import ForkedSession
 from steered import at
 
-from engine import checkpoint, runs
-from engine.config import CheckpointsConfig, RunConfig
-from engine.events import Evaluated, Rewound
-from engine.journal import JournalReader
-from engine.lineage import effective
-from engine.runs import RunFolder
-from engine.session import Session
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.protocol.config import CheckpointsConfig, RunConfig
+from finetui.engine.protocol.events import Evaluated, Rewound
+from finetui.engine.runs.folder import RunFolder, holder_of
+from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lineage import effective
+from finetui.engine.session.session import Session
 
 
 def often(config: RunConfig, steps: int = 3) -> RunConfig:
@@ -35,7 +35,7 @@ def kill_at_random(config: RunConfig, kills: int, seed: int, longest: float) -> 
         time.sleep(chooser.uniform(0, longest))
         session.kill()
         session.wait()
-        assert runs.holder(folder) is None
+        assert holder_of(folder) is None
     assert ForkedSession(config, resume=folder).wait() == 0
     return folder
 

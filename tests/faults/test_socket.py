@@ -17,18 +17,18 @@ import pytest
 from live_run import ENDLESS, LiveRun
 from watching import Watcher, until
 
-from engine import runs, sockets
-from engine.attach import AttachLink
-from engine.commands import FetchImages, Stop
-from engine.config import load
-from engine.errors import BadInput
-from engine.events import ENDED, Audience, CheckpointSaved, StateChanged, TrainPoint
-from engine.journal import JournalReader
-from engine.process_link import ProcessLink
-from engine.runs import RunFolder
-from engine.wire import Hello, encode_frame
+from finetui.engine.errors import BadInput
+from finetui.engine.link import sockets
+from finetui.engine.link.frames import Hello, encode_frame
+from finetui.engine.link.process_link import ProcessLink
+from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.protocol.commands import FetchImages, Stop
+from finetui.engine.protocol.config import load
+from finetui.engine.protocol.events import ENDED, Audience, CheckpointSaved, StateChanged, TrainPoint
+from finetui.engine.runs.folder import RunFolder, RunLock, create_run, holder_of
+from finetui.engine.runs.journal import JournalReader
 
-OFFENDERS = Path(__file__).with_name("offenders.py")
+OFFENDERS = Path(__file__).parents[1] / "support" / "offenders.py"
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def training(watch, make_config) -> Watcher:
 
 
 def socket_of(watcher: Watcher) -> str:
-    there = runs.holder(watcher.link.folder)
+    there = holder_of(watcher.link.folder)
     assert there is not None
     return there.socket
 
@@ -254,11 +254,11 @@ def test_another_user_cannot_talk_to_an_engine(open_place: Path, training: Watch
 @only_root
 def test_an_engine_of_another_user_is_told_nothing(open_place: Path, make_config) -> None:
     """Row 26: nor does a dashboard give its commands to whoever sits where a lock says that the engine is."""
-    folder = runs.create(make_config(name="x"), "x")
+    folder = create_run(make_config(name="x"), "x")
     path = open_place / "trap.sock"
     trap = nobody(LISTEN, str(path))
     assert trap.stdout.readline() == "listening\n"
-    lock = runs.RunLock(folder, str(path))
+    lock = RunLock(folder, str(path))
     with pytest.raises(BadInput, match="belongs to user 65534, not to you"):
         AttachLink(folder)
     assert trap.communicate(timeout=60)[0] == "heard 0 bytes\n"
@@ -274,7 +274,7 @@ def test_a_run_can_go_on_where_a_killed_engine_left_its_socket(open_place: Path,
     assert left.is_socket()
     folder = training.link.folder
     again = watch(ProcessLink(load(folder.config), autostart=True, resume=folder))
-    again.until(lambda event: isinstance(event, TrainPoint) and runs.holder(folder) is not None)
+    again.until(lambda event: isinstance(event, TrainPoint) and holder_of(folder) is not None)
     assert not left.exists()
     watch(AttachLink(folder)).until_kind(TrainPoint)
 
@@ -286,7 +286,7 @@ def test_a_second_engine_on_a_run_is_told_who_has_it(training: Watcher, watch, t
     failed = second.until(lambda event: isinstance(event, StateChanged) and event.state in ENDED)
     who = f"process {training.link.pid} on host {socket.gethostname()}"
     assert f"the run live is in use by {who}" in failed.reason
-    command = [sys.executable, "-m", "tui", "resume", str(folder.path)]
+    command = [sys.executable, "-m", "finetui", "resume", str(folder.path)]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 2
     assert who in result.stderr
@@ -303,7 +303,7 @@ def test_a_dashboard_says_that_its_engine_was_killed_and_how_to_go_on(open_termi
     live = LiveRun(tmp_path)
     terminal = open_terminal(*ENDLESS, columns=120, rows=40)
     terminal.until("running", "the best so far")
-    there = runs.holder(live.folder)
+    there = holder_of(live.folder)
     assert there is not None
     if how == "attached":
         terminal.type("q")

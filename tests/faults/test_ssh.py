@@ -17,10 +17,9 @@ from live_run import ENDLESS, LiveRun
 from pty_terminal import PtyTerminal
 from watching import Watcher, until
 
-from engine import runs
-from engine.attach import AttachLink
-from engine.events import Audience
-from engine.runs import RunFolder
+from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.protocol.events import Audience
+from finetui.engine.runs.folder import RunFolder, holder_of, is_live
 
 SSHD = shutil.which("sshd") or next((path for path in ("/usr/sbin/sshd", "/sbin/sshd") if Path(path).exists()), None)
 
@@ -78,7 +77,7 @@ class Ssh:
 
     def finetui(self, *arguments: str) -> PtyTerminal:
         """Run finetui at the other end."""
-        return self.open(sys.executable, "-m", "tui", *arguments)
+        return self.open(sys.executable, "-m", "finetui", *arguments)
 
     def close(self) -> None:
         for terminal in self._terminals:
@@ -160,7 +159,7 @@ def test_a_run_outlives_the_ssh_client_that_began_it(ssh: Ssh, live: LiveRun) ->
     """Row 12: 0 steps lost when the client is killed; attached within 2 s with the full history."""
     terminal = ssh.finetui(*ENDLESS)
     terminal.until("running", "the best so far")
-    there = runs.holder(live.folder)
+    there = holder_of(live.folder)
     assert "from 127.0.0.1" in others(live.folder)[0]
     cut(terminal)
     assert live.goes_on()
@@ -172,7 +171,7 @@ def test_a_run_outlives_the_ssh_client_that_began_it(ssh: Ssh, live: LiveRun) ->
     assert back.until_exit() == 0
     assert "finetui attach live" in back.left()
     assert live.goes_on()
-    assert runs.holder(live.folder) == there
+    assert holder_of(live.folder) == there
 
 
 @needs_tmux
@@ -183,7 +182,7 @@ def test_a_run_and_its_dashboard_in_tmux_outlive_the_ssh_client(
     monkeypatch.setenv("TMUX_TMPDIR", str(tmp_path))
     tmux = ("tmux", "-f", "/dev/null")
     try:
-        terminal = ssh.open(*tmux, "new-session", sys.executable, "-m", "tui", *ENDLESS)
+        terminal = ssh.open(*tmux, "new-session", sys.executable, "-m", "finetui", *ENDLESS)
         terminal.until("running", "the best so far")
         cut(terminal)
         assert live.goes_on()
@@ -191,7 +190,7 @@ def test_a_run_and_its_dashboard_in_tmux_outlive_the_ssh_client(
         step = live.step()
         again = ssh.open(*tmux, "attach-session")
         again.until("running", "img/s", "the best so far")
-        back = ssh.open(*tmux, "new-session", sys.executable, "-m", "tui", "attach")
+        back = ssh.open(*tmux, "new-session", sys.executable, "-m", "finetui", "attach")
         assert_all_is_there(back, time.monotonic(), step, "ssh and tmux")
         for one in (again, back):
             one.until("2 dashboards")
@@ -210,13 +209,13 @@ def test_a_finished_run_waits_for_whoever_lost_the_connection(ssh: Ssh, tmp_path
     terminal = ssh.finetui(*ENDLESS[:-5], "--epochs", "1", "--name", "short", "--start")
     terminal.until("finished")
     folder = RunFolder(tmp_path / "checkpoints" / "short")
-    there = runs.holder(folder)
+    there = holder_of(folder)
     assert there is not None
     cut(terminal)
     until(lambda: others(folder) == (), "the dashboard of the dead connection is still there")
-    assert runs.holder(folder) == there
+    assert holder_of(folder) == there
     back = ssh.finetui("attach")
     back.until("finished", "conv1")
     back.type("q")
     assert back.until_exit() == 0
-    until(lambda: not runs.is_live(folder), "the engine did not leave")
+    until(lambda: not is_live(folder), "the engine did not leave")

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from pty_terminal import FINETUI
 
-from engine import runs
-from engine.events import Evaluated
-from engine.journal import JournalReader
-from engine.runs import RunFolder
+from finetui.engine.protocol.events import Evaluated
+from finetui.engine.runs.folder import RunFolder, holder_of
+from finetui.engine.runs.journal import JournalReader
 
 SAMPLE = ["--data", "mnist-sample", "--device", "cpu", "--batch-size", "20", "--lr", "0.01", "--schedule", "constant"]
 
@@ -175,13 +174,13 @@ def test_an_engine_that_is_killed_is_told_and_the_run_goes_on_from_the_dashboard
     )
     terminal.until("running", "img/s", "the best so far")
     folder = RunFolder(tmp_path / "checkpoints" / "killed")
-    holder = runs.holder(folder)
+    holder = holder_of(folder)
     assert holder is not None
     os.kill(holder.pid, signal.SIGKILL)
     terminal.until("crashed", "killed by signal 9", "s Resume")
     terminal.type("s")
     terminal.until("running", "resumed at step", "img/s")
-    again = runs.holder(folder)
+    again = holder_of(folder)
     assert again is not None
     assert again.pid != holder.pid
     terminal.type("x")

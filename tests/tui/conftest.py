@@ -9,8 +9,8 @@ from canned_predictions import AnsweringLink, predictions, saved
 from errors_pilot import events_of
 from log_pilot import Run
 
-from engine.predictions import Predictions
-from tui import cli
+from finetui.engine.predictions.file import Predictions
+from finetui.tui.cli import main
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def in_process(
     def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(cwd)
         capsys.readouterr()
-        status = cli.run(list(arguments))
+        status = main.run(list(arguments))
         return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
 
     return call

@@ -10,7 +10,7 @@ from textual.command import CommandList, CommandPalette
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from tui.widgets.option_list import pages
+from finetui.tui.widgets.option_list import pages
 
 if TYPE_CHECKING:
     from textual.widget import Widget as _Base

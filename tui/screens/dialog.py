@@ -8,8 +8,8 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from tui.screens.base import ModalScreen
-from tui.widgets.action_button import ActionButton
+from finetui.tui.screens.base import ModalScreen
+from finetui.tui.widgets.action_button import ActionButton
 
 
 class Choice(NamedTuple):

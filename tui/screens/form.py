@@ -9,10 +9,10 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from engine.errors import BadInput
-from tui.screens.base import ModalScreen
-from tui.widgets.action_button import ActionButton
-from tui.widgets.form_rows import ChoiceRow
+from finetui.engine.errors import BadInput
+from finetui.tui.screens.base import ModalScreen
+from finetui.tui.widgets.action_button import ActionButton
+from finetui.tui.widgets.form_rows import ChoiceRow
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from textual.containers import Grid, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from tui.actions import ACTIONS
-from tui.screens.base import ModalScreen
+from finetui.tui.screens.base import ModalScreen
+from finetui.tui.state.actions import ACTIONS
 
 _INTRODUCTION = (
     "The plots show the training loss and accuracy (means between two points) and the test set's, measured after "

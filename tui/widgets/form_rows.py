@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
-from tui.widgets.styled_line import StyledLine
+from finetui.tui.widgets.styled_line import StyledLine
 
 LABEL_WIDTH = 14
 

@@ -6,7 +6,7 @@ from textual import events
 from textual.content import Content
 from textual.screen import Screen
 
-from tui.widgets.styled_line import StyledLine
+from finetui.tui.widgets.styled_line import StyledLine
 
 _HOVER = " on $block-hover-background"
 

@@ -14,8 +14,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui import plotting
-from tui.plotting import Floats, Range
+from finetui.tui.widgets import plot_geometry
+from finetui.tui.widgets.plot_geometry import Floats, Range
 
 # Who owns a cell; the mean of series n (from 0) is _SERIES + n, what lies around that _BAND + n.
 _BLANK, _TITLE, _AXIS, _MARK, _SERIES, _BAND = 0, 1, 2, 3, 4, 7
@@ -35,7 +35,7 @@ _LABEL_WIDTH = 4  # of the labels of the y axis, as long as they fit: then nothi
 _AXIS_LINE_HEIGHT = 9  # rows from which on the x axis gets a row of its own
 
 Points = tuple[Floats, Floats]
-_Canvas = tuple[tuple[int, int], plotting.Dots, plotting.Chars]  # a drawn line and what it was drawn from
+_Canvas = tuple[tuple[int, int], plot_geometry.Dots, plot_geometry.Chars]  # a drawn line and what it was drawn from
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Picture:
     """A grid of characters and of who owns each, `[height, width]`; what does not fit is cut off."""
 
     def __init__(self, width: int, height: int) -> None:
-        self.chars: plotting.Chars = np.full((height, width), " ", dtype="<U1")
+        self.chars: plot_geometry.Chars = np.full((height, width), " ", dtype="<U1")
         self.owners: npt.NDArray[np.uint8] = np.zeros((height, width), dtype=np.uint8)
 
     @property
@@ -197,13 +197,13 @@ class LinePlot(Widget):
 
     def _load(self) -> None:
         """Have plotext imported in a thread, once there is something to draw."""
-        if plotting.is_loaded() or self._loading or not self.is_mounted or not any(len(y) for _, y in self._data):
+        if plot_geometry.is_loaded() or self._loading or not self.is_mounted or not any(len(y) for _, y in self._data):
             return
         self._loading = True
         self.run_worker(self._load_and_draw(), name="plotext")
 
     async def _load_and_draw(self) -> None:
-        await asyncio.to_thread(plotting.preload)
+        await asyncio.to_thread(plot_geometry.preload)
         self._loading = False
         self._update()
 
@@ -233,11 +233,11 @@ class LinePlot(Widget):
         width, height = self.size
         picture = Picture(width, height)
         self._draw_title(picture)
-        data = [plotting.usable(x, y, log=self._log_y) for x, y in self._data]
+        data = [plot_geometry.usable(x, y, log=self._log_y) for x, y in self._data]
         has_labels, has_axis = height >= 4, height >= _AXIS_LINE_HEIGHT
         rows = height - 1 - has_labels - has_axis
-        y_axis = plotting.choose_y_range(data, percent=self._percent, log=self._log_y)
-        y_ticks = plotting.y_ticks(y_axis, max(rows, 1), percent=self._percent)
+        y_axis = plot_geometry.choose_y_range(data, percent=self._percent, log=self._log_y)
+        y_ticks = plot_geometry.y_ticks(y_axis, max(rows, 1), percent=self._percent)
         left = max(_LABEL_WIDTH, *(len(label) for _, label in y_ticks)) + 2
         columns = width - left
         if rows < 1 or columns < 4:
@@ -260,30 +260,30 @@ class LinePlot(Widget):
             low, high = float(min(ends, default=1e-7)), float(max(ends, default=1.0))
             return Range(low, high if high > low else 2 * low, log=True)
         if ends:
-            return plotting.x_range(float(min(ends)), float(max(ends)), self._x_limit)
+            return plot_geometry.x_range(float(min(ends)), float(max(ends)), self._x_limit)
         whole = self._x_limit if math.isfinite(self._x_limit) and self._x_limit > 0 else 1.0
         return Range(0.0, whole)
 
     def _draw_curves(self, frame: "_Frame", data: Sequence[Points]) -> None:
         """Draw the curves, the first above the others, since it has no glyphs to be known by, and all glyphs last."""
-        if not plotting.is_loaded():
+        if not plot_geometry.is_loaded():
             return
         axes, size = (frame.x_axis, frame.y_axis), (frame.columns, frame.rows)
-        lines: dict[int, plotting.Dots] = {}
+        lines: dict[int, plot_geometry.Dots] = {}
         for index, ((x, y), means) in reversed(list(enumerate(zip(data, self._means, strict=True)))):
-            lines[index] = plotting.mean_dots(*plotting.usable(*means, log=self._log_y), axes, size)
+            lines[index] = plot_geometry.mean_dots(*plot_geometry.usable(*means, log=self._log_y), axes, size)
             if lines[index]:
-                frame.draw_canvas(plotting.band(x, y, axes, size), _BAND + index)
+                frame.draw_canvas(plot_geometry.band(x, y, axes, size), _BAND + index)
             else:
-                lines[index] = plotting.line_dots(x, y, axes, size)
+                lines[index] = plot_geometry.line_dots(x, y, axes, size)
         for index, dots in lines.items():
             drawn = self._canvases[index]
             if drawn is None or drawn[:2] != (size, dots):  # most new values fall on dots that are there already
-                drawn = self._canvases[index] = (size, dots, plotting.draw(dots, size))
+                drawn = self._canvases[index] = (size, dots, plot_geometry.draw(dots, size))
             frame.draw_canvas(drawn[2], _SERIES + index)
         for index, ((x, y), style) in enumerate(zip(data, self._series, strict=True)):
             if style.points:
-                frame.draw_points(plotting.point_cells(x, y, axes, size), _GLYPHS[index], _SERIES + index)
+                frame.draw_points(plot_geometry.point_cells(x, y, axes, size), _GLYPHS[index], _SERIES + index)
 
     def _draw_title(self, picture: Picture) -> None:
         """Write the title at the left and, as far as there is room, the legend with the latest values at the right."""
@@ -309,7 +309,7 @@ class LinePlot(Widget):
         short: list[tuple[str, int]] = []
         for index, ((_, y), style) in enumerate(zip(self._data, self._series, strict=True)):
             finite = y[np.isfinite(y)]
-            value = plotting.format_value(float(finite[-1]) if len(finite) else None, percent=self._percent)
+            value = plot_geometry.format_value(float(finite[-1]) if len(finite) else None, percent=self._percent)
             owner, gap = _SERIES + index, [("  ", _BLANK)] if index else []
             mark = (_GLYPHS[index] if style.points else "─", owner)
             latest = (value, owner if len(finite) else _AXIS)
@@ -330,16 +330,16 @@ class _Frame:
         self.y_axis = y_axis
 
     def _column(self, x: float) -> int:
-        dot = int(self.x_axis.dots(np.array([x]), self.columns * plotting.DOTS_ACROSS)[0])
-        return self._left + dot // plotting.DOTS_ACROSS
+        dot = int(self.x_axis.dots(np.array([x]), self.columns * plot_geometry.DOTS_ACROSS)[0])
+        return self._left + dot // plot_geometry.DOTS_ACROSS
 
     def draw_y_axis(self, ticks: Sequence[tuple[float, str]]) -> None:
         """Draw the axis with its labels, right-aligned."""
         put = self._picture.put
         self._picture.fill(slice(self._left - 1, self._left), slice(1, self.rows + 1), "│", _AXIS)
         for value, label in ticks:
-            dot = int(self.y_axis.dots(np.array([value]), self.rows * plotting.DOTS_DOWN)[0])
-            row = self.rows - dot // plotting.DOTS_DOWN
+            dot = int(self.y_axis.dots(np.array([value]), self.rows * plot_geometry.DOTS_DOWN)[0])
+            row = self.rows - dot // plot_geometry.DOTS_DOWN
             put(0, row, label.rjust(self._left - 2), _AXIS)
             put(self._left - 1, row, "┤", _AXIS)
 
@@ -351,7 +351,7 @@ class _Frame:
             self._picture.fill(slice(self._left, None), slice(row - 1, row), "─", _AXIS)
             put(self._left - 1, row - 1, "└", _AXIS)
         free = put(0, row, label, _AXIS) + 1
-        for tick, label in plotting.x_ticks(self.x_axis, self.columns):
+        for tick, label in plot_geometry.x_ticks(self.x_axis, self.columns):
             column = self._column(tick)
             start = min(max(column - (len(label) - 1) // 2, free), width - len(label))
             free = put(start, row, label, _AXIS) + 1
@@ -365,7 +365,7 @@ class _Frame:
                 column = self._column(mark)
                 self._picture.fill(slice(column, column + 1), slice(1, self.rows + 1), "┊", _MARK)
 
-    def draw_canvas(self, chars: plotting.Chars, owner: int) -> None:
+    def draw_canvas(self, chars: plot_geometry.Chars, owner: int) -> None:
         """Lay a curve over what is there."""
         window = np.s_[1 : self.rows + 1, self._left :]
         np.copyto(self._picture.chars[window], chars, where=chars != " ")

@@ -8,7 +8,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.widgets.styled_line import changed_regions, line_strip
+from finetui.tui.widgets.styled_line import changed_regions, line_strip
 
 Row = TypeVar("Row")
 

@@ -15,9 +15,10 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.pictures import Mode, strips
-from tui.pictures.cells import Image, Overlay, Rgb, centred
-from tui.pictures.graphics import (
+from finetui.tui.graphics import Mode, strips
+from finetui.tui.graphics.cells import Image, Overlay, Rgb, centred
+from finetui.tui.graphics.probe import cell_size
+from finetui.tui.graphics.protocols import (
     KittyId,
     Placed,
     encode,
@@ -27,8 +28,7 @@ from tui.pictures.graphics import (
     kitty_lines,
     sixels_at,
 )
-from tui.pictures.probe import cell_size
-from tui.widgets.styled_line import line_strip
+from finetui.tui.widgets.styled_line import line_strip
 
 _turns = count()
 

@@ -16,9 +16,9 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.pictures import strips
-from tui.widgets.picture import image_mode
-from tui.widgets.styled_line import line_strip
+from finetui.tui.graphics import strips
+from finetui.tui.widgets.picture import image_mode
+from finetui.tui.widgets.styled_line import line_strip
 
 SIZES = {"small": (14, 7), "medium": (28, 14), "large": (56, 28)}  # cells of a thumbnail
 _CAPTIONS = 2

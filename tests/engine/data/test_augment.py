@@ -2,8 +2,8 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from engine.data import augmentation
-from engine.data.augment import BatchAffine, BatchJitter
+from finetui.engine.data import augmentation
+from finetui.engine.data.augment import BatchAffine, BatchJitter
 
 
 def generator(seed: int = 0) -> torch.Generator:

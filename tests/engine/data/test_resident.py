@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, strategies as st
 from torchvision import transforms
 
-from engine.data import ResidentSplit, Transform, epoch_order
+from finetui.engine.data import ResidentSplit, Transform, epoch_order
 
 
 def test_normalisation_is_torchvisions_bit_for_bit() -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.config import DataConfig
-from engine.data import ImageData, Transform, image_data, load
-from engine.errors import FinetuiError
+from finetui.engine.data import ImageData, Transform, image_data, load
+from finetui.engine.errors import FinetuiError
+from finetui.engine.protocol.config import DataConfig
 
 CPU = torch.device("cpu")
 
@@ -96,8 +96,8 @@ def test_the_size_against_free_memory_decides(folder: Path, monkeypatch: pytest.
 
 KILLED = """
 import sys, psutil, torch
-from engine.config import DataConfig
-from engine.data import load
+from finetui.engine.protocol.config import DataConfig
+from finetui.engine.data import load
 if __name__ == "__main__":
     data = load(DataConfig(name=sys.argv[1], loader="stream", workers=1), torch.device("cpu"))
     batches = data.train.batches(torch.arange(30), 4)
@@ -136,8 +136,8 @@ def test_a_worker_that_dies_is_said(folder: Path) -> None:
 SIGNALLED = """if __name__ == "__main__":
     import signal, subprocess, sys
     import psutil, torch
-    from engine.config import DataConfig
-    from engine.data import load
+    from finetui.engine.protocol.config import DataConfig
+    from finetui.engine.data import load
     data = load(DataConfig(name=sys.argv[1], loader="stream", workers=1), torch.device("cpu"))
     signal.signal(signal.SIGINT, lambda *_: print("heard", flush=True))
     signal.signal(signal.SIGTERM, lambda *_: print("heard", flush=True))

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torchvision import datasets
 
-from engine.config import TORCHVISION_DATASETS, DataConfig
-from engine.data import load, torchvision_sets
-from engine.data.torchvision_sets import SETS
-from engine.errors import BadInput, Cancelled
+from finetui.engine.data import load, torchvision_sets
+from finetui.engine.data.torchvision_sets import SETS
+from finetui.engine.errors import BadInput, Cancelled
+from finetui.engine.protocol.config import TORCHVISION_DATASETS, DataConfig
 
 CPU = torch.device("cpu")
 FETCH = torchvision_sets._fetch

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.errors import BadInput
-from engine.models import Architecture, build, check_model, find_head, fit_input, supports_feature_head
+from finetui.engine.errors import BadInput
+from finetui.engine.models import Architecture, build, check_model, find_head, fit_input, supports_feature_head
 
 OWN = """
 import torch

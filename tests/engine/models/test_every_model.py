@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch.nn import functional as F
 
-from engine.models import Architecture, build, find_head, fit_input, module_groups, replace_head
+from finetui.engine.models import Architecture, build, find_head, fit_input, module_groups, replace_head
 
 NUMBERS = torch.randn(2**20, generator=torch.Generator().manual_seed(0)) * 0.02
 

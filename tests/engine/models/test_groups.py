@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.models import Architecture, LeNet, build, find_head, module_groups
+from finetui.engine.models import Architecture, LeNet, build, find_head, module_groups
 
 
 def network(name: str, size: int = 32) -> tuple[nn.Module, str]:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from engine.errors import BadInput
-from engine.models import adapt_stem, find_head, replace_head
+from finetui.engine.errors import BadInput
+from finetui.engine.models import adapt_stem, find_head, replace_head
 
 
 class Scrambled(nn.Module):

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from engine.errors import BadInput
-from engine.models import Architecture, LeNet, build, module_groups
+from finetui.engine.errors import BadInput
+from finetui.engine.models import Architecture, LeNet, build, module_groups
 
 LENET = Architecture(name="lenet", num_classes=10, in_channels=1, height=28, width=28)
 

@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 from untouched import in_training, untouched
 
-from engine.errors import BadInput
-from engine.models import Architecture, LeNet, build
-from engine.models.summary import ModelSummary, ModuleSummary, summarise
+from finetui.engine.errors import BadInput
+from finetui.engine.models import Architecture, LeNet, build
+from finetui.engine.models.summary import ModelSummary, ModuleSummary, summarise
 
 CPU = torch.device("cpu")
 META = torch.device("meta")

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from engine.config import GuardsConfig
-from engine.events import Alert, Evaluated, TrainPoint
-from engine.training.alerts import AlertWatch
+from finetui.engine.protocol.config import GuardsConfig
+from finetui.engine.protocol.events import Alert, Evaluated, TrainPoint
+from finetui.engine.training.alerts import AlertWatch
 
 _STEPS = 10  # of a point here
 

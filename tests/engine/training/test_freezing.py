@@ -5,51 +5,18 @@ import random
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from small_trainer import make_trainer, take
 from torch import nn
 
-from engine.config import SCHEDULES, TrainingConfig
-from engine.data import ResidentSplit, epoch_order
-from engine.errors import BadInput
-from engine.models import module_groups
-from engine.training.recipes import Stage
-from engine.training.trainer import Trainer, balanced_weights, steps_per_epoch
-
-
-class Small(nn.Module):
-    """A network with everything that can move while it should not: batch norm, dropout, biases."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5))
-        self.body = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-        self.neck = nn.Conv2d(4, 4, 1)
-        self.head = nn.Linear(4 * 4 * 4, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.neck(self.body(self.stem(x))).flatten(1))
-
-
-def make_trainer(plan: tuple = (), always_frozen: tuple = (), **training: object) -> Trainer:
-    torch.manual_seed(0)
-    images = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8)
-    data = ResidentSplit(images, torch.randint(0, 3, (64,)), (0.5,), (0.5,))
-    model = Small()
-    settings = {"batch_size": 8, "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "thaw_warmup_steps": 5}
-    settings = settings | {"optimizer": "sgd", "schedule": "constant"} | training
-    return Trainer(
-        model, module_groups(model), data, TrainingConfig(**settings), plan=plan, always_frozen=always_frozen
-    )
+from finetui.engine.data import epoch_order
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.config import SCHEDULES
+from finetui.engine.training.recipes import Stage
+from finetui.engine.training.trainer import Trainer, balanced_weights, steps_per_epoch
 
 
 def bits(trainer: Trainer, group: str) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items() if name.startswith(group + ".")}
-
-
-def take(trainer: Trainer, steps: int) -> None:
-    for _ in range(steps):
-        trainer.train_step()
-        if trainer.position == trainer.steps_per_epoch:
-            trainer.end_epoch()
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

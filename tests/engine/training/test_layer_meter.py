@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from engine.config import TrainingConfig
-from engine.data import ResidentSplit
-from engine.models import LeNet, module_groups
-from engine.training.layer_meter import LayerMeasure, LayerMeter
-from engine.training.trainer import Trainer
+from finetui.engine.data import ResidentSplit
+from finetui.engine.models import LeNet, module_groups
+from finetui.engine.protocol.config import TrainingConfig
+from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter
+from finetui.engine.training.trainer import Trainer
 
 
 def layers_of(model: nn.Module) -> list:

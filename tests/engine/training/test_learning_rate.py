@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from engine.training.learning_rate import LearningRates
-from engine.training.optimizer import ParameterGroups
+from finetui.engine.training.learning_rate import LearningRates
+from finetui.engine.training.optimizer import ParameterGroups
 
 
 def optimizer() -> torch.optim.SGD:

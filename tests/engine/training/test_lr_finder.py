@@ -3,9 +3,9 @@ import math
 
 import pytest
 import torch
-from test_freezing import make_trainer, take
+from small_trainer import make_trainer, take
 
-from engine.training.lr_finder import HIGHEST, LOWEST, find_learning_rate, suggest
+from finetui.engine.training.lr_finder import HIGHEST, LOWEST, find_learning_rate, suggest
 
 
 def everything(trainer) -> dict[str, torch.Tensor]:

@@ -5,14 +5,14 @@ import torch
 from steered import assert_resumed_and_replayed_to_the_same_bits, at
 from torch import nn
 
-from engine.commands import Stop
-from engine.config import RunConfig, with_overrides
-from engine.errors import BadInput
-from engine.events import Evaluated, RunPrepared, TrainPoint
-from engine.journal import JournalReader
-from engine.runs import RunFolder
-from engine.session import Session
-from engine.training import precision
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.commands import Stop
+from finetui.engine.protocol.config import RunConfig, with_overrides
+from finetui.engine.protocol.events import Evaluated, RunPrepared, TrainPoint
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.journal import JournalReader
+from finetui.engine.session.session import Session
+from finetui.engine.training import precision
 
 
 def mixed(config: RunConfig) -> RunConfig:

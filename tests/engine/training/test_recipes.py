@@ -2,10 +2,10 @@ import itertools
 
 import pytest
 
-from engine.config import RECIPES
-from engine.errors import BadInput
-from engine.models import LeNet, module_groups
-from engine.training.recipes import Stage, build_plan, whole_run
+from finetui.engine.errors import BadInput
+from finetui.engine.models import LeNet, module_groups
+from finetui.engine.protocol.config import RECIPES
+from finetui.engine.training.recipes import Stage, build_plan, whole_run
 
 GROUPS = module_groups(LeNet())
 BODY = ("conv1", "conv2", "fc1", "fc2")

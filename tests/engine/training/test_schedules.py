@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
-from engine.config import SCHEDULES, TrainingConfig
-from engine.training.schedules import build_schedule, cosine, one_cycle, stepped, warmed_up
+from finetui.engine.protocol.config import SCHEDULES, TrainingConfig
+from finetui.engine.training.schedules import build_schedule, cosine, one_cycle, stepped, warmed_up
 
 
 def theirs(make, steps: int) -> list[float]:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine.course import Course
-from engine.events import StateChanged
-from engine.journal import Journal
-from engine.prepare import prepare
-from engine.voice import Voice
+from finetui.engine.protocol.events import StateChanged
+from finetui.engine.runs.journal import Journal
+from finetui.engine.session.loop import Course
+from finetui.engine.session.reporter import Voice
+from finetui.engine.setup.prepare import prepare
 
 # What there is now, with a little room for another torch. A step that reads a number from the device, sums up, logs or
 # loops over parameters once more is well above.
@@ -39,7 +39,7 @@ class Operations(TorchDispatchMode):
 @pytest.fixture
 def course(make_config, monkeypatch: pytest.MonkeyPatch) -> Course:
     """A training some steps after its begin, whose next step is not one that a point is due after."""
-    monkeypatch.setattr("engine.training.meter.POINT_INTERVAL", 1e9)
+    monkeypatch.setattr("finetui.engine.training.metrics.POINT_INTERVAL", 1e9)
     config = make_config(batch_size=64, epochs=9)
     torch.manual_seed(0)
     prepared = prepare(config, lambda *_: None, lambda: False)
@@ -60,7 +60,7 @@ def test_a_step_makes_few_calls(course: Course) -> None:
     sys.setprofile(note)
     course.step()
     sys.setprofile(None)
-    root = str(Path(__file__).parents[3] / "engine")
+    root = str(Path(__file__).parents[3] / "finetui" / "engine")
     ours = sum(count for name, count in calls.items() if name.startswith(root))
     assert ours <= MOST_OURS, calls
     assert calls.total() <= MOST_CALLS, calls

@@ -1,0 +1,1 @@
+"""Checkpoint files: sealed, and audited before torch reads them."""

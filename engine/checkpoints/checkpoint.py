@@ -1,0 +1,284 @@
+"""Checkpoints: written whole or not at all, sealed with a checksum, read without running any code.
+
+`torch.load(path, weights_only=True)["model"]` is the state dict; the other keys are plain types and tensors. The file
+is a zip archive as torch writes it, whose comment is a SHA-256 of everything before it.
+"""
+
+import hashlib
+import os
+import pickle
+import stat
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import torch
+from torch import Tensor
+
+from finetui.engine.checkpoints.archive import ArchiveError, MoreThanTensors, audit, is_archive
+from finetui.engine.checkpoints.pickle_audit import CHECKPOINT, STATE_DICT
+from finetui.engine.data.transform import Transform
+from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.files import link, remove_stale, replacing
+from finetui.engine.models import Architecture
+from finetui.engine.text import clean
+
+__all__ = ["About", "NotFinite", "digest", "link", "load", "remove_stale", "save"]
+
+FORMAT = 2
+_SEAL = b"finetui sha256 "
+_SEAL_LENGTH = len(_SEAL) + 64
+_END_LENGTH = 22  # bytes of a zip archive's last record; its last two count those of the comment that follows
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_NOT_FINITE = "not finite"
+_CHUNK = 1 << 20
+_OTHER = "use another checkpoint of the run (`finetui resume` falls back by itself)"
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What the weights are: how to build their network, how to feed it, what its logits mean."""
+
+    architecture: Architecture
+    transform: Transform
+    classes: tuple[str, ...]
+    data: str
+    run: str
+
+
+class NotFinite(FinetuiError):
+    """Weights that are infinite or not a number, which are not written."""
+
+
+def save(path: Path, about: About, model: Mapping[str, Tensor], training: Mapping[str, Any]) -> None:
+    """Write a sealed checkpoint to `path`: a temporary file, flushed and synced, then renamed over the old one.
+
+    `training` holds plain types and tensors only, else TypeError names what is not. Raises `NotFinite` when weights
+    are not, and OSError when the file cannot be written; either way the old file stays as it was.
+    """
+    content = {
+        "format": FORMAT,
+        "about": msgspec.to_builtins(about, builtin_types=(tuple,)),
+        "model": {name: _kept(name, tensor) for name, tensor in model.items()},
+        "training": _plain(dict(training), "training"),
+    }
+    with replacing(path) as file:
+        sealer = _Sealer(file)
+        torch.save(content, sealer)  # type: ignore[arg-type]  # it needs no more of a file
+        sealer.finish()
+        try:
+            audit(file, CHECKPOINT)
+        except ArchiveError as error:  # what could not be read must not take the place of what can
+            raise FinetuiError(f"the checkpoint {clean(str(path))} cannot be written: {error}") from error
+
+
+def _kept(name: str, tensor: Tensor) -> Tensor:
+    """Return `tensor` of a network as it is kept: on the CPU, contiguous, nothing else in its storage."""
+    if not isinstance(tensor, Tensor) or type(tensor.detach()) is not Tensor:
+        raise FinetuiError(f"{clean(name)} is a {type(tensor).__name__}, which a checkpoint cannot hold")
+    kept = tensor.detach().cpu()
+    if kept.layout == torch.strided:
+        kept = _alone(kept.contiguous())
+    problem = _problem(kept)
+    if problem == _NOT_FINITE:
+        raise NotFinite(f"the weights are not saved: {clean(name)} is {problem}")
+    if problem is not None:
+        raise FinetuiError(f"the weights cannot be saved: {clean(name)} is {problem}")
+    return kept
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    # torch writes the whole storage that a tensor is a part of.
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+
+
+def _problem(tensor: Tensor) -> str | None:
+    """Return what is wrong with a tensor of a network's, or None."""
+    if tensor.layout != torch.strided or not tensor.is_contiguous():
+        return "not dense and contiguous"
+    numbers = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    if numbers.is_floating_point():
+        if numbers.dtype not in _FLOATS:
+            return f"of {str(tensor.dtype).removeprefix('torch.')}, which torch does not train"
+        if numbers.numel():
+            # One pass without a copy; what is not a number comes through as such.
+            low, high = torch.aminmax(numbers)
+            if not (torch.isfinite(low) and torch.isfinite(high)):
+                return _NOT_FINITE
+    return None
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Return `value` with its tensors on the CPU. Raises TypeError that names what is no plain type and no tensor."""
+    if type(value) in (type(None), bool, int, float, str):
+        return value
+    if type(value) is Tensor and value.layout == torch.strided:
+        return _alone(value.detach().cpu())
+    if type(value) in (list, tuple):
+        return type(value)(_plain(item, f"{where}[{index}]") for index, item in enumerate(value))
+    if type(value) is dict:
+        for key in value:
+            if type(key) not in (str, int):
+                raise TypeError(f"a key of {where} is a {type(key).__name__}, which a checkpoint does not hold")
+        return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
+    kind = f"{value.layout} tensor" if type(value) is Tensor else type(value).__name__
+    raise TypeError(f"{where} is a {kind}, which a checkpoint does not hold")
+
+
+class _Sealer:
+    """The file that torch writes to: passes everything on, and puts the checksum at the end.
+
+    An error is kept until `finish`, and the rest is not written: torch would report it as a RuntimeError without errno.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._end = b""
+        self._failure: BaseException | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write `data`, less the last bytes, which are held back."""
+        if self._failure is None:
+            try:
+                if len(data) < _END_LENGTH:
+                    data_and_end = self._end + bytes(data)
+                    self._put(data_and_end[:-_END_LENGTH])
+                    self._end = data_and_end[-_END_LENGTH:]
+                else:
+                    self._put(self._end)
+                    self._put(memoryview(data)[:-_END_LENGTH])
+                    self._end = bytes(data[-_END_LENGTH:])
+            except BaseException as error:  # noqa: BLE001  # also an interrupt: it must not go through C++
+                self._failure = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: `finish` comes after it."""
+
+    def finish(self) -> None:
+        """Write the rest and the seal. Raises what went wrong before."""
+        if self._failure is not None:
+            raise self._failure
+        self._put(self._end[:-2] + struct.pack("<H", _SEAL_LENGTH))
+        self._file.write(_SEAL + self._hash.hexdigest().encode())
+
+    def _put(self, data: bytes | memoryview) -> None:
+        self._hash.update(data)
+        self._file.write(data)
+
+
+def load(path: Path) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
+    """Return the description, the state dict (on the CPU) and the training state that `path` holds.
+
+    The seal is verified over the whole file, then what it describes is audited, and only then is anything loaded.
+    Raises `BadInput` that names the file and says what to do when it is missing, damaged, made to harm, of an older
+    version or no checkpoint of finetui's, or when its weights are not finite, not dense, or not of a dtype that torch
+    trains.
+    """
+    where = f"the checkpoint {clean(str(path))}"
+    try:
+        # A pipe would be waited for, a device would never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadInput(f"{where} is not a file; {_OTHER}")
+        with path.open("rb") as file:
+            _verify(file, where)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise BadInput(f"{where} cannot be read: {error.strerror or error}; {_OTHER}") from error
+    except MoreThanTensors as error:
+        raise BadInput(
+            f"{where} is not used, since it holds more than tensors ({clean(str(error))}); {_OTHER}"
+        ) from error
+    except ArchiveError as error:
+        raise BadInput(f"{where} is not used, since {error}; {_OTHER}") from error
+    # What torch makes of a file that its own writer did not write; its reader raises whatever its parsers do.
+    except (RuntimeError, EOFError, ValueError, TypeError, LookupError, pickle.UnpicklingError) as error:
+        raise BadInput(f"{where} cannot be loaded: {clean(str(error), 80)}; {_OTHER}") from error
+    return _checked(content, where)
+
+
+def _verify(file: BinaryIO, where: str) -> None:
+    """Raise `BadInput` unless `file` is sealed and its content is what a checkpoint's may be; leave it at its start."""
+    seal = _find_seal(file)
+    if seal is None:
+        raise BadInput(_why_unsealed(file, where))
+    if seal != _seal_of(file):
+        raise BadInput(f"{where} is damaged: its checksum is wrong; {_OTHER}")
+    if not is_archive(file):
+        raise BadInput(f"{where} is damaged: it is no archive; {_OTHER}")
+    audit(file, CHECKPOINT)
+    file.seek(0)
+
+
+def _find_seal(file: BinaryIO) -> bytes | None:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _SEAL_LENGTH))
+    seal = file.read(_SEAL_LENGTH)
+    return seal if len(seal) == _SEAL_LENGTH and seal.startswith(_SEAL) else None
+
+
+def _seal_of(file: BinaryIO) -> bytes:
+    """Return the seal that `file` should have: the checksum of all that comes before it."""
+    left = file.seek(0, os.SEEK_END) - _SEAL_LENGTH
+    file.seek(0)
+    found = hashlib.sha256()
+    buffer = memoryview(bytearray(_CHUNK))
+    while left > 0:
+        count = file.readinto(buffer[: min(left, _CHUNK)])  # type: ignore[attr-defined]
+        if not count:
+            break  # it has just become shorter
+        found.update(buffer[:count])
+        left -= count
+    return _SEAL + found.hexdigest().encode()
+
+
+def _why_unsealed(file: BinaryIO, where: str) -> str:
+    """Return the sentence on a file without a seal; it is never loaded, only looked at."""
+    try:
+        content = audit(file, STATE_DICT)
+    except MoreThanTensors as error:
+        return f"{where} is not a checkpoint of finetui's: it holds more than tensors ({clean(str(error))}); {_OTHER}"
+    except ArchiveError as error:
+        return f"{where} is not a checkpoint, or is damaged: {error}; {_OTHER}"
+    if isinstance(content, dict) and content.get("format") == 1 and "about" in content:
+        return (
+            f"{where} was written by an older version of finetui's, without a checksum, and is not used; its network "
+            f"alone can be taken over with --weights, or {_OTHER}"
+        )
+    return f"{where} is a torch file, but not a checkpoint of finetui's; {_OTHER}"
+
+
+def _checked(content: Any, where: str) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
+    """Return the parts of `content`. Raises `BadInput` unless they are what `save` writes."""
+    try:
+        if content["format"] != FORMAT:
+            raise BadInput(f"{where} has the format {content['format']!r}, which this version does not know; {_OTHER}")
+        about = msgspec.convert(content["about"], About)
+        model, training = content["model"], content["training"]
+        if type(model) is not dict or type(training) is not dict:
+            raise TypeError("its weights are not named")
+    except (LookupError, TypeError, msgspec.ValidationError) as error:
+        raise BadInput(
+            f"{where} is a torch file, but not a checkpoint of finetui's: {clean(str(error), 80)}; {_OTHER}"
+        ) from error
+    for name, tensor in model.items():
+        problem = "no tensor" if type(tensor) is not Tensor else _problem(tensor)
+        if problem is not None:
+            raise BadInput(f"{where} is not used: its {clean(str(name))} is {problem}; {_OTHER}")
+    return about, model, training
+
+
+def digest(model: Mapping[str, Tensor]) -> str:
+    """Return what weights are known by: the SHA-256 of names, dtypes, shapes and bytes, in order of name, as hex.
+
+    The device and the strides do not matter.
+    """
+    found = hashlib.sha256()
+    for name in sorted(model):
+        tensor = model[name].detach().cpu().contiguous()
+        head = msgspec.json.encode([name, str(tensor.dtype), list(tensor.shape)])
+        found.update(struct.pack("<Q", len(head)) + head)
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

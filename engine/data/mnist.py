@@ -1,0 +1,285 @@
+"""Data sets by name: where they are looked for, and what is done when they are not there."""
+
+import difflib
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import torch
+
+from finetui.engine.data import idx
+from finetui.engine.data.download import DownloadError, Progress, fetch
+from finetui.engine.data.image_data import ImageData, free_memory, mean_and_std, resident_in, streamed_by
+from finetui.engine.data.resident import ResidentSplit
+from finetui.engine.data.split import Split
+from finetui.engine.data.streaming import StreamedSplit
+from finetui.engine.data.transform import Transform
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.config import DataConfig
+from finetui.engine.text import clean
+
+SAMPLE_FOLDER = Path(__file__).parent / "sample"
+_PACKAGED = Path("/usr/share/datasets")  # where Linux distributions put them (Debian: dataset-fashion-mnist)
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set in IDX files.
+
+    `folder` is its name in torchvision's layout; `moments`, mean and deviation, None: computed from the images.
+    """
+
+    name: str
+    title: str
+    folder: str
+    classes: tuple[str, ...]
+    moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+
+_DIGITS = tuple("0123456789")
+_MNIST_MOMENTS = ((0.1307,), (0.3081,))
+SPECS = {
+    spec.name: spec
+    for spec in (
+        DatasetSpec("mnist", "MNIST", "MNIST", _DIGITS, _MNIST_MOMENTS),
+        DatasetSpec("mnist-sample", "the bundled MNIST digits", "", _DIGITS, _MNIST_MOMENTS),
+        DatasetSpec(
+            "fashion-mnist",
+            "Fashion-MNIST",
+            "FashionMNIST",
+            (
+                "T-shirt/top",
+                "Trouser",
+                "Pullover",
+                "Dress",
+                "Coat",
+                "Sandal",
+                "Shirt",
+                "Sneaker",
+                "Bag",
+                "Ankle boot",
+            ),
+        ),
+    )
+}
+
+
+def load(
+    name: str,
+    data_dir: Path | None,
+    device: torch.device,
+    *,
+    request: DataConfig = DataConfig(),  # noqa: B008  # frozen
+    progress: Progress = lambda _phase, _done, _total: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> ImageData:
+    """Return the data set `name` on `device`.
+
+    It is looked for in `data_dir` (or $FINETUI_DATA), in the user's cache, where Linux packages put it, and then
+    downloaded into the cache. Where MNIST cannot be had at all, the bundled digits stand in and `notices` say so.
+    Raises `BadInput` when it cannot be had or its files are wrong, `Cancelled` once `cancelled` answers True.
+    """
+    spec = _spec(name)
+    if not spec.folder:
+        return _read(spec, SAMPLE_FOLDER, name, (), device, request, progress)
+    given = _given(data_dir)
+    notices: tuple[str, ...] = ()
+    if given is not None:
+        folder = _find_in(given, spec)
+        if folder is not None:
+            return _read(spec, folder, name, (), device, request, progress)
+        notices = (f"{spec.title} is not in {idx.shown(given)}, so it was looked for elsewhere",)
+    for root in _usual_places():
+        folder = _find_in(root, spec)
+        # A download that was cut short left some files in the cache: it is completed below.
+        if folder is not None and (root != cache_folder() or _is_complete(folder)):
+            return _read(spec, folder, name, notices, device, request, progress)
+    try:
+        folder = _download(spec, progress, cancelled)
+    except (DownloadError, OSError) as error:
+        reason = clean(str(getattr(error, "strerror", None) or error))
+        if spec.name != "mnist":
+            places = ", ".join(idx.shown(place) for place in (given, *_usual_places()) if place is not None)
+            raise BadInput(
+                f"{spec.title} is not on this machine (looked in {places}) and could not be downloaded ({reason}); "
+                "name the folder that holds it with --data-dir"
+            ) from error
+        why = (
+            f"MNIST is not on this machine and could not be downloaded ({reason}): training on mnist-sample instead, "
+            "5 000 MNIST digits bundled with finetui (4 000 to train, 1 000 to test)"
+        )
+        return _read(SPECS["mnist-sample"], SAMPLE_FOLDER, name, (*notices, why), device, request, progress)
+    return _read(spec, folder, name, notices, device, request, progress)
+
+
+def cache_folder() -> Path:
+    """Return the folder that downloads are kept in."""
+    return platformdirs.user_cache_path("finetui") / "data"
+
+
+def _spec(name: str) -> DatasetSpec:
+    spec = SPECS.get(name)
+    if spec is None:
+        alike = difflib.get_close_matches(name[:60].lower(), SPECS, n=1)
+        hint = f"; did you mean {alike[0]}?" if alike else ""
+        raise BadInput(f"there is no data set {clean(name, 60)!r} (known: {', '.join(SPECS)}){hint}")
+    return spec
+
+
+def usual_roots(data_dir: Path | None) -> list[Path]:
+    """Return the folders to look for data sets in: the one that a person named, after a check, and the usual ones."""
+    given = _given(data_dir)
+    return [*([given] if given is not None else []), *_usual_places()]
+
+
+def _usual_places() -> tuple[Path, Path]:
+    return cache_folder(), _PACKAGED
+
+
+def _given(data_dir: Path | None) -> Path | None:
+    """Return the folder that the person named, after a check that it is one; None if they named none."""
+    if data_dir is not None:
+        root, source = data_dir, "--data-dir"
+    elif os.environ.get("FINETUI_DATA"):
+        # Not Path.expanduser, which raises where there is no such user.
+        root, source = Path(os.path.expanduser(os.environ["FINETUI_DATA"])), "FINETUI_DATA"  # noqa: PTH111
+    else:
+        return None
+    where = f"the data folder {idx.shown(root)}"
+    try:
+        is_folder = stat.S_ISDIR(root.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null character
+        raise BadInput(f"{where} does not exist; check {source}") from error
+    except OSError as error:
+        raise BadInput(f"{where} cannot be read: {error.strerror or error}; check {source}") from error
+    if not is_folder:
+        raise BadInput(f"{where} is not a folder; check {source}")
+    if not os.access(root, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise BadInput(f"{where} cannot be read: no permission; change its permissions, or check {source}")
+    return root
+
+
+def _find_in(root: Path, spec: DatasetSpec) -> Path | None:
+    """Return the folder under `root` that holds any of the four files, wherever they usually lie in it."""
+    names = [name for part in idx.PARTS for name in idx.file_names(part)]
+    candidates = [root / spec.folder / "raw", root / spec.folder, root / spec.name]
+    # Files right in the folder carry no name of their set: only the user, or a package's name, can vouch for them.
+    if root not in _usual_places() and not _belongs_to_another(root, spec):
+        candidates += [root / "raw", root]
+    for folder in candidates:
+        if any(idx.locate(folder, name) for name in names):
+            return folder
+    return None
+
+
+def _belongs_to_another(root: Path, spec: DatasetSpec) -> bool:
+    """Return whether `root` carries the name of a data set other than `spec`.
+
+    All sets have the same four file names: MNIST's would otherwise be trained on as clothes.
+    """
+    where = root.absolute()
+    name = (where.parent.name if where.name == "raw" else where.name).lower()
+    names = {other.name: {other.name, other.folder.lower()} - {""} for other in SPECS.values()}
+    return name not in names.pop(spec.name) and any(name in theirs for theirs in names.values())
+
+
+def _is_complete(folder: Path) -> bool:
+    return all(idx.locate(folder, name) for part in idx.PARTS for name in idx.file_names(part))
+
+
+def _download(spec: DatasetSpec, progress: Progress, cancelled: Callable[[], bool]) -> Path:
+    progress(f"Looking for {spec.title} on the network", 0, 0)
+    from torchvision import datasets  # takes seconds to import, and only its list of sources is needed
+
+    source = getattr(datasets, spec.folder)
+    folder = cache_folder() / spec.folder / "raw"
+    for file, md5 in source.resources:
+        if not (folder / file).exists():
+            fetch(source.mirrors, file, md5, folder, progress=progress, cancelled=cancelled)
+    return folder
+
+
+def _read(
+    spec: DatasetSpec,
+    folder: Path,
+    requested: str,
+    notices: tuple[str, ...],
+    device: torch.device,
+    request: DataConfig,
+    progress: Progress,
+) -> ImageData:
+    progress(f"Reading {spec.title}", 0, 0)
+    train_images, train_labels = idx.read_pair(folder, "train", len(spec.classes))
+    test_images, test_labels = idx.read_pair(folder, "t10k", len(spec.classes))
+    if train_images.shape[1:] != test_images.shape[1:]:
+        sizes = f"{train_images.shape[1:]} and {test_images.shape[1:]}"
+        raise BadInput(
+            f"the training and test images in {idx.shown(folder)} have different sizes, {sizes}; fetch them again"
+        )
+    mean, std = spec.moments or mean_and_std(train_images[:, None], idx.shown(folder))
+    _, height, width = train_images.shape
+    size = train_images.nbytes + test_images.nbytes
+    streamed = request.loader == "stream"
+    loader = streamed_by(request.workers, size) if streamed else resident_in(size, free_memory(device))
+    workers = request.workers if streamed else 0
+    return ImageData(
+        name=spec.name,
+        requested=requested,
+        classes=spec.classes,
+        train=_split(train_images, train_labels, mean, std, device, workers),
+        test=_split(test_images, test_labels, mean, std, device, workers),
+        mean=mean,
+        std=std,
+        channels=1,
+        height=height,
+        width=width,
+        location="bundled with finetui" if folder == SAMPLE_FOLDER else idx.shown(folder),
+        notices=notices,
+        loader=loader,
+    )
+
+
+class _Pixels:
+    """Images in memory as a `Source`, for those who ask for them to be streamed."""
+
+    threads = 1
+
+    def __init__(self, images: idx.Bytes, labels: idx.Bytes) -> None:
+        self._images = images
+        self.labels = labels.astype(np.int64)
+        self.shape = (1, images.shape[1], images.shape[2])
+
+    def load(self, index: int) -> idx.Bytes:
+        """Return a copy of the image."""
+        return self._images[index : index + 1].copy()
+
+    def describe(self, index: int) -> str:
+        """Return the image's place."""
+        return f"image {index}"
+
+    def file(self, _index: int) -> str:
+        """Return nothing: all images are in one file."""
+        return ""
+
+
+def _split(
+    images: idx.Bytes,
+    labels: idx.Bytes,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: torch.device,
+    workers: int,
+) -> Split:
+    """Return the images resident on `device`, or streamed to it by `workers`, where there are any."""
+    if workers:
+        return StreamedSplit(_Pixels(images, labels), Transform(mean=mean, std=std), device, workers)
+    return ResidentSplit(
+        torch.from_numpy(images).unsqueeze(1).to(device),
+        torch.from_numpy(labels).to(device=device, dtype=torch.int64),
+        mean,
+        std,
+    )

@@ -1,0 +1,207 @@
+"""A person's own `Dataset`s: images and labels as Python objects."""
+
+from collections.abc import Callable, Sized
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from finetui.engine.data.download import Progress
+from finetui.engine.data.image_data import Found, ImageData, hold
+from finetui.engine.data.image_files import common_size, is_grey, to_array
+from finetui.engine.data.split import Unreadable
+from finetui.engine.data.user_code import load_factory
+from finetui.engine.data.user_labels import class_names, read_labels
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.config import DataConfig
+from finetui.engine.text import clean
+
+_CHECKED_IMAGES = 100  # whose sizes decide which size all get
+
+
+class DatasetSource:
+    """A map-style dataset as a `Source`; `indices` are those of its items that have a label."""
+
+    threads = 1  # nobody writes a dataset for several: a DataLoader does not ask for it either
+
+    def __init__(
+        self,
+        dataset: Any,
+        indices: npt.NDArray[np.int64],
+        labels: npt.NDArray[np.int64],
+        shape: tuple[int, int, int],
+        is_float: bool,
+        part: str,
+    ) -> None:
+        self._dataset = dataset
+        self._indices = indices
+        self._is_float = is_float
+        self._part = part
+        self.shape = shape
+        self.labels = labels
+
+    def load(self, index: int) -> npt.NDArray[Any]:
+        """Return the item's image."""
+        try:
+            image, _ = self._dataset[int(self._indices[index])]
+            values = as_array(image, None if self._is_float else self.shape)
+        except Unreadable:
+            raise
+        except Exception as error:
+            # A person's dataset raises what it likes; one bad item is skipped like one bad file.
+            raise Unreadable(f"{type(error).__name__}: {clean(str(error), 200)}") from error
+        if values.shape != self.shape:
+            raise Unreadable(f"its shape is {values.shape}, and the others' is {self.shape}")
+        if (values.dtype != np.uint8) != self._is_float:
+            raise Unreadable(f"it is {values.dtype}, and the others are not")
+        return values
+
+    def describe(self, index: int) -> str:
+        """Return the item's place."""
+        return f"{self._part} item {self._indices[index]}"
+
+    def file(self, _index: int) -> str:
+        """Return nothing: only the dataset knows."""
+        return ""
+
+
+def as_array(image: Any, shape: tuple[int, int, int] | None) -> npt.NDArray[Any]:
+    """Return an item's image as uint8 or float32 `[C, H, W]`; bytes are brought to `shape`, where that is given.
+
+    Raises `Unreadable` for what is no image.
+    """
+    if isinstance(image, Image.Image):
+        height, width = (image.height, image.width) if shape is None else shape[1:]
+        grey = is_grey(image) if shape is None else shape[0] == 1
+        return to_array(image, height, width, 1 if grey else 3)
+    if isinstance(image, Tensor):
+        # numpy has no bfloat16.
+        image = (image.float() if image.is_floating_point() else image).numpy(force=True)
+    values = np.asarray(image)
+    if values.ndim == 2:
+        values = values[None]
+    elif values.ndim == 3 and values.shape[0] not in (1, 3) and values.shape[2] in (1, 3):
+        values = values.transpose(2, 0, 1)
+    if values.ndim != 3 or 0 in values.shape or (values.dtype != np.uint8 and values.dtype.kind != "f"):
+        raise Unreadable(f"neither a picture nor an uint8 or float array [C, H, W], but {clean(str(values.dtype))} "
+                         f"{values.shape}")  # fmt: skip
+    if shape is not None and values.dtype == np.uint8 and values.shape != shape and values.shape[0] in (1, 3):
+        picture = values[0] if len(values) == 1 else np.ascontiguousarray(values.transpose(1, 2, 0))
+        return as_array(Image.fromarray(picture), shape)
+    return np.ascontiguousarray(values if values.dtype == np.uint8 else values.astype(np.float32))
+
+
+def from_factory(
+    name: str,
+    request: DataConfig,
+    device: torch.device,
+    *,
+    image_size: int | None,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+) -> ImageData:
+    """Return the data that the factory `name` makes. Raises `BadInput`, `Cancelled`."""
+    progress(f"Running {clean(name)}", 0, 0)
+    factory = load_factory(name, "data.name (--data)")
+    try:
+        pair = factory()
+    except Exception as error:
+        raise BadInput(
+            f"data.name (--data): {clean(name)} failed ({type(error).__name__}: {clean(str(error), 300)})"
+        ) from error
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise BadInput(f"data.name (--data): {clean(name)} must return a pair of datasets, (train, test)")
+    train, test = pair
+    return from_datasets(
+        train,
+        test,
+        device,
+        request=request,
+        name=name,
+        image_size=image_size,
+        progress=progress,
+        cancelled=cancelled,
+    )
+
+
+def from_datasets(
+    train: Dataset[Any],
+    test: Dataset[Any],
+    device: torch.device,
+    *,
+    request: DataConfig = DataConfig(),  # noqa: B008  # frozen
+    name: str = "own data",
+    location: str = "",
+    image_size: int | None = None,
+    progress: Progress = lambda _phase, _done, _total: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> ImageData:
+    """Return the data of two map-style datasets whose items are `(image, label)`.
+
+    An image is a PIL image, an uint8 array or tensor `[H, W]`, `[C, H, W]` or `[H, W, C]`, or a float tensor
+    `[C, H, W]`, which the network gets as it is. Pictures and bytes are brought to `image_size` pixels a side (None:
+    `request.image_size`, or by their own sizes). Class names come from `train.classes` where it has them. Raises
+    `BadInput` for datasets that are not like this, `Cancelled`.
+    """
+    shown = clean(name)
+    parts = []
+    problems: list[str] = []
+    for dataset, part in ((train, "train"), (test, "test")):
+        if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
+            raise BadInput(f"{shown}: the {part} set has no length or no items; give it __len__ and __getitem__")
+        if not len(dataset):
+            raise BadInput(f"{shown}: the {part} set is empty")
+        parts.append(read_labels(dataset, shown, part, problems, progress, cancelled))
+    classes = class_names(train, max(int(labels.max()) for _, labels in parts) + 1, shown)
+    shape, is_float = _shape(train, parts[0][0], shown, image_size or request.image_size, request.augment)
+    sources = [
+        DatasetSource(dataset, *pair, shape, is_float, part)
+        for dataset, pair, part in zip((train, test), parts, ("train", "test"), strict=True)
+    ]
+    found = Found(
+        name=shown,
+        requested=name,
+        classes=classes,
+        train=sources[0],
+        test=sources[1],
+        shape=shape,
+        location=location or "your own code",
+        is_float=is_float,
+        problems=tuple(problems),
+    )
+    return hold(found, request, device, progress, cancelled)
+
+
+def _shape(
+    train: Any, indices: npt.NDArray[np.int64], name: str, image_size: int, augment: str
+) -> tuple[tuple[int, int, int], bool]:
+    """Return the shape of all images, by a sample spread evenly, and whether they are floats."""
+    sample: list[npt.NDArray[Any]] = []
+    first_problem: Exception | None = None
+    for index in np.unique(np.linspace(0, len(indices) - 1, min(_CHECKED_IMAGES, len(indices))).astype(int)):
+        try:
+            image, _ = train[int(indices[index])]
+            sample.append(as_array(image, None))
+        except Exception as error:  # noqa: BLE001  # a person's dataset raises what it likes; told below, or when read
+            first_problem = first_problem or error
+    if not sample:
+        raise BadInput(
+            f"{name}: the training items cannot be used ({clean(str(first_problem), 200)}); items are (image, label)"
+        ) from first_problem
+    channels, height, width = sample[0].shape
+    if sample[0].dtype != np.uint8:
+        if augment == "standard" and any(values.min() < 0 or values.max() > 1 for values in sample):
+            raise BadInput(
+                f"data.augment (--augment): standard needs pixels from 0 to 1, and {name} gives others; use light"
+            )
+        return (channels, height, width), True
+    pictures = [values for values in sample if values.dtype == np.uint8 and len(values) in (1, 3)]
+    if channels in (1, 3):
+        channels = 1 if all(len(values) == 1 for values in pictures) else 3
+        sizes = [(values.shape[1], values.shape[2]) for values in pictures]
+        height, width = (image_size, image_size) if image_size else common_size(sizes)
+    return (channels, height, width), False

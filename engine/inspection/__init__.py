@@ -1,0 +1,1 @@
+"""Looking at a trained network: evaluating, explaining, layer by layer, classifying."""

@@ -1,0 +1,232 @@
+"""What in an image speaks for a class: Grad-CAM, integrated gradients and occlusion, by captum."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from finetui.engine.errors import BadInput
+from finetui.engine.models.heads import forward
+from finetui.engine.models.isolated import isolated, kind, submodule, tensors_in
+from finetui.engine.text import clean
+
+_STEPS = 32  # of the integral; Gauss-Legendre, so that few are enough
+_AT_ONCE = 8  # images in one forward pass
+_WINDOWS = 7  # a window of the occlusion is this part of the image's side
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """What speaks for a class (positive) and against it, pixel by pixel.
+
+    `values` is float32 `[H, W]` at the input's resolution, of largest magnitude 1 (or all zero); times `scale` they
+    are what the method found, summed over the channels: integrated gradients then add up to the difference that the
+    image makes to the logit. `layer` is the one that Grad-CAM looked at, else empty.
+    """
+
+    values: npt.NDArray[np.float32]
+    scale: float
+    layer: str = ""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A question to `network`, a copy: inputs and baseline float32 `[1, C, H, W]`; `layer` None: Grad-CAM's choice."""
+
+    network: nn.Module
+    inputs: Tensor
+    baseline: Tensor
+    target: int
+    layer: str | None
+
+    def logits(self, images: Tensor) -> Any:
+        """Return the network's logits. It gets a copy: its first layer may work in place."""
+        return self.network(images.clone())
+
+
+def explain(
+    model: nn.Module,
+    inputs: Tensor,
+    *,
+    method: str,
+    target: int,
+    baseline: Tensor | None = None,
+    layer: str | None = None,
+) -> Attribution:
+    """Return what in `inputs`, float32 `[1, C, H, W]` as the network takes it, speaks for the class `target`.
+
+    `method` is one of `METHODS`. Grad-CAM looks at `layer`, by default the last convolution with an output larger than
+    1x1, and tells only what speaks for the class. The others compare with `baseline`, float32 `[1, C, H, W]`: the input
+    for a black image, say; None: all zero. Everything is on the device of `model`, which is not touched. Raises
+    `BadInput` when the method cannot be used on this network, or there is no such method, class or layer.
+    """
+    if method not in _METHODS:
+        raise BadInput(f"there is no explanation {clean(method, 60)!r}; known: {', '.join(METHODS)}")
+    inputs = inputs.detach()
+    baseline = torch.zeros_like(inputs) if baseline is None else baseline.detach()
+    if inputs.ndim != 4 or len(inputs) != 1 or baseline.shape != inputs.shape:
+        raise BadInput(
+            f"one image and its baseline are explained, each [1, C, H, W], not {list(inputs.shape)} and "
+            f"{list(baseline.shape)}"
+        )
+    with isolated(model, inputs.device) as network, torch.enable_grad():
+        network.requires_grad_(False)  # gradients are asked for with respect to activations and pixels alone
+        question = _Question(network, inputs, baseline, target, layer)
+        found, used = _METHODS[method](question)
+    return _scaled(found, used)
+
+
+def _scaled(found: Tensor, layer: str) -> Attribution:
+    values: npt.NDArray[np.float32] = found.detach().float().cpu().numpy()
+    if not np.isfinite(values).all():
+        raise BadInput("the explanation is not finite: the network's weights or its outputs are NaN or infinite")
+    scale = float(np.abs(values).max())
+    return Attribution((values / (scale or 1.0)).astype(np.float32), scale, layer)
+
+
+def _try(question: _Question, inputs: Tensor) -> Tensor:
+    """Return the network's logits, after a check that they are `[1, classes]` with the class that is asked for."""
+    logits = forward(question.network, inputs)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
+        returned = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise BadInput(f"the network {kind(question.network)} must return logits [1, classes], and returns {returned}")
+    if not 0 <= question.target < logits.shape[1]:
+        raise BadInput(f"there is no class {question.target}: the network tells {logits.shape[1]} apart, from 0 on")
+    return logits
+
+
+def _check_gradient(question: _Question) -> None:
+    # The clone is no leaf: a first layer that works in place may write to it.
+    if not _try(question, question.inputs.clone().requires_grad_().clone()).requires_grad:
+        raise BadInput(
+            f"no gradient flows back through the network {kind(question.network)} (it computes without, or detaches); "
+            "the method occlusion needs none"
+        )
+
+
+def _grad_cam(question: _Question) -> tuple[Tensor, str]:
+    from captum.attr import LayerGradCam
+
+    layer = _layer_to_look_at(question)
+    looked_at = submodule(question.network, layer)
+    inputs = question.inputs.clone().requires_grad_()
+    found = LayerGradCam(question.logits, looked_at).attribute(inputs, question.target, relu_attributions=True)
+    size = question.inputs.shape[2:]
+    return F.interpolate(found, size=size, mode="bilinear", align_corners=False)[0, 0], layer
+
+
+def _integrated_gradients(question: _Question) -> tuple[Tensor, str]:
+    from captum.attr import IntegratedGradients
+
+    _check_gradient(question)
+    found = IntegratedGradients(question.logits).attribute(
+        question.inputs.clone(),
+        question.baseline,
+        question.target,
+        n_steps=_STEPS,
+        internal_batch_size=_AT_ONCE,
+    )
+    return found[0].sum(0), ""
+
+
+def _occlusion(question: _Question) -> tuple[Tensor, str]:
+    from captum.attr import Occlusion
+
+    channels, *sides = question.inputs.shape[1:]
+    windows = [max(1, round(side / _WINDOWS)) for side in sides]
+    with torch.no_grad():
+        _try(question, question.inputs.clone())
+        found = Occlusion(question.logits).attribute(
+            question.inputs.clone(),
+            sliding_window_shapes=(channels, *windows),
+            strides=(channels, *(max(1, window // 2) for window in windows)),
+            baselines=question.baseline,
+            target=question.target,
+            perturbations_per_eval=_AT_ONCE,
+        )
+    return found[0].sum(0), ""
+
+
+_METHODS: dict[str, Callable[[_Question], tuple[Tensor, str]]] = {
+    "grad-cam": _grad_cam,
+    "integrated-gradients": _integrated_gradients,
+    "occlusion": _occlusion,
+}
+METHODS = tuple(_METHODS)
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """One call of a module in a forward pass, and the shape of the first tensor that it returned."""
+
+    path: str
+    module: nn.Module
+    shape: torch.Size
+
+    @property
+    def is_map(self) -> bool:
+        """Whether the output has places to point at: `[1, C, h, w]` of more than one pixel."""
+        return len(self.shape) == 4 and self.shape[2] * self.shape[3] > 1
+
+
+def _layer_to_look_at(question: _Question) -> str:
+    """Return the path of the layer that Grad-CAM looks at, after one forward pass that shows what it reaches."""
+    network = question.network
+    wanted = None if question.layer is None else submodule(network, question.layer)
+    kinds = (nn.Conv2d, nn.Linear, nn.MultiheadAttention)
+    watched: dict[nn.Module, str] = {
+        module: path for path, module in network.named_modules() if isinstance(module, kinds)
+    }
+    if wanted is not None:
+        watched[wanted] = question.layer or ""
+    calls: list[_Call] = []
+    hooks = [module.register_forward_hook(_noting(path, calls)) for module, path in watched.items()]
+    try:
+        _check_gradient(question)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if question.layer is None:
+        return _last_convolution(calls, network)
+    mine = [call for call in calls if call.module is wanted]
+    if not mine or not mine[-1].is_map:
+        returns = f"returns {list(mine[-1].shape)}" if mine else "is not reached by the forward pass"
+        name = clean(question.layer) or "the network"
+        raise BadInput(f"Grad-CAM needs a layer that returns maps [1, C, h, w], and {name} {returns}")
+    return question.layer
+
+
+def _noting(path: str, calls: list[_Call]) -> Callable[[nn.Module, Any, Any], None]:
+    def note(module: nn.Module, _inputs: Any, output: Any) -> None:
+        first = next(tensors_in(output), None)
+        calls.append(_Call(path, module, first.shape if first is not None else torch.Size()))
+
+    return note
+
+
+def _last_convolution(calls: list[_Call], network: nn.Module) -> str:
+    maps = [call for call in calls if isinstance(call.module, nn.Conv2d) and call.is_map]
+    if not maps:
+        raise BadInput(
+            f"Grad-CAM needs a convolution with an output of more than one pixel, and {kind(network)} has none; "
+            "integrated-gradients and occlusion work"
+        )
+    last = maps[-1]
+    after = calls[calls.index(last) + 1 :]
+    # A vision transformer's only convolution cuts the image into patches: at that depth nothing is recognised yet.
+    tokens = any(not isinstance(call.module, nn.Conv2d) and len(call.shape) > 2 for call in after)
+    if tokens and all(call.module is last.module for call in maps) and _cuts_patches(last.module):
+        raise BadInput(
+            f"Grad-CAM needs a convolution that sees what the network recognises, and the only one of {kind(network)}, "
+            f"{clean(last.path)}, cuts the image into patches; integrated-gradients and occlusion work"
+        )
+    return last.path
+
+
+def _cuts_patches(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.stride == module.kernel_size and max(module.kernel_size) > 1

@@ -1,0 +1,174 @@
+"""Looking at a checkpoint without training: its scores on a test set, what it says of each image."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import nn
+
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.data import load
+from finetui.engine.errors import BadInput, Cancelled
+from finetui.engine.inspection.answers import Subject
+from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate
+from finetui.engine.models import build
+from finetui.engine.models.device import resolve
+from finetui.engine.predictions.file import Origin, Predictions
+from finetui.engine.protocol.config import DataConfig, is_factory, load as load_config
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.session.evaluator import files_of, predictions_of
+from finetui.engine.setup.finetune import check_parent
+from finetui.engine.text import clean
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint with the data that it is looked at with; `subject` is what questions can be asked about."""
+
+    path: Path
+    about: checkpoint.About
+    subject: Subject
+    step: int
+
+    def evaluate(
+        self,
+        progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Report:
+        """Return the scores on the test set. Raises `FinetuiError` once `stopped` answers True."""
+        subject, shape = self.subject, self.about.architecture
+        report = evaluate(
+            subject.model,
+            subject.data.test,
+            subject.data.classes,
+            batch_size=batch_size_for(shape.in_channels, shape.height, shape.width),
+            progress=lambda done, total: progress("Evaluating", done, total),
+            stopped=stopped,
+        )
+        if report is None:
+            raise Cancelled("the evaluation was stopped")
+        return report
+
+    def predictions(self, report: Report) -> Predictions:
+        """Return what `report` knows of each test image."""
+        data = self.subject.data
+        files = files_of(data.test)
+        if len(files) not in (0, report.n):
+            files = files.at(report.columns["index"])
+        origin = Origin(classes=data.classes, data=data.name, run=self.about.run, step=self.step)
+        return predictions_of(report, origin, files)
+
+    def close(self) -> None:
+        """End what reads the data."""
+        self.subject.data.train.close()
+        self.subject.data.test.close()
+
+
+@dataclass(frozen=True)
+class CheckpointReport:
+    """The scores of the checkpoint `path` on the test set of `data`."""
+
+    path: Path
+    data: str
+    report: Report
+    notices: tuple[str, ...]
+
+
+def read_about(path: Path) -> checkpoint.About:
+    """Return what the checkpoint `path` says about its weights. Raises `BadInput`."""
+    return checkpoint.load(path)[0]
+
+
+def load_network(path: Path, *, model: str = "lenet", device: str = "auto") -> tuple[checkpoint.About, nn.Module]:
+    """Return what the checkpoint `path` says, and its network in `eval()` mode on `device`.
+
+    `model` must name the network where that is a person's own code. Raises `BadInput` when it cannot be used.
+    """
+    about, network, _ = _load_network(path, model, resolve(device))
+    return about, network
+
+
+def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, int]:
+    about, weights, training = checkpoint.load(path)
+    check_parent(about, model)
+    network = build(about.architecture, seed=0)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise BadInput(f"the weights in {clean(str(path))} do not fit its model: {clean(str(error))}") from error
+    step = training.get("step")
+    return about, network.to(device).eval(), step if isinstance(step, int) else 0
+
+
+def open_checkpoint(
+    path: Path,
+    *,
+    data: str | None = None,
+    data_dir: Path | None = None,
+    model: str = "lenet",
+    device: str = "auto",
+    progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Opened:
+    """Open the checkpoint `path` and its data; images are transformed as it says.
+
+    `data` None means the data set that it was trained on. `model` must name the network where that is a person's own
+    code. Raises `BadInput` when the checkpoint or the data cannot be used, or do not belong together, `Cancelled`.
+    """
+    target = resolve(device)
+    about, network, step = _load_network(path, model, target)
+    wanted, seed = _data(path, data, data_dir, about)
+    size = wanted.image_size or about.transform.height or None
+    images = load(wanted, target, seed=seed, image_size=size, progress=progress, cancelled=cancelled)
+    where = clean(str(path))
+    architecture = about.architecture
+    if images.channels != architecture.in_channels:
+        raise BadInput(
+            f"{where} takes images of {architecture.in_channels} channels, and {images.name} has {images.channels}"
+        )
+    if len(images.classes) != architecture.num_classes:
+        raise BadInput(
+            f"{where} tells {architecture.num_classes} classes apart, and {images.name} has {len(images.classes)}"
+        )
+    subject = Subject(network, images.with_transform(about.transform), about.transform, architecture, target)
+    return Opened(path, about, subject, step)
+
+
+def evaluate_checkpoint(
+    path: Path,
+    *,
+    data: str | None = None,
+    data_dir: Path | None = None,
+    model: str = "lenet",
+    device: str = "auto",
+    progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
+) -> CheckpointReport:
+    """Evaluate the checkpoint `path`; see `open_checkpoint`."""
+    opened = open_checkpoint(path, data=data, data_dir=data_dir, model=model, device=device, progress=progress)
+    try:
+        report = opened.evaluate(progress)
+    finally:
+        opened.close()
+    images = opened.subject.data
+    return CheckpointReport(path, images.name, report, (*images.notices, *images.problems))
+
+
+def _data(path: Path, name: str | None, data_dir: Path | None, about: checkpoint.About) -> tuple[DataConfig, int]:
+    """Return the data that is asked for, by default the checkpoint's own as its run had it, and the seed for it."""
+    # A checkpoint may come from anywhere: that it names a piece of code must not be enough to run it.
+    if name is None and is_factory(about.data):
+        code = clean(about.data)
+        raise BadInput(f"the checkpoint's data is the code {code}; if you trust that code, name it: --data {code}")
+    wanted = DataConfig(name=name or about.data)
+    seed = 0
+    folder = RunFolder(path.parent)
+    if folder.journal.exists() and folder.config.exists():
+        # The run says what a name alone does not: where the data lies, and how a folder was divided.
+        config = load_config(folder.config)
+        if config.data.name == wanted.name:
+            wanted, seed = config.data, config.training.seed
+    if data_dir is not None:
+        wanted = msgspec.structs.replace(wanted, dir=str(data_dir))
+    return wanted, seed

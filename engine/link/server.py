@@ -1,0 +1,388 @@
+"""The engine's side of the socket: one thread that serves any number of clients and never makes training wait."""
+
+import os
+import selectors
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from finetui.engine.errors import FinetuiError
+from finetui.engine.link import sockets
+from finetui.engine.link.frames import ClientFrame, Goodbye, Hello, ProtocolError, encode_frame
+from finetui.engine.link.server_client import Client
+from finetui.engine.protocol.commands import AnyCommand, Question
+from finetui.engine.protocol.events import COALESCIBLE, AnyEvent, Audience, Phase
+from finetui.engine.protocol.queues import CommandQueue
+from finetui.engine.runs.journal import Journal
+from finetui.engine.text import clean
+
+MOST_CLIENTS = 128
+_READ_SIZE = 65536
+_LOOK_SECONDS = 0.25  # a turn, in which train points are sent and faults are looked for, where nothing asks for one
+_AUDIENCE_SECONDS = 0.2  # between two lists of who watches, for every ten of them: a crowd that comes is one change
+_FLUSH_SECONDS = 2.0  # how long `stop` waits for clients to take the last events
+_ACCEPTS_PER_SECOND = 20.0  # beyond a burst of `MOST_CLIENTS`: a loop of connections is no reason to train slower
+_LONGEST_NAME = 60
+
+
+class _Wake:
+    """Lets other threads interrupt a selector."""
+
+    def __init__(self) -> None:
+        self.reader, self._writer = os.pipe()
+        os.set_blocking(self.reader, False)
+        os.set_blocking(self._writer, False)
+        self._is_set = False
+        self._lock = threading.Lock()  # a number that was closed may already be another file's
+        self._closed = False
+
+    def set(self) -> None:
+        with self._lock:
+            if not self._is_set and not self._closed:
+                self._is_set = True
+                with suppress(BlockingIOError):  # the pipe is full: the selector is awake already
+                    os.write(self._writer, b"\0")
+
+    def clear(self) -> None:
+        with self._lock:  # or a byte that is written meanwhile is read, and the next one never written
+            self._is_set = False
+            with suppress(BlockingIOError):
+                os.read(self.reader, 4096)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            os.close(self.reader)
+            os.close(self._writer)
+
+
+class _Allowance:
+    """How many connections may be accepted now."""
+
+    def __init__(self, now: float) -> None:
+        self._left, self._at = float(MOST_CLIENTS), now
+
+    def renew(self, now: float) -> bool:
+        """Return whether one more is allowed at the time `now`."""
+        self._left = min(self._left + (now - self._at) * _ACCEPTS_PER_SECOND, MOST_CLIENTS)
+        self._at = now
+        return self._left >= 1
+
+    def use(self) -> None:
+        self._left -= 1
+
+
+class Server:
+    """Publishes an engine's events on a Unix socket and collects its clients' commands.
+
+    Only `publish`, `follow`, `stop` and the properties are for other threads. A socket whose file was removed (with
+    the runtime folder of a user who logged out, say) is opened anew elsewhere; `on_moved` is told where.
+    """
+
+    def __init__(
+        self, path: Path, commands: CommandQueue, *, on_moved: Callable[[Path], None] = lambda _path: None
+    ) -> None:
+        """Listen on the socket `path`, whose folder must be private to the user. Raises OSError."""
+        self.path = path
+        self.ever_connected = False
+        self.missing = False  # whether somebody vanished, and nobody who can steer has said goodbye since
+        self._commands = commands
+        self._on_moved = on_moved
+        self._inbox: deque[AnyEvent | Journal] = deque()
+        self._journal = Journal()
+        self._phase: Phase | None = None
+        self._clients: list[Client] = []
+        self._greeted = 0  # clients
+        self._audience_changed = False
+        self._told_audience_at = -1.0
+        self._closing_at: float | None = None
+        self._said_farewell = False
+        self._complained_at = -1.0
+        self._looked_at = time.monotonic()
+        self._allowance = _Allowance(self._looked_at)
+        self._accepting = True
+        sockets.remove_stale(path.parent)
+        self._listener = sockets.listen(path)
+        self._identity = sockets.identity(path)
+        self._wake = _Wake()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._wake.reader, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._serve, name="finetui-server", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send what waits, for a moment at most, and close everything."""
+        self._closing_at = time.monotonic() + _FLUSH_SECONDS
+        self._wake.set()
+        self._thread.join()
+
+    def follow(self, journal: Journal) -> None:
+        """From the next event on greet new clients with the history in `journal`."""
+        self._inbox.append(journal)
+
+    def publish(self, event: AnyEvent) -> None:
+        """Queue `event` for every client; never blocks."""
+        self._inbox.append(event)
+        # Points and phases go with the next turn, several at a time: each waking costs training a little.
+        if not isinstance(event, COALESCIBLE):
+            self._wake.set()
+
+    def has_clients(self) -> bool:
+        """Tell whether anybody watches."""
+        return self._greeted > 0
+
+    # -- the thread -------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while not self._finished():
+            for key, mask in self._selector.select(timeout=_LOOK_SECONDS):
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif isinstance(key.data, Client):
+                    self._hear(key.data, mask)
+                else:
+                    self._wake.clear()
+            now = time.monotonic()
+            self._distribute()
+            self._tell_audience(now)
+            if self._closing_at is not None and not self._said_farewell:
+                self._said_farewell = True
+                for client in self._clients:
+                    client.bid_farewell()
+            for client in list(self._clients):
+                self._send(client)
+            self._look_after(now)
+        for client in list(self._clients):
+            self._drop(client)
+        self._listener.close()
+        if sockets.identity(self.path) == self._identity:
+            self.path.unlink(missing_ok=True)
+        self._selector.close()
+        self._wake.close()
+
+    def _finished(self) -> bool:
+        if self._closing_at is None or not self._said_farewell:
+            return False
+        waiting = self._inbox or any(len(client.outbox) for client in self._clients)
+        return not waiting or time.monotonic() > self._closing_at
+
+    def _look_after(self, now: float) -> None:
+        """Disconnect whoever has to be, and see to the socket itself."""
+        if not self._accepting and self._allowance.renew(now):
+            self._accepting = True
+            self._selector.register(self._listener, selectors.EVENT_READ)
+        if now - self._looked_at < _LOOK_SECONDS:
+            return
+        self._looked_at = now
+        for client in list(self._clients):
+            fault = client.fault(now)
+            if fault is not None:
+                self._drop(client, fault)
+        if self._closing_at is None and sockets.identity(self.path) != self._identity:
+            self._listen_elsewhere()
+
+    def _listen_elsewhere(self) -> None:
+        try:
+            path = sockets.new_path()
+            listener = sockets.listen(path)
+        except (OSError, FinetuiError) as error:
+            self._complain(f"the socket is gone, and there is no place for another one: {error}")
+            return
+        if self._accepting:
+            self._selector.unregister(self._listener)
+        self._listener.close()
+        self.path, self._listener, self._identity = path, listener, sockets.identity(path)
+        self._accepting = True
+        self._selector.register(listener, selectors.EVENT_READ)
+        self._on_moved(path)
+
+    def _complain(self, message: str) -> None:
+        """Print `message`, or not: whoever annoys the engine does not get to fill its log."""
+        now = time.monotonic()
+        if now - self._complained_at >= 1:
+            self._complained_at = now
+            print(f"finetui: {clean(message, 500)}", file=sys.stderr, flush=True)
+
+    # -- clients ----------------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        now = time.monotonic()
+        if not self._allowance.renew(now):
+            self._pause_accepting()
+            return
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # no more file descriptors, say
+            self._complain(f"a client could not be accepted: {error}")
+            self._pause_accepting()
+            return
+        self._allowance.use()
+        connection.setblocking(False)
+        client = Client(connection, now)
+        try:
+            sockets.check_peer(connection)
+            if len(self._clients) >= MOST_CLIENTS:
+                client.bid_farewell(f"{MOST_CLIENTS} dashboards watch this run already")
+                client.outbox.send(connection)
+                raise ProtocolError("there are too many clients")
+        except (OSError, FinetuiError) as error:
+            self._complain(f"a client was refused: {error}")
+            connection.close()
+            return
+        self._clients.append(client)
+        self._watch(client)
+
+    def _pause_accepting(self) -> None:
+        self._accepting = False
+        self._selector.unregister(self._listener)
+
+    def _hear(self, client: Client, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE:
+            client.blocked = False
+        if not mask & selectors.EVENT_READ:
+            return
+        try:
+            data = client.connection.recv(_READ_SIZE)
+            if not data:
+                self._drop(client)
+                return
+            for frame in client.feed(data, time.monotonic()):
+                self._obey(client, frame)
+        except BlockingIOError:
+            pass  # not ready after all: the selector will say when it is
+        except OSError:
+            self._drop(client)
+        except ProtocolError as error:
+            self._drop(client, str(error))
+
+    def _obey(self, client: Client, frame: ClientFrame) -> None:
+        match frame:
+            case Hello():
+                if client.greeted:
+                    raise ProtocolError("it said hello twice")
+                self._greet(client, frame)
+            case Goodbye():
+                client.said_goodbye = True
+            case _:
+                if not client.greeted:
+                    self._greet(client, Hello())
+                self._take(client, frame)
+
+    def _take(self, client: Client, command: AnyCommand) -> None:
+        if isinstance(command, Question):
+            client.asks(command)
+            self._commands.put(command)
+            return
+        command = msgspec.structs.replace(command, by=client.name)
+        if client.reading:
+            client.refuse(command, "this dashboard only reads; attach without --read-only to steer the run")
+        else:
+            client.asks(command)
+            self._commands.put(command)
+
+    def _send(self, client: Client) -> None:
+        if len(client.outbox) and not client.blocked:
+            try:
+                client.outbox.send(client.connection)
+            except BlockingIOError:
+                client.blocked = True
+            except OSError:
+                # It has left; what it said before it did is still to be read.
+                client.outbox.clear()
+        self._watch(client)
+
+    def _watch(self, client: Client) -> None:
+        """Let the selector look for what `client` is wanted for, if anything."""
+        wanted = (selectors.EVENT_READ if client.may_send() else 0) | (selectors.EVENT_WRITE if client.blocked else 0)
+        before, client.interest = client.interest, wanted
+        if not before and wanted:
+            self._selector.register(client.connection, wanted, client)
+        elif before and not wanted:
+            self._selector.unregister(client.connection)
+        elif before != wanted:
+            self._selector.modify(client.connection, wanted, client)
+
+    def _drop(self, client: Client, fault: str = "") -> None:
+        if fault:
+            self._complain(f"{client.label} was disconnected: {fault}")
+        self._clients.remove(client)
+        if client.interest:
+            self._selector.unregister(client.connection)
+        client.connection.close()
+        if client.greeted:
+            if not (client.said_goodbye and client.reading):  # who only looked on speaks for nobody else
+                self.missing = not client.said_goodbye
+            self._greeted -= 1
+            self._audience_changed = True
+
+    # -- events -----------------------------------------------------------------------------------------
+
+    def _distribute(self) -> None:
+        while self._inbox:
+            item = self._inbox.popleft()
+            if isinstance(item, Journal):
+                self._journal, self._phase = item, None
+                for client in self._clients:
+                    client.next_seq = 0
+                continue
+            self._phase = item if isinstance(item, Phase) else None
+            frame = encode_frame(item)
+            for client in self._clients:
+                if client.greeted and self._is_news(client, item):
+                    client.put(item, frame)
+
+    def _is_news(self, client: Client, event: AnyEvent) -> bool:
+        """Whether `client` does not have `event` yet, nor learns of it in another way."""
+        if event.seq < 0:
+            return True
+        if event.seq < client.next_seq:
+            return False
+        if event.seq > client.next_seq and self._journal.path is not None:
+            # The session goes on with a journal that is older than itself.
+            client.welcome(str(self._journal.path), self._journal.next_seq)
+            return False
+        client.next_seq = event.seq + 1
+        return True
+
+    def _greet(self, client: Client, hello: Hello) -> None:
+        self._distribute()  # what has waited until now is history
+        client.greet(hello, clean(hello.name, _LONGEST_NAME))
+        self._welcome(client)
+        if self._phase is not None:
+            client.put(self._phase, encode_frame(self._phase))
+        self.ever_connected = True
+        self._greeted += 1
+        self._audience_changed = True
+
+    def _welcome(self, client: Client) -> None:
+        # In this order: the engine's thread writes what is pending to the file before it forgets it.
+        pending = self._journal.pending()
+        if self._journal.path is not None:
+            client.welcome(str(self._journal.path), self._journal.next_seq)
+            return
+        client.welcome("", 0)
+        for event in pending:
+            client.put(event, encode_frame(event))
+            client.next_seq = event.seq + 1
+
+    def _tell_audience(self, now: float) -> None:
+        interval = _AUDIENCE_SECONDS * (1 + self._greeted // 10)
+        if not self._audience_changed or now - self._told_audience_at < interval:
+            return
+        self._audience_changed, self._told_audience_at = False, now
+        greeted = [client for client in self._clients if client.greeted]
+        event = Audience(names=tuple(client.label for client in greeted), time=time.time())
+        for client in greeted:
+            client.put(event, encode_frame(event))

@@ -1,0 +1,217 @@
+"""State dicts from files, and what of one network's weights fits into another."""
+
+import pickle
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from finetui.engine.checkpoints.archive import ArchiveError, MoreThanTensors, audit, find_damage, is_archive
+from finetui.engine.checkpoints.pickle_audit import STATE_DICT
+from finetui.engine.errors import BadInput
+from finetui.engine.models.stems import adapt_filters, find_stem
+from finetui.engine.text import clean
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+_MOST_WRAPPERS = 3  # a mapping can hold itself
+_WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
+_OWNER_PREFIXES = ("model.", "net.", "network.", "backbone.")  # of a training class around the network
+# Names in torchvision's published files that its own loaders translate: densenet.py, vision_transformer.py.
+_OLD_NAMES = (
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
+    (re.compile(r"(mlp\.)linear_1\."), r"\g<1>0."),
+    (re.compile(r"(mlp\.)linear_2\."), r"\g<1>3."),
+)
+_NEW_LAYER = "this layer starts anew"
+_UNKNOWN = "not in this network"
+_SHAPE = "other shape"
+_MOST_NAMES = 6
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Return the tensors that the file at `path`, written by `torch.save`, holds under their names, on the CPU.
+
+    The state dict may be the file's whole content or under `model`, `state_dict` or `model_state_dict`. No code in the
+    file is run. Raises `BadInput` naming the file when it is missing, damaged, or holds no tensors.
+    """
+    where = clean(str(path))
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise BadInput(f"the weights file {where} cannot be read: {error.strerror or clean(str(error))}") from error
+    with file:
+        content = _read(file, where)
+    tensors = _without_prefixes(_tensors(content))
+    if not tensors:
+        raise BadInput(f"the weights file {where} holds no tensors under names; save the network's state_dict()")
+    return tensors
+
+
+def _read(file: BinaryIO, where: str) -> object:
+    try:
+        if is_archive(file):
+            # torch reads without checking the archive's checksums: a flipped bit would load as a wrong weight.
+            damaged = find_damage(file)
+            if damaged is not None:
+                raise BadInput(f"the weights file {where} is damaged (checksum of {clean(damaged)}); get it again")
+        audit(file, STATE_DICT)
+        file.seek(0)
+        content: object = torch.load(file, map_location="cpu", weights_only=True)
+    except (MoreThanTensors, pickle.UnpicklingError) as error:
+        raise BadInput(
+            f"the weights file {where} is damaged, or holds more than tensors ({clean(str(error), 80)}), which is not "
+            "loaded since it could run code; save the network's state_dict() instead"
+        ) from error
+    # Of a file that its own writer did not write, torch's parsers raise what they do.
+    except (ArchiveError, OSError, RuntimeError, EOFError, ValueError, TypeError, LookupError) as error:
+        raise BadInput(f"{where} is not a weights file, or is damaged: {clean(str(error), 80)}") from error
+    return content
+
+
+def _tensors(content: object) -> dict[str, Tensor]:
+    for _ in range(_MOST_WRAPPERS + 1):
+        if not isinstance(content, Mapping):
+            break
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            return {name: t for name, t in content.items() if isinstance(name, str) and isinstance(t, Tensor)}
+        content = inner
+    return {}
+
+
+def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in _WRAPPER_PREFIXES * 2:  # either may be around the other
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+@dataclass(frozen=True)
+class Transplant:
+    """What becomes of weights in a network.
+
+    `reused`: names of tensors that are taken over as they are called; `renamed`: (name in the weights, name in the
+    network); `dropped`: (name in the weights, why it fits nowhere); `fresh`: the network's tensors that get none.
+    `adapted`: those of the network's that are taken over for another number of channels.
+    """
+
+    reused: tuple[str, ...]
+    renamed: tuple[tuple[str, str], ...]
+    dropped: tuple[tuple[str, str], ...]
+    fresh: tuple[str, ...]
+    adapted: tuple[str, ...] = ()
+
+    def sentence(self) -> str:
+        """Return all of it in one line, by modules."""
+        kept = [*self.reused, *(new for _, new in self.renamed)]
+        fresh = [name for name in self.fresh if not _counts_batches(name)]
+        fates = dict.fromkeys(kept, "kept") | dict.fromkeys(fresh, "new")
+        parts = [f"weights kept in {_modules(kept, fates) if fresh else 'all layers'}"] if kept else ["no weights fit"]
+        if self.adapted:
+            parts.append(f"{', '.join(map(clean, self.adapted))} adapted to the images' channels")
+        if fresh:
+            parts.append(f"new in {_modules(fresh, fates)}")
+        reasons = {name: why.partition(":")[0] for name, why in self.dropped}
+        fates = dict.fromkeys(self.reused, "kept") | dict.fromkeys((old for old, _ in self.renamed), "kept") | reasons
+        for reason in dict.fromkeys(reasons.values()):
+            names = [name for name, why in reasons.items() if why == reason]
+            parts.append(f"dropped {_modules(names, fates)} ({reason})")
+        return "; ".join(parts)
+
+
+def plan_transplant(model: nn.Module, weights: Mapping[str, Tensor], *, skip: Collection[str] = ()) -> Transplant:
+    """Return where each of `weights` goes in `model`, by name and shape; nothing is copied, either may be on `meta`.
+
+    The tensors of the layers named in `skip` stay fresh. Known prefixes and torchvision's older names are translated;
+    filters of the first convolution fit if only their channels differ, one against three.
+    """
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    stem = find_stem(model)
+    stem_weight = f"{stem[0]}.weight" if stem is not None and stem[1].groups == 1 else None
+    reused, renamed, dropped, adapted = [], [], [], []
+    taken: set[str] = set()
+    # Tensors under their own names have precedence over renamed ones.
+    for name, tensor in sorted(weights.items(), key=lambda item: item[0] not in wanted):
+        target = _target(name, wanted)
+        if target is None or target in taken:
+            dropped.append((name, _UNKNOWN))
+        elif any(target.startswith(f"{layer}.") for layer in skip):
+            dropped.append((name, _NEW_LAYER))
+        elif tensor.shape != wanted[target] and not (
+            target == stem_weight and _differ_in_channels(tensor.shape, wanted[target])
+        ):
+            dropped.append((name, f"{_SHAPE}: {_by(tensor.shape)}, not {_by(wanted[target])}"))
+        else:
+            taken.add(target)
+            if target == name:
+                reused.append(name)
+            else:
+                renamed.append((name, target))
+            if tensor.shape != wanted[target]:
+                adapted.append(target)
+    fresh = tuple(name for name in wanted if name not in taken)
+    return Transplant(tuple(reused), tuple(renamed), tuple(dropped), fresh, tuple(adapted))
+
+
+def apply_transplant(model: nn.Module, weights: Mapping[str, Tensor], moved: Transplant) -> None:
+    """Copy `weights` into `model` as `moved`, the plan made for the two, says; dtypes and devices stay the model's."""
+    targets = model.state_dict()
+    with torch.no_grad():
+        for old, new in (*((name, name) for name in moved.reused), *moved.renamed):
+            tensor = weights[old]
+            if new in moved.adapted:
+                tensor = adapt_filters(tensor, targets[new].shape[1])
+            targets[new].copy_(tensor)
+
+
+def _target(name: str, wanted: Collection[str]) -> str | None:
+    """Return the name in the network that a tensor called `name` belongs to."""
+    plain = next((name.removeprefix(p) for p in _OWNER_PREFIXES if name.startswith(p)), name)
+    for candidate in (name, plain):
+        if candidate in wanted:
+            return candidate
+    for old, new in _OLD_NAMES:
+        plain = old.sub(new, plain)
+    return plain if plain in wanted else None
+
+
+def _differ_in_channels(have: torch.Size, want: torch.Size) -> bool:
+    same = len(have) == len(want) == 4 and (have[0], *have[2:]) == (want[0], *want[2:])
+    return same and {have[1], want[1]} == {1, 3}
+
+
+def _modules(names: Iterable[str], fates: Mapping[str, str]) -> str:
+    """Return the highest modules all of whose tensors share a fate, and that hold `names`."""
+    names = list(names)
+    paths = list(dict.fromkeys(_highest(names, fates)))
+    shown = ", ".join(clean(path, 60) for path in paths[:_MOST_NAMES])
+    return shown if len(paths) <= _MOST_NAMES else f"{shown} and {len(paths) - _MOST_NAMES} more"
+
+
+def _highest(names: Iterable[str], fates: Mapping[str, str]) -> Iterator[str]:
+    fates_below: dict[str, set[str]] = {}
+    for name, fate in fates.items():
+        for path in _ancestors(name):
+            fates_below.setdefault(path, set()).add(fate)
+    for name in names:
+        yield next((path for path in _ancestors(name) if len(fates_below[path]) == 1), name)
+
+
+def _ancestors(name: str) -> Iterator[str]:
+    """Yield the modules that a tensor is in, from the top, and then its own name."""
+    pieces = name.split(".")
+    for count in range(1, len(pieces) + 1):
+        yield ".".join(pieces[:count])
+
+
+def _counts_batches(name: str) -> bool:
+    # Older files have none, and only a normalisation without a momentum reads it.
+    return name.rpartition(".")[2] == "num_batches_tracked"
+
+
+def _by(shape: torch.Size) -> str:
+    return "×".join(map(str, shape)) or "one number"

@@ -1,0 +1,228 @@
+"""Every prediction of one evaluation: in memory, and in a file of which only the page that is looked at is read.
+
+The file is in the safetensors format: plain arrays, no code, mapped into memory. This module needs no torch.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from finetui.engine.errors import BadInput
+from finetui.engine.text import clean
+
+TOP = 10  # classes kept for each image, likeliest first
+_FORMAT = "finetui predictions 1"
+_COLUMNS = {
+    "index": np.int32,
+    "label": np.int32,
+    "predicted": np.int32,
+    "confidence": np.float32,
+    "loss": np.float32,
+    "margin": np.float32,
+}
+_PAGE = 65536  # rows looked at at a time, where all are
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What was evaluated: the test set of `data`, by the weights of `run` after `step` steps."""
+
+    classes: tuple[str, ...]
+    data: str
+    run: str = ""
+    step: int = 0
+
+
+class Files:
+    """The paths of the test images' files: a common `root`, and the rest of each. Empty for images without files."""
+
+    def __init__(self, root: str, text: npt.NDArray[np.uint8] | Any, ends: npt.NDArray[np.int64]) -> None:
+        """Take the bytes of all names, one after the other, and where each ends: int64 `[n]`."""
+        self.root = root
+        self.text = text
+        self.ends = ends
+
+    @classmethod
+    def of(cls, paths: Sequence[str]) -> "Files":
+        """Return the files with these absolute `paths`."""
+        folders = [os.path.dirname(path) for path in (min(paths), max(paths))] if paths else [""]  # noqa: PTH120
+        root = os.path.commonpath(folders)
+        cut = len(os.fsencode(root)) + 1 if root else 0
+        names = [os.fsencode(path)[cut:] for path in paths]
+        text = np.frombuffer(b"".join(names), dtype=np.uint8)
+        return cls(root, text, np.cumsum([len(name) for name in names], dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def at(self, rows: npt.NDArray[Any]) -> "Files":
+        """Return the files of `rows` alone."""
+        names = [os.fsencode(self.name(int(row))) for row in rows]
+        text = np.frombuffer(b"".join(names), dtype=np.uint8)
+        return Files(self.root, text, np.cumsum([len(name) for name in names], dtype=np.int64))
+
+    def _bounds(self, row: int) -> tuple[int, int]:
+        return (int(self.ends[row - 1]) if row else 0), int(self.ends[row])
+
+    def name(self, row: int) -> str:
+        """Return the path of image `row` below `root`, as the file system has it; empty where it has no file."""
+        if not len(self):
+            return ""
+        start, end = self._bounds(row)
+        return os.fsdecode(bytes(self.text[start:end]))
+
+    def path(self, row: int) -> str:
+        """Return the whole path of image `row`; empty where it has no file."""
+        name = self.name(row)
+        return os.path.join(self.root, name) if name else ""  # noqa: PTH118 - names need not be text
+
+    def containing(self, part: str) -> npt.NDArray[Any]:
+        """Tell of each file whether its path below `root` contains `part`, upper or lower case: bool `[n]`."""
+        if not part:
+            return np.ones(len(self), dtype=np.bool_)
+        found = np.zeros(len(self), dtype=np.bool_)
+        wanted = os.fsencode(part.lower())
+        for first in range(0, len(self), _PAGE):
+            last = min(first + _PAGE, len(self)) - 1
+            start, end = self._bounds(first)[0], self._bounds(last)[1]
+            page = os.fsencode(os.fsdecode(bytes(self.text[start:end])).lower())
+            if end - start != len(page):  # lower case of some letters takes another number of bytes
+                found[first : last + 1] = [part.lower() in self.name(row).lower() for row in range(first, last + 1)]
+                continue
+            ends = self.ends[first : last + 1] - start
+            at = page.find(wanted)
+            while at >= 0:
+                row = int(np.searchsorted(ends, at, side="right"))
+                # A match may not reach into the next name.
+                inside = at + len(wanted) <= ends[row]
+                found[first + row] |= inside
+                at = page.find(wanted, int(ends[row]) if inside else at + 1)
+        return found
+
+
+class Predictions:
+    """The predictions for `n` test images; a row is one of them.
+
+    `index` is the image's place in the test set, `label` and `predicted` are classes: int32 `[n]`. `confidence` is the
+    probability of the predicted class, `loss` the cross entropy in nats, `margin` the probability of the true class
+    less that of the likeliest other (negative for mistakes): float32 `[n]`.
+    """
+
+    index: Ints
+    label: Ints
+    predicted: Ints
+    confidence: Floats
+    loss: Floats
+    margin: Floats
+
+    def __init__(self, origin: Origin, columns: dict[str, Any], top: Any, top_probability: Any, files: Files) -> None:
+        """Take arrays by the names above, and `top` and `top_probability` `[n, k]`, likeliest class first."""
+        self.origin = origin
+        self.files = files
+        for name, kind in _COLUMNS.items():
+            setattr(self, name, np.asarray(columns[name], dtype=kind))
+        self._top = top
+        self._top_probability = top_probability
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.origin.classes
+
+    @property
+    def wrong(self) -> npt.NDArray[np.bool_]:
+        """Tell of each row whether it is a mistake: bool `[n]`."""
+        return np.not_equal(self.label, self.predicted)
+
+    def top(self, row: int) -> list[tuple[int, float]]:
+        """Return the likeliest classes of `row` with their probabilities, `TOP` at most; reads this row only."""
+        classes = self._top[row : row + 1][0]
+        return list(zip(classes.tolist(), self._top_probability[row : row + 1][0].tolist(), strict=True))
+
+    def top_pages(self) -> Iterator[tuple[slice, Ints, Floats]]:
+        """Yield the likeliest classes of all rows and their probabilities, `[m, k]` each, by slices of rows."""
+        for start in range(0, len(self), _PAGE):
+            rows = slice(start, min(start + _PAGE, len(self)))
+            yield rows, self._top[rows], self._top_probability[rows]
+
+    def confusion(self, rows: npt.NDArray[Any] | None = None) -> npt.NDArray[np.int64]:
+        """Return how many of `rows` (default: all) are of one class and taken for another: `[true, predicted]`."""
+        count = len(self.classes)
+        label, predicted = (self.label, self.predicted) if rows is None else (self.label[rows], self.predicted[rows])
+        cells = label.astype(np.int64) * count + predicted
+        return np.bincount(cells, minlength=count * count).reshape(count, count)
+
+    def save(self, path: Path) -> None:
+        """Write everything to `path`, over what is there once it is complete. Raises OSError."""
+        from safetensors.numpy import save  # takes a while to import
+
+        arrays = {name: getattr(self, name) for name in _COLUMNS}
+        arrays |= {
+            "top": np.ascontiguousarray(self._top[:]),
+            "top_probability": np.ascontiguousarray(self._top_probability[:]),
+        }
+        arrays |= {"file_text": self.files.text[:], "file_ends": self.files.ends}
+        about = {
+            "format": _FORMAT,
+            "origin": msgspec.json.encode(self.origin).decode(),
+            "root": self.files.root.encode("utf-8", "surrogateescape").hex(),
+        }
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            # Not synced to the disk: what a crash of the machine loses can be computed again.
+            temporary.write_bytes(save(arrays, about))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def load_predictions(path: Path) -> Predictions:
+    """Return the predictions in `path`. Raises `BadInput` that names the file when it cannot be used."""
+    from safetensors import SafetensorError, safe_open
+
+    where = clean(str(path))
+    try:
+        file = safe_open(path, framework="numpy")
+        about = file.metadata() or {}
+        if about.get("format") != _FORMAT:
+            raise BadInput(f"{where} holds no predictions of this version of finetui's; evaluate anew")
+        origin = msgspec.json.decode(about["origin"], type=Origin)
+        origin = msgspec.structs.replace(origin, classes=tuple(clean(name) for name in origin.classes))
+        root = bytes.fromhex(about["root"]).decode("utf-8", "surrogateescape")
+        files = Files(root, file.get_slice("file_text"), file.get_tensor("file_ends"))
+        columns = {name: file.get_tensor(name) for name in _COLUMNS}
+        predictions = Predictions(origin, columns, file.get_slice("top"), file.get_slice("top_probability"), files)
+        _check(predictions, file)
+        return predictions
+    except FileNotFoundError as error:
+        raise BadInput(f"there is no file {where}; evaluate anew") from error
+    except OSError as error:
+        raise BadInput(f"{where} cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, KeyError, ValueError, msgspec.DecodeError) as error:
+        raise BadInput(f"{where} is damaged ({clean(str(error), 80)}); evaluate anew") from error
+
+
+def _check(predictions: Predictions, file: Any) -> None:
+    """Raise ValueError unless all arrays fit each other: what is looked up later must be there."""
+    n, count = len(predictions), len(predictions.classes)
+    top, probability, text = (file.get_slice(name).get_shape() for name in ("top", "top_probability", "file_text"))
+    sizes = {getattr(predictions, name).shape for name in _COLUMNS}
+    fits = sizes == {(n,)} and top == probability and len(top) == 2 and top[0] == n and 0 < top[1] <= max(count, 1)
+    if not fits:
+        raise ValueError("its arrays do not fit each other")
+    for classes in (predictions.label, predictions.predicted):
+        if n and not (classes.min() >= 0 and classes.max() < count):
+            raise ValueError("it has classes without names")
+    ends = predictions.files.ends
+    if len(ends) not in (0, n) or (len(ends) and (ends[-1] != text[0] or (np.diff(ends, prepend=0) < 0).any())):
+        raise ValueError("its file names do not fit its images")

@@ -1,0 +1,119 @@
+"""Which predictions are listed, and in what order. Works on numbers in memory, needs no torch."""
+
+from collections.abc import Collection
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from finetui.engine.errors import BadInput
+from finetui.engine.predictions.criteria import UNSURE_MARGIN, Change, Selection
+from finetui.engine.predictions.file import Predictions
+
+Rows = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
+
+
+class Flags(msgspec.Struct, frozen=True, kw_only=True):
+    """What else is known of the rows: bool `[n]` each, None where it was not looked into."""
+
+    label_errors: Mask | None = None
+    duplicates: Mask | None = None
+    other: Predictions | None = None
+
+
+def select(
+    predictions: Predictions, selection: Selection, flags: Flags | None = None, marked: Collection[int] = ()
+) -> Rows:
+    """Return the rows that `selection` lists, in its order; `marked` are rows that a person marked.
+
+    A flag that was not looked into lists nothing. Raises `BadInput` when a comparison is asked for and there is nothing
+    to compare with.
+    """
+    flags = flags or Flags()
+    keep = _shown(predictions, selection, flags)
+    if selection.true is not None:
+        keep &= predictions.label == selection.true
+    if selection.predicted is not None:
+        keep &= predictions.predicted == selection.predicted
+    if selection.low > 0:
+        keep &= predictions.confidence >= selection.low
+    if selection.high < 1:
+        keep &= predictions.confidence <= selection.high
+    for wanted, flag in ((selection.label_errors, flags.label_errors), (selection.duplicates, flags.duplicates)):
+        if wanted:
+            keep &= False if flag is None else flag
+    if selection.marked:
+        only = np.zeros(len(predictions), dtype=np.bool_)
+        only[list(marked)] = True
+        keep &= only
+    if selection.text:
+        keep &= predictions.files.containing(selection.text) if len(predictions.files) else False
+    return _ordered(predictions, selection, np.flatnonzero(keep))
+
+
+def _shown(predictions: Predictions, selection: Selection, flags: Flags) -> Mask:
+    if selection.change:
+        if flags.other is None:
+            raise BadInput("there is nothing to compare with; choose another run or checkpoint first")
+        return changed(predictions, flags.other, selection.change)
+    wrong = predictions.wrong
+    match selection.show:
+        case "wrong":
+            return wrong
+        case "right":
+            return ~wrong
+        case "unsure":
+            return np.asarray(~wrong & (predictions.margin < UNSURE_MARGIN))
+        case "all":
+            return np.ones(len(predictions), dtype=np.bool_)
+
+
+def _ordered(predictions: Predictions, selection: Selection, rows: npt.NDArray[np.intp]) -> Rows:
+    match selection.sort:
+        case "loss":
+            order = np.argsort(-predictions.loss[rows], kind="stable")
+        case "confidence":
+            order = np.argsort(-predictions.confidence[rows], kind="stable")
+        case "margin":
+            order = np.argsort(predictions.margin[rows], kind="stable")
+        case "index":
+            order = np.argsort(predictions.index[rows], kind="stable")
+    if selection.reverse:
+        order = order[::-1]
+    return rows[order].astype(np.int32)
+
+
+def check_comparable(predictions: Predictions, other: Predictions) -> None:
+    """Raise `BadInput` unless both are predictions for the same images."""
+    if predictions.classes != other.classes:
+        raise BadInput("the two cannot be compared: their classes are not the same")
+    if not (np.array_equal(predictions.index, other.index) and np.array_equal(predictions.label, other.label)):
+        raise BadInput("the two cannot be compared: they are not about the same test images")
+
+
+def changed(predictions: Predictions, before: Predictions, change: Change) -> Mask:
+    """Tell of each row whether it is fixed, broken or still wrong, compared with `before`: bool `[n]`."""
+    was, is_now = before.wrong, predictions.wrong
+    return {"": np.ones_like(was), "fixed": was & ~is_now, "broken": ~was & is_now, "still-wrong": was & is_now}[change]
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """`count` images of class `true` were taken for `predicted`."""
+
+    true: int
+    predicted: int
+    count: int
+
+
+def most_confused(confusion: npt.NDArray[np.int64]) -> list[Pair]:
+    """Return all pairs of classes that were confused in `confusion` (`[true, predicted]`), the most frequent first."""
+    counts = confusion.copy()
+    np.fill_diagonal(counts, 0)
+    cells = np.flatnonzero(counts)
+    cells = cells[np.argsort(-counts.ravel()[cells], kind="stable")]
+    true, predicted = np.divmod(cells, len(counts))
+    return [
+        Pair(*values)
+        for values in zip(true.tolist(), predicted.tolist(), counts[true, predicted].tolist(), strict=True)
+    ]

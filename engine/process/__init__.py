@@ -1,0 +1,1 @@
+"""The engine process: its main function, socket, signals and end."""

@@ -1,0 +1,394 @@
+"""What a run is: small frozen sections, read from and written to TOML, each validated where it is declared."""
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import tomli_w
+
+from finetui.engine.errors import BadInput
+from finetui.engine.text import clean
+
+DATASETS = ("mnist", "fashion-mnist", "mnist-sample")
+# Sets that torchvision downloads and reads; `finetui.engine.data` knows how.
+TORCHVISION_DATASETS = (
+    "cifar10",
+    "cifar100",
+    "dtd",
+    "eurosat",
+    "fgvc-aircraft",
+    "flowers102",
+    "food101",
+    "gtsrb",
+    "imagenette",
+    "kmnist",
+    "oxford-iiit-pet",
+    "stl10",
+    "svhn",
+    "usps",
+)
+RECIPES = ("linear-probe", "lp-ft", "gradual", "full", "fastai")
+HEADS = ("auto", "keep", "replace", "features")
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("constant", "step", "cosine", "one-cycle")
+CLASS_WEIGHTS = ("none", "balanced")
+SAMPLINGS = ("shuffle", "balanced")
+ON_DIVERGENCE = ("stop", "pause", "rollback")
+LOADERS = ("auto", "resident", "stream")
+AUGMENTATIONS = ("none", "light", "standard")
+FAST = ("auto", "on", "off")
+PRECISIONS = ("fp32", "bf16")
+COMPILE = ("off", "default", "reduce-overhead")
+# The tutorial's settings; all else is finetui's own recipe, which gets further in a tenth of the time.
+ARTICLE = {
+    "epochs": 10,
+    "batch_size": 64,
+    "optimizer": "sgd",
+    "lr": 0.001,
+    "momentum": 0.9,
+    "nesterov": False,
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "warmup_epochs": 0.0,
+    "label_smoothing": 0.0,
+}
+TRAINING_RECIPES: Mapping[str, Mapping[str, Any]] = {"default": {}, "article": ARTICLE}
+_LR_OF = {"sgd": 0.03, "adamw": 0.003}
+_NOT_GIVEN = float("nan")  # known by its identity: no NaN that anybody gives is this one
+_MAX_NAME = 100
+_MAX_IMAGE_SIZE = 2048
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every section: immutable, named fields only, unknown names refused."""
+
+
+def _require(condition: bool, field: str, need: str, value: object) -> None:
+    if not condition:
+        raise BadInput(f"{field} must be {need}, not {clean(str(value), 60)!r}")
+
+
+def _require_known(value: str, known: tuple[str, ...], field: str, what: str) -> None:
+    import difflib  # costs 10 ms of start-up, needed only here
+
+    if value in known:
+        return
+    close = difflib.get_close_matches(value, known, n=1)
+    hint = f"did you mean {close[0]!r}? Known" if close else "known"
+    raise BadInput(f"{field}: there is no {what} {clean(value, 60)!r}; {hint}: {', '.join(known)}")
+
+
+def check_learning_rate(value: float, field: str) -> None:
+    """Raise `BadInput` naming `field` unless `value` is finite and positive."""
+    _require(math.isfinite(value) and value > 0, field, "a positive number", value)
+
+
+def check_device(name: str) -> None:
+    """Raise `BadInput` unless `name` is that of a kind of device; whether it is here, only torch can tell."""
+    kind, _, index = name.partition(":")
+    known = kind in ("auto", "cpu", "cuda", "mps") and (not index or (kind == "cuda" and index.isdecimal()))
+    _require(known, "training.device (--device)", "auto, cpu, cuda, cuda:N or mps", name)
+
+
+def check_run_name(name: str, field: str = "run.name (--name)") -> None:
+    """Raise `BadInput` naming `field` unless `name` can be the name of a folder and be printed as it is."""
+    fits = 0 < len(name) <= _MAX_NAME and not name.startswith((".", "-")) and name == name.strip()
+    harmless = clean(name) == name and not any(char in name for char in '/\\:*?"<>|')
+    need = f'a folder name of 1 to {_MAX_NAME} characters, without / \\ : * ? " < > | or a leading . or -'
+    _require(fits and harmless, field, need, name)
+
+
+def check_checkpoint_name(name: str) -> None:
+    """Raise `BadInput` unless a person may keep a checkpoint as `name`."""
+    check_run_name(name, "the checkpoint's name")
+    if name in ("last", "previous", "best"):
+        raise BadInput(f"the checkpoint's name: {name!r} is written by finetui itself; choose another one")
+
+
+def is_factory(name: str) -> bool:
+    """Whether `name` names a person's own code: `package.module:factory` or `path/to/file.py:factory`."""
+    where, colon, factory = name.rpartition(":")
+    return bool(colon and where and factory.isidentifier())
+
+
+def names_a_place(data: str) -> bool:
+    """Whether `data` names a folder or a person's own code instead of a known data set."""
+    # "resnet18" may be a folder, but so may a misspelt name: a folder that is not there yet needs a slash.
+    return is_factory(data) or "/" in data or Path(data).is_dir()
+
+
+class DataConfig(_Section, frozen=True, kw_only=True):
+    """Which images, and how they are read.
+
+    `name` is that of a data set, the path of an image folder, or `package.module:factory`; `dir` is where to look for
+    a named set first. `loader` is `resident` (decoded once, kept on the device), `stream` (decoded for every epoch by
+    `workers` processes) or `auto` (by size). Images of a folder are brought to `image_size` pixels a side, 0: chosen
+    by the model and the images. `augment` acts on training images only. Symbolic links that lead out of a folder are
+    followed only with `follow_links`.
+    """
+
+    name: str = "mnist"
+    dir: str | None = None
+    loader: str = "auto"
+    workers: int = 2
+    augment: str = "none"
+    image_size: int = 0
+    follow_links: bool = False
+
+    def __post_init__(self) -> None:
+        if not names_a_place(self.name):
+            known = (*DATASETS, *TORCHVISION_DATASETS)
+            _require_known(self.name, known, "data.name (--data)", "data set or folder")
+        _require_known(self.loader, LOADERS, "data.loader (--loader)", "loader")
+        _require_known(self.augment, AUGMENTATIONS, "data.augment (--augment)", "augmentation")
+        _require(1 <= self.workers <= 64, "data.workers (--workers)", "from 1 to 64", self.workers)
+        size_ok = self.image_size == 0 or 8 <= self.image_size <= _MAX_IMAGE_SIZE
+        _require(size_ok, "data.image_size (--image-size)", f"0 or from 8 to {_MAX_IMAGE_SIZE}", self.image_size)
+
+
+class ModelConfig(_Section, frozen=True, kw_only=True):
+    """Which network: `name` of an architecture (`lenet`, any of torchvision's, or `package.module:factory`), and the
+    `weights` that it starts with: `none`, `default` (torchvision's own) or the path of a state dict.
+    """
+
+    name: str = "lenet"
+    weights: str = "none"
+
+    def __post_init__(self) -> None:
+        # Whether torchvision has a network of this name, only torchvision can tell.
+        known = is_factory(self.name) or re.fullmatch(r"[a-z][a-z0-9_]*", self.name) is not None
+        _require(known, "model.name (--model)", "the name of a model, or package.module:factory", self.name)
+        _require(bool(self.weights), "model.weights (--weights)", "none, default or a file", self.weights)
+
+
+class TrainingConfig(_Section, frozen=True, kw_only=True):
+    """How it is trained, on the cross entropy.
+
+    The defaults are one cycle (Smith and Topin, "Super-convergence", 2018) of 4 epochs with AdamW.
+    `lr` is the base learning rate: of `one-cycle`, the highest; of the others, the first; where it is not given, 0.003
+    for `adamw` and 0.03 for `sgd`. `weight_decay` is never
+    applied to biases and one-dimensional tensors. `step` multiplies the rate by `step_factor` every `step_epochs`
+    epochs (0: a third of them); `warmup_epochs` of linear warm-up come before any schedule. `class_weights` and
+    `sampling` are `balanced` for data whose classes differ in size. `frozen_norm_trains` lets the normalisation
+    layers of frozen layers go on collecting statistics. `thaw_warmup_steps` is the length, at most an epoch, of the
+    linear warm-up of a group that is unfrozen while training. `device` is `auto` (CUDA, else MPS, else CPU), `cpu`,
+    `cuda`, `cuda:N` or `mps`. `fast` says how the same mathematics is computed: `off` by the plain loop, `on` with
+    channels-last memory and a fused optimizer, `auto` by whatever takes a few steps in the least time here.
+    `precision` is `fp32`, or `bf16` for mixed precision: other digits, and on some processors less time.
+    `compile` is `off`, or the mode of `torch.compile` that training steps go through: `default` or `reduce-overhead`,
+    which is CUDA graphs on a GPU.
+    """
+
+    epochs: int = 4
+    batch_size: int = 128
+    lr: float = _NOT_GIVEN
+    optimizer: str = "adamw"
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    schedule: str = "one-cycle"
+    step_epochs: int = 0
+    step_factor: float = 0.1
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    class_weights: str = "none"
+    sampling: str = "shuffle"
+    frozen_norm_trains: bool = False
+    seed: int = 0
+    device: str = "auto"
+    thaw_warmup_steps: int = 100
+    fast: str = "auto"
+    precision: str = "fp32"
+    compile: str = "off"
+
+    def __post_init__(self) -> None:
+        at_least_1 = "a whole number of at least 1"
+        _require(self.epochs >= 1, "training.epochs (--epochs)", at_least_1, self.epochs)
+        _require(self.batch_size >= 1, "training.batch_size (--batch-size)", at_least_1, self.batch_size)
+        _require_known(self.optimizer, OPTIMIZERS, "training.optimizer (--optimizer)", "optimizer")
+        if self.lr is _NOT_GIVEN:
+            msgspec.structs.force_setattr(self, "lr", _LR_OF[self.optimizer])
+        check_learning_rate(self.lr, "training.lr (--lr)")
+        _require(0 <= self.momentum < 1, "training.momentum (--momentum)", "at least 0 and below 1", self.momentum)
+        decay_ok = math.isfinite(self.weight_decay) and self.weight_decay >= 0
+        _require(decay_ok, "training.weight_decay", "a number of at least 0", self.weight_decay)
+        nesterov_ok = not self.nesterov or (self.optimizer == "sgd" and self.momentum > 0)
+        _require(nesterov_ok, "training.nesterov (--nesterov)", "off unless SGD has a momentum", self.nesterov)
+        _require_known(self.schedule, SCHEDULES, "training.schedule (--schedule)", "schedule")
+        _require(self.step_epochs >= 0, "training.step_epochs", "at least 0", self.step_epochs)
+        _require(0 < self.step_factor <= 1, "training.step_factor", "above 0 and at most 1", self.step_factor)
+        warm_ok = 0 <= self.warmup_epochs < self.epochs
+        _require(warm_ok, "training.warmup_epochs (--warmup-epochs)", "at least 0, below epochs", self.warmup_epochs)
+        smooth_ok = 0 <= self.label_smoothing < 1
+        _require(smooth_ok, "training.label_smoothing (--label-smoothing)", "at least 0, below 1", self.label_smoothing)
+        _require_known(self.class_weights, CLASS_WEIGHTS, "training.class_weights (--class-weights)", "choice")
+        _require_known(self.sampling, SAMPLINGS, "training.sampling (--sampling)", "choice")
+        _require(0 <= self.seed < 2**63, "training.seed (--seed)", "a whole number from 0 to 2^63 - 1", self.seed)
+        check_device(self.device)
+        _require_known(self.fast, FAST, "training.fast (--fast)", "choice")
+        _require_known(self.precision, PRECISIONS, "training.precision (--precision)", "choice")
+        _require_known(self.compile, COMPILE, "training.compile (--compile)", "choice")
+        _require(self.thaw_warmup_steps >= 0, "training.thaw_warmup_steps", "at least 0", self.thaw_warmup_steps)
+
+
+class CheckpointsConfig(_Section, frozen=True, kw_only=True):
+    """When a checkpoint is written besides the end of each epoch: after so many steps or minutes (0: not for that).
+
+    What is written by the minute takes at most a hundredth of the time; by the step it is written as often as that.
+    """
+
+    every_steps: int = 0
+    every_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        _require(self.every_steps >= 0, "checkpoints.every_steps (--save-steps)", "at least 0", self.every_steps)
+        minutes_ok = math.isfinite(self.every_minutes) and self.every_minutes >= 0
+        _require(minutes_ok, "checkpoints.every_minutes (--save-minutes)", "at least 0", self.every_minutes)
+
+
+class GuardsConfig(_Section, frozen=True, kw_only=True):
+    """What is done about a training that goes wrong.
+
+    On a loss that is NaN, infinite, or `explode_factor` times as high as both guessing and the run's first loss (0:
+    never taken for that; a linear probe may come down from thousands), the run is stopped, or goes back to its last
+    checkpoint and is paused there, or goes on from there with `rollback_factor` times the learning rate, at most
+    `rollbacks` times in a row. An alert is raised when the test loss did not improve over `plateau_evaluations`
+    evaluations, or rose over `overfit_evaluations` while the training loss fell (0: no such alert).
+    """
+
+    on_divergence: str = "stop"
+    explode_factor: float = 1e6
+    rollback_factor: float = 0.1
+    rollbacks: int = 3
+    plateau_evaluations: int = 5
+    overfit_evaluations: int = 3
+
+    def __post_init__(self) -> None:
+        _require_known(self.on_divergence, ON_DIVERGENCE, "guards.on_divergence (--on-divergence)", "choice")
+        explode_ok = self.explode_factor == 0 or 1 < self.explode_factor < math.inf
+        _require(explode_ok, "guards.explode_factor", "0 or above 1", self.explode_factor)
+        _require(0 < self.rollback_factor <= 1, "guards.rollback_factor", "above 0, at most 1", self.rollback_factor)
+        for name in ("rollbacks", "plateau_evaluations", "overfit_evaluations"):
+            _require(getattr(self, name) >= 0, f"guards.{name}", "at least 0", getattr(self, name))
+
+
+class RunSection(_Section, frozen=True, kw_only=True):
+    """Where it is kept: `name` of the run (empty: date, data and model), and the folder of all runs.
+
+    An engine with nothing to do, which nobody watches, waits `linger_minutes` for somebody to come back. A paused run
+    is then saved and stopped.
+    """
+
+    name: str = ""
+    runs_dir: str = "checkpoints"
+    linger_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.name:
+            check_run_name(self.name)
+        linger_ok = math.isfinite(self.linger_minutes) and self.linger_minutes >= 0
+        _require(linger_ok, "run.linger_minutes (--linger)", "a number of minutes of at least 0", self.linger_minutes)
+
+
+class FinetuneConfig(_Section, frozen=True, kw_only=True):
+    """What a finetuning run starts from, and how.
+
+    `parent` is the checkpoint file whose weights are used, `parent_run` the name of its run. `recipe` is a name of
+    `finetui.engine.training.recipes`. `head` is `keep`, `replace` (a new last layer), `features` (a new linear layer on
+    the flattened convolutional features) or `auto`: `features` for `linear-probe` where the model has them, else `keep`
+    where the classes are the same, else `replace`. The layer groups or layers named in `freeze` stay frozen
+    throughout.
+    """
+
+    parent: str
+    parent_run: str = ""
+    recipe: str = "lp-ft"
+    head: str = "auto"
+    freeze: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_known(self.recipe, RECIPES, "finetune.recipe (--recipe)", "recipe")
+        _require_known(self.head, HEADS, "finetune.head (--head)", "head")
+
+
+class BranchConfig(_Section, frozen=True, kw_only=True):
+    """Where a branch begins: the checkpoint file `parent`, a whole training state, of the run `parent_run`."""
+
+    parent: str
+    parent_run: str = ""
+
+
+class RunConfig(_Section, frozen=True, kw_only=True):
+    """Everything that decides what a run does.
+
+    `finetune` is None for a training from scratch, `branch` for one that begins at its own step 0.
+    """
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    run: RunSection = RunSection()
+    finetune: FinetuneConfig | None = None
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
+    guards: GuardsConfig = GuardsConfig()
+    branch: BranchConfig | None = None
+
+
+def parent_of(config: RunConfig) -> str | None:
+    """Return the name of the run that `config` starts from (or the checkpoint file, of no run); None for none."""
+    start = config.branch or config.finetune
+    return (start.parent_run or start.parent) if start is not None else None
+
+
+SectionName = Literal["data", "model", "training", "run", "finetune", "checkpoints", "guards", "branch"]
+
+
+def with_overrides(config: RunConfig, overrides: Mapping[tuple[SectionName, str], Any]) -> RunConfig:
+    """Return `config` with each `(section, field)` replaced; values that are None leave the field as it is.
+
+    A learning rate that is its optimizer's default follows the optimizer. Raises `BadInput` when a value is not valid.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    for (section, field), value in overrides.items():
+        if value is not None:
+            changes.setdefault(section, {})[field] = value
+    training = changes.get("training", {})
+    if "optimizer" in training and config.training.lr == _LR_OF[config.training.optimizer]:
+        training.setdefault("lr", _NOT_GIVEN)
+    sections = {name: msgspec.structs.replace(getattr(config, name), **fields) for name, fields in changes.items()}
+    return msgspec.structs.replace(config, **sections)
+
+
+def to_toml(config: RunConfig) -> str:
+    """Return `config` as TOML text that `load` reads back to an equal value."""
+    sections = msgspec.to_builtins(config)
+    present = {
+        name: {field: value for field, value in section.items() if value is not None}
+        for name, section in sections.items()
+        if section is not None
+    }
+    return tomli_w.dumps(present)
+
+
+def load(path: Path) -> RunConfig:
+    """Read a `RunConfig` from the TOML file at `path`.
+
+    Raises `BadInput` that names the file, and the field, when it cannot be read or is not valid.
+    """
+    where = clean(str(path))
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return msgspec.convert(table, RunConfig)
+    except OSError as error:
+        raise BadInput(f"the configuration {where} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(f"the configuration {where} is not TOML: {clean(str(error))}") from error
+    except msgspec.ValidationError as error:
+        problem = clean(str(error)).replace("`$.", "`")
+        raise BadInput(f"the configuration {where} is not valid: {problem}") from error
+    except BadInput as error:
+        raise BadInput(f"the configuration {where} is not valid: {error}") from error

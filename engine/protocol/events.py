@@ -1,0 +1,371 @@
+"""Everything that the engine says: one frozen struct for each kind of event.
+
+An event is one JSON line in a run's journal and one MessagePack frame on the socket. Every event carries
+`seq` (its place in the run's journal, counted from 0; -1 for transient events, which are never journaled),
+`time` (Unix seconds) and `step` (training steps completed in the run when it was emitted).
+
+Dashboards may be older than the engine that they watch, so readers skip types that they do not know.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from finetui.engine.protocol.commands import AnyCommand
+from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.values import (
+    ClassReport as ClassReport,
+    DataSummary as DataSummary,
+    FastPath as FastPath,
+    KeptCheckpoint as KeptCheckpoint,
+    Layer as Layer,
+    LayerGroup as LayerGroup,
+    MeanLoss as MeanLoss,
+    ModuleRow as ModuleRow,
+    NormMode as NormMode,
+    Picture as Picture,
+    StagePreview as StagePreview,
+)
+from finetui.engine.text import snake_case
+
+State = Literal["preparing", "ready", "running", "paused", "finished", "stopped", "failed", "crashed"]
+
+RewindCause = Literal["resume", "rollback", "branch"]
+
+# States from which a run's engine takes no further step by itself.
+ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "crashed"})
+
+
+class Event(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag=snake_case,
+):
+    """Base of all events."""
+
+    seq: int = -1
+    time: float = 0.0
+    step: int = 0
+
+
+class Phase(Event, frozen=True, kw_only=True):
+    """Transient: something that takes a while is `done` of `total` (0: unknown) through, `unit` by `unit`."""
+
+    name: str
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+
+
+class RunPrepared(Event, frozen=True, kw_only=True):
+    """Data, model and device are ready; a session's first journaled event, and a reset for every reader."""
+
+    config: RunConfig
+    data: DataSummary
+    layers: tuple[LayerGroup, ...]
+    device: str
+    parameters: int
+    steps_per_epoch: int
+    notices: tuple[str, ...] = ()
+    parent: str | None = None
+    versions: dict[str, str] = {}
+    fast: FastPath = FastPath()
+
+
+class RunStarted(Event, frozen=True, kw_only=True):
+    """The run folder exists: training begins. `path` is absolute."""
+
+    name: str
+    path: str
+
+
+class StateChanged(Event, frozen=True, kw_only=True):
+    """The run is now `state`; `reason` is one sentence where there is something to say."""
+
+    state: State
+    reason: str = ""
+
+
+class TrainPoint(Event, frozen=True, kw_only=True):
+    """Means over the `steps` training steps since the last point.
+
+    `loss` is the mean cross entropy in nats, `accuracy` the share of training images recognised (0 to 1)
+    during those steps, `grad_norm` the L2 norm of the last step's gradient, `samples_per_second` counts images,
+    and `hundreds` holds the mean loss of every 100 steps of an epoch, for the tutorial's way of printing.
+    `learning_rate` is that of a group without a factor of its own. `group_grad_norms` and `group_rate_factors` have
+    a number for each layer group, in the order of the layer table; no factors at all stand for factors of 1.
+    """
+
+    epoch: int
+    step_in_epoch: int
+    steps: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    grad_norm: float
+    samples_per_second: float
+    hundreds: tuple[MeanLoss, ...] = ()
+    group_grad_norms: tuple[float, ...] = ()
+    group_rate_factors: tuple[float, ...] = ()
+
+
+class ThinnedPoint(TrainPoint, frozen=True, kw_only=True):
+    """A point of a long history that stands for `points` of them, with these means; never sent, never journaled."""
+
+    points: float
+    mean_loss: float
+    mean_accuracy: float
+
+
+class Evaluated(Event, frozen=True, kw_only=True):
+    """One pass over the test set. `confusion[true][predicted]` counts images; `best` is True for a new best.
+
+    Whoever attaches to a run, or opens one, gets no `confusion`: it is in the predictions.
+    `predictions` is the file with every prediction (`finetui.engine.predictions.file`), relative to the run's folder;
+    empty where none was written.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    n: int
+    per_class: tuple[ClassReport, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    best: bool
+    seconds: float
+    predictions: str = ""
+
+
+class LayersChanged(Event, frozen=True, kw_only=True):
+    """Groups were frozen or unfrozen; `layers` is the whole new table."""
+
+    layers: tuple[LayerGroup, ...]
+
+
+class LearningRateChanged(Event, frozen=True, kw_only=True):
+    """A person set the learning rate; it holds from the next step on."""
+
+    learning_rate: float
+
+
+class StageStarted(Event, frozen=True, kw_only=True):
+    """A recipe's stage `index` (from 1) of `count` begins and lasts `epochs` epochs.
+
+    `learning_rate` is the stage's highest; the layer table of this moment follows as a `LayersChanged`.
+    """
+
+    index: int
+    count: int
+    name: str
+    epochs: int
+    learning_rate: float
+
+
+class EffectMeasured(Event, frozen=True, kw_only=True):
+    """What a change of frozen layers did: trainable parameters and images per second, before and after."""
+
+    trainable_before: int
+    trainable_after: int
+    speed_before: float
+    speed_after: float
+
+
+class LearningRateFound(Event, frozen=True, kw_only=True):
+    """Smoothed training losses at rising learning rates, tried on a copy; `suggestion` None: no clear descent."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    suggestion: float | None
+
+
+class Answer(Event, frozen=True, kw_only=True):
+    """Base of the answers to questions: transient, and meant for whoever asked `command`."""
+
+    command: AnyCommand
+
+
+class FinetunePreview(Answer, frozen=True, kw_only=True):
+    """What a finetuning plan would do. `problem` is one sentence when it cannot be carried out.
+
+    `reused`, `renamed`, `dropped` and `fresh` name layers whose weights are kept, kept under another name, left
+    behind, and new.
+    """
+
+    problem: str = ""
+    head: str = ""
+    notices: tuple[str, ...] = ()
+    stages: tuple[StagePreview, ...] = ()
+    total_parameters: int = 0
+    reused: tuple[str, ...] = ()
+    renamed: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+
+
+class Images(Answer, frozen=True, kw_only=True):
+    """The images that a `FetchImages` asked for, in its order."""
+
+    pictures: tuple[Picture, ...]
+
+
+class Explained(Answer, frozen=True, kw_only=True):
+    """What speaks for (positive) and against class `target`: float32 `[height, width]`, largest magnitude 1.
+
+    `layer` is the layer that Grad-CAM looked at. `probability` is that of `target` by the weights used, those after
+    `step` steps.
+    """
+
+    target: int
+    height: int
+    width: int
+    values: bytes
+    probability: float
+    layer: str = ""
+
+
+class DuplicatesFound(Answer, frozen=True, kw_only=True):
+    """Pairs of a test image and a training image, by index, that are the same pixel by pixel."""
+
+    pairs: tuple[tuple[int, int], ...]
+
+
+class ModelDescribed(Answer, frozen=True, kw_only=True):
+    """The module tree for an input of shape `input` (without the batch); `seconds` is one image's forward pass."""
+
+    input: tuple[int, ...]
+    modules: tuple[ModuleRow, ...]
+    seconds: float | None = None
+
+
+class LayersMeasured(Answer, frozen=True, kw_only=True):
+    """Of one training step, for each layer that trains: L2 norm of the gradient, and of the update over the weights.
+
+    Layers go by their names in the layer table.
+    """
+
+    gradients: dict[str, float]
+    updates: dict[str, float]
+
+
+class LayerView(Answer, frozen=True, kw_only=True):
+    """A look into a layer: `pictures` of `total`, or a histogram of `counts` between `edges` (one more than counts).
+
+    `shape` is that of the tensor looked at. The statistics are those of all its finite values; `zeros` is the share of
+    exact zeros, `not_finite` a count.
+    """
+
+    shape: tuple[int, ...]
+    total: int = 0
+    pictures: tuple[Picture, ...] = ()
+    edges: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+    minimum: float = 0.0
+    maximum: float = 0.0
+    mean: float = 0.0
+    zeros: float = 0.0
+    not_finite: int = 0
+
+
+class CheckpointSaved(Event, frozen=True, kw_only=True):
+    """`file` (a name inside the run folder) now holds the state after `step` steps.
+
+    `at` is the `seq` that the next event had when it was written, `weights` the SHA-256 of the weights
+    (`finetui.engine.checkpoints.checkpoint.digest`). `kept` are all checkpoints that there are now.
+    """
+
+    file: str
+    at: int = -1
+    weights: str = ""
+    kept: tuple[KeptCheckpoint, ...] = ()
+
+
+class Rewound(Event, frozen=True, kw_only=True):
+    """The run is again where it was when checkpoint `file` was written, after `step` steps.
+
+    Whatever the journal says between the event numbered `at` (included) and this one is undone; the other fields are
+    the state that holds again. `cause` tells why: a run was resumed, somebody or a guard rolled it back, or it is the
+    beginning of a branch (whose journal has nothing before). `undone` counts the steps that were lost by it.
+    """
+
+    cause: RewindCause
+    file: str
+    at: int
+    epoch: int
+    undone: int
+    learning_rate: float
+    layers: tuple[LayerGroup, ...]
+    norm_trains: bool = False
+    best_accuracy: float | None = None
+    device: str = ""
+    reason: str = ""
+    kept: tuple[KeptCheckpoint, ...] = ()
+
+
+class Alert(Event, frozen=True, kw_only=True):
+    """Something that a person should look at; training goes on. `message` is one sentence."""
+
+    kind: Literal["plateau", "overfit", "divergence", "unstable"]
+    message: str
+
+
+class Audience(Event, frozen=True, kw_only=True):
+    """Transient: who watches the run now, in the order of arrival; those who cannot steer it end in ` (reading)`."""
+
+    names: tuple[str, ...]
+
+
+class CommandAccepted(Event, frozen=True, kw_only=True):
+    """The command was carried out at this `step`."""
+
+    command: AnyCommand
+
+
+class CommandRefused(Event, frozen=True, kw_only=True):
+    """The command was not carried out; `reason` is one sentence."""
+
+    command: AnyCommand
+    reason: str
+
+
+class Log(Event, frozen=True, kw_only=True):
+    """A line for people."""
+
+    level: Literal["info", "warning", "error"]
+    message: str
+
+
+AnyEvent = (
+    Phase
+    | RunPrepared
+    | RunStarted
+    | StateChanged
+    | TrainPoint
+    | Evaluated
+    | LayersChanged
+    | LearningRateChanged
+    | StageStarted
+    | EffectMeasured
+    | LearningRateFound
+    | FinetunePreview
+    | Images
+    | Explained
+    | DuplicatesFound
+    | ModelDescribed
+    | LayersMeasured
+    | LayerView
+    | CheckpointSaved
+    | Rewound
+    | Alert
+    | Audience
+    | CommandAccepted
+    | CommandRefused
+    | Log
+)
+
+# Never journaled: they tell of a moment, or answer a question.
+TRANSIENT: tuple[type[Event], ...] = (Phase, Answer, Audience)
+
+# What a slow reader may miss: each later event of the kind says the same, newer.
+COALESCIBLE: tuple[type[Event], ...] = (Phase, TrainPoint)

@@ -1,0 +1,77 @@
+"""The two queues between an engine and whoever watches and steers it. Neither side ever waits for the other."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from finetui.engine.protocol.commands import AnyCommand, Stop
+from finetui.engine.protocol.events import COALESCIBLE, AnyEvent
+
+EVENT_LIMIT = 2048
+
+
+class EventQueue:
+    """A bounded queue of events from one engine to one reader.
+
+    Results (evaluations, replies, states) are never dropped. Once `limit` events wait, the oldest coalescible
+    one (a train point, a phase) makes room and is counted in `dropped`.
+    """
+
+    def __init__(self, limit: int = EVENT_LIMIT, on_put: Callable[[], None] = lambda: None) -> None:
+        self._limit = limit
+        self._on_put = on_put
+        self._events: deque[AnyEvent] = deque()
+        self._lock = threading.Lock()
+        self.dropped = 0
+
+    def put(self, event: AnyEvent) -> None:
+        """Add `event`; never blocks."""
+        with self._lock:
+            if len(self._events) >= self._limit:
+                self._drop_oldest_coalescible()
+            self._events.append(event)
+        self._on_put()
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def _drop_oldest_coalescible(self) -> None:
+        for index, event in enumerate(self._events):
+            if isinstance(event, COALESCIBLE):
+                del self._events[index]
+                self.dropped += 1
+                return
+
+    def drain(self, limit: int = EVENT_LIMIT) -> list[AnyEvent]:
+        """Remove and return up to `limit` events, oldest first; never blocks."""
+        with self._lock:
+            return [self._events.popleft() for _ in range(min(limit, len(self._events)))]
+
+
+class CommandQueue:
+    """Commands on their way to an engine; thread-safe."""
+
+    def __init__(self) -> None:
+        self._commands: deque[AnyCommand] = deque()
+        self._arrived = threading.Condition()
+
+    def put(self, command: AnyCommand) -> None:
+        """Add `command`; never blocks."""
+        with self._arrived:
+            self._commands.append(command)
+            self._arrived.notify_all()
+
+    def take(self, wait: float = 0.0) -> AnyCommand | None:
+        """Remove and return the oldest command, waiting up to `wait` seconds for one; None if there is none."""
+        # The step loop asks at every step; an empty deque is false without taking the lock.
+        if not self._commands and wait <= 0:
+            return None
+        with self._arrived:
+            if not self._commands:
+                self._arrived.wait(wait)
+            return self._commands.popleft() if self._commands else None
+
+    def stop_waits(self) -> bool:
+        """Tell whether a `Stop` is among the waiting commands, so that long work can end early."""
+        with self._arrived:
+            return any(isinstance(command, Stop) for command in self._commands)

@@ -1,0 +1,345 @@
+"""Run folders: naming, creating, locking and finding them.
+
+A run folder holds `config.toml`, `journal.jsonl`, `last.ckpt`, `best.ckpt`, the predictions of the last and of the best
+evaluation and `engine.log`, and while its engine lives the locked file `engine.lock`.
+"""
+
+import fcntl
+import itertools
+import os
+import re
+import shlex
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.config import RunConfig, to_toml
+from finetui.engine.protocol.events import RunPrepared
+from finetui.engine.runs.journal import JournalReader
+from finetui.engine.text import clean
+
+_LOCK_SECONDS = 0.3
+LAST_PREDICTIONS, BEST_PREDICTIONS = "last.predictions", "best.predictions"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name: that of its folder."""
+        return clean(self.path.name)
+
+    @property
+    def argument(self) -> str:
+        """What names the run on a command line: its name where runs are by default, else its folder; quoted."""
+        path = self.path.absolute()
+        by_name = path.parent == Path("checkpoints").absolute() and not path.name.startswith("-")
+        return shlex.quote(clean(path.name if by_name else str(path), 4096))
+
+    @property
+    def config(self) -> Path:
+        """The configuration, as TOML."""
+        return self.path / "config.toml"
+
+    @property
+    def journal(self) -> Path:
+        """Every event of the run."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best test accuracy."""
+        return self.path / "best.ckpt"
+
+    def checkpoint(self, name: str) -> Path:
+        """Return the file of the checkpoint that is kept as `name`."""
+        return self.path / f"{name}.ckpt"
+
+    @property
+    def last_predictions(self) -> Path:
+        """Every prediction of the last evaluation."""
+        return self.path / LAST_PREDICTIONS
+
+    @property
+    def best_predictions(self) -> Path:
+        """Every prediction of the evaluation with the best test accuracy."""
+        return self.path / BEST_PREDICTIONS
+
+    @property
+    def log(self) -> Path:
+        """What the engine process and its libraries printed."""
+        return self.path / "engine.log"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the run's engine for as long as that lives."""
+        return self.path / "engine.lock"
+
+
+def check_runs_dir(runs_dir: Path) -> None:
+    """Raise `BadInput` unless a run folder can be created in `runs_dir`, which need not exist yet."""
+    where = clean(str(runs_dir))
+    existing = runs_dir
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise BadInput(
+            f"runs cannot be kept in {where}: {clean(str(existing))} is not a folder; choose another --runs-dir"
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise BadInput(f"runs cannot be kept in {where}: no permission to write there; choose another --runs-dir")
+
+
+def create_run(config: RunConfig, default_name: str) -> RunFolder:
+    """Create the folder of a new run, with its configuration in it.
+
+    A name that a person gave must be free; a default one gets a number where it is not.
+    Raises `BadInput` when the name is taken or the folder cannot be created.
+    """
+    runs_dir = Path(config.run.runs_dir).absolute()
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        folder = RunFolder(_new_folder(runs_dir, config.run.name, default_name))
+        write_config(folder, config)
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadInput(
+            f"a run cannot be created in {clean(str(runs_dir))}: {reason}; choose another --runs-dir"
+        ) from error
+    return folder
+
+
+def write_config(folder: RunFolder, config: RunConfig) -> None:
+    """Write a run's configuration into its folder. Raises OSError."""
+    folder.config.write_text(to_toml(config), encoding="utf-8")
+
+
+def how_it_began(folder: RunFolder) -> RunPrepared | None:
+    """Return what the journal says was prepared at first; None where its beginning, or all of it, is lost."""
+    if not folder.journal.exists():
+        return None
+    events = itertools.islice(JournalReader(folder.journal).read(), 100)
+    return next((event for event in events if isinstance(event, RunPrepared)), None)
+
+
+def _new_folder(runs_dir: Path, name: str, default_name: str) -> Path:
+    if name:
+        path = runs_dir / name
+        try:
+            path.mkdir()
+        except FileExistsError:
+            raise BadInput(
+                f"a run named {clean(name)!r} exists in {clean(str(runs_dir))}; choose another --name"
+            ) from None
+        return path
+    number = 1
+    while True:
+        path = runs_dir / (default_name if number == 1 else f"{default_name}-{number}")
+        with suppress(FileExistsError):
+            path.mkdir()
+            return path
+        number += 1
+
+
+def default_run_name(data: str, model: str, recipe: str | None = None) -> str:
+    """Return the name of a run that starts today: date, data, model and, for a finetune, its recipe."""
+    parts = [time.strftime("%Y-%m-%d"), data, model, *([recipe] if recipe else [])]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine that has a run: its process, that one's host, and the socket that it serves (empty: none).
+
+    `started` is when it took the run, in Unix seconds.
+    """
+
+    pid: int
+    host: str
+    socket: str = ""
+    started: float = 0.0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs on this machine; a shared file system shows the runs of others, too."""
+        return self.host == socket.gethostname()
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on host {clean(self.host)}"
+
+
+_holder_decoder = msgspec.json.Decoder(Holder)
+_UNKNOWN_HOLDER = Holder(pid=0, host="unknown")
+
+
+class RunLock:
+    """The right to write a run: an advisory lock that the kernel drops with the process."""
+
+    def __init__(self, folder: RunFolder, socket_path: str = "") -> None:
+        """Take the lock. Raises `BadInput` naming the holder when another engine has it, or when there are no locks."""
+        self._path = folder.lock
+        try:
+            self._descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            taken = self._take()
+        except OSError as error:
+            raise _not_lockable(folder, error) from error
+        if not taken:
+            os.close(self._descriptor)
+            there = holder_of(folder)
+            who = "another engine" if there is None else str(there)
+            raise BadInput(f"the run {folder.name} is in use by {who}")
+        about = Holder(pid=os.getpid(), host=socket.gethostname(), socket=socket_path, started=time.time())
+        try:
+            _write_holder(self._descriptor, about)
+        except OSError as error:
+            self.release()
+            raise _not_lockable(folder, error) from error
+
+    def _take(self) -> bool:
+        """Try a few times: whoever looks at who has the run holds the lock for a moment."""
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.01)
+            else:
+                return True
+
+    def stands(self) -> bool:
+        """Tell whether its file is still in the folder: who deletes that takes the lock along."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except OSError:
+            return False
+
+    def release(self) -> None:
+        """Give the lock up."""
+        os.close(self._descriptor)
+
+
+def _not_lockable(folder: RunFolder, error: OSError) -> BadInput:
+    return BadInput(f"the run {folder.name} cannot be locked: {error.strerror or error}; choose another --runs-dir")
+
+
+def _write_holder(descriptor: int, about: Holder) -> None:
+    content = msgspec.json.encode(about)
+    os.pwrite(descriptor, content, 0)
+    os.ftruncate(descriptor, len(content))
+
+
+def move_socket(folder: RunFolder, socket_path: str) -> None:
+    """Let the lock that this process has on `folder` say that its socket is at `socket_path` now. Raises OSError."""
+    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        about = _read_holder(descriptor)
+        if about is not None and about.pid == os.getpid():
+            _write_holder(descriptor, msgspec.structs.replace(about, socket=socket_path))
+    finally:
+        os.close(descriptor)
+
+
+def _read_holder(descriptor: int) -> Holder | None:
+    try:
+        return _holder_decoder.decode(os.pread(descriptor, 65536, 0))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def holder_of(folder: RunFolder) -> Holder | None:
+    """Return who has the run in `folder` now; None when nobody does."""
+    try:
+        descriptor = os.open(folder.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        # Somebody who has just taken it may be about to write who he is.
+        for _ in range(10):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                about = _read_holder(descriptor)
+                if about is not None:
+                    return about
+            else:
+                return None
+            time.sleep(0.01)
+        return _UNKNOWN_HOLDER
+    except OSError:  # a file system without locks
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def is_live(folder: RunFolder) -> bool:
+    """Tell whether an engine process holds the run now."""
+    return holder_of(folder) is not None
+
+
+def live_runs(runs_dir: Path) -> list[RunFolder]:
+    """Return the folders in `runs_dir` of the runs that an engine has now, newest first. Raises `BadInput`."""
+    return [folder for folder in run_folders(runs_dir) if is_live(folder)]
+
+
+def find_run(name_or_path: str, runs_dir: Path, *, lost_journal: bool = False) -> RunFolder:
+    """Return the run of this name in `runs_dir`, or the run folder at this path.
+
+    With `lost_journal` one with a configuration and no journal will do. Raises `BadInput` that lists the newest names
+    when there is none.
+    """
+    named = runs_dir / name_or_path
+    for path in (named, Path(name_or_path).expanduser()):
+        folder = RunFolder(path)
+        if folder.journal.is_file() or (lost_journal and folder.config.is_file()):
+            return folder
+    names = [run.name for run in run_folders(runs_dir)]
+    known = f"there are: {', '.join(names[:5])}" if names else "it has no runs yet"
+    raise BadInput(f"there is no run {clean(name_or_path)!r} in {clean(str(runs_dir))}; {known}")
+
+
+def find_checkpoint(run_or_file: str, runs_dir: Path) -> Path:
+    """Return the checkpoint file that a person means: a file, or a run's best one (else its last).
+
+    Raises `BadInput` when there is none.
+    """
+    file = Path(run_or_file).expanduser()
+    if file.is_file():
+        return file
+    folder = find_run(run_or_file, runs_dir)
+    for path in (folder.best, folder.last):
+        if path.is_file():
+            return path
+    raise BadInput(f"the run {folder.name} has no checkpoint yet")
+
+
+def run_folders(runs_dir: Path) -> list[RunFolder]:
+    """Return the run folders in `runs_dir`, newest first. Raises `BadInput`."""
+    try:
+        found = [RunFolder(path) for path in runs_dir.iterdir() if (path / "journal.jsonl").is_file()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise BadInput(f"the runs in {clean(str(runs_dir))} cannot be listed: {error.strerror or error}") from error
+    return sorted(found, key=_changed, reverse=True)
+
+
+def _changed(folder: RunFolder) -> float:
+    try:
+        return folder.config.stat().st_mtime
+    except OSError:
+        return 0.0

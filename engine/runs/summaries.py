@@ -1,0 +1,126 @@
+"""What each run has come to, from its journal: the rows of `finetui runs`."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.events import (
+    ENDED,
+    Evaluated,
+    Event,
+    Rewound,
+    RunPrepared,
+    RunStarted,
+    State,
+    StateChanged,
+    TrainPoint,
+)
+from finetui.engine.runs.folder import Holder, RunFolder, holder_of, run_folders
+from finetui.engine.runs.journal import JournalReader
+from finetui.engine.text import clean
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `finetui runs`; `started` is local time in ISO 8601, accuracies run from 0 to 1.
+
+    `pid` and `host` are those of the engine that has the run now, if any.
+    """
+
+    name: str
+    path: str
+    state: State
+    data: str
+    model: str
+    epoch: int
+    step: int
+    best_accuracy: float | None
+    started: str
+    parent: str | None
+    pid: int | None = None
+    host: str | None = None
+
+
+def summarise_runs(runs_dir: Path) -> list[RunSummary]:
+    """Return a summary of every run in `runs_dir`, newest first; a folder without a readable start is left out."""
+    found = []
+    for folder in run_folders(runs_dir):
+        try:
+            summary = summarise_run(folder)
+        except BadInput:
+            if folder.journal.exists():
+                raise
+            continue  # somebody has deleted it meanwhile
+        if summary is not None:
+            found.append(summary)
+    return found
+
+
+def summarise_run(folder: RunFolder) -> RunSummary | None:
+    """Return what `folder`'s journal says, or None when it does not even say how the run began."""
+    # Asked first: an engine that ends meanwhile has told so by the end of the journal.
+    there = holder_of(folder)
+    return _Summariser(folder, there).run(JournalReader(folder.journal).read())
+
+
+class _Summariser:
+    def __init__(self, folder: RunFolder, there: Holder | None) -> None:
+        self._folder = folder
+        self._there = there
+        self._prepared: RunPrepared | None = None
+        self._state: State = "preparing"
+        self._best: float | None = None
+        self._step = 0
+        self._epoch = 0
+
+    def run(self, events: Iterator[Event]) -> RunSummary | None:
+        started = 0.0
+        for event in events:
+            self._step = max(self._step, event.step)
+            match event:
+                case Rewound():
+                    self._step, self._epoch, self._best = event.step, event.epoch, event.best_accuracy
+                case RunPrepared():
+                    self._prepared = event
+                case RunStarted():
+                    started = event.time
+                case StateChanged():
+                    self._state = event.state
+                case TrainPoint():
+                    self._epoch = event.epoch
+                case Evaluated():
+                    self._epoch = event.epoch
+                    self._best = max(self._best or 0.0, event.accuracy)
+        return self._summary(started)
+
+    def _summary(self, started: float) -> RunSummary | None:
+        if self._prepared is None:
+            return None
+        there = self._there
+        silent = self._state not in ENDED and there is None
+        return RunSummary(
+            name=self._folder.name,
+            path=clean(str(self._folder.path.absolute()), 4096),
+            state="crashed" if silent else self._state,
+            data=clean(self._prepared.data.name),
+            model=clean(self._prepared.config.model.name),
+            epoch=self._epoch,
+            step=self._step,
+            best_accuracy=self._best,
+            started=_local_time(started),
+            parent=None if self._prepared.parent is None else clean(self._prepared.parent),
+            pid=there.pid if there is not None else None,
+            host=clean(there.host) if there is not None else None,
+        )
+
+
+def _local_time(seconds: float) -> str:
+    """Return a time since 1970 as local time in ISO 8601; empty where a damaged journal tells none, or a wild year."""
+    if seconds == 0:
+        return ""
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return ""

@@ -1,0 +1,115 @@
+"""A run again, from its journal: the same start, every change at the step where it had been made, the same end."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.commands import AnyCommand, Save, SetFrozen, SetFrozenNorm, SetLearningRate, Stop
+from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.events import AnyEvent, CheckpointSaved, CommandAccepted, LearningRateChanged, RunPrepared
+from finetui.engine.protocol.queues import CommandQueue
+from finetui.engine.protocol.values import FastPath
+from finetui.engine.runs.derived import free_name
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lineage import effective
+from finetui.engine.session.reporter import Sink
+from finetui.engine.session.session import Session
+
+
+class Recording(msgspec.Struct, frozen=True):
+    """What a journal tells of a run that still holds: undone lines are left out.
+
+    `changes` are the commands that changed what is trained, each with the steps completed when it took effect;
+    `weights` the SHA-256 of the weights after so many steps; `end` the step of the last checkpoint.
+    """
+
+    config: RunConfig
+    path: FastPath
+    steps_per_epoch: int
+    changes: tuple[tuple[int, AnyCommand], ...]
+    weights: dict[int, str]
+    end: int
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """How a replay ended. `compared` counts the checkpoints whose weights were compared, up to the first difference.
+
+    `different_at` is the step of that one; None where all are the same.
+    """
+
+    folder: RunFolder
+    recording: Recording
+    compared: int
+    different_at: int | None
+    complete: bool
+
+
+def read_recording(folder: RunFolder) -> Recording:
+    """Return what the journal in `folder` tells. Raises `BadInput` where that is not enough for a replay."""
+    held = effective(JournalReader(folder.journal).read())
+    prepared = next((event for event in held if isinstance(event, RunPrepared)), None)
+    if prepared is None:
+        raise BadInput(f"the journal of {folder.name} does not tell how the run began, so it cannot be replayed")
+    saved = {event.step: event.weights for event in held if isinstance(event, CheckpointSaved) and event.weights}
+    if not saved:
+        raise BadInput(f"the run {folder.name} has written no checkpoint that a replay could be compared with")
+    end = max(saved)
+    changes = tuple((step, command) for step, command in _changes(held) if step <= end)
+    return Recording(prepared.config, prepared.fast, prepared.steps_per_epoch, changes, saved, end)
+
+
+def _changes(events: Iterable[AnyEvent]) -> Iterable[tuple[int, AnyCommand]]:
+    for event in events:
+        match event:
+            # Also a rollback that slows down says which rate holds from there on.
+            case LearningRateChanged():
+                yield event.step, SetLearningRate(value=event.learning_rate, by="replay")
+            case CommandAccepted(command=SetFrozen() | SetFrozenNorm() as command):
+                yield event.step, msgspec.structs.replace(command, by="replay")
+
+
+class _Script:
+    """Gives each change at its step, saves where there is something to compare with, and stops at the end."""
+
+    def __init__(self, recording: Recording) -> None:
+        # At the end of an epoch, and at the beginning, a run saves by itself.
+        saves = (step for step in recording.weights if step % recording.steps_per_epoch)
+        wanted: list[tuple[int, AnyCommand]] = [*((step, Save(by="replay")) for step in saves), *recording.changes]
+        self._waiting = [*sorted(wanted, key=lambda item: item[0]), (recording.end, Stop(by="replay"))]
+
+    def __call__(self, step: int) -> AnyCommand | None:
+        return self._waiting.pop(0)[1] if self._waiting and step >= self._waiting[0][0] else None
+
+
+def replay_run(
+    folder: RunFolder,
+    *,
+    name: str = "",
+    commands: CommandQueue | None = None,
+    sinks: Sequence[Sink] = (),
+) -> Replayed:
+    """Run what the journal in `folder` tells again, as a new run beside it; compare the weights where it saved some.
+
+    `name` is the new run's, by default the old one's with `-replay`. It is computed by the path, and with as many
+    threads, as then: the last digits depend on it. Raises as `Session.run` does.
+    """
+    recording = read_recording(folder)
+    runs_dir = folder.path.absolute().parent
+    section = msgspec.structs.replace(
+        recording.config.run, name=name or free_name(runs_dir, f"{folder.path.name}-replay"), runs_dir=str(runs_dir)
+    )
+    config = msgspec.structs.replace(recording.config, run=section)
+    seen: dict[int, str] = {}
+
+    def note(event: AnyEvent) -> None:
+        if isinstance(event, CheckpointSaved):
+            seen[event.step] = event.weights
+
+    script = _Script(recording)
+    outcome = Session(config, commands=commands, sinks=[*sinks, note], script=script, path=recording.path).run()
+    assert outcome.folder is not None, "a run that has taken a step has a folder"
+    common = sorted(seen.keys() & recording.weights.keys())
+    different = next((step for step in common if seen[step] != recording.weights[step]), None)
+    return Replayed(outcome.folder, recording, len(common), different, recording.end in seen)

@@ -1,0 +1,349 @@
+"""Everything that must be there before the first step: device, data, network, starting weights, plan."""
+
+import dataclasses
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import nn
+
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.checkpoints.continuing import Checkpoint
+from finetui.engine.data import ImageData, Transform, load
+from finetui.engine.errors import BadInput
+from finetui.engine.models import (
+    Architecture,
+    ModuleGroup,
+    Transplant,
+    apply_transplant,
+    build,
+    check_model,
+    find_head,
+    fit_input,
+    module_groups,
+    plan_transplant,
+)
+from finetui.engine.models.device import describe, resolve
+from finetui.engine.models.inputs import example, for_channels
+from finetui.engine.models.transplant import read_state_dict
+from finetui.engine.protocol.config import RunConfig, is_factory, names_a_place, parent_of
+from finetui.engine.protocol.events import DataSummary, LayerGroup, RunPrepared
+from finetui.engine.protocol.values import FastPath
+from finetui.engine.setup.finetune import Finetune, build_finetuned, check_parent
+from finetui.engine.setup.pretrained import Pretrained, pretrained
+from finetui.engine.text import clean
+from finetui.engine.training import fast_paths, precision, torch_compile
+from finetui.engine.training.recipes import Stage, build_plan, whole_run
+from finetui.engine.version import __version__
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a session trains, all on `device`. `config` is the one asked for with the model's name filled in.
+
+    `dropped` names the tensors of the starting weights that fit nowhere. `path` is how its steps are computed, `how` a
+    sentence on why.
+    """
+
+    config: RunConfig
+    device: torch.device
+    data: ImageData
+    architecture: Architecture
+    transform: Transform
+    model: nn.Module
+    groups: tuple[ModuleGroup, ...]
+    plan: tuple[Stage, ...]
+    notices: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+    path: FastPath = FastPath()  # noqa: RUF009  # immutable
+    how: str = ""
+
+    def summary(self) -> DataSummary:
+        """Return the data in use as the events show it."""
+        data = self.data
+        return DataSummary(
+            name=data.name,
+            requested=data.requested,
+            location=data.location,
+            classes=data.classes,
+            train_size=len(data.train),
+            test_size=len(data.test),
+            channels=data.channels,
+            height=data.height,
+            width=data.width,
+            input_height=self.architecture.height,
+            input_width=self.architecture.width,
+            loader=data.loader,
+        )
+
+    def device_name(self) -> str:
+        """Return the device's name for people."""
+        return describe(self.device)
+
+    def event(self, layers: tuple[LayerGroup, ...], steps_per_epoch: int) -> RunPrepared:
+        """Return the event that says what was prepared."""
+        return RunPrepared(
+            config=self.config,
+            data=self.summary(),
+            layers=layers,
+            device=self.device_name(),
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            steps_per_epoch=steps_per_epoch,
+            notices=self.notices,
+            parent=parent_of(self.config),
+            versions={
+                "finetui": __version__,
+                "torch": str(torch.__version__),
+                "python": platform.python_version(),
+            },
+            fast=self.path,
+        )
+
+    def about(self, run: str) -> checkpoint.About:
+        """Return what a checkpoint of the run `run` says about its weights."""
+        return checkpoint.About(
+            architecture=self.architecture,
+            transform=self.transform,
+            classes=self.data.classes,
+            data=self.data.requested if names_a_place(self.data.requested) else self.data.name,
+            run=run,
+        )
+
+
+def prepare(
+    config: RunConfig,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+    *,
+    model: nn.Module | None = None,
+    data: ImageData | None = None,
+    restored: Checkpoint | None = None,
+    path: FastPath | None = None,
+) -> Prepared:
+    """Load and build what `config` names; `progress(phase, done, total)` reports on the way.
+
+    `model` and `data`, where a caller has them in hand, take the place of what the configuration names. With
+    `restored` the run goes on from that checkpoint of it: network, transform and path are those that it has. `path`
+    takes the place of the one that the configuration would lead to. From here on as many threads compute as the path
+    says. Raises `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
+    """
+    prepared = _build(config, progress, cancelled, model, data, restored)
+    how = ""
+    if path is None and restored is not None:
+        path = fast_paths.recorded(restored.training.get("fast"), prepared.device)
+    elif path is None:
+        path, how = fast_paths.choose(
+            prepared.model,
+            prepared.groups,
+            prepared.data.train,
+            config.training,
+            progress=lambda done, total: progress("Measuring fast paths", done, total),
+            stopped=cancelled,
+        )
+    if path.threads:
+        torch.set_num_threads(path.threads)
+    fast_paths.arrange(prepared.model, path)
+    said = precision.notices(config.training.precision, prepared.device)
+    if config.training.compile != "off":
+        progress("Compiling the network", 0, 0)
+        torch_compile.check(prepared.model, prepared.data.train, config.training, path)
+        said.append(torch_compile.NOTICE)
+    return dataclasses.replace(prepared, path=path, how=how, notices=(*prepared.notices, *said))
+
+
+def _build(
+    config: RunConfig,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+    model: nn.Module | None,
+    data: ImageData | None,
+    restored: Checkpoint | None,
+) -> Prepared:
+    device = resolve(config.training.device)
+    precision.check(config.training.precision, device)
+    if data is not None:
+        given = data.requested if names_a_place(data.requested) else "own:data"
+        config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, name=given))
+    if restored is not None:
+        height = restored.about.transform.height or None
+        data = data or _load(config, device, height, progress, cancelled)
+        progress("Building the model", 0, 0)
+        return _prepared_again(config, device, data, restored, model)
+    finetune = config.finetune
+    if finetune is not None:
+        about, weights, _ = checkpoint.load(Path(finetune.parent))
+        check_parent(about, config.model.name)
+        config = _with_model(config, about.architecture.name)
+        data = data or _load(config, device, about.transform.height or None, progress, cancelled)
+        progress("Building the model", 0, 0)
+        found = build_finetuned(finetune, about, weights, data.classes, data.channels, config.training.seed)
+        apply_transplant(found.model, weights, found.moved)
+        return _prepared_finetune(config, device, data, found)
+    if model is None:
+        check_model(config.model.name)
+    ready = _pretrained(config, progress, cancelled)
+    data = data or _load(config, device, ready.height if ready else None, progress, cancelled)
+    progress("Building the model", 0, 0)
+    if model is not None:
+        return _prepared_own(config, device, data, model)
+    return _prepared_new(config, device, data, ready)
+
+
+def _with_model(config: RunConfig, name: str) -> RunConfig:
+    return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, name=name, weights="none"))
+
+
+def _load(
+    config: RunConfig, device: torch.device, size: int | None, progress: Progress, cancelled: Callable[[], bool]
+) -> ImageData:
+    size = config.data.image_size or size
+    seed = config.training.seed
+    return load(config.data, device, seed=seed, image_size=size, progress=progress, cancelled=cancelled)
+
+
+def _pretrained(config: RunConfig, progress: Progress, cancelled: Callable[[], bool]) -> Pretrained | None:
+    if config.model.weights != "default":
+        return None
+    return pretrained(config.model.name, progress=progress, cancelled=cancelled)
+
+
+def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, ready: Pretrained | None) -> Prepared:
+    name = config.model.name
+    if ready is not None:
+        transform = Transform(
+            mean=for_channels(ready.mean, data.channels),
+            std=for_channels(ready.std, data.channels),
+            height=ready.height,
+            width=ready.width,
+        )
+    else:
+        height, width = fit_input(name, data.channels, data.height, data.width)
+        transform = Transform(mean=data.mean, std=data.std, height=height, width=width)
+    architecture = Architecture(
+        name=name,
+        num_classes=len(data.classes),
+        in_channels=data.channels,
+        height=transform.height,
+        width=transform.width,
+    )
+    network = build(architecture, config.training.seed)
+    head = find_head(network, example(architecture))
+    notices = [*data.notices, *_input_notices(config, data, transform)]
+    moved = Transplant(reused=(), renamed=(), dropped=(), fresh=())
+    if ready is not None or config.model.weights != "none":
+        weights = ready.weights if ready is not None else read_state_dict(Path(config.model.weights).expanduser())
+        moved = plan_transplant(network, weights)
+        if not moved.reused and not moved.renamed:
+            raise BadInput(f"model.weights (--weights): nothing in {clean(config.model.weights)} fits {name}")
+        apply_transplant(network, weights, moved)
+        notices.append(f"{ready.description if ready else clean(config.model.weights)}: {moved.sentence()}")
+    return Prepared(
+        config=config,
+        device=device,
+        data=data.with_transform(transform),
+        architecture=architecture,
+        transform=transform,
+        model=network.to(device),
+        groups=module_groups(network, [head]),
+        plan=whole_run(config.training.epochs),
+        notices=tuple(notices),
+        dropped=_dropped(moved),
+    )
+
+
+def _prepared_again(
+    config: RunConfig, device: torch.device, data: ImageData, restored: Checkpoint, model: nn.Module | None
+) -> Prepared:
+    """Prepare a run that goes on; a finetune's parent is not needed any more, since the checkpoint has everything."""
+    about = restored.about
+    if data.classes != about.classes or data.channels != about.architecture.in_channels:
+        raise BadInput(
+            f"the run cannot go on: {clean(data.name)} now has other classes or channels than when the checkpoint was "
+            f"written ({len(about.classes)} classes, {about.architecture.in_channels} channels)"
+        )
+    if model is None:
+        check_parent(about, config.model.name)
+        model = build(about.architecture, config.training.seed)
+    try:
+        model.load_state_dict(restored.model)
+    except RuntimeError as error:
+        raise BadInput(f"the checkpoint's weights do not fit the run's model: {clean(str(error))}") from error
+    model = model.to(device)
+    groups = module_groups(model, [find_head(model, example(about.architecture, device))])
+    epochs = config.training.epochs
+    plan = build_plan(config.finetune.recipe, groups, epochs) if config.finetune is not None else whole_run(epochs)
+    return Prepared(
+        config=_with_model(config, about.architecture.name),
+        device=device,
+        data=data.with_transform(about.transform),
+        architecture=about.architecture,
+        transform=about.transform,
+        model=model,
+        groups=groups,
+        plan=plan,
+        notices=data.notices,
+    )
+
+
+def _prepared_own(config: RunConfig, device: torch.device, data: ImageData, model: nn.Module) -> Prepared:
+    """Prepare a caller's own module as it is: its images are given as they are, its weights are where it has them."""
+    # The name under which `--model` finds it again, if its module can be imported.
+    config = _with_model(config, f"{type(model).__module__}:{type(model).__name__}")
+    architecture = Architecture(
+        name=config.model.name,
+        num_classes=len(data.classes),
+        in_channels=data.channels,
+        height=data.height,
+        width=data.width,
+    )
+    model = model.to(device)
+    head = find_head(model, example(architecture).to(device))
+    return Prepared(
+        config=config,
+        device=device,
+        data=data,
+        architecture=architecture,
+        transform=Transform(mean=data.mean, std=data.std, height=data.height, width=data.width),
+        model=model,
+        groups=module_groups(model, [head]),
+        plan=whole_run(config.training.epochs),
+        notices=data.notices,
+    )
+
+
+def _prepared_finetune(config: RunConfig, device: torch.device, data: ImageData, found: Finetune) -> Prepared:
+    assert config.finetune is not None
+    plan = build_plan(config.finetune.recipe, found.groups, config.training.epochs)
+    return Prepared(
+        config=config,
+        device=device,
+        data=data.with_transform(found.transform),
+        architecture=found.architecture,
+        transform=found.transform,
+        model=found.model.to(device),
+        groups=found.groups,
+        plan=plan,
+        notices=(*data.notices, *_input_notices(config, data, found.transform), *found.notices),
+        dropped=_dropped(found.moved),
+    )
+
+
+def _dropped(moved: Transplant) -> tuple[str, ...]:
+    return tuple(f"{tensor}: {why}" for tensor, why in moved.dropped)
+
+
+def _input_notices(config: RunConfig, data: ImageData, transform: Transform) -> list[str]:
+    """Return what a person should know about what the network is given."""
+    notices = []
+    name = clean(config.model.name)
+    if is_factory(config.model.name):
+        notices.append(f"the network is your own code, {name}: it ran in the engine's process")
+    if (transform.height, transform.width) != (data.height, data.width):
+        before, after = f"{data.height}x{data.width}", f"{transform.height}x{transform.width}"
+        notices.append(f"images of {before} pixels are resized to {after} for {name}")
+    return notices

@@ -1,0 +1,90 @@
+"""What a finetuning plan would do, without doing it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from finetui.engine.checkpoints.checkpoint import About
+from finetui.engine.data import known_classes
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.commands import PreviewFinetune
+from finetui.engine.protocol.config import FinetuneConfig, RunConfig, is_factory
+from finetui.engine.protocol.events import FinetunePreview, StagePreview
+from finetui.engine.runs.derived import child_config
+from finetui.engine.setup.finetune import Finetune, build_finetuned
+from finetui.engine.training.freezing import Freezer
+from finetui.engine.training.optimizer import build_optimizer
+from finetui.engine.training.recipes import Stage, build_plan
+
+
+def preview(
+    command: PreviewFinetune, config: RunConfig, about: About, weights: dict[str, torch.Tensor], channels: int
+) -> FinetunePreview:
+    """Return what `command` asks about the run that is configured by `config` and has these `weights`."""
+    try:
+        child = child_config(config, command.plan, Path("last.ckpt"), about.run)
+        assert child.finetune is not None
+        classes, notices = _classes(child, config, about)
+        # A person's own network may compute with numbers while it is built or run; there are none on `meta`.
+        where = "cpu" if is_factory(about.architecture.name) else "meta"
+        found = build_finetuned(child.finetune, about, weights, classes, channels, 0, device=where)
+        stages = _stages(child, found)
+    except BadInput as error:
+        return FinetunePreview(command=command, problem=str(error))
+    moved = found.moved
+    return FinetunePreview(
+        command=command,
+        head=found.head,
+        notices=(*notices, *found.notices[1:]),
+        stages=stages,
+        total_parameters=sum(p.numel() for group in found.groups for p in group.parameters.values()),
+        reused=_layers(moved.reused),
+        renamed=tuple(f"{old} → {new}" for old, new in moved.renamed),
+        dropped=tuple(f"{name} ({why})" for name, why in moved.dropped),
+        fresh=_layers(moved.fresh),
+    )
+
+
+def _classes(child: RunConfig, config: RunConfig, about: About) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if child.data == config.data:
+        return about.classes, ()
+    classes = known_classes(child.data.name)
+    if classes is not None:
+        return classes, ()
+    return about.classes, (f"the classes of {child.data.name} are known once it is read: others get a new head",)
+
+
+def _layers(tensors: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the layers that own `tensors`, each once, in order."""
+    return tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in tensors))
+
+
+def _stages(child: RunConfig, found: Finetune) -> tuple[StagePreview, ...]:
+    finetune: FinetuneConfig | None = child.finetune
+    assert finetune is not None
+    training = child.training
+    plan = build_plan(finetune.recipe, found.groups, training.epochs)
+    previews: list[StagePreview] = []
+    epoch = 1
+    for stage in plan:
+        freezer = Freezer(found.model, found.groups, build_optimizer(found.groups, training))
+        freezer.set(freezer.layers_of((*stage.frozen, *finetune.freeze)), frozen=True)
+        trains = [group for group in freezer.table() if group.trainable]
+        rates = [training.lr * _factor(stage, group.name) for group in trains]
+        previews.append(
+            StagePreview(
+                name=stage.name,
+                first_epoch=epoch,
+                last_epoch=epoch + stage.epochs - 1,
+                trains=tuple(group.name for group in trains),
+                parameters=freezer.trainable(),
+                learning_rates=(min(rates), max(rates)),
+            )
+        )
+        epoch += stage.epochs
+    return tuple(previews)
+
+
+def _factor(stage: Stage, group: str) -> float:
+    return stage.lr_factor * stage.group_factors.get(group, 1.0)

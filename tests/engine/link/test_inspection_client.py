@@ -1,0 +1,64 @@
+"""Questions about a run that has ended, and the engine that is started for them."""
+
+import os
+import signal
+import threading
+
+import pytest
+from watching import Watcher
+
+from finetui.engine.link.base import JournalLink
+from finetui.engine.link.inspection_client import Inquirer
+from finetui.engine.process.host import Inspection
+from finetui.engine.protocol.commands import AnyCommand, Evaluate, FetchImages, Stop
+from finetui.engine.protocol.events import CommandRefused, Images
+from finetui.engine.protocol.queues import EventQueue
+from finetui.engine.session.session import Session
+
+
+def test_another_engine_answers_where_the_first_one_was_killed(make_config, watch) -> None:
+    folder = Session(make_config()).run().folder
+    assert folder is not None
+    link = JournalLink(folder)
+    watcher: Watcher = watch(link)
+    link.send(FetchImages(indices=(0,)))
+    watcher.until_kind(Images)
+    engine = link._inquirer._link
+    assert engine is not None
+    os.kill(engine.pid, signal.SIGSTOP)  # so that it answers nothing any more
+    lost = FetchImages(indices=(1,))
+    link.send(lost)
+    os.kill(engine.pid, signal.SIGKILL)
+    refused = watcher.until_kind(CommandRefused)
+    assert (refused.command, refused.reason) == (lost, "the engine has ended")
+    link.send(FetchImages(indices=(2,)))
+    images = watcher.until_kind(Images)
+    assert [picture.index for picture in images.pictures] == [2]
+
+
+def test_an_engine_that_nobody_waits_for_is_stopped_whatever_it_is_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[AnyCommand] = []
+    closed = threading.Event()
+
+    class Engine:
+        def __init__(self, _inspection: Inspection, *, events: EventQueue) -> None:
+            pass
+
+        def run(self) -> None:
+            closed.wait(20)
+
+        def send(self, command: AnyCommand) -> None:
+            assert not closed.is_set()
+            sent.append(command)
+
+        def close(self) -> None:
+            closed.set()
+
+    monkeypatch.setattr("finetui.engine.link.inspection_client.ProcessLink", Engine)
+    inquirer = Inquirer(Inspection(checkpoint="x.ckpt"), events := EventQueue())
+    inquirer.send(Evaluate())
+    inquirer.close()
+    assert closed.is_set()
+    inquirer.send(Evaluate())  # starts no other one
+    assert [type(command) for command in sent] == [Evaluate, Stop]
+    assert [type(event) for event in events.drain()] == [CommandRefused]

@@ -1,0 +1,228 @@
+import errno
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.config import RunConfig, load
+from finetui.engine.protocol.events import StateChanged
+from finetui.engine.runs import folder as runs, summaries
+from finetui.engine.runs.folder import (
+    _LOCK_SECONDS,
+    RunFolder,
+    RunLock,
+    check_runs_dir,
+    create_run,
+    default_run_name,
+    find_checkpoint,
+    find_run,
+    holder_of,
+    is_live,
+    live_runs,
+    move_socket,
+    run_folders,
+)
+from finetui.engine.runs.journal import Journal
+from finetui.engine.runs.run_writer import Holding
+from finetui.engine.runs.summaries import RunSummary, summarise_run, summarise_runs
+from finetui.engine.session.session import Session
+
+
+def test_default_names_are_readable_and_unique(make_config: Callable[..., RunConfig]) -> None:
+    name = default_run_name("mnist", "lenet")
+    first, second = (create_run(make_config(), name) for _ in range(2))
+    assert first.name == name
+    assert second.name == f"{name}-2"
+    assert load(second.config) == make_config()
+
+
+def test_a_given_name_must_be_free(make_config: Callable[..., RunConfig]) -> None:
+    folder = create_run(make_config(name="mine"), "x")
+    assert folder.path.name == "mine"
+    with pytest.raises(BadInput, match="'mine' exists"):
+        create_run(make_config(name="mine"), "x")
+
+
+def test_a_runs_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="is not a folder"):
+        check_runs_dir(tmp_path / "file" / "runs")
+    check_runs_dir(tmp_path / "new" / "deep")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_lock_is_seen_by_others_and_names_its_holder(make_config: Callable[..., RunConfig]) -> None:
+    folder = create_run(make_config(), "a")
+    assert not is_live(folder)
+    lock = RunLock(folder)
+    assert is_live(folder)
+    with pytest.raises(BadInput, match=rf"the run a is in use by process {os.getpid()} on host {socket.gethostname()}"):
+        RunLock(folder)
+    lock.release()
+    assert not is_live(folder)
+
+
+def test_the_holder_of_a_run_says_where_it_is(make_config: Callable[..., RunConfig]) -> None:
+    folder = create_run(make_config(), "a")
+    assert holder_of(folder) is None
+    before = time.time()
+    lock = RunLock(folder, "/somewhere/x.sock")
+    there = holder_of(folder)
+    assert there is not None
+    assert (there.pid, there.host, there.socket, there.is_here) == (
+        os.getpid(),
+        socket.gethostname(),
+        "/somewhere/x.sock",
+        True,
+    )
+    assert before <= there.started <= time.time()
+    assert [run.path for run in live_runs(folder.path.parent)] == []  # it has not begun
+    folder.journal.touch()
+    assert [run.path for run in live_runs(folder.path.parent)] == [folder.path]
+    move_socket(folder, "/x.sock")
+    moved = holder_of(folder)
+    assert moved == msgspec.structs.replace(there, socket="/x.sock")
+    lock.release()
+    assert holder_of(folder) is None
+    folder.lock.write_text("who knows")
+    assert holder_of(folder) is None
+
+
+def test_looking_at_who_has_a_run_never_keeps_an_engine_from_it(
+    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = create_run(make_config(), "a")
+    folder.lock.touch()
+    looked = threading.Event()
+
+    def look() -> None:
+        # What `holder` does, for as long as it can take on a busy machine.
+        with folder.lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            looked.set()
+            time.sleep(0.1)
+
+    assert _LOCK_SECONDS > 0.2  # than looking takes on a busy machine
+    monkeypatch.setattr(runs, "_LOCK_SECONDS", 30.0)
+    thread = threading.Thread(target=look)
+    thread.start()
+    looked.wait(10)
+    RunLock(folder).release()
+    thread.join()
+
+
+def test_a_folder_without_locks_is_said(make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = create_run(make_config(), "a")
+
+    def no_locks(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(BadInput, match=r"the run a cannot be locked: No locks available; choose another --runs-dir"):
+        RunLock(folder)
+    assert not is_live(folder)
+
+
+def test_a_lock_goes_with_its_process(make_config: Callable[..., RunConfig]) -> None:
+    folder = create_run(make_config(), "a")
+    code = (
+        "import sys; from pathlib import Path; from finetui.engine.runs.folder import RunFolder, RunLock;"
+        "lock = RunLock(RunFolder(Path(sys.argv[1]))); print('held', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    assert is_live(folder)
+    process.kill()
+    process.wait()
+    assert not is_live(folder)
+
+
+def test_an_unknown_run_is_named_with_what_there_is(make_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    folder = create_run(make_config(), "known-run")
+    journal = Journal()
+    journal.open(folder.journal)
+    journal.append(StateChanged(state="ready"))
+    with pytest.raises(BadInput, match="there is no run 'nope'.*known-run"):
+        find_run("nope", folder.path.parent)
+    assert find_run("known-run", folder.path.parent).path == folder.path
+    assert find_run(str(folder.path), tmp_path).path == folder.path
+    with pytest.raises(BadInput, match="no checkpoint yet"):
+        find_checkpoint("known-run", folder.path.parent)
+
+
+def test_a_folder_without_a_beginning_is_not_listed(make_config: Callable[..., RunConfig]) -> None:
+    folder = create_run(make_config(), "broken")
+    folder.journal.write_text("garbage\n")
+    assert summarise_runs(folder.path.parent) == []
+    assert summarise_runs(folder.path / "no such folder") == []
+
+
+def test_a_run_that_is_deleted_while_all_are_listed_is_left_out(
+    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, deleted = (Session(make_config(name=name)).run().folder for name in ("kept", "deleted"))
+    assert kept is not None
+    assert deleted is not None
+    summarise = summarise_run
+
+    def summarise_late(folder: RunFolder) -> RunSummary | None:
+        shutil.rmtree(deleted.path, ignore_errors=True)
+        return summarise(folder)
+
+    monkeypatch.setattr(summaries, "summarise", summarise_late)
+    assert [summary.name for summary in summarise_runs(kept.path.parent)] == ["kept"]
+    monkeypatch.undo()
+    monkeypatch.setattr(runs, "RunFolder", lambda path: deleted)  # listed, and gone when its time is asked for
+    assert run_folders(kept.path.parent) == [deleted]
+
+
+def test_a_run_that_ends_while_it_is_summarised_has_not_crashed(
+    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Session(make_config(name="ends")).run().folder
+    assert folder is not None
+    whole = folder.journal.read_bytes()
+    *begun, _end = whole.splitlines(keepends=True)
+    folder.journal.write_bytes(b"".join(begun))
+
+    def holder_that_leaves(_folder: RunFolder) -> None:
+        folder.journal.write_bytes(whole)
+
+    monkeypatch.setattr(summaries, "holder", holder_that_leaves)
+    summary = summarise_run(folder)
+    assert summary is not None
+    assert summary.state == "finished"
+
+
+def test_a_folder_that_cannot_be_taken_anew_is_given_up_once(make_config: Callable[..., RunConfig]) -> None:
+    """Somebody deletes the folder of a run that trains; whoever takes the new one first, has it."""
+    holding, config = Holding(), make_config(name="deleted")
+    folder = holding.create(config, "deleted")
+    shutil.rmtree(folder.path)
+    folder.path.mkdir()
+    other = RunLock(folder)
+    for _ in range(2):  # also when it is tried again, with the folder there
+        with pytest.raises(OSError, match="is in use by"):
+            holding.restore(config)
+    assert [path.name for path in folder.path.iterdir()] == ["engine.lock"]
+    other.release()
+    assert holding.restore(config)
+    assert is_live(folder)
+    assert folder.config.is_file()
+    assert folder.journal.is_file()
+    assert not holding.restore(config)
+    holding.release()
+    assert not is_live(folder)

@@ -1,0 +1,180 @@
+"""Fast paths: another way to the same numbers, chosen by measuring, and kept with the run."""
+
+import msgspec
+import pytest
+import torch
+from torch import nn
+
+from finetui.engine.data.resident import ResidentSplit
+from finetui.engine.errors import BadInput
+from finetui.engine.models import module_groups
+from finetui.engine.protocol.config import TrainingConfig, load as load_config
+from finetui.engine.protocol.events import Log, RunPrepared
+from finetui.engine.protocol.values import FastPath
+from finetui.engine.runs.journal import JournalReader
+from finetui.engine.session.replay import replay_run
+from finetui.engine.session.session import Session
+from finetui.engine.training import fast_paths
+from finetui.engine.training.optimizer import build_optimizer, load_state_by_name, state_by_name
+from finetui.engine.training.trainer import Trainer
+
+
+def network() -> nn.Module:
+    torch.manual_seed(5)
+    body = (nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1))
+    return nn.Sequential(*body, nn.Flatten(), nn.Dropout(0.1), nn.Linear(8, 4))
+
+
+def images(count: int = 64) -> ResidentSplit:
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (count, 3, 12, 12), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 4, (count,), generator=generator)
+    return ResidentSplit(pixels, labels, (0.5,) * 3, (0.25,) * 3)
+
+
+def losses(path: FastPath, **settings: object) -> list[float]:
+    model = network()
+    fast_paths.arrange(model, path)
+    found: list[torch.Tensor] = []
+    training = TrainingConfig(**{"batch_size": 8, "lr": 0.05, "epochs": 5, **settings})
+    trainer = Trainer(
+        model, module_groups(model), images(), training, lambda _step, loss: found.append(loss), path=path
+    )
+    torch.manual_seed(3)
+    for step in range(32):
+        trainer.train_step()
+        if step == 10:  # from here on the groups have rates of their own, and then one rate again
+            trainer.set_frozen(["0"], frozen=True)
+            trainer.set_frozen(["0"], frozen=False)
+        if trainer.position == trainer.steps_per_epoch:
+            trainer.end_epoch()
+    return torch.stack(found).tolist()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_every_path_leads_to_the_same_losses(optimizer: str) -> None:
+    settings = {"optimizer": optimizer, "weight_decay": 0.01, "lr": 0.01}
+    plain = losses(FastPath(), **settings)
+    quick = losses(FastPath(channels_last=True, fused=True), **settings)
+    assert max(abs(a - b) for a, b in zip(plain, quick, strict=True)) < 1e-5
+
+
+def test_auto_measures_and_touches_nothing() -> None:
+    model = network()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(9)
+    state = torch.get_rng_state()
+    counted: list[tuple[int, int]] = []
+    path, how = fast_paths.choose(
+        model, module_groups(model), images(), TrainingConfig(batch_size=8), progress=lambda *n: counted.append(n)
+    )
+    assert 1 <= path.threads <= torch.get_num_threads()
+    assert fast_paths.describe(path) in how and "x as fast as the plain loop" in how
+    assert counted[-1][0] == counted[-1][1]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert next(model.parameters()).is_contiguous()
+
+
+def test_auto_takes_what_took_the_least_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seconds(_bench: object, paths: list[FastPath]) -> list[float]:
+        return [times[path.channels_last, path.fused, path.threads] for path in paths]
+
+    monkeypatch.setattr("finetui.engine.training.fast_paths._Bench.seconds", seconds)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 4)
+    chosen = lambda: fast_paths.choose(network(), module_groups(network()), images(), TrainingConfig(batch_size=8))[0]  # noqa: E731
+    times = {(False, False, 4): 4.0, (False, True, 4): 2.0, (True, True, 4): 3.0, (False, True, 2): 9.0}
+    assert chosen() == FastPath(threads=4, fused=True)
+    # Fewer threads, down to where it takes longer.
+    times |= {(False, True, 2): 2.01, (False, True, 1): 2.5}
+    assert chosen() == FastPath(threads=2, fused=True)
+    times |= {(False, False, 4): 1.0, (False, False, 2): 1.5}
+    assert chosen() == FastPath(threads=4)
+
+
+def test_on_and_off_measure_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("finetui.engine.training.fast_paths._Bench")
+    model = network()
+    threads = torch.get_num_threads()
+    for choice, wanted in (
+        ("on", FastPath(threads=threads, channels_last=True, fused=True)),
+        ("off", FastPath(threads=threads)),
+    ):
+        path, _ = fast_paths.choose(model, module_groups(model), images(), TrainingConfig(batch_size=8, fast=choice))
+        assert path == wanted
+
+
+def test_a_network_that_the_layout_does_not_fit_keeps_its_own() -> None:
+    model = nn.Sequential(network(), nn.Conv3d(1, 1, 1))
+    path, _ = fast_paths.choose(model, module_groups(model), images(), TrainingConfig(batch_size=8, fast="on"))
+    assert not path.channels_last
+    fast_paths.arrange(model, path)
+    # A person's own layout is theirs.
+    own = network().to(memory_format=torch.channels_last)
+    fast_paths.arrange(own, FastPath())
+    assert not own[0].weight.is_contiguous()
+
+
+def test_without_convolutions_there_is_no_layout_to_choose() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 4))
+    path, _ = fast_paths.choose(model, module_groups(model), images(), TrainingConfig(batch_size=8, fast="on"))
+    assert not path.channels_last and path.fused
+
+
+def test_momentum_lies_in_memory_as_its_parameter_does() -> None:
+    def trained(path: FastPath) -> tuple[dict, torch.optim.Optimizer, dict]:
+        model = network()
+        fast_paths.arrange(model, path)
+        groups = module_groups(model)
+        optimizer = build_optimizer(groups, TrainingConfig(optimizer="sgd"), fused=path.fused)
+        model(torch.rand(4, 3, 12, 12)).sum().backward()
+        optimizer.step()
+        parameters = {name: p for group in groups for name, p in group.parameters.items()}
+        return parameters, optimizer, state_by_name(optimizer, parameters)
+
+    _, _, saved = trained(FastPath())
+    parameters, optimizer, _ = trained(FastPath(channels_last=True, fused=True))
+    load_state_by_name(optimizer, parameters, saved)
+    for name, parameter in parameters.items():
+        momentum = optimizer.state[parameter]["momentum_buffer"]
+        assert momentum.stride() == parameter.stride()
+        assert torch.equal(momentum, saved[name]["momentum_buffer"])
+
+
+def test_a_run_is_resumed_and_replayed_by_its_path(make_config, recorder) -> None:
+    from steered import at
+
+    from finetui.engine.protocol.commands import Stop
+
+    config = make_config(epochs=2, name="run", fast="off")
+    folder = Session(config, script=at((30, Stop()))).run().folder
+    prepared = next(event for event in JournalReader(folder.journal).read() if isinstance(event, RunPrepared))
+    assert prepared.fast == FastPath(threads=torch.get_num_threads())
+    text = folder.config.read_text().replace('fast = "off"', 'fast = "on"')
+    folder.config.write_text(text)
+    session = Session(load_config(folder.config), resume=folder, sinks=[recorder])
+    session.run()
+    assert session.trainer.path == prepared.fast
+    replayed = replay_run(folder)
+    assert replayed.different_at is None and replayed.complete
+    assert not [event for event in recorder.of(Log) if event.message.startswith("fast:")]
+
+
+def test_a_checkpoint_with_no_path_or_a_wrong_one() -> None:
+    cpu = torch.device("cpu")
+    assert fast_paths.recorded(None, cpu) == fast_paths.plain(cpu)
+    path = FastPath(threads=1, fused=True)
+    assert fast_paths.recorded(msgspec.to_builtins(path), cpu) == path
+    with pytest.raises(BadInput, match="by which path"):
+        fast_paths.recorded({"threads": "many"}, cpu)
+
+
+@pytest.mark.parametrize("batch_size", [7, 64, 5000])
+def test_gathering_ahead_changes_no_bit(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = images(300)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(2))
+    ahead = list(data.batches(order, batch_size))
+    monkeypatch.setattr("finetui.engine.data.resident._AHEAD", 0)
+    alone = list(data.batches(order, batch_size))
+    assert [len(labels) for _, labels in ahead] == [len(labels) for _, labels in alone]
+    assert all(torch.equal(a, b) for x, y in zip(ahead, alone, strict=True) for a, b in zip(x, y, strict=True))

@@ -1,0 +1,215 @@
+"""The screens that the Errors screen opens: filter, comparison, export."""
+
+import csv
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from canned import evaluated, prepared
+from canned_predictions import AnsweringLink, predictions, saved
+from errors_pilot import ScreenApp, events_of, listed, opened, picture, settle
+from PIL import Image
+
+from finetui.engine.predictions.criteria import Selection
+from finetui.engine.protocol.events import RunStarted, StateChanged
+from finetui.engine.runs.journal import encode_line
+from finetui.tui.app.app import FinetuiApp
+from finetui.tui.screens.errors.compare import CompareScreen
+from finetui.tui.screens.errors.export_form import ExportForm
+from finetui.tui.screens.errors.filter_form import FilterForm
+from finetui.tui.screens.errors.screen import ErrorsScreen
+
+# -- the filter ---------------------------------------------------------------------------------------------
+
+
+async def test_a_filter_is_typed_and_applied_with_enter(link, found) -> None:
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        await pilot.press("f")
+        await settle(pilot)
+        assert isinstance(app.screen, FilterForm)
+        await pilot.press("right", "right", "right", "down", "4", "down", "down", "2", "0", "down", "9", "0", "enter")
+        await settle(pilot)
+        assert app.screen is screen
+        assert screen._listing.selection == Selection(show="all", true=4, low=0.2, high=0.9)
+        keep = (found.label == 4) & (found.confidence >= 0.2) & (found.confidence <= 0.9)
+        assert sorted(listed(screen)) == np.flatnonzero(keep).tolist()
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "words"),
+    [
+        ("true", "elephant", "there is no class 'elephant'"),
+        ("true", "tabby", "did you mean tabby cat"),
+        ("predicted", "12", "there is no class '12'"),
+        ("low", "101", "not between 0 and 100"),
+        ("low", "1.2.3", "not a number"),
+        ("high", "0", "at least 50 %"),
+    ],
+)
+async def test_what_makes_no_sense_is_said_and_not_applied(field: str, typed: str, words: str) -> None:
+    classes = ("tabby cat", "tiger cat", "dog")
+    form = FilterForm(Selection(low=0.5, high=0.9), classes, has_files=True, can_compare=False)
+    app = ScreenApp(form)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot, 3)
+        form.query_one(f"#{field}").value = typed
+        await settle(pilot, 3)
+        assert words in picture(app).replace("\n", " ")
+        await pilot.press("enter")
+        await settle(pilot, 3)
+        assert app.answer == "not yet"
+        await pilot.press("escape")
+        await settle(pilot, 3)
+        assert app.answer is None
+
+
+async def test_the_form_begins_with_what_is_and_can_be_applied_unchanged() -> None:
+    selection = Selection(
+        show="all", true=1, predicted=0, low=0.25, high=0.75, text="IMG", label_errors=True, marked=True,
+        change="fixed", sort="margin", reverse=True, duplicates=True,
+    )  # fmt: skip
+    app = ScreenApp(FilterForm(selection, ("a", "b"), has_files=True, can_compare=True))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot, 3)
+        await pilot.click("#apply")
+        await settle(pilot, 3)
+        assert app.answer == selection
+
+
+# -- comparing ----------------------------------------------------------------------------------------------
+
+
+def make_run(folder: Path, found, *, parent: str | None = None, accuracy: float = 0.9) -> Path:
+    saved(folder, found, "best.predictions")
+    saved(folder, found, "last.predictions")
+    begun = msgspec.structs.replace(prepared(), parent=parent)
+    events = [
+        begun,
+        RunStarted(name=folder.name, path=str(folder)),
+        evaluated(1, accuracy),
+        StateChanged(state="finished"),
+    ]
+    (folder / "journal.jsonl").write_bytes(b"".join(map(encode_line, events)))
+    return folder
+
+
+async def test_the_parent_comes_first_and_another_run_is_compared_with(tmp_path: Path) -> None:
+    now, before = predictions(seed=1), predictions(seed=2)
+    make_run(tmp_path / "other", predictions(seed=3))
+    make_run(tmp_path / "older", before)
+    own = make_run(tmp_path / "a-run", now, parent="older")
+    app = FinetuiApp(AnsweringLink(*events_of(own)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        await pilot.press("d")
+        await settle(pilot)
+        assert isinstance(app.screen, CompareScreen)
+        text = picture(app)
+        assert text.index("its parent") < text.index("this run") < text.index("other")
+        await pilot.press("enter")
+        await settle(pilot)
+        assert app.screen is screen
+        assert sorted(listed(screen)) == np.flatnonzero(~before.wrong & now.wrong).tolist()
+        assert "broken since older best" in screen.query_one("#errors-filter")._content.plain
+        for words, keep in (("still wrong", before.wrong & now.wrong), ("fixed", before.wrong & ~now.wrong)):
+            await pilot.press("v")
+            await settle(pilot)
+            assert words in screen.query_one("#errors-filter")._content.plain
+            assert sorted(listed(screen)) == np.flatnonzero(keep).tolist()
+        await pilot.press("d")
+        await settle(pilot)
+        assert sorted(listed(screen)) == np.flatnonzero(now.wrong).tolist()
+
+
+async def test_other_images_are_refused_in_words_and_the_list_stays(tmp_path: Path) -> None:
+    make_run(tmp_path / "other", predictions(50))
+    own = make_run(tmp_path / "a-run", predictions())
+    app = FinetuiApp(AnsweringLink(*events_of(own)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        before = listed(screen)
+        await pilot.press("d")
+        await settle(pilot)
+        await pilot.press("down", "enter")
+        await settle(pilot)
+        assert "not about the same test images" in picture(app)
+        assert listed(screen) == before
+
+
+async def test_nothing_to_compare_with_is_said(tmp_path: Path) -> None:
+    app = ScreenApp(CompareScreen(tmp_path, tmp_path / "a-run"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert "no other run has predictions" in picture(app)
+        await pilot.press("escape")
+        await settle(pilot, 3)
+        assert app.answer is None
+
+
+# -- export -------------------------------------------------------------------------------------------------
+
+
+async def export_to(pilot, path: Path, *keys: str) -> None:
+    await pilot.press("x")
+    await settle(pilot)
+    form = pilot.app.screen
+    assert isinstance(form, ExportForm)
+    form.query_one("#path").value = str(path)
+    await settle(pilot, 3)
+    await pilot.press(*keys, "enter")
+    await settle(pilot, 3)
+    await settle(pilot, 3)
+
+
+async def test_what_is_listed_or_marked_is_exported(link, found, tmp_path: Path) -> None:
+    app = FinetuiApp(link)
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        rows = listed(screen)
+        await export_to(pilot, tmp_path / "all.json")
+        assert [item["index"] for item in json.loads((tmp_path / "all.json").read_text())] == rows
+        assert f"{len(rows)} predictions in" in picture(app)
+        await pilot.press("right", "space")
+        await export_to(pilot, tmp_path / "marked.csv")
+        with (tmp_path / "marked.csv").open(newline="") as file:
+            assert [int(row["index"]) for row in csv.DictReader(file)] == [rows[1]]
+        await export_to(pilot, tmp_path / "sheet.png", "right")
+        assert Image.open(tmp_path / "sheet.png").width > 500
+        await export_to(pilot, tmp_path / "folder", "right")
+        images = sorted((tmp_path / "folder").glob("*.png"))
+        assert len(images) == len(rows)
+        assert (np.asarray(Image.open(images[0])) == rows[0]).all()
+        assert isinstance(app.screen, ErrorsScreen)
+
+
+async def test_what_exists_is_not_overwritten_unasked(link, tmp_path: Path) -> None:
+    (tmp_path / "there.csv").write_text("precious")
+    app = FinetuiApp(link)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        await pilot.press("x")
+        await settle(pilot)
+        form = app.screen
+        for path, words in (
+            (tmp_path / "there.csv", "exists"),
+            (tmp_path / "nowhere" / "a.csv", "make it first"),
+            (tmp_path / "a.txt", "exports end in"),
+            ("", "name a file"),
+        ):
+            form.query_one("#path").value = str(path)
+            await settle(pilot, 3)
+            assert words in picture(app).replace("\n", " "), path
+            await pilot.press("enter")
+            await settle(pilot, 3)
+            assert app.screen is form
+        assert (tmp_path / "there.csv").read_text() == "precious"
+        form.query_one("#path").value = str(tmp_path / "there.csv")
+        form.query_one("#overwrite").action_cycle(1)
+        await settle(pilot, 3)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert (tmp_path / "there.csv").read_text().startswith("index,")

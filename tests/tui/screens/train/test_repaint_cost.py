@@ -1,0 +1,85 @@
+"""What the dashboard does for one more point, counted and not timed: what it sends, and what it draws."""
+
+from collections import Counter
+
+import pytest
+from canned import CannedLink, evaluated, point, running
+from textual.widget import Widget
+
+from finetui.tui.app.app import FinetuiApp
+from finetui.tui.widgets import plot_geometry
+from finetui.tui.widgets.line_plot import LinePlot
+
+SIZES = [(80, 24), (120, 40), (200, 60)]
+POINTS = 20
+# In bytes, escape sequences included; there are 91, 134 and 220 now. A whole line of a plot is 300, a screen 8 000.
+MOST_A_POINT = {80: 110, 120: 160, 200: 260}
+
+
+class Watched:
+    """Counts what an app sends to its terminal, and which widgets render how many lines."""
+
+    def __init__(self, app: FinetuiApp, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sent = 0
+        self.lines: Counter[str] = Counter()
+        render_lines = Widget.render_lines
+
+        def display(_screen: object, update: object) -> None:
+            if update is not None:
+                self.sent += len(update.render_segments(app.console))
+
+        def rendered(widget: Widget, crop: object) -> object:
+            self.lines[type(widget).__name__] += crop.height
+            return render_lines(widget, crop)
+
+        monkeypatch.setattr(app, "_display", display)
+        monkeypatch.setattr(Widget, "render_lines", rendered)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_one_more_point_sends_what_it_changes(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Every point is shown: how many are is a matter of time, and here of none.
+    monkeypatch.setattr("finetui.tui.screens.train.refresh.Pace.due", lambda _pace: True)
+    monkeypatch.setattr("finetui.tui.screens.train.screen._PLOT_SECONDS", 0.0)
+    plot_geometry.preload()
+    past = [point(step, 2.0 / step, 1 - 0.5 / step) for step in range(1, 400)]
+    link = CannedLink(*running(*past, evaluated(3, 0.9)))
+    app = FinetuiApp(link)
+    async with app.run_test(size=size) as pilot:
+        while link.events or app.train_screen._behind:  # a long past comes in portions, and pictures at their pace
+            await pilot.pause(0.1)
+        await pilot.pause(0.5)
+        watched = Watched(app, monkeypatch)
+        poll = app.train_screen._poll
+        for step in range(400, 400 + POINTS):
+            link.events.put(point(step, 2.0 / step, 1 - 0.5 / step))
+            poll()
+            await pilot.pause()
+        assert 0 < watched.sent <= MOST_A_POINT[size[0]] * POINTS, watched.sent / POINTS
+        # What a point does not concern draws nothing.
+        assert not {"PerClassTable", "LayerList", "Controls"} & watched.lines.keys()
+        shown = watched.sent
+        await pilot.pause(0.6)
+        assert watched.sent == shown  # and without a point there is nothing at all
+
+
+async def test_a_plot_that_looks_the_same_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most points of a long run fall on dots that are there."""
+    plot_geometry.preload()
+    link = CannedLink(*running(*[point(step, 0.5, 0.8) for step in range(1, 900)]))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(120, 40)) as pilot:
+        while link.events or app.train_screen._behind:  # a long past comes in portions, and pictures at their pace
+            await pilot.pause(0.1)
+        await pilot.pause(0.5)
+        drawn: list[object] = []
+        draw = plot_geometry.draw
+        monkeypatch.setattr(plot_geometry, "draw", lambda *given: drawn.append(given) or draw(*given))
+        plot = app.train_screen.query_one("#loss", LinePlot)
+        watched = Watched(app, monkeypatch)
+        for _ in range(10):
+            app.train_screen._show_plots()
+            plot._update()
+        await pilot.pause()
+        assert not drawn
+        assert watched.lines["LinePlot"] == watched.sent == 0

@@ -1,0 +1,375 @@
+"""The Train screen over canned events: what it shows, what it sends, and that it says why it does not."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from canned import LAYERS, CannedLink, evaluated, layers, point, prepared, running
+from pilot import picture, settle
+
+from finetui.engine.protocol.commands import Evaluate, Pause, Resume, Save, SetFrozen, Start, StepOnce, Stop
+from finetui.engine.protocol.events import CommandAccepted, LayersChanged, Log, Phase, StateChanged
+from finetui.engine.runs.folder import RunFolder
+from finetui.tui.app.app import FinetuiApp
+from finetui.tui.screens.help import HelpScreen
+from finetui.tui.screens.train.controls import LearningRateInput, next_rate
+from finetui.tui.screens.train.layer_list import LayerList
+from finetui.tui.screens.train.per_class_table import PerClassTable
+from finetui.tui.screens.train.screen import TrainScreen
+from finetui.tui.widgets.action_button import ActionButton
+from finetui.tui.widgets.line_plot import LinePlot
+
+SIZES = [(80, 24), (120, 40), (200, 60), (60, 15)]
+
+
+async def test_a_terminal_that_has_caught_up_is_shown_what_is_known_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetui.tui.screens.train.refresh._LEAST", 1e6)  # seconds between two pictures while it trains
+    monkeypatch.setattr("finetui.tui.screens.train.refresh._MOST", 1e6)
+    app = FinetuiApp(CannedLink(*running(point(50))))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        app.link.events.put(point(150))
+        await settle(pilot)
+        assert "150/1,000" not in picture(app)
+        app.repaint()
+        await settle(pilot, lambda: "150/1,000" in picture(app))
+        assert "150/1,000" in picture(app)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
+    app = FinetuiApp(CannedLink(*running(point(50), evaluated(1, 0.9), point(150), evaluated(2, 0.95))))
+    async with app.run_test(size=size) as pilot:
+        await settle(pilot)
+        text = picture(app)
+        for word in (
+            "running",
+            "a-run",
+            "epoch  2/10",
+            "150/1,000",
+            "6,400 img/s",
+            "0:00:08",
+            "Pause",
+            "Stop",
+            "Evaluate",
+        ):
+            assert word in text, f"{word} is missing at {size}:\n{text}"
+        for word in ("Save", "Finetune", "Learning rate", "0.001", "conv1", "trains", "class", "95.00", "Help", "Quit"):
+            assert word in text, f"{word} is missing at {size}:\n{text}"
+        if size[1] >= 24:
+            for word in ("Loss", "Accuracy", "fc3", "+5.00"):
+                assert word in text, f"{word} is missing at {size}:\n{text}"
+        widgets = list(app.screen.query("ActionButton, Input, LinePlot, PerClassTable"))
+        regions = [widget.region for widget in widgets if widget.region]
+        overlaps = [(a, b) for i, a in enumerate(regions) for b in regions[:i] if a.overlaps(b)]
+        assert overlaps == []
+
+
+@pytest.mark.parametrize(
+    ("state", "key", "command"),
+    [
+        ("ready", "s", Start),
+        ("running", "space", Pause),
+        ("paused", "space", Resume),
+        ("paused", "n", StepOnce),
+        ("running", "x", Stop),
+        ("running", "e", Evaluate),
+        ("running", "w", Save),
+        ("stopped", "s", Start),
+    ],
+)
+async def test_every_action_by_key_and_by_mouse(state: str, key: str, command: type) -> None:
+    link = CannedLink(*running(StateChanged(state=state)))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press(key)
+        await pilot.pause()
+        button = next(b for b in app.screen.query(ActionButton) if b._face[1] == key)
+        await pilot.click(button)
+        await pilot.pause()
+    assert [type(sent) for sent in link.sent] == [command, command]
+
+
+@pytest.mark.parametrize(("state", "key", "reason"), [
+    ("ready", "space", "training has not started"),
+    ("running", "s", "training is running"),
+    ("running", "n", "training is running"),
+    ("finished", "x", "all epochs are done"),
+    ("stopped", "space", "the run is stopped"),
+])  # fmt: skip
+async def test_what_makes_no_sense_is_not_sent_and_says_why(state: str, key: str, reason: str) -> None:
+    link = CannedLink(*running(StateChanged(state=state)))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press(key)
+        await pilot.pause()
+        assert reason in picture(app)
+        button = next(b for b in app.screen.query(ActionButton) if b._face[1] == key)
+        assert button.has_class("-unavailable")
+        await pilot.click(button)
+        await pilot.pause()
+        assert reason in picture(app)
+    assert link.sent == []
+
+
+async def test_a_command_is_pending_until_it_is_answered() -> None:
+    link = CannedLink(*running())
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("e")
+        await pilot.pause()
+        assert "◌ Evaluate" in picture(app)
+        link.events.put(CommandAccepted(command=link.sent[0]))
+        await settle(pilot)
+        assert "◌ Evaluate" not in picture(app)
+
+
+async def test_layers_are_frozen_by_keyboard_and_by_mouse() -> None:
+    link = CannedLink(*running())
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        app.screen.query_one("#layer-options").focus()
+        await pilot.press("down", "space")
+        await pilot.click("#layer-options", offset=(3, 2))
+        await pilot.pause()
+        assert [(sent.groups, sent.frozen) for sent in link.sent] == [(("conv2",), True), (("fc1",), True)]
+        assert picture(app).count("freezing …") == 2
+        link.events.put(LayersChanged(layers=layers("conv2", "fc1"), step=50))
+        for sent in link.sent:
+            link.events.put(CommandAccepted(command=sent))
+        await settle(pilot)
+        assert picture(app).count("frozen") == 2
+        await pilot.press("enter")
+        await pilot.pause()
+    assert link.sent[-1] == SetFrozen(id=link.sent[-1].id, groups=("fc1",), frozen=False)
+
+
+async def test_the_learning_rate_is_typed_and_nudged() -> None:
+    link = CannedLink(*running(point(10)))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("plus", "minus")
+        await pilot.press("l", *"0.03", "enter")
+        await pilot.pause()
+        assert [sent.value for sent in link.sent] == [0.002, 0.0005, 0.03]
+        assert app.focused is None
+
+
+@pytest.mark.parametrize("typed", ["0", "-1", "1e", "", "--", "1e999"])
+async def test_a_learning_rate_that_is_none_is_refused_in_words(typed: str) -> None:
+    link = CannedLink(*running(point(10)))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("l", "delete", *typed, "enter")
+        await pilot.pause()
+        assert "positive number" in picture(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.screen.query_one(LearningRateInput).value == "0.001"
+    assert link.sent == []
+
+
+def test_the_ladder_of_learning_rates() -> None:
+    assert [next_rate(0.001, 1), next_rate(0.002, 1), next_rate(0.005, 1)] == [0.002, 0.005, 0.01]
+    assert [next_rate(0.001, -1), next_rate(0.0123, -1), next_rate(0.0123, 1)] == [0.0005, 0.01, 0.02]
+    assert next_rate(1e-9, -1) == 1e-9
+
+
+@pytest.mark.parametrize("state", ["running", "paused"])
+@pytest.mark.parametrize("key", ["q", "d"])
+async def test_leaving_a_run_that_goes_on_does_not_ask(state: str, key: str) -> None:
+    link = CannedLink(*running(StateChanged(state=state)))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press(key)
+        await pilot.pause()
+        assert not app.is_running
+    assert link.sent == []
+    assert link.closed
+
+
+async def test_leaving_before_the_start_gives_the_preparation_up() -> None:
+    link = CannedLink(Phase(name="Downloading x.gz", done=30, total=120))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        assert not app.is_running
+    assert [type(sent) for sent in link.sent] == [Stop]
+
+
+async def test_leaving_somebody_elses_engine_while_it_prepares_stops_nothing() -> None:
+    link = CannedLink(StateChanged(state="preparing"))
+    link.attached = True
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        assert not app.is_running
+    assert link.sent == []
+
+
+class _MortalLink(CannedLink):
+    """A link whose engine ends with the dashboard."""
+
+    outlives = False
+
+
+async def test_leaving_a_run_that_ends_with_the_dashboard_asks() -> None:
+    link = _MortalLink(*running())
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        assert "Stop and save" in picture(app)
+        await pilot.press("b")
+        await pilot.pause()
+        assert app.is_running
+        await pilot.press("d")
+        await pilot.pause()
+        assert app.is_running
+        assert "detaching would end the training" in picture(app)
+    assert link.sent == []
+
+
+async def test_stop_and_save_waits_for_the_engine() -> None:
+    link = _MortalLink(*running())
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        await pilot.press("x")
+        await settle(pilot)
+        assert [type(sent) for sent in link.sent] == [Stop]
+        assert app.is_running
+        link.events.put(StateChanged(state="stopped"))
+        await settle(pilot, until=lambda: not app.is_running)
+        assert not app.is_running
+
+
+async def test_leaving_when_nothing_is_lost_does_not_ask() -> None:
+    app = FinetuiApp(CannedLink(*running(StateChanged(state="finished"))))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+        assert not app.is_running
+
+
+async def test_phases_are_shown_while_the_engine_gets_ready() -> None:
+    app = FinetuiApp(CannedLink(Phase(name="Downloading x.gz", done=30, total=120)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert "Downloading x.gz" in picture(app)
+        assert "25.0 %" in picture(app)
+
+
+async def test_a_notice_stays_in_sight() -> None:
+    event = prepared(notices=("MNIST could not be downloaded: training on mnist-sample",))
+    app = FinetuiApp(CannedLink(event, StateChanged(state="ready")))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert "training on mnist-sample" in picture(app)
+
+
+async def test_failures_are_told_in_full() -> None:
+    reason = f"the engine process ended: {'because ' * 25}of that"
+    app = FinetuiApp(CannedLink(*running(StateChanged(state="crashed", reason=reason))))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        text = picture(app)
+        assert "crashed" in text
+        assert "the engine process ended" in text
+        assert "of that" in text
+
+
+async def test_a_terminal_that_is_too_small_says_so_and_recovers() -> None:
+    app = FinetuiApp(CannedLink(*running(point(10))))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.resize_terminal(50, 12)
+        await pilot.pause()
+        assert "needs 60x15" in " ".join(picture(app).split())
+        for width, height in ((1, 1), (200, 60), (80, 24)):
+            await pilot.resize_terminal(width, height)
+            await pilot.pause()
+        assert "Pause" in picture(app)
+
+
+async def test_names_from_outside_are_shown_and_not_obeyed() -> None:
+    hostile = ("[red]x[/]", "[/]", "[@click=app.quit]y", "a\x1b[2Jb", "数字数字数字数字数字数字数字", "x" * 5000)
+    event = prepared(classes=hostile)
+    table = tuple(msgspec.structs.replace(LAYERS[0], name=name) for name in hostile)
+    app = FinetuiApp(
+        CannedLink(*running(), event, LayersChanged(layers=table), evaluated(1, 0.5, hostile),
+                   Log(level="error", message="[/bold]\x1b]0;x\x07"), StateChanged(state="failed", reason="[/]"))
+    )  # fmt: skip
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        text = picture(app)
+        assert "[red]x[/]" in text
+        assert "\x1b" not in text
+
+
+async def test_a_thousand_classes_cost_no_more_than_can_be_seen() -> None:
+    labels = tuple(f"class {i}" for i in range(1000))
+    link = CannedLink(*running(), prepared(classes=labels), evaluated(1, 0.5, labels))
+    app = FinetuiApp(link)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        rows = app.screen.query_one(PerClassTable).query_one("#class-rows")
+        rows.focus()
+        await pilot.press("end")
+        await settle(pilot, until=lambda: "class 999" in picture(app))
+        assert "class 999" in picture(app)
+        assert len(rows.children) == 0
+
+
+async def test_help_and_theme_and_log_scale() -> None:
+    app = FinetuiApp(CannedLink(*running(point(10), point(20, loss=0.01))))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert isinstance(app.screen, HelpScreen)
+        await pilot.press("escape")
+        await pilot.press("t", "y")
+        await pilot.pause()
+        assert app.theme == "finetui-light"
+        assert app.screen.query_one("#loss", LinePlot).log_y
+        assert app.screen.query_one(LayerList)
+
+
+@pytest.mark.parametrize(
+    ("attached", "steers", "reading"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+async def test_a_dashboard_that_only_looks_only_looks_at_other_runs(
+    attached: bool, steers: bool, reading: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[bool] = []
+
+    def attach(_folder: RunFolder, *, reading: bool = False) -> CannedLink:
+        asked.append(reading)
+        return CannedLink(*running())
+
+    monkeypatch.setattr("finetui.tui.app.app.AttachLink", attach)
+    link = CannedLink(*running())
+    link.attached, link.steers = attached, steers
+    app = FinetuiApp(link)
+    async with app.run_test() as pilot:
+        await settle(pilot)
+        app.train_screen.post_message(TrainScreen.RunChosen(tmp_path))
+        await settle(pilot, lambda: bool(asked))
+        assert app.screen is not app.train_screen
+    assert asked == [reading]

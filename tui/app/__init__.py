@@ -1,0 +1,1 @@
+"""The Textual app: opening, leaving, notifications, theme."""

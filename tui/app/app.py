@@ -1,0 +1,246 @@
+"""The App: it owns the link and the thread that runs it, and shows the Train screen."""
+
+import asyncio
+import gc
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events, work
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.driver import Driver
+from textual.screen import Screen
+from textual.worker import Worker, WorkerFailed, WorkerState
+
+from finetui.engine.errors import BadInput
+from finetui.engine.link.base import CheckpointLink, JournalLink, Link
+from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.predictions.criteria import Choose
+from finetui.engine.protocol.events import Log, StateChanged
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.text import clean
+from finetui.tui.app import exit_summary
+from finetui.tui.app.notifications import Notifier, Notify
+from finetui.tui.app.theme import DARK, LIGHT
+from finetui.tui.app.worker_threads import UnawaitedThreads
+from finetui.tui.cli import replay
+from finetui.tui.graphics.modes import Mode
+from finetui.tui.screens.base import Palette
+from finetui.tui.screens.train.screen import TrainScreen
+from finetui.tui.state.actions import ACTIONS
+from finetui.tui.terminal.terminal import Terminal
+from finetui.tui.widgets import plot_geometry
+
+if TYPE_CHECKING:
+    from finetui.tui.widgets.picture import Picture
+
+_PALETTE = "--command-palette"  # by which Textual knows it
+
+
+class FinetuiApp(App[None]):
+    """A dashboard over whatever `link` leads to."""
+
+    TITLE = "finetui"
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+z", "suspend_process", "To the shell, until fg", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        image_mode: Mode = "blocks",
+        errors: Choose | None = None,
+        terminal: Terminal | None = None,
+        is_leaving: Callable[[], bool] = lambda: False,
+        notify: Notify = "off",
+    ) -> None:
+        """Draw images as `image_mode` says; with `errors` begin with the test images that it lists.
+
+        Draw on `terminal`, by default on the process's own in Textual's way. `is_leaving` tells whether the process is
+        about to end. `notify` is how alerts and the run's end are told to somebody who looks elsewhere.
+        """
+        self.terminal = terminal
+        super().__init__()
+        self.image_mode = image_mode
+        self.is_leaving = is_leaving
+        self.failure: BaseException | None = None  # what went wrong in the dashboard itself
+        self.link = link
+        self.link_ended = threading.Event()
+        self.link_ended.set()
+        self.train_screen = TrainScreen(link, on_events=Notifier(notify, self._write_to_terminal).hear)
+        self._errors = errors
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Give the variables that finetui's stylesheets use a value in every theme."""
+        return dict(DARK.variables)
+
+    def _write_to_terminal(self, text: str) -> None:
+        if self._driver is not None:
+            self._driver.write(text)
+
+    def get_driver_class(self) -> type[Driver]:
+        """Choose how the terminal is driven."""
+        if self.terminal is None:
+            return super().get_driver_class()
+        from finetui.tui.terminal.driver import TerminalDriver
+
+        return TerminalDriver
+
+    def on_load(self) -> None:
+        """Let nothing wait for threads at the end."""
+        asyncio.get_running_loop().set_default_executor(UnawaitedThreads())
+
+    def on_mount(self) -> None:
+        """Show the screen and start the engine."""
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = DARK.name
+        self.push_screen(self.train_screen)
+        if self._errors is not None:
+            # A checkpoint alone has no run to go back to.
+            alone = isinstance(self.link, CheckpointLink)
+            self.train_screen.call_after_refresh(self.train_screen.show_errors, self._errors, leave_with_it=alone)
+        # What was imported is never garbage, and to look for some among it takes 30 ms in which no key is answered.
+        self.call_after_refresh(gc.freeze)
+        self.run_worker(plot_geometry.preload, thread=True, exit_on_error=False, name="preload")
+        self._start_link()
+
+    def _start_link(self) -> None:
+        self.link_ended.clear()
+        self.run_worker(self._run_link, thread=True, exit_on_error=False, name="link")
+
+    def _run_link(self) -> None:
+        try:
+            self.link.run()
+        finally:
+            self.link_ended.set()
+
+    @work(thread=True, exclusive=True, exit_on_error=False, name="resume")
+    def on_train_screen_resume_wanted(self, message: TrainScreen.ResumeWanted) -> None:
+        """Let a run that has lost its engine go on in a new one, and show that instead."""
+        folder, before = RunFolder(message.path), self.train_screen
+        try:
+            link = replay.link_to_resumed(folder, own=message.own)
+        except BadInput as error:
+            reason = str(error)
+            self.call_from_thread(lambda: self.train_screen.hint(reason))  # which may be another one by then
+        else:
+            self.call_from_thread(self._go_on_with, link, before)
+
+    def _go_on_with(self, link: Link, before: TrainScreen) -> None:
+        if self._exit or before is not self.train_screen:
+            return  # it was asked for twice, or somebody has left meanwhile; the link has started nothing yet
+        self.link.close()
+        self.link = link
+        self.train_screen = before.on_another_link(link)
+        while self.screen is not before:  # something was opened over it meanwhile
+            self.pop_screen()
+        self.switch_screen(self.train_screen)
+        self._start_link()
+
+    def on_train_screen_run_chosen(self, message: TrainScreen.RunChosen) -> None:
+        """Show another run above what is shown now: by its engine, if it has one, else from its journal."""
+        folder = RunFolder(message.path)
+        try:
+            # Whoever may only look may only look at the others, too, and through them at their own.
+            link: Link = AttachLink(folder, reading=self.link.attached and not self.link.steers)
+        except BadInput:
+            link = JournalLink(folder)
+        self.push_screen(TrainScreen(link, visiting=True))
+        self.run_worker(link.run, thread=True, exit_on_error=False, name="visit")
+
+    async def on_event(self, event: events.Event) -> None:
+        """Hear no more input once the program is being left: the screens that it is for are being taken apart."""
+        if not (self._exit and isinstance(event, (events.InputEvent, events.Paste))):
+            await super().on_event(event)
+
+    def on_worker_state_changed(self, message: Worker.StateChanged) -> None:
+        """Say so where a thread failed: the dashboard stays, with what it knows."""
+        worker, error = message.worker, message.worker.error
+        if message.state is not WorkerState.ERROR or error is None or worker.exit_on_error:
+            return
+        traceback.print_exception(error, file=sys.__stderr__)
+        reason = f"{worker.name}: {type(error).__name__}: {clean(str(error))}"
+        lost = worker.name == "link"
+        event = StateChanged(state="crashed", reason=reason) if lost else Log(level="error", message=reason)
+        self.link.events.put(event)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Put every action into the command palette."""
+        yield from super().get_system_commands(screen)
+        train = self._train_on_top()
+        for action in ACTIONS:
+            yield SystemCommand(action.label, action.help, lambda name=action.name: train.action_press(name))
+        yield SystemCommand("Log scale", "Loss axis: linear or logarithmic", train.action_toggle_log)
+        yield SystemCommand("Learning rate", "Go to the learning rate", train.action_focus_rate)
+        yield SystemCommand("Errors", "Test images that were got wrong, and why", train.action_errors)
+        yield SystemCommand("Layers", "All about the layers, and freezing them", train.action_layers)
+        yield SystemCommand("Checkpoints", "Go back to one, branch from one, keep one", train.action_checkpoints)
+        yield SystemCommand("Runs", "All runs as a tree", train.action_runs)
+        yield SystemCommand("Log", "The whole journal, and what the engine printed", train.action_log)
+        yield SystemCommand("Explain", "What this screen shows, and every key", train.action_help)
+        yield SystemCommand("Detach", "Give the shell back; the training goes on", self.action_detach)
+        yield SystemCommand("Suspend", "Go to the shell until fg; the training goes on", self.action_suspend_process)
+
+    def action_command_palette(self) -> None:
+        """Show the command palette, unless it is open."""
+        if self.screen.id != _PALETTE:
+            self.push_screen(Palette(id=_PALETTE))
+
+    def _train_on_top(self) -> TrainScreen:
+        return next((s for s in reversed(self.screen_stack) if isinstance(s, TrainScreen)), self.train_screen)
+
+    def action_detach(self) -> None:
+        """Give the shell back, unless the training would end with that."""
+        if self.link.outlives:
+            self.train_screen.leave_now()
+        else:
+            self._train_on_top().hint("detaching would end the training")
+
+    def outlook(self) -> str:
+        """Return in a few words what becomes of the run, and how to come back to it; may be called in any thread."""
+        view = self.train_screen.store.view
+        return exit_summary.outlook(view, outlives=self.link.outlives, ended=self.link_ended.is_set())
+
+    def repaint(self) -> None:
+        """Draw everything anew: what the terminal shows is not known any more, or is old."""
+        self._train_on_top().hurry()
+        for screen in self.screen_stack:
+            for picture in screen.query("Picture"):  # by its name: its module takes a while to import
+                cast("Picture", picture).send_again()
+        self.screen.refresh()
+
+    # -- when something goes wrong --------------------------------------------------------------------------
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Keep the traceback off the terminal: it is for the log, and one sentence for the person."""
+        self._return_code = 1
+        cause = error.error if isinstance(error, WorkerFailed) else error
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+            self.failure = cause
+        traceback.print_exception(cause, file=sys.__stderr__)
+        self._close_messages_no_wait()
+
+    def _print(self, text: str, stderr: bool = False) -> None:
+        """Let what a library prints go where the process's output goes, instead of nowhere."""
+        super()._print(text, stderr)
+        if self.terminal is not None:
+            stream = sys.__stderr__ if stderr else sys.__stdout__
+            if stream is not None:
+                stream.write(text)
+                stream.flush()
+
+    async def action_quit(self) -> None:
+        """Leave as `q` does, also where Textual's own key for it was pressed."""
+        self.train_screen.action_leave()
+
+    def on_unmount(self) -> None:
+        """Let the link's thread return."""
+        self.link.close()

@@ -1,0 +1,55 @@
+"""What is said when the dashboard is left: what becomes of the run, and how to come back to it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from finetui.engine.protocol.events import ENDED
+from finetui.engine.runs.folder import RunFolder
+from finetui.tui.state.store import View
+
+_LIVE = ("running", "paused")
+
+
+def run_argument(view: View) -> str:
+    """Return what names the run on the command line: its name if it is where runs are by default, else its folder."""
+    return RunFolder(Path(view.path)).argument
+
+
+def summary(view: View, *, outlives: bool) -> Iterator[str]:
+    """Yield the lines that stay on the terminal; `outlives` tells whether the engine goes on without a dashboard."""
+    if not view.path:
+        return
+    run = run_argument(view)
+    if view.state in _LIVE and outlives:
+        yield f"{view.name}: {view.state} at step {view.step:,}, {_future(view)}"
+        yield f"  back to it:  finetui attach {run}"
+        yield f"  end it:      finetui stop {run}"
+        return
+    best = "" if view.best_accuracy is None else f", best accuracy {view.best_accuracy:.2%}"
+    yield f"{view.name}: {view.state} at step {view.step:,}{best}"
+    yield f"  open it again:  finetui open {run}"
+    if view.state in ENDED and view.state != "finished":
+        yield f"  go on with it:  finetui resume {run}"
+
+
+def outlook(view: View, *, outlives: bool, ended: bool) -> str:
+    """Return in one phrase what becomes of the run and how to come back to it; nothing where no run has begun.
+
+    `ended` tells whether an engine that does not outlive its dashboard has ended.
+    """
+    if not view.path:
+        return ""
+    run = run_argument(view)
+    if view.state in _LIVE and outlives:
+        return f"{view.name} {_future(view)}: finetui attach {run}"
+    if view.state in _LIVE and not ended:
+        return f"{view.name} could not be saved in time: finetui resume {run}"
+    state = "stopped" if view.state in _LIVE else view.state
+    return f"{view.name} is {state}: finetui {'open' if state == 'finished' else 'resume'} {run}"
+
+
+def _future(view: View) -> str:
+    if view.state == "paused":
+        minutes = view.config.run.linger_minutes
+        return f"is saved and stopped if nobody comes back within {minutes:g} minutes"
+    return "goes on without the dashboard"

@@ -1,0 +1,1 @@
+"""The command line: `finetui` and its subcommands, and what they print."""

@@ -1,0 +1,223 @@
+"""The commands that look at predictions: `finetui errors` and `finetui predict`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from finetui.engine.errors import BadInput
+from finetui.engine.predictions.criteria import Choose, Selection, Show, Sort
+from finetui.tui.cli.options import WholeNumber
+
+if TYPE_CHECKING:
+    from finetui.tui.cli.errors_report import Place
+
+RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
+Images = Annotated[
+    Literal["auto", "blocks", "ascii", "sixel", "kitty", "none"],
+    Parameter(help="How images are drawn (default: as the terminal can), or none."),
+]
+
+
+def add_to(app: App) -> None:
+    """Make the commands part of `app`."""
+    app.command(errors)
+    app.command(predict)
+
+
+def errors(
+    *,
+    from_: Annotated[str, Parameter(name="--from")],
+    show: Show = "wrong",
+    true: str | None = None,
+    pred: str | None = None,
+    min_confidence: float = 0.0,
+    max_confidence: float = 1.0,
+    text: str = "",
+    label_errors: bool = False,
+    duplicates: bool = False,
+    compare: str | None = None,
+    change: Literal["fixed", "broken", "still-wrong"] | None = None,
+    sort: Sort = "loss",
+    reverse: bool = False,
+    limit: WholeNumber = 20,
+    confusion: bool = False,
+    export: str = "",
+    force: bool = False,
+    dashboard: bool = False,
+    data: str | None = None,
+    data_dir: Path | None = None,
+    model: str = "lenet",
+    device: str = "auto",
+    runs_dir: RunsDir = Path("checkpoints"),
+    images: Images = "auto",
+    json: bool = False,
+    csv: bool = False,
+) -> int:
+    """List the test images that a run or a checkpoint gets wrong.
+
+    Of a run the predictions of its best evaluation are listed; a checkpoint file is evaluated now.
+
+    Parameters
+    ----------
+    from_
+        A run (its name or folder) or a checkpoint file.
+    show
+        wrong (default), unsure (right by a small margin), right, or all.
+    true
+        Only images of this class, by name or number.
+    pred
+        Only images taken for this class, by name or number.
+    min_confidence
+        Only predictions at least this sure, from 0 to 1.
+    max_confidence
+        Only predictions at most this sure, from 0 to 1.
+    text
+        Only images with this in their path.
+    label_errors
+        Only images whose label is likely wrong (confident learning).
+    duplicates
+        Only images that are in the training set as well.
+    compare
+        Another run or checkpoint, to see what changed from it to --from.
+    change
+        With --compare: fixed, broken (default) or still-wrong.
+    sort
+        loss (default, highest first), confidence (highest first), margin (lowest first) or index.
+    reverse
+        Turn the order round.
+    limit
+        Images to print (default: 20; 0: all).
+    confusion
+        Print the most confused pairs of classes and, of ten classes or fewer, the matrix.
+    export
+        Write everything that is listed to a file (.csv, .json, .png for a contact sheet) or to a folder of images.
+    force
+        Overwrite what is there.
+    dashboard
+        Open the Errors screen, on a run's last evaluation.
+    data
+        Data set (default: the one that it was trained on).
+    data_dir
+        Folder to look for the data in first (default: $FINETUI_DATA).
+    model
+        Needed only for a checkpoint of your own code: package.module:factory or file.py:factory, which runs it.
+    device
+        auto, cpu, cuda, cuda:N or mps (default: auto).
+    json
+        Print a JSON list of objects: index, path, true, predicted, confidence, loss, margin, top and more.
+    csv
+        Print the same as CSV.
+    """
+    from finetui.tui.cli.errors_report import Origin, Place, make_listing, print_errors
+    from finetui.tui.state.class_names import class_number
+
+    _check(limit, min_confidence, max_confidence, json, csv)
+    place = Place(from_, runs_dir, data, data_dir, model, device)
+
+    def choose(classes: tuple[str, ...]) -> Selection:
+        return Selection(
+            show=show,
+            true=class_number(true, classes, "--true"),
+            predicted=class_number(pred, classes, "--pred"),
+            low=min_confidence,
+            high=max_confidence,
+            text=text,
+            label_errors=label_errors,
+            duplicates=duplicates,
+            change=change or ("broken" if compare is not None else ""),
+            sort=sort,
+            reverse=reverse,
+        )
+
+    if dashboard:
+        if any((compare, change, confusion, export, json, csv)):
+            raise BadInput("--dashboard: comparing (d), the matrix (m) and exports (x) are keys there; leave them out")
+        return _open_dashboard(place, choose, images)
+    origin = Origin(place)
+    other = Origin(Place(compare, runs_dir, data, data_dir, model, device)) if compare is not None else None
+    try:
+        selection = choose(origin.predictions().classes)
+        listing = make_listing(origin, selection, compare=other, duplicates=duplicates)
+        form = "json" if json else "csv" if csv else "text"
+        return print_errors(
+            origin, listing, limit=limit, form=form, images=images, confusion=confusion, to=export, overwrite=force
+        )
+    finally:
+        origin.close()
+        if other is not None:
+            other.close()
+
+
+def _check(limit: int, low: float, high: float, json: bool, csv: bool) -> None:
+    if limit < 0:
+        raise BadInput(f"--limit: give a number of images, or 0 for all, not {limit}")
+    if not 0 <= low <= high <= 1:
+        raise BadInput(
+            f"--min-confidence and --max-confidence go from 0 to 1, and {low:g} to {high:g} is no such range"
+        )
+    if json and csv:
+        raise BadInput("--json and --csv: choose one of them")
+
+
+def _open_dashboard(place: "Place", choose: Choose, images: str) -> int:
+    from finetui.engine.predictions.file import load_predictions
+    from finetui.engine.process.host import Inspection
+    from finetui.engine.runs.folder import find_checkpoint, find_run
+    from finetui.tui.app.launch import open_checkpoint, open_finished_run
+
+    drawn = "auto" if images == "none" else images
+    if not place.is_file and place.data_dir is None:
+        folder = find_run(place.run_or_file, place.runs_dir)
+        if folder.last_predictions.is_file():
+            choose(load_predictions(folder.last_predictions).classes)  # a class that is not there is said here
+        return open_finished_run(folder, data=place.data, model=place.model, images=drawn, errors=choose)
+    inspection = Inspection(
+        checkpoint=str(find_checkpoint(place.run_or_file, place.runs_dir).absolute()),
+        data=place.data,
+        data_dir=str(place.data_dir) if place.data_dir is not None else None,
+        model=place.model,
+        device=place.device,
+    )
+    return open_checkpoint(inspection, choose, images=drawn)
+
+
+def predict(
+    *files: Path,
+    from_: Annotated[str, Parameter(name="--from")],
+    top: WholeNumber = 5,
+    invert: bool = False,
+    model: str = "lenet",
+    device: str = "auto",
+    runs_dir: RunsDir = Path("checkpoints"),
+    images: Images = "auto",
+    json: bool = False,
+) -> int:
+    """Classify image files of your own.
+
+    Exit status 2 when one of them could not be read; the others are classified all the same.
+
+    Parameters
+    ----------
+    files
+        The image files.
+    from_
+        A run (its name or folder: the best checkpoint is used) or a checkpoint file.
+    top
+        Likeliest classes to show (default: 5).
+    invert
+        Exchange light and dark first: for black ink on white paper, where the network learned from white on black.
+    model
+        Needed only for a checkpoint of your own code: package.module:factory or file.py:factory, which runs it.
+    device
+        auto, cpu, cuda, cuda:N or mps (default: auto).
+    json
+        Print a JSON list of objects: path, top, problem.
+    """
+    from finetui.engine.runs.folder import find_checkpoint
+    from finetui.tui.cli.predict_report import print_predictions
+
+    checkpoint = find_checkpoint(from_, runs_dir)
+    return print_predictions(
+        checkpoint, files, top=top, model=model, device=device, invert=invert, images=images, as_json=json
+    )

@@ -1,0 +1,220 @@
+"""`finetui errors`: what a network gets wrong, without a dashboard."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.segment import Segments
+from textual.content import Content
+
+import finetui
+from finetui.engine.predictions.criteria import Selection
+from finetui.engine.predictions.file import Predictions, load_predictions
+from finetui.engine.predictions.images import pixels
+from finetui.engine.predictions.selection import most_confused
+from finetui.engine.protocol.commands import FetchImages, FindDuplicates
+from finetui.engine.protocol.events import DuplicatesFound, Images
+from finetui.engine.runs.folder import RunFolder, find_checkpoint
+from finetui.tui.graphics import Mode, choose_mode, strips
+from finetui.tui.state.export import export, target_of, to_csv, to_json
+from finetui.tui.state.listing import Listing, brief_details, image_name, listing_of, title
+
+if TYPE_CHECKING:
+    from finetui.engine.inspection.opened_checkpoint import Opened
+
+_THUMBNAIL = (14, 7)  # cells
+_FETCHED = 64
+_WIDTH = 80
+_WIDEST_MATRIX = 10  # classes
+_MOST_PAIRS = 20
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run or a checkpoint file, and what is needed to look at its images; see `engine.open_checkpoint`."""
+
+    run_or_file: str
+    runs_dir: Path
+    data: str | None = None
+    data_dir: Path | None = None
+    model: str = "lenet"
+    device: str = "auto"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether a checkpoint file is named, not a run."""
+        return Path(self.run_or_file).expanduser().is_file()
+
+
+class Origin:
+    """The predictions of a run or a checkpoint, and its images; PyTorch is loaded only when it is needed."""
+
+    def __init__(self, place: Place) -> None:
+        """Find the checkpoint. Raises `BadInput` when there is none."""
+        self._place = place
+        self._opened: Opened | None = None
+        self._phase = ""
+        self.checkpoint = find_checkpoint(place.run_or_file, place.runs_dir)
+
+    def close(self) -> None:
+        """End what reads the data."""
+        if self._opened is not None:
+            self._opened.close()
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.checkpoint.name if self._place.is_file else self.checkpoint.parent.name
+
+    def predictions(self) -> Predictions:
+        """Return what a run kept of its best evaluation; or evaluate the checkpoint now."""
+        kept = RunFolder(self.checkpoint.parent)
+        same = not self._place.is_file and self._place.data is None and self.checkpoint == kept.best
+        if same and kept.best_predictions.is_file():
+            return load_predictions(kept.best_predictions)
+        opened = self.opened()
+        return opened.predictions(opened.evaluate(self._tell))
+
+    def opened(self) -> "Opened":
+        """Return the checkpoint with its data."""
+        if self._opened is None:
+            place = self._place
+            self._tell("Importing PyTorch", 0, 0)
+            self._opened = finetui.open_checkpoint(
+                self.checkpoint,
+                data=place.data,
+                data_dir=place.data_dir,
+                model=place.model,
+                device=place.device,
+                progress=self._tell,
+            )
+        return self._opened
+
+    def images(self, indices: Sequence[int], side: int = 0) -> list[Image | str]:
+        """Return test images, uint8 `[H, W, 1 or 3]` of at most `side` pixels, or what is wrong with them."""
+        answerer = finetui.Answerer(self.opened().subject)
+        found: list[Image | str] = []
+        for start in range(0, len(indices), _FETCHED):
+            question = FetchImages(indices=tuple(indices[start : start + _FETCHED]), side=side)
+            answer = answerer.answer(question)
+            assert isinstance(answer, Images)
+            found += [picture.problem or pixels(picture) for picture in answer.pictures]
+        return found
+
+    def duplicates(self) -> tuple[tuple[int, int], ...]:
+        """Return which test images are training images."""
+        answer = finetui.Answerer(self.opened().subject, self._tell).answer(FindDuplicates())
+        assert isinstance(answer, DuplicatesFound)
+        return answer.pairs
+
+    def _tell(self, phase: str, _done: int, _total: int) -> None:
+        if phase != self._phase:
+            self._phase = phase
+            print(phase, file=sys.stderr, flush=True)
+
+
+def make_listing(origin: Origin, selection: Selection, *, compare: Origin | None, duplicates: bool) -> Listing:
+    """Return what `selection` lists, compared with `compare` and with training images looked for if so wanted."""
+    listing = listing_of(origin.predictions(), Selection())
+    if duplicates:
+        listing = listing.with_duplicates(origin.duplicates())
+    if compare is not None:
+        listing = listing.compared_with(compare.predictions(), compare.name)
+    return listing.select(selection, ())
+
+
+def print_errors(
+    origin: Origin, listing: Listing, *, limit: int, form: str, images: str, confusion: bool, to: str, overwrite: bool
+) -> int:
+    """Print the first `limit` rows (0: all) of `listing` in the `form` text, csv or json; or export all `to` a path."""
+    if to:
+        target = target_of(to, overwrite=overwrite)
+        print(export(target, listing, listing.rows.tolist(), origin.images))
+        return 0
+    shown = listing.rows[: limit or None].tolist()
+    if form == "json":
+        print(to_json(listing, shown))
+    elif form == "csv":
+        sys.stdout.buffer.write(to_csv(listing, shown).encode("utf-8", "surrogateescape"))
+    elif confusion:
+        _print_confusion(listing)
+    else:
+        _print_rows(origin, listing, shown, images)
+    return 0
+
+
+def _print_rows(origin: Origin, listing: Listing, shown: Sequence[int], images: str) -> None:
+    more = f", showing {len(shown):,}" if len(shown) < len(listing.rows) else ""
+    print(f"{title(listing, 0).plain.strip()}{more}")
+    if sys.stdout.isatty() and images != "none" and shown:
+        _print_thumbnails(origin, listing, shown, choose_mode(images))
+        return
+    width = shutil.get_terminal_size((_WIDTH, 24)).columns if sys.stdout.isatty() else _WIDTH
+    for row in shown:
+        print(_line(listing, row, width).plain.rstrip())
+
+
+def _line(listing: Listing, row: int, width: int) -> Content:
+    """Return one line: name, classes, confidence, loss, margin, flags."""
+    found = listing.predictions
+    true, predicted = (Content(found.classes[kind[row]]) for kind in (found.label, found.predicted))
+    signs = f"{_signs(listing, row):<2}"
+    numbers = f"{found.confidence[row]:>7.1%}  loss {found.loss[row]:>7.3f}  margin {found.margin[row]:>+6.3f} {signs}"
+    words = width - len(numbers) - len(" " + " → ")  # the name and both classes share what the numbers leave
+    label = max(words // 3, 6)
+    name = Content(image_name(found, row)).truncate(max(words - 2 * label, 6), ellipsis=True, pad=True)
+    return Content.assemble(
+        name, " ", true.truncate(label, ellipsis=True, pad=True), " → ",
+        predicted.truncate(label, ellipsis=True, pad=True), numbers,
+    )  # fmt: skip
+
+
+def _signs(listing: Listing, row: int) -> str:
+    flagged = listing.flags.label_errors
+    return "".join(
+        sign
+        for sign, holds in (("?", flagged is not None and flagged[row]), ("=", row in (listing.duplicates or {})))
+        if holds
+    )
+
+
+def _print_thumbnails(origin: Origin, listing: Listing, shown: Sequence[int], mode: Mode) -> None:
+    """Print each row's image with the words for it beside."""
+    wide, high = _THUMBNAIL
+    width = min(shutil.get_terminal_size((_WIDTH, 24)).columns, 100) - wide - 2
+    console = Console(markup=False, highlight=False)
+    found = origin.images([int(listing.predictions.index[row]) for row in shown], side=64)
+    for row, image in zip(shown, found, strict=True):
+        lines = brief_details(listing, row, width, marked=False, explained="")
+        drawn = [] if isinstance(image, str) else strips(image, wide, high, ascii=mode == "ascii")
+        for at in range(high):
+            if at < len(drawn):
+                console.print(Segments(list(drawn[at])), end="")
+            else:
+                console.print(" " * wide, end="")
+            console.print(f"  {lines[at].plain if at < len(lines) else ''}".rstrip())
+        if isinstance(image, str):
+            console.print(f"{'':{wide}}  {image}")
+        console.print()
+
+
+def _print_confusion(listing: Listing) -> None:
+    """Print the most confused pairs and, of few classes, the whole matrix; rows are true, columns predicted classes."""
+    found = listing.predictions
+    matrix = found.confusion()
+    for pair in most_confused(matrix)[:_MOST_PAIRS]:
+        print(f"{pair.count:>7,}  {found.classes[pair.true]} → {found.classes[pair.predicted]}")
+    if len(found.classes) <= _WIDEST_MATRIX:
+        size = max(len(f"{matrix.max():,}"), 4) + 1
+        names = [Content(name).truncate(size - 1, ellipsis=True).plain for name in found.classes]
+        print("\n" + " " * 12 + "".join(name.rjust(size) for name in names))
+        for name, row in zip(found.classes, matrix, strict=True):
+            cells = "".join(f"{count:>{size},}" if count else "·".rjust(size) for count in row)
+            print(Content(name).truncate(12, ellipsis=True, pad=True).plain + cells)

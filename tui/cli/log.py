@@ -1,0 +1,47 @@
+"""The command that prints a run's log: `finetui log`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from finetui.engine.errors import BadInput
+from finetui.engine.runs.folder import find_run
+
+RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
+
+
+def add_to(app: App) -> None:
+    """Make the command part of `app`."""
+    app.command(log)
+
+
+def log(
+    run: str,
+    /,
+    *,
+    engine: bool = False,
+    follow: bool = False,
+    runs_dir: RunsDir = Path("checkpoints"),
+    json: bool = False,
+) -> int:
+    """Print what happened in a run, a line each: when, after how many steps, what, and who asked for it.
+
+    ! marks warnings, ✗ errors, ↶ a return to a checkpoint, and what was undone by one says so.
+
+    Parameters
+    ----------
+    run
+        The run: its name or its folder.
+    engine
+        Print what the engine and its libraries printed instead, the newest 5,000 lines.
+    follow
+        Go on until the run ends.
+    json
+        Print the journal's own events, one JSON object a line.
+    """
+    from finetui.tui.cli.log_report import print_log
+
+    if engine and json:
+        raise BadInput("--engine and --json: what the engine printed is no JSON; choose one of them")
+    return print_log(find_run(run, runs_dir), engine=engine, follow=follow, as_json=json)

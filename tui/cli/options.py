@@ -1,0 +1,202 @@
+"""The options that describe a run, shared by the commands that start one."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter, Token
+
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.config import TRAINING_RECIPES, RunConfig, SectionName, load, with_overrides
+from finetui.engine.runs.folder import check_runs_dir
+from finetui.engine.text import clean
+
+
+def _whole(_type: type, tokens: Sequence[Token]) -> int:
+    # cyclopts itself would round 1.5 to 2.
+    if not re.fullmatch(r"[+-]?\d+", tokens[0].value):
+        raise ValueError(f"{clean(tokens[0].value, 60)!r} is not a whole number")
+    return int(tokens[0].value)
+
+
+WholeNumber = Annotated[int, Parameter(converter=_whole)]
+
+TrainingRecipe = Annotated[
+    Literal["default", "article"],
+    Parameter(
+        help="How to train: default (one cycle), or article, the tutorial's settings (SGD, constant rate 0.001)."
+    ),
+]
+
+NotifyBy = Annotated[
+    Literal["off", "bell", "osc9"],
+    Parameter(help="Tell of alerts and of the run's end by the terminal's bell or a notification (default: off)."),
+]
+
+Images = Annotated[
+    Literal["auto", "blocks", "ascii", "sixel", "kitty"],
+    Parameter(help="How images are drawn: half blocks, ASCII, Sixel or Kitty graphics (default: as the terminal can)."),
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a run that a command begins is trained, and how it is looked at."""
+
+    dashboard: bool = False
+    "Open the dashboard on it."
+    detach: bool = False
+    "Train in a process of its own, and return once it has begun."
+    json: bool = False
+    "Print the journal's events to standard output, one JSON object a line, and nothing else."
+    images: Images = "auto"
+    notify: NotifyBy = "off"
+
+    def check(self) -> None:
+        """Raise `BadInput` unless it is one way."""
+        given = [f"--{name}" for name in ("dashboard", "json", "detach") if getattr(self, name)]
+        if len(given) > 1:
+            hint = "" if self.dashboard else "; `finetui log RUN --json` prints what happens later"
+            raise BadInput(f"{' and '.join(given)}: choose one of them{hint}")
+
+
+_DATA = Parameter(group=Group("Data", sort_key=1))
+_MODEL = Parameter(group=Group("Model", sort_key=2))
+_TRAINING = Parameter(group=Group("Training", sort_key=3))
+_RUN = Parameter(group=Group("Run", sort_key=4))
+_SAFETY = Parameter(group=Group("Safety", sort_key=5))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options that describe a run; what is not given comes from --config, then from the defaults."""
+
+    data: Annotated[str | None, _DATA] = None
+    "mnist (default), fashion-mnist, mnist-sample, a set of torchvision's (cifar10, ...), an image folder, or "
+    "module:factory (runs that code)."
+    data_dir: Annotated[str | None, _DATA] = None
+    "Folder to look for a named set in first (default: $FINETUI_DATA)."
+    augment: Annotated[str | None, _DATA] = None
+    "Augmentation of the training images: none (default), light or standard."
+    image_size: Annotated[WholeNumber | None, _DATA] = None
+    "Side in pixels that the images of a folder are brought to (default: by model and images)."
+    loader: Annotated[str | None, _DATA] = None
+    "resident (decoded once, kept in memory), stream, or auto (default: by size)."
+    workers: Annotated[WholeNumber | None, _DATA] = None
+    "Processes that decode images when streaming (default: 2)."
+    follow_links: Annotated[bool | None, _DATA] = None
+    "Follow symbolic links that lead out of an image folder."
+    model: Annotated[str | None, _MODEL] = None
+    "lenet (default), any classification model of torchvision (resnet18, ...), or module:factory, file.py:factory "
+    "(runs that code)."
+    weights: Annotated[str | None, _MODEL] = None
+    "none (default), default (torchvision's own) or a file with a state dict."
+    epochs: Annotated[WholeNumber | None, _TRAINING] = None
+    "Number of epochs (default: 4)."
+    batch_size: Annotated[WholeNumber | None, _TRAINING] = None
+    "Images per step (default: 128)."
+    lr: Annotated[float | None, _TRAINING] = None
+    "Learning rate, of one-cycle the highest (default: 0.003 of adamw, 0.03 of sgd)."
+    optimizer: Annotated[str | None, _TRAINING] = None
+    "adamw (default) or sgd."
+    momentum: Annotated[float | None, _TRAINING] = None
+    "Momentum of SGD (default: 0.9)."
+    nesterov: Annotated[bool | None, _TRAINING] = None
+    "Nesterov momentum."
+    weight_decay: Annotated[float | None, _TRAINING] = None
+    "Weight decay, not of biases and normalisation (default: 0.0005)."
+    schedule: Annotated[str | None, _TRAINING] = None
+    "one-cycle (default), constant, step or cosine."
+    warmup_epochs: Annotated[float | None, _TRAINING] = None
+    "Epochs of linear warm-up before the schedule (default: 0)."
+    label_smoothing: Annotated[float | None, _TRAINING] = None
+    "Label smoothing (default: 0)."
+    class_weights: Annotated[str | None, _TRAINING] = None
+    "none (default) or balanced: rare classes weigh more in the loss."
+    sampling: Annotated[str | None, _TRAINING] = None
+    "shuffle (default) or balanced: rare classes are drawn more often."
+    frozen_norm_trains: Annotated[bool | None, _TRAINING] = None
+    "Normalisation layers of frozen layers go on collecting statistics."
+    seed: Annotated[WholeNumber | None, _TRAINING] = None
+    "Seed of the weights and of the data order (default: 0)."
+    fast: Annotated[str | None, _TRAINING] = None
+    "How steps are computed: auto (default: measured at the start), on, or off (the plain loop)."
+    precision: Annotated[str | None, _TRAINING] = None
+    "fp32 (default), or bf16: mixed precision, other digits and on some processors faster."
+    compile: Annotated[str | None, _TRAINING] = None
+    "off (default), or a mode of torch.compile for training steps: default or reduce-overhead (CUDA graphs)."
+    device: Annotated[str | None, _TRAINING] = None
+    "auto, cpu, cuda, cuda:N or mps (default: auto)."
+    save_steps: Annotated[WholeNumber | None, _SAFETY] = None
+    "Write a checkpoint after so many steps (default: 0, at the end of each epoch and by --save-minutes only)."
+    save_minutes: Annotated[float | None, _SAFETY] = None
+    "Write a checkpoint after so many minutes (default: 5; 0: never)."
+    on_divergence: Annotated[str | None, _SAFETY] = None
+    "What to do about a loss that is not finite or explodes: stop (default), pause, or rollback with a smaller rate."
+    linger: Annotated[float | None, _SAFETY] = None
+    "Minutes that an engine with nothing to do waits for somebody to come back (default: 10)."
+    name: Annotated[str | None, _RUN] = None
+    "Name of the run (default: date, data and model)."
+    runs_dir: Annotated[str | None, _RUN] = None
+    "Folder that holds the runs (default: checkpoints)."
+    config: Annotated[Path | None, _RUN] = None
+    "TOML file with any of these settings, as in a run's config.toml."
+
+    def to_config(self, base: RunConfig | None = None, recipe: TrainingRecipe = "default") -> RunConfig:
+        """Return the configuration that these options describe, over --config, else over `base`.
+
+        The settings of `recipe` come between the two. Raises `BadInput`.
+        """
+        if self.config is not None:
+            base = load(self.config)
+        base = with_overrides(
+            base or RunConfig(), {("training", name): value for name, value in TRAINING_RECIPES[recipe].items()}
+        )
+        overrides: dict[tuple[SectionName, str], object] = {
+            ("data", "name"): self.data,
+            ("data", "dir"): self.data_dir,
+            ("run", "name"): self.name,
+            ("run", "runs_dir"): self.runs_dir,
+            ("run", "linger_minutes"): self.linger,
+            ("checkpoints", "every_steps"): self.save_steps,
+            ("checkpoints", "every_minutes"): self.save_minutes,
+            ("guards", "on_divergence"): self.on_divergence,
+            ("model", "name"): self.model,
+            ("model", "weights"): self.weights,
+        }
+        for field in ("augment", "image_size", "loader", "workers", "follow_links"):
+            overrides["data", field] = getattr(self, field)
+        overrides |= {("training", field): getattr(self, field) for field in _TRAINING_FIELDS}
+        config = with_overrides(base, overrides)
+        check_runs_dir(Path(config.run.runs_dir))
+        if config.run.name and (Path(config.run.runs_dir) / config.run.name).exists():
+            raise BadInput(
+                f"a run named {config.run.name!r} exists in {clean(config.run.runs_dir)}; choose another --name"
+            )
+        return config
+
+
+_TRAINING_FIELDS = (
+    "epochs",
+    "batch_size",
+    "lr",
+    "optimizer",
+    "momentum",
+    "nesterov",
+    "weight_decay",
+    "schedule",
+    "warmup_epochs",
+    "label_smoothing",
+    "class_weights",
+    "sampling",
+    "frozen_norm_trains",
+    "seed",
+    "fast",
+    "precision",
+    "compile",
+    "device",
+)

@@ -1,0 +1,161 @@
+"""`finetui summary`: a network's module tree as a table of 80 columns, or as JSON."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len, set_cell_size
+
+from finetui.engine.errors import BadInput
+from finetui.engine.text import clean
+from finetui.tui.cli.reports import print_json
+
+if TYPE_CHECKING:
+    from finetui.engine.inspection.model_summary import Architecture, ModelSummary, ModuleSummary
+
+WIDTH = 80
+_PREFIXES = ("", "K", "M", "G", "T", "P")
+_GAP = 2
+_NARROWEST = 12  # of the names
+_DEEPEST = 10  # levels that are indented
+
+
+def print_summary(
+    *,
+    model: str | None,
+    data: str | None,
+    data_dir: Path | None,
+    image_size: int | None,
+    classes: int | None,
+    batch_size: int,
+    path: Path | None,
+    timed: bool,
+    device: str,
+    as_json: bool,
+) -> int:
+    """Print the summary of the network that is described and return the exit status."""
+    if batch_size < 1:
+        raise BadInput(f"--batch-size: a batch has at least 1 image, not {batch_size}")
+    from finetui.engine.inspection.model_summary import summarise_named  # loads torch
+
+    architecture, summary = summarise_named(
+        model,
+        data=data,
+        data_dir=data_dir,
+        image_size=image_size,
+        classes=classes,
+        path=path,
+        timed=timed,
+        device=device,
+    )
+    if as_json:
+        print_json(as_object(architecture, summary, batch_size))
+        return 0
+    width = max(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns) if sys.stdout.isatty() else WIDTH
+    print("\n".join([*tree_lines(summary, width), "", *total_lines(summary, batch_size)]))
+    return 0
+
+
+def as_object(architecture: "Architecture", summary: "ModelSummary", batch_size: int) -> dict[str, object]:
+    """Return what `--json` prints: sizes in bytes, times in seconds or as shares of the whole."""
+    memory = summary.memory(batch_size)
+    root = summary.modules[0]
+    return {
+        "model": architecture.name,
+        "input": summary.input,
+        "classes": architecture.num_classes,
+        "parameters": root.parameters,
+        "trainable": root.trainable,
+        "flops": root.flops,
+        "flops_of": summary.counted,
+        "seconds": summary.seconds,
+        "memory": {"batch_size": batch_size, **asdict(memory), "total": memory.total},
+        "modules": [asdict(module) for module in summary.modules],
+    }
+
+
+def tree_lines(summary: "ModelSummary", width: int = WIDTH) -> list[str]:
+    """Return the table of modules, no line wider than `width` cells; names are cut, numbers never."""
+    timed = summary.seconds is not None
+    heading = ["OUTPUT", "PARAMS", "FLOPS", *(["TIME"] if timed else [])]
+    numbers = [heading, *(_numbers(module, timed) for module in summary.modules)]
+    widths = [max(cell_len(row[column]) for row in numbers) for column in range(len(heading))]
+    room = width - sum(widths) - _GAP * len(widths)
+    names = ["MODULE", *map(_name, summary.modules)]
+    room = min(max(room, _NARROWEST), max(map(cell_len, names)))
+    return [_line(name, row, room, widths) for name, row in zip(names, numbers, strict=True)]
+
+
+def _line(name: str, numbers: Sequence[str], room: int, widths: Sequence[int]) -> str:
+    if cell_len(name) > room:
+        name = set_cell_size(name, room - 1).rstrip() + "…"
+    cells = [set_cell_size(name, room)]
+    cells += [" " * (width - cell_len(number)) + number for number, width in zip(numbers, widths, strict=True)]
+    return (" " * _GAP).join(cells).rstrip()
+
+
+def _name(module: "ModuleSummary") -> str:
+    """Return the module's place in the tree, its own name, and what it is."""
+    own = clean(module.name.rpartition(".")[2], 60)
+    times = f" ({module.calls} calls)" if module.calls > 1 else ""
+    return "  " * min(module.depth, _DEEPEST) + f"{own} {clean(module.summary, 60)}".strip() + times
+
+
+def _numbers(module: "ModuleSummary", timed: bool) -> list[str]:
+    shape = "-" if module.output is None else "×".join(map(str, module.output)) or "1"
+    cells = [
+        shape,
+        short(module.parameters) if module.parameters else "-",
+        "-" if module.flops is None else short(module.flops),
+    ]
+    if timed:
+        cells.append("-" if module.time is None else f"{module.time:.0%}")
+    return cells
+
+
+def total_lines(summary: "ModelSummary", batch_size: int) -> list[str]:
+    """Return the totals below the table."""
+    root = summary.modules[0]
+    memory = summary.memory(batch_size)
+    lines = [
+        f"input        {'×'.join(map(str, summary.input))}",
+        f"parameters   {root.parameters:,}, of which {root.trainable:,} train",
+        f"FLOPs        {short(root.flops or 0)} for one image: {summary.counted},",
+        "             a multiply-add counts as 2",
+    ]
+    if summary.seconds is not None:
+        lines.append(f"time         {1000 * summary.seconds:,.2f} ms for one image")
+    images = "1 image" if batch_size == 1 else f"{batch_size:,} images"
+    lines.append(f"memory       {_size(memory.total)} at least, by SGD with momentum, {images} a step:")
+    parts = {
+        "weights": memory.weights,
+        "gradients": memory.gradients,
+        "momentum": memory.optimizer,
+        "activations": memory.activations,
+    }
+    return [*lines, *(f"  {name:<11}  {_size(size):>7}" for name, size in parts.items())]
+
+
+def short(count: int) -> str:
+    """Return a count in at most three digits and a letter: 850, 44.4K, 11.7M, 3.64G."""
+    return "".join(_scaled(count))
+
+
+def _size(size: int) -> str:
+    number, prefix = _scaled(size)
+    return f"{number} {prefix}B"
+
+
+def _scaled(count: int) -> tuple[str, str]:
+    if count < 1000:
+        return str(count), ""
+    value = float(count)
+    for prefix in _PREFIXES:
+        if value < 999.5 or prefix == _PREFIXES[-1]:
+            break
+        value /= 1000
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f}", prefix

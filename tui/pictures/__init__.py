@@ -1,6 +1,0 @@
-"""Images in a terminal: half blocks, shades, or pixels where the terminal has them."""
-
-from tui.pictures.cells import Fit, fit, strips
-from tui.pictures.modes import MODES, Mode, choose_mode
-
-__all__ = ["MODES", "Fit", "Mode", "choose_mode", "fit", "strips"]

@@ -1,0 +1,41 @@
+"""Questions to the engine, and who waits for which answer."""
+
+from collections.abc import Callable
+
+from finetui.engine.link.base import Link
+from finetui.engine.protocol.commands import AnyQuestion
+from finetui.engine.protocol.events import Answer, AnyEvent, CommandRefused, StateChanged
+
+Reply = Answer | CommandRefused
+
+
+class Asker:
+    """Sends questions over a link and hands each answer to whoever asked; other people's answers go unheard.
+
+    Whoever drains the link's events passes them to `deliver`.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._waiting: dict[str, tuple[AnyQuestion, Callable[[Reply], None]]] = {}
+
+    def ask(self, question: AnyQuestion, then: Callable[[Reply], None]) -> None:
+        """Send `question`; `then` is called once, with its answer or with the refusal that says why there is none."""
+        self._waiting[question.id] = (question, then)
+        self._link.send(question)
+
+    def forget(self, question: AnyQuestion) -> None:
+        """Do not wait for the answer to `question` any more."""
+        self._waiting.pop(question.id, None)
+
+    def deliver(self, event: AnyEvent) -> None:
+        """Hand `event` on, if somebody waits for it."""
+        if isinstance(event, Answer | CommandRefused):
+            _, then = self._waiting.pop(event.command.id, (None, None))
+            if then is not None:
+                then(event)
+        elif isinstance(event, StateChanged) and event.state in ("failed", "crashed"):
+            # Whoever could have answered is gone.
+            waiting, self._waiting = self._waiting, {}
+            for question, then in waiting.values():
+                then(CommandRefused(command=question, reason=event.reason or "the engine is gone"))

@@ -1,0 +1,1 @@
+"""The Errors screen, with its widgets and dialogs."""

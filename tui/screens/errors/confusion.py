@@ -1,0 +1,117 @@
+"""The confusion matrix and the most confused pairs: which classes are taken for which."""
+
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widgets import Static
+from textual.widgets.option_list import Option
+
+from finetui.engine.predictions.selection import Pair, most_confused
+from finetui.tui.screens.base import ModalScreen
+from finetui.tui.screens.errors.heat_map import HeatMap
+from finetui.tui.widgets.key_bar import KeyBar
+from finetui.tui.widgets.option_list import OptionList
+
+_MOST_PAIRS = 200
+
+
+class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
+    """Shows `confusion`, int64 `[true, predicted]`; is dismissed with a cell, in which -1 stands for all classes."""
+
+    CSS_PATH = "confusion.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,m", "leave", "Back", key_display="esc"),
+        Binding("n", "switch", "Counts or shares"),
+        Binding("tab", "other", "Matrix or pairs", priority=True),
+    ]
+
+    def __init__(self, confusion: npt.NDArray[np.int64], classes: tuple[str, ...]) -> None:
+        super().__init__()
+        self._confusion = confusion
+        self._labels = classes
+        self._pairs = most_confused(confusion)
+
+    def compose(self) -> ComposeResult:
+        """The matrix beside the pairs, and a line about the cell under the cursor."""
+        with Vertical(id="box"):
+            total, right = int(self._confusion.sum()), int(np.trace(self._confusion))
+            yield Static(
+                Content.assemble(
+                    ("Confusion matrix", "bold $accent"),
+                    f"  {total - right:,} of {total:,} wrong",
+                    ("  ·  rows true, columns predicted", "$muted"),
+                ),
+                id="title",
+            )
+            with Horizontal(id="columns"):
+                yield HeatMap(self._confusion, self._labels)
+                yield OptionList(*(self._option(pair) for pair in self._pairs[:_MOST_PAIRS]), id="pairs", compact=True)
+            yield Static(id="words")
+        yield KeyBar()
+
+    def _option(self, pair: Pair) -> Option:
+        true, predicted = self._labels[pair.true], self._labels[pair.predicted]
+        return Option(Content.assemble((f"{pair.count:>6,}  ", "bold"), true, (" → ", "$muted"), (predicted, "$error")))
+
+    def on_mount(self) -> None:
+        """Begin at the most confused pair."""
+        heat_map = self.query_one(HeatMap)
+        heat_map.focus()
+        if self._pairs:
+            self.call_after_refresh(heat_map.move_to, self._pairs[0].true, self._pairs[0].predicted)
+        self._describe()
+
+    def on_heat_map_moved(self) -> None:
+        """Say what the cell is."""
+        self._describe()
+
+    def _describe(self) -> None:
+        row, column = self.query_one(HeatMap).cursor
+        names = self._labels
+        if row < 0:
+            count = int(self._confusion[:, column].sum())
+            words = f"{count:,} images were taken for {names[column]}"
+        elif column < 0:
+            size, hits = int(self._confusion[row].sum()), int(self._confusion[row, row])
+            words = f"{size:,} images are {names[row]}, and {hits / max(size, 1):.1%} of them were recognised"
+        else:
+            count, size = int(self._confusion[row, column]), int(self._confusion[row].sum())
+            taken = "recognised" if row == column else f"taken for {names[column]}"
+            words = f"{count:,} of {size:,} images of {names[row]} ({count / max(size, 1):.1%}) were {taken}"
+        self.query_one("#words", Static).update(Content(words))
+
+    def action_switch(self) -> None:
+        """Show shares instead of counts, or the other way round."""
+        self.query_one(HeatMap).switch()
+
+    def action_other(self) -> None:
+        """Go from the matrix to the pairs, or back."""
+        pairs = self.query_one(OptionList)
+        to_pairs = not pairs.has_focus
+        self.set_class(to_pairs, "-pairs")
+        if to_pairs and self._pairs:
+            pairs.highlighted = pairs.highlighted or 0
+            self.call_after_refresh(pairs.focus)
+        else:
+            self.call_after_refresh(self.query_one(HeatMap).focus)
+
+    def on_heat_map_chosen(self, message: HeatMap.Chosen) -> None:
+        """List the images of the cell."""
+        message.stop()
+        self.dismiss((message.true, message.predicted))
+
+    def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
+        """List the images of the pair."""
+        message.stop()
+        pair = self._pairs[message.option_index]
+        self.dismiss((pair.true, pair.predicted))
+
+    def action_leave(self) -> None:
+        """List nothing else."""
+        self.dismiss(None)

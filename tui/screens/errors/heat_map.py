@@ -1,0 +1,186 @@
+"""A confusion matrix as a heat map, of any number of classes: only what is in sight is drawn."""
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from finetui.tui.widgets.styled_line import line_strip
+
+_LONGEST_NAME = 16
+
+
+class HeatMap(Widget, can_focus=True):
+    """Shows `confusion`, int64 `[true, predicted]`; the cursor may also stand on a heading (-1), for a whole class."""
+
+    DEFAULT_CSS = """
+    HeatMap { width: 1fr; height: 1fr; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "move(0, -1)", "Left", show=False),
+        Binding("right", "move(0, 1)", "Right", show=False),
+        Binding("up", "move(-1, 0)", "Up", show=False),
+        Binding("down", "move(1, 0)", "Down", show=False),
+        Binding("pageup", "move(-10, 0)", "Page up", show=False),
+        Binding("pagedown", "move(10, 0)", "Page down", show=False),
+        Binding("home", "move(0, -100000)", "First", show=False),
+        Binding("end", "move(0, 100000)", "Last", show=False),
+        Binding("enter,space", "choose", "Images"),
+    ]
+
+    class Moved(Message):
+        """The cursor is at another cell now."""
+
+    class Chosen(Message):
+        """Somebody wants the images of class `true` taken for `predicted`; -1 stands for all."""
+
+        def __init__(self, true: int, predicted: int) -> None:
+            super().__init__()
+            self.true = true
+            self.predicted = predicted
+
+    def __init__(self, confusion: npt.NDArray[np.int64], classes: tuple[str, ...], *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._confusion = confusion
+        self._labels = classes
+        self._sizes = np.maximum(confusion.sum(1), 1)
+        off = confusion.copy()
+        np.fill_diagonal(off, 0)
+        self._most_wrong = max(int(off.max(initial=0)), 1)
+        self.normalised = False
+        self.cursor = (0, 0)
+        self._first = (0, 0)  # row and column that are in sight first
+        self._names = max(4, min(_LONGEST_NAME, max((Content(name).cell_length for name in classes), default=0)))
+
+    @property
+    def _cell(self) -> int:
+        """Width of a cell: the widest number and a space."""
+        return 5 if self.normalised else max(len(f"{int(self._confusion.max(initial=0)):,}"), 3) + 1
+
+    @property
+    def _room(self) -> tuple[int, int]:
+        """Rows and columns that fit."""
+        return max(self.size.height - 1, 1), max((self.size.width - self._names - 1) // self._cell, 1)
+
+    def switch(self) -> None:
+        """Show shares of the true class instead of counts, or the other way round."""
+        self.normalised = not self.normalised
+        self._keep_in_sight()
+        self.refresh()
+
+    def move_to(self, row: int, column: int) -> None:
+        """Put the cursor on a cell, or as near as there is one."""
+        last = len(self._labels) - 1
+        row, column = min(max(row, -1), last), min(max(column, -1), last)
+        if (row, column) == (-1, -1) or (row, column) == self.cursor:
+            return
+        self.cursor = (row, column)
+        self._keep_in_sight()
+        self.refresh()
+        self.post_message(self.Moved())
+
+    def _keep_in_sight(self) -> None:
+        first = []
+        for place, start, room in zip(self.cursor, self._first, self._room, strict=True):
+            start = min(start, max(place, 0), max(len(self._labels) - room, 0))
+            first.append(max(start, place - room + 1, 0))
+        self._first = (first[0], first[1])
+
+    def on_resize(self) -> None:
+        """Keep the cursor in sight."""
+        self._keep_in_sight()
+
+    def on_focus(self) -> None:
+        """Show the cursor."""
+        self.refresh()
+
+    def on_blur(self) -> None:
+        """Hide the cursor."""
+        self.refresh()
+
+    def action_move(self, down: int, right: int) -> None:
+        """Move the cursor."""
+        self.move_to(self.cursor[0] + down, self.cursor[1] + right)
+
+    def action_choose(self) -> None:
+        """Ask for the images of the cell."""
+        self.post_message(self.Chosen(*self.cursor))
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the cursor on a cell; a click on the cursor chooses it."""
+        event.stop()
+        self.focus()
+        column = (event.x - self._names - 1) // self._cell + self._first[1] if event.x > self._names else -1
+        row = event.y - 1 + self._first[0] if event.y else -1
+        if max(row, column) >= len(self._labels):
+            return
+        if (row, column) == self.cursor:
+            self.action_choose()
+        self.move_to(row, column)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Show later rows, or with shift later columns."""
+        self._scroll(event, 3)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Show earlier rows, or with shift earlier columns."""
+        self._scroll(event, -3)
+
+    def _scroll(self, event: events.MouseEvent, by: int) -> None:
+        event.stop()
+        count, room = len(self._labels), self._room
+        row, column = self._first
+        if event.shift:
+            column = min(max(column + by, 0), max(count - room[1], 0))
+        else:
+            row = min(max(row + by, 0), max(count - room[0], 0))
+        self._first = (row, column)
+        self.refresh()
+
+    # -- rendering ------------------------------------------------------------------------------------------
+
+    def render_line(self, y: int) -> Strip:
+        """Render the heading, or one row."""
+        width = self.size.width
+        columns = range(self._first[1], min(self._first[1] + self._room[1], len(self._labels)))
+        row = y - 1 + self._first[0]
+        if y == 0:
+            parts = [Content(" " * (self._names + 1)), *(self._heading(column) for column in columns)]
+        elif row < len(self._labels):
+            name = Content(self._labels[row]).truncate(self._names, ellipsis=True, pad=True)
+            parts = [self._marked(name, (row, -1)), Content(" "), *(self._number(row, column) for column in columns)]
+        else:
+            parts = []
+        return line_strip(self, Content("").join(parts), width)
+
+    def _heading(self, column: int) -> Content:
+        room = self._cell - 1
+        name = Content(self._labels[column]).truncate(room, ellipsis=True)
+        return Content.assemble(" " * (self._cell - name.cell_length), self._marked(name.stylize("bold"), (-1, column)))
+
+    def _marked(self, content: Content, place: tuple[int, int]) -> Content:
+        return content.stylize("reverse") if place == self.cursor and self.has_focus else content
+
+    def _number(self, row: int, column: int) -> Content:
+        """Return a cell: bare where nothing happened, shaded by how often it did."""
+        count = int(self._confusion[row, column])
+        share = count / int(self._sizes[row])
+        percent = f"{share:.0%}" if share >= 0.005 else "<1%"
+        text = (percent if self.normalised else f"{count:,}") if count else "·"
+        content = Content(text.rjust(self._cell))
+        if (row, column) == self.cursor and self.has_focus:
+            return content.stylize("reverse")
+        if not count:
+            return content.stylize("$muted 60%")
+        if row == column:
+            return content.stylize(f"on $success {round(10 + 40 * share)}%")
+        # By the logarithm: one mistake among a thousand images is to be seen beside a hundred.
+        weight = math.log1p(count) / math.log1p(self._most_wrong)
+        return content.stylize(f"bold on $error {round(15 + 60 * weight)}%")

@@ -1,0 +1,288 @@
+"""What the Errors screen lists, and how one chooses it: the part that is the same however it is shown."""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable, Collection
+from functools import reduce
+from pathlib import Path
+
+import msgspec
+from textual import work
+
+from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.predictions.criteria import CHANGES, SHOWS, SORTS, Choose, Selection
+from finetui.engine.predictions.file import load_predictions
+from finetui.engine.protocol.commands import Evaluate, FindDuplicates
+from finetui.engine.protocol.events import CommandRefused, DuplicatesFound, Evaluated
+from finetui.tui.queries.asker import Asker, Reply
+from finetui.tui.queries.image_cache import fetch_all
+from finetui.tui.screens.base import Screen
+from finetui.tui.state.export import Target, export
+from finetui.tui.state.listing import Listing, listing_of
+from finetui.tui.state.store import Store, View
+
+_POLL_SECONDS = 0.25
+_MOST_COMPARED = 200_000  # images among which duplicates are looked for without being asked
+
+Change = Callable[[Listing, frozenset[int]], Listing]  # from a list and the marked rows to another list
+
+
+def _with_duplicates(listing: Listing, pairs: Collection[tuple[int, int]], marked: Collection[int]) -> Listing:
+    """Return the list anew, now that it is known which images are in the training set."""
+    return listing.with_duplicates(pairs).select(listing.selection, marked)
+
+
+def _waiting(view: View) -> str:
+    """Return why there is nothing to list yet."""
+    if view.refusal is not None and isinstance(view.refusal.command, Evaluate):
+        return view.refusal.reason
+    if view.phase is not None:
+        share = f" {view.phase.done:,} of {view.phase.total:,}" if view.phase.total else " …"
+        return f"{view.phase.name}{share}"
+    return "There are no predictions yet: they come with the first evaluation."
+
+
+class ListingScreen(Screen[None]):
+    """Works out the list away from the event loop, and asks for filters, a comparison and exports."""
+
+    def __init__(self, store: Store, asker: Asker, choose: Choose) -> None:
+        """List first what `choose` says of the run in `store`."""
+        super().__init__()
+        self._store = store
+        self._asker = asker
+        self._choose_first = choose
+        self._turn = asyncio.Lock()
+        self._changes: list[Change] = []  # what is asked for meanwhile is worked out next, from what came out
+        self._listing: Listing | None = None
+        self._evaluation: Evaluated | None = None  # the one that is shown
+        self._marked: set[int] = set()
+        self._looked_for_duplicates = False
+        self._pairs: tuple[tuple[int, int], ...] | None = None  # of test and training images that are the same
+
+    @abstractmethod
+    def _listing_changed(self, *, same_rows: bool) -> None:
+        """Show the list, which is another, or the same rows with more known of them."""
+
+    @abstractmethod
+    def _say(self, text: str) -> None:
+        """Show `text` in place of a list."""
+
+    @abstractmethod
+    def _hint(self, text: str) -> None:
+        """Show `text` beside the list."""
+
+    # -- what is listed -------------------------------------------------------------------------------------
+
+    def follow_evaluations(self) -> None:
+        """Open the newest predictions, and say when there are newer ones."""
+        self.set_interval(_POLL_SECONDS, self._look_for_newer)
+        self.action_newest()
+
+    def action_newest(self) -> None:
+        """Show the predictions of the newest evaluation."""
+        view = self._store.view
+        self._evaluation = view.evaluation
+        if view.evaluation is None:
+            self._say(_waiting(view))
+        elif not view.evaluation.predictions:
+            name = view.name or "RUN"
+            self._say(f"The predictions of this evaluation were not kept; `finetui errors --from {name}` makes them.")
+        else:
+            path = Path(view.path) / view.evaluation.predictions
+            self._open(path)
+
+    def _opened(self, path: Path) -> Listing:
+        found = load_predictions(path)
+        if self._listing is None:
+            selection = self._choose_first(found.classes)
+        else:
+            selection = msgspec.structs.replace(self._listing.selection, change="", marked=False)
+        listing = listing_of(found, selection)
+        return listing if self._pairs is None else _with_duplicates(listing, self._pairs, ())
+
+    def _look_for_newer(self) -> None:
+        view = self._store.view
+        if self._evaluation is None:
+            self.action_newest()
+        elif view.evaluation is not self._evaluation and self._listing is not None:
+            self._hint("a newer evaluation is there: n shows it")
+
+    @work(group="list", exit_on_error=False)
+    async def _open(self, path: Path) -> None:
+        async with self._turn:
+            await self._work_out(lambda: self._opened(path))
+
+    def _relist(self, change: Change) -> None:
+        """Show what `change` makes of the list, and of the marks, that there are once it is its turn."""
+        self._changes.append(change)
+        self._catch_up()
+
+    @work(group="list", exit_on_error=False)
+    async def _catch_up(self) -> None:
+        async with self._turn:
+            changes, self._changes = self._changes, []  # all at once: a key that is held makes many
+            listing, marked = self._listing, frozenset(self._marked)
+            if listing is not None and changes:
+                await self._work_out(lambda: reduce(lambda now, change: change(now, marked), changes, listing))
+
+    async def _work_out(self, make: Callable[[], Listing]) -> None:
+        """Make a listing away from the event loop, and show it."""
+        try:
+            listing = await asyncio.to_thread(make)
+        except BadInput as error:
+            self._refused(str(error))
+        else:
+            self._show_listing(listing)
+
+    def _refused(self, reason: str) -> None:
+        if not self.stands:
+            return
+        if self._listing is None:
+            self._say(reason)
+        else:
+            self._hint(reason)
+
+    def _show_listing(self, listing: Listing) -> None:
+        if not self.stands:
+            return
+        same_rows = self._listing is not None and self._listing.rows is listing.rows
+        if self._listing is None or self._listing.predictions is not listing.predictions:
+            self._marked.clear()
+        self._listing = listing
+        self._listing_changed(same_rows=same_rows)
+
+    def _choose(self, changes: Callable[[Selection], dict[str, object]]) -> None:
+        """List what the present selection lists with what `changes` makes of it."""
+
+        def select(listing: Listing, marked: frozenset[int]) -> Listing:
+            now = listing.selection
+            return listing.select(msgspec.structs.replace(now, **changes(now)), marked)
+
+        self._relist(select)
+
+    def _look_for_duplicates(self) -> None:
+        """Ask once which of the images are in the training set, if that takes no more than a moment."""
+        listing = self._listing
+        if not self._looked_for_duplicates and listing is not None and len(listing.predictions) <= _MOST_COMPARED:
+            self._looked_for_duplicates = True
+            self._asker.ask(FindDuplicates(), self._duplicates_found)
+
+    def _duplicates_found(self, reply: Reply) -> None:
+        if not self.stands:
+            return
+        if isinstance(reply, DuplicatesFound):
+            self._pairs = pairs = reply.pairs
+            self._relist(
+                lambda listing, marked: (
+                    _with_duplicates(listing, pairs, marked)
+                    if listing.selection.duplicates
+                    else listing.with_duplicates(pairs)
+                )
+            )
+        elif isinstance(reply, CommandRefused):
+            self._hint(f"training images among these were not looked for: {reply.reason}")
+
+    # -- choosing what is listed ----------------------------------------------------------------------------
+
+    def action_cycle_show(self) -> None:
+        """List mistakes, then right but unsure ones, right ones, all."""
+
+        def next_show(now: Selection) -> dict[str, object]:
+            if now.change:
+                return {"change": CHANGES[CHANGES.index(now.change) % (len(CHANGES) - 1) + 1]}
+            return {"show": SHOWS[(SHOWS.index(now.show) + 1) % len(SHOWS)]}
+
+        self._choose(next_show)
+
+    def action_cycle_order(self) -> None:
+        """Order by loss, then by confidence, margin, place."""
+        self._choose(lambda now: {"sort": SORTS[(SORTS.index(now.sort) + 1) % len(SORTS)], "reverse": False})
+
+    def action_reverse(self) -> None:
+        """Turn the order round."""
+        self._choose(lambda now: {"reverse": not now.reverse})
+
+    def action_toggle_flag(self, flag: str) -> None:
+        """List only what has `flag`, or all again."""
+        if flag == "duplicates" and self._pairs is None:
+            self._hint("looking for training images among these …")
+            self._asker.ask(FindDuplicates(), self._duplicates_found)
+        self._choose(lambda now: {flag: not getattr(now, flag)})
+
+    def action_clear(self) -> None:
+        """Take all filters away."""
+        self._relist(lambda listing, marked: listing.select(listing.selection.unfiltered, marked))
+
+    @work
+    async def action_filter(self) -> None:
+        """Ask what is to be listed."""
+        from finetui.tui.screens.errors.filter_form import FilterForm
+
+        listing = self._listing
+        if listing is None:
+            return
+        form = FilterForm(
+            listing.selection,
+            listing.predictions.classes,
+            has_files=len(listing.predictions.files) > 0,
+            can_compare=listing.flags.other is not None,
+        )
+        chosen = await self.app.push_screen_wait(form)
+        if chosen is not None:
+            self._relist(lambda listing, marked: listing.select(chosen, marked))
+
+    @work
+    async def action_confusion(self) -> None:
+        """Show which classes are taken for which, and list the images of a cell."""
+        from finetui.tui.screens.errors.confusion import ConfusionScreen
+
+        if self._listing is None:
+            return
+        found = self._listing.predictions
+        chosen = await self.app.push_screen_wait(ConfusionScreen(found.confusion(), found.classes))
+        if chosen is not None:
+            true, predicted = (None if label < 0 else label for label in chosen)
+            show = "all" if true == predicted else "wrong"
+            self._choose(lambda _: {"show": show, "true": true, "predicted": predicted, "change": ""})
+
+    @work
+    async def action_compare(self) -> None:
+        """Compare with another run's or evaluation's predictions; again: end the comparison."""
+        from finetui.tui.screens.errors.compare import CompareScreen
+
+        listing = self._listing
+        if listing is None:
+            return
+        if listing.selection.change:
+            self._choose(lambda _: {"change": ""})
+            return
+        view = self._store.view
+        own = Path(view.path)
+        path = await self.app.push_screen_wait(CompareScreen(own.parent, own))
+        if path is not None:
+            name = f"{path.parent.name} {path.stem}"
+            self._relist(lambda listing, marked: listing.compare(path, name, "broken", marked))
+
+    @work
+    async def action_export(self) -> None:
+        """Write what is listed, or marked, to a file."""
+        from finetui.tui.screens.errors.export_form import ExportForm
+
+        listing = self._listing
+        if listing is None:
+            return
+        marked = sorted(self._marked)
+        request = await self.app.push_screen_wait(ExportForm(len(listing.rows), len(marked), Path("errors.csv")))
+        if request is not None:
+            rows = marked if request.marked_only else listing.rows.tolist()
+            self._hint("exporting …")
+            self._export(request.target, listing, rows)
+
+    @work(thread=True, exclusive=True, group="export", exit_on_error=False)
+    def _export(self, target: Target, listing: Listing, rows: list[int]) -> None:
+        """Write away from the screen; images are asked for as everywhere."""
+        try:
+            words = export(target, listing, rows, lambda indices: fetch_all(self.app, self._asker, indices))
+        except FinetuiError as error:
+            words = str(error)
+        self.app.call_from_thread(self._hint, words)

@@ -1,0 +1,240 @@
+"""The Errors screen: the test images that the network got wrong, and why."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import numpy as np
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.timer import Timer
+from textual.widgets import Static
+
+from finetui.engine.predictions.criteria import Choose
+from finetui.engine.text import clean
+from finetui.tui.queries.asker import Asker
+from finetui.tui.queries.image_cache import ImageCache
+from finetui.tui.queries.image_detail import CloserLook
+from finetui.tui.screens.errors.detail_pane import DetailPane
+from finetui.tui.screens.errors.help import errors_help
+from finetui.tui.screens.errors.listing_screen import ListingScreen
+from finetui.tui.state.listing import brief_details, caption, details, filter_line, title
+from finetui.tui.state.store import Store
+from finetui.tui.terminal.compositor import TightCompositor
+from finetui.tui.widgets.key_bar import KeyBar
+from finetui.tui.widgets.styled_line import StyledLine
+from finetui.tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
+
+_REST_SECONDS = 0.15  # how long the cursor stays on an image before more than its thumbnail is asked for
+_THUMBNAIL = 64  # pixels
+
+
+class ErrorsScreen(ListingScreen):
+    """Browses the predictions of the run in `store`; questions about its images go to `asker`."""
+
+    CSS_PATH = "screen.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "leave", "Back", key_display="esc"),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("v", "cycle_show", "Show"),
+        Binding("o", "cycle_order", "Order"),
+        Binding("O", "reverse", "Reverse", show=False),
+        Binding("f", "filter", "Filter"),
+        Binding("c", "clear", "Clear", show=False),
+        Binding("m", "confusion", "Matrix"),
+        Binding("e", "explain", "Explain"),
+        Binding("d", "compare", "Compare"),
+        Binding("enter", "enlarge", "Enlarge", show=False),
+        Binding("l", "toggle_flag('label_errors')", "Likely wrong labels", show=False),
+        Binding("u", "toggle_flag('duplicates')", "Training images", show=False),
+        Binding("k", "toggle_flag('marked')", "Marked only", show=False),
+        Binding("x", "export", "Export"),
+        Binding("n", "newest", "Newest", show=False),
+        Binding("left,up", "step(-1)", "Previous", show=False),
+        Binding("right,down", "step(1)", "Next", show=False),
+    ]
+
+    def __init__(self, store: Store, asker: Asker, choose: Choose) -> None:
+        """Begin with what `choose` lists."""
+        super().__init__(store, asker, choose)
+        self._compositor = TightCompositor()
+        self._thumbnails = ImageCache(asker, _THUMBNAIL, self._show_tiles)
+        self._said = ""
+        self._row = -1
+        self._closer = CloserLook(asker, self._show_detail)
+        self._rest: Timer | None = None
+        self._places: dict[int, int] = {}  # of the page in sight: where each test image is
+
+    def compose(self) -> ComposeResult:
+        """Two lines on top, the grid, and the pane for the image under the cursor."""
+        yield StyledLine(id="errors-title")
+        yield StyledLine(id="errors-filter")
+        yield Static(id="errors-message")
+        with Horizontal(id="errors-body"):
+            yield ThumbnailGrid(id="errors-grid")
+            yield DetailPane(id="errors-detail")
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        """Open the newest predictions."""
+        self.query_one(ThumbnailGrid).focus()
+        self.follow_evaluations()
+
+    # -- what is listed -------------------------------------------------------------------------------------
+
+    def _say(self, text: str) -> None:
+        if text == self._said:
+            return
+        self._said = text
+        self.set_class(True, "-message")
+        self.query_one("#errors-title", StyledLine).show(Content.styled(" Errors", "bold $accent"))
+        self.query_one("#errors-message", Static).update(Content(text))
+
+    def _hint(self, text: str) -> None:
+        if not self.stands:
+            return
+        self.query_one("#errors-filter", StyledLine).show(Content.styled(f" {clean(text, 300)}", "$warning"))
+
+    def _listing_changed(self, *, same_rows: bool) -> None:
+        assert self._listing is not None
+        self.set_class(False, "-message")
+        self._places = {}
+        grid = self.query_one(ThumbnailGrid)
+        grid.set_count(len(self._listing.rows), keep_cursor=same_rows)
+        self._show_lines()
+        self._highlight(grid.cursor)
+
+    def _show_lines(self) -> None:
+        if self._listing is not None:
+            self.query_one("#errors-title", StyledLine).show(title(self._listing, len(self._marked)))
+            self.query_one("#errors-filter", StyledLine).show(filter_line(self._listing))
+
+    # -- the grid -------------------------------------------------------------------------------------------
+
+    def on_thumbnail_grid_needed(self, message: ThumbnailGrid.Needed) -> None:
+        """Fetch the images of the page that is in sight."""
+        message.stop()
+        if self._listing is not None:
+            rows = self._listing.rows[message.first : message.last + 1]
+            indices = self._listing.predictions.index[rows].tolist()
+            self._places = {index: message.first + place for place, index in enumerate(indices)}
+            self._show_positions(self._places.values())
+            self._thumbnails.need(indices)
+
+    def _show_tiles(self, indices: list[int]) -> None:
+        """Show the images `indices` that have just arrived, where they are on the page that was asked for last."""
+        if self._listing is None or not self.stands:
+            return
+        self._look_for_duplicates()  # only now: that takes longer, and the images are waited for
+        self._show_positions([self._places[index] for index in indices if index in self._places])
+        if self._row >= 0 and self._listing.predictions.index[self._row] in indices:
+            self._show_detail()
+
+    def _show_positions(self, positions: Iterable[int]) -> None:
+        assert self._listing is not None
+        tiles = {position: self._tile(int(self._listing.rows[position])) for position in positions}
+        self.query_one(ThumbnailGrid).set_tiles(tiles)
+
+    def _tile(self, row: int) -> Tile:
+        assert self._listing is not None
+        found = self._thumbnails.get(int(self._listing.predictions.index[row]))
+        return Tile(
+            image=None if isinstance(found, str) else found,
+            lines=caption(self._listing, row),
+            marked=row in self._marked,
+            problem=found if isinstance(found, str) else "",
+        )
+
+    def on_thumbnail_grid_highlighted(self, message: ThumbnailGrid.Highlighted) -> None:
+        """Show the image under the cursor in full."""
+        message.stop()
+        self._highlight(message.position)
+
+    def on_thumbnail_grid_chosen(self, message: ThumbnailGrid.Chosen) -> None:
+        """Give the image the whole screen."""
+        message.stop()
+        self.action_enlarge()
+
+    def on_thumbnail_grid_mark_toggled(self, message: ThumbnailGrid.MarkToggled) -> None:
+        """Mark the image, or not any more."""
+        message.stop()
+        if self._listing is not None and message.position < len(self._listing.rows):
+            self._marked ^= {int(self._listing.rows[message.position])}
+            self._show_positions([message.position])
+            self._show_lines()
+            self._show_detail()
+
+    def _highlight(self, position: int) -> None:
+        assert self._listing is not None
+        rows = self._listing.rows
+        self._row = int(rows[position]) if position < len(rows) else -1
+        self._show_detail()
+        if self._rest is not None:
+            self._rest.stop()
+        self._rest = self.set_timer(_REST_SECONDS, self._ask_more)
+
+    # -- the image under the cursor -------------------------------------------------------------------------
+
+    def _show_detail(self) -> None:
+        """Bring the pane up to date with what is known by now."""
+        if not self.stands:
+            return
+        pane, listing, row = self.query_one(DetailPane), self._listing, self._row
+        if listing is None or row < 0:
+            pane.show(None, None, "no image fits the filter", lambda _width: [])
+            return
+        index = int(listing.predictions.index[row])
+        small, large = self._thumbnails.get(index), self._closer.image(index)
+        image = small if large is None else large
+        overlay, words = self._closer.overlay(index, listing.predictions.classes)
+        describe = brief_details if self.has_class("-short") else details
+        pane.show(
+            None if isinstance(image, str) else image,
+            overlay,
+            image if isinstance(image, str) else "asking the engine …",
+            lambda width: describe(listing, row, width, marked=row in self._marked, explained=words),
+        )
+
+    def _ask_more(self) -> None:
+        """Ask for what takes longer, now that the cursor rests."""
+        if self._listing is None or self._row < 0:
+            return
+        found = self._listing.predictions
+        index = int(found.index[self._row])
+        small = self._thumbnails.get(index)
+        # An image that was not reduced is there in full already.
+        whole = isinstance(small, np.ndarray) and max(small.shape[:2]) < _THUMBNAIL / 2
+        self._closer.ask(index, int(found.predicted[self._row]), in_full=not whole)
+
+    def action_explain(self) -> None:
+        """Show where the network looked, by the next method; after the last, nothing."""
+        self._closer.next_method()
+        self._show_detail()
+        self._ask_more()
+
+    def action_enlarge(self) -> None:
+        """Give the image the whole screen, or the grid its place back."""
+        self.toggle_class("-large")
+        if not self.has_class("-large"):
+            self.query_one(ThumbnailGrid).focus()
+
+    def action_step(self, by: int) -> None:
+        """Go to the next image, or the one before, while the grid is hidden."""
+        if self.has_class("-large"):
+            self.query_one(ThumbnailGrid).move_cursor(by)
+
+    # -- the rest -------------------------------------------------------------------------------------------
+
+    def action_help(self) -> None:
+        """Explain the screen."""
+        self.app.push_screen(errors_help())
+
+    def action_leave(self) -> None:
+        """Go back: from the large image to the grid, from the grid to the screen below."""
+        if self.has_class("-large"):
+            self.action_enlarge()
+        else:
+            self.dismiss(None)

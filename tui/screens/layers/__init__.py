@@ -1,0 +1,1 @@
+"""The Layers screen, with its widgets."""

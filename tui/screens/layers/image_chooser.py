@@ -1,0 +1,94 @@
+"""Which test image is meant: a number, with a step to either side."""
+
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.widgets import Input, Label
+
+from finetui.tui.widgets.action_button import ActionButton
+
+
+class _Number(Input):
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
+
+    def __init__(self) -> None:
+        super().__init__("0", id="image-number", compact=True, restrict="[0-9]*", max_length=9, select_on_focus=True)
+        self.cursor_blink = False
+
+    def action_leave(self) -> None:
+        """Go back to the keys of the screen."""
+        self.post_message(ImageChooser.Left())
+
+    def on_blur(self, _event: events.Blur) -> None:
+        """Drop what was typed and not submitted."""
+        self.post_message(ImageChooser.Left())
+
+
+class ImageChooser(Horizontal):
+    """Shows the number of a test image; it can be typed, or changed by one."""
+
+    DEFAULT_CSS = """
+    ImageChooser {
+        width: auto;
+        height: 1;
+        Label { width: 6; color: $muted; }
+        Input { width: 6; background: $panel; }
+        Input:focus { background: $panel-lighten-1; }
+        ActionButton { width: 5; min-width: 5; margin-left: 1; }
+    }
+    """
+
+    class Stepped(Message):
+        """Somebody wants the next (`by` 1) or the previous (-1) image."""
+
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
+    class Typed(Message):
+        """Somebody wants the image with this number; -1 where nothing was typed."""
+
+        def __init__(self, index: int) -> None:
+            super().__init__()
+            self.index = index
+
+    class Left(Message):
+        """The field was left; the keys belong to the screen again."""
+
+    def __init__(self) -> None:
+        super().__init__(id="image-chooser")
+        self._index = 0
+
+    def compose(self) -> ComposeResult:
+        """A word, the number, and two buttons."""
+        yield Label("image")
+        yield _Number()
+        yield ActionButton("previous", ",", "‹")
+        yield ActionButton("next", ".", "›")
+
+    def show(self, index: int) -> None:
+        """Show that `index` is meant."""
+        self._index = index
+        self.query_one(_Number).value = str(index)
+
+    def type(self) -> None:
+        """Let a number be typed."""
+        self.query_one(_Number).focus()
+
+    def on_image_chooser_left(self) -> None:
+        """Put the number that holds back into the field."""
+        self.show(self._index)
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        """Ask for the image that was typed."""
+        message.stop()
+        self.post_message(self.Typed(int(message.value) if message.value else -1))
+
+    def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
+        """Ask for the image beside."""
+        message.stop()
+        self.post_message(self.Stepped(1 if message.action == "next" else -1))

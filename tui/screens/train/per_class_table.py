@@ -1,0 +1,173 @@
+"""The per-class table: how well each class is recognised, and what the last epoch changed."""
+
+from typing import ClassVar, NamedTuple
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.geometry import Region
+from textual.message import Message
+
+from finetui.engine.protocol.events import ClassReport
+from finetui.tui.state.store import View
+from finetui.tui.widgets.lines_view import LinesView
+from finetui.tui.widgets.styled_line import StyledLine
+
+_COLUMNS = (("images", 7), ("acc %", 8), ("F1", 8), ("change", 8))
+_MIN_LABEL, _MAX_LABEL = 7, 24
+_MIN_BAR, _MAX_BAR = 5, 40
+
+
+class _Layout(NamedTuple):
+    """The widths of the label, of the columns that fit, and of the bar (0: left out)."""
+
+    label: int
+    columns: tuple[int, ...]
+    bar: int
+
+
+def _layout(width: int, longest: int) -> _Layout:
+    """Lay the table out in `width` cells; `longest` is the length of the longest label."""
+    columns = tuple(size for _, size in _COLUMNS)
+    while len(columns) > 2 and _MIN_LABEL + sum(columns) > width:
+        columns = columns[:-1]
+    label = max(_MIN_LABEL, min(longest + 2, _MAX_LABEL, width - sum(columns)))
+    bar = width - label - sum(columns) - 3
+    return _Layout(label, columns, min(bar, _MAX_BAR) if bar >= _MIN_BAR else 0)
+
+
+class _Row(NamedTuple):
+    place: int
+    label: str
+    report: ClassReport | None  # None before the first evaluation
+    change: float | None  # percentage points since the previous evaluation
+
+
+class _Rows(LinesView[_Row]):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "Its images", show=False),
+        Binding("up,k", "move(-1)", "Up", show=False),
+        Binding("down,j", "move(1)", "Down", show=False),
+        Binding("pageup", "move(-10)", "Page up", show=False),
+        Binding("pagedown", "move(10)", "Page down", show=False),
+        Binding("home", "move(-100000)", "First", show=False),
+        Binding("end", "move(100000)", "Last", show=False),
+    ]
+    longest = 0
+    cursor = 0
+
+    def on_focus(self) -> None:
+        """Show the cursor."""
+        self.refresh()
+
+    def on_blur(self) -> None:
+        """Hide the cursor."""
+        self.refresh()
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor."""
+        self.cursor = min(max(self.cursor + by, 0), max(len(self._rows) - 1, 0))
+        self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, force=True)
+        self.refresh()
+
+    def action_open(self) -> None:
+        """Show the images of the class under the cursor."""
+        if self.cursor < len(self._rows):
+            self.post_message(PerClassTable.Chosen(self.cursor))
+
+    def on_click(self, event: events.Click) -> None:
+        """Show the images of the class that was hit."""
+        index = event.y + self.scroll_offset.y
+        if 0 <= index < len(self._rows):
+            event.stop()
+            self.cursor = index
+            self.action_open()
+
+    def content_of(self, row: _Row, width: int) -> Content:
+        """Return the row's label, scores and bar."""
+        content = self._scores(row, width)
+        if row.place == self.cursor and self.has_focus:
+            return content.truncate(width, pad=True).stylize("on $accent 30%")
+        return content
+
+    def _scores(self, row: _Row, width: int) -> Content:
+        layout = _layout(width, self.longest)
+        report = row.report
+        label = Content(" " + row.label).truncate(layout.label, ellipsis=True, pad=True)
+        if report is None:
+            return Content.assemble(label, ("".join("–".rjust(size) for size in layout.columns), "$muted"))
+        change = "" if row.change is None else f"{row.change:+.2f}" if abs(row.change) >= 0.005 else "="
+        full = round(report.accuracy * layout.bar)
+        cells = (
+            (f"{report.support:,}", ""),
+            (f"{100 * report.accuracy:.2f}", "bold"),
+            (f"{report.f1:.4f}", ""),
+            (change, "" if change in ("", "=") else "$success" if change.startswith("+") else "$warning"),
+        )
+        return Content.assemble(
+            label,
+            *((text.rjust(size), style) for (text, style), size in zip(cells, layout.columns, strict=False)),
+            "  " if layout.bar else "",
+            ("━" * full, "$accent"),
+            ("─" * (layout.bar - full), "$muted 50%"),
+        )
+
+
+class PerClassTable(Vertical):
+    """Support, accuracy, F1, change since the previous evaluation, and a bar, for each class.
+
+    Enter or a click asks for a class's images.
+    """
+
+    DEFAULT_CSS = """
+    PerClassTable {
+        #class-heading { color: $muted; text-style: bold; }
+    }
+    """
+
+    class Chosen(Message):
+        """Somebody wants to see the images of the class `label`, by its number."""
+
+        def __init__(self, label: int) -> None:
+            super().__init__()
+            self.label = label
+
+    def __init__(self) -> None:
+        super().__init__(id="classes")
+        self._shown: object = ()
+
+    def compose(self) -> ComposeResult:
+        """A heading and the rows."""
+        yield StyledLine(id="class-heading")
+        yield _Rows(id="class-rows")
+
+    def on_resize(self) -> None:
+        """Put the heading over its columns again."""
+        self._show_heading()
+
+    def show(self, view: View) -> None:
+        """Bring the table up to date with `view`."""
+        if self._shown is (view.evaluation or view.data):
+            return
+        self._shown = view.evaluation or view.data
+        rows = self.query_one(_Rows)
+        if view.evaluation is not None:
+            before = view.previous.per_class if view.previous else (None,) * len(view.evaluation.per_class)
+            found = [
+                _Row(index, now.label, now, None if then is None else 100 * (now.accuracy - then.accuracy))
+                for index, (now, then) in enumerate(zip(view.evaluation.per_class, before, strict=True))
+            ]
+        else:
+            classes = view.data.classes if view.data else ()
+            found = [_Row(index, label, None, None) for index, label in enumerate(classes)]
+        rows.longest = max((len(row.label) for row in found), default=_MIN_LABEL)
+        rows.show(found)
+        self._show_heading()
+
+    def _show_heading(self) -> None:
+        rows = self.query_one(_Rows)
+        layout = _layout(rows.scrollable_content_region.width, rows.longest)
+        names = "".join(name.rjust(size) for (name, _), size in zip(_COLUMNS, layout.columns, strict=False))
+        self.query_one("#class-heading", StyledLine).show(Content(" class".ljust(layout.label) + names))

@@ -1,0 +1,69 @@
+"""The learning-rate finder's result: loss over rate, and a suggestion that one key accepts."""
+
+from typing import ClassVar
+
+import numpy as np
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from finetui.engine.protocol.events import LearningRateFound
+from finetui.tui.screens.base import ModalScreen
+from finetui.tui.widgets.action_button import ActionButton
+from finetui.tui.widgets.line_plot import LinePlot, SeriesStyle
+
+
+class RatesScreen(ModalScreen[float | None]):
+    """Shows what was found; is dismissed with the learning rate to use, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,u", "use", "Use it"),
+        Binding("escape,q,b", "leave", "Back"),
+    ]
+
+    def __init__(self, found: LearningRateFound) -> None:
+        super().__init__()
+        self._found = found
+
+    def compose(self) -> ComposeResult:
+        """Title, plot, suggestion, buttons."""
+        found = self._found
+        with Vertical(id="box"):
+            yield Static(Content.styled("Learning-rate finder", "bold $accent"), id="title")
+            yield LinePlot("Loss", (SeriesStyle("train"),), x_label="rate", log_x=True, id="rates")
+            if found.suggestion is None:
+                text = Content("The loss never falls clearly: look at the plot, or try another model state.")
+            else:
+                text = Content.assemble(
+                    "Suggestion: ", (f"{found.suggestion:g}", "bold $accent"), ", where the loss falls most steeply. "
+                    "It was tried on a copy: nothing has changed.",
+                )  # fmt: skip
+            yield Static(text, id="text")
+            with Horizontal(id="choices"):
+                if found.suggestion is not None:
+                    yield ActionButton("use", "u", f"Use {found.suggestion:g}", id="use")
+                yield ActionButton("back", "b", "Keep the present one", id="back")
+
+    def on_mount(self) -> None:
+        """Draw."""
+        found = self._found
+        marks = () if found.suggestion is None else (found.suggestion,)
+        losses = np.array(found.losses)
+        # The climb at the end, where it diverges, would flatten all the rest.
+        points = (np.array(found.rates), np.minimum(losses, 1.5 * losses[:10].max(initial=0.0)))
+        self.query_one("#rates", LinePlot).set_data((points,), float("nan"), marks)
+
+    def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
+        """Use it, or not."""
+        message.stop()
+        self.dismiss(self._found.suggestion if message.action == "use" else None)
+
+    def action_use(self) -> None:
+        """Accept the suggestion."""
+        self.dismiss(self._found.suggestion)
+
+    def action_leave(self) -> None:
+        """Change nothing."""
+        self.dismiss(None)

@@ -1,0 +1,407 @@
+"""The Train screen: curves, progress, per-class table, controls, layers, log."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static
+
+from finetui.engine.errors import BadInput
+from finetui.engine.link.base import Link
+from finetui.engine.predictions.criteria import Choose, Selection
+from finetui.engine.protocol.commands import (
+    AnyCommand,
+    FindLearningRate,
+    SetFrozen,
+    SetLearningRate,
+    Start,
+    StartFinetune,
+    Stop,
+)
+from finetui.engine.protocol.config import check_learning_rate
+from finetui.engine.protocol.events import AnyEvent, CommandAccepted, LearningRateFound
+from finetui.engine.protocol.state_rules import refusal
+from finetui.tui.queries.asker import Asker
+from finetui.tui.screens.base import Screen
+from finetui.tui.screens.dialog import Choice, Dialog
+from finetui.tui.screens.help import train_help
+from finetui.tui.screens.train.banner import Banner
+from finetui.tui.screens.train.checkpoints import CheckpointsScreen
+from finetui.tui.screens.train.controls import Controls, LearningRateInput, next_rate
+from finetui.tui.screens.train.finetune import FinetuneForm
+from finetui.tui.screens.train.layer_list import LayerList
+from finetui.tui.screens.train.log_panel import LogPanel
+from finetui.tui.screens.train.per_class_table import PerClassTable
+from finetui.tui.screens.train.rates import RatesScreen
+from finetui.tui.screens.train.refresh import Pace
+from finetui.tui.screens.train.runs import RunsScreen
+from finetui.tui.screens.train.status_lines import progress, status
+from finetui.tui.state.actions import ACTIONS, BY_NAME
+from finetui.tui.state.log_lines import describe_command
+from finetui.tui.state.store import Store, View
+from finetui.tui.terminal.compositor import TightCompositor
+from finetui.tui.widgets.action_button import ActionButton
+from finetui.tui.widgets.key_bar import KeyBar
+from finetui.tui.widgets.line_plot import LinePlot, SeriesStyle
+from finetui.tui.widgets.styled_line import StyledLine
+
+MIN_WIDTH, MIN_HEIGHT = 60, 15
+_POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
+_PLOT_SECONDS = 0.5
+_MOST_AT_ONCE = 256  # events, a few milliseconds' worth
+_RATE_SECONDS = 1.0  # a learning rate that a schedule moves at every step
+
+OnEvents = Callable[[Sequence[AnyEvent]], None]
+
+
+class TrainScreen(Screen[None]):
+    """Shows a run and steers it through a link."""
+
+    CSS_PATH = "screen.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (100, "-roomy"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-medium"), (32, "-tall"), (48, "-huge")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(a.key, f"press('{a.name}')", a.label, show=False) for a in ACTIONS if a.name != "resume"),
+        Binding("l", "focus_rate", "Learning rate", show=False),
+        Binding("plus,equals_sign", "nudge_rate(1)", "Raise learning rate", show=False),
+        Binding("minus", "nudge_rate(-1)", "Lower learning rate", show=False),
+        Binding("q", "leave", "Quit"),
+        Binding("d", "app.detach", "Detach"),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("tab", "app.focus_next", "Next control", show=False),
+        Binding("m", "errors", "Errors"),
+        Binding("g", "layers", "Layers"),
+        Binding("r", "runs", "Runs"),
+        Binding("c", "checkpoints", "Checkpoints", show=False),
+        Binding("o", "log", "Log"),
+        Binding("y", "toggle_log", "Log scale"),
+        Binding("t", "toggle_theme", "Theme", show=False),
+        Binding("escape", "hide_alert", "Hide the alert", show=False),
+    ]
+
+    class RunChosen(Message):
+        """Somebody wants to look at the run in the folder `path`."""
+
+        def __init__(self, path: Path) -> None:
+            super().__init__()
+            self.path = path
+
+    class ResumeWanted(Message):
+        """Somebody wants the run in the folder `path`, which has lost its engine, to go on."""
+
+        def __init__(self, path: Path, *, own: bool) -> None:
+            """With `own` the engine was started here, with whatever code of a person's own it runs."""
+            super().__init__()
+            self.path = path
+            self.own = own
+
+    def __init__(self, link: Link, *, visiting: bool = False, on_events: OnEvents = lambda _events: None) -> None:
+        """With `visiting`, leaving goes back to the screen below instead of out of the program.
+
+        `on_events` hears what the run says, made harmless.
+        """
+        super().__init__()
+        self._on_events = on_events
+        self._visiting = visiting
+        self._compositor = TightCompositor()
+        self.store = Store()
+        self._link = link
+        self.asker = Asker(link)
+        self._shown: View | None = None
+        self._finding = ""  # id of the search for a learning rate that was asked for here
+        self._pace = Pace()
+        self._behind = False  # what is shown is older than what is known
+        self._plots_at = self._rate_at = 0.0
+
+    def on_another_link(self, link: Link) -> "TrainScreen":
+        """Return a screen of the same kind over `link`."""
+        return TrainScreen(link, on_events=self._on_events)
+
+    def compose(self) -> ComposeResult:
+        """Lay the widgets out."""
+        yield StyledLine(id="status")
+        yield StyledLine(id="progress")
+        yield Banner()
+        train, test = SeriesStyle("train"), SeriesStyle("test", points=True)
+        with Horizontal(id="plots"):
+            yield LinePlot("Loss", (train, test), id="loss")
+            yield LinePlot("Accuracy", (train, test), percent=True, id="accuracy")
+        with Horizontal(id="panels"):
+            yield PerClassTable()
+            with Vertical(id="side"):
+                yield Controls()
+                yield LayerList()
+        yield LogPanel()
+        yield KeyBar(palette=True)
+        yield Static(id="too-small")
+
+    def on_mount(self) -> None:
+        """Begin to look for events."""
+        self.set_interval(_POLL_SECONDS, self._poll)
+        self._show()
+
+    def on_resize(self) -> None:
+        """Say so where the terminal is too small, and lay the two top lines out anew."""
+        small = self.size.width < MIN_WIDTH or self.size.height < MIN_HEIGHT
+        self.set_class(small, "-too-small")
+        size = f"{self.size.width}x{self.size.height}"
+        text = f"This terminal has {size} cells; finetui needs {MIN_WIDTH}x{MIN_HEIGHT}. Training is not affected."
+        self.query_one("#too-small", Static).update(Content(text))
+        self.call_after_refresh(self._show_lines)
+
+    # -- showing ----------------------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE))
+        if len(heard) == _MOST_AT_ONCE:
+            self.call_later(self._poll)  # a long past: keys come in between
+        self._show()
+        self._on_events(heard)
+        for event in heard:
+            self.asker.deliver(event)
+            # Only an answer to this dashboard's own wish opens a screen: a journal tells of old ones.
+            if isinstance(event, CommandAccepted) and event.command.id == self._finding:
+                self._finding = ""
+                if self.store.view.rates_found is not None:
+                    self._show_rates(self.store.view.rates_found)
+
+    def _show(self) -> None:
+        """Bring the widgets up to date, those that change all the time at their own pace."""
+        view = self.store.view
+        if view is self._shown and not self._behind:
+            return
+        now = time.monotonic()
+        before, self._shown = self._shown, view
+        calm = before is not None and view.state == before.state == "running"
+        due = not calm or self._pace.due()
+        if due:
+            self._pace.drawn()
+            self._show_lines()
+        evaluated = before is None or view.evaluation is not before.evaluation
+        # Together with the numbers: each frame costs more than what is in it.
+        plots = evaluated or (due and (not calm or now - self._plots_at >= _PLOT_SECONDS))
+        if plots:
+            self._plots_at = now
+            self._show_plots()
+        self._behind = not (due and plots)
+        controls = ("state", "pending", "refusal")
+        steered = before is None or any(getattr(view, name) != getattr(before, name) for name in controls)
+        if steered or not calm or now - self._rate_at >= _RATE_SECONDS:
+            self._rate_at = now
+            self.query_one(Controls).show(view)
+        self.query_one(Banner).show(view)
+        self.query_one(LayerList).show(view)
+        self.query_one(PerClassTable).show(view)
+        self.query_one(LogPanel).show(view.log)
+
+    def hurry(self) -> None:
+        """Show what is known by now at the next look, whatever the pace."""
+        self._pace.hurry()
+        self._plots_at, self._behind = 0.0, True
+
+    def _show_lines(self) -> None:
+        view = self.store.view
+        self.query_one("#status", StyledLine).show(status(view, self.size.width))
+        self.query_one("#progress", StyledLine).show(progress(view, self.size.width))
+
+    def action_hide_alert(self) -> None:
+        """Take the alert that is shown off the screen."""
+        self.query_one(Banner).hide_alert()
+
+    def _show_plots(self) -> None:
+        store = self.store
+        limit = float(store.view.config.training.epochs)
+        marks = [mark.x for mark in store.view.marks]
+        loss, accuracy = (store.train_loss, store.test_loss), (store.train_accuracy, store.test_accuracy)
+        for name, curves in (("#loss", loss), ("#accuracy", accuracy)):
+            points, means = [curve.points() for curve in curves], [curve.means() for curve in curves]
+            self.query_one(name, LinePlot).set_data(points, limit, marks, means=means)
+
+    # -- steering ---------------------------------------------------------------------------------------
+
+    def send(self, command: AnyCommand) -> None:
+        """Send `command`, or say why it makes no sense now."""
+        why_not = refusal(type(command), self.store.view.state)
+        if why_not is not None:
+            self.hint(f"{describe_command(command)}: {why_not}")
+            return
+        if isinstance(command, FindLearningRate):
+            self._finding = command.id
+        self.store.sent(command)
+        self._link.send(command)
+        self._show()
+
+    def hint(self, text: str) -> None:
+        """Say why something was not done."""
+        self.query_one(Controls).hint(text, "$warning")
+
+    def action_press(self, name: str) -> None:
+        """Do what the button `name` does."""
+        if name == "pause" and self.store.view.state == "paused":
+            name = "resume"
+        action = BY_NAME[name]
+        view = self.store.view
+        if action.kind is Start and view.can_go_on and not self._visiting:
+            self.post_message(self.ResumeWanted(Path(view.path), own=self._link.steers and not self._link.attached))
+            return
+        if action.kind is StartFinetune and not self._link.steers:
+            name = self.store.view.name
+            self.hint(f"finetui finetune --from {name} --dashboard")
+        elif action.kind is StartFinetune and refusal(StartFinetune, self.store.view.state) is None:
+            self._ask_finetune()
+        else:
+            self.send(action.command())
+
+    def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
+        """Do what the button says."""
+        message.stop()
+        self.action_press(message.action)
+
+    def on_per_class_table_chosen(self, message: PerClassTable.Chosen) -> None:
+        """Show the mistakes among the images of a class."""
+        message.stop()
+        self.show_errors(lambda _classes: Selection(true=message.label))
+
+    def on_layer_list_toggled(self, message: LayerList.Toggled) -> None:
+        """Freeze or unfreeze at the next step."""
+        message.stop()
+        self.send(SetFrozen(groups=message.groups, layers=message.layers, frozen=message.frozen))
+
+    def on_controls_learning_rate_chosen(self, message: Controls.LearningRateChosen) -> None:
+        """Use another learning rate from the next step on."""
+        message.stop()
+        self._set_rate(message.value)
+
+    def on_controls_learning_rate_nudged(self, message: Controls.LearningRateNudged) -> None:
+        """Go one rung up or down."""
+        message.stop()
+        self.action_nudge_rate(message.direction)
+
+    def _set_rate(self, value: float) -> None:
+        try:
+            check_learning_rate(value, "the learning rate")
+        except BadInput as error:
+            self.query_one(Controls).hint(str(error), "$error")
+            return
+        self.send(SetLearningRate(value=value))
+
+    def action_nudge_rate(self, direction: int) -> None:
+        """Go one rung up or down the ladder of learning rates."""
+        if self.store.view.learning_rate:
+            self._set_rate(next_rate(self.store.view.learning_rate, direction))
+
+    def action_focus_rate(self) -> None:
+        """Go to the learning rate field."""
+        self.query_one(LearningRateInput).focus()
+
+    def action_toggle_log(self) -> None:
+        """Switch the loss axis between linear and logarithmic."""
+        self.query_one("#loss", LinePlot).toggle_log()
+
+    def action_toggle_theme(self) -> None:
+        """Switch between dark and light."""
+        self.app.theme = "finetui-light" if self.app.current_theme.dark else "finetui-dark"
+
+    def action_help(self) -> None:
+        """Explain the screen."""
+        self.app.push_screen(train_help())
+
+    @work
+    async def _ask_finetune(self) -> None:
+        plan = await self.app.push_screen_wait(FinetuneForm(self.store, self._link))
+        if plan is not None:
+            self.send(StartFinetune(plan=plan))
+
+    @work
+    async def _show_rates(self, found: LearningRateFound) -> None:
+        rate = await self.app.push_screen_wait(RatesScreen(found))
+        if rate is not None:
+            self._set_rate(rate)
+
+    def action_errors(self) -> None:
+        """Show the test images that were got wrong."""
+        self.show_errors(lambda _classes: Selection())
+
+    def show_errors(self, choose: Choose, *, leave_with_it: bool = False) -> None:
+        """Show the test images that `choose` lists; `leave_with_it` leaves the program together with that screen."""
+        from finetui.tui.screens.errors.screen import ErrorsScreen  # with numpy and all, it takes a while to import
+
+        leave = (lambda _: self.app.exit()) if leave_with_it else None
+        self.app.push_screen(ErrorsScreen(self.store, self.asker, choose), leave)
+
+    def action_layers(self) -> None:
+        """Show all that there is to know about the layers."""
+        from finetui.tui.screens.layers.screen import LayersScreen  # for the same reason
+
+        self.app.push_screen(LayersScreen(self.store, self.send, self.asker, can_measure=self._link.steers))
+
+    def on_log_panel_opened(self, message: LogPanel.Opened) -> None:
+        """Show all of it."""
+        message.stop()
+        self.action_log()
+
+    def action_log(self) -> None:
+        """Show the whole journal, and what the engine printed."""
+        from finetui.tui.screens.log.screen import LogScreen
+
+        self.app.push_screen(LogScreen(self.store))
+
+    @work
+    async def action_runs(self) -> None:
+        """List all runs, and look at one."""
+        path = await self.app.push_screen_wait(RunsScreen(self._runs_dir()))
+        if path is not None and path != self.store.view.path:
+            self.post_message(self.RunChosen(Path(path)))
+
+    @work
+    async def action_checkpoints(self) -> None:
+        """List the checkpoints that are kept: go back to one, branch from one, keep one more."""
+        view = self.store.view
+        why_not = "" if self._link.steers else "this dashboard cannot steer the run (finetui resume, finetui branch)"
+        command = await self.app.push_screen_wait(CheckpointsScreen(view, why_not))
+        if command is not None:
+            self.send(command)
+
+    def _runs_dir(self) -> Path:
+        view = self.store.view
+        return Path(view.path).parent if view.path else Path(view.config.run.runs_dir)
+
+    # -- leaving ----------------------------------------------------------------------------------------
+
+    def on_unmount(self) -> None:
+        """Say goodbye to a run that was only visited; the program's own link is closed by itself."""
+        if self._visiting:
+            self._link.close()
+
+    def leave_now(self) -> None:
+        """Leave; what is only being prepared is given up."""
+        if self.store.view.state == "preparing" and not self._link.attached:
+            self._link.send(Stop())  # nothing has begun, and nothing shall once nobody looks
+        self.app.exit()
+
+    @work(exclusive=True, group="leave")
+    async def action_leave(self) -> None:
+        """Leave, after asking what becomes of a live run that would end with the dashboard."""
+        view = self.store.view
+        if self._visiting:
+            self.dismiss(None)
+            return
+        if self._link.outlives or view.state not in ("running", "paused"):
+            self.leave_now()
+            return
+        choices = (Choice("stop", "x", "Stop and save"), Choice("stay", "b", "Stay"))
+        lines = (f"The run {view.name} is {view.state} at step {view.step:,}, and ends with this dashboard.",)
+        if await self.app.push_screen_wait(Dialog("Leave finetui?", lines, choices)) == "stop":
+            self.send(Stop())
+            self.set_interval(_POLL_SECONDS, self._exit_once_ended)
+
+    def _exit_once_ended(self) -> None:
+        if self.store.view.state not in ("running", "paused"):
+            self.app.exit()

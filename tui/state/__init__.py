@@ -1,0 +1,1 @@
+"""What the dashboard knows: events reduced to what widgets show."""

@@ -1,0 +1,47 @@
+"""The dashboard's actions: one table for the buttons, the keys, the palette and the help."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from finetui.engine.protocol.commands import (
+    AnyCommand,
+    Evaluate,
+    FindLearningRate,
+    Pause,
+    Resume,
+    Save,
+    Start,
+    StartFinetune,
+    StepOnce,
+    Stop,
+)
+
+
+class Action(NamedTuple):
+    """Something that a person can make the engine do."""
+
+    name: str
+    key: str
+    label: str
+    command: Callable[[], AnyCommand]
+    kind: type[AnyCommand]
+    help: str
+
+
+def _action(name: str, key: str, label: str, kind: type[AnyCommand], explanation: str) -> Action:
+    return Action(name, key, label, kind, kind, explanation)
+
+
+ACTIONS: tuple[Action, ...] = (
+    _action("start", "s", "Start", Start, "Begin training, or go on with a stopped run"),
+    _action("pause", "space", "Pause", Pause, "Wait after the step in progress"),
+    _action("resume", "space", "Resume", Resume, "Go on after a pause"),
+    _action("step", "n", "Step", StepOnce, "While paused: take one training step"),
+    _action("stop", "x", "Stop", Stop, "Save a checkpoint and end the run"),
+    _action("evaluate", "e", "Evaluate", Evaluate, "Run over the test set now"),
+    _action("save", "w", "Save", Save, "Write last.ckpt now"),
+    _action("finetune", "f", "Finetune", StartFinetune, "Start a new run from these weights: recipe, head, data"),
+    _action("find", "L", "Find rate", FindLearningRate, "Try rising learning rates on a copy of the model"),
+)
+
+BY_NAME = {action.name: action for action in ACTIONS}

@@ -1,0 +1,202 @@
+"""Events as lines for people."""
+
+import time
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from finetui.engine.protocol.commands import (
+    AnyCommand,
+    Branch,
+    DescribeModel,
+    Evaluate,
+    ExplainImage,
+    FetchImages,
+    FindDuplicates,
+    FindLearningRate,
+    MeasureLayers,
+    Pause,
+    PreviewFinetune,
+    Resume,
+    RollBack,
+    Save,
+    SetFrozen,
+    SetFrozenNorm,
+    SetLearningRate,
+    Start,
+    StartFinetune,
+    StepOnce,
+    Stop,
+    ViewLayer,
+)
+from finetui.engine.protocol.events import (
+    Alert,
+    AnyEvent,
+    CommandAccepted,
+    CommandRefused,
+    EffectMeasured,
+    Evaluated,
+    LearningRateFound,
+    Log,
+    Rewound,
+    RunPrepared,
+    RunStarted,
+    StageStarted,
+    StateChanged,
+)
+from finetui.engine.text import clean
+
+Level = Literal["info", "warning", "error"]
+
+
+class LogLine(NamedTuple):
+    """One line of the log, its time as local HH:MM:SS and in Unix seconds.
+
+    `seq` is the place of its event in the journal; -1 where it has none, because the dashboard says it. `undoes` is the
+    first event that this one undoes (all that follow it, up to this one, as well); -1 where it undoes none.
+    """
+
+    clock: str
+    level: Level
+    text: str
+    seq: int = -1
+    step: int = 0
+    time: float = 0.0
+    undoes: int = -1
+
+
+class Undone:
+    """Which of a journal's lines are undone: what came between a checkpoint and the return to it."""
+
+    def __init__(self, lines: Iterable[LogLine] = ()) -> None:
+        """Take a journal's lines, in order; those that undo nothing are not needed."""
+        self._first: list[int] = []
+        self._last: list[int] = []
+        end: int | None = None
+        for line in reversed([line for line in lines if line.undoes >= 0]):
+            # A return that was itself undone by a later one brings nothing back and takes nothing away.
+            if end is None or line.seq < end:
+                self._first.insert(0, line.undoes)
+                self._last.insert(0, line.seq - 1)
+                end = line.undoes
+
+    def __contains__(self, seq: int) -> bool:
+        """Tell whether the event `seq` is undone."""
+        index = bisect_right(self._first, seq) - 1
+        return index >= 0 and seq <= self._last[index]
+
+
+def describe_command(command: AnyCommand) -> str:
+    """Return what a person asked for, in the words of the buttons."""
+    match command:
+        case Start():
+            return "start"
+        case Pause():
+            return "pause"
+        case Resume():
+            return "resume"
+        case StepOnce():
+            return "step once"
+        case Stop():
+            return "stop"
+        case SetLearningRate():
+            return f"learning rate {command.value:g}"
+        case SetFrozen():
+            names = ", ".join(map(clean, (*command.groups, *command.layers)))
+            return f"{'freeze' if command.frozen else 'unfreeze'} {names}"
+        case SetFrozenNorm():
+            return f"statistics of frozen normalisation {'collected' if command.trains else 'kept'}"
+        case StartFinetune():
+            return f"finetune ({clean(command.plan.recipe, 40)})"
+        case PreviewFinetune():
+            return "preview"
+        case FetchImages():
+            return "show images"
+        case ExplainImage():
+            return clean(command.method, 40)
+        case FindDuplicates():
+            return "find duplicates"
+        case DescribeModel() | MeasureLayers():
+            return "describe the layers"
+        case ViewLayer():
+            return f"look into {clean(command.layer)}"
+        case FindLearningRate():
+            return "find learning rate"
+        case Evaluate():
+            return "evaluate"
+        case Save():
+            return f"save as {clean(command.name)}" if command.name else "save"
+        case RollBack():
+            slower = f" with {command.rate_factor:g} x the rate" if command.rate_factor != 1 else ""
+            return f"roll back to {clean(command.checkpoint)}{slower}"
+        case Branch():
+            return f"branch from {clean(command.checkpoint)}"
+
+
+def log_line(event: AnyEvent) -> LogLine | None:
+    """Return the line that `event` adds to the log, if any."""
+    found = _text(event)
+    if found is None:
+        return None
+    level, text = found
+    at = event.time or time.time()
+    undoes = event.at if isinstance(event, Rewound) else -1
+    return LogLine(clock(at), level, clean(text, 1000), event.seq, event.step, at, undoes)
+
+
+def clock(at: float, form: str = "%H:%M:%S") -> str:
+    """Return the Unix time `at` as local time; a journal that somebody wrote by hand may have one that is none."""
+    try:
+        return time.strftime(form, time.localtime(at))
+    except (OverflowError, OSError, ValueError):
+        return "-" * len(time.strftime(form))
+
+
+def _by(command: AnyCommand) -> str:
+    return f" (by {clean(command.by)})" if command.by else ""
+
+
+def _text(event: AnyEvent) -> tuple[Level, str] | None:
+    match event:
+        case RunPrepared():
+            data = event.data
+            where = f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images from {data.location}"
+            text = "; ".join(part for part in (where, data.loader, *event.notices) if part)
+            return "warning" if event.notices else "info", text
+        case RunStarted():
+            return "info", f"run {event.name} in {event.path}"
+        case StateChanged():
+            level: Level = "error" if event.state in ("failed", "crashed") else "info"
+            return level, f"{event.state}: {event.reason}" if event.reason else event.state
+        case Evaluated():
+            best = ", the best so far" if event.best else ""
+            return (
+                "info",
+                f"epoch {event.epoch}: test loss {event.loss:.4f}, accuracy {event.accuracy:.2%}{best}",
+            )
+        case StageStarted():
+            lasts = f"{event.epochs} epoch{'s' if event.epochs > 1 else ''}, learning rate {event.learning_rate:g}"
+            return "info", f"stage {event.index} of {event.count}, {event.name}: {lasts}"
+        case EffectMeasured():
+            trainable = f"{event.trainable_before:,} → {event.trainable_after:,} parameters train"
+            return "info", f"{trainable}, {event.speed_before:,.0f} → {event.speed_after:,.0f} img/s"
+        case LearningRateFound():
+            found = "none" if event.suggestion is None else f"{event.suggestion:g}"
+            return "info", f"learning-rate finder: suggestion {found}"
+        case CommandAccepted():
+            return "info", f"{describe_command(event.command)} at step {event.step:,}{_by(event.command)}"
+        case CommandRefused():
+            return "warning", f"{describe_command(event.command)} refused: {event.reason}{_by(event.command)}"
+        case Rewound():
+            back = {"resume": "resumed", "rollback": "rolled back", "branch": "branched"}[event.cause]
+            undone = f", {event.undone:,} steps undone" if event.undone else ""
+            why = f": {event.reason}" if event.reason else ""
+            return (
+                "warning" if event.reason else "info",
+                f"{back} at step {event.step:,} from {event.file}{undone}{why}",
+            )
+        case Alert():
+            return "warning", f"{event.kind}: {event.message}"
+        case Log():
+            return event.level, event.message
+    return None

@@ -1,0 +1,329 @@
+"""What the dashboard knows of a run: a reducer from events to an immutable view. No widget sees a link."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from finetui.engine.protocol.commands import AnyCommand, SetFrozenNorm
+from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.events import (
+    Alert,
+    AnyEvent,
+    Audience,
+    CheckpointSaved,
+    CommandAccepted,
+    CommandRefused,
+    DataSummary,
+    EffectMeasured,
+    Evaluated,
+    FinetunePreview,
+    KeptCheckpoint,
+    LayerGroup,
+    LayersChanged,
+    LearningRateChanged,
+    LearningRateFound,
+    Phase,
+    Rewound,
+    RunPrepared,
+    RunStarted,
+    StageStarted,
+    State,
+    StateChanged,
+    ThinnedPoint,
+    TrainPoint,
+)
+from finetui.tui.state.curves import Curve
+from finetui.tui.state.log_lines import LogLine, log_line
+from finetui.tui.state.sanitize import scrub
+
+LOG_LINES = 500
+_SPEED_MEMORY = 0.9  # weight of the past in the smoothed speed: about the last ten points
+
+
+class Mark(NamedTuple):
+    """Something that a person or a recipe changed: drawn on the plots at `x` (in epochs)."""
+
+    x: float
+    label: str
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything but the curves that widgets show.
+
+    `pending` holds unanswered commands by their id; `audience` names the dashboards on this run, this one among them.
+    """
+
+    state: State = "preparing"
+    reason: str = ""
+    name: str = ""
+    path: str = ""
+    config: RunConfig = RunConfig()
+    data: DataSummary | None = None
+    layers: tuple[LayerGroup, ...] = ()
+    device: str = ""
+    parameters: int = 0
+    steps_per_epoch: int = 0
+    parent: str | None = None
+    notices: tuple[str, ...] = ()
+    phase: Phase | None = None
+    step: int = 0
+    epoch: int = 0
+    point: TrainPoint | None = None
+    speed: float = 0.0
+    learning_rate: float = 0.0
+    evaluation: Evaluated | None = None
+    previous: Evaluated | None = None
+    best_accuracy: float | None = None
+    marks: tuple[Mark, ...] = ()
+    stage: StageStarted | None = None
+    effect: EffectMeasured | None = None
+    norm_trains: bool = False
+    rates_found: LearningRateFound | None = None
+    preview: FinetunePreview | None = None
+    kept: tuple[KeptCheckpoint, ...] = ()
+    pending: Mapping[str, AnyCommand] = {}
+    refusal: CommandRefused | None = None
+    alert: Alert | None = None
+    log: tuple[LogLine, ...] = ()
+    audience: tuple[str, ...] = ()
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run; 0 while that is not known."""
+        return self.steps_per_epoch * self.config.training.epochs
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated training time left, without evaluations; None while that is not known."""
+        if not self.speed or not self.total_steps:
+            return None
+        return (self.total_steps - self.step) * self.config.training.batch_size / self.speed
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether the run has lost its engine, and has a checkpoint from which a new one could go on."""
+        return self.state in ("crashed", "failed") and bool(self.path and self.kept)
+
+    def epochs_at(self, step: int) -> float:
+        """Return `step` in epochs."""
+        return step / self.steps_per_epoch if self.steps_per_epoch else 0.0
+
+
+def reduce(view: View, event: AnyEvent) -> View:
+    """Return `view` after `event`."""
+    changed = _change(view, event)
+    alert = _alert(view, event)
+    if alert is not changed.alert:
+        changed = msgspec.structs.replace(changed, alert=alert)
+    line = log_line(_unsigned(view, event))
+    if line is not None:
+        changed = msgspec.structs.replace(changed, log=(*changed.log[-LOG_LINES + 1 :], line))
+    return changed
+
+
+def _unsigned(view: View, event: AnyEvent) -> AnyEvent:
+    """Return `event` without who gave the command that it answers, if that was here: others are worth a name."""
+    if isinstance(event, (CommandAccepted, CommandRefused)) and event.command.id in view.pending:
+        return msgspec.structs.replace(event, command=msgspec.structs.replace(event.command, by=""))
+    return event
+
+
+def _alert(view: View, event: AnyEvent) -> Alert | None:
+    """Return the newest alert, until something is done about it or the run does better by itself."""
+    if isinstance(event, Alert):
+        return event
+    improved = isinstance(event, Evaluated) and event.best
+    changed = isinstance(event, (LearningRateChanged, LayersChanged, StageStarted, Rewound, RunPrepared))
+    return None if improved or changed else view.alert
+
+
+def _change(view: View, event: AnyEvent) -> View:
+    replace = msgspec.structs.replace
+    match event:
+        case Phase():
+            return replace(view, phase=event)
+        case Audience():
+            return replace(view, audience=event.names)
+        case RunPrepared():
+            return _prepared(view, event)
+        case RunStarted():
+            return replace(view, name=event.name, path=event.path)
+        case StateChanged():
+            return replace(view, state=event.state, reason=event.reason, phase=None, step=max(view.step, event.step))
+        case TrainPoint():
+            speed = event.samples_per_second
+            if view.speed:
+                speed = _SPEED_MEMORY * view.speed + (1 - _SPEED_MEMORY) * speed
+            return replace(
+                view,
+                point=event,
+                step=event.step,
+                epoch=event.epoch,
+                learning_rate=event.learning_rate,
+                speed=speed,
+                phase=None,
+            )
+        case Evaluated():
+            best = max(view.best_accuracy or 0.0, event.accuracy)
+            return replace(view, evaluation=event, previous=view.evaluation, best_accuracy=best, phase=None)
+        case LayersChanged():
+            label = _layers_label(view.layers, event.layers)
+            marks = _marked(view, event.step, label) if label else view.marks
+            return replace(view, layers=event.layers, marks=marks)
+        case LearningRateChanged():
+            marks = _marked(view, event.step, f"lr {event.learning_rate:g}")
+            return replace(view, learning_rate=event.learning_rate, marks=marks)
+        case StageStarted():
+            label = f"stage {event.index}: {event.name}"
+            rate = event.learning_rate
+            return replace(view, stage=event, learning_rate=rate, marks=_marked(view, event.step, label))
+        case CheckpointSaved():
+            return replace(view, kept=event.kept)
+        case Rewound():
+            return _rewound(view, event)
+        case EffectMeasured():
+            return replace(view, effect=event)
+        case LearningRateFound():
+            return replace(view, rates_found=event, phase=None)
+        case FinetunePreview():
+            return replace(view, preview=event, pending=_without(view.pending, event.command))
+        case CommandAccepted(command=SetFrozenNorm(trains=trains)):
+            return replace(view, norm_trains=trains, pending=_without(view.pending, event.command), refusal=None)
+        case CommandAccepted():
+            return replace(view, pending=_without(view.pending, event.command), refusal=None)
+        case CommandRefused():
+            return replace(view, pending=_without(view.pending, event.command), refusal=event)
+    return view
+
+
+def _prepared(view: View, event: RunPrepared) -> View:
+    """Begin anew: what follows belongs to another run."""
+    return View(
+        state="preparing",
+        name=event.config.run.name,
+        config=event.config,
+        data=event.data,
+        layers=event.layers,
+        device=event.device,
+        parameters=event.parameters,
+        steps_per_epoch=event.steps_per_epoch,
+        parent=event.parent,
+        notices=event.notices,
+        learning_rate=event.config.training.lr,
+        norm_trains=event.config.training.frozen_norm_trains,
+        pending=view.pending,
+        log=view.log,
+        audience=view.audience,
+    )
+
+
+def _rewound(view: View, event: Rewound) -> View:
+    """Take up the state that holds again."""
+    evaluation = view.evaluation if view.evaluation is None or view.evaluation.step <= event.step else None
+    view = msgspec.structs.replace(
+        view,
+        step=event.step,
+        epoch=event.epoch,
+        point=None,
+        phase=None,
+        learning_rate=event.learning_rate,
+        layers=event.layers,
+        norm_trains=event.norm_trains,
+        best_accuracy=event.best_accuracy,
+        evaluation=evaluation,
+        marks=tuple(mark for mark in view.marks if mark.x <= view.epochs_at(event.step)),
+        device=event.device or view.device,
+        kept=event.kept or view.kept,
+        rates_found=None,
+    )
+    return msgspec.structs.replace(view, marks=_marked(view, event.step, event.cause))
+
+
+def _layers_label(before: tuple[LayerGroup, ...], after: tuple[LayerGroup, ...]) -> str:
+    """Return what changed, in words; nothing where only modes changed."""
+    trained = {group.name: group.trainable for group in before}
+    frozen = [group.name for group in after if group.trainable < trained.get(group.name, 0)]
+    thawed = [group.name for group in after if group.trainable > trained.get(group.name, group.trainable)]
+    words = (("freeze", frozen), ("thaw", thawed))
+    return ", ".join(f"{word} {', '.join(names)}" for word, names in words if names)
+
+
+def _marked(view: View, step: int, label: str) -> tuple[Mark, ...]:
+    return (*view.marks, Mark(view.epochs_at(step), label)) if step else view.marks
+
+
+def _without(pending: Mapping[str, AnyCommand], command: AnyCommand) -> Mapping[str, AnyCommand]:
+    return {key: value for key, value in pending.items() if key != command.id}
+
+
+class _Snapshot(NamedTuple):
+    """What was known when a checkpoint was written: a run that goes back to it shows this again."""
+
+    view: View
+    curves: tuple[Curve, ...]
+
+
+# What a run's past decides; everything else in a view is of the present.
+_PAST = ("stage", "effect", "evaluation", "previous", "marks")
+
+
+class Store:
+    """The view and the curves of the run that is shown; `fold` brings them up to date."""
+
+    def __init__(self) -> None:
+        self.view = View()
+        self._new_curves()
+
+    def _new_curves(self) -> None:
+        self.train_loss, self.test_loss = Curve(), Curve()
+        self.train_accuracy, self.test_accuracy = Curve(), Curve()
+        self._snapshots: dict[int, _Snapshot] = {}
+
+    def fold(self, events: Iterable[AnyEvent]) -> list[AnyEvent]:
+        """Apply `events`, oldest first, and return them with their texts made harmless."""
+        harmless = list(map(scrub, events))
+        for event in harmless:
+            if isinstance(event, Rewound):
+                self._go_back(event)
+            self.view = reduce(self.view, event)
+            x = self.view.epochs_at(event.step)
+            match event:
+                case RunPrepared():
+                    self._new_curves()
+                case ThinnedPoint():
+                    self.train_loss.add(x, event.loss, event.mean_loss, event.points)
+                    self.train_accuracy.add(x, event.accuracy, event.mean_accuracy, event.points)
+                case TrainPoint():
+                    self.train_loss.add(x, event.loss)
+                    self.train_accuracy.add(x, event.accuracy)
+                case Evaluated():
+                    self.test_loss.add(x, event.loss)
+                    self.test_accuracy.add(x, event.accuracy)
+                case CheckpointSaved():
+                    self._remember(event)
+        return harmless
+
+    def _remember(self, event: CheckpointSaved) -> None:
+        curves = (self.train_loss, self.test_loss, self.train_accuracy, self.test_accuracy)
+        snapshot = _Snapshot(self.view, tuple(curve.copy() for curve in curves))
+        # One for each checkpoint that there still is: nobody can go back to any other.
+        there = {kept.at for kept in event.kept}
+        self._snapshots = {at: known for at, known in self._snapshots.items() if at in there} | {event.at: snapshot}
+
+    def _go_back(self, event: Rewound) -> None:
+        """Show one line: what is undone leaves the curves, and what an undone line had undone is there again."""
+        found = self._snapshots.get(event.at)
+        if found is not None:
+            past = {name: getattr(found.view, name) for name in _PAST}
+            self.view = msgspec.structs.replace(self.view, **past)
+            copies = [curve.copy() for curve in found.curves]
+            self.train_loss, self.test_loss, self.train_accuracy, self.test_accuracy = copies
+            return
+        for curve in (self.train_loss, self.test_loss, self.train_accuracy, self.test_accuracy):
+            curve.cut(self.view.epochs_at(event.step))
+
+    def sent(self, command: AnyCommand) -> None:
+        """Note that `command` is on its way; it is pending until its answer comes."""
+        pending = {**self.view.pending, command.id: command}
+        self.view = msgspec.structs.replace(self.view, pending=pending, refusal=None)

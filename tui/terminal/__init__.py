@@ -1,0 +1,1 @@
+"""The terminal as a device: reading it, writing to it, and giving it back."""
