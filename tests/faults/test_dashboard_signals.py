@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import FINETUI
 from live_run import ENDLESS, LiveRun
-from pty_terminal import FINETUI, PtyTerminal
+from pty_terminal import PtyTerminal
 from watching import until
 
 from finetui.tui.terminal.log_file import log_path

@@ -11,8 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from command_line import FINETUI
 from live_run import ENDLESS, LiveRun
-from pty_terminal import FINETUI, PtyTerminal
+from pty_terminal import PtyTerminal
 
 from finetui.tui.terminal.log_file import log_path
 

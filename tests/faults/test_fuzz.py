@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import FINETUI
 from fuzzed_terminal import Fuzzed, fuzz
 from fuzzing import Action, Actions, read_script
-from pty_terminal import FINETUI
 
 from finetui.engine.runs.folder import RunFolder, is_live, live_runs
 from finetui.engine.runs.summaries import summarise_run, summarise_runs

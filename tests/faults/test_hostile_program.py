@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from canned import evaluated, prepared, running
 from canned_predictions import predictions, saved
+from command_line import FINETUI
 from hostile_run import HARMLESS, file_names, poisoned, texts
 from hostile_text import HOSTILE, obeyed
 from PIL import Image
-from pty_terminal import FINETUI, PtyTerminal
+from pty_terminal import PtyTerminal
 
 from finetui import Session
 from finetui.engine.protocol import commands, events

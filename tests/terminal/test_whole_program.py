@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from pty_terminal import FINETUI
+from command_line import FINETUI
 
 from finetui.engine.protocol.events import Evaluated
 from finetui.engine.runs.folder import RunFolder, holder_of
