@@ -13,8 +13,9 @@ from pathlib import Path
 from benchmarks.measuring import Options, in_turn, percentile, table
 from benchmarks.terminal import Terminal
 from finetui.engine.protocol.events import AnyEvent, StateChanged, TrainPoint
-from finetui.engine.runs.folder import RunFolder, is_live
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lock import is_live
 
 EPOCHS = 3
 FINETUI = (sys.executable, "-m", "finetui")

@@ -4,7 +4,7 @@ import sys
 
 from cyclopts import App
 
-from finetui.engine.link.base import LocalLink
+from finetui.engine.session.local_link import LocalLink
 from finetui.tui.app import launch
 from finetui.tui.cli.options import RunOptions
 

@@ -10,9 +10,9 @@ from benchmarks.dashboard import FINETUI
 from benchmarks.generated import SPIKE, make_run
 from benchmarks.measuring import Options, percentile, python, table
 from benchmarks.terminal import Terminal
-from finetui.engine.link.history import thinned
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.thinning import thinned
 
 MILLION = 1_000_000
 KEYS = 30

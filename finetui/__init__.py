@@ -13,37 +13,56 @@ from typing import TYPE_CHECKING, Any
 from finetui.engine.version import __version__
 
 if TYPE_CHECKING:
-    from finetui.engine.data import from_datasets
-    from finetui.engine.inspection.answers import Answerer
-    from finetui.engine.inspection.classify import Classified, classify
-    from finetui.engine.inspection.evaluation import Report
+    from finetui.engine.data import from_datasets as from_datasets
+    from finetui.engine.inspection.answers import Answerer as Answerer
+    from finetui.engine.inspection.classify import Classified as Classified, classify as classify
+    from finetui.engine.inspection.evaluation import Report as Report
+    from finetui.engine.inspection.model_summary import summarise_model as summarise_model
     from finetui.engine.inspection.opened_checkpoint import (
-        CheckpointReport,
-        evaluate_checkpoint,
-        open_checkpoint,
-        read_about,
+        CheckpointReport as CheckpointReport,
+        evaluate_checkpoint as evaluate_checkpoint,
+        open_checkpoint as open_checkpoint,
+        read_about as read_about,
     )
-    from finetui.engine.link.base import JournalLink, Link, LocalLink
-    from finetui.engine.link.process_link import ProcessLink
-    from finetui.engine.protocol.config import RunConfig
-    from finetui.engine.protocol.queues import CommandQueue
-    from finetui.engine.session.replay import replay_run
-    from finetui.engine.session.serve import serve
-    from finetui.engine.session.session import Outcome, Session
+    from finetui.engine.link.base import Link as Link
+    from finetui.engine.link.journal_link import JournalLink as JournalLink
+    from finetui.engine.link.process_link import ProcessLink as ProcessLink
+    from finetui.engine.protocol.config import (
+        CheckpointsConfig as CheckpointsConfig,
+        DataConfig as DataConfig,
+        FinetuneConfig as FinetuneConfig,
+        GuardsConfig as GuardsConfig,
+        ModelConfig as ModelConfig,
+        RunConfig as RunConfig,
+        RunSection as RunSection,
+        TrainingConfig as TrainingConfig,
+    )
+    from finetui.engine.protocol.queues import CommandQueue as CommandQueue
+    from finetui.engine.session.local_link import LocalLink as LocalLink
+    from finetui.engine.session.replay import replay_run as replay_run
+    from finetui.engine.session.serve import serve as serve
+    from finetui.engine.session.session import Outcome as Outcome, Session as Session
 
 _HOMES = {
     "Answerer": "finetui.engine.inspection.answers",
     "CheckpointReport": "finetui.engine.inspection.opened_checkpoint",
+    "CheckpointsConfig": "finetui.engine.protocol.config",
     "Classified": "finetui.engine.inspection.classify",
     "CommandQueue": "finetui.engine.protocol.queues",
-    "JournalLink": "finetui.engine.link.base",
+    "DataConfig": "finetui.engine.protocol.config",
+    "FinetuneConfig": "finetui.engine.protocol.config",
+    "GuardsConfig": "finetui.engine.protocol.config",
+    "JournalLink": "finetui.engine.link.journal_link",
     "Link": "finetui.engine.link.base",
-    "LocalLink": "finetui.engine.link.base",
+    "LocalLink": "finetui.engine.session.local_link",
+    "ModelConfig": "finetui.engine.protocol.config",
     "Outcome": "finetui.engine.session.session",
     "ProcessLink": "finetui.engine.link.process_link",
     "Report": "finetui.engine.inspection.evaluation",
     "RunConfig": "finetui.engine.protocol.config",
+    "RunSection": "finetui.engine.protocol.config",
     "Session": "finetui.engine.session.session",
+    "TrainingConfig": "finetui.engine.protocol.config",
     "classify": "finetui.engine.inspection.classify",
     "evaluate_checkpoint": "finetui.engine.inspection.opened_checkpoint",
     "from_datasets": "finetui.engine.data",
@@ -51,33 +70,17 @@ _HOMES = {
     "read_about": "finetui.engine.inspection.opened_checkpoint",
     "replay_run": "finetui.engine.session.replay",
     "serve": "finetui.engine.session.serve",
+    "summarise_model": "finetui.engine.inspection.model_summary",
 }
 
-__all__ = [
-    "Answerer",
-    "CheckpointReport",
-    "Classified",
-    "CommandQueue",
-    "JournalLink",
-    "Link",
-    "LocalLink",
-    "Outcome",
-    "ProcessLink",
-    "Report",
-    "RunConfig",
-    "Session",
-    "__version__",
-    "classify",
-    "evaluate_checkpoint",
-    "from_datasets",
-    "open_checkpoint",
-    "read_about",
-    "replay_run",
-    "serve",
-]
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -65,3 +65,10 @@ def augmentation(name: str) -> Augmentation | None:
         return images
 
     return augment
+
+
+def for_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Return the means or deviations `values` for images of another number of channels: their mean for each."""
+    if len(values) == channels:
+        return values
+    return (sum(values) / len(values),) * channels

@@ -9,10 +9,10 @@ from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.inspection.answers import Answerer
 from finetui.engine.inspection.opened_checkpoint import Opened, open_checkpoint
 from finetui.engine.predictions.file import Predictions
-from finetui.engine.process.host import Inspection
 from finetui.engine.protocol import events
 from finetui.engine.protocol.commands import AnyCommand, Evaluate, Question, Stop
 from finetui.engine.protocol.queues import CommandQueue
+from finetui.engine.protocol.requests import Inspection
 from finetui.engine.text import clean
 
 Sink = Callable[[events.AnyEvent], None]

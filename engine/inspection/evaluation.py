@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from finetui.engine.data import Split
 from finetui.engine.errors import BadInput
-from finetui.engine.predictions.file import TOP
+from finetui.engine.predictions.file import TOP, Files, Origin, Predictions
 from finetui.engine.protocol.events import ClassReport
 
 EVALUATION_BATCH = 1000
@@ -151,3 +151,15 @@ def class_reports(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> t
         )
         for i, label in enumerate(classes)
     )
+
+
+def predictions_of(report: Report, origin: Origin, files: Files) -> Predictions:
+    """Return what `report` knows of each image."""
+    return Predictions(origin, report.columns, report.top, report.top_probability, files)
+
+
+def files_of(split: Split) -> Files:
+    """Return the paths of the images' files, if they have any."""
+    # A split has files for all of its images, or for none.
+    paths = [split.file(index) for index in range(len(split))] if len(split) and split.file(0) else []
+    return Files.of(paths)

@@ -13,14 +13,14 @@ from finetui.engine.models.device import resolve
 from finetui.engine.models.lenet import INPUT_SIZE
 from finetui.engine.models.summary import ModelSummary, ModuleSummary, summarise
 from finetui.engine.protocol.config import DataConfig, is_factory
-from finetui.engine.setup.finetune import check_parent
+from finetui.engine.runs.trust import check_trusted
 
-__all__ = ["Architecture", "ModelSummary", "ModuleSummary", "summarise_named"]
+__all__ = ["Architecture", "ModelSummary", "ModuleSummary", "summarise_model"]
 
 _IMAGENET = (3, 224, 224, 1000)  # channels, height, width, classes
 
 
-def summarise_named(
+def summarise_model(
     model: str | None = None,
     *,
     data: str | None = None,
@@ -42,7 +42,7 @@ def summarise_named(
         if not (data is None and image_size is None and classes is None):
             raise BadInput("a checkpoint says what its network is: --from goes without --data, --image-size, --classes")
         about = checkpoint.load(path)[0]
-        check_parent(about, model or "lenet")
+        check_trusted("the checkpoint's network is", about.architecture.name, "--model", model or "lenet")
         architecture = about.architecture
     else:
         architecture = _architecture(model or "lenet", data, data_dir, image_size, classes)

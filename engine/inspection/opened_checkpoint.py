@@ -12,14 +12,13 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import load
 from finetui.engine.errors import BadInput, Cancelled
 from finetui.engine.inspection.answers import Subject
-from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate
+from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
 from finetui.engine.models import build
 from finetui.engine.models.device import resolve
 from finetui.engine.predictions.file import Origin, Predictions
-from finetui.engine.protocol.config import DataConfig, is_factory, load as load_config
+from finetui.engine.protocol.config import DataConfig, load as load_config
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.session.evaluator import files_of, predictions_of
-from finetui.engine.setup.finetune import check_parent
+from finetui.engine.runs.trust import check_trusted
 from finetui.engine.text import clean
 
 
@@ -92,7 +91,7 @@ def load_network(path: Path, *, model: str = "lenet", device: str = "auto") -> t
 
 def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, int]:
     about, weights, training = checkpoint.load(path)
-    check_parent(about, model)
+    check_trusted("the checkpoint's network is", about.architecture.name, "--model", model)
     network = build(about.architecture, seed=0)
     try:
         network.load_state_dict(weights)
@@ -157,10 +156,8 @@ def evaluate_checkpoint(
 
 def _data(path: Path, name: str | None, data_dir: Path | None, about: checkpoint.About) -> tuple[DataConfig, int]:
     """Return the data that is asked for, by default the checkpoint's own as its run had it, and the seed for it."""
-    # A checkpoint may come from anywhere: that it names a piece of code must not be enough to run it.
-    if name is None and is_factory(about.data):
-        code = clean(about.data)
-        raise BadInput(f"the checkpoint's data is the code {code}; if you trust that code, name it: --data {code}")
+    if name is None:
+        check_trusted("the checkpoint's data is", about.data, "--data", None)
     wanted = DataConfig(name=name or about.data)
     seed = 0
     folder = RunFolder(path.parent)

@@ -4,7 +4,6 @@ import threading
 
 from finetui.engine.errors import BadInput
 from finetui.engine.link.process_link import ProcessLink
-from finetui.engine.process.host import Inspection
 from finetui.engine.protocol.commands import AnyCommand, Stop
 from finetui.engine.protocol.events import (
     Answer,
@@ -16,6 +15,7 @@ from finetui.engine.protocol.events import (
     StateChanged,
 )
 from finetui.engine.protocol.queues import EventQueue
+from finetui.engine.protocol.requests import Inspection
 
 
 class _Relay(EventQueue):

@@ -11,10 +11,11 @@ import msgspec
 from finetui.engine.errors import FinetuiError
 from finetui.engine.link import sockets
 from finetui.engine.link.socket_link import SocketLink
-from finetui.engine.process.host import HostRequest, Inspection
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.queues import EventQueue
-from finetui.engine.runs.folder import RunFolder, holder_of
+from finetui.engine.protocol.requests import HostRequest, Inspection
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.lock import holder_of
 from finetui.engine.text import clean
 
 _CONNECT_SECONDS = 30.0

@@ -30,7 +30,8 @@ from finetui.engine.protocol.events import (
     StateChanged,
 )
 from finetui.engine.protocol.queues import EventQueue
-from finetui.engine.runs.folder import Holder, RunFolder, holder_of
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.lock import Holder, holder_of
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.text import clean
 

@@ -12,15 +12,13 @@ from finetui.engine.models.groups import ModuleGroup, ModuleLayer, module_groups
 from finetui.engine.models.heads import find_head, replace_head
 from finetui.engine.models.lenet import LeNet
 from finetui.engine.models.stems import adapt_stem
-from finetui.engine.models.transplant import Transplant, apply_transplant, plan_transplant, read_state_dict
-from finetui.engine.setup.pretrained import Pretrained, pretrained
+from finetui.engine.models.transplant import Transplant, apply_transplant, plan_transplant
 
 __all__ = [
     "Architecture",
     "LeNet",
     "ModuleGroup",
     "ModuleLayer",
-    "Pretrained",
     "Transplant",
     "adapt_stem",
     "apply_transplant",
@@ -31,8 +29,6 @@ __all__ = [
     "known_models",
     "module_groups",
     "plan_transplant",
-    "pretrained",
-    "read_state_dict",
     "replace_head",
     "supports_feature_head",
 ]

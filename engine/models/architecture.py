@@ -242,3 +242,8 @@ class _NumbersOnCpu(TorchFunctionMode):
         if func in (torch.arange, torch.linspace, torch.tensor) and given.get("device") is None:
             given["device"] = "cpu"
         return func(*args, **given)
+
+
+def example(architecture: Architecture, device: torch.device | None = None) -> Tensor:
+    """Return a batch of two inputs of the right shape, float32 `[2, C, H, W]`."""
+    return torch.zeros(2, architecture.in_channels, architecture.height, architecture.width, device=device)

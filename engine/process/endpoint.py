@@ -11,8 +11,9 @@ from finetui.engine.link.server import Server
 from finetui.engine.process.linger import Linger
 from finetui.engine.protocol.events import AnyEvent, RunStarted, State
 from finetui.engine.protocol.queues import CommandQueue
-from finetui.engine.runs.folder import RunFolder, move_socket
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import Journal
+from finetui.engine.runs.lock import move_socket
 
 
 class Dashboards:

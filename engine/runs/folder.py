@@ -4,18 +4,14 @@ A run folder holds `config.toml`, `journal.jsonl`, `last.ckpt`, `best.ckpt`, the
 evaluation and `engine.log`, and while its engine lives the locked file `engine.lock`.
 """
 
-import fcntl
 import itertools
 import os
 import re
 import shlex
-import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import RunConfig, to_toml
@@ -23,7 +19,6 @@ from finetui.engine.protocol.events import RunPrepared
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.text import clean
 
-_LOCK_SECONDS = 0.3
 LAST_PREDICTIONS, BEST_PREDICTIONS = "last.predictions", "best.predictions"
 
 
@@ -159,141 +154,6 @@ def default_run_name(data: str, model: str, recipe: str | None = None) -> str:
     """Return the name of a run that starts today: date, data, model and, for a finetune, its recipe."""
     parts = [time.strftime("%Y-%m-%d"), data, model, *([recipe] if recipe else [])]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
-
-
-class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """The engine that has a run: its process, that one's host, and the socket that it serves (empty: none).
-
-    `started` is when it took the run, in Unix seconds.
-    """
-
-    pid: int
-    host: str
-    socket: str = ""
-    started: float = 0.0
-
-    @property
-    def is_here(self) -> bool:
-        """Whether it runs on this machine; a shared file system shows the runs of others, too."""
-        return self.host == socket.gethostname()
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on host {clean(self.host)}"
-
-
-_holder_decoder = msgspec.json.Decoder(Holder)
-_UNKNOWN_HOLDER = Holder(pid=0, host="unknown")
-
-
-class RunLock:
-    """The right to write a run: an advisory lock that the kernel drops with the process."""
-
-    def __init__(self, folder: RunFolder, socket_path: str = "") -> None:
-        """Take the lock. Raises `BadInput` naming the holder when another engine has it, or when there are no locks."""
-        self._path = folder.lock
-        try:
-            self._descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            taken = self._take()
-        except OSError as error:
-            raise _not_lockable(folder, error) from error
-        if not taken:
-            os.close(self._descriptor)
-            there = holder_of(folder)
-            who = "another engine" if there is None else str(there)
-            raise BadInput(f"the run {folder.name} is in use by {who}")
-        about = Holder(pid=os.getpid(), host=socket.gethostname(), socket=socket_path, started=time.time())
-        try:
-            _write_holder(self._descriptor, about)
-        except OSError as error:
-            self.release()
-            raise _not_lockable(folder, error) from error
-
-    def _take(self) -> bool:
-        """Try a few times: whoever looks at who has the run holds the lock for a moment."""
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(0.01)
-            else:
-                return True
-
-    def stands(self) -> bool:
-        """Tell whether its file is still in the folder: who deletes that takes the lock along."""
-        try:
-            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
-        except OSError:
-            return False
-
-    def release(self) -> None:
-        """Give the lock up."""
-        os.close(self._descriptor)
-
-
-def _not_lockable(folder: RunFolder, error: OSError) -> BadInput:
-    return BadInput(f"the run {folder.name} cannot be locked: {error.strerror or error}; choose another --runs-dir")
-
-
-def _write_holder(descriptor: int, about: Holder) -> None:
-    content = msgspec.json.encode(about)
-    os.pwrite(descriptor, content, 0)
-    os.ftruncate(descriptor, len(content))
-
-
-def move_socket(folder: RunFolder, socket_path: str) -> None:
-    """Let the lock that this process has on `folder` say that its socket is at `socket_path` now. Raises OSError."""
-    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        about = _read_holder(descriptor)
-        if about is not None and about.pid == os.getpid():
-            _write_holder(descriptor, msgspec.structs.replace(about, socket=socket_path))
-    finally:
-        os.close(descriptor)
-
-
-def _read_holder(descriptor: int) -> Holder | None:
-    try:
-        return _holder_decoder.decode(os.pread(descriptor, 65536, 0))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def holder_of(folder: RunFolder) -> Holder | None:
-    """Return who has the run in `folder` now; None when nobody does."""
-    try:
-        descriptor = os.open(folder.lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        # Somebody who has just taken it may be about to write who he is.
-        for _ in range(10):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                about = _read_holder(descriptor)
-                if about is not None:
-                    return about
-            else:
-                return None
-            time.sleep(0.01)
-        return _UNKNOWN_HOLDER
-    except OSError:  # a file system without locks
-        return None
-    finally:
-        os.close(descriptor)
-
-
-def is_live(folder: RunFolder) -> bool:
-    """Tell whether an engine process holds the run now."""
-    return holder_of(folder) is not None
-
-
-def live_runs(runs_dir: Path) -> list[RunFolder]:
-    """Return the folders in `runs_dir` of the runs that an engine has now, newest first. Raises `BadInput`."""
-    return [folder for folder in run_folders(runs_dir) if is_live(folder)]
 
 
 def find_run(name_or_path: str, runs_dir: Path, *, lost_journal: bool = False) -> RunFolder:

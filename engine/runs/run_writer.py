@@ -2,8 +2,9 @@
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import RunConfig
-from finetui.engine.runs.folder import RunFolder, RunLock, create_run, write_config
+from finetui.engine.runs.folder import RunFolder, create_run, write_config
 from finetui.engine.runs.journal import Journal
+from finetui.engine.runs.lock import RunLock
 
 
 class Holding:

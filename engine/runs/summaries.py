@@ -18,8 +18,9 @@ from finetui.engine.protocol.events import (
     StateChanged,
     TrainPoint,
 )
-from finetui.engine.runs.folder import Holder, RunFolder, holder_of, run_folders
+from finetui.engine.runs.folder import RunFolder, run_folders
 from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lock import Holder, holder_of
 from finetui.engine.text import clean
 
 

@@ -6,27 +6,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from finetui.engine.data import ImageData, Split
+from finetui.engine.data import ImageData
 from finetui.engine.files import link
-from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate
+from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
 from finetui.engine.models import Architecture
-from finetui.engine.predictions.file import Files, Origin, Predictions
+from finetui.engine.predictions.file import Files, Origin
 from finetui.engine.protocol.events import Evaluated
 from finetui.engine.runs.folder import BEST_PREDICTIONS, LAST_PREDICTIONS, RunFolder
 from finetui.engine.training.divergence import Diverged
 from finetui.engine.training.trainer import Trainer
-
-
-def predictions_of(report: Report, origin: Origin, files: Files) -> Predictions:
-    """Return what `report` knows of each image."""
-    return Predictions(origin, report.columns, report.top, report.top_probability, files)
-
-
-def files_of(split: Split) -> Files:
-    """Return the paths of the images' files, if they have any."""
-    # A split has files for all of its images, or for none.
-    paths = [split.file(index) for index in range(len(split))] if len(split) and split.file(0) else []
-    return Files.of(paths)
 
 
 class Examiner:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from finetui.engine.checkpoints.checkpoint import About
 from finetui.engine.data import Transform
+from finetui.engine.data.transform import for_channels
 from finetui.engine.errors import BadInput
 from finetui.engine.models import (
     Architecture,
@@ -19,9 +20,8 @@ from finetui.engine.models import (
     module_groups,
     plan_transplant,
 )
-from finetui.engine.models.inputs import example, for_channels
-from finetui.engine.protocol.config import FinetuneConfig, is_factory
-from finetui.engine.text import clean
+from finetui.engine.models.architecture import example
+from finetui.engine.protocol.config import FinetuneConfig
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,6 @@ class Finetune:
     head: str
     moved: Transplant
     notices: tuple[str, ...]
-
-
-def check_parent(about: About, model: str) -> None:
-    """Raise `BadInput` when the checkpoint's network is a person's own code that `model` does not name.
-
-    A checkpoint may come from anywhere: that it names a file must not be enough to run that file.
-    """
-    name = about.architecture.name
-    if is_factory(name) and name != model:
-        code = clean(name)
-        raise BadInput(f"the checkpoint's network is the code {code}; if you trust that code, name it: --model {code}")
 
 
 def choose_head(finetune: FinetuneConfig, about: About, classes: tuple[str, ...]) -> str:

@@ -12,7 +12,9 @@ from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.checkpoints.continuing import Checkpoint
+from finetui.engine.checkpoints.state_dict import read_state_dict
 from finetui.engine.data import ImageData, Transform, load
+from finetui.engine.data.transform import for_channels
 from finetui.engine.errors import BadInput
 from finetui.engine.models import (
     Architecture,
@@ -26,13 +28,13 @@ from finetui.engine.models import (
     module_groups,
     plan_transplant,
 )
+from finetui.engine.models.architecture import example
 from finetui.engine.models.device import describe, resolve
-from finetui.engine.models.inputs import example, for_channels
-from finetui.engine.models.transplant import read_state_dict
 from finetui.engine.protocol.config import RunConfig, is_factory, names_a_place, parent_of
 from finetui.engine.protocol.events import DataSummary, LayerGroup, RunPrepared
 from finetui.engine.protocol.values import FastPath
-from finetui.engine.setup.finetune import Finetune, build_finetuned, check_parent
+from finetui.engine.runs.trust import check_trusted
+from finetui.engine.setup.finetune import Finetune, build_finetuned
 from finetui.engine.setup.pretrained import Pretrained, pretrained
 from finetui.engine.text import clean
 from finetui.engine.training import fast_paths, precision, torch_compile
@@ -177,7 +179,7 @@ def _build(
     finetune = config.finetune
     if finetune is not None:
         about, weights, _ = checkpoint.load(Path(finetune.parent))
-        check_parent(about, config.model.name)
+        check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
         config = _with_model(config, about.architecture.name)
         data = data or _load(config, device, about.transform.height or None, progress, cancelled)
         progress("Building the model", 0, 0)
@@ -267,7 +269,7 @@ def _prepared_again(
             f"written ({len(about.classes)} classes, {about.architecture.in_channels} channels)"
         )
     if model is None:
-        check_parent(about, config.model.name)
+        check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
         model = build(about.architecture, config.training.seed)
     try:
         model.load_state_dict(restored.model)

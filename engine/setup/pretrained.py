@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor
 
+from finetui.engine.checkpoints.state_dict import read_state_dict
 from finetui.engine.data.download import CONNECT_SECONDS, PATIENCE_SECONDS, DownloadError, _Transfer
 from finetui.engine.errors import BadInput
 from finetui.engine.models.architecture import check_model
-from finetui.engine.models.transplant import read_state_dict
 from finetui.engine.protocol.config import is_factory
 from finetui.engine.text import clean
 

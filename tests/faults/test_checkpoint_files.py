@@ -21,9 +21,9 @@ from hostile_files import Called, FakeStorage, checkpoint_of, fake_tensor, instr
 from memory_growth import MOST_GROWTH, run_measured
 
 from finetui.engine.checkpoints import checkpoint
+from finetui.engine.checkpoints.state_dict import read_state_dict
 from finetui.engine.errors import BadInput
 from finetui.engine.models import Architecture, build
-from finetui.engine.models.transplant import read_state_dict
 from finetui.engine.protocol import config
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.summaries import summarise_runs

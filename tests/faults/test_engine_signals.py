@@ -17,8 +17,9 @@ from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.protocol.commands import Evaluate, Pause
 from finetui.engine.protocol.config import DataConfig, ModelConfig, load
 from finetui.engine.protocol.events import CheckpointSaved, Phase, StateChanged, TrainPoint
-from finetui.engine.runs.folder import RunFolder, is_live
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lock import is_live
 from finetui.engine.session.session import Session
 
 FINETUI = [sys.executable, "-m", "finetui"]

@@ -16,8 +16,9 @@ from forked import ForkedSession
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.protocol.config import CheckpointsConfig, RunConfig
 from finetui.engine.protocol.events import CheckpointSaved, Log, TrainPoint
-from finetui.engine.runs.folder import RunFolder, holder_of
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lock import holder_of
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.session.session import Session
 

@@ -14,7 +14,8 @@ from command_line import FINETUI
 from fuzzed_terminal import Fuzzed, fuzz
 from fuzzing import Action, Actions, read_script
 
-from finetui.engine.runs.folder import RunFolder, is_live, live_runs
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.lock import is_live, live_runs
 from finetui.engine.runs.summaries import summarise_run, summarise_runs
 from finetui.tui.terminal.log_file import log_path
 

@@ -8,7 +8,7 @@ import pytest
 from steered import at
 
 from finetui.engine.checkpoints import checkpoint
-from finetui.engine.link.base import JournalLink
+from finetui.engine.link.journal_link import JournalLink
 from finetui.engine.protocol.commands import Stop
 from finetui.engine.protocol.config import load
 from finetui.engine.protocol.events import Log, RunPrepared, TrainPoint

@@ -14,9 +14,10 @@ from steered import at
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.protocol.config import CheckpointsConfig, RunConfig
 from finetui.engine.protocol.events import Evaluated, Rewound
-from finetui.engine.runs.folder import RunFolder, holder_of
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
+from finetui.engine.runs.lock import holder_of
 from finetui.engine.session.session import Session
 
 

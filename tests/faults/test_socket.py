@@ -25,8 +25,9 @@ from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.protocol.commands import FetchImages, Stop
 from finetui.engine.protocol.config import load
 from finetui.engine.protocol.events import ENDED, Audience, CheckpointSaved, StateChanged, TrainPoint
-from finetui.engine.runs.folder import RunFolder, RunLock, create_run, holder_of
+from finetui.engine.runs.folder import RunFolder, create_run
 from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lock import RunLock, holder_of
 
 OFFENDERS = Path(__file__).parents[1] / "support" / "offenders.py"
 

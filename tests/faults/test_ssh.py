@@ -19,7 +19,8 @@ from watching import Watcher, until
 
 from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.protocol.events import Audience
-from finetui.engine.runs.folder import RunFolder, holder_of, is_live
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.lock import holder_of, is_live
 
 SSHD = shutil.which("sshd") or next((path for path in ("/usr/sbin/sshd", "/sbin/sshd") if Path(path).exists()), None)
 

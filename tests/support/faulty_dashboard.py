@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finetui.engine.link import process_link
-from finetui.engine.link.base import LocalLink
+from finetui.engine.session.local_link import LocalLink
 from finetui.tui.app import shutdown
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.cli.main import main

@@ -12,7 +12,8 @@ import psutil
 from fuzzing import CONTROL_C, ESCAPE, Action, write_script
 from pty_terminal import PtyTerminal
 
-from finetui.engine.runs.folder import RunFolder, live_runs
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.lock import live_runs
 from finetui.engine.runs.summaries import summarise_run
 
 HELP = "The Train screen"

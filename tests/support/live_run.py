@@ -5,8 +5,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from finetui.engine.protocol.events import StateChanged, TrainPoint
-from finetui.engine.runs.folder import RunFolder, is_live
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lock import is_live
 
 # Short steps, more of them than any test waits for, and an evaluation out of the way.
 ENDLESS = (

@@ -11,8 +11,9 @@ import pytest
 from command_line import FINETUI
 
 from finetui.engine.protocol.events import Evaluated
-from finetui.engine.runs.folder import RunFolder, holder_of
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lock import holder_of
 
 SAMPLE = ["--data", "mnist-sample", "--device", "cpu", "--batch-size", "20", "--lr", "0.01", "--schedule", "constant"]
 

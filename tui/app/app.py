@@ -16,17 +16,19 @@ from textual.screen import Screen
 from textual.worker import Worker, WorkerFailed, WorkerState
 
 from finetui.engine.errors import BadInput
-from finetui.engine.link.base import CheckpointLink, JournalLink, Link
+from finetui.engine.link.base import Link
+from finetui.engine.link.journal_link import CheckpointLink, JournalLink
+from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.predictions.criteria import Choose
 from finetui.engine.protocol.events import Log, StateChanged
 from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.resume import configuration, resumable
 from finetui.engine.text import clean
 from finetui.tui.app import exit_summary
 from finetui.tui.app.notifications import Notifier, Notify
 from finetui.tui.app.theme import DARK, LIGHT
 from finetui.tui.app.worker_threads import UnawaitedThreads
-from finetui.tui.cli import replay
 from finetui.tui.graphics.modes import Mode
 from finetui.tui.screens.base import Palette
 from finetui.tui.screens.train.screen import TrainScreen
@@ -125,7 +127,7 @@ class FinetuiApp(App[None]):
         """Let a run that has lost its engine go on in a new one, and show that instead."""
         folder, before = RunFolder(message.path), self.train_screen
         try:
-            link = replay.link_to_resumed(folder, own=message.own)
+            link = link_to_resumed(folder, own=message.own)
         except BadInput as error:
             reason = str(error)
             self.call_from_thread(lambda: self.train_screen.hint(reason))  # which may be another one by then
@@ -244,3 +246,13 @@ class FinetuiApp(App[None]):
     def on_unmount(self) -> None:
         """Let the link's thread return."""
         self.link.close()
+
+
+def link_to_resumed(folder: RunFolder, *, own: bool) -> ProcessLink:
+    """Return the link to a new engine that goes on with the run in `folder`. Raises `BadInput` when it cannot.
+
+    With `own` a person has started that run here, with code of their own if it uses any.
+    """
+    config = configuration(folder)
+    named = {"model": config.model.name, "data": config.data.name} if own else {"model": None, "data": None}
+    return ProcessLink(resumable(folder, **named), autostart=True, resume=folder)

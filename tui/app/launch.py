@@ -7,10 +7,11 @@ import traceback
 from typing import TYPE_CHECKING
 
 from finetui.engine.errors import BadInput
-from finetui.engine.link.base import CheckpointLink, JournalLink, Link
+from finetui.engine.link.base import Link
+from finetui.engine.link.journal_link import CheckpointLink, JournalLink
 from finetui.engine.predictions.criteria import Choose
-from finetui.engine.process.host import Inspection
 from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.requests import Inspection
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.text import clean
 from finetui.tui.screens.train.screen import MIN_HEIGHT, MIN_WIDTH

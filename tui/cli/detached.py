@@ -10,7 +10,7 @@ from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import ENDED, AnyEvent, Log, StateChanged
 from finetui.engine.runs import journal
 from finetui.engine.runs.folder import RunFolder
-from finetui.tui.cli.headless import LinePrinter
+from finetui.tui.cli.printers import LinePrinter
 
 _POLL_SECONDS = 0.05
 _EXIT_SECONDS = 15.0  # that an engine which has told of its failure may take to end

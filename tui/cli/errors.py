@@ -162,7 +162,7 @@ def _check(limit: int, low: float, high: float, json: bool, csv: bool) -> None:
 
 def _open_dashboard(place: "Place", choose: Choose, images: str) -> int:
     from finetui.engine.predictions.file import load_predictions
-    from finetui.engine.process.host import Inspection
+    from finetui.engine.protocol.requests import Inspection
     from finetui.engine.runs.folder import find_checkpoint, find_run
     from finetui.tui.app.launch import open_checkpoint, open_finished_run
 

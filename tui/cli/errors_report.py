@@ -22,8 +22,9 @@ from finetui.engine.protocol.commands import FetchImages, FindDuplicates
 from finetui.engine.protocol.events import DuplicatesFound, Images
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
 from finetui.tui.graphics import Mode, choose_mode, strips
+from finetui.tui.screens.errors.text import brief_details, title
 from finetui.tui.state.export import export, target_of, to_csv, to_json
-from finetui.tui.state.listing import Listing, brief_details, image_name, listing_of, title
+from finetui.tui.state.listing import Listing, image_name, listing_of
 
 if TYPE_CHECKING:
     from finetui.engine.inspection.opened_checkpoint import Opened

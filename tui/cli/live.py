@@ -6,7 +6,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from finetui.engine.errors import BadInput
-from finetui.engine.runs.folder import RunFolder, find_run, live_runs
+from finetui.engine.runs.folder import RunFolder, find_run
+from finetui.engine.runs.lock import live_runs
 from finetui.engine.text import clean
 from finetui.tui.cli.options import Images, NotifyBy
 

@@ -8,7 +8,8 @@ import time
 import msgspec
 
 from finetui.engine.errors import BadInput
-from finetui.engine.runs.folder import RunFolder, is_live
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.lock import is_live
 from finetui.engine.text import clean
 from finetui.tui.state.log_lines import LogLine, Undone, clock
 from finetui.tui.state.run_log import JournalLines, OutputTail

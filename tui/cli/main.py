@@ -101,7 +101,7 @@ def finetune(
     head
         keep, replace, features (a new layer on the flattened features), or auto (default: by recipe and classes).
     """
-    from finetui.tui.cli.headless import finetune_config
+    from finetui.tui.cli.options import finetune_config
 
     way, given = way or Way(), options or RunOptions()
     way.check()
@@ -138,7 +138,7 @@ def evaluate(
     json
         Print one JSON object: accuracy, loss, n, per_class, confusion.
     """
-    from finetui.tui.cli.headless import evaluate_headless
+    from finetui.tui.cli.evaluate import evaluate_headless
 
     return evaluate_headless(
         find_checkpoint(from_, runs_dir), data=data, data_dir=data_dir, model=model, device=device, as_json=json

@@ -6,11 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from cyclopts import Group, Parameter, Token
 
+import finetui
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.config import TRAINING_RECIPES, RunConfig, SectionName, load, with_overrides
-from finetui.engine.runs.folder import check_runs_dir
+from finetui.engine.protocol.config import (
+    TRAINING_RECIPES,
+    DataConfig,
+    FinetuneConfig,
+    ModelConfig,
+    RunConfig,
+    RunSection,
+    SectionName,
+    load,
+    with_overrides,
+)
+from finetui.engine.runs.folder import RunFolder, check_runs_dir
+from finetui.engine.runs.trust import check_trusted
 from finetui.engine.text import clean
 
 
@@ -200,3 +213,33 @@ _TRAINING_FIELDS = (
     "compile",
     "device",
 )
+
+
+def finetune_config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: tuple[str, ...]) -> RunConfig:
+    """Return the configuration of a finetune of the checkpoint `path`: its run's settings, and `options` over them.
+
+    Raises `BadInput`, also where the parent used a person's own code that `options` does not name: a run folder may
+    come from anywhere.
+    """
+    folder = RunFolder(path.absolute().parent)
+    in_run = folder.config.is_file() and folder.journal.is_file()
+    parent = load(folder.config) if in_run else RunConfig(data=DataConfig(name=finetui.read_about(path).data))
+    if options.data is None:
+        check_trusted("the parent's data is", parent.data.name, "--data", None)
+    finetune = FinetuneConfig(
+        parent=str(path.absolute()),
+        parent_run=folder.name if in_run else "",
+        recipe=recipe,
+        head=head,
+        freeze=freeze,
+    )
+    # The network's name is the checkpoint's; a parent's warm-up and name are its own.
+    base = msgspec.structs.replace(
+        parent,
+        model=ModelConfig(),
+        training=msgspec.structs.replace(parent.training, warmup_epochs=0.0),
+        run=RunSection(),
+        finetune=finetune,
+    )
+    config = options.to_config(base)
+    return config if config.finetune is not None else msgspec.structs.replace(config, finetune=finetune)

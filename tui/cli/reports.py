@@ -10,6 +10,7 @@ import msgspec
 from finetui.engine.protocol.events import ClassReport
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.summaries import RunSummary
+from finetui.tui.state.run_tree import run_tree
 
 _MOST_HINTS = 5
 
@@ -77,30 +78,6 @@ def _hints(found: Sequence[RunSummary]) -> Iterator[tuple[str, str]]:
         yield f"finetui resume {RunFolder(Path(run.path)).argument}", f"{run.state} at step {run.step:,}"
     if len(ended) > _MOST_HINTS:
         yield "finetui resume RUN", f"{len(ended) - _MOST_HINTS} more are stopped or crashed"
-
-
-def run_tree(found: Sequence[RunSummary]) -> list[tuple[str, RunSummary]]:
-    """Return `found` (newest first) with each finetune below its parent, and the branches to draw before its name."""
-    names = {run.name for run in found}
-    children: dict[str | None, list[RunSummary]] = {}
-    for run in found:
-        # A run cannot descend from itself, whatever its journal says.
-        parent = run.parent if run.parent in names and run.parent != run.name else None
-        children.setdefault(parent, []).append(run)
-    tree: list[tuple[str, RunSummary]] = []
-
-    def grow(parent: str | None, indent: str, depth: int) -> None:
-        branch = children.pop(parent, [])
-        for index, run in enumerate(branch):
-            last = index == len(branch) - 1
-            tree.append((indent + ("└ " if last else "├ ") if depth else "", run))
-            grow(run.name, indent + ("  " if last else "│ ") if depth else "", depth + 1)
-
-    grow(None, "", 0)
-    # Runs that descend from each other in a circle hang on no root.
-    for name in [name for name in children if name is not None]:
-        grow(name, "", 0)
-    return tree
 
 
 def print_scores(scores: Scores, *, as_json: bool) -> None:

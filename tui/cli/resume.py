@@ -6,7 +6,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from finetui.engine.errors import BadInput
-from finetui.engine.runs.folder import find_run, is_live
+from finetui.engine.runs.folder import find_run
+from finetui.engine.runs.lock import is_live
 from finetui.tui.cli.options import Way, WholeNumber
 from finetui.tui.cli.start import begin
 
@@ -46,7 +47,7 @@ def resume(
     checkpoint
         Go on from this one of its checkpoints instead: previous, best, or the name that you gave it.
     """
-    from finetui.tui.cli.replay import resumable
+    from finetui.engine.runs.resume import resumable
 
     way = way or Way()
     way.check()
@@ -115,12 +116,13 @@ def branch(
     epochs
         Number of epochs in all (default: as the other run).
     """
-    from finetui.tui.cli.replay import branched, configuration, trusted
+    from finetui.engine.runs.resume import branched, configuration
+    from finetui.engine.runs.trust import check_run_trusted
 
     way = way or Way()
     way.check()
     folder = find_run(run, runs_dir)
-    trusted(configuration(folder), model=model, data=data)
+    check_run_trusted(configuration(folder), model=model, data=data)
     config = branched(folder, checkpoint, name, epochs)
     return begin(config, way)
 

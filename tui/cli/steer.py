@@ -11,7 +11,8 @@ from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.link.socket_link import NO_ANSWER, AttachLink, own_name
 from finetui.engine.protocol.commands import Stop
 from finetui.engine.protocol.events import Audience, CommandAccepted, CommandRefused, State, StateChanged
-from finetui.engine.runs.folder import Holder, RunFolder, holder_of, is_live
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.lock import Holder, holder_of, is_live
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.text import clean
 

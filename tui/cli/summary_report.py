@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
+import finetui
 from finetui.engine.errors import BadInput
 from finetui.engine.text import clean
 from finetui.tui.cli.reports import print_json
+from finetui.tui.state.numbers import scaled, short
 
 if TYPE_CHECKING:
     from finetui.engine.inspection.model_summary import Architecture, ModelSummary, ModuleSummary
 
 WIDTH = 80
-_PREFIXES = ("", "K", "M", "G", "T", "P")
 _GAP = 2
 _NARROWEST = 12  # of the names
 _DEEPEST = 10  # levels that are indented
@@ -39,9 +40,7 @@ def print_summary(
     """Print the summary of the network that is described and return the exit status."""
     if batch_size < 1:
         raise BadInput(f"--batch-size: a batch has at least 1 image, not {batch_size}")
-    from finetui.engine.inspection.model_summary import summarise_named  # loads torch
-
-    architecture, summary = summarise_named(
+    architecture, summary = finetui.summarise_model(
         model,
         data=data,
         data_dir=data_dir,
@@ -139,23 +138,6 @@ def total_lines(summary: "ModelSummary", batch_size: int) -> list[str]:
     return [*lines, *(f"  {name:<11}  {_size(size):>7}" for name, size in parts.items())]
 
 
-def short(count: int) -> str:
-    """Return a count in at most three digits and a letter: 850, 44.4K, 11.7M, 3.64G."""
-    return "".join(_scaled(count))
-
-
 def _size(size: int) -> str:
-    number, prefix = _scaled(size)
+    number, prefix = scaled(size)
     return f"{number} {prefix}B"
-
-
-def _scaled(count: int) -> tuple[str, str]:
-    if count < 1000:
-        return str(count), ""
-    value = float(count)
-    for prefix in _PREFIXES:
-        if value < 999.5 or prefix == _PREFIXES[-1]:
-            break
-        value /= 1000
-    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
-    return f"{value:.{digits}f}", prefix

@@ -13,9 +13,9 @@ from hostile_files import Called, FakeStorage, checkpoint_of, fake_tensor, pickl
 from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
+from finetui.engine.checkpoints.state_dict import read_state_dict
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.models import Architecture, build
-from finetui.engine.models.transplant import read_state_dict
 
 ABOUT = checkpoint.About(
     architecture=Architecture(name="lenet", num_classes=10, in_channels=1, height=28, width=28),

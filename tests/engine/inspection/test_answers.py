@@ -12,7 +12,7 @@ import torch
 from finetui.engine.errors import BadInput
 from finetui.engine.inspection.answers import MOST_IMAGES, Answerer
 from finetui.engine.inspection.opened_checkpoint import open_checkpoint
-from finetui.engine.link.base import JournalLink
+from finetui.engine.link.journal_link import JournalLink
 from finetui.engine.predictions.file import load_predictions
 from finetui.engine.predictions.images import pixels
 from finetui.engine.protocol import commands, events

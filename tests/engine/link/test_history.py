@@ -8,9 +8,10 @@ from long_journal import long_journal
 
 from finetui.engine.link import history
 from finetui.engine.link.frames import Welcome
-from finetui.engine.link.history import History, thinned
+from finetui.engine.link.history import History
 from finetui.engine.protocol.events import ClassReport, Evaluated, Log, TrainPoint
 from finetui.engine.runs.journal import Journal, JournalReader, encode_line
+from finetui.engine.runs.thinning import thinned
 
 
 def test_a_long_past_is_thinned_and_loses_no_spike(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ import threading
 import pytest
 from watching import Watcher
 
-from finetui.engine.link.base import JournalLink
 from finetui.engine.link.inspection_client import Inquirer
-from finetui.engine.process.host import Inspection
+from finetui.engine.link.journal_link import JournalLink
 from finetui.engine.protocol.commands import AnyCommand, Evaluate, FetchImages, Stop
 from finetui.engine.protocol.events import CommandRefused, Images
 from finetui.engine.protocol.queues import EventQueue
+from finetui.engine.protocol.requests import Inspection
 from finetui.engine.session.session import Session
 
 

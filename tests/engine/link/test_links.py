@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from watching import PATIENCE, Watcher, told, until
 
-from finetui.engine.link.base import CheckpointLink, JournalLink, Link, LocalLink
+from finetui.engine.link.base import Link
+from finetui.engine.link.journal_link import CheckpointLink, JournalLink
 from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.predictions.file import load_predictions as load_predictions
-from finetui.engine.process.host import Inspection
 from finetui.engine.protocol.commands import (
     Evaluate,
     FetchImages,
@@ -37,9 +37,12 @@ from finetui.engine.protocol.events import (
     StateChanged,
     TrainPoint,
 )
-from finetui.engine.runs.folder import RunFolder, find_run, is_live
+from finetui.engine.protocol.requests import Inspection
+from finetui.engine.runs.folder import RunFolder, find_run
 from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lock import is_live
 from finetui.engine.runs.summaries import summarise_run
+from finetui.engine.session.local_link import LocalLink
 from finetui.engine.session.session import Session
 
 

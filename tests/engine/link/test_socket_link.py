@@ -36,8 +36,9 @@ from finetui.engine.protocol.events import (
     StateChanged,
     TrainPoint,
 )
-from finetui.engine.runs.folder import RunFolder, RunLock, create_run, holder_of
+from finetui.engine.runs.folder import RunFolder, create_run
 from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lock import RunLock, holder_of
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.session.session import Session
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torchvision import models
 
+from finetui.engine.checkpoints.state_dict import read_state_dict
 from finetui.engine.errors import BadInput
 from finetui.engine.models import Architecture, apply_transplant, build, plan_transplant
-from finetui.engine.models.transplant import read_state_dict
 
 
 def resnet(num_classes: int = 5, in_channels: int = 3) -> nn.Module:

@@ -18,21 +18,16 @@ from finetui.engine.protocol.config import RunConfig, load
 from finetui.engine.protocol.events import StateChanged
 from finetui.engine.runs import folder as runs, summaries
 from finetui.engine.runs.folder import (
-    _LOCK_SECONDS,
     RunFolder,
-    RunLock,
     check_runs_dir,
     create_run,
     default_run_name,
     find_checkpoint,
     find_run,
-    holder_of,
-    is_live,
-    live_runs,
-    move_socket,
     run_folders,
 )
 from finetui.engine.runs.journal import Journal
+from finetui.engine.runs.lock import _LOCK_SECONDS, RunLock, holder_of, is_live, live_runs, move_socket
 from finetui.engine.runs.run_writer import Holding
 from finetui.engine.runs.summaries import RunSummary, summarise_run, summarise_runs
 from finetui.engine.session.session import Session

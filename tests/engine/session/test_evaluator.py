@@ -12,14 +12,13 @@ from torch.utils.data import Dataset
 import finetui
 from finetui.engine.data import Transform, load
 from finetui.engine.inspection.answers import Answerer, Subject
-from finetui.engine.inspection.evaluation import evaluate
+from finetui.engine.inspection.evaluation import evaluate, files_of
 from finetui.engine.inspection.opened_checkpoint import open_checkpoint
 from finetui.engine.models import Architecture
 from finetui.engine.predictions.file import load_predictions as load_predictions
 from finetui.engine.protocol import events
 from finetui.engine.protocol.commands import FetchImages
 from finetui.engine.protocol.config import DataConfig
-from finetui.engine.session.evaluator import files_of
 from finetui.engine.session.session import Session
 
 

@@ -25,9 +25,10 @@ from finetui.engine.protocol.events import (
 )
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs import kept_checkpoints
-from finetui.engine.runs.folder import RunFolder, RunLock, create_run
+from finetui.engine.runs.folder import RunFolder, create_run
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
+from finetui.engine.runs.lock import RunLock
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.session.serve import serve
 from finetui.engine.session.session import Session

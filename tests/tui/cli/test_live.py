@@ -21,8 +21,9 @@ from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.link.socket_link import AttachLink, not_live
 from finetui.engine.protocol.commands import Pause, Resume, SetLearningRate, StartFinetune
 from finetui.engine.protocol.events import CommandAccepted, RunPrepared, StateChanged, TrainPoint
-from finetui.engine.runs.folder import RunFolder, RunLock, create_run, holder_of, is_live
+from finetui.engine.runs.folder import RunFolder, create_run
 from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lock import RunLock, holder_of, is_live
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.session.session import Session
 from finetui.tui.cli import steer

@@ -15,8 +15,9 @@ from canned import LAYERS, evaluated, point, running
 
 from finetui.engine.protocol.commands import RollBack, SetLearningRate
 from finetui.engine.protocol.events import AnyEvent, CommandAccepted, Log, Rewound, StateChanged
-from finetui.engine.runs.folder import RunFolder, RunLock
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import encode_line
+from finetui.engine.runs.lock import RunLock
 
 FINETUI = [sys.executable, "-m", "finetui"]
 _NOON = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, -1))  # local

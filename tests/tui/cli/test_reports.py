@@ -1,7 +1,7 @@
 import msgspec
 
 from finetui.engine.runs.summaries import RunSummary
-from finetui.tui.cli.reports import run_tree
+from finetui.tui.state.run_tree import run_tree
 
 
 def run(name: str, parent: str | None = None) -> RunSummary:

@@ -15,9 +15,10 @@ from watching import until
 
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import Rewound
-from finetui.engine.runs.folder import RunFolder, holder_of
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
+from finetui.engine.runs.lock import holder_of
 
 FINETUI = [sys.executable, "-m", "finetui"]
 # Not measured: two runs are to come to the same bits.

@@ -14,7 +14,8 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import Transform
 from finetui.engine.models import Architecture, LeNet
 from finetui.engine.models.summary import ModelSummary, ModuleSummary
-from finetui.tui.cli.summary_report import short, total_lines, tree_lines
+from finetui.tui.cli.summary_report import total_lines, tree_lines
+from finetui.tui.state.numbers import short
 
 OWN = """
 import torch

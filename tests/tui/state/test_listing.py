@@ -9,7 +9,8 @@ from canned_predictions import predictions, saved
 from finetui.engine.errors import BadInput
 from finetui.engine.predictions.criteria import Selection
 from finetui.engine.predictions.file import load_predictions
-from finetui.tui.state.listing import Listing, caption, details, filter_line, image_name, listing_of, title, top_lines
+from finetui.tui.screens.errors.text import caption, details, filter_line, title, top_lines
+from finetui.tui.state.listing import Listing, image_name, listing_of
 
 
 @pytest.fixture

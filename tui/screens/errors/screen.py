@@ -19,7 +19,7 @@ from finetui.tui.queries.image_detail import CloserLook
 from finetui.tui.screens.errors.detail_pane import DetailPane
 from finetui.tui.screens.errors.help import errors_help
 from finetui.tui.screens.errors.listing_screen import ListingScreen
-from finetui.tui.state.listing import brief_details, caption, details, filter_line, title
+from finetui.tui.screens.errors.text import brief_details, caption, details, filter_line, title
 from finetui.tui.state.store import Store
 from finetui.tui.terminal.compositor import TightCompositor
 from finetui.tui.widgets.key_bar import KeyBar

@@ -6,9 +6,9 @@ from typing import NamedTuple
 from textual.content import Content
 
 from finetui.engine.protocol.events import LayersMeasured
-from finetui.tui.cli.summary_report import short
 from finetui.tui.screens.layers.text import shape
 from finetui.tui.state.layer_tree import Freeze, LayerStates, Node, Numbers, numbers
+from finetui.tui.state.numbers import short
 
 CURSOR_WIDTH, STATE_WIDTH = 2, 12
 _SIGNS: dict[Freeze, tuple[str, str, str]] = {

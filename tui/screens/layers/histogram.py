@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.strip import Strip
 from textual.widget import Widget
 
-from finetui.tui.cli.summary_report import short
+from finetui.tui.state.numbers import short
 from finetui.tui.widgets.picture import image_mode
 from finetui.tui.widgets.styled_line import line_strip
 

@@ -6,8 +6,8 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from finetui.engine.protocol.events import LayersMeasured, LayerView, ModelDescribed
-from finetui.tui.cli.summary_report import short
 from finetui.tui.state.layer_tree import Node, numbers
+from finetui.tui.state.numbers import short
 from finetui.tui.state.store import View
 
 _FLOAT_BYTES = 4  # parameters are float32

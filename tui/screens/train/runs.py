@@ -14,8 +14,8 @@ from textual.worker import get_current_worker
 
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.summaries import RunSummary, summarise_runs
-from finetui.tui.cli.reports import run_tree
 from finetui.tui.screens.base import ModalScreen
+from finetui.tui.state.run_tree import run_tree
 from finetui.tui.widgets.option_list import OptionList
 
 _NAME = 42

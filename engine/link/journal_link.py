@@ -1,0 +1,108 @@
+"""Links to what has ended: the journal of a run, and a checkpoint without one."""
+
+import tempfile
+import threading
+from pathlib import Path
+
+import msgspec
+
+from finetui.engine.errors import FinetuiError
+from finetui.engine.link.inspection_client import Inquirer
+from finetui.engine.link.socket_link import crash_reason
+from finetui.engine.protocol.commands import AnyCommand, Evaluate, MeasureLayers, PreviewFinetune, Question
+from finetui.engine.protocol.events import ENDED, CommandRefused, Log, State, StateChanged
+from finetui.engine.protocol.queues import EventQueue
+from finetui.engine.protocol.requests import Inspection
+from finetui.engine.runs.folder import LAST_PREDICTIONS, RunFolder
+from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.lock import is_live
+from finetui.engine.runs.thinning import skipped, thinned
+
+_FOLLOW_SECONDS = 0.5
+
+
+class CheckpointLink:
+    """A checkpoint without its run: evaluated once, and then asked about."""
+
+    outlives = True
+    steers = False
+    attached = False
+
+    def __init__(self, inspection: Inspection) -> None:
+        self.events = EventQueue()
+        self._closed = threading.Event()
+        self._scratch = tempfile.TemporaryDirectory(prefix="finetui-")
+        scratch = str(Path(self._scratch.name) / LAST_PREDICTIONS)
+        self._inquirer = Inquirer(msgspec.structs.replace(inspection, scratch=scratch), self.events)
+
+    def run(self) -> None:
+        """Have it evaluated, and wait until somebody closes."""
+        self._inquirer.send(Evaluate())
+        self._closed.wait()
+        self._inquirer.close()
+        self._scratch.cleanup()
+
+    def send(self, command: AnyCommand) -> None:
+        """Have `command` answered, or refused."""
+        self._inquirer.send(command)
+
+    def close(self) -> None:
+        """Let the engine go."""
+        self._closed.set()
+
+
+class JournalLink:
+    """A run as its journal tells it, finished or still going on elsewhere; it cannot be steered from here.
+
+    Questions about its network and test images are answered, from its last checkpoint.
+    """
+
+    outlives = True
+    steers = False
+    attached = False
+
+    def __init__(self, folder: RunFolder, *, data: str | None = None, model: str = "lenet") -> None:
+        """Take the run's folder; a person's own code that the run was made with has to be named again to be run."""
+        # Everything is read before anything is shown, so nothing may be dropped on the way.
+        self.events = EventQueue(limit=2**62)
+        self._folder = folder
+        self._closed = threading.Event()
+        inspection = Inspection(checkpoint=str(folder.last), data=data, model=model)
+        self._inquirer = Inquirer(inspection, self.events)
+
+    def run(self) -> None:
+        """Read the journal, and what is added to it for as long as its engine lives."""
+        reader = JournalReader(self._folder.journal)
+        size = self._folder.journal.stat().st_size if self._folder.journal.is_file() else 0
+        state: State = "preparing"
+        while not self._closed.is_set():
+            live = is_live(self._folder)
+            try:
+                for event in thinned(reader, reader.glances(), size):
+                    self.events.put(event)
+                    state = event.state if isinstance(event, StateChanged) else state
+                size = 0  # what is added from now on is little
+            except FinetuiError as error:
+                self.events.put(Log(level="error", message=str(error)))
+                return
+            if not live:
+                break
+            self._closed.wait(_FOLLOW_SECONDS)
+        if not self._closed.is_set() and state not in ENDED:
+            self.events.put(StateChanged(state="crashed", reason=crash_reason(self._folder, "", self._folder.log)))
+        told = skipped(reader)
+        if told is not None:
+            self.events.put(told)
+
+    def send(self, command: AnyCommand) -> None:
+        """Have a question answered, if it is about what a checkpoint holds; refuse all else."""
+        if isinstance(command, Question) and not isinstance(command, PreviewFinetune | MeasureLayers):
+            self._inquirer.send(command)
+        else:
+            how = f"; `finetui attach {self._folder.argument}` steers it" if is_live(self._folder) else ""
+            self.events.put(CommandRefused(command=command, reason=f"this dashboard only shows the run's journal{how}"))
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._closed.set()
+        self._inquirer.close()

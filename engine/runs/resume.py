@@ -1,0 +1,60 @@
+"""Which runs can go on, with which configuration, and a branch of one."""
+
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.config import RunConfig, load, with_overrides
+from finetui.engine.runs import kept_checkpoints
+from finetui.engine.runs.derived import branch_config
+from finetui.engine.runs.folder import RunFolder, how_it_began
+from finetui.engine.runs.lock import holder_of
+from finetui.engine.runs.summaries import summarise_run
+from finetui.engine.runs.trust import check_run_trusted
+from finetui.engine.text import clean
+
+
+def resumable(
+    folder: RunFolder, checkpoint: str = "", *, model: str | None = None, data: str | None = None
+) -> RunConfig:
+    """Return the configuration with which the run in `folder` goes on from `checkpoint`, by default its last one.
+
+    A person's own code that it uses has to be named as `model` and `data`: a run folder may come from anywhere. Raises
+    `BadInput` that says what can be done instead when the run cannot go on.
+    """
+    name = folder.name
+    there = holder_of(folder)
+    if there is not None:
+        raise BadInput(f"the run {name} is live ({there}): finetui attach {folder.argument}")
+    files = sorted(folder.path.glob("*.ckpt"))
+    if not files:
+        raise BadInput(f"the run {name} has no checkpoint to go on from: it was cut before its first one was written")
+    if checkpoint and not folder.checkpoint(checkpoint).is_file():
+        known = ", ".join(file.stem for file in files)
+        raise BadInput(f"the run {name} has no checkpoint {clean(checkpoint)!r}; there are: {known}")
+    summary = summarise_run(folder) if folder.journal.is_file() else None
+    if summary is not None and summary.state == "finished" and not checkpoint:
+        raise BadInput(
+            f"the run {name} has finished all its epochs; start a finetune from it (finetui finetune --from "
+            f"{folder.argument}), or go back to a checkpoint (finetui resume {folder.argument} --checkpoint NAME)"
+        )
+    config = configuration(folder)
+    check_run_trusted(config, model=model, data=data)
+    return config
+
+
+def configuration(folder: RunFolder) -> RunConfig:
+    """Return the configuration of the run in `folder`, kept where it lies now. Raises `BadInput`."""
+    began = None if folder.config.is_file() else how_it_began(folder)
+    config = began.config if began is not None else load(folder.config)
+    return with_overrides(config, {("run", "runs_dir"): str(folder.path.absolute().parent)})
+
+
+def branched(folder: RunFolder, checkpoint: str, name: str, epochs: int | None) -> RunConfig:
+    """Return the configuration of a new run that goes on from a kept `checkpoint` of the run in `folder`.
+
+    The checkpoint is kept from now on, whatever that run writes. Raises `BadInput`.
+    """
+    config = configuration(folder)
+    if epochs is not None:
+        config = with_overrides(config, {("training", "epochs"): epochs})
+    branch_config(config, folder.last, folder.name, name)  # a name that is taken is said before anything is kept
+    pinned = kept_checkpoints.pin(folder, kept_checkpoints.of(folder), checkpoint)
+    return branch_config(config, folder.path / pinned.file, folder.name, name)
