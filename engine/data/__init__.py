@@ -5,12 +5,12 @@ from finetui.engine.data.image_data import ImageData
 from finetui.engine.data.load import known_classes, load
 from finetui.engine.data.resident import ResidentSplit, epoch_order
 from finetui.engine.data.split import Split, Unreadable
-from finetui.engine.data.transform import Finisher, Transform, augmentation
+from finetui.engine.data.transform import InputTransform, Transform, augmentation
 from finetui.engine.data.user_datasets import from_datasets
 
 __all__ = [
-    "Finisher",
     "ImageData",
+    "InputTransform",
     "ResidentSplit",
     "Split",
     "Transform",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from finetui.engine.data.transform import Augment, Batch, Finisher, Transform
+from finetui.engine.data.transform import Augment, Batch, InputTransform, Transform
 
 _AHEAD = 2**18  # numbers that are gathered at once: 1 MB of float32, which a processor's cache still holds
 
@@ -34,7 +34,7 @@ class ResidentSplit:
         self._labels = labels
         self._files = files
         transform = Transform(mean=tuple(mean), std=tuple(std), height=height, width=width)
-        self._finish = Finisher(transform, images.device)
+        self._finish = InputTransform(transform, images.device)
 
     in_memory = True
     skipped: frozenset[int] = frozenset()  # unreadable files were left out when the images were loaded

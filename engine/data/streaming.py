@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from finetui.engine.data.split import Source, Unreadable
-from finetui.engine.data.transform import Augment, Batch, Finisher, Transform
+from finetui.engine.data.transform import Augment, Batch, InputTransform, Transform
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.text import clean
 
@@ -119,7 +119,7 @@ class StreamedSplit:
         self._source = source
         self._device = device
         self._workers = workers
-        self._finish = Finisher(transform, device)
+        self._finish = InputTransform(transform, device)
         self._plan = _Plan()
         self._loader: DataLoader[Any] | None = None
         self._reading: Generator[_Loaded, None, None] | None = None

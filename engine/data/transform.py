@@ -22,7 +22,7 @@ class Transform(msgspec.Struct, frozen=True, kw_only=True):
     width: int = 0
 
 
-class Finisher:
+class InputTransform:
     """Turns batches of stored images into a network's inputs, on the device."""
 
     def __init__(self, transform: Transform, device: torch.device) -> None:

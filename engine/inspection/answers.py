@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from finetui.engine.data import Finisher, ImageData, Transform, Unreadable, find_duplicates
+from finetui.engine.data import ImageData, InputTransform, Transform, Unreadable, find_duplicates
 from finetui.engine.errors import BadInput
 from finetui.engine.inspection.explain import explain
 from finetui.engine.inspection.layer_views import (
@@ -53,7 +53,7 @@ class Answerer:
         self._subject = subject
         self._progress = progress
         self._stopped = stopped
-        self._finish = Finisher(subject.transform, subject.device)
+        self._finish = InputTransform(subject.transform, subject.device)
         self._duplicates: tuple[tuple[int, int], ...] | None = None
         self._summary: ModelSummary | None = None
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from finetui.engine.data import Finisher, Unreadable
+from finetui.engine.data import InputTransform, Unreadable
 from finetui.engine.data.image_files import decode
 from finetui.engine.inspection.evaluation import batch_size_for
 from finetui.engine.inspection.opened_checkpoint import load_network
@@ -50,7 +50,7 @@ def classify(
     about, network = load_network(checkpoint, model=model, device=device)
     shape = about.architecture
     target = resolve(device)
-    finish = Finisher(about.transform, target)
+    finish = InputTransform(about.transform, target)
     size = batch_size_for(shape.in_channels, shape.height, shape.width)
     classes = tuple(clean(name) for name in about.classes)
     for start in range(0, len(files), size):

@@ -7,7 +7,7 @@ import msgspec
 
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.inspection.answers import Answerer
-from finetui.engine.inspection.opened_checkpoint import Opened, open_checkpoint
+from finetui.engine.inspection.opened_checkpoint import OpenedCheckpoint, open_checkpoint
 from finetui.engine.predictions.file import Predictions
 from finetui.engine.protocol import events
 from finetui.engine.protocol.commands import AnyCommand, Evaluate, Question, Stop
@@ -19,7 +19,7 @@ Sink = Callable[[events.AnyEvent], None]
 _IDLE_WAIT = 0.2  # seconds between two looks at whether to stay
 
 
-class Inspector:
+class InspectionEngine:
     """Answers questions about what `inspection` names, in the calling thread; events go to every one of `sinks`."""
 
     def __init__(self, inspection: Inspection, commands: CommandQueue, sinks: Sequence[Sink]) -> None:
@@ -43,7 +43,7 @@ class Inspector:
         finally:
             opened.close()
 
-    def _open(self) -> Opened:
+    def _open(self) -> OpenedCheckpoint:
         wanted = self._inspection
         return open_checkpoint(
             Path(wanted.checkpoint),
@@ -55,7 +55,7 @@ class Inspector:
             cancelled=self._commands.stop_waits,
         )
 
-    def _serve(self, opened: Opened, stay: Callable[[events.State], bool]) -> None:
+    def _serve(self, opened: OpenedCheckpoint, stay: Callable[[events.State], bool]) -> None:
         answerer = Answerer(opened.subject, self._phase, self._commands.stop_waits)
         self._emit(events.StateChanged(state="finished"))
         while True:
@@ -67,7 +67,7 @@ class Inspector:
             elif not stay("finished"):
                 return
 
-    def _obey(self, command: AnyCommand, opened: Opened, answerer: Answerer) -> None:
+    def _obey(self, command: AnyCommand, opened: OpenedCheckpoint, answerer: Answerer) -> None:
         step = opened.step
         try:
             if isinstance(command, Question):
@@ -83,7 +83,7 @@ class Inspector:
             reason = f"the predictions could not be written: {clean(error.strerror or str(error))}"
             self._emit(events.CommandRefused(command=command, reason=reason), step)
 
-    def _evaluate(self, opened: Opened) -> events.Evaluated:
+    def _evaluate(self, opened: OpenedCheckpoint) -> events.Evaluated:
         report = opened.evaluate(self._phase, self._commands.stop_waits)
         predictions: Predictions = opened.predictions(report)
         path = Path(self._inspection.scratch)

@@ -23,7 +23,7 @@ from finetui.engine.text import clean
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedCheckpoint:
     """A checkpoint with the data that it is looked at with; `subject` is what questions can be asked about."""
 
     path: Path
@@ -110,7 +110,7 @@ def open_checkpoint(
     device: str = "auto",
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Opened:
+) -> OpenedCheckpoint:
     """Open the checkpoint `path` and its data; images are transformed as it says.
 
     `data` None means the data set that it was trained on. `model` must name the network where that is a person's own
@@ -132,7 +132,7 @@ def open_checkpoint(
             f"{where} tells {architecture.num_classes} classes apart, and {images.name} has {len(images.classes)}"
         )
     subject = Subject(network, images.with_transform(about.transform), about.transform, architecture, target)
-    return Opened(path, about, subject, step)
+    return OpenedCheckpoint(path, about, subject, step)
 
 
 def evaluate_checkpoint(

@@ -51,7 +51,7 @@ class _Relay(EventQueue):
                 self._target.put(CommandRefused(command=command, reason=event.reason))
 
 
-class Inquirer:
+class InspectionClient:
     """Has questions about `inspection` answered into `events` by an engine process of its own."""
 
     def __init__(self, inspection: Inspection, events: EventQueue) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from finetui.engine.errors import FinetuiError
-from finetui.engine.link.inspection_client import Inquirer
+from finetui.engine.link.inspection_client import InspectionClient
 from finetui.engine.link.socket_link import crash_reason
 from finetui.engine.protocol.commands import AnyCommand, Evaluate, MeasureLayers, PreviewFinetune, Question
 from finetui.engine.protocol.events import ENDED, CommandRefused, Log, State, StateChanged
@@ -33,7 +33,7 @@ class CheckpointLink:
         self._closed = threading.Event()
         self._scratch = tempfile.TemporaryDirectory(prefix="finetui-")
         scratch = str(Path(self._scratch.name) / LAST_PREDICTIONS)
-        self._inquirer = Inquirer(msgspec.structs.replace(inspection, scratch=scratch), self.events)
+        self._inquirer = InspectionClient(msgspec.structs.replace(inspection, scratch=scratch), self.events)
 
     def run(self) -> None:
         """Have it evaluated, and wait until somebody closes."""
@@ -68,7 +68,7 @@ class JournalLink:
         self._folder = folder
         self._closed = threading.Event()
         inspection = Inspection(checkpoint=str(folder.last), data=data, model=model)
-        self._inquirer = Inquirer(inspection, self.events)
+        self._inquirer = InspectionClient(inspection, self.events)
 
     def run(self) -> None:
         """Read the journal, and what is added to it for as long as its engine lives."""

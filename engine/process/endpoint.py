@@ -16,7 +16,7 @@ from finetui.engine.runs.journal import Journal
 from finetui.engine.runs.lock import move_socket
 
 
-class Dashboards:
+class Endpoint:
     """The dashboards of a training that ends by itself, with the last epoch; there may be none, and no socket."""
 
     def __init__(self, commands: CommandQueue, linger_minutes: float) -> None:
@@ -74,9 +74,9 @@ class Dashboards:
 
 
 @contextmanager
-def serving(commands: CommandQueue, linger_minutes: float) -> Iterator[Dashboards]:
+def serving(commands: CommandQueue, linger_minutes: float) -> Iterator[Endpoint]:
     """Serve dashboards, whose commands go to `commands`, until the block ends."""
-    dashboards = Dashboards(commands, linger_minutes)
+    dashboards = Endpoint(commands, linger_minutes)
     try:
         yield dashboards
     finally:

@@ -59,9 +59,9 @@ class Host:
 
     def _work(self) -> None:
         if self._request.inspection is not None:
-            from finetui.engine.inspection.engine import Inspector
+            from finetui.engine.inspection.engine import InspectionEngine
 
-            Inspector(self._request.inspection, self._commands, [self._server.publish]).run(self._stay)
+            InspectionEngine(self._request.inspection, self._commands, [self._server.publish]).run(self._stay)
         elif self._request.config is not None:
             from finetui.engine.session.serve import serve
 

@@ -7,7 +7,7 @@ from finetui.engine.runs.journal import Journal
 from finetui.engine.runs.lock import RunLock
 
 
-class Holding:
+class RunWriter:
     """Takes a run's folder for this process; `folder` is None until then, and the journal is kept in memory.
 
     `socket` is where this engine can be reached; `steps` the training steps that the journal of a run that is taken up

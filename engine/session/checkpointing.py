@@ -20,7 +20,7 @@ from finetui.engine.runs.kept_checkpoints import AUTOMATIC, LAST, PREVIOUS
 _SHARE = 0.01  # of the time, at most, goes into checkpoints that are written by the clock
 
 
-class Keeper:
+class CheckpointManager:
     """Writes the checkpoints of the run in `folder`: the last two, the best, and those that a person named.
 
     `kept` says which there are. Every file is whole at every moment: a new one takes the place of an old one by its

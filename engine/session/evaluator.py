@@ -17,7 +17,7 @@ from finetui.engine.training.divergence import Diverged
 from finetui.engine.training.trainer import Trainer
 
 
-class Examiner:
+class Evaluator:
     """Evaluates a network between two training steps; the latest report is `report`, the best accuracy `best`."""
 
     def __init__(self, data: ImageData, architecture: Architecture) -> None:

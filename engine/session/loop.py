@@ -8,9 +8,9 @@ from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig, check_learning_rate
 from finetui.engine.protocol.values import KeptCheckpoint
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.session.evaluator import Examiner
-from finetui.engine.session.questions import Desk
-from finetui.engine.session.reporter import Voice
+from finetui.engine.session.evaluator import Evaluator
+from finetui.engine.session.questions import Questions
+from finetui.engine.session.reporter import Reporter
 from finetui.engine.session.run_state import RunState
 from finetui.engine.setup.prepare import Prepared
 from finetui.engine.training.alerts import AlertWatch
@@ -21,11 +21,16 @@ from finetui.engine.training.trainer import OnStep, Trainer
 Adjustment = commands.SetLearningRate | commands.SetFrozen | commands.SetFrozenNorm
 
 
-class Course:
-    """Trains what `prepared` holds, as `config` says, and tells `voice` of it. `stopped` True ends long work early."""
+class TrainingLoop:
+    """Trains what `prepared` holds, as `config` says, and reports it. `stopped` returning True ends long work early."""
 
     def __init__(
-        self, prepared: Prepared, config: RunConfig, voice: Voice, stopped: Callable[[], bool], on_step: OnStep | None
+        self,
+        prepared: Prepared,
+        config: RunConfig,
+        reporter: Reporter,
+        stopped: Callable[[], bool],
+        on_step: OnStep | None,
     ) -> None:
         self.prepared = prepared
         self.config = config
@@ -42,30 +47,30 @@ class Course:
             explode_factor=config.guards.explode_factor,
             path=prepared.path,
         )
-        self.examiner = Examiner(prepared.data, prepared.architecture)
+        self.evaluator = Evaluator(prepared.data, prepared.architecture)
         self._alerts = AlertWatch(config.guards)
-        self.state = RunState(prepared, self.trainer, self.examiner, self._alerts)
-        self.desk = Desk(prepared, config, self.trainer, voice.say, voice.phase, stopped)
+        self.state = RunState(prepared, self.trainer, self.evaluator, self._alerts)
+        self.questions = Questions(prepared, config, self.trainer, reporter.emit, reporter.progress, stopped)
         self._effect = EffectMeter(self.trainer.freezer.trainable())
-        self._voice = voice
+        self._reporter = reporter
         self._stopped = stopped
 
     def announce(self) -> None:
         """Say what was prepared, and what is odd about it."""
         prepared = self.prepared
-        self._voice.say(prepared.event(self.trainer.freezer.table(), self.trainer.steps_per_epoch))
+        self._reporter.emit(prepared.event(self.trainer.freezer.table(), self.trainer.steps_per_epoch))
         if prepared.how:
-            self._voice.say(events.Log(level="info", message=prepared.how))
+            self._reporter.emit(events.Log(level="info", message=prepared.how))
         if len(prepared.plan) > 1:
             self._say_stage()
         for line in prepared.dropped:
-            self._voice.warn(f"left behind: {line}")
+            self._reporter.warn(f"left behind: {line}")
         self._say_skipped(prepared.data.problems)
 
     def step(self) -> None:
         """Take one step. Raises `Diverged`."""
         self.trainer.train_step()
-        self.desk.stepped()
+        self.questions.stepped()
         if self.trainer.point_due():
             self.say_point()
 
@@ -81,21 +86,21 @@ class Course:
 
     def evaluate(self, folder: RunFolder | None) -> events.Evaluated | None:
         """Run over the test set; return None when a stop came in between. Raises `Diverged`."""
-        evaluated = self.examiner.examine(
+        evaluated = self.evaluator.examine(
             self.trainer,
             folder,
-            progress=lambda done, total: self._voice.phase("Evaluating", done, total),
+            progress=lambda done, total: self._reporter.progress("Evaluating", done, total),
             stopped=self._stopped,
-            warn=self._voice.warn,
+            warn=self._reporter.warn,
         )
         self.trainer.restart_clock()
         if evaluated is None:
             return None
-        self._voice.say(evaluated)
+        self._reporter.emit(evaluated)
         self.state.accuracy = evaluated.accuracy
         self.state.owes_evaluation = False
         for alert in self._alerts.evaluated(evaluated, self.state.take_train_loss()):
-            self._voice.say(alert)
+            self._reporter.emit(alert)
         return evaluated
 
     def adjust(self, command: Adjustment) -> None:
@@ -119,12 +124,12 @@ class Course:
         self.say_point()
         rates, losses = find_learning_rate(
             self.trainer,
-            progress=lambda done, total: self._voice.phase("Trying learning rates", done, total),
+            progress=lambda done, total: self._reporter.progress("Trying learning rates", done, total),
             stopped=self._stopped,
         )
         self.trainer.restart_batches()
         self.trainer.restart_clock()
-        self._voice.say(
+        self._reporter.emit(
             events.LearningRateFound(rates=tuple(rates), losses=tuple(losses), suggestion=suggest(rates, losses))
         )
 
@@ -146,9 +151,9 @@ class Course:
         trainer = self.trainer
         warnings = self.state.restore(found)
         if cause == "branch":
-            self.examiner.best = -1.0 if self.state.accuracy is None else self.state.accuracy
-        best = self.examiner.best
-        self._voice.say(
+            self.evaluator.best = -1.0 if self.state.accuracy is None else self.state.accuracy
+        best = self.evaluator.best
+        self._reporter.emit(
             events.Rewound(
                 cause=cause,
                 file=found.path.name,
@@ -165,7 +170,7 @@ class Course:
             )
         )
         for warning in warnings:
-            self._voice.warn(warning)
+            self._reporter.warn(warning)
         self._effect = EffectMeter(trainer.freezer.trainable())
 
     def slow_down(self, factor: float) -> None:
@@ -179,13 +184,13 @@ class Course:
         point = self.trainer.take_point()
         if point is None:
             return
-        self._voice.say(point)
+        self._reporter.emit(point)
         self.state.add(point)
         effect = self._effect.add(point, point.steps * self.config.training.batch_size)
         if effect is not None:
-            self._voice.say(effect)
+            self._reporter.emit(effect)
         for alert in self._alerts.point(point):
-            self._voice.say(alert)
+            self._reporter.emit(alert)
         data = self.prepared.data
         self._say_skipped([*data.train.take_problems(), *data.test.take_problems()])
 
@@ -193,21 +198,21 @@ class Course:
         """End what reads the data."""
         self.prepared.data.train.close()
         self.prepared.data.test.close()
-        self.examiner.close()
+        self.evaluator.close()
 
     def _set_rate(self, value: float) -> None:
         self.trainer.rates.set(value, self.trainer.step)
-        self._voice.say(events.LearningRateChanged(learning_rate=value))
+        self._reporter.emit(events.LearningRateChanged(learning_rate=value))
 
     def _layers_changed(self) -> None:
         freezer = self.trainer.freezer
         self._effect.changed(freezer.trainable())
-        self._voice.say(events.LayersChanged(layers=freezer.table()))
+        self._reporter.emit(events.LayersChanged(layers=freezer.table()))
 
     def _say_stage(self) -> None:
         trainer = self.trainer
         stage = trainer.plan[trainer.stage]
-        self._voice.say(
+        self._reporter.emit(
             events.StageStarted(
                 index=trainer.stage + 1,
                 count=len(trainer.plan),
@@ -219,4 +224,4 @@ class Course:
 
     def _say_skipped(self, problems: Sequence[str]) -> None:
         for problem in problems:
-            self._voice.warn(f"skipped: {problem}")
+            self._reporter.warn(f"skipped: {problem}")

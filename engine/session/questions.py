@@ -14,7 +14,7 @@ from finetui.engine.training.trainer import Trainer
 Emit = Callable[[events.AnyEvent], None]
 
 
-class Desk:
+class Questions:
     """Answers questions about what `prepared` holds and `trainer` trains; `emit` is given the answers."""
 
     def __init__(

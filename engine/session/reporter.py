@@ -1,4 +1,4 @@
-"""What a session says: stamped, journaled, and told to everybody who listens."""
+"""What a session reports: stamped, journaled, and passed to every sink."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ Sink = Callable[[AnyEvent], None]
 _PHASE_INTERVAL = 0.1  # seconds
 
 
-class Voice:
+class Reporter:
     """Gives every event its step and its place in `journal`, and passes it to every one of `sinks`.
 
     `step` is asked for the steps completed.
@@ -26,8 +26,8 @@ class Voice:
         self._last_phase = 0.0
         self._journal_problem = ""
 
-    def say(self, event: AnyEvent) -> None:
-        """Say `event`."""
+    def emit(self, event: AnyEvent) -> None:
+        """Journal `event` and pass it on."""
         stamped = self._journal.append(msgspec.structs.replace(event, step=self._step()))
         for sink in self._sinks:
             sink(stamped)
@@ -35,17 +35,17 @@ class Voice:
         if problem != self._journal_problem:
             self._journal_problem = problem
             if problem:
-                self.say(Log(level="error", message=f"the journal cannot be written: {problem}; it is kept in memory"))
+                self.emit(Log(level="error", message=f"the journal cannot be written: {problem}; it is kept in memory"))
             else:
-                self.say(Log(level="info", message="the journal can be written again, and is complete"))
+                self.emit(Log(level="info", message="the journal can be written again, and is complete"))
 
     def warn(self, message: str) -> None:
-        """Say a line that a person should read."""
-        self.say(Log(level="warning", message=clean(message, 500)))
+        """Emit a line that a person should read."""
+        self.emit(Log(level="warning", message=clean(message, 500)))
 
-    def phase(self, name: str, done: int, total: int) -> None:
-        """Say how far something is that takes a while; at most ten times a second."""
+    def progress(self, name: str, done: int, total: int) -> None:
+        """Emit how far something is that takes a while; at most ten times a second."""
         now = time.monotonic()
         if done == 0 or done == total or now - self._last_phase >= _PHASE_INTERVAL:
             self._last_phase = now
-            self.say(Phase(name=name, done=done, total=total))
+            self.emit(Phase(name=name, done=done, total=total))

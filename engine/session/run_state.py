@@ -11,7 +11,7 @@ from finetui.engine.checkpoints.continuing import Checkpoint
 from finetui.engine.errors import BadInput
 from finetui.engine.models.device import rng_states, set_rng_states
 from finetui.engine.protocol.events import TrainPoint
-from finetui.engine.session.evaluator import Examiner
+from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.setup.prepare import Prepared
 from finetui.engine.text import clean
 from finetui.engine.training.alerts import AlertWatch
@@ -25,13 +25,13 @@ class RunState:
     evaluation, so that a run that was cut there makes up for it.
     """
 
-    def __init__(self, prepared: Prepared, trainer: Trainer, examiner: Examiner, alerts: AlertWatch) -> None:
+    def __init__(self, prepared: Prepared, trainer: Trainer, evaluator: Evaluator, alerts: AlertWatch) -> None:
         self.accuracy: float | None = None
         self.owes_evaluation = False
         self._loss = self._steps = 0.0  # summed since the last evaluation
         self._prepared = prepared
         self._trainer = trainer
-        self._examiner = examiner
+        self._evaluator = evaluator
         self._alerts = alerts
 
     def add(self, point: TrainPoint) -> None:
@@ -60,7 +60,7 @@ class RunState:
         return self._trainer.state_dict() | {
             "at": at,
             "accuracy": self.accuracy,
-            "best_accuracy": self._examiner.best,
+            "best_accuracy": self._evaluator.best,
             "owes_evaluation": self.owes_evaluation,
             "train_loss": [self._loss, self._steps],
             "alerts": self._alerts.state_dict(),
@@ -82,7 +82,7 @@ class RunState:
             self.accuracy = training["accuracy"]
             self.owes_evaluation = training["owes_evaluation"]
             self._loss, self._steps = training["train_loss"]
-            self._examiner.best = training["best_accuracy"]
+            self._evaluator.best = training["best_accuracy"]
             self._alerts.load_state_dict(training["alerts"])
             # Last, since reading the data may draw numbers as well.
             set_rng_states(device, training["rng"])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from finetui.engine.checkpoints.checkpoint import About, NotFinite
 from finetui.engine.protocol.events import AnyEvent, CheckpointSaved, Log
 from finetui.engine.runs.journal import Journal
-from finetui.engine.session.checkpointing import Keeper
+from finetui.engine.session.checkpointing import CheckpointManager
 from finetui.engine.session.run_state import RunState
 
 _RETRY_SECONDS = 10.0
@@ -21,7 +21,7 @@ class Saver:
 
     def __init__(
         self,
-        keeper: Keeper,
+        keeper: CheckpointManager,
         state: RunState,
         about: About,
         journal: Journal,

@@ -21,14 +21,14 @@ from finetui.engine.runs.derived import branch_config, child_config
 from finetui.engine.runs.folder import RunFolder, default_run_name, how_it_began
 from finetui.engine.runs.journal import Journal
 from finetui.engine.runs.kept_checkpoints import BEST, LAST, find
-from finetui.engine.runs.run_writer import Holding
-from finetui.engine.session.checkpointing import Keeper
-from finetui.engine.session.loop import Course
-from finetui.engine.session.reporter import Sink, Voice
+from finetui.engine.runs.run_writer import RunWriter
+from finetui.engine.session.checkpointing import CheckpointManager
+from finetui.engine.session.loop import TrainingLoop
+from finetui.engine.session.reporter import Reporter, Sink
 from finetui.engine.session.saving import Saver
 from finetui.engine.setup.prepare import prepare
 from finetui.engine.text import clean
-from finetui.engine.training.divergence import Diverged, Remedy
+from finetui.engine.training.divergence import Diverged, DivergencePolicy
 from finetui.engine.training.trainer import OnStep, Trainer
 
 _IDLE_WAIT = 0.2  # seconds between two looks at whether an idle session should stay
@@ -78,7 +78,7 @@ class Session:
         path: FastPath | None = None,
     ) -> None:
         self.config = config
-        self._holding = Holding(socket)
+        self._writer = RunWriter(socket)
         self.state: events.State = "preparing"
         self._own_model = model
         self._own_data = data
@@ -90,22 +90,22 @@ class Session:
         self._resume_from = resume_from
         self._script = script
         self._path = path
-        self._voice = Voice(self.journal, sinks, self._steps)
-        self._course: Course | None = None
+        self._reporter = Reporter(self.journal, sinks, self._steps)
+        self._loop: TrainingLoop | None = None
         self._saver: Saver | None = None
         self._next: RunConfig | None = None
-        self._remedy = Remedy(config.guards)
+        self._remedy = DivergencePolicy(config.guards)
 
     @property
     def trainer(self) -> Trainer:
         """The trainer; there is one once `run` has prepared everything."""
-        return self.course.trainer
+        return self.loop.trainer
 
     @property
-    def course(self) -> Course:
+    def loop(self) -> TrainingLoop:
         """What is trained; there is one once `run` has prepared everything."""
-        assert self._course is not None, "run() prepares it"
-        return self._course
+        assert self._loop is not None, "run() prepares it"
+        return self._loop
 
     @property
     def saver(self) -> Saver:
@@ -116,17 +116,17 @@ class Session:
     @property
     def folder(self) -> RunFolder | None:
         """The run's folder, once it has one."""
-        return self._holding.folder
+        return self._writer.folder
 
     @property
     def journal(self) -> Journal:
         """The run's journal."""
-        return self._holding.journal
+        return self._writer.journal
 
     def open(self) -> None:
         """Take the folder of a run that is resumed; `run` does it where nobody has. Raises `BadInput`."""
         if self._resume is not None:
-            self._holding.take(self._resume)
+            self._writer.take(self._resume)
 
     def run(self) -> Outcome:
         """Prepare, train until the last epoch or a `Stop`, and return how it ended.
@@ -153,21 +153,21 @@ class Session:
             raise
         finally:
             torch.set_num_threads(threads)
-            if self._course is not None:
-                self._course.close()
-            self._holding.release()
-        return Outcome(self.state, self.folder, self.course.examiner.report, self._next)
+            if self._loop is not None:
+                self._loop.close()
+            self._writer.release()
+        return Outcome(self.state, self.folder, self.loop.evaluator.report, self._next)
 
     # -- the life cycle ---------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
         found, problems = self._where_to_begin()
-        self._voice.say(events.StateChanged(state="preparing"))
+        self._reporter.emit(events.StateChanged(state="preparing"))
         torch.manual_seed(self.config.training.seed)
         stopped = self._commands.stop_waits
         prepared = prepare(
             self.config,
-            self._voice.phase,
+            self._reporter.progress,
             stopped,
             model=self._own_model,
             data=self._own_data,
@@ -175,15 +175,15 @@ class Session:
             path=self._path,
         )
         self.config = prepared.config
-        course = Course(prepared, self.config, self._voice, stopped, self._on_step)
+        loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step)
         began = how_it_began(self._resume) if self._resume is not None else None
-        self._course = course
+        self._loop = loop
         if self.folder is not None:
-            self._open_saver(self.folder).keeper.scan(self._voice.warn)
+            self._open_saver(self.folder).keeper.scan(self._reporter.warn)
         if began is None:
-            course.announce()
+            loop.announce()
         elif changed := continuing.changes(began.config, self.config):
-            self._voice.warn(changed)
+            self._reporter.warn(changed)
         if found is not None:
             self._go_on_from(found, problems)
         self._set_state("ready")
@@ -199,26 +199,26 @@ class Session:
     def _go_on_from(self, found: continuing.Checkpoint, problems: Sequence[str]) -> None:
         if self._resume is None:
             # A branch's own journal has nothing to undo, and its best is what it begins with, until it does better.
-            self.course.go_back_to(found, "branch", at=self.journal.next_seq, before=0, kept=())
+            self.loop.go_back_to(found, "branch", at=self.journal.next_seq, before=0, kept=())
             return
         for problem in problems:
-            self._voice.warn(problem)
+            self._reporter.warn(problem)
         reason = "later checkpoints are damaged" if problems else ""
         kept, at = self.saver.keeper.kept, found.training["at"]
-        self.course.go_back_to(found, "resume", at=at, before=self._holding.steps, kept=kept, reason=reason)
+        self.loop.go_back_to(found, "resume", at=at, before=self._writer.steps, kept=kept, reason=reason)
         if found.path != self._resume.last:
             self.saver.save()  # whoever resumes this run again must find this line of it
 
     def _start(self) -> None:
         if self.folder is None:
             finetune = self.config.finetune
-            data, model = self.course.prepared.data.name, self.config.model.name
+            data, model = self.loop.prepared.data.name, self.config.model.name
             name = default_run_name(data, model, finetune.recipe if finetune else None)
-            folder = self._holding.create(self.config, name)
-            self._voice.say(events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)))
+            folder = self._writer.create(self.config, name)
+            self._reporter.emit(events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)))
             # There is always something to go back to, also before the first epoch has ended.
-            self._open_saver(folder).save(*([BEST] if self.course.state.accuracy is not None else []))
-        if self.trainer.done and not self.course.state.owes_evaluation:
+            self._open_saver(folder).save(*([BEST] if self.loop.state.accuracy is not None else []))
+        if self.trainer.done and not self.loop.state.owes_evaluation:
             self._set_state("finished")
         else:
             self._set_state("running")
@@ -245,22 +245,22 @@ class Session:
 
     def _step(self) -> None:
         try:
-            if self.course.state.owes_evaluation:
+            if self.loop.state.owes_evaluation:
                 self._end_evaluation()
                 return
-            self.course.step()
+            self.loop.step()
             if self.trainer.position == self.trainer.steps_per_epoch:
-                self.course.end_epoch()
+                self.loop.end_epoch()
                 self._end_evaluation()
             elif self.saver.due(self.trainer.step):
-                self.course.say_point()
+                self.loop.say_point()
                 self.saver.save()
         except Diverged as error:
             self._diverged(error)
 
     def _end_evaluation(self) -> None:
         """Do what the end of an epoch owes: evaluate, save, and end the run with its last epoch."""
-        evaluated = self.course.evaluate(self.folder)
+        evaluated = self.loop.evaluate(self.folder)
         if evaluated is None:
             return  # a stop waits
         self.saver.save(*([BEST] if evaluated.best else []))
@@ -268,7 +268,7 @@ class Session:
             self._set_state("finished", self.saver.unsaved())
 
     def _stop(self, reason: str = "") -> None:
-        self.course.say_point()
+        self.loop.say_point()
         self.saver.save()
         self._set_state("stopped", "; ".join(filter(None, (reason, self.saver.unsaved()))))
 
@@ -296,48 +296,48 @@ class Session:
                 raise BadInput(reason)
             self._carry_out(command)
         except BadInput as error:
-            self._voice.say(events.CommandRefused(command=command, reason=str(error)))
+            self._reporter.emit(events.CommandRefused(command=command, reason=str(error)))
         else:
             if not isinstance(command, commands.Question):  # whose answer is the reply
-                self._voice.say(events.CommandAccepted(command=command))
+                self._reporter.emit(events.CommandAccepted(command=command))
 
     def _carry_out(self, command: commands.AnyCommand) -> None:
         match command:
             case commands.Start():
                 self._start()
             case commands.Pause():
-                self.course.say_point()
+                self.loop.say_point()
                 self._set_state("paused")
             case commands.Resume():
                 self._set_state("running")
             case commands.StepOnce():
                 self.trainer.restart_clock()
                 self._step()
-                self.course.say_point()
+                self.loop.say_point()
             case commands.Stop():
                 self._stop()
             case commands.Evaluate():
-                self.course.say_point()
-                evaluated = self.course.evaluate(self.folder)
+                self.loop.say_point()
+                evaluated = self.loop.evaluate(self.folder)
                 if evaluated is not None and evaluated.best and self.folder is not None:
                     self.saver.save(BEST)
             case commands.FindLearningRate():
-                self.course.find_learning_rate()
+                self.loop.find_learning_rate()
             case commands.StartFinetune():
                 self._start_finetune(command)
             case commands.Question():
-                self.course.desk.ask(command, self.folder.name if self.folder else "this run")
+                self.loop.questions.ask(command, self.folder.name if self.folder else "this run")
             case commands.Save():
-                self.course.say_point()
+                self.loop.say_point()
                 self._save_as(command.name)
             case commands.RollBack():
-                self.course.say_point()
+                self.loop.say_point()
                 check_learning_rate(command.rate_factor, "the factor of the learning rate")
                 self._roll_back(command.checkpoint, command.rate_factor)
             case commands.Branch():
                 self._branch(command)
             case _:
-                self.course.adjust(command)
+                self.loop.adjust(command)
 
     def _save_as(self, name: str) -> None:
         if name:
@@ -374,9 +374,9 @@ class Session:
         if not reason:
             self.saver.save()
         at, before = found.training["at"], self.trainer.step
-        self.course.go_back_to(found, "rollback", at=at, before=before, kept=keeper.kept, reason=reason)
+        self.loop.go_back_to(found, "rollback", at=at, before=before, kept=keeper.kept, reason=reason)
         if rate_factor != 1.0:
-            self.course.slow_down(rate_factor)
+            self.loop.slow_down(rate_factor)
         # Whoever resumes this run must find this line of it, and not the one that was left.
         self.saver.save()
         if self.state == "finished" and not self.trainer.done:
@@ -385,22 +385,24 @@ class Session:
     # -- what commands and the loop share -----------------------------------------------------------------
 
     def _open_saver(self, folder: RunFolder) -> Saver:
-        keeper = Keeper(folder, self.config.checkpoints)
-        about = self.course.prepared.about(folder.name)
-        self._saver = Saver(keeper, self.course.state, about, self.journal, self._voice.say, self._restore_folder)
+        keeper = CheckpointManager(folder, self.config.checkpoints)
+        about = self.loop.prepared.about(folder.name)
+        self._saver = Saver(keeper, self.loop.state, about, self.journal, self._reporter.emit, self._restore_folder)
         return self._saver
 
     def _restore_folder(self) -> None:
         """Make the run's folder anew where somebody deleted it. Raises OSError."""
-        if self._holding.restore(self.config):
-            self._voice.warn("the run's folder was deleted while it trains, and made anew; older checkpoints are lost")
+        if self._writer.restore(self.config):
+            self._reporter.warn(
+                "the run's folder was deleted while it trains, and made anew; older checkpoints are lost"
+            )
 
     def _set_state(self, state: events.State, reason: str = "") -> None:
         self.state = state
-        if self._course is not None:
-            self._course.trainer.restart_clock()
-            self._course.desk.entered(state)
-        self._voice.say(events.StateChanged(state=state, reason=reason))
+        if self._loop is not None:
+            self._loop.trainer.restart_clock()
+            self._loop.questions.entered(state)
+        self._reporter.emit(events.StateChanged(state=state, reason=reason))
 
     def _steps(self) -> int:
-        return self._course.trainer.step if self._course is not None else self._holding.steps
+        return self._loop.trainer.step if self._loop is not None else self._writer.steps

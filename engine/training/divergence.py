@@ -49,7 +49,7 @@ class LossGuard:
         raise Diverged(f"the training loss {became} at step {step}", step)
 
 
-class Remedy:
+class DivergencePolicy:
     """Knows what the configuration wants done about a divergence, and how often that has been done in a row."""
 
     def __init__(self, config: GuardsConfig) -> None:

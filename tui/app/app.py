@@ -28,7 +28,7 @@ from finetui.engine.text import clean
 from finetui.tui.app import exit_summary
 from finetui.tui.app.notifications import Notifier, Notify
 from finetui.tui.app.theme import DARK, LIGHT
-from finetui.tui.app.worker_threads import UnawaitedThreads
+from finetui.tui.app.worker_threads import DaemonExecutor
 from finetui.tui.graphics.modes import Mode
 from finetui.tui.screens.base import Palette
 from finetui.tui.screens.train.screen import TrainScreen
@@ -95,7 +95,7 @@ class FinetuiApp(App[None]):
 
     def on_load(self) -> None:
         """Let nothing wait for threads at the end."""
-        asyncio.get_running_loop().set_default_executor(UnawaitedThreads())
+        asyncio.get_running_loop().set_default_executor(DaemonExecutor())
 
     def on_mount(self) -> None:
         """Show the screen and start the engine."""

@@ -94,13 +94,13 @@ def _check_terminal() -> None:
 def _run(link: Link, images: str, errors: Choose | None = None, *, notify: "Notify" = "off") -> int:
     from finetui.tui.app import exit_summary
     from finetui.tui.app.app import FinetuiApp
-    from finetui.tui.app.shutdown import Leaving
+    from finetui.tui.app.shutdown import ShutdownOnSignal
     from finetui.tui.graphics import choose_mode
     from finetui.tui.terminal.log_file import DashboardLog
     from finetui.tui.terminal.terminal import Terminal
 
     terminal, log = Terminal(), DashboardLog()
-    with Leaving(terminal) as leaving:
+    with ShutdownOnSignal(terminal) as leaving:
         # Now or never: once Textual reads the terminal, that can be asked nothing any more.
         mode = choose_mode(images)
         app = FinetuiApp(

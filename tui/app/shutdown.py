@@ -36,7 +36,7 @@ class Dashboard(Protocol):
         """Return in a few words what becomes of the run, and how to come back to it; may be called in any thread."""
 
 
-class Leaving:
+class ShutdownOnSignal:
     """Within it, SIGTERM, SIGHUP and SIGINT end the process in order, with exit status 128 + the signal's number.
 
     That is done in a thread of its own, which hears of the signals also while the main thread is stuck, wherever that

@@ -9,7 +9,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class UnawaitedThreads(ThreadPoolExecutor):
+class DaemonExecutor(ThreadPoolExecutor):
     """Runs each call in a thread of its own that ends with the process.
 
     asyncio's own executor makes the process wait at its end for every call that still runs, however long that takes,

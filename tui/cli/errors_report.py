@@ -27,7 +27,7 @@ from finetui.tui.state.export import export, target_of, to_csv, to_json
 from finetui.tui.state.listing import Listing, image_name, listing_of
 
 if TYPE_CHECKING:
-    from finetui.engine.inspection.opened_checkpoint import Opened
+    from finetui.engine.inspection.opened_checkpoint import OpenedCheckpoint
 
 _THUMBNAIL = (14, 7)  # cells
 _FETCHED = 64
@@ -60,7 +60,7 @@ class Origin:
     def __init__(self, place: Place) -> None:
         """Find the checkpoint. Raises `BadInput` when there is none."""
         self._place = place
-        self._opened: Opened | None = None
+        self._opened: OpenedCheckpoint | None = None
         self._phase = ""
         self.checkpoint = find_checkpoint(place.run_or_file, place.runs_dir)
 
@@ -83,7 +83,7 @@ class Origin:
         opened = self.opened()
         return opened.predictions(opened.evaluate(self._tell))
 
-    def opened(self) -> "Opened":
+    def opened(self) -> "OpenedCheckpoint":
         """Return the checkpoint with its data."""
         if self._opened is None:
             place = self._place

@@ -16,7 +16,7 @@ from finetui.engine.protocol.config import (
 from finetui.engine.protocol.events import AnyEvent, Phase
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.folder import RunFolder
-from finetui.tui.cli.lost_output import LastingOutput
+from finetui.tui.cli.lost_output import LostOutput
 from finetui.tui.cli.printers import _BarPrinter, choose_printer
 
 _ONE_WISH_SECONDS = 0.25  # `timeout` sends its signal twice, and means it once
@@ -41,7 +41,7 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
     keep_freed()
     commands = CommandQueue()
     printer = choose_printer(as_json=as_json)
-    output = LastingOutput(on_left=lambda: commands.put(Stop()))
+    output = LostOutput(on_left=lambda: commands.put(Stop()))
 
     def show(event: AnyEvent) -> None:
         with output.printing():

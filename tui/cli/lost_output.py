@@ -9,7 +9,7 @@ from contextlib import contextmanager
 _LOST = (errno.EIO, errno.EPIPE)
 
 
-class LastingOutput:
+class LostOutput:
     """Lets a program print on when standard output or error has lost its reader: to nowhere, then.
 
     For a terminal that has closed that is all, since nobody decided anything by it. Who leaves a pipe (`head`, say) has

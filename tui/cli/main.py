@@ -15,7 +15,7 @@ from finetui.engine.runs.summaries import summarise_runs
 from finetui.engine.text import clean
 from finetui.engine.version import __version__
 from finetui.tui.cli import errors, live, log, resume
-from finetui.tui.cli.options import Images, NotifyBy, RunOptions, TrainingRecipe, Way, WholeNumber
+from finetui.tui.cli.options import Images, NotifyBy, RunMode, RunOptions, TrainingRecipe, WholeNumber
 from finetui.tui.cli.start import begin
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -71,7 +71,7 @@ def train(
     detach
         Train in the background, and return once it has begun.
     """
-    way = Way(json=json, detach=detach)
+    way = RunMode(json=json, detach=detach)
     way.check()
     return begin((options or RunOptions()).to_config(recipe=recipe), way)
 
@@ -84,7 +84,7 @@ def finetune(
     freeze: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
     head: str = "auto",
     options: RunOptions | None = None,
-    way: Way | None = None,
+    way: RunMode | None = None,
 ) -> int:
     """Finetune a run or a checkpoint: a new run that names its parent, which stays as it is.
 
@@ -103,7 +103,7 @@ def finetune(
     """
     from finetui.tui.cli.options import finetune_config
 
-    way, given = way or Way(), options or RunOptions()
+    way, given = way or RunMode(), options or RunOptions()
     way.check()
     path = kept_checkpoints.lasting(find_checkpoint(from_, Path(given.runs_dir or "checkpoints")))
     config = finetune_config(path, given, recipe=recipe, head=head, freeze=tuple(freeze or ()))

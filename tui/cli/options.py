@@ -56,7 +56,7 @@ Images = Annotated[
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class RunMode:
     """How a run that a command begins is trained, and how it is looked at."""
 
     dashboard: bool = False

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import find_run
 from finetui.engine.runs.lock import is_live
-from finetui.tui.cli.options import Way, WholeNumber
+from finetui.tui.cli.options import RunMode, WholeNumber
 from finetui.tui.cli.start import begin
 
 RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
@@ -31,7 +31,7 @@ def resume(
     /,
     *,
     checkpoint: str = "",
-    way: Way | None = None,
+    way: RunMode | None = None,
     model: OwnModel = None,
     data: OwnData = None,
     runs_dir: RunsDir = Path("checkpoints"),
@@ -49,7 +49,7 @@ def resume(
     """
     from finetui.engine.runs.resume import resumable
 
-    way = way or Way()
+    way = way or RunMode()
     way.check()
     folder = find_run(run, runs_dir, lost_journal=True)
     config = resumable(folder, checkpoint, model=model, data=data)
@@ -96,7 +96,7 @@ def branch(
     checkpoint: str = "best",
     name: str = "",
     epochs: WholeNumber | None = None,
-    way: Way | None = None,
+    way: RunMode | None = None,
     model: OwnModel = None,
     data: OwnData = None,
     runs_dir: RunsDir = Path("checkpoints"),
@@ -119,7 +119,7 @@ def branch(
     from finetui.engine.runs.resume import branched, configuration
     from finetui.engine.runs.trust import check_run_trusted
 
-    way = way or Way()
+    way = way or RunMode()
     way.check()
     folder = find_run(run, runs_dir)
     check_run_trusted(configuration(folder), model=model, data=data)

@@ -2,10 +2,10 @@
 
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.runs.folder import RunFolder
-from finetui.tui.cli.options import Way
+from finetui.tui.cli.options import RunMode
 
 
-def begin(config: RunConfig, way: Way, *, resume: RunFolder | None = None, resume_from: str = "") -> int:
+def begin(config: RunConfig, way: RunMode, *, resume: RunFolder | None = None, resume_from: str = "") -> int:
     """Train `config` and return the exit status.
 
     `resume` is the folder of a run, configured by `config`, that goes on instead, from its last checkpoint or the one

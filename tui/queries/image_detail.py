@@ -14,7 +14,7 @@ _METHODS = ("", *EXPLANATIONS)
 _LARGE = 640  # pixels
 
 
-class CloserLook:
+class ImageDetail:
     """Knows more about one image at a time; `on_change` is told when there is something new."""
 
     def __init__(self, asker: Asker, on_change: Callable[[], None]) -> None:

@@ -27,7 +27,7 @@ class Look(NamedTuple):
         return self.view in ("filters", "feature-maps")
 
 
-class Looker:
+class LayerQueries:
     """Asks about one `Look` at a time; `on_reply` hears the answers to that, and no late ones to others."""
 
     def __init__(self, asker: Asker, on_reply: Callable[[Reply], None]) -> None:

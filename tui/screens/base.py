@@ -23,7 +23,7 @@ Callback = Callable[..., Any]
 _LIFE = (events.Compose, events.ScreenSuspend, events.Unmount, messages.Prune, messages.CloseMessages)
 
 
-class _Departing(_Base):
+class _DismissOnce(_Base):
     """Drops what comes once it is dismissed, or the program left: its widgets may be gone, or have never come."""
 
     _dismissed = False
@@ -66,7 +66,7 @@ class _Departing(_Base):
             await super()._dispatch_message(message)
 
 
-class Screen(_Departing, screen.Screen[T]):
+class Screen(_DismissOnce, screen.Screen[T]):
     """A screen that fills the terminal."""
 
     def dismiss(self, result: T | None = None) -> AwaitComplete:
@@ -74,7 +74,7 @@ class Screen(_Departing, screen.Screen[T]):
         return super().dismiss(result) if self.is_left() else AwaitComplete()
 
 
-class ModalScreen(_Departing, screen.ModalScreen[T]):
+class ModalScreen(_DismissOnce, screen.ModalScreen[T]):
     """A screen in a box over another one."""
 
     def dismiss(self, result: T | None = None) -> AwaitComplete:
@@ -82,7 +82,7 @@ class ModalScreen(_Departing, screen.ModalScreen[T]):
         return super().dismiss(result) if self.is_left() else AwaitComplete()
 
 
-class Palette(_Departing, CommandPalette):
+class Palette(_DismissOnce, CommandPalette):
     """Textual's command palette, whose search ends with it."""
 
     def _action_command_list(self, action: str) -> None:

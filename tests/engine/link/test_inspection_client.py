@@ -7,7 +7,7 @@ import threading
 import pytest
 from watching import Watcher
 
-from finetui.engine.link.inspection_client import Inquirer
+from finetui.engine.link.inspection_client import InspectionClient
 from finetui.engine.link.journal_link import JournalLink
 from finetui.engine.protocol.commands import AnyCommand, Evaluate, FetchImages, Stop
 from finetui.engine.protocol.events import CommandRefused, Images
@@ -55,7 +55,7 @@ def test_an_engine_that_nobody_waits_for_is_stopped_whatever_it_is_at(monkeypatc
             closed.set()
 
     monkeypatch.setattr("finetui.engine.link.inspection_client.ProcessLink", Engine)
-    inquirer = Inquirer(Inspection(checkpoint="x.ckpt"), events := EventQueue())
+    inquirer = InspectionClient(Inspection(checkpoint="x.ckpt"), events := EventQueue())
     inquirer.send(Evaluate())
     inquirer.close()
     assert closed.is_set()

@@ -28,7 +28,7 @@ from finetui.engine.runs.folder import (
 )
 from finetui.engine.runs.journal import Journal
 from finetui.engine.runs.lock import _LOCK_SECONDS, RunLock, holder_of, is_live, live_runs, move_socket
-from finetui.engine.runs.run_writer import Holding
+from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.runs.summaries import RunSummary, summarise_run, summarise_runs
 from finetui.engine.session.session import Session
 
@@ -204,20 +204,20 @@ def test_a_run_that_ends_while_it_is_summarised_has_not_crashed(
 
 def test_a_folder_that_cannot_be_taken_anew_is_given_up_once(make_config: Callable[..., RunConfig]) -> None:
     """Somebody deletes the folder of a run that trains; whoever takes the new one first, has it."""
-    holding, config = Holding(), make_config(name="deleted")
-    folder = holding.create(config, "deleted")
+    writer, config = RunWriter(), make_config(name="deleted")
+    folder = writer.create(config, "deleted")
     shutil.rmtree(folder.path)
     folder.path.mkdir()
     other = RunLock(folder)
     for _ in range(2):  # also when it is tried again, with the folder there
         with pytest.raises(OSError, match="is in use by"):
-            holding.restore(config)
+            writer.restore(config)
     assert [path.name for path in folder.path.iterdir()] == ["engine.lock"]
     other.release()
-    assert holding.restore(config)
+    assert writer.restore(config)
     assert is_live(folder)
     assert folder.config.is_file()
     assert folder.journal.is_file()
-    assert not holding.restore(config)
-    holding.release()
+    assert not writer.restore(config)
+    writer.release()
     assert not is_live(folder)

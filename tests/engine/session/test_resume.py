@@ -68,7 +68,7 @@ def test_checkpoints_by_the_minute_take_at_most_a_hundredth_of_the_time(make_con
     now = [1000.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     folder = create_run(make_config(), "x")
-    keeper = module.Keeper(folder, CheckpointsConfig(every_steps=0, every_minutes=1.0))
+    keeper = module.CheckpointManager(folder, CheckpointsConfig(every_steps=0, every_minutes=1.0))
 
     def slow_save(*_: object) -> None:
         now[0] += 5.0
@@ -84,7 +84,7 @@ def test_checkpoints_by_the_minute_take_at_most_a_hundredth_of_the_time(make_con
     assert not keeper.due(20)
     now[0] += 1
     assert keeper.due(20)
-    off = module.Keeper(folder, CheckpointsConfig(every_steps=0, every_minutes=0.0))
+    off = module.CheckpointManager(folder, CheckpointsConfig(every_steps=0, every_minutes=0.0))
     now[0] += 1e6
     assert not off.due(10**6)
 

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from finetui.engine.protocol.events import StateChanged
 from finetui.engine.runs.journal import Journal
-from finetui.engine.session.loop import Course
-from finetui.engine.session.reporter import Voice
+from finetui.engine.session.loop import TrainingLoop
+from finetui.engine.session.reporter import Reporter
 from finetui.engine.setup.prepare import prepare
 
 # What there is now, with a little room for another torch. A step that reads a number from the device, sums up, logs or
@@ -37,20 +37,20 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.fixture
-def course(make_config, monkeypatch: pytest.MonkeyPatch) -> Course:
+def loop(make_config, monkeypatch: pytest.MonkeyPatch) -> TrainingLoop:
     """A training some steps after its begin, whose next step is not one that a point is due after."""
     monkeypatch.setattr("finetui.engine.training.metrics.POINT_INTERVAL", 1e9)
     config = make_config(batch_size=64, epochs=9)
     torch.manual_seed(0)
     prepared = prepare(config, lambda *_: None, lambda: False)
-    course = Course(prepared, prepared.config, Voice(Journal(), [], lambda: 0), lambda: False, None)
-    course.trainer.freezer.train_mode()
+    loop = TrainingLoop(prepared, prepared.config, Reporter(Journal(), [], lambda: 0), lambda: False, None)
+    loop.trainer.freezer.train_mode()
     for _ in range(12):
-        course.step()
-    return course
+        loop.step()
+    return loop
 
 
-def test_a_step_makes_few_calls(course: Course) -> None:
+def test_a_step_makes_few_calls(loop: TrainingLoop) -> None:
     calls: Counter[str] = Counter()
 
     def note(frame: FrameType, event: str, _argument: object) -> None:
@@ -58,7 +58,7 @@ def test_a_step_makes_few_calls(course: Course) -> None:
             calls[frame.f_code.co_filename] += 1
 
     sys.setprofile(note)
-    course.step()
+    loop.step()
     sys.setprofile(None)
     root = str(Path(__file__).parents[3] / "finetui" / "engine")
     ours = sum(count for name, count in calls.items() if name.startswith(root))
@@ -66,20 +66,20 @@ def test_a_step_makes_few_calls(course: Course) -> None:
     assert calls.total() <= MOST_CALLS, calls
 
 
-def test_a_step_computes_nothing_but_its_mathematics(course: Course) -> None:
+def test_a_step_computes_nothing_but_its_mathematics(loop: TrainingLoop) -> None:
     with Operations() as operations:
-        course.step()
+        loop.step()
     assert operations.names.total() <= MOST_OPERATIONS, operations.names
     # One look at the loss, before the step changes anything.
     assert operations.names["aten._local_scalar_dense.default"] == 1
     assert operations.names["aten._fused_sgd_.default"] == 1
 
 
-def test_a_step_says_nothing_by_itself(course: Course) -> None:
+def test_a_step_says_nothing_by_itself(loop: TrainingLoop) -> None:
     said: list[object] = []
-    course._voice._sinks = [said.append]
+    loop._reporter._sinks = [said.append]
     for _ in range(5):
-        course.step()
+        loop.step()
     assert not said
-    course._voice.say(StateChanged(state="running"))
+    loop._reporter.emit(StateChanged(state="running"))
     assert said

@@ -5,12 +5,12 @@ import subprocess
 import sys
 import threading
 
-from finetui.tui.app.worker_threads import UnawaitedThreads
+from finetui.tui.app.worker_threads import DaemonExecutor
 
 
 async def test_results_and_errors_come_back() -> None:
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(UnawaitedThreads())
+    loop.set_default_executor(DaemonExecutor())
     assert await loop.run_in_executor(None, pow, 2, 10) == 1024
     outcome = await asyncio.gather(loop.run_in_executor(None, int, "x"), return_exceptions=True)
     assert isinstance(outcome[0], ValueError)
@@ -18,7 +18,7 @@ async def test_results_and_errors_come_back() -> None:
 
 async def test_no_call_waits_for_another() -> None:
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(UnawaitedThreads())
+    loop.set_default_executor(DaemonExecutor())
     together = threading.Barrier(50)  # each of them waits for all
     await asyncio.wait_for(asyncio.gather(*(loop.run_in_executor(None, together.wait) for _ in range(50))), 30)
 

@@ -7,7 +7,7 @@ from finetui.engine.protocol.commands import MeasureLayers, ViewLayer
 from finetui.engine.protocol.events import CommandRefused, LayersMeasured, LayerView
 from finetui.tui.queries import layer_queries
 from finetui.tui.queries.asker import Asker, Reply
-from finetui.tui.queries.layer_queries import PAGE, Look, Looker, MeasureLoop
+from finetui.tui.queries.layer_queries import PAGE, LayerQueries, Look, MeasureLoop
 
 FILTERS = Look("conv1", "filters", 0)
 
@@ -19,7 +19,7 @@ class Talk:
         self.link = CannedLink()
         self.asker = Asker(self.link)
         self.heard: list[Reply] = []
-        self.looker = Looker(self.asker, self.heard.append)
+        self.looker = LayerQueries(self.asker, self.heard.append)
 
     @property
     def asked(self) -> list[ViewLayer]:

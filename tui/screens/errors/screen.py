@@ -15,7 +15,7 @@ from finetui.engine.predictions.criteria import Choose
 from finetui.engine.text import clean
 from finetui.tui.queries.asker import Asker
 from finetui.tui.queries.image_cache import ImageCache
-from finetui.tui.queries.image_detail import CloserLook
+from finetui.tui.queries.image_detail import ImageDetail
 from finetui.tui.screens.errors.detail_pane import DetailPane
 from finetui.tui.screens.errors.help import errors_help
 from finetui.tui.screens.errors.listing_screen import ListingScreen
@@ -64,7 +64,7 @@ class ErrorsScreen(ListingScreen):
         self._thumbnails = ImageCache(asker, _THUMBNAIL, self._show_tiles)
         self._said = ""
         self._row = -1
-        self._closer = CloserLook(asker, self._show_detail)
+        self._closer = ImageDetail(asker, self._show_detail)
         self._rest: Timer | None = None
         self._places: dict[int, int] = {}  # of the page in sight: where each test image is
 

@@ -14,7 +14,7 @@ from finetui.engine.protocol.events import CommandRefused, LayersMeasured, Model
 from finetui.engine.protocol.state_rules import refusal
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import ImageCache
-from finetui.tui.queries.layer_queries import Look, Looker, MeasureLoop
+from finetui.tui.queries.layer_queries import LayerQueries, Look, MeasureLoop
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.layers.columns import Figures
 from finetui.tui.screens.layers.help import layers_help
@@ -75,7 +75,7 @@ class LayersScreen(Screen[None]):
         self._problem = ""  # why there is no description
         self._measured: LayersMeasured | None = None
         self._measures = MeasureLoop(asker, self._show_measures)
-        self._looker = Looker(asker, self._show_look)
+        self._looker = LayerQueries(asker, self._show_look)
         self._look: Look | None = None
         self._view = LAYER_VIEWS[0]
         self._index = 0

@@ -6,7 +6,7 @@ _SHARE = 0.012  # of a core: where training has all of them, its steps get longe
 _LEAST, _MOST = 0.25, 1.0  # seconds between two pictures
 
 
-class Pace:
+class RefreshRate:
     """Tells when the next picture is due.
 
     Beside a training on every core the same picture takes two or three times as long as on an idle machine, and it is

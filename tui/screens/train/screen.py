@@ -40,7 +40,7 @@ from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.rates import RatesScreen
-from finetui.tui.screens.train.refresh import Pace
+from finetui.tui.screens.train.refresh import RefreshRate
 from finetui.tui.screens.train.runs import RunsScreen
 from finetui.tui.screens.train.status_lines import progress, status
 from finetui.tui.state.actions import ACTIONS, BY_NAME
@@ -116,7 +116,7 @@ class TrainScreen(Screen[None]):
         self.asker = Asker(link)
         self._shown: View | None = None
         self._finding = ""  # id of the search for a learning rate that was asked for here
-        self._pace = Pace()
+        self._pace = RefreshRate()
         self._behind = False  # what is shown is older than what is known
         self._plots_at = self._rate_at = 0.0
 
@@ -342,7 +342,7 @@ class TrainScreen(Screen[None]):
 
         self.app.push_screen(LayersScreen(self.store, self.send, self.asker, can_measure=self._link.steers))
 
-    def on_log_panel_opened(self, message: LogPanel.Opened) -> None:
+    def on_log_panel_opened(self, message: LogPanel.OpenedCheckpoint) -> None:
         """Show all of it."""
         message.stop()
         self.action_log()
