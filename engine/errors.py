@@ -1,10 +1,25 @@
 """Errors that a person can do something about."""
 
+import re
+
 from finetui.engine.text import clean
+
+_MOST_CHARACTERS = 8192
+_LONGEST_NAME = 255  # a part of a path is never longer; a hostile name must not hide the rest of the sentence
 
 
 class FinetuiError(Exception):
-    """A failure with a message for people: what, where, and what to do, in one sentence."""
+    """A failure with a message for people: what, where, and what to do, in one sentence.
+
+    The message is made harmless (see `clean`) here: names and paths go into it as they are.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(clean(re.sub(rf"[^\s/]{{{_LONGEST_NAME + 1},}}", _shortened, message), _MOST_CHARACTERS))
+
+
+def _shortened(name: re.Match[str]) -> str:
+    return name[0][: _LONGEST_NAME - 1] + "…"
 
 
 class BadInput(FinetuiError):
@@ -13,6 +28,12 @@ class BadInput(FinetuiError):
 
 class Cancelled(FinetuiError):
     """A person asked to stop while something long (a download, say) was under way."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error of somebody else's code says, in one line: the operating system's words, or its message."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return clean(said, 300)
 
 
 def describe(error: Exception) -> str:

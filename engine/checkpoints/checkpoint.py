@@ -20,7 +20,7 @@ from torch import Tensor
 from finetui.engine.checkpoints.archive import ArchiveError, MoreThanTensors, audit, is_archive
 from finetui.engine.checkpoints.pickle_audit import CHECKPOINT, STATE_DICT
 from finetui.engine.data.transform import Transform
-from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.errors import BadInput, FinetuiError, reason_of
 from finetui.engine.files import link, remove_stale, replacing
 from finetui.engine.models import Architecture
 from finetui.engine.text import clean
@@ -70,21 +70,21 @@ def save(path: Path, about: About, model: Mapping[str, Tensor], training: Mappin
         try:
             audit(file, CHECKPOINT)
         except ArchiveError as error:  # what could not be read must not take the place of what can
-            raise FinetuiError(f"the checkpoint {clean(str(path))} cannot be written: {error}") from error
+            raise FinetuiError(f"the checkpoint {path} cannot be written: {error}") from error
 
 
 def _kept(name: str, tensor: Tensor) -> Tensor:
     """Return `tensor` of a network as it is kept: on the CPU, contiguous, nothing else in its storage."""
     if not isinstance(tensor, Tensor) or type(tensor.detach()) is not Tensor:
-        raise FinetuiError(f"{clean(name)} is a {type(tensor).__name__}, which a checkpoint cannot hold")
+        raise FinetuiError(f"{name} is a {type(tensor).__name__}, which a checkpoint cannot hold")
     kept = tensor.detach().cpu()
     if kept.layout == torch.strided:
         kept = _alone(kept.contiguous())
     problem = _problem(kept)
     if problem == _NOT_FINITE:
-        raise NotFinite(f"the weights are not saved: {clean(name)} is {problem}")
+        raise NotFinite(f"the weights are not saved: {name} is {problem}")
     if problem is not None:
-        raise FinetuiError(f"the weights cannot be saved: {clean(name)} is {problem}")
+        raise FinetuiError(f"the weights cannot be saved: {name} is {problem}")
     return kept
 
 
@@ -186,10 +186,10 @@ def load(path: Path) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
             _verify(file, where)
             content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise BadInput(f"{where} cannot be read: {error.strerror or error}; {_OTHER}") from error
+        raise BadInput(f"{where} cannot be read: {reason_of(error)}; {_OTHER}") from error
     except MoreThanTensors as error:
         raise BadInput(
-            f"{where} is not used, since it holds more than tensors ({clean(str(error))}); {_OTHER}"
+            f"{where} is not used, since it holds more than tensors ({reason_of(error)}); {_OTHER}"
         ) from error
     except ArchiveError as error:
         raise BadInput(f"{where} is not used, since {error}; {_OTHER}") from error
@@ -266,7 +266,7 @@ def _checked(content: Any, where: str) -> tuple[About, dict[str, Tensor], dict[s
     for name, tensor in model.items():
         problem = "no tensor" if type(tensor) is not Tensor else _problem(tensor)
         if problem is not None:
-            raise BadInput(f"{where} is not used: its {clean(str(name))} is {problem}; {_OTHER}")
+            raise BadInput(f"{where} is not used: its {name} is {problem}; {_OTHER}")
     return about, model, training
 
 

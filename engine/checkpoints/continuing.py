@@ -10,7 +10,6 @@ from finetui.engine.checkpoints.checkpoint import About
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.text import clean
 
 
 class Checkpoint(NamedTuple):
@@ -37,7 +36,7 @@ def find(folder: RunFolder, name: str = "") -> tuple[Checkpoint, list[str]]:
         path = folder.checkpoint(name)
         if not path.is_file():
             known = ", ".join(sorted(found.stem for found in folder.path.glob("*.ckpt")))
-            raise BadInput(f"the run {folder.name} has no checkpoint {clean(name)!r}; there are: {known or 'none'}")
+            raise BadInput(f"the run {folder.name} has no checkpoint {name!r}; there are: {known or 'none'}")
         return read(path), []
     problems: list[str] = []
     first = (folder.last, folder.checkpoint("previous"))

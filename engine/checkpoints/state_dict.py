@@ -47,7 +47,7 @@ def _read(file: BinaryIO, where: str) -> object:
             # torch reads without checking the archive's checksums: a flipped bit would load as a wrong weight.
             damaged = find_damage(file)
             if damaged is not None:
-                raise BadInput(f"the weights file {where} is damaged (checksum of {clean(damaged)}); get it again")
+                raise BadInput(f"the weights file {where} is damaged (checksum of {damaged}); get it again")
         audit(file, STATE_DICT)
         file.seek(0)
         content: object = torch.load(file, map_location="cpu", weights_only=True)

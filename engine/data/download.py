@@ -79,10 +79,10 @@ def _save(transfer: "_Transfer", path: Path, name: str, progress: Progress, canc
             digest.update(piece)
             done += len(piece)
             if done > _MOST_BYTES:
-                raise DownloadError(f"{clean(transfer.url)} does not end")
+                raise DownloadError(f"{transfer.url} does not end")
             progress(f"Downloading {name}", done, transfer.total)
     if done < transfer.total:
-        raise DownloadError(f"{clean(transfer.url)} broke off after {done} of {transfer.total} bytes")
+        raise DownloadError(f"{transfer.url} broke off after {done} of {transfer.total} bytes")
     return digest.hexdigest()
 
 

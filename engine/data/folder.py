@@ -15,7 +15,7 @@ from finetui.engine.data.image_data import Found
 from finetui.engine.data.image_files import Header, common_size, decode, read_header
 from finetui.engine.data.parallel import THREADS, for_each
 from finetui.engine.data.split import Unreadable
-from finetui.engine.errors import BadInput, Cancelled
+from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.text import clean
 
 _TRAIN = ("train", "training")
@@ -89,7 +89,7 @@ def find(
     if not test:
         train, test = divide(train, seed)
     if not test:
-        raise BadInput(f"{clean(str(root))} has one image of each class, and none is left to test on; add more")
+        raise BadInput(f"{root} has one image of each class, and none is left to test on; add more")
     shape = _shape(list(headers.values()), image_size)
     numbers = {label: number for number, label in enumerate(classes)}
 
@@ -116,7 +116,7 @@ def _classes(root: Path, train: list[Item], test: list[Item], walk: "_Walk") -> 
     problems += [f"{clean(label)}: a class without images" for label in sorted(walk.classes - set(classes))]
     if len(classes) < 2:
         raise BadInput(
-            f"{clean(str(root))} has images of {len(classes)} classes, and two are needed; lay it out as "
+            f"{root} has images of {len(classes)} classes, and two are needed; lay it out as "
             f"train/CLASS/image.png and test/CLASS/image.png, or as CLASS/image.png{_first_of(problems)}"
         )
     known = set(classes)
@@ -133,7 +133,7 @@ def _parts(root: Path, walk: "_Walk") -> list[Path]:
     try:
         children = {entry.name.lower(): Path(entry.path) for entry in os.scandir(root) if entry.is_dir()}
     except OSError as error:
-        raise BadInput(f"the image folder {clean(str(root))} cannot be read: {error.strerror or error}") from error
+        raise BadInput(f"the image folder {root} cannot be read: {reason_of(error)}") from error
     train = next((children[name] for name in _TRAIN if name in children), None)
     # `train` without folders in it is a class: of vehicles, say.
     if train is None or not any(entry.is_dir() for entry in walk.entries(str(train))):
@@ -142,7 +142,7 @@ def _parts(root: Path, walk: "_Walk") -> list[Path]:
     found = [train] if test is None else [train, test]
     for part in found:
         if part.is_symlink() and walk.target(str(part)) is None:
-            raise BadInput(f"the image folder {clean(str(root))} cannot be used: {walk.problems[-1]}")
+            raise BadInput(f"the image folder {root} cannot be used: {walk.problems[-1]}")
     return found
 
 

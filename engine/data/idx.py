@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.text import clean
 
 Bytes = npt.NDArray[np.uint8]
@@ -97,7 +97,7 @@ def _number(value: int) -> str:
 
 
 def _unreadable(path: Path, error: OSError) -> BadInput:
-    return BadInput(f"{shown(path)} cannot be read: {error.strerror or error}; check the file and its permissions")
+    return BadInput(f"{shown(path)} cannot be read: {reason_of(error)}; check the file and its permissions")
 
 
 def _read(path: Path, magic: int) -> Bytes:
@@ -114,7 +114,7 @@ def _read(path: Path, magic: int) -> Bytes:
             with gzip.GzipFile(fileobj=raw) as file:
                 return _parse(file, path, magic, None, about.st_size * _MOST_INFLATION)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BadInput(f"{shown(path)} is damaged ({clean(str(error))}); {_AGAIN}") from error
+        raise BadInput(f"{shown(path)} is damaged ({reason_of(error)}); {_AGAIN}") from error
     except OSError as error:
         raise _unreadable(path, error) from error
 

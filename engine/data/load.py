@@ -9,7 +9,7 @@ import torch
 from finetui.engine.data import folder, mnist, torchvision_sets, user_datasets
 from finetui.engine.data.download import Progress
 from finetui.engine.data.image_data import ImageData, hold
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig, is_factory
 from finetui.engine.text import clean
 
@@ -44,7 +44,7 @@ def load(
         )
     if not _is_folder(root):
         what = "is not a folder" if root.exists() else "does not exist"
-        raise BadInput(f"data.name (--data): the image folder {clean(name)} {what}")
+        raise BadInput(f"data.name (--data): the image folder {name} {what}")
     found = folder.find(
         root,
         str(root.absolute()),
@@ -67,7 +67,7 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError as error:
         where = clean(str(path))
-        raise BadInput(f"data.name (--data): {where} cannot be read: {error.strerror or error}") from error
+        raise BadInput(f"data.name (--data): {where} cannot be read: {reason_of(error)}") from error
 
 
 def known_classes(name: str) -> tuple[str, ...] | None:

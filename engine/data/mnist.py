@@ -18,7 +18,7 @@ from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.data.split import Split
 from finetui.engine.data.streaming import StreamedSplit
 from finetui.engine.data.transform import Transform
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.text import clean
 
@@ -155,7 +155,7 @@ def _given(data_dir: Path | None) -> Path | None:
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null character
         raise BadInput(f"{where} does not exist; check {source}") from error
     except OSError as error:
-        raise BadInput(f"{where} cannot be read: {error.strerror or error}; check {source}") from error
+        raise BadInput(f"{where} cannot be read: {reason_of(error)}; check {source}") from error
     if not is_folder:
         raise BadInput(f"{where} is not a folder; check {source}")
     if not os.access(root, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):

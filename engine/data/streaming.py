@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from finetui.engine.data.split import Source, Unreadable
 from finetui.engine.data.transform import Augment, Batch, InputTransform, Transform
-from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.errors import BadInput, FinetuiError, reason_of
 from finetui.engine.text import clean
 
 _MOST_PREFETCHED = 4  # batches for each worker
@@ -161,7 +161,7 @@ class StreamedSplit:
             except (RuntimeError, OSError, EOFError) as error:
                 self._loader = None
                 raise FinetuiError(
-                    f"a worker process that reads images ended ({clean(str(error), 200)}); memory, or shared memory "
+                    f"a worker process that reads images ended ({reason_of(error)}); memory, or shared memory "
                     "(/dev/shm), may have run out: use fewer --workers or a smaller --batch-size"
                 ) from error
             yield loaded
@@ -176,7 +176,7 @@ class StreamedSplit:
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             self._loader = None
             raise BadInput(
-                f"the dataset cannot be sent to worker processes ({clean(str(error), 200)}); define its class at the "
+                f"the dataset cannot be sent to worker processes ({reason_of(error)}); define its class at the "
                 "top level of a module, or use --loader resident"
             ) from error
         except (RuntimeError, OSError, EOFError) as error:

@@ -18,7 +18,7 @@ from finetui.engine.data.download import DownloadError, Progress
 from finetui.engine.data.folder import Item, divide
 from finetui.engine.data.image_data import ImageData
 from finetui.engine.data.user_datasets import from_datasets
-from finetui.engine.errors import BadInput, Cancelled
+from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.text import clean
 
@@ -135,14 +135,14 @@ def _find(name: str, roots: list[Path]) -> tuple[tuple[Any, Any], Path] | None:
         except Exception as error:
             # Its files are read by pickle, bz2, csv and others, which raise what they like.
             raise BadInput(
-                f"the files of {name} in {clean(str(root))} cannot be read ({type(error).__name__}: "
-                f"{clean(str(error), 200)}); delete them or fetch them again"
+                f"the files of {name} in {root} cannot be read ({type(error).__name__}: "
+                f"{reason_of(error)}); delete them or fetch them again"
             ) from error
     return None
 
 
 def _needs(name: str, error: Exception) -> BadInput:
-    return BadInput(f"torchvision needs another package to read {name} ({clean(str(error), 200)}); install it")
+    return BadInput(f"torchvision needs another package to read {name} ({reason_of(error)}); install it")
 
 
 def _fetch(name: str, cache: Path, progress: Progress, cancelled: Callable[[], bool]) -> None:

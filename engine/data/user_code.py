@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.text import clean
 
 
@@ -23,12 +23,10 @@ def load_factory(name: str, option: str) -> Callable[..., Any]:
         module = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
     except Exception as error:
         # Whatever a person's module raises is theirs to read; the sentence says where it came from.
-        raise BadInput(
-            f"{option}: {shown} cannot be imported ({type(error).__name__}: {clean(str(error), 300)})"
-        ) from error
+        raise BadInput(f"{option}: {shown} cannot be imported ({type(error).__name__}: {reason_of(error)})") from error
     factory = getattr(module, attribute, None)
     if not callable(factory):
-        raise BadInput(f"{option}: {clean(where)} has no function or class {clean(attribute, 60)!r}")
+        raise BadInput(f"{option}: {where} has no function or class {clean(attribute, 60)!r}")
     return factory  # type: ignore[no-any-return]
 
 

@@ -16,7 +16,7 @@ from finetui.engine.data.image_files import common_size, is_grey, to_array
 from finetui.engine.data.split import Unreadable
 from finetui.engine.data.user_code import load_factory
 from finetui.engine.data.user_labels import class_names, read_labels
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.text import clean
 
@@ -110,11 +110,9 @@ def from_factory(
     try:
         pair = factory()
     except Exception as error:
-        raise BadInput(
-            f"data.name (--data): {clean(name)} failed ({type(error).__name__}: {clean(str(error), 300)})"
-        ) from error
+        raise BadInput(f"data.name (--data): {name} failed ({type(error).__name__}: {reason_of(error)})") from error
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise BadInput(f"data.name (--data): {clean(name)} must return a pair of datasets, (train, test)")
+        raise BadInput(f"data.name (--data): {name} must return a pair of datasets, (train, test)")
     train, test = pair
     return from_datasets(
         train,
@@ -190,7 +188,7 @@ def _shape(
             first_problem = first_problem or error
     if not sample:
         raise BadInput(
-            f"{name}: the training items cannot be used ({clean(str(first_problem), 200)}); items are (image, label)"
+            f"{name}: the training items cannot be used ({first_problem}); items are (image, label)"
         ) from first_problem
     channels, height, width = sample[0].shape
     if sample[0].dtype != np.uint8:

@@ -223,7 +223,7 @@ def _last_convolution(calls: list[_Call], network: nn.Module) -> str:
     if tokens and all(call.module is last.module for call in maps) and _cuts_patches(last.module):
         raise BadInput(
             f"Grad-CAM needs a convolution that sees what the network recognises, and the only one of {kind(network)}, "
-            f"{clean(last.path)}, cuts the image into patches; integrated-gradients and occlusion work"
+            f"{last.path}, cuts the image into patches; integrated-gradients and occlusion work"
         )
     return last.path
 

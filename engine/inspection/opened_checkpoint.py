@@ -10,7 +10,7 @@ from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import load
-from finetui.engine.errors import BadInput, Cancelled
+from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.inspection.answers import Subject
 from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
 from finetui.engine.models import build
@@ -96,7 +96,7 @@ def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpo
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise BadInput(f"the weights in {clean(str(path))} do not fit its model: {clean(str(error))}") from error
+        raise BadInput(f"the weights in {path} do not fit its model: {reason_of(error)}") from error
     step = training.get("step")
     return about, network.to(device).eval(), step if isinstance(step, int) else 0
 

@@ -358,7 +358,7 @@ def attachable(folder: RunFolder) -> Holder:
     if there is None:
         raise BadInput(not_live(folder))
     if not there.is_here:
-        raise BadInput(f"the run {folder.name} is on host {clean(there.host)} (process {there.pid}); attach there")
+        raise BadInput(f"the run {folder.name} is on host {there.host} (process {there.pid}); attach there")
     if not there.socket:
         raise BadInput(
             f"the run {folder.name} belongs to {there}, which serves no dashboards; "

@@ -57,9 +57,7 @@ def _private(folder: Path, user: int) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != user or status.st_mode & 0o077:
-        raise BadInput(
-            f"the folder {clean(str(folder))} for sockets is not private to you; remove it or set XDG_RUNTIME_DIR"
-        )
+        raise BadInput(f"the folder {folder} for sockets is not private to you; remove it or set XDG_RUNTIME_DIR")
     return folder
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from finetui.engine.data.user_code import load_factory
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models.heads import (
     add_feature_head,
     can_have_feature_head,
@@ -190,7 +190,7 @@ def _call_builder(architecture: Architecture, arguments: dict[str, Any]) -> nn.M
         model: nn.Module = torchvision.models.get_model(name, weights=None, **arguments)
     except (ValueError, AssertionError) as error:
         size = f"{architecture.height}x{architecture.width}"
-        raise BadInput(f"{name} does not take images of {size} pixels: {clean(str(error))}") from error
+        raise BadInput(f"{name} does not take images of {size} pixels: {reason_of(error)}") from error
     return model
 
 
@@ -208,7 +208,7 @@ def _call_factory(name: str, arguments: dict[str, Any]) -> nn.Module:
         inspect.signature(factory).bind(**arguments)
     except TypeError as error:
         raise BadInput(
-            f"{_OPTION}: {shown} is called with num_classes=... alone, and does not take that ({clean(str(error))})"
+            f"{_OPTION}: {shown} is called with num_classes=... alone, and does not take that ({reason_of(error)})"
         ) from error
     except ValueError:
         pass  # a callable written in C has no signature to look at: the call itself will tell

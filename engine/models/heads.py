@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.text import clean
 
 Head = nn.Linear | nn.Conv2d
@@ -58,7 +58,7 @@ def forward(model: nn.Module, inputs: Tensor) -> Any:
         # The network may be a person's own code: whatever it raises is theirs to read.
         raise BadInput(
             f"the network {clean(type(model).__name__, 60)} does not take inputs of the shape {list(inputs.shape)} "
-            f"({type(error).__name__}: {clean(str(error), 200)})"
+            f"({type(error).__name__}: {reason_of(error)})"
         ) from error
 
 
@@ -88,7 +88,7 @@ def replace_head(model: nn.Module, head: str, num_classes: int, seed: int | None
     """
     old = model.get_submodule(head)
     if not isinstance(old, Head):
-        raise BadInput(f"the layer {clean(head)} is no nn.Linear or nn.Conv2d, so it cannot be replaced as a head")
+        raise BadInput(f"the layer {head} is no nn.Linear or nn.Conv2d, so it cannot be replaced as a head")
     with seeded(seed):
         set_submodule(model, head, _like(old, num_classes))
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models.device import preserved_rng
 from finetui.engine.text import clean
 
@@ -71,6 +71,6 @@ def _copied(model: nn.Module) -> nn.Module:
         # A person's own network may hold anything, and copying runs its code.
         raise BadInput(
             f"the network {kind(model)} cannot be copied, so it is not looked into while it may be training "
-            f"({type(error).__name__}: {clean(str(error), 200)})"
+            f"({type(error).__name__}: {reason_of(error)})"
         ) from error
     return copied

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.text import clean
 
 TOP = 10  # classes kept for each image, likeliest first
@@ -207,7 +207,7 @@ def load_predictions(path: Path) -> Predictions:
     except FileNotFoundError as error:
         raise BadInput(f"there is no file {where}; evaluate anew") from error
     except OSError as error:
-        raise BadInput(f"{where} cannot be read: {error.strerror or error}") from error
+        raise BadInput(f"{where} cannot be read: {reason_of(error)}") from error
     except (SafetensorError, KeyError, ValueError, msgspec.DecodeError) as error:
         raise BadInput(f"{where} is damaged ({clean(str(error), 80)}); evaluate anew") from error
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 import tomli_w
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.text import clean
 
 DATASETS = ("mnist", "fashion-mnist", "mnist-sample")
@@ -384,9 +384,9 @@ def load(path: Path) -> RunConfig:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         return msgspec.convert(table, RunConfig)
     except OSError as error:
-        raise BadInput(f"the configuration {where} cannot be read: {error.strerror or error}") from error
+        raise BadInput(f"the configuration {where} cannot be read: {reason_of(error)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(f"the configuration {where} is not TOML: {clean(str(error))}") from error
+        raise BadInput(f"the configuration {where} is not TOML: {reason_of(error)}") from error
     except msgspec.ValidationError as error:
         problem = clean(str(error)).replace("`$.", "`")
         raise BadInput(f"the configuration {where} is not valid: {problem}") from error

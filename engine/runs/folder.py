@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import RunConfig, to_toml
 from finetui.engine.protocol.events import RunPrepared
 from finetui.engine.runs.journal import JournalReader
@@ -92,9 +92,7 @@ def check_runs_dir(runs_dir: Path) -> None:
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise BadInput(
-            f"runs cannot be kept in {where}: {clean(str(existing))} is not a folder; choose another --runs-dir"
-        )
+        raise BadInput(f"runs cannot be kept in {where}: {existing} is not a folder; choose another --runs-dir")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise BadInput(f"runs cannot be kept in {where}: no permission to write there; choose another --runs-dir")
 
@@ -112,9 +110,7 @@ def create_run(config: RunConfig, default_name: str) -> RunFolder:
         write_config(folder, config)
     except OSError as error:
         reason = error.strerror or error
-        raise BadInput(
-            f"a run cannot be created in {clean(str(runs_dir))}: {reason}; choose another --runs-dir"
-        ) from error
+        raise BadInput(f"a run cannot be created in {runs_dir}: {reason}; choose another --runs-dir") from error
     return folder
 
 
@@ -137,9 +133,7 @@ def _new_folder(runs_dir: Path, name: str, default_name: str) -> Path:
         try:
             path.mkdir()
         except FileExistsError:
-            raise BadInput(
-                f"a run named {clean(name)!r} exists in {clean(str(runs_dir))}; choose another --name"
-            ) from None
+            raise BadInput(f"a run named {name!r} exists in {runs_dir}; choose another --name") from None
         return path
     number = 1
     while True:
@@ -169,7 +163,7 @@ def find_run(name_or_path: str, runs_dir: Path, *, lost_journal: bool = False) -
             return folder
     names = [run.name for run in run_folders(runs_dir)]
     known = f"there are: {', '.join(names[:5])}" if names else "it has no runs yet"
-    raise BadInput(f"there is no run {clean(name_or_path)!r} in {clean(str(runs_dir))}; {known}")
+    raise BadInput(f"there is no run {name_or_path!r} in {runs_dir}; {known}")
 
 
 def find_checkpoint(run_or_file: str, runs_dir: Path) -> Path:
@@ -194,7 +188,7 @@ def run_folders(runs_dir: Path) -> list[RunFolder]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise BadInput(f"the runs in {clean(str(runs_dir))} cannot be listed: {error.strerror or error}") from error
+        raise BadInput(f"the runs in {runs_dir} cannot be listed: {reason_of(error)}") from error
     return sorted(found, key=_changed, reverse=True)
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeVar
 
 import msgspec
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.events import COALESCIBLE, TRANSIENT, AnyEvent, Event, RunStarted
 from finetui.engine.text import clean
 
@@ -252,7 +252,7 @@ class JournalReader:
                 yield file
         except OSError as error:
             where = clean(str(self.path))
-            raise BadInput(f"the journal {where} cannot be read: {error.strerror or error}") from error
+            raise BadInput(f"the journal {where} cannot be read: {reason_of(error)}") from error
 
     def decode(self, line: bytes) -> AnyEvent | None:
         """Return the event that `line` is; None where it is none, which is counted."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from finetui.engine import files
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.events import CheckpointSaved, Rewound
 from finetui.engine.protocol.values import KeptCheckpoint
 from finetui.engine.runs.folder import RunFolder
@@ -52,7 +52,7 @@ def pin(folder: RunFolder, kept: tuple[KeptCheckpoint, ...], name: str) -> KeptC
         if not path.exists():
             files.link(file, path)
     except OSError as error:
-        raise BadInput(f"the checkpoint {name} of {folder.name} cannot be kept: {error.strerror or error}") from error
+        raise BadInput(f"the checkpoint {name} of {folder.name} cannot be kept: {reason_of(error)}") from error
     return msgspec.structs.replace(found, name=pinned, file=path.name)
 
 

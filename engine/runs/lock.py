@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.runs.folder import RunFolder, run_folders
 from finetui.engine.text import clean
 
@@ -90,7 +90,7 @@ class RunLock:
 
 
 def _not_lockable(folder: RunFolder, error: OSError) -> BadInput:
-    return BadInput(f"the run {folder.name} cannot be locked: {error.strerror or error}; choose another --runs-dir")
+    return BadInput(f"the run {folder.name} cannot be locked: {reason_of(error)}; choose another --runs-dir")
 
 
 def _write_holder(descriptor: int, about: Holder) -> None:

@@ -8,7 +8,6 @@ from finetui.engine.runs.folder import RunFolder, how_it_began
 from finetui.engine.runs.lock import holder_of
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.runs.trust import check_run_trusted
-from finetui.engine.text import clean
 
 
 def resumable(
@@ -28,7 +27,7 @@ def resumable(
         raise BadInput(f"the run {name} has no checkpoint to go on from: it was cut before its first one was written")
     if checkpoint and not folder.checkpoint(checkpoint).is_file():
         known = ", ".join(file.stem for file in files)
-        raise BadInput(f"the run {name} has no checkpoint {clean(checkpoint)!r}; there are: {known}")
+        raise BadInput(f"the run {name} has no checkpoint {checkpoint!r}; there are: {known}")
     summary = summarise_run(folder) if folder.journal.is_file() else None
     if summary is not None and summary.state == "finished" and not checkpoint:
         raise BadInput(

@@ -13,7 +13,6 @@ from finetui.engine.models.device import rng_states, set_rng_states
 from finetui.engine.protocol.events import TrainPoint
 from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.setup.prepare import Prepared
-from finetui.engine.text import clean
 from finetui.engine.training.alerts import AlertWatch
 from finetui.engine.training.trainer import Trainer
 
@@ -89,7 +88,7 @@ class RunState:
             return _differences(training["machine"], machine(device))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             why = f"{type(error).__name__}: {error}"
-            raise BadInput(f"the checkpoint {found.path.name} does not fit this run ({clean(why)})") from error
+            raise BadInput(f"the checkpoint {found.path.name} does not fit this run ({why})") from error
 
     def _check_images(self, training: Mapping[str, Any]) -> None:
         images = len(self._prepared.data.train)

@@ -15,7 +15,7 @@ from finetui.engine.checkpoints.continuing import Checkpoint
 from finetui.engine.checkpoints.state_dict import read_state_dict
 from finetui.engine.data import ImageData, Transform, load
 from finetui.engine.data.transform import for_channels
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models import (
     Architecture,
     ModuleGroup,
@@ -241,7 +241,7 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
         weights = ready.weights if ready is not None else read_state_dict(Path(config.model.weights).expanduser())
         moved = plan_transplant(network, weights)
         if not moved.reused and not moved.renamed:
-            raise BadInput(f"model.weights (--weights): nothing in {clean(config.model.weights)} fits {name}")
+            raise BadInput(f"model.weights (--weights): nothing in {config.model.weights} fits {name}")
         apply_transplant(network, weights, moved)
         notices.append(f"{ready.description if ready else clean(config.model.weights)}: {moved.sentence()}")
     return Prepared(
@@ -265,7 +265,7 @@ def _prepared_again(
     about = restored.about
     if data.classes != about.classes or data.channels != about.architecture.in_channels:
         raise BadInput(
-            f"the run cannot go on: {clean(data.name)} now has other classes or channels than when the checkpoint was "
+            f"the run cannot go on: {data.name} now has other classes or channels than when the checkpoint was "
             f"written ({len(about.classes)} classes, {about.architecture.in_channels} channels)"
         )
     if model is None:
@@ -274,7 +274,7 @@ def _prepared_again(
     try:
         model.load_state_dict(restored.model)
     except RuntimeError as error:
-        raise BadInput(f"the checkpoint's weights do not fit the run's model: {clean(str(error))}") from error
+        raise BadInput(f"the checkpoint's weights do not fit the run's model: {reason_of(error)}") from error
     model = model.to(device)
     groups = module_groups(model, [find_head(model, example(about.architecture, device))])
     epochs = config.training.epochs

@@ -54,7 +54,7 @@ def pretrained(name: str, *, progress: Progress, cancelled: Callable[[], bool]) 
     """
     check_model(name)
     if name == "lenet" or is_factory(name):
-        raise BadInput(f"{_OPTION}: there are no published weights for {clean(name)}; name a file or use none")
+        raise BadInput(f"{_OPTION}: there are no published weights for {name}; name a file or use none")
     import torchvision  # takes seconds, and is seldom needed
 
     source: Any = torchvision.models.get_model_weights(name).DEFAULT
@@ -87,8 +87,8 @@ def _find(name: str, url: str, progress: Progress, cancelled: Callable[[], bool]
     except (DownloadError, OSError) as error:
         reason = error if isinstance(error, DownloadError) else error.strerror or type(error).__name__
         raise BadInput(
-            f"{_OPTION}: the weights of {name} {missing} (looked in {clean(str(path))}) and could not be downloaded "
-            f"({clean(str(reason))}); name a file with --weights or use --weights none"
+            f"{_OPTION}: the weights of {name} {missing} (looked in {path}) and could not be downloaded "
+            f"({reason}); name a file with --weights or use --weights none"
         ) from error
     return path
 
@@ -109,12 +109,12 @@ def _download(url: str, path: Path, progress: Progress, cancelled: Callable[[], 
                 digest.update(piece)
                 done += len(piece)
                 if done > _MOST_BYTES:
-                    raise DownloadError(f"{clean(url)} does not end")
+                    raise DownloadError(f"{url} does not end")
                 progress(f"Downloading {path.name}", done, transfer.total)
         if done < transfer.total:
-            raise DownloadError(f"{clean(url)} broke off after {done} of {transfer.total} bytes")
+            raise DownloadError(f"{url} broke off after {done} of {transfer.total} bytes")
         if not digest.hexdigest().startswith(_wanted_digest(path.name)):
-            raise DownloadError(f"{clean(url)} gave another file than expected (SHA-256 {digest.hexdigest()})")
+            raise DownloadError(f"{url} gave another file than expected (SHA-256 {digest.hexdigest()})")
         temporary.replace(path)
     finally:
         transfer.abandoned.set()

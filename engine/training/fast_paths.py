@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from finetui.engine.data import Split, epoch_order
-from finetui.engine.errors import BadInput, describe as describe_error
+from finetui.engine.errors import BadInput, describe as describe_error, reason_of
 from finetui.engine.models import ModuleGroup
 from finetui.engine.models.device import preserved_rng
 from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.values import FastPath
-from finetui.engine.text import clean
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer
 from finetui.engine.training.precision import forward
 
@@ -217,6 +216,6 @@ def recorded(state: object, device: torch.device) -> FastPath:
     try:
         path = msgspec.convert(state, FastPath)
     except msgspec.ValidationError as error:
-        raise BadInput(f"the checkpoint does not tell by which path the run computed ({clean(str(error))})") from error
+        raise BadInput(f"the checkpoint does not tell by which path the run computed ({reason_of(error)})") from error
     here = path.threads <= (os.cpu_count() or 1)
     return path if here else msgspec.structs.replace(path, threads=torch.get_num_threads())

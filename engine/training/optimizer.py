@@ -11,7 +11,6 @@ from torch.optim import SGD, AdamW, Optimizer
 from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup
 from finetui.engine.protocol.config import TrainingConfig
-from finetui.engine.text import clean
 
 
 def build_optimizer(groups: Iterable[ModuleGroup], training: TrainingConfig, *, fused: bool = False) -> Optimizer:
@@ -83,7 +82,7 @@ def load_state_by_name(
         parameter = parameters.get(name)
         tensors = [value for value in values.values() if isinstance(value, Tensor) and value.ndim]
         if parameter is None or any(tensor.shape != parameter.shape for tensor in tensors):
-            raise BadInput(f"the checkpoint's optimizer state for {clean(name)!r} fits no parameter of this model")
+            raise BadInput(f"the checkpoint's optimizer state for {name!r} fits no parameter of this model")
     # Torch knows where each of an optimizer's tensors has to lie (AdamW's counters: on the CPU, unless it is fused);
     # it takes them by position, which is found anew here, and it keeps what it is given.
     positions = {p: i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}

@@ -8,7 +8,6 @@ from cyclopts import App, Parameter
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import RunFolder, find_run
 from finetui.engine.runs.lock import live_runs
-from finetui.engine.text import clean
 from finetui.tui.cli.options import Images, NotifyBy
 
 RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
@@ -50,9 +49,7 @@ def _chosen(run: str | None, runs_dir: Path) -> RunFolder:
         return find_run(run, runs_dir)
     live = live_runs(runs_dir)
     if not live:
-        raise BadInput(
-            f"no run in {clean(str(runs_dir))} is going on; `finetui runs` lists them all, `finetui` starts a new one"
-        )
+        raise BadInput(f"no run in {runs_dir} is going on; `finetui runs` lists them all, `finetui` starts a new one")
     return live[0]
 
 

@@ -7,7 +7,7 @@ import time
 
 import msgspec
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import is_live
 from finetui.engine.text import clean
@@ -89,7 +89,7 @@ class _Raw:
                         print(text)
         except OSError as error:
             where = clean(str(self._path))
-            raise BadInput(f"the journal {where} cannot be read: {error.strerror or error}") from error
+            raise BadInput(f"the journal {where} cannot be read: {reason_of(error)}") from error
 
     def end(self) -> None:
         """Say what could not be read."""

@@ -187,9 +187,7 @@ class RunOptions:
         config = with_overrides(base, overrides)
         check_runs_dir(Path(config.run.runs_dir))
         if config.run.name and (Path(config.run.runs_dir) / config.run.name).exists():
-            raise BadInput(
-                f"a run named {config.run.name!r} exists in {clean(config.run.runs_dir)}; choose another --name"
-            )
+            raise BadInput(f"a run named {config.run.name!r} exists in {config.run.runs_dir}; choose another --name")
         return config
 
 

@@ -14,7 +14,6 @@ from finetui.engine.protocol.events import Audience, CommandAccepted, CommandRef
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import Holder, holder_of, is_live
 from finetui.engine.runs.summaries import summarise_run
-from finetui.engine.text import clean
 
 _POLL_SECONDS = 0.05
 _REMARK_SECONDS = 10.0  # until it is said that this takes a while
@@ -103,7 +102,7 @@ def _terminate(folder: RunFolder, there: Holder) -> str:
     """Signal the process that has the run, once it is certain that it is that one; it saves, and ends."""
     if not has_open(there.pid, folder):
         raise BadInput(
-            f"the run {folder.name} is in use by {clean(str(there))}, which cannot be reached, and whether that is the "
+            f"the run {folder.name} is in use by {there}, which cannot be reached, and whether that is the "
             f"process {there.pid} of this machine cannot be told; end it yourself"
         )
     with suppress(ProcessLookupError):  # it has just ended

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.errors import BadInput, FinetuiError, reason_of
 from finetui.engine.text import clean
 from finetui.tui.state.listing import Listing
 
@@ -60,7 +60,7 @@ def target_of(text: str, *, overwrite: bool = False) -> Target:
     if path.exists() and not overwrite:
         raise BadInput(f"{where} exists; name another, or let it be overwritten")
     if not path.parent.is_dir():
-        raise BadInput(f"there is no folder {clean(str(path.parent))}; make it first")
+        raise BadInput(f"there is no folder {path.parent}; make it first")
     return Target(path, kind)
 
 
@@ -131,7 +131,7 @@ def export(target: Target, listing: Listing, rows: Sequence[int], fetch: Fetch) 
             content = text.encode("utf-8", "surrogateescape")
         _write(target.path, content)
     except OSError as error:
-        raise FinetuiError(f"{where} could not be written: {error.strerror or error}") from error
+        raise FinetuiError(f"{where} could not be written: {reason_of(error)}") from error
     return f"{len(rows):,} images in {where}" if target.needs_images else f"{len(rows):,} predictions in {where}"
 
 

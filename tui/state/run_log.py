@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.text import clean
 from finetui.tui.state.log_lines import LogLine, log_line
@@ -111,7 +111,7 @@ class OutputTail:
             where = clean(str(self._path))
             raise BadInput(f"there is no {where}: the engine ran in a terminal of its own, and printed there") from None
         except OSError as error:
-            raise BadInput(f"{clean(str(self._path))} cannot be read: {error.strerror or error}") from error
+            raise BadInput(f"{self._path} cannot be read: {reason_of(error)}") from error
         new = new.removesuffix(b"\r")  # the other half of its line end may be on its way: it is read again
         self._offset += len(new)
         *whole, self._rest = (self._rest + new).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
