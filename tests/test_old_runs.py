@@ -92,7 +92,7 @@ def test_errors_of_an_old_run_are_listed(
     assert run(["errors", "--from", "runs/steered", "--sort", "index", "--limit", "3", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [(image["index"], image["true"], image["predicted"]) for image in listed] == [
-        (2, "0", "7"),
-        (3, "7", "2"),
-        (4, "0", "7"),
+        (2, 0, 7),
+        (3, 7, 2),
+        (4, 0, 7),
     ]
