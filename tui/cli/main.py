@@ -229,7 +229,7 @@ def summary(
     json
         Print one JSON object: sizes in bytes, times in seconds or as shares of the whole.
     """
-    from finetui.tui.cli.summary_report import print_summary
+    from finetui.tui.cli.summary import print_summary
 
     return print_summary(
         model=model,
