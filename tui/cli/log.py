@@ -1,23 +1,14 @@
 """The command that prints a run's log: `finetui log`."""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import App, Parameter
 
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import find_run
-
-RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
-
-
-def add_to(app: App) -> None:
-    """Make the command part of `app`."""
-    app.command(log)
+from finetui.tui.cli.options import Run, RunsDir
 
 
 def log(
-    run: str,
+    run: Run,
     /,
     *,
     engine: bool = False,
@@ -31,8 +22,6 @@ def log(
 
     Parameters
     ----------
-    run
-        The run: its name or its folder.
     engine
         Print what the engine and its libraries printed instead, the newest 5,000 lines.
     follow
