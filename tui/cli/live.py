@@ -70,12 +70,10 @@ def rollback(
     rate_factor
         Multiply the learning rate by this (default: 1).
     """
-    from finetui.engine.protocol.commands import RollBack
-    from finetui.tui.cli.ask import ask
+    from finetui.tui.cli.steer import roll_back
 
     folder = find_run(run, runs_dir)
     if not is_live(folder):
         raise BadInput(f"the run {folder.name} is not live: finetui resume {folder.argument} --checkpoint {checkpoint}")
-    event = ask(folder, RollBack(checkpoint=checkpoint, rate_factor=rate_factor))
-    print(f"{folder.name}: rolled back to {checkpoint}, step {event.step:,}")
+    print(roll_back(folder, checkpoint, rate_factor))
     return 0

@@ -27,8 +27,8 @@ from finetui.engine.runs.lock import RunLock, holder_of, is_live
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.session.session import Session
 from finetui.tui.cli import steer
-from finetui.tui.cli.detached import train_detached
 from finetui.tui.cli.main import run
+from finetui.tui.cli.start import train_detached
 
 FAILED = StateChanged(state="failed", reason="reading the data was cancelled")
 FINETUI = [sys.executable, "-m", "finetui"]
@@ -133,7 +133,7 @@ def test_how_a_training_failed_decides_the_exit_status_however_soon_it_is_told(
     make_config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine that has told of its failure still lives for a moment, without an exit status."""
-    monkeypatch.setattr("finetui.tui.cli.detached._POLL_SECONDS", 0.0)
+    monkeypatch.setattr("finetui.tui.cli.steer._POLL_SECONDS", 0.0)
     with pytest.raises(BadInput, match="100000 is more than"):
         train_detached(make_config(batch_size=100_000))
 
