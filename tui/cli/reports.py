@@ -1,9 +1,17 @@
-"""Tables and JSON on standard output."""
+"""Tables and JSON on standard output, and how wide that is."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 
 import msgspec
+
+WIDTH = 80
+
+
+def output_width() -> int:
+    """Return the columns of the terminal that standard output is; 80 where it is none."""
+    return shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
 
 
 def print_json(value: object) -> None:

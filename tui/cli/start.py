@@ -67,7 +67,7 @@ def train_detached(config: RunConfig, *, resume: RunFolder | None = None, resume
     link = ProcessLink(config, autostart=True, detached=True, resume=resume, resume_from=resume_from)
     with running(link) as events:
         try:
-            begun = _begun(events, after=-1 if past is None else past.seq)
+            begun = _first_state(events, after=-1 if past is None else past.seq)
         except KeyboardInterrupt:
             link.terminate()  # nothing has begun, and nothing shall
             raise
@@ -81,7 +81,7 @@ def train_detached(config: RunConfig, *, resume: RunFolder | None = None, resume
     return 0
 
 
-def _begun(events: Iterator[AnyEvent], *, after: int) -> StateChanged:
+def _first_state(events: Iterator[AnyEvent], *, after: int) -> StateChanged:
     """Return the first event that tells that training has begun, or will not; the journal's up to `after` are past."""
     printer = LinePrinter()
     for event in events:

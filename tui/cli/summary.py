@@ -1,7 +1,5 @@
 """`finetui summary`: a network's module tree as a table of 80 columns, or as JSON."""
 
-import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +13,12 @@ from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import find_checkpoint
 from finetui.engine.text import clean
 from finetui.tui.cli.options import DataDir, RunsDir, WholeNumber
-from finetui.tui.cli.reports import print_json
+from finetui.tui.cli.reports import WIDTH, output_width, print_json
 from finetui.tui.state.numbers import scaled, short
 
 if TYPE_CHECKING:
     from finetui.engine.inspection.model_summary import Architecture, ModelSummary, ModuleSummary
 
-WIDTH = 80
 _GAP = 2
 _NARROWEST = 12  # of the names
 _DEEPEST = 10  # levels that are indented
@@ -81,8 +78,7 @@ def summary(
     if json:
         print_json(as_object(architecture, found, batch_size))
         return 0
-    width = max(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns) if sys.stdout.isatty() else WIDTH
-    print("\n".join([*tree_lines(found, width), "", *total_lines(found, batch_size)]))
+    print("\n".join([*tree_lines(found, max(WIDTH, output_width())), "", *total_lines(found, batch_size)]))
     return 0
 
 
