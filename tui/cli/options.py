@@ -13,6 +13,7 @@ from finetui.engine.protocol.config import (
     TRAINING_RECIPES,
     RunConfig,
     SectionName,
+    TrainingConfig,
     load,
     with_overrides,
 )
@@ -200,31 +201,11 @@ class RunOptions:
         }
         for field in ("augment", "image_size", "loader", "workers", "follow_links"):
             overrides["data", field] = getattr(self, field)
-        overrides |= {("training", field): getattr(self, field) for field in _TRAINING_FIELDS}
+        for field in TrainingConfig.__struct_fields__:
+            if hasattr(self, field):
+                overrides["training", field] = getattr(self, field)
         config = with_overrides(base, overrides)
         check_runs_dir(Path(config.run.runs_dir))
         if config.run.name and (Path(config.run.runs_dir) / config.run.name).exists():
             raise BadInput(f"a run named {config.run.name!r} exists in {config.run.runs_dir}; choose another --name")
         return config
-
-
-_TRAINING_FIELDS = (
-    "epochs",
-    "batch_size",
-    "lr",
-    "optimizer",
-    "momentum",
-    "nesterov",
-    "weight_decay",
-    "schedule",
-    "warmup_epochs",
-    "label_smoothing",
-    "class_weights",
-    "sampling",
-    "frozen_norm_trains",
-    "seed",
-    "fast",
-    "precision",
-    "compile",
-    "device",
-)
