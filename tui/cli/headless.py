@@ -1,4 +1,4 @@
-"""Training and evaluating without a dashboard: progress for a person, the tutorial's lines for a file, or JSON."""
+"""Training without a dashboard: progress for a person, the tutorial's lines for a file, or JSON."""
 
 import signal
 from collections.abc import Iterator
@@ -10,14 +10,12 @@ from finetui.engine.process.endpoint import serving
 from finetui.engine.process.memory import keep_freed
 from finetui.engine.process.signals import EndSignals
 from finetui.engine.protocol.commands import Stop
-from finetui.engine.protocol.config import (
-    RunConfig,
-)
+from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import AnyEvent, Phase
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.cli.lost_output import LostOutput
-from finetui.tui.cli.printers import _BarPrinter, choose_printer
+from finetui.tui.cli.printers import BarPrinter, choose_printer, print_accuracy
 
 _ONE_WISH_SECONDS = 0.25  # `timeout` sends its signal twice, and means it once
 
@@ -75,8 +73,7 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
         finally:
             with output.printing():
                 printer.close()
-    if isinstance(printer, _BarPrinter) and outcome.report is not None:
+    if isinstance(printer, BarPrinter) and outcome.report is not None:
         with output.printing():
-            n, accuracy = outcome.report.n, outcome.report.accuracy
-            print(f"Accuracy of the network on the {n} test images: {100 * accuracy:.2f} %", flush=True)
+            print_accuracy(outcome.report.n, outcome.report.accuracy)
     return signals.status or int(output.left)
