@@ -90,7 +90,7 @@ LIMITED = """
 import errno, resource, signal, sys
 from pathlib import Path
 import torch
-from finetui.engine import checkpoint
+from finetui.engine.checkpoints import checkpoint
 from hostile_files import ABOUT
 import msgspec
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -110,7 +110,7 @@ for limit in range(0, 400_000, 20_000):
 def test_whatever_the_disk_has_no_room_for_is_an_oserror_with_its_number(saved: Path) -> None:
     before = saved.read_bytes()
     command = [sys.executable, "-c", LIMITED, str(saved)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "support")}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert saved.read_bytes() == before
