@@ -62,7 +62,7 @@ def pretrained(name: str, *, progress: Progress, cancelled: Callable[[], bool]) 
     preset = source.transforms()
     half = name in _HALF
     return Pretrained(
-        weights=read_state_dict(path),
+        weights=read_state_dict(path, published=True),
         mean=(0.5,) * 3 if half else tuple(preset.mean),
         std=(0.5,) * 3 if half else tuple(preset.std),
         height=preset.crop_size[0],
