@@ -1,4 +1,4 @@
-"""Fetching MNIST and Fashion-MNIST from where torchvision gets them: in sight, with a time-out, to be cancelled."""
+"""Fetching data sets and weights from where torchvision gets them: in sight, with a time-out, to be cancelled."""
 
 import hashlib
 import http.client
@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from finetui.engine.errors import Cancelled, FinetuiError
@@ -18,7 +19,7 @@ from finetui.engine.text import clean
 CONNECT_SECONDS = 10.0  # for one attempt to connect, and the longest that a connection may stand still
 PATIENCE_SECONDS = 30.0  # without a single byte, over all mirrors together
 _CHUNK = 64 * 1024
-_MOST_BYTES = 2**30  # no file wanted here comes near; a server that sends on and on must not fill the disk
+_MOST_BYTES = 2**30  # no data set's file comes near
 _POLL_SECONDS = 0.1  # how soon a cancellation is obeyed, whatever the network does
 
 Progress = Callable[[str, int, int], None]
@@ -31,20 +32,23 @@ class DownloadError(FinetuiError):
 def fetch(
     mirrors: Sequence[str],
     name: str,
-    md5: str,
+    digest: str,
     folder: Path,
     *,
     progress: Progress,
     cancelled: Callable[[], bool],
+    algorithm: str = "MD5",
+    most_bytes: int = _MOST_BYTES,
     seconds: float = CONNECT_SECONDS,
     patience: float = PATIENCE_SECONDS,
 ) -> Path:
     """Download `name` into `folder` from the first of `mirrors` that has it whole, and return its path.
 
     `progress("Downloading NAME", done, total)` counts bytes; `total` is 0 where the server does not say it. The file
-    appears under its name once its MD5 sum is right. A mirror is given up when it stands still for `seconds`, or is
-    silent, looking up and connecting included, for its share of `patience`. Raises `Cancelled` once `cancelled`
-    answers True, `DownloadError` when no mirror gave it, OSError when it cannot be written.
+    appears under its name once its check sum by `algorithm` begins with `digest`. A mirror is given up when it stands
+    still for `seconds`, is silent, looking up and connecting included, for its share of `patience`, or sends more than
+    `most_bytes`: it must not fill the disk. Raises `Cancelled` once `cancelled` answers True, `DownloadError` when no
+    mirror gave the file, OSError when it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # The process id keeps two runs that download at once out of each other's file.
@@ -52,38 +56,43 @@ def fetch(
     problem = "no source is known"
     try:
         for mirror in mirrors:
-            transfer = _Transfer(mirror + name, seconds, patience / len(mirrors))
+            transfer = _Transfer(mirror + name, seconds, patience / len(mirrors), most_bytes)
+            found = hashlib.new(algorithm.replace("-", ""), usedforsecurity=False)
             try:
-                found = _save(transfer, temporary, name, progress, cancelled)
+                _save(transfer, temporary, found.update, partial(progress, f"Downloading {name}"), cancelled)
             except DownloadError as error:
                 problem = str(error)
                 continue
             finally:
                 transfer.abandoned.set()
-            if found == md5:
+            if found.hexdigest().startswith(digest):
                 return temporary.replace(folder / name)
-            problem = f"{clean(mirror)} gave another file than expected (MD5 {found})"
+            problem = f"{clean(mirror)} gave another file than expected ({algorithm} {found.hexdigest()})"
     finally:
         temporary.unlink(missing_ok=True)
     raise DownloadError(problem)
 
 
-def _save(transfer: "_Transfer", path: Path, name: str, progress: Progress, cancelled: Callable[[], bool]) -> str:
-    """Write what arrives to `path` and return its MD5 sum."""
-    digest = hashlib.md5(usedforsecurity=False)
+def _save(
+    transfer: "_Transfer",
+    path: Path,
+    look: Callable[[bytes], None],
+    progress: Callable[[int, int], None],
+    cancelled: Callable[[], bool],
+) -> None:
+    """Write what arrives to `path` and let `look` see it."""
     done = 0
     transfer.start()
     with path.open("wb") as file:
         while piece := transfer.next_piece(cancelled):
             file.write(piece)
-            digest.update(piece)
+            look(piece)
             done += len(piece)
-            if done > _MOST_BYTES:
+            if done > transfer.most_bytes:
                 raise DownloadError(f"{transfer.url} does not end")
-            progress(f"Downloading {name}", done, transfer.total)
+            progress(done, transfer.total)
     if done < transfer.total:
         raise DownloadError(f"{transfer.url} broke off after {done} of {transfer.total} bytes")
-    return digest.hexdigest()
 
 
 @dataclass
@@ -98,6 +107,7 @@ class _Transfer:
     url: str
     seconds: float
     silence: float
+    most_bytes: int
     total: int = 0
     abandoned: threading.Event = field(default_factory=threading.Event)
     _arrived: "queue.Queue[bytes | DownloadError]" = field(default_factory=lambda: queue.Queue(maxsize=8))
