@@ -2,18 +2,17 @@
 
 import hashlib
 import http.client
-import os
 import queue
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from finetui.engine.errors import Cancelled, FinetuiError
+from finetui.engine.files import replacing
 from finetui.engine.text import clean
 
 CONNECT_SECONDS = 10.0  # for one attempt to connect, and the longest that a connection may stand still
@@ -51,48 +50,26 @@ def fetch(
     mirror gave the file, OSError when it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # The process id keeps two runs that download at once out of each other's file.
-    temporary = folder / f".{name}.{os.getpid()}.part"
+    path = folder / name
     problem = "no source is known"
-    try:
-        for mirror in mirrors:
-            transfer = _Transfer(mirror + name, seconds, patience / len(mirrors), most_bytes)
-            found = hashlib.new(algorithm.replace("-", ""), usedforsecurity=False)
-            try:
-                _save(transfer, temporary, found.update, partial(progress, f"Downloading {name}"), cancelled)
-            except DownloadError as error:
-                problem = str(error)
-                continue
-            finally:
-                transfer.abandoned.set()
-            if found.hexdigest().startswith(digest):
-                return temporary.replace(folder / name)
-            problem = f"{clean(mirror)} gave another file than expected ({algorithm} {found.hexdigest()})"
-    finally:
-        temporary.unlink(missing_ok=True)
+    for mirror in mirrors:
+        transfer = _Transfer(mirror + name, seconds, patience / len(mirrors))
+        found = hashlib.new(algorithm.replace("-", ""), usedforsecurity=False)
+        try:
+            with replacing(path, synced=False) as file:
+                for piece in transfer.pieces(cancelled, most_bytes):
+                    file.write(piece)
+                    found.update(piece)
+                    progress(f"Downloading {name}", file.tell(), transfer.total)
+                if not found.hexdigest().startswith(digest):
+                    sum_found = f"{algorithm} {found.hexdigest()}"
+                    raise DownloadError(f"{mirror} gave another file than expected ({sum_found})")
+            return path
+        except DownloadError as error:
+            problem = str(error)
+        finally:
+            transfer.abandoned.set()
     raise DownloadError(problem)
-
-
-def _save(
-    transfer: "_Transfer",
-    path: Path,
-    look: Callable[[bytes], None],
-    progress: Callable[[int, int], None],
-    cancelled: Callable[[], bool],
-) -> None:
-    """Write what arrives to `path` and let `look` see it."""
-    done = 0
-    transfer.start()
-    with path.open("wb") as file:
-        while piece := transfer.next_piece(cancelled):
-            file.write(piece)
-            look(piece)
-            done += len(piece)
-            if done > transfer.most_bytes:
-                raise DownloadError(f"{transfer.url} does not end")
-            progress(done, transfer.total)
-    if done < transfer.total:
-        raise DownloadError(f"{transfer.url} broke off after {done} of {transfer.total} bytes")
 
 
 @dataclass
@@ -107,16 +84,23 @@ class _Transfer:
     url: str
     seconds: float
     silence: float
-    most_bytes: int
     total: int = 0
     abandoned: threading.Event = field(default_factory=threading.Event)
     _arrived: "queue.Queue[bytes | DownloadError]" = field(default_factory=lambda: queue.Queue(maxsize=8))
 
-    def start(self) -> None:
-        """Begin to receive."""
+    def pieces(self, cancelled: Callable[[], bool], most_bytes: int) -> Iterator[bytes]:
+        """Receive it; yield what arrives. Raises `Cancelled`, or `DownloadError` unless it comes whole."""
         threading.Thread(target=self._receive, name="finetui-download", daemon=True).start()
+        done = 0
+        while piece := self._next_piece(cancelled):
+            done += len(piece)
+            if done > most_bytes:
+                raise DownloadError(f"{self.url} does not end")
+            yield piece
+        if done < self.total:
+            raise DownloadError(f"{self.url} broke off after {done} of {self.total} bytes")
 
-    def next_piece(self, cancelled: Callable[[], bool]) -> bytes:
+    def _next_piece(self, cancelled: Callable[[], bool]) -> bytes:
         """Return the next bytes, none at the end. Raises `DownloadError` or `Cancelled`."""
         deadline = time.monotonic() + self.silence
         while True:

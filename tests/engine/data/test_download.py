@@ -158,7 +158,7 @@ def test_a_file_without_end_is_given_up(server: str, tmp_path: Path) -> None:
 
 
 def test_two_processes_do_not_share_a_temporary_file(server: str, tmp_path: Path) -> None:
-    other = tmp_path / ".file.gz.1.part"
+    other = tmp_path / ".file.gz.1.tmp"
     other.write_bytes(b"being written by another process")
     get([f"{server}/good/"], tmp_path)
     assert other.read_bytes() == b"being written by another process"
