@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetui.engine.errors import BadInput, reason_of
+from finetui.engine.files import replacing
 from finetui.engine.text import clean
 
 TOP = 10  # classes kept for each image, likeliest first
@@ -177,13 +178,8 @@ class Predictions:
             "origin": msgspec.json.encode(self.origin).decode(),
             "root": self.files.root.encode("utf-8", "surrogateescape").hex(),
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            # Not synced to the disk: what a crash of the machine loses can be computed again.
-            temporary.write_bytes(save(arrays, about))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path, synced=False) as file:
+            file.write(save(arrays, about))
 
 
 def load_predictions(path: Path) -> Predictions:

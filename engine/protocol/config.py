@@ -58,7 +58,7 @@ ARTICLE = {
 }
 TRAINING_RECIPES: Mapping[str, Mapping[str, Any]] = {"default": {}, "article": ARTICLE}
 _LR_OF = {"sgd": 0.03, "adamw": 0.003}
-_NOT_GIVEN = float("nan")  # known by its identity: no NaN that anybody gives is this one
+_NOT_GIVEN: Any = msgspec.UNSET  # never seen outside: the optimizer's own rate takes its place
 _MAX_NAME = 100
 _MAX_IMAGE_SIZE = 2048
 

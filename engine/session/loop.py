@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from finetui.engine.checkpoints.continuing import Checkpoint
+from finetui.engine.checkpoints.checkpoint import Checkpoint
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig, check_learning_rate
 from finetui.engine.protocol.values import KeptCheckpoint

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from finetui.engine.checkpoints.checkpoint import digest
-from finetui.engine.checkpoints.continuing import Checkpoint
+from finetui.engine.checkpoints.checkpoint import Checkpoint, digest
 from finetui.engine.errors import BadInput
 from finetui.engine.models.device import rng_states, set_rng_states
 from finetui.engine.protocol.events import TrainPoint

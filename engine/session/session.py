@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from finetui.engine.checkpoints import continuing
+from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData
 from finetui.engine.errors import BadInput, FinetuiError, describe
 from finetui.engine.inspection.evaluation import Report
@@ -21,6 +21,7 @@ from finetui.engine.runs.derived import branch_config, child_config
 from finetui.engine.runs.folder import RunFolder, default_run_name, how_it_began
 from finetui.engine.runs.journal import Journal
 from finetui.engine.runs.kept_checkpoints import BEST, LAST, find
+from finetui.engine.runs.resume import changed_settings
 from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.session.checkpointing import CheckpointManager
 from finetui.engine.session.loop import TrainingLoop
@@ -182,21 +183,21 @@ class Session:
             self._open_saver(self.folder).keeper.scan(self._reporter.warn)
         if began is None:
             loop.announce()
-        elif changed := continuing.changes(began.config, self.config):
+        elif changed := changed_settings(began.config, self.config):
             self._reporter.warn(changed)
         if found is not None:
             self._go_on_from(found, problems)
         self._set_state("ready")
 
-    def _where_to_begin(self) -> tuple[continuing.Checkpoint | None, list[str]]:
+    def _where_to_begin(self) -> tuple[checkpoint.Checkpoint | None, list[str]]:
         """Return the checkpoint that this run goes on from, if any, and why later ones were passed over."""
         if self._resume is not None:
-            return continuing.find(self._resume, self._resume_from)
+            return checkpoint.find(self._resume, self._resume_from)
         if self.config.branch is not None:
-            return continuing.read(Path(self.config.branch.parent)), []
+            return checkpoint.read(Path(self.config.branch.parent)), []
         return None, []
 
-    def _go_on_from(self, found: continuing.Checkpoint, problems: Sequence[str]) -> None:
+    def _go_on_from(self, found: checkpoint.Checkpoint, problems: Sequence[str]) -> None:
         if self._resume is None:
             # A branch's own journal has nothing to undo, and its best is what it begins with, until it does better.
             self.loop.go_back_to(found, "branch", at=self.journal.next_seq, before=0, kept=())
@@ -370,7 +371,7 @@ class Session:
         """
         assert self.folder is not None, "a state that allows it has a run folder"
         keeper = self.saver.keeper
-        found = continuing.read(self.folder.path / find(keeper.kept, name).file)
+        found = checkpoint.read(self.folder.path / find(keeper.kept, name).file)
         if not reason:
             self.saver.save()
         at, before = found.training["at"], self.trainer.step
