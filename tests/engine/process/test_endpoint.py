@@ -1,6 +1,5 @@
 """An engine's socket and log, which follow it from run to run."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -51,7 +50,7 @@ def test_the_lock_of_every_run_tells_of_a_socket_that_moved(runtime: Path, tmp_p
             endpoint.publish(RunStarted(name=folder.name, path=str(folder.path)))
             before = holder_of(folder).socket
             assert Path(before).is_socket()
-            os.unlink(before)
+            Path(before).unlink()
             until(lambda before=before, folder=folder: holder_of(folder).socket != before)
             assert Path(holder_of(folder).socket).is_socket()
             lock.release()
