@@ -17,15 +17,13 @@ from textual.worker import Worker, WorkerFailed, WorkerState
 
 from finetui.engine.errors import BadInput
 from finetui.engine.link.base import Link
-from finetui.engine.link.journal_link import CheckpointLink, JournalLink
-from finetui.engine.link.process_link import ProcessLink
-from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.link.journal_link import CheckpointLink
 from finetui.engine.predictions.criteria import Choose
 from finetui.engine.protocol.events import Log, StateChanged
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.runs.resume import configuration, resumable
 from finetui.engine.text import clean
 from finetui.tui.app import exit_summary
+from finetui.tui.app.links import link_to_resumed, link_to_run
 from finetui.tui.app.notifications import Notifier, Notify
 from finetui.tui.app.theme import DARK, LIGHT
 from finetui.tui.app.worker_threads import DaemonExecutor
@@ -147,12 +145,8 @@ class FinetuiApp(App[None]):
 
     def on_train_screen_run_chosen(self, message: TrainScreen.RunChosen) -> None:
         """Show another run above what is shown now: by its engine, if it has one, else from its journal."""
-        folder = RunFolder(message.path)
-        try:
-            # Whoever may only look may only look at the others, too, and through them at their own.
-            link: Link = AttachLink(folder, reading=self.link.attached and not self.link.steers)
-        except BadInput:
-            link = JournalLink(folder)
+        # Whoever may only look may only look at the others, too, and through them at their own.
+        link = link_to_run(RunFolder(message.path), reading=self.link.attached and not self.link.steers)
         self.push_screen(TrainScreen(link, visiting=True))
         self.run_worker(link.run, thread=True, exit_on_error=False, name="visit")
 
@@ -246,13 +240,3 @@ class FinetuiApp(App[None]):
     def on_unmount(self) -> None:
         """Let the link's thread return."""
         self.link.close()
-
-
-def link_to_resumed(folder: RunFolder, *, own: bool) -> ProcessLink:
-    """Return the link to a new engine that goes on with the run in `folder`. Raises `BadInput` when it cannot.
-
-    With `own` a person has started that run here, with code of their own if it uses any.
-    """
-    config = configuration(folder)
-    named = {"model": config.model.name, "data": config.data.name} if own else {"model": None, "data": None}
-    return ProcessLink(resumable(folder, **named), autostart=True, resume=folder)
