@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import finetui
 from finetui.engine.errors import FinetuiError
-from finetui.engine.process.endpoint import serving
+from finetui.engine.process.endpoint import Endpoint
 from finetui.engine.process.memory import keep_freed
 from finetui.engine.process.signals import EndSignals
 from finetui.engine.protocol.commands import Stop
@@ -45,10 +45,10 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
         with output.printing():
             printer.show(event)
 
-    with _hangups_ignored(), serving(commands, config.run.linger_minutes) as dashboards:
+    with _hangups_ignored(), Endpoint(commands, config.run.linger_minutes) as endpoint:
 
         def abandon() -> None:
-            dashboards.remove_socket()
+            endpoint.remove_socket()
             printer.abandon()
 
         signals = EndSignals([signal.SIGINT, signal.SIGTERM], commands, abandon, doubled_seconds=_ONE_WISH_SECONDS)
@@ -58,11 +58,12 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
                 outcome = finetui.serve(
                     config,
                     commands,
-                    [signals.note, dashboards.publish, show],
+                    [signals.note, endpoint.publish, show],
                     autostart=True,
-                    stay=lambda state: signals.caught is None and dashboards.stay(state),
-                    on_journal=dashboards.follow,
-                    socket=dashboards.path,
+                    # With the last epoch it ends by itself; only who has paused it may go on with it.
+                    stay=lambda state: state == "paused" and signals.caught is None and endpoint.stay(state),
+                    on_journal=endpoint.follow,
+                    socket=endpoint.path,
                     resume=resume,
                     resume_from=resume_from,
                 )
