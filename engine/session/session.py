@@ -25,7 +25,6 @@ from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.session.checkpointing import CheckpointManager
 from finetui.engine.session.loop import TrainingLoop
 from finetui.engine.session.reporter import Reporter, Sink
-from finetui.engine.session.saving import Saver
 from finetui.engine.setup.prepare import prepare
 from finetui.engine.text import clean
 from finetui.engine.training.divergence import Diverged, DivergencePolicy
@@ -92,7 +91,7 @@ class Session:
         self._path = path
         self._reporter = Reporter(self.journal, sinks, self._steps)
         self._loop: TrainingLoop | None = None
-        self._saver: Saver | None = None
+        self._checkpoints: CheckpointManager | None = None
         self._next: RunConfig | None = None
         self._remedy = DivergencePolicy(config.guards)
 
@@ -108,10 +107,10 @@ class Session:
         return self._loop
 
     @property
-    def saver(self) -> Saver:
-        """What writes the checkpoints; there is one once the run has a folder."""
-        assert self._saver is not None, "the run has a folder"
-        return self._saver
+    def checkpoints(self) -> CheckpointManager:
+        """What writes the checkpoints; there is one once `run` has prepared everything."""
+        assert self._checkpoints is not None, "run() prepares it"
+        return self._checkpoints
 
     @property
     def folder(self) -> RunFolder | None:
@@ -178,8 +177,7 @@ class Session:
         loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step)
         began = how_it_began(self._resume) if self._resume is not None else None
         self._loop = loop
-        if self.folder is not None:
-            self._open_saver(self.folder).keeper.scan(self._reporter.warn)
+        self._checkpoints = CheckpointManager(self._writer, loop, self._reporter)
         if began is None:
             loop.announce()
         elif changed := continuing.changes(began.config, self.config):
@@ -204,10 +202,10 @@ class Session:
         for problem in problems:
             self._reporter.warn(problem)
         reason = "later checkpoints are damaged" if problems else ""
-        kept, at = self.saver.keeper.kept, found.training["at"]
+        kept, at = self.checkpoints.kept, found.training["at"]
         self.loop.go_back_to(found, "resume", at=at, before=self._writer.steps, kept=kept, reason=reason)
         if found.path != self._resume.last:
-            self.saver.save()  # whoever resumes this run again must find this line of it
+            self.checkpoints.save()  # whoever resumes this run again must find this line of it
 
     def _start(self) -> None:
         if self.folder is None:
@@ -217,7 +215,7 @@ class Session:
             folder = self._writer.create(self.config, name)
             self._reporter.emit(events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)))
             # There is always something to go back to, also before the first epoch has ended.
-            self._open_saver(folder).save(*([BEST] if self.loop.state.accuracy is not None else []))
+            self.checkpoints.save(*([BEST] if self.loop.state.accuracy is not None else []))
         if self.trainer.done and not self.loop.state.owes_evaluation:
             self._set_state("finished")
         else:
@@ -235,8 +233,8 @@ class Session:
         if running:
             self._step()
             return True
-        if self._saver is not None and self._saver.problem and self._saver.due(self.trainer.step):
-            self._saver.save()
+        if self.checkpoints.problem and self.checkpoints.due(self.trainer.step):
+            self.checkpoints.save()
         if self._stay(self.state):
             return True
         if self.state == "paused":
@@ -252,9 +250,9 @@ class Session:
             if self.trainer.position == self.trainer.steps_per_epoch:
                 self.loop.end_epoch()
                 self._end_evaluation()
-            elif self.saver.due(self.trainer.step):
+            elif self.checkpoints.due(self.trainer.step):
                 self.loop.say_point()
-                self.saver.save()
+                self.checkpoints.save()
         except Diverged as error:
             self._diverged(error)
 
@@ -263,17 +261,17 @@ class Session:
         evaluated = self.loop.evaluate(self.folder)
         if evaluated is None:
             return  # a stop waits
-        self.saver.save(*([BEST] if evaluated.best else []))
+        self.checkpoints.save(*([BEST] if evaluated.best else []))
         if self.trainer.done:
-            self._set_state("finished", self.saver.unsaved())
+            self._set_state("finished", self.checkpoints.unsaved())
 
     def _stop(self, reason: str = "") -> None:
         self.loop.say_point()
-        self.saver.save()
-        self._set_state("stopped", "; ".join(filter(None, (reason, self.saver.unsaved()))))
+        self.checkpoints.save()
+        self._set_state("stopped", "; ".join(filter(None, (reason, self.checkpoints.unsaved()))))
 
     def _fail(self, reason: str) -> None:
-        kept = self._saver.keeper.kept if self._saver is not None else ()
+        kept = self._checkpoints.kept if self._checkpoints is not None else ()
         last = next((one for one in kept if one.name == LAST), None)
         if last is not None and self.folder is not None:
             reason += f"; the checkpoint of step {last.step:,} is intact: finetui resume {self.folder.argument}"
@@ -298,7 +296,8 @@ class Session:
         except BadInput as error:
             self._reporter.emit(events.CommandRefused(command=command, reason=str(error)))
         else:
-            if not isinstance(command, commands.Question):  # whose answer is the reply
+            # The answer to a question is the reply, and that to a `Save` belongs to its checkpoint.
+            if not isinstance(command, commands.Question | commands.Save):
                 self._reporter.emit(events.CommandAccepted(command=command))
 
     def _carry_out(self, command: commands.AnyCommand) -> None:
@@ -320,7 +319,7 @@ class Session:
                 self.loop.say_point()
                 evaluated = self.loop.evaluate(self.folder)
                 if evaluated is not None and evaluated.best and self.folder is not None:
-                    self.saver.save(BEST)
+                    self.checkpoints.save(BEST)
             case commands.FindLearningRate():
                 self.loop.find_learning_rate()
             case commands.StartFinetune():
@@ -329,7 +328,7 @@ class Session:
                 self.loop.questions.ask(command, self.folder.name if self.folder else "this run")
             case commands.Save():
                 self.loop.say_point()
-                self._save_as(command.name)
+                self._save_as(command)
             case commands.RollBack():
                 self.loop.say_point()
                 check_learning_rate(command.rate_factor, "the factor of the learning rate")
@@ -339,11 +338,12 @@ class Session:
             case _:
                 self.loop.adjust(command)
 
-    def _save_as(self, name: str) -> None:
-        if name:
-            check_checkpoint_name(name)
-        if not self.saver.save(*filter(None, [name]), answers=1):
-            raise BadInput(self.saver.unsaved())
+    def _save_as(self, command: commands.Save) -> None:
+        if command.name:
+            check_checkpoint_name(command.name)
+        names = [command.name] if command.name else []
+        if not self.checkpoints.save(*names, reply=events.CommandAccepted(command=command)):
+            raise BadInput(self.checkpoints.unsaved())
 
     def _start_finetune(self, command: commands.StartFinetune) -> None:
         assert self.folder is not None, "a state that allows finetuning has a run folder"
@@ -351,13 +351,13 @@ class Session:
         if self.state in ("running", "paused"):
             self._stop("a finetune starts from here")
         # Under a name of its own, so that a replay of the finetune begins with the same weights.
-        start = self.saver.keeper.pin(LAST)
+        start = self.checkpoints.pin(LAST)
         self._next = child_config(self.config, command.plan, start, self.folder.name)
 
     def _branch(self, command: commands.Branch) -> None:
         assert self.folder is not None, "a state that allows it has a run folder"
         # Under a name of its own: this run's next checkpoint would take the place of its last one.
-        start = self.saver.keeper.pin(command.checkpoint)
+        start = self.checkpoints.pin(command.checkpoint)
         child = branch_config(self.config, start, self.folder.name, command.name)
         if self.state in ("running", "paused"):
             self._stop("a branch starts from an earlier checkpoint")
@@ -369,33 +369,19 @@ class Session:
         Where somebody wants it, and there is no `reason` to forget it, the state that is left becomes the previous one.
         """
         assert self.folder is not None, "a state that allows it has a run folder"
-        keeper = self.saver.keeper
-        found = continuing.read(self.folder.path / find(keeper.kept, name).file)
+        found = continuing.read(self.folder.path / find(self.checkpoints.kept, name).file)
         if not reason:
-            self.saver.save()
+            self.checkpoints.save()
         at, before = found.training["at"], self.trainer.step
-        self.loop.go_back_to(found, "rollback", at=at, before=before, kept=keeper.kept, reason=reason)
+        self.loop.go_back_to(found, "rollback", at=at, before=before, kept=self.checkpoints.kept, reason=reason)
         if rate_factor != 1.0:
             self.loop.slow_down(rate_factor)
         # Whoever resumes this run must find this line of it, and not the one that was left.
-        self.saver.save()
+        self.checkpoints.save()
         if self.state == "finished" and not self.trainer.done:
             self._set_state("stopped")
 
     # -- what commands and the loop share -----------------------------------------------------------------
-
-    def _open_saver(self, folder: RunFolder) -> Saver:
-        keeper = CheckpointManager(folder, self.config.checkpoints)
-        about = self.loop.prepared.about(folder.name)
-        self._saver = Saver(keeper, self.loop.state, about, self.journal, self._reporter.emit, self._restore_folder)
-        return self._saver
-
-    def _restore_folder(self) -> None:
-        """Make the run's folder anew where somebody deleted it. Raises OSError."""
-        if self._writer.restore(self.config):
-            self._reporter.warn(
-                "the run's folder was deleted while it trains, and made anew; older checkpoints are lost"
-            )
 
     def _set_state(self, state: events.State, reason: str = "") -> None:
         self.state = state
