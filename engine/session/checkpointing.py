@@ -78,7 +78,7 @@ class CheckpointManager:
                 )
             # All that is said of this checkpoint below still holds for whoever goes back to it.
             at = self._reporter.next_seq + 1 + len(names) + len(followed_by)
-            self._write(model, self._loop.state.collect(at))
+            self._write(model, self._loop.state_dict() | {"at": at})
             files = [self.folder.last.name, *map(self._keep_as, names)]
         except (OSError, NotFinite) as error:
             self._failed(error)

@@ -215,8 +215,8 @@ class Session:
             folder = self._writer.create(self.config, name)
             self._reporter.emit(events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)))
             # There is always something to go back to, also before the first epoch has ended.
-            self.checkpoints.save(*([BEST] if self.loop.state.accuracy is not None else []))
-        if self.trainer.done and not self.loop.state.owes_evaluation:
+            self.checkpoints.save(*([BEST] if self.loop.accuracy is not None else []))
+        if self.trainer.done and not self.loop.owes_evaluation:
             self._set_state("finished")
         else:
             self._set_state("running")
@@ -243,7 +243,7 @@ class Session:
 
     def _step(self) -> None:
         try:
-            if self.loop.state.owes_evaluation:
+            if self.loop.owes_evaluation:
                 self._end_evaluation()
                 return
             self.loop.step()
@@ -251,7 +251,7 @@ class Session:
                 self.loop.end_epoch()
                 self._end_evaluation()
             elif self.checkpoints.due(self.trainer.step):
-                self.loop.say_point()
+                self.loop.emit_point()
                 self.checkpoints.save()
         except Diverged as error:
             self._diverged(error)
@@ -266,7 +266,7 @@ class Session:
             self._set_state("finished", self.checkpoints.unsaved())
 
     def _stop(self, reason: str = "") -> None:
-        self.loop.say_point()
+        self.loop.emit_point()
         self.checkpoints.save()
         self._set_state("stopped", "; ".join(filter(None, (reason, self.checkpoints.unsaved()))))
 
@@ -305,18 +305,18 @@ class Session:
             case commands.Start():
                 self._start()
             case commands.Pause():
-                self.loop.say_point()
+                self.loop.emit_point()
                 self._set_state("paused")
             case commands.Resume():
                 self._set_state("running")
             case commands.StepOnce():
                 self.trainer.restart_clock()
                 self._step()
-                self.loop.say_point()
+                self.loop.emit_point()
             case commands.Stop():
                 self._stop()
             case commands.Evaluate():
-                self.loop.say_point()
+                self.loop.emit_point()
                 evaluated = self.loop.evaluate(self.folder)
                 if evaluated is not None and evaluated.best and self.folder is not None:
                     self.checkpoints.save(BEST)
@@ -327,10 +327,10 @@ class Session:
             case commands.Question():
                 self.loop.questions.ask(command, self.folder.name if self.folder else "this run")
             case commands.Save():
-                self.loop.say_point()
+                self.loop.emit_point()
                 self._save_as(command)
             case commands.RollBack():
-                self.loop.say_point()
+                self.loop.emit_point()
                 check_learning_rate(command.rate_factor, "the factor of the learning rate")
                 self._roll_back(command.checkpoint, command.rate_factor)
             case commands.Branch():

@@ -75,7 +75,7 @@ def test_checkpoints_by_the_minute_take_at_most_a_hundredth_of_the_time(make_con
     loop = mock.MagicMock()
     loop.config.checkpoints = CheckpointsConfig(every_steps=0, every_minutes=1.0)
     loop.prepared.model.state_dict.return_value = {}
-    loop.state.collect.return_value = {"step": 10, "epoch": 0, "at": 3, "accuracy": None}
+    loop.state_dict.return_value = {"step": 10, "epoch": 0, "accuracy": None}
     manager = module.CheckpointManager(writer, loop, Reporter(writer.journal, [], lambda: 10))
 
     def slow_save(*_: object) -> None:
