@@ -60,7 +60,7 @@ class TrainingLoop:
         )
         self.evaluator = Evaluator(prepared.data, prepared.architecture)
         self._alerts = AlertWatch(config.guards)
-        self.questions = Questions(prepared, config, self.trainer, reporter.emit, reporter.progress, stopped)
+        self.questions = Questions(prepared, config, self.trainer, reporter, stopped)
         self._effect = EffectMeter(self.trainer.freezer.trainable())
         self._reporter = reporter
         self._stopped = stopped
