@@ -42,8 +42,6 @@ class CheckpointManager:
         self._cost = 0.0  # seconds that the last write took
         self._written_at = time.monotonic()
         self._written_step = 0
-        if writer.folder is not None:
-            self._scan(writer.folder)
 
     @property
     def folder(self) -> RunFolder:
@@ -136,11 +134,11 @@ class CheckpointManager:
             message = f"the checkpoint could not be written: {reason}; training goes on, and it is tried again"
             self._reporter.emit(Log(level="error", message=message))
 
-    def _scan(self, folder: RunFolder) -> None:
-        """Find the checkpoints that an earlier engine left in `folder`, and warn of those that are damaged."""
-        checkpoint.remove_stale(folder.path)
+    def scan(self) -> None:
+        """Find the checkpoints that an earlier engine left, and warn of those that are damaged."""
+        checkpoint.remove_stale(self.folder.path)
         kept = {}
-        for path in sorted(folder.path.glob("*.ckpt")):
+        for path in sorted(self.folder.path.glob("*.ckpt")):
             try:
                 kept[path.stem] = _kept(path.stem, path.name, checkpoint.load(path)[2])
             except BadInput as error:
