@@ -8,10 +8,10 @@ from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.derived import branch_config, child_config
 from finetui.engine.runs.folder import default_run_name
 from finetui.engine.runs.kept_checkpoints import BEST, LAST, find
+from finetui.engine.runs.reporter import Reporter
 from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.session.checkpointing import CheckpointManager
 from finetui.engine.session.loop import TrainingLoop
-from finetui.engine.session.reporter import Reporter
 from finetui.engine.text import clean
 from finetui.engine.training.divergence import Diverged, DivergencePolicy
 from finetui.engine.training.trainer import Trainer

@@ -16,9 +16,9 @@ from finetui.engine.protocol.values import KeptCheckpoint
 from finetui.engine.runs import kept_checkpoints as kept_ones
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.kept_checkpoints import AUTOMATIC, LAST, PREVIOUS
+from finetui.engine.runs.reporter import Reporter
 from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.session.loop import TrainingLoop
-from finetui.engine.session.reporter import Reporter
 
 _SHARE = 0.01  # of the time, at most, goes into checkpoints that are written by the clock
 _RETRY_SECONDS = 10.0

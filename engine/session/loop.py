@@ -13,9 +13,9 @@ from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig, check_learning_rate
 from finetui.engine.protocol.values import KeptCheckpoint
 from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.reporter import Reporter
 from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.session.questions import Questions
-from finetui.engine.session.reporter import Reporter
 from finetui.engine.setup.prepare import Prepared
 from finetui.engine.training.alerts import AlertWatch
 from finetui.engine.training.freezing_effect import EffectMeter

@@ -18,10 +18,10 @@ from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.protocol.values import FastPath
 from finetui.engine.runs.folder import RunFolder, how_it_began
 from finetui.engine.runs.journal import Journal
+from finetui.engine.runs.reporter import Reporter, Sink
 from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.session.active_run import ActiveRun
 from finetui.engine.session.loop import TrainingLoop
-from finetui.engine.session.reporter import Reporter, Sink
 from finetui.engine.setup.prepare import prepare
 from finetui.engine.training.trainer import OnStep
 

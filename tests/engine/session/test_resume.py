@@ -30,9 +30,9 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import Journal, JournalReader
 from finetui.engine.runs.lineage import effective
 from finetui.engine.runs.lock import RunLock
+from finetui.engine.runs.reporter import Reporter
 from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.runs.summaries import summarise_run
-from finetui.engine.session.reporter import Reporter
 from finetui.engine.session.serve import serve
 from finetui.engine.session.session import Session
 
