@@ -8,7 +8,7 @@ from finetui.engine.protocol.events import State
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import Journal
-from finetui.engine.session.reporter import Sink
+from finetui.engine.runs.reporter import Sink
 from finetui.engine.session.session import Outcome, Session
 
 

@@ -26,11 +26,17 @@ class Reporter:
         self._last_phase = 0.0
         self._journal_problem = ""
 
-    def emit(self, event: AnyEvent) -> None:
-        """Journal `event` and pass it on."""
-        stamped = self._journal.append(msgspec.structs.replace(event, step=self._step()))
-        for sink in self._sinks:
-            sink(stamped)
+    @property
+    def next_seq(self) -> int:
+        """The number of the next event that is journaled."""
+        return self._journal.next_seq
+
+    def emit(self, *told: AnyEvent) -> None:
+        """Journal the events and pass them on; several have consecutive numbers."""
+        for event in told:
+            stamped = self._journal.append(msgspec.structs.replace(event, step=self._step()))
+            for sink in self._sinks:
+                sink(stamped)
         problem = self._journal.problem
         if problem != self._journal_problem:
             self._journal_problem = problem
