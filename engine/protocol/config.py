@@ -1,6 +1,7 @@
 """What a run is: small frozen sections, read from and written to TOML, each validated where it is declared."""
 
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -118,7 +119,8 @@ def is_factory(name: str) -> bool:
 def names_a_place(data: str) -> bool:
     """Whether `data` names a folder or a person's own code instead of a known data set."""
     # "resnet18" may be a folder, but so may a misspelt name: a folder that is not there yet needs a slash.
-    return is_factory(data) or "/" in data or Path(data).is_dir()
+    # Not Path.is_dir, which raises for a name that no file can have.
+    return is_factory(data) or "/" in data or os.path.isdir(data)  # noqa: PTH112
 
 
 class DataConfig(_Section, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig
 from finetui.tui.state.curves import Curve
 from finetui.tui.state.log_lines import LogLine, log_line
-from finetui.tui.state.sanitize import scrub
+from finetui.tui.state.sanitize import sanitized
 
 LOG_LINES = 500
 _SPEED_MEMORY = 0.9  # weight of the past in the smoothed speed: about the last ten points
@@ -261,7 +261,7 @@ class Store:
 
     def fold(self, arrived: Iterable[events.AnyEvent]) -> list[events.AnyEvent]:
         """Apply the events that `arrived`, oldest first, and return them with their texts made harmless."""
-        harmless = list(map(scrub, arrived))
+        harmless = list(map(sanitized, arrived))
         for event in harmless:
             if isinstance(event, events.Rewound):
                 self._go_back(event)
