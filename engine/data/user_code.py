@@ -106,16 +106,20 @@ def _import(
 
 
 def _is_own(folder: str, top: str, importer: object = None) -> bool:
-    """Whether `import top` in the file `importer` means what lies in `folder`, and nothing has loaded that as `top`."""
+    """Whether `import top` in the file `importer` means what lies in `folder`, and `sys.path` does not lead to that."""
     if top in _LIBRARIES:
         return False
     found = PathFinder.find_spec(top, [folder])
     if found is None or found.origin == importer is not None:
         return False
+    if f"{_package(folder)}.{top}" in sys.modules:
+        return True
+    other = PathFinder.find_spec(top)
     if found.origin is None:  # a folder without `__init__.py`: any other package or module goes before it
-        other = PathFinder.find_spec(top)
         return top not in sys.modules and (other is None or other.origin is None)
-    return not _is_loaded(top, found.origin)
+    if top in sys.modules:
+        return not _is_loaded(top, found.origin)
+    return other is None or other.origin != found.origin
 
 
 def _is_loaded(name: str, file: str) -> bool:
