@@ -67,11 +67,12 @@ def own_arguments(program: str) -> Iterator[None]:
 
 def _import_file(path: Path) -> ModuleType:
     path = path.expanduser().resolve(strict=True)
+    root, dotted = path.parent, path.stem
+    while (root / "__init__.py").is_file():
+        root, dotted = root.parent, f"{root.name}.{dotted}"
+    if root != path.parent and _imports_from(path, dotted.partition(".")[0]):
+        return _import(str(root), dotted)
     folder, name = path.parent, path.stem
-    if (folder / "__init__.py").is_file() and _names_its_package(path):
-        while (folder / "__init__.py").is_file():
-            folder, name = folder.parent, f"{folder.name}.{name}"
-        return _import(str(folder), name)
     found = PathFinder.find_spec(name, [str(folder)])
     if found is None or found.origin != str(path):  # `a.b.py`, or `a.py` beside a folder `a`
         name = _escaped(path.name)
@@ -80,9 +81,9 @@ def _import_file(path: Path) -> ModuleType:
     return importlib.import_module(f"{_package(folder)}.{name}")
 
 
-def _names_its_package(path: Path) -> bool:
-    """Whether a file can only be imported as its package's, because it imports from that; others run as a script."""
-    imports = rf"^\s*(from\s+\.|(from|import)\s+{re.escape(path.parent.name)}\b)"
+def _imports_from(path: Path, package: str) -> bool:
+    """Whether a file is importable as a module of its package alone, by what it imports; others run as a script."""
+    imports = rf"^\s*(from\s+\.|(from|import)\s+{re.escape(package)}\b)"
     return re.search(imports, path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE) is not None
 
 
