@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from finetui.engine.data.user_code import load_factory
+from finetui.engine.data.user_code import load_factory, own_arguments
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models.heads import (
     add_feature_head,
@@ -213,8 +213,9 @@ def _call_factory(name: str, arguments: dict[str, Any]) -> nn.Module:
     except ValueError:
         pass  # a callable written in C has no signature to look at: the call itself will tell
     try:
-        model = factory(**arguments)
-    except Exception as error:
+        with own_arguments(name.rpartition(":")[0]):
+            model = factory(**arguments)
+    except (Exception, SystemExit) as error:
         # Whatever a person's factory raises is theirs to read.
         raise BadInput(
             f"{_OPTION}: {shown} raised {type(error).__name__}: {clean(str(error), 300) or 'no message'}"
