@@ -9,6 +9,7 @@ from finetui.engine.protocol.commands import AnyCommand, Stop
 from finetui.engine.protocol.events import COALESCIBLE, AnyEvent
 
 EVENT_LIMIT = 2048
+IDLE_WAIT = 0.2  # seconds that an idle engine waits for a command between two looks at whether it should stay
 _T = TypeVar("_T")
 
 

@@ -43,7 +43,7 @@ class ActiveRun:
         """Be again where `found` was written, after `before` steps; all that the journal says since is undone."""
         at, kept = found.training["at"], self.checkpoints.kept
         if cause == "branch":  # a journal of its own, which has nothing to undo
-            at = self._reporter.next_seq
+            at = self._writer.journal.next_seq
         self.loop.go_back_to(found, cause, at=at, before=before, kept=kept, reason=reason)
 
     def start(self) -> None:
@@ -124,19 +124,13 @@ class ActiveRun:
 
     def obey(self, command: commands.AnyCommand) -> None:
         """Carry `command` out, or refuse it; it is replied to once."""
-        try:
-            reason = refusal(type(command), self.state)
-            if reason is not None:
-                raise BadInput(reason)
-            self._carry_out(command)
-        except BadInput as error:
-            self._reporter.emit(events.CommandRefused(command=command, reason=str(error)))
-        else:
-            # The answer to a question is the reply, and that to a `Save` belongs to its checkpoint.
-            if not isinstance(command, commands.Question | commands.Save):
-                self._reporter.emit(events.CommandAccepted(command=command))
+        self._reporter.reply(command, self._carry_out)
 
-    def _carry_out(self, command: commands.AnyCommand) -> None:
+    def _carry_out(self, command: commands.AnyCommand) -> bool:
+        """Do what `command` says; return whether it was replied to by that. Raises `BadInput`."""
+        reason = refusal(type(command), self.state)
+        if reason is not None:
+            raise BadInput(reason)
         match command:
             case commands.Start():
                 self.start()
@@ -162,9 +156,11 @@ class ActiveRun:
                 self._start_finetune(command)
             case commands.Question():
                 self.loop.questions.ask(command, self._writer.folder.name if self._writer.folder else "this run")
+                return True
             case commands.Save():
                 self.loop.emit_point()
                 self._save_as(command)
+                return True
             case commands.RollBack():
                 self.loop.emit_point()
                 check_learning_rate(command.rate_factor, "the factor of the learning rate")
@@ -173,6 +169,7 @@ class ActiveRun:
                 self._branch(command)
             case _:
                 self.loop.adjust(command)
+        return False
 
     def _save_as(self, command: commands.Save) -> None:
         if command.name:

@@ -75,7 +75,7 @@ class CheckpointManager:
                     "the run's folder was deleted while it trains, and made anew; older checkpoints are lost"
                 )
             # All that is said of this checkpoint below still holds for whoever goes back to it.
-            at = self._reporter.next_seq + 1 + len(names) + len(followed_by)
+            at = self._writer.journal.next_seq + 1 + len(names) + len(followed_by)
             self._write(model, self._loop.state_dict() | {"at": at})
             files = [self.folder.last.name, *map(self._keep_as, names)]
         except (OSError, NotFinite) as error:
@@ -84,7 +84,7 @@ class CheckpointManager:
         self.problem = ""
         weights = checkpoint.digest(model)
         told = [CheckpointSaved(file=file, at=at, weights=weights, kept=self.kept) for file in files] + followed_by
-        assert self._reporter.next_seq + len(told) == at, "the checkpoint tells where in the journal it stands"
+        assert self._writer.journal.next_seq + len(told) == at, "the checkpoint tells where in the journal it stands"
         self._reporter.emit(*told)
         return True
 

@@ -14,7 +14,7 @@ from finetui.engine.errors import FinetuiError, describe
 from finetui.engine.inspection.evaluation import Report
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.queues import CommandQueue
+from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.protocol.values import FastPath
 from finetui.engine.runs.folder import RunFolder, how_it_began
 from finetui.engine.runs.journal import Journal
@@ -25,8 +25,6 @@ from finetui.engine.session.active_run import ActiveRun
 from finetui.engine.session.loop import TrainingLoop
 from finetui.engine.setup.prepare import prepare
 from finetui.engine.training.trainer import OnStep
-
-_IDLE_WAIT = 0.2  # seconds between two looks at whether an idle session should stay
 
 
 @dataclass(frozen=True)
@@ -188,7 +186,7 @@ class Session:
         running = run.state == "running"
         command = self._script(run.trainer.step) if running and self._script is not None else None
         if command is None:
-            command = self._commands.take(0 if running else _IDLE_WAIT)
+            command = self._commands.take(0 if running else IDLE_WAIT)
         if command is not None:
             run.obey(command)
             return run.next is None
