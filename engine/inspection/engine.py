@@ -25,7 +25,7 @@ class InspectionEngine:
     def run(self, stay: Callable[[events.State], bool]) -> None:
         """Open the checkpoint and obey until there is a `Stop`, or nothing to do and `stay` answers False.
 
-        Raises `FinetuiError` when it cannot be opened; the last event has said so first.
+        Raises `FinetuiError` when it cannot be opened; the last event has reported it first.
         """
         self._reporter.emit(events.StateChanged(state="preparing"))
         try:

@@ -28,9 +28,9 @@ class Reporter:
         self._last_phase = 0.0
         self._journal_problem = ""
 
-    def emit(self, *told: AnyEvent) -> None:
+    def emit(self, *events: AnyEvent) -> None:
         """Journal the events and pass them on; several have consecutive numbers."""
-        for event in told:
+        for event in events:
             stamped = msgspec.structs.replace(event, step=self._step())
             if self._journal is not None:
                 stamped = self._journal.append(stamped)

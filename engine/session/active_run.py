@@ -30,7 +30,7 @@ class ActiveRun:
         self.next: RunConfig | None = None
         self._writer = writer
         self._reporter = reporter
-        self._remedy = DivergencePolicy(loop.config.guards)
+        self._divergence_policy = DivergencePolicy(loop.config.guards)
 
     @property
     def trainer(self) -> Trainer:
@@ -40,7 +40,7 @@ class ActiveRun:
     def go_on_from(
         self, found: checkpoint.Checkpoint, cause: events.RewindCause, *, before: int, reason: str = ""
     ) -> None:
-        """Be again where `found` was written, after `before` steps; all that the journal says since is undone."""
+        """Be again where `found` was written, after `before` steps; all that is in the journal since is undone."""
         at, kept = found.training["at"], self.checkpoints.kept
         if cause == "branch":  # a journal of its own, which has nothing to undo
             at = self._writer.journal.next_seq
@@ -98,7 +98,7 @@ class ActiveRun:
             self.checkpoints.save()
 
     def fail(self, reason: str) -> None:
-        """End the run because of `reason`, and say what can be done."""
+        """End the run because of `reason`; report it with the checkpoint that can be resumed from."""
         last = next((one for one in self.checkpoints.kept if one.name == LAST), None)
         if last is not None:
             folder = self.checkpoints.folder
@@ -114,7 +114,7 @@ class ActiveRun:
 
     def _diverged(self, error: Diverged) -> None:
         """Do what the configuration says about a loss that is none any more. Raises `FinetuiError` to end the run."""
-        if self._remedy.for_(error, self.trainer.steps_per_epoch) == "pause":
+        if self._divergence_policy.for_(error, self.trainer.steps_per_epoch) == "pause":
             self._roll_back(LAST, reason=str(error))
             self.set_state("paused", f"{error}; lower the learning rate, then resume")
         else:

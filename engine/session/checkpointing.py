@@ -13,7 +13,7 @@ from finetui.engine.checkpoints.checkpoint import NotFinite
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.events import AnyEvent, CheckpointSaved, Log
 from finetui.engine.protocol.values import KeptCheckpoint
-from finetui.engine.runs import kept_checkpoints as kept_ones
+from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.kept_checkpoints import AUTOMATIC, LAST, PREVIOUS
 from finetui.engine.runs.reporter import Reporter
@@ -59,7 +59,7 @@ class CheckpointManager:
         return minutes > 0 and time.monotonic() - self._written_at >= max(60 * minutes, self._cost / _SHARE)
 
     def save(self, *names: str, reply: AnyEvent | None = None) -> bool:
-        """Write the last checkpoint, and keep it under `names` as well; say so, or why it could not be done.
+        """Write the last checkpoint, and keep it under `names` as well; report it, or why it could not be done.
 
         Return whether it was done. `reply` is then emitted as well, and holds for whoever goes back to this checkpoint.
         """
@@ -74,7 +74,7 @@ class CheckpointManager:
                 self._reporter.warn(
                     "the run's folder was deleted while it trains, and made anew; older checkpoints are lost"
                 )
-            # All that is said of this checkpoint below still holds for whoever goes back to it.
+            # All that is emitted about this checkpoint below still holds for whoever goes back to it.
             at = self._writer.journal.next_seq + 1 + len(names) + len(followed_by)
             self._write(model, self._loop.state_dict() | {"at": at})
             files = [self.folder.last.name, *map(self._keep_as, names)]
@@ -83,9 +83,9 @@ class CheckpointManager:
             return False
         self.problem = ""
         weights = checkpoint.digest(model)
-        told = [CheckpointSaved(file=file, at=at, weights=weights, kept=self.kept) for file in files] + followed_by
-        assert self._writer.journal.next_seq + len(told) == at, "the checkpoint tells where in the journal it stands"
-        self._reporter.emit(*told)
+        events = [CheckpointSaved(file=file, at=at, weights=weights, kept=self.kept) for file in files] + followed_by
+        assert self._writer.journal.next_seq + len(events) == at, "the checkpoint tells where in the journal it stands"
+        self._reporter.emit(*events)
         return True
 
     def unsaved(self) -> str:
@@ -94,7 +94,7 @@ class CheckpointManager:
 
     def pin(self, name: str) -> Path:
         """Keep the checkpoint `name` under a name that later ones do not take; return its file. Raises `BadInput`."""
-        pinned = kept_ones.pin(self.folder, self.kept, name)
+        pinned = kept_checkpoints.pin(self.folder, self.kept, name)
         self.kept = _in_order(self._by_name() | {pinned.name: pinned})
         return self.folder.path / pinned.file
 

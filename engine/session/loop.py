@@ -96,7 +96,7 @@ class TrainingLoop:
 
     def evaluate(self, folder: RunFolder | None) -> events.Evaluated | None:
         """Run over the test set; return None when a stop came in between. Raises `Diverged`."""
-        evaluated = self.evaluator.examine(
+        evaluated = self.evaluator.evaluate(
             self.trainer,
             folder,
             progress=lambda done, total: self._reporter.progress("Evaluating", done, total),

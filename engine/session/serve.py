@@ -40,7 +40,7 @@ def serve(
             resume=resume,
             resume_from=resume_from,
         )
-        # The journal of a run that goes on has a past, which whoever watches has to be told first.
+        # The journal of a run that goes on has a past, which whoever watches has to get first.
         session.open()
         on_journal(session.journal)
         outcome = session.run()

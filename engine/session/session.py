@@ -106,7 +106,7 @@ class Session:
         """Prepare, train until the last epoch or a `Stop`, and return how it ended.
 
         Raises `BadInput` when the configuration cannot be used, `FinetuiError` when training cannot go on;
-        either way the events have said so first.
+        either way an event has reported it first.
         """
         threads = torch.get_num_threads()
         try:
