@@ -57,7 +57,7 @@ def pretrained(name: str, *, progress: Progress, cancelled: Callable[[], bool]) 
     preset = source.transforms()
     half = name in _HALF
     return Pretrained(
-        weights=read_state_dict(path, published=True),
+        weights=read_state_dict(path, published=bool(_digest_in(path.name))),
         mean=(0.5,) * 3 if half else tuple(preset.mean),
         std=(0.5,) * 3 if half else tuple(preset.std),
         height=preset.crop_size[0],
@@ -73,9 +73,7 @@ def _find(name: str, url: str, progress: Progress, cancelled: Callable[[], bool]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     mirror, slash, file_name = url.rpartition("/")
     path = folder / file_name
-    # The first digits of the SHA-256 sum that torchvision's file names end in.
-    found = re.search(r"-([0-9a-f]{8,})\.", file_name)
-    digest = found[1] if found else ""
+    digest = _digest_in(file_name)
     missing = "are not on this machine"
     try:
         if path.is_file():
@@ -98,3 +96,9 @@ def _find(name: str, url: str, progress: Progress, cancelled: Callable[[], bool]
             f"{_OPTION}: the weights of {name} {missing} (looked in {path}) and could not be downloaded "
             f"({reason_of(error)}); name a file with --weights or use --weights none"
         ) from error
+
+
+def _digest_in(file_name: str) -> str:
+    """Return the first digits of the SHA-256 sum that torchvision's file names end in."""
+    found = re.search(r"-([0-9a-f]{8,})\.", file_name)
+    return found[1] if found else ""

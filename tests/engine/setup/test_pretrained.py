@@ -100,6 +100,10 @@ def test_files_that_were_published_before_torch_wrote_archives_are_read(
     (cache / name).write_bytes(content.getvalue())
     point_to(f"http://127.0.0.1:9/{name}", monkeypatch)
     assert torch.equal(pretrained("squeezenet1_1", **QUIET).weights["x"], torch.ones(2))
+    (cache / "squeezenet.pth").write_bytes(content.getvalue())
+    point_to("http://127.0.0.1:9/squeezenet.pth", monkeypatch)
+    with pytest.raises(BadInput, match=r"before 1\.6"):  # nothing tells that it is torchvision's
+        pretrained("squeezenet1_1", **QUIET)
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(url: str, cache: Path, published: Path) -> None:
