@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+from command_line import FINETUI, finetui
 from peers import Engine
 from watching import Watcher, until
 
@@ -31,14 +33,7 @@ from finetui.tui.cli.detached import train_detached
 from finetui.tui.cli.main import run
 
 FAILED = StateChanged(state="failed", reason="reading the data was cancelled")
-FINETUI = [sys.executable, "-m", "finetui"]
 ENDLESS = ["--data", "mnist-sample", "--device", "cpu", "--epochs", "1000", "--batch-size", "20"]
-
-
-def finetui(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*FINETUI, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
-    )
 
 
 @pytest.fixture
@@ -139,28 +134,17 @@ def test_how_a_training_failed_decides_the_exit_status_however_soon_it_is_told(
 
 
 def test_whoever_loses_patience_before_it_has_begun_leaves_nothing(tmp_path: Path) -> None:
-    code = "import time\ndef make():\n    open('reading', 'w').close()\n    time.sleep(600)\n"
+    code = "import os, time\ndef make():\n    os.symlink(str(os.getpid()), 'reading')\n    time.sleep(600)\n"
     (tmp_path / "endless.py").write_text(code)
+    reading = tmp_path / "reading"
     arguments = [*FINETUI, "train", "--data", "endless.py:make", "--device", "cpu", "--detach"]
     process = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True)
-    until((tmp_path / "reading").exists)
+    until(reading.is_symlink)
+    engine = psutil.Process(int(reading.readlink().name))
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
-    until(lambda: not engines_in(tmp_path), seconds=20)
+    assert process.wait(60) == 130
+    engine.wait(60)
     assert not (tmp_path / "checkpoints").exists()
-
-
-def engines_in(folder: Path) -> list[int]:
-    """Return the engines that were started in `folder`."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            engine = b"finetui.engine.process.host" in (process / "cmdline").read_bytes()
-            if engine and (process / "cwd").readlink() == folder:
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
 
 
 # -- a plain training ---------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import FINETUI
 from watching import until
 
 from finetui.engine.protocol.config import RunConfig
@@ -20,7 +20,6 @@ from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
 from finetui.engine.runs.lock import holder_of
 
-FINETUI = [sys.executable, "-m", "finetui"]
 # Not measured: two runs are to come to the same bits.
 SMALL = ["--data", "mnist-sample", "--batch-size", "20", "--lr", "0.01", "--device", "cpu", "--fast", "on"]
 
