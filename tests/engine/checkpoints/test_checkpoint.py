@@ -90,7 +90,7 @@ LIMITED = """
 import errno, resource, signal, sys
 from pathlib import Path
 import torch
-from finetui.engine import checkpoint
+from finetui.engine.checkpoints import checkpoint
 from hostile_files import ABOUT
 import msgspec
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
