@@ -138,7 +138,7 @@ class LayerRows(LinesView[LayerRow]):
         event.stop()
         self.post_message(LayerList.CursorMoved((self._rows[index].depth, self._rows[index].name)))
         if event.x == 0 and self._rows[index].opened is not None:
-            self.post_message(LayerList.OpenedCheckpoint(self._rows[index].name))
+            self.post_message(LayerList.Opened(self._rows[index].name))
         else:
             self._ask((self._rows[index],))
 
@@ -177,7 +177,7 @@ class LayerRows(LinesView[LayerRow]):
         for row in reversed(self._rows[: here + 1]):
             if row.depth == 0:
                 if row.opened is not None:
-                    self.post_message(LayerList.OpenedCheckpoint(row.name))
+                    self.post_message(LayerList.Opened(row.name))
                 return
 
 
@@ -217,7 +217,7 @@ class LayerList(Vertical):
             self.layers = layers
             self.frozen = frozen
 
-    class OpenedCheckpoint(Message):
+    class Opened(Message):
         """Somebody wants to see, or no longer see, the layers of the group `name`."""
 
         def __init__(self, name: str) -> None:
@@ -266,7 +266,7 @@ class LayerList(Vertical):
             rows.show(found)
         self.query_one("#layer-heading", StyledLine).show(Content(rows.heading()))
 
-    def on_layer_list_opened(self, message: OpenedCheckpoint) -> None:
+    def on_layer_list_opened(self, message: Opened) -> None:
         """Open or close a group."""
         message.stop()
         self._opened ^= {message.name}
