@@ -89,7 +89,7 @@ class LayersScreen(Screen[None]):
         yield StyledLine(id="layers-title")
         yield StyledLine(id="layers-totals")
         with Container(id="layers-body"):
-            yield ModuleTree(id="layers-tree")
+            yield ModuleTree()
             yield LayerPane(id="layers-view")
         yield StyledLine(id="layers-notes")
         yield KeyBar()
@@ -224,7 +224,7 @@ class LayersScreen(Screen[None]):
 
     # -- the chosen layer -----------------------------------------------------------------------------------
 
-    def on_module_tree_highlighted(self, message: ModuleTree.Highlighted) -> None:
+    def on_freeze_rows_highlighted(self, message: ModuleRows.Highlighted) -> None:
         """Show which layer is chosen; look into it once the cursor rests."""
         message.stop()
         self._say("")

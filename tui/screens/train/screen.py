@@ -342,7 +342,7 @@ class TrainScreen(Screen[None]):
 
         self.app.push_screen(LayersScreen(self.store, self.send, self.asker, can_measure=self._link.steers))
 
-    def on_log_panel_opened(self, message: LogPanel.OpenedCheckpoint) -> None:
+    def on_log_panel_opened(self, message: LogPanel.Opened) -> None:
         """Show all of it."""
         message.stop()
         self.action_log()

@@ -156,7 +156,7 @@ async def test_modules_fold_and_unfold() -> None:
         await pilot.click(rows, offset=(9, 1))
         await pilot.pause()
         assert rows.chosen.path == "conv1"
-        await pilot.click("#module-heading")
+        await pilot.click("#tree-heading")
         await pilot.pause()
         assert "▾ layer1" in picture(app)
 
