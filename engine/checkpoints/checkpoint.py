@@ -24,7 +24,6 @@ from finetui.engine.errors import BadInput, FinetuiError, reason_of
 from finetui.engine.files import link, remove_stale, replacing
 from finetui.engine.models import Architecture
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.text import clean
 
 __all__ = [
     "About", "Checkpoint", "NotFinite", "digest", "find", "link", "load", "read", "remove_stale", "save",
@@ -142,7 +141,7 @@ def load(path: Path) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
     version or no checkpoint of finetui's, or when its weights are not finite, not dense, or not of a dtype that torch
     trains.
     """
-    where = f"the checkpoint {clean(str(path))}"
+    where = f"the checkpoint {path}"
     try:
         # A pipe would be waited for, a device would never end.
         if not stat.S_ISREG(path.stat().st_mode):
@@ -160,7 +159,7 @@ def load(path: Path) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
         raise BadInput(f"{where} is not used, since {error}; {_OTHER}") from error
     # What torch makes of a file that its own writer did not write; its reader raises whatever its parsers do.
     except (RuntimeError, EOFError, ValueError, TypeError, LookupError, pickle.UnpicklingError) as error:
-        raise BadInput(f"{where} cannot be loaded: {clean(str(error), 80)}; {_OTHER}") from error
+        raise BadInput(f"{where} cannot be loaded: {reason_of(error)}; {_OTHER}") from error
     return _checked(content, where)
 
 
@@ -182,7 +181,7 @@ def _why_unsealed(file: BinaryIO, where: str) -> str:
     try:
         content = audit(file, STATE_DICT)
     except MoreThanTensors as error:
-        return f"{where} is not a checkpoint of finetui's: it holds more than tensors ({clean(str(error))}); {_OTHER}"
+        return f"{where} is not a checkpoint of finetui's: it holds more than tensors ({reason_of(error)}); {_OTHER}"
     except ArchiveError as error:
         return f"{where} is not a checkpoint, or is damaged: {error}; {_OTHER}"
     if isinstance(content, dict) and content.get("format") == 1 and "about" in content:
@@ -204,7 +203,7 @@ def _checked(content: Any, where: str) -> tuple[About, dict[str, Tensor], dict[s
             raise TypeError("its weights are not named")
     except (LookupError, TypeError, msgspec.ValidationError) as error:
         raise BadInput(
-            f"{where} is a torch file, but not a checkpoint of finetui's: {clean(str(error), 80)}; {_OTHER}"
+            f"{where} is a torch file, but not a checkpoint of finetui's: {reason_of(error)}; {_OTHER}"
         ) from error
     for name, tensor in model.items():
         problem = "no tensor" if type(tensor) is not Tensor else _problem(tensor)

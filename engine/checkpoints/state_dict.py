@@ -10,8 +10,7 @@ from torch import Tensor
 
 from finetui.engine.checkpoints.archive import ArchiveError, MoreThanTensors, OldFormat, audit, find_damage, is_archive
 from finetui.engine.checkpoints.pickle_audit import STATE_DICT
-from finetui.engine.errors import BadInput
-from finetui.engine.text import clean
+from finetui.engine.errors import BadInput, reason_of
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 
@@ -30,11 +29,11 @@ def read_state_dict(path: Path, *, published: bool = False) -> dict[str, Tensor]
     torchvision's are in the format of torch before 1.6. Raises `BadInput` naming the file when it is missing, damaged,
     or holds no tensors.
     """
-    where = clean(str(path))
+    where = str(path)
     try:
         file = path.open("rb")
     except OSError as error:
-        raise BadInput(f"the weights file {where} cannot be read: {error.strerror or clean(str(error))}") from error
+        raise BadInput(f"the weights file {where} cannot be read: {reason_of(error)}") from error
     with file:
         content = _read(file, where, published)
     tensors = _without_prefixes(_tensors(content))
@@ -58,12 +57,12 @@ def _read(file: BinaryIO, where: str, published: bool) -> object:
         raise BadInput(f"the weights file {where} is not read: {error}") from error
     except (MoreThanTensors, pickle.UnpicklingError) as error:
         raise BadInput(
-            f"the weights file {where} is damaged, or holds more than tensors ({clean(str(error), 80)}), which is not "
+            f"the weights file {where} is damaged, or holds more than tensors ({reason_of(error)}), which is not "
             "loaded since it could run code; save the network's state_dict() instead"
         ) from error
     # Of a file that its own writer did not write, torch's parsers raise what they do.
     except (ArchiveError, OSError, RuntimeError, EOFError, ValueError, TypeError, LookupError) as error:
-        raise BadInput(f"{where} is not a weights file, or is damaged: {clean(str(error), 80)}") from error
+        raise BadInput(f"{where} is not a weights file, or is damaged: {reason_of(error)}") from error
     return content
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetui.engine.errors import Cancelled, FinetuiError
+from finetui.engine.errors import Cancelled, FinetuiError, reason_of
 from finetui.engine.files import replacing
 from finetui.engine.text import clean
 
@@ -143,6 +143,6 @@ class _Transfer:
 def _reason(error: OSError | http.client.HTTPException) -> str:
     """Return why a transfer failed, in a few words and without an error number."""
     if isinstance(error, urllib.error.HTTPError):
-        return clean(str(error))
+        return reason_of(error)
     cause = getattr(error, "reason", error)  # URLError wraps the error of the socket
     return clean(str(getattr(cause, "strerror", None) or cause) or type(cause).__name__)

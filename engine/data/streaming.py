@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader, Dataset
 from finetui.engine.data.split import Source, Unreadable
 from finetui.engine.data.transform import Augment, Batch, InputTransform, Transform
 from finetui.engine.errors import BadInput, FinetuiError, reason_of
-from finetui.engine.text import clean
 
 _MOST_PREFETCHED = 4  # batches for each worker
 _PREFETCHED_BYTES = 2**27  # of all workers: they lie in shared memory, of which containers have little
@@ -201,7 +200,7 @@ class StreamedSplit:
             ) from error
         except (RuntimeError, OSError, EOFError) as error:
             self._loader = None
-            reason = clean(str(error), 200) or type(error).__name__
+            reason = reason_of(error) or type(error).__name__
             raise FinetuiError(
                 f"the worker processes that read images cannot be started ({reason}); use fewer --workers, or "
                 "--loader resident"

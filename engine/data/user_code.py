@@ -27,7 +27,6 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from finetui.engine.errors import BadInput, reason_of
-from finetui.engine.text import clean
 
 __path__: list[str] = []  # with it, the import system looks for modules beneath this one
 _PREFIX = f"{__name__}."
@@ -48,10 +47,10 @@ def load_factory(name: str, option: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         # Whatever a person's module raises is theirs to read; the sentence says where it came from.
         reason = re.sub(rf"{re.escape(_PREFIX)}\w+\.", "", reason_of(error))
-        raise BadInput(f"{option}: {clean(name, 200)} cannot be imported ({type(error).__name__}: {reason})") from error
+        raise BadInput(f"{option}: {name} cannot be imported ({type(error).__name__}: {reason})") from error
     factory = getattr(module, attribute, None)
     if not callable(factory):
-        raise BadInput(f"{option}: {where} has no function or class {clean(attribute, 60)!r}")
+        raise BadInput(f"{option}: {where} has no function or class {attribute!r}")
     return factory  # type: ignore[no-any-return]
 
 

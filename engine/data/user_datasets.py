@@ -53,7 +53,7 @@ class DatasetSource:
             raise
         except Exception as error:
             # A person's dataset raises what it likes; one bad item is skipped like one bad file.
-            raise Unreadable(f"{type(error).__name__}: {clean(str(error), 200)}") from error
+            raise Unreadable(f"{type(error).__name__}: {reason_of(error)}") from error
         if values.shape != self.shape:
             raise Unreadable(f"its shape is {values.shape}, and the others' is {self.shape}")
         if (values.dtype != np.uint8) != self._is_float:

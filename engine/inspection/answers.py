@@ -146,9 +146,7 @@ class Answerer:
                 return self._histogram(question, weight_histogram(model, layer))
             case "activations":
                 return self._histogram(question, activation_histogram(model, layer, self._input(question.index)))
-        raise BadInput(
-            f"there is no view {clean(question.view, 60)!r} of a layer; known: {', '.join(commands.LAYER_VIEWS)}"
-        )
+        raise BadInput(f"there is no view {question.view!r} of a layer; known: {', '.join(commands.LAYER_VIEWS)}")
 
     @staticmethod
     def _count(question: commands.ViewLayer) -> int:

@@ -70,7 +70,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def _require(condition: bool, field: str, need: str, value: object) -> None:
     if not condition:
-        raise BadInput(f"{field} must be {need}, not {clean(str(value), 60)!r}")
+        raise BadInput(f"{field} must be {need}, not {value!r}")
 
 
 def _require_known(value: str, known: tuple[str, ...], field: str, what: str) -> None:
@@ -80,7 +80,7 @@ def _require_known(value: str, known: tuple[str, ...], field: str, what: str) ->
         return
     close = difflib.get_close_matches(value, known, n=1)
     hint = f"did you mean {close[0]!r}? Known" if close else "known"
-    raise BadInput(f"{field}: there is no {what} {clean(value, 60)!r}; {hint}: {', '.join(known)}")
+    raise BadInput(f"{field}: there is no {what} {value!r}; {hint}: {', '.join(known)}")
 
 
 def check_learning_rate(value: float, field: str) -> None:
@@ -381,7 +381,7 @@ def load(path: Path) -> RunConfig:
 
     Raises `BadInput` that names the file, and the field, when it cannot be read or is not valid.
     """
-    where = clean(str(path))
+    where = str(path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         return msgspec.convert(table, RunConfig)
@@ -390,7 +390,7 @@ def load(path: Path) -> RunConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"the configuration {where} is not TOML: {reason_of(error)}") from error
     except msgspec.ValidationError as error:
-        problem = clean(str(error)).replace("`$.", "`")
+        problem = reason_of(error).replace("`$.", "`")
         raise BadInput(f"the configuration {where} is not valid: {problem}") from error
     except BadInput as error:
         raise BadInput(f"the configuration {where} is not valid: {error}") from error

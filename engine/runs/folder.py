@@ -88,7 +88,7 @@ class RunFolder:
 
 def check_runs_dir(runs_dir: Path) -> None:
     """Raise `BadInput` unless a run folder can be created in `runs_dir`, which need not exist yet."""
-    where = clean(str(runs_dir))
+    where = str(runs_dir)
     existing = runs_dir
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
