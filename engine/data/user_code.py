@@ -26,7 +26,8 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from finetui.engine.errors import BadInput, reason_of
+from finetui.engine.errors import BadInput
+from finetui.engine.text import clean
 
 __path__: list[str] = []  # with it, the import system looks for modules beneath this one
 _PREFIX = f"{__name__}."
@@ -46,7 +47,7 @@ def load_factory(name: str, option: str) -> Callable[..., Any]:
         module = _import_file(Path(where)) if where.endswith(".py") else _import(str(Path.cwd()), where)
     except (Exception, SystemExit) as error:
         # Whatever a person's module raises is theirs to read; the sentence says where it came from.
-        reason = re.sub(rf"{re.escape(_PREFIX)}\w+\.", "", reason_of(error))
+        reason = clean(re.sub(rf"{re.escape(_PREFIX)}\w+\.", "", str(error)), 300)
         raise BadInput(f"{option}: {name} cannot be imported ({type(error).__name__}: {reason})") from error
     factory = getattr(module, attribute, None)
     if not callable(factory):
