@@ -17,29 +17,33 @@ from finetui.tui.widgets.form_rows import ChoiceRow
 
 T = TypeVar("T")
 
+# In a text field as well, where Enter would otherwise go to the next row.
+ENTER = Binding("enter", "enter", "Apply", priority=True)
+
 
 class Form(ModalScreen[T | None], Generic[T]):
     """Asks for a `T`: a subclass gives the rows, and reads them. It is dismissed with None by Escape."""
 
     CSS_PATH = Path(__file__).with_name("form.tcss")  # a name alone would be looked up beside the subclass
     TITLE_TEXT: ClassVar[str] = ""
-    APPLY: ClassVar[str] = "Apply"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        # In a text field as well, where Enter would otherwise go to the next row.
-        Binding("enter", "apply", "Apply", priority=True),
-        Binding("escape", "leave", "Back"),
-    ]
+    APPLY: ClassVar[tuple[str, str]] = ("⏎", "Apply")  # key and label of the button
+    LEAVE: ClassVar[str] = "Cancel"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back")]
 
     def compose(self) -> ComposeResult:
         """Title, rows, what is wrong with them, buttons."""
         with Vertical(id="box"):
             yield Static(Content.styled(self.TITLE_TEXT, "bold $accent"), id="title")
-            with VerticalScroll(id="rows", can_focus=False):
-                yield from self.rows()
+            yield from self.body()
             yield Static(id="words")
             with Horizontal(id="choices"):
-                yield ActionButton("apply", "⏎", self.APPLY, id="apply")
-                yield ActionButton("leave", "esc", "Cancel", id="leave")
+                yield ActionButton("apply", *self.APPLY, id="apply")
+                yield ActionButton("leave", "esc", self.LEAVE, id="leave")
+
+    def body(self) -> ComposeResult:
+        """The rows, and what stands beside them."""
+        with VerticalScroll(id="rows", can_focus=False):
+            yield from self.rows()
 
     def rows(self) -> list[Widget]:
         """Return the rows."""
@@ -93,11 +97,15 @@ class Form(ModalScreen[T | None], Generic[T]):
         else:
             self.action_leave()
 
-    def action_apply(self) -> None:
-        """Be done, if nothing is wrong."""
+    def action_enter(self) -> None:
+        """Do what Enter means where the focus is."""
         if self.focused is not None and self.focused.id == "leave":
             self.action_leave()
-            return
+        else:
+            self.action_apply()
+
+    def action_apply(self) -> None:
+        """Be done, if nothing is wrong."""
         found = self._check()
         if found is not None:
             self.dismiss(found)

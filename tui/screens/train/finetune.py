@@ -8,21 +8,20 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.timer import Timer
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from finetui.engine.errors import BadInput
-from finetui.engine.link.base import Link
 from finetui.engine.protocol.commands import FinetunePlan, PreviewFinetune
 from finetui.engine.protocol.config import HEADS, OPTIMIZERS, RECIPES, SCHEDULES
 from finetui.engine.protocol.events import FinetunePreview, StagePreview
 from finetui.engine.runs.derived import child_config
-from finetui.tui.screens.base import ModalScreen
+from finetui.tui.queries.asker import Asker, Reply
+from finetui.tui.screens.form import Form
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.form_rows import ChoiceRow, TextRow
 
 _DEBOUNCE_SECONDS = 0.15
-_POLL_SECONDS = 0.1
 
 RECIPE_HELP = {
     "linear-probe": "only a new head is trained",
@@ -33,151 +32,112 @@ RECIPE_HELP = {
 }
 
 
-class FinetuneForm(ModalScreen[FinetunePlan | None]):
-    """Asks for a plan; is dismissed with it, or with None."""
+class FinetuneForm(Form[FinetunePlan]):
+    """Asks for a plan for the run in `store`; `asker` asks the engine what it would do."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Back"),
-        Binding("f", "begin", "Start finetune"),
-    ]
+    TITLE_TEXT = "Finetune"
+    APPLY = ("f", "Start finetune")
+    LEAVE = "Not now"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("f", "apply", "Start finetune")]
 
-    def __init__(self, store: Store, link: Link) -> None:
+    def __init__(self, store: Store, asker: Asker) -> None:
         super().__init__()
         self._store = store
-        self._link = link
-        self._asked = ""  # id of the question that the newest answer must answer
-        self._shown: FinetunePreview | None = None
+        self._asker = asker
+        self._asked: PreviewFinetune | None = None
         self._problem = ""
         self._timer: Timer | None = None
 
-    def compose(self) -> ComposeResult:
-        """Fields at the left, the preview at the right, buttons below."""
+    def body(self) -> ComposeResult:
+        """Fields at the left, the preview at the right."""
         config = self._store.view.config
         training = config.training
-        with Vertical(id="box"):
-            yield Static(Content.styled("Finetune", "bold $accent"), id="title")
-            with Horizontal(id="columns"):
-                with Vertical(id="fields"):
-                    yield ChoiceRow("recipe", "Recipe", RECIPES, "lp-ft")
-                    yield Static(id="recipe-help")
-                    yield ChoiceRow("head", "Head", HEADS, "auto")
-                    yield TextRow("data", "Data", config.data.name)
-                    yield TextRow("epochs", "Epochs", str(training.epochs), restrict=r"\d*")
-                    yield TextRow("lr", "Learning rate", f"{training.lr:g}", restrict=r"[0-9.eE+\-]*")
-                    yield ChoiceRow("schedule", "Schedule", SCHEDULES, training.schedule)
-                    yield ChoiceRow("optimizer", "Optimizer", OPTIMIZERS, training.optimizer)
-                    yield TextRow("freeze", "Keep frozen", "", placeholder="conv1, conv2")
-                with VerticalScroll(id="preview", can_focus=False):
-                    yield Static(id="preview-text")
-            yield Static(id="problem")
-            with Horizontal(id="choices"):
-                yield ActionButton("begin", "f", "Start finetune", id="begin")
-                yield ActionButton("back", "esc", "Not now", id="back")
+        with Horizontal(id="columns"):
+            with Vertical(id="fields"):
+                yield ChoiceRow("recipe", "Recipe", RECIPES, "lp-ft")
+                yield Static(id="recipe-help")
+                yield ChoiceRow("head", "Head", HEADS, "auto")
+                yield TextRow("data", "Data", config.data.name)
+                yield TextRow("epochs", "Epochs", str(training.epochs), restrict=r"\d*")
+                yield TextRow("lr", "Learning rate", f"{training.lr:g}", restrict=r"[0-9.eE+\-]*")
+                yield ChoiceRow("schedule", "Schedule", SCHEDULES, training.schedule)
+                yield ChoiceRow("optimizer", "Optimizer", OPTIMIZERS, training.optimizer)
+                yield TextRow("freeze", "Keep frozen", "", placeholder="conv1, conv2")
+            with VerticalScroll(id="preview", can_focus=False):
+                yield Static(id="preview-text")
 
     def on_mount(self) -> None:
         """Ask for the first preview."""
         self.query_one("#recipe", ChoiceRow).focus()
-        self.set_interval(_POLL_SECONDS, self._look)
-        self._edited()
+        super().on_mount()
 
-    def plan(self) -> FinetunePlan:
+    def on_unmount(self) -> None:
+        """Wait for no answer any more."""
+        self._forget()
+
+    def read(self) -> FinetunePlan:
         """Return what the fields say. Raises `BadInput` naming the field that cannot be."""
-        freeze = tuple(name.strip() for name in self._text("freeze").split(",") if name.strip())
-        epochs, lr = self._text("epochs"), self._text("lr")
+        freeze = tuple(name.strip() for name in self.text("freeze").split(",") if name.strip())
+        epochs, lr = self.text("epochs"), self.text("lr")
         if not epochs:
             raise BadInput("epochs: give a whole number")
         try:
             rate = float(lr)
         except ValueError:
             raise BadInput(f"learning rate: {lr!r} is not a number") from None
-        data = self._text("data")
+        data = self.text("data")
         if not data:
             raise BadInput("data: name a data set or a folder")
         plan = FinetunePlan(
-            recipe=self._choice("recipe"),
-            head=self._choice("head"),
+            recipe=self.choice("recipe"),
+            head=self.choice("head"),
             freeze=freeze,
             data=None if data == self._store.view.config.data.name else data,
             epochs=int(epochs),
             lr=rate,
-            schedule=self._choice("schedule"),
-            optimizer=self._choice("optimizer"),
+            schedule=self.choice("schedule"),
+            optimizer=self.choice("optimizer"),
         )
         child_config(self._store.view.config, plan, Path("last.ckpt"), "")
         return plan
 
-    def _choice(self, name: str) -> str:
-        return self.query_one(f"#{name}", ChoiceRow).value
-
-    def _text(self, name: str) -> str:
-        return self.query_one(f"#{name}", Input).value.strip()
-
-    def on_choice_row_changed(self) -> None:
-        """Check and preview."""
-        self._edited()
-
-    def on_input_changed(self) -> None:
+    def _check(self) -> FinetunePlan | None:
         """Check, and preview once one stops typing."""
-        self._edited()
-
-    def _edited(self) -> None:
         self.query_one("#recipe-help", Static).update(
-            Content.styled(f"   {RECIPE_HELP[self._choice('recipe')]}", "$muted")
+            Content.styled(f"   {RECIPE_HELP[self.choice('recipe')]}", "$muted")
         )
         if self._timer is not None:
             self._timer.stop()
-        self._asked = ""  # an answer that is still on its way is about something else
-        try:
-            plan = self.plan()
-        except BadInput as error:
-            self._say(str(error))
-            return
-        self._say("")
-        self._timer = self.set_timer(_DEBOUNCE_SECONDS, lambda: self._ask(plan))
+        self._forget()  # an answer that is still on its way is about something else
+        plan = super()._check()
+        if plan is not None:
+            self._timer = self.set_timer(_DEBOUNCE_SECONDS, lambda: self._ask(plan))
+        return plan
 
     def _ask(self, plan: FinetunePlan) -> None:
-        question = PreviewFinetune(plan=plan)
-        self._asked = question.id
-        self._link.send(question)
+        self._asked = PreviewFinetune(plan=plan)
+        self._asker.ask(self._asked, self._show)
 
-    def _look(self) -> None:
-        found = self._store.view.preview
-        if found is None or found is self._shown or found.command.id != self._asked:
-            return
-        self._shown = found
-        self._say(found.problem)
-        if not found.problem:
-            self.query_one("#preview-text", Static).update(preview_text(found))
+    def _forget(self) -> None:
+        if self._asked is not None:
+            self._asker.forget(self._asked)
 
-    def _say(self, problem: str) -> None:
-        self._problem = problem
-        self.query_one("#problem", Static).update(Content.styled(problem, "$error"))
-        self.query_one("#begin", ActionButton).show(
-            "begin", "f", "Start finetune", available=not problem, pending=False
-        )
+    def _show(self, reply: Reply) -> None:
+        if not isinstance(reply, FinetunePreview):
+            return  # refused: the log says why
+        self._say(Content.styled(reply.problem, "$error"))
+        if not reply.problem:
+            self.query_one("#preview-text", Static).update(preview_text(reply))
 
-    def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
-        """Begin, or leave."""
-        message.stop()
-        if message.action == "begin":
-            self.action_begin()
-        else:
-            self.action_leave()
+    def _say(self, words: Content) -> None:
+        super()._say(words)
+        self._problem = words.plain
+        self.query_one("#apply", ActionButton).show("apply", *self.APPLY, available=not self._problem, pending=False)
 
-    def action_begin(self) -> None:
+    def action_apply(self) -> None:
         """Begin the finetune, if nothing is wrong with it."""
-        if self._problem:
-            return
-        try:
-            plan = self.plan()
-        except BadInput as error:
-            self._say(str(error))
-            return
-        self.dismiss(plan)
-
-    def action_leave(self) -> None:
-        """Begin nothing."""
-        self.dismiss(None)
+        if not self._problem:
+            super().action_apply()
 
 
 def preview_text(found: FinetunePreview) -> Content:

@@ -313,7 +313,7 @@ class TrainScreen(Screen[None]):
 
     @work
     async def _ask_finetune(self) -> None:
-        plan = await self.app.push_screen_wait(FinetuneForm(self.store, self._link))
+        plan = await self.app.push_screen_wait(FinetuneForm(self.store, self.asker))
         if plan is not None:
             self.send(StartFinetune(plan=plan))
 

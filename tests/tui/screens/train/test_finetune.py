@@ -131,7 +131,7 @@ async def test_the_form_checks_as_one_types() -> None:
             kept = box.value
             box.value = typed
             await until(pilot, lambda says=says: says in " ".join(picture(app).split()))
-            app.screen.action_begin()
+            app.screen.action_apply()
             await pilot.pause()
             assert isinstance(app.screen, FinetuneForm)
             box.value = kept
@@ -139,7 +139,7 @@ async def test_the_form_checks_as_one_types() -> None:
         link.problem = "there is no layer group 'nose'"
         app.screen.query_one("#freeze", Input).value = "nose"
         await until(pilot, lambda: "no layer group 'nose'" in picture(app))
-        await pilot.click("#begin")
+        await pilot.click("#apply")
         await pilot.pause()
         assert isinstance(app.screen, FinetuneForm)
         await pilot.press("escape")
@@ -159,7 +159,7 @@ async def test_the_form_by_mouse() -> None:
         box = app.screen.query_one("#freeze", Input)
         box.value = "conv1, conv2"
         await pilot.pause(0.4)
-        await pilot.click("#begin")
+        await pilot.click("#apply")
         await pilot.pause()
     plan = link.sent[-1].plan
     assert (plan.recipe, plan.head, plan.freeze) == ("gradual", "keep", ("conv1", "conv2"))
