@@ -11,7 +11,7 @@ run: $(VENV)/.user  ## open the dashboard and train LeNet on real images
 	$(BIN)/finetui --start $(ARGS)
 
 test: $(VENV)/.test  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 slow: $(VENV)/.test  ## run the fault tests and the slow ones: killed engines, full data, ten epochs
 	$(BIN)/python -m pytest -m 'fault and not slow' -n 2 --dist load $(ARGS)
