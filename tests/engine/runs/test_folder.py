@@ -225,7 +225,7 @@ def test_a_run_that_ends_while_it_is_summarised_has_not_crashed(
     def holder_that_leaves(_folder: RunFolder) -> None:
         folder.journal.write_bytes(whole)
 
-    monkeypatch.setattr(summaries, "holder", holder_that_leaves)
+    monkeypatch.setattr(summaries, "holder_of", holder_that_leaves)
     summary = summarise_run(folder)
     assert summary is not None
     assert summary.state == "finished"
