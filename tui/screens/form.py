@@ -1,6 +1,6 @@
 """A form in a box: rows that are checked as one types, a button that applies them, one that leaves."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
@@ -16,6 +16,7 @@ from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.form_rows import ChoiceRow
 
 T = TypeVar("T")
+FORM_CSS = Path(__file__).with_name("form.tcss")  # a name alone would be looked up beside the subclass
 
 # In a text field as well, where Enter would otherwise go to the next row.
 ENTER = Binding("enter", "enter", "Apply", priority=True)
@@ -24,7 +25,7 @@ ENTER = Binding("enter", "enter", "Apply", priority=True)
 class Form(ModalScreen[T | None], Generic[T]):
     """Asks for a `T`: a subclass gives the rows, and reads them. It is dismissed with None by Escape."""
 
-    CSS_PATH = Path(__file__).with_name("form.tcss")  # a name alone would be looked up beside the subclass
+    CSS_PATH: ClassVar[list[str | PurePath]] = [FORM_CSS]
     TITLE_TEXT: ClassVar[str] = ""
     APPLY: ClassVar[tuple[str, str]] = ("⏎", "Apply")  # key and label of the button
     LEAVE: ClassVar[str] = "Cancel"

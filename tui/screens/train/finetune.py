@@ -1,6 +1,6 @@
 """The finetune form: what is to be done, checked as one types, and a preview of what it would do."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -16,7 +16,7 @@ from finetui.engine.protocol.config import HEADS, OPTIMIZERS, RECIPES, SCHEDULES
 from finetui.engine.protocol.events import FinetunePreview, StagePreview
 from finetui.engine.runs.derived import child_config
 from finetui.tui.queries.asker import Asker, Reply
-from finetui.tui.screens.form import Form
+from finetui.tui.screens.form import FORM_CSS, Form
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.form_rows import ChoiceRow, TextRow
@@ -35,6 +35,7 @@ RECIPE_HELP = {
 class FinetuneForm(Form[FinetunePlan]):
     """Asks for a plan for the run in `store`; `asker` asks the engine what it would do."""
 
+    CSS_PATH: ClassVar[list[str | PurePath]] = [FORM_CSS, Path(__file__).with_suffix(".tcss")]
     TITLE_TEXT = "Finetune"
     APPLY = ("f", "Start finetune")
     LEAVE = "Not now"
