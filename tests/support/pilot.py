@@ -100,8 +100,7 @@ class DashboardPilot(Pilot[Any]):
             return ["the app, which is to end"]
         if busy := [str(pump) for pump in (app, *app._registry) if not _waits(pump)]:
             return busy
-        screens: list[Screen[Any]] = [app.screen, *app._background_screens]
-        if late := [screen for screen in screens if _is_to_be_drawn(screen)]:
+        if late := [screen for screen in (app.screen, *app._background_screens) if _has_to_draw(screen)]:
             for screen in late:
                 screen._on_timer_update()
             return ["the next frame"]
@@ -218,6 +217,5 @@ def _waits(pump: MessagePump) -> bool:
     return pump._is_mounted and getting and queue.empty() and not pump._next_callbacks
 
 
-def _is_to_be_drawn(screen: Screen[Any]) -> bool:
-    flags = (screen._layout_required, screen._scroll_required, screen._repaint_required, screen._recompose_required)
-    return any(flags) or bool(screen._dirty_widgets or screen._callbacks)
+def _has_to_draw(screen: Screen[Any]) -> bool:
+    return screen._update_timer._active.is_set()
