@@ -23,7 +23,7 @@ from textual.widget import Widget
 Answer = TypeVar("Answer")
 Target = Widget | type[Widget] | str
 
-_PATIENCE = 5.0  # seconds: real ones for what is at work, and those of the clock that is turned for a condition
+_PATIENCE = 60.0  # seconds: real ones for what is at work, and those of the clock that is turned for a condition
 _SETTLED = 2.0  # seconds: every poll, rest, pace and debounce of the dashboard is shorter
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,11 +29,10 @@ from finetui.tui.widgets.option_list import OptionList
 
 async def at_once(app: FinetuiApp, condition: Callable[[], bool]) -> None:
     """Return at the first moment that `condition` holds, before anything else can happen."""
-    for _ in range(100_000):
-        if condition():
-            return
+    end = time.perf_counter() + 60
+    while not condition():
+        assert time.perf_counter() < end, "it never came"
         await asyncio.sleep(0)
-    raise AssertionError("it never came")
 
 
 def key(name: str, *, unheard_below: bool = False) -> events.Key:

@@ -79,12 +79,7 @@ async def test_moving_shows_the_next_image_without_asking_for_it_again(link, fou
         assert len(link.asked(FetchImages)) == before
 
 
-async def test_a_large_image_is_fetched_in_full_once_the_cursor_rests(
-    tmp_path: Path, found, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "finetui.tui.screens.errors.screen._REST_SECONDS", 2.0
-    )  # a slow machine must not look like a rest
+async def test_a_large_image_is_fetched_in_full_once_the_cursor_rests(tmp_path: Path, found) -> None:
     saved(tmp_path, found)
     link = AnsweringLink(*events_of(tmp_path), side=64)
     app = FinetuiApp(link)
@@ -201,12 +196,7 @@ async def test_nothing_that_fits_is_said(link) -> None:
         assert listed(screen)
 
 
-async def test_explanations_follow_the_cursor_and_refusals_are_said(
-    link, found, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "finetui.tui.screens.errors.screen._REST_SECONDS", 2.0
-    )  # a slow machine must not look like a rest
+async def test_explanations_follow_the_cursor_and_refusals_are_said(link, found) -> None:
     app = FinetuiApp(link)
     async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)

@@ -128,7 +128,7 @@ async def test_another_run_on_the_same_link_is_described_anew() -> None:
 async def test_modules_fold_and_unfold() -> None:
     app, _ = app_over()
     async with open_app(app, size=(80, 40)) as pilot:
-        screen = await opened(pilot, "bn")
+        screen = await opened(pilot, "0.31 ms")
         rows = screen.query_one(ModuleRows)
         await pilot.press("home", "down", "down", "down", "left")
         assert "▸ layer1" in picture(app)
@@ -246,7 +246,7 @@ async def test_a_journal_is_not_asked_for_measures() -> None:
 async def test_modules_freeze_alone_whole_and_on_either_side() -> None:
     app, link = app_over()
     async with open_app(app, size=(80, 40)) as pilot:
-        screen = await opened(pilot, "bn")
+        screen = await opened(pilot, "0.31 ms")
         rows = screen.query_one(ModuleRows)
 
         def freezes() -> list[tuple[tuple[str, ...], tuple[str, ...], bool]]:
