@@ -30,7 +30,7 @@ class Cancelled(FinetuiError):
     """A person asked to stop while something long (a download, say) was under way."""
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Return what an error of somebody else's code says, in one line: the operating system's words, or its message."""
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return clean(said, 300)

@@ -13,21 +13,24 @@ _TEMPORARY = re.compile(r"\..+\.([0-9]+)\.tmp")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     """Give a file to write and read; on leaving it takes the place of `path`, synced to the disk with its folder.
 
-    When anything is raised, `path` stays as it was. Raises OSError.
+    When anything is raised, `path` stays as it was. What can be had again need not be `synced`: a crash of the machine
+    may then lose it. Raises OSError.
     """
     temporary = temporary_for(path)
     try:
         with temporary.open("w+b") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if synced:
+        sync_folder(path.parent)
 
 
 def link(path: Path, to: Path) -> None:

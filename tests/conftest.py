@@ -6,12 +6,14 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fork_server import MARK, SERVER, ForkingPopen, ForkServer
 from hypothesis import HealthCheck, settings
 
 from finetui.engine.protocol.config import DataConfig, RunConfig, RunSection, TrainingConfig
@@ -22,9 +24,7 @@ settings.register_profile("finetui", deadline=None, suppress_health_check=[Healt
 settings.load_profile("finetui")
 
 SHARED_DATA = Path(os.environ.get("FINETUI_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-
-
-_MARK = "FINETUI_TEST"  # tells the engines that a test started from everything else
+TESTS = Path(__file__).parent
 
 
 @pytest.fixture
@@ -116,12 +116,31 @@ def _private_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FINETUI_DATA", raising=False)
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    server = ForkServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked_processes(request: pytest.FixtureRequest, fork_server: ForkServer) -> Iterator[None]:
+    """What tests start is forked, but where it is about real processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.relative_to(TESTS).parts[0] not in ("faults", "terminal"):
+            patch.setenv(SERVER, fork_server.path)
+            patch.setattr(ForkingPopen, "server", fork_server)
+            patch.setattr(subprocess, "Popen", ForkingPopen)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def _no_engine_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_engine_is_left(tmp_path: Path, fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A test that fails half-way leaves an engine behind, which would train on beside the next tests."""
-    monkeypatch.setenv(_MARK, str(tmp_path))
+    monkeypatch.setenv(MARK, str(tmp_path))
     yield
-    wanted = f"{_MARK}={tmp_path}".encode()
+    fork_server.kill_all(str(tmp_path))
+    wanted = f"{MARK}={tmp_path}".encode()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             ours = wanted in (process / "environ").read_bytes().split(b"\0")

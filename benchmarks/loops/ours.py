@@ -23,7 +23,7 @@ def train(data_dir: str, batch_size: int, epochs: int, fast: str = "auto") -> li
         )
         session = Session(config, on_step=lambda _step, _loss: moments.append(time.perf_counter()))
         session.run()
-        steps = session.trainer.steps_per_epoch
+        steps = session.active.trainer.steps_per_epoch
     bounds = range(0, len(moments), steps)
     assert all(b - a == steps for a, b in pairwise(bounds))
     return [(moments[first + steps - 1] - moments[first]) * steps / (steps - 1) for first in bounds]

@@ -23,7 +23,7 @@ from finetui.engine.checkpoints.pickle_audit import (
     most_bytes,
 )
 
-__all__ = ["ArchiveError", "MoreThanTensors", "audit", "find_damage", "is_archive"]
+__all__ = ["ArchiveError", "MoreThanTensors", "OldFormat", "audit", "find_damage", "is_archive"]
 
 _LOCAL, _CENTRAL, _END, _END_64, _LOCATOR_64 = b"PK\3\4", b"PK\1\2", b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _LOCAL_LENGTH, _CENTRAL_LENGTH, _END_LENGTH, _END_64_LENGTH, _LOCATOR_64_LENGTH = 30, 46, 22, 56, 20
@@ -35,8 +35,11 @@ _MOST_ENTRIES = 50_000
 _MOST_DIRECTORY = 8 << 20  # bytes
 _CHUNK = 1 << 20
 
-# The format before torch 1.6: these three, the content, and the names of the storages that follow.
-_LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the first bytes of a file of torch's before it wrote zip
+
+
+class OldFormat(ArchiveError):
+    """The file is not a zip archive, as torch wrote them before 1.6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,16 @@ def is_archive(file: BinaryIO) -> bool:
 def audit(file: BinaryIO, allowed: Globals) -> Any:
     """Return what the torch file `file` describes, tensors as `SymbolicTensor`; their data is not read.
 
-    It may name the classes and functions in `allowed` only. Raises `ArchiveError` when torch must not load it, and
-    `MoreThanTensors` when that is for what it names.
+    It may name the classes and functions in `allowed` only. Raises `ArchiveError` when torch must not load it:
+    `MoreThanTensors` when that is for what it names, `OldFormat` when it is no zip archive.
     """
     size = file.seek(0, os.SEEK_END)
-    return _audit_archive(file, size, allowed) if is_archive(file) else _audit_legacy(file, size, allowed)
+    if is_archive(file):
+        return _audit_archive(file, size, allowed)
+    file.seek(0)
+    if file.read(len(_BEFORE_1_6)) == _BEFORE_1_6:
+        raise OldFormat("it is in the format of torch before 1.6; load it with torch and save it again")
+    raise ArchiveError("it is no file of torch's")
 
 
 def find_damage(file: BinaryIO) -> str | None:
@@ -231,42 +239,3 @@ def _read(file: BinaryIO, start: int, length: int) -> bytes:
     if len(data) != length:
         raise ArchiveError("it is cut short")
     return data
-
-
-# -- files of torch before 1.6 --------------------------------------------------------------------------------
-
-
-def _audit_legacy(file: BinaryIO, size: int, allowed: Globals) -> Any:
-    storages: dict[str, Storage] = {}
-
-    def storage(dtype: Any, key: Any, location: Any, numel: Any, view: Any) -> Storage:
-        if type(dtype) is not Dtype or (type(key), type(location), type(numel)) != (str, str, int) or numel < 0:
-            raise TypeError
-        whole = Storage(dtype, numel)
-        if storages.setdefault(key, whole) != whole:
-            raise ArchiveError("a storage in it has two lengths")
-        if view is None:
-            return whole
-        _, offset, length = view
-        if (type(offset), type(length)) != (int, int) or min(offset, length) < 0 or offset + length > numel:
-            raise ArchiveError("a storage in it reaches beyond another")
-        return Storage(dtype, length)
-
-    file.seek(0)
-    head = io.BytesIO(file.read(most_bytes(size)))
-    machine = Machine(allowed, storage, size)
-    if machine.run(head) != _LEGACY_MAGIC or machine.run(head) != _LEGACY_PROTOCOL:
-        raise ArchiveError("it is no file of torch's")
-    machine.run(head)  # what kind of machine wrote it
-    content = machine.run(head)
-    keys = machine.run(head)
-    if type(keys) is not list or any(type(key) is not str for key in keys) or sorted(keys) != sorted(storages):
-        raise ArchiveError("its list of storages is damaged")
-    at = head.tell()
-    for key in keys:
-        # Each begins with its number of elements.
-        numel = int.from_bytes(_read(file, at, 8), "little")
-        at += 8 + numel * storages[key].dtype.itemsize
-        if numel != storages[key].numel or at > size:
-            raise ArchiveError("a storage in it is not as long as it says")
-    return content

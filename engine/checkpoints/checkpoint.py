@@ -1,17 +1,16 @@
-"""Checkpoints: written whole or not at all, sealed with a checksum, read without running any code.
+"""Checkpoints: written whole or not at all, sealed with a checksum, read without running any code, and found again.
 
 `torch.load(path, weights_only=True)["model"]` is the state dict; the other keys are plain types and tensors. The file
 is a zip archive as torch writes it, whose comment is a SHA-256 of everything before it.
 """
 
 import hashlib
-import os
 import pickle
 import stat
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 import torch
@@ -19,21 +18,20 @@ from torch import Tensor
 
 from finetui.engine.checkpoints.archive import ArchiveError, MoreThanTensors, audit, is_archive
 from finetui.engine.checkpoints.pickle_audit import CHECKPOINT, STATE_DICT
+from finetui.engine.checkpoints.seal import Sealer, find_seal, seal_of
 from finetui.engine.data.transform import Transform
 from finetui.engine.errors import BadInput, FinetuiError, reason_of
 from finetui.engine.files import link, remove_stale, replacing
 from finetui.engine.models import Architecture
-from finetui.engine.text import clean
+from finetui.engine.runs.folder import RunFolder
 
-__all__ = ["About", "NotFinite", "digest", "link", "load", "remove_stale", "save"]
+__all__ = [
+    "About", "Checkpoint", "NotFinite", "digest", "find", "link", "load", "read", "remove_stale", "save",
+]  # fmt: skip
 
 FORMAT = 2
-_SEAL = b"finetui sha256 "
-_SEAL_LENGTH = len(_SEAL) + 64
-_END_LENGTH = 22  # bytes of a zip archive's last record; its last two count those of the comment that follows
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _NOT_FINITE = "not finite"
-_CHUNK = 1 << 20
 _OTHER = "use another checkpoint of the run (`finetui resume` falls back by itself)"
 
 
@@ -45,6 +43,15 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...]
     data: str
     run: str
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint file holds: what the weights are, the state dict, and the state of the training."""
+
+    path: Path
+    about: About
+    model: dict[str, Tensor]
+    training: dict[str, Any]
 
 
 class NotFinite(FinetuiError):
@@ -64,7 +71,7 @@ def save(path: Path, about: About, model: Mapping[str, Tensor], training: Mappin
         "training": _plain(dict(training), "training"),
     }
     with replacing(path) as file:
-        sealer = _Sealer(file)
+        sealer = Sealer(file)
         torch.save(content, sealer)  # type: ignore[arg-type]  # it needs no more of a file
         sealer.finish()
         try:
@@ -126,49 +133,6 @@ def _plain(value: Any, where: str) -> Any:
     raise TypeError(f"{where} is a {kind}, which a checkpoint does not hold")
 
 
-class _Sealer:
-    """The file that torch writes to: passes everything on, and puts the checksum at the end.
-
-    An error is kept until `finish`, and the rest is not written: torch would report it as a RuntimeError without errno.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._hash = hashlib.sha256()
-        self._end = b""
-        self._failure: BaseException | None = None
-
-    def write(self, data: bytes) -> int:
-        """Write `data`, less the last bytes, which are held back."""
-        if self._failure is None:
-            try:
-                if len(data) < _END_LENGTH:
-                    data_and_end = self._end + bytes(data)
-                    self._put(data_and_end[:-_END_LENGTH])
-                    self._end = data_and_end[-_END_LENGTH:]
-                else:
-                    self._put(self._end)
-                    self._put(memoryview(data)[:-_END_LENGTH])
-                    self._end = bytes(data[-_END_LENGTH:])
-            except BaseException as error:  # noqa: BLE001  # also an interrupt: it must not go through C++
-                self._failure = error
-        return len(data)
-
-    def flush(self) -> None:
-        """Do nothing: `finish` comes after it."""
-
-    def finish(self) -> None:
-        """Write the rest and the seal. Raises what went wrong before."""
-        if self._failure is not None:
-            raise self._failure
-        self._put(self._end[:-2] + struct.pack("<H", _SEAL_LENGTH))
-        self._file.write(_SEAL + self._hash.hexdigest().encode())
-
-    def _put(self, data: bytes | memoryview) -> None:
-        self._hash.update(data)
-        self._file.write(data)
-
-
 def load(path: Path) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
     """Return the description, the state dict (on the CPU) and the training state that `path` holds.
 
@@ -177,7 +141,7 @@ def load(path: Path) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
     version or no checkpoint of finetui's, or when its weights are not finite, not dense, or not of a dtype that torch
     trains.
     """
-    where = f"the checkpoint {clean(str(path))}"
+    where = f"the checkpoint {path}"
     try:
         # A pipe would be waited for, a device would never end.
         if not stat.S_ISREG(path.stat().st_mode):
@@ -195,16 +159,16 @@ def load(path: Path) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
         raise BadInput(f"{where} is not used, since {error}; {_OTHER}") from error
     # What torch makes of a file that its own writer did not write; its reader raises whatever its parsers do.
     except (RuntimeError, EOFError, ValueError, TypeError, LookupError, pickle.UnpicklingError) as error:
-        raise BadInput(f"{where} cannot be loaded: {clean(str(error), 80)}; {_OTHER}") from error
+        raise BadInput(f"{where} cannot be loaded: {reason_of(error)}; {_OTHER}") from error
     return _checked(content, where)
 
 
 def _verify(file: BinaryIO, where: str) -> None:
     """Raise `BadInput` unless `file` is sealed and its content is what a checkpoint's may be; leave it at its start."""
-    seal = _find_seal(file)
+    seal = find_seal(file)
     if seal is None:
         raise BadInput(_why_unsealed(file, where))
-    if seal != _seal_of(file):
+    if seal != seal_of(file):
         raise BadInput(f"{where} is damaged: its checksum is wrong; {_OTHER}")
     if not is_archive(file):
         raise BadInput(f"{where} is damaged: it is no archive; {_OTHER}")
@@ -212,34 +176,12 @@ def _verify(file: BinaryIO, where: str) -> None:
     file.seek(0)
 
 
-def _find_seal(file: BinaryIO) -> bytes | None:
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _SEAL_LENGTH))
-    seal = file.read(_SEAL_LENGTH)
-    return seal if len(seal) == _SEAL_LENGTH and seal.startswith(_SEAL) else None
-
-
-def _seal_of(file: BinaryIO) -> bytes:
-    """Return the seal that `file` should have: the checksum of all that comes before it."""
-    left = file.seek(0, os.SEEK_END) - _SEAL_LENGTH
-    file.seek(0)
-    found = hashlib.sha256()
-    buffer = memoryview(bytearray(_CHUNK))
-    while left > 0:
-        count = file.readinto(buffer[: min(left, _CHUNK)])  # type: ignore[attr-defined]
-        if not count:
-            break  # it has just become shorter
-        found.update(buffer[:count])
-        left -= count
-    return _SEAL + found.hexdigest().encode()
-
-
 def _why_unsealed(file: BinaryIO, where: str) -> str:
     """Return the sentence on a file without a seal; it is never loaded, only looked at."""
     try:
         content = audit(file, STATE_DICT)
     except MoreThanTensors as error:
-        return f"{where} is not a checkpoint of finetui's: it holds more than tensors ({clean(str(error))}); {_OTHER}"
+        return f"{where} is not a checkpoint of finetui's: it holds more than tensors ({reason_of(error)}); {_OTHER}"
     except ArchiveError as error:
         return f"{where} is not a checkpoint, or is damaged: {error}; {_OTHER}"
     if isinstance(content, dict) and content.get("format") == 1 and "about" in content:
@@ -261,13 +203,44 @@ def _checked(content: Any, where: str) -> tuple[About, dict[str, Tensor], dict[s
             raise TypeError("its weights are not named")
     except (LookupError, TypeError, msgspec.ValidationError) as error:
         raise BadInput(
-            f"{where} is a torch file, but not a checkpoint of finetui's: {clean(str(error), 80)}; {_OTHER}"
+            f"{where} is a torch file, but not a checkpoint of finetui's: {reason_of(error)}; {_OTHER}"
         ) from error
     for name, tensor in model.items():
         problem = "no tensor" if type(tensor) is not Tensor else _problem(tensor)
         if problem is not None:
             raise BadInput(f"{where} is not used: its {name} is {problem}; {_OTHER}")
     return about, model, training
+
+
+def read(path: Path) -> Checkpoint:
+    """Return what the checkpoint `path` holds. Raises `BadInput`."""
+    return Checkpoint(path, *load(path))
+
+
+def find(folder: RunFolder, name: str = "") -> tuple[Checkpoint, list[str]]:
+    """Return the checkpoint of a run that is kept as `name`, by default the last one.
+
+    The last one falls back to another where it is damaged; the list says why such were passed over. Raises `BadInput`
+    when there is none that can be used.
+    """
+    if name:
+        path = folder.checkpoint(name)
+        if not path.is_file():
+            known = ", ".join(sorted(found.stem for found in folder.path.glob("*.ckpt")))
+            raise BadInput(f"the run {folder.name} has no checkpoint {name!r}; there are: {known or 'none'}")
+        return read(path), []
+    problems: list[str] = []
+    first = (folder.last, folder.checkpoint("previous"))
+    others = sorted(set(folder.path.glob("*.ckpt")) - set(first), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in (*first, *others):
+        if not path.is_file():
+            continue
+        try:
+            return read(path), problems
+        except BadInput as error:
+            problems.append(str(error))
+    why = "; ".join(problems) or "it was killed before the first one was written"
+    raise BadInput(f"the run {folder.name} has no checkpoint to go on from: {why}")
 
 
 def digest(model: Mapping[str, Tensor]) -> str:

@@ -24,7 +24,7 @@ class ArchiveError(Exception):
 
 
 def most_bytes(file_size: int) -> int:
-    """Return how long the pickles may be, in bytes, that a file of `file_size` bytes holds."""
+    """Return how long the pickle may be, in bytes, that a file of `file_size` bytes holds."""
     return int(_MOST_BYTES + file_size * _MORE_BYTES)
 
 
@@ -67,15 +67,11 @@ class Ordered(dict[Any, Any]):
     """Stands for an OrderedDict."""
 
 
-class EmptyParameter:
-    """Stands for a Parameter that gets its data later, as torch 0.1 wrote it."""
-
-
 Globals = Mapping[str, Any]  # "module name" -> what stands for it
 
 
 class Machine:
-    """Runs pickles of one file; what it may do is limited for all of them together."""
+    """Runs the pickle of one file, within limits."""
 
     def __init__(self, allowed: Globals, storage: Callable[..., Storage], file_size: int) -> None:
         """`storage` is called with a persistent id's items after the first; it checks them against the file."""
@@ -183,12 +179,6 @@ class Machine:
             case Ordered(), dict():  # attributes: a state dict's _metadata
                 self._count(len(state))
                 self._stack.append(target)
-            case EmptyParameter(), (SymbolicTensor() as tensor, _, hooks, bool(), _):
-                _no_hooks(hooks)
-                self._stack.append(tensor)
-            case SymbolicTensor(), (bool(), bool(), hooks):  # a Parameter of torch 0.1
-                _no_hooks(hooks)
-                self._stack.append(target)
             case _:
                 raise MoreThanTensors("an object with a state")
 
@@ -243,16 +233,6 @@ def _no_hooks(hooks: Any) -> None:
         raise MoreThanTensors("hooks of a tensor")
 
 
-def _ordered(items: Any = ()) -> Ordered:
-    """Stand in for OrderedDict: of nothing, or of a list of pairs, as Python 2 wrote it."""
-    made = Ordered()
-    if type(items) not in (list, tuple):
-        raise TypeError
-    for key, value in items:
-        made[_key(key)] = value
-    return made
-
-
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: Dtype | None = None) -> SymbolicTensor:
     """Stand in for a tensor that looks at `storage`. Raises `ArchiveError` unless all of it is in there."""
     numbers = (offset, *size, *stride)
@@ -300,10 +280,6 @@ def _parameter(data: Any, requires_grad: Any = True, hooks: Any = None) -> Symbo
     return data
 
 
-def _old_parameter(*data: Any) -> SymbolicTensor | EmptyParameter:
-    return _parameter(*data) if data else EmptyParameter()
-
-
 def _set(items: Any) -> frozenset[Any]:
     if type(items) not in (list, tuple):
         raise TypeError
@@ -340,7 +316,7 @@ _DTYPES = {
 }  # fmt: skip
 
 CHECKPOINT: Globals = {
-    "collections OrderedDict": Function(_ordered),
+    "collections OrderedDict": Function(lambda: Ordered()),
     "torch._utils _rebuild_tensor_v2": Function(_tensor_v2),
     "torch._utils _rebuild_tensor_v3": Function(_tensor_v3),
     "torch.storage UntypedStorage": Dtype("uint8", 1),
@@ -351,9 +327,7 @@ CHECKPOINT: Globals = {
 
 STATE_DICT: Globals = {
     **CHECKPOINT,
-    "torch._utils _rebuild_tensor": Function(_tensor),
     "torch._utils _rebuild_parameter": Function(_parameter),
-    "torch.nn.parameter Parameter": Function(_old_parameter),
     "torch Size": Function(_size),
     "torch device": Function(_device),
     "__builtin__ set": Function(_set),

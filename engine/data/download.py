@@ -1,24 +1,24 @@
-"""Fetching MNIST and Fashion-MNIST from where torchvision gets them: in sight, with a time-out, to be cancelled."""
+"""Fetching data sets and weights from where torchvision gets them: in sight, with a time-out, to be cancelled."""
 
 import hashlib
 import http.client
-import os
 import queue
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetui.engine.errors import Cancelled, FinetuiError
+from finetui.engine.errors import Cancelled, FinetuiError, reason_of
+from finetui.engine.files import replacing
 from finetui.engine.text import clean
 
 CONNECT_SECONDS = 10.0  # for one attempt to connect, and the longest that a connection may stand still
 PATIENCE_SECONDS = 30.0  # without a single byte, over all mirrors together
 _CHUNK = 64 * 1024
-_MOST_BYTES = 2**30  # no file wanted here comes near; a server that sends on and on must not fill the disk
+_MOST_BYTES = 2**30  # no data set's file comes near
 _POLL_SECONDS = 0.1  # how soon a cancellation is obeyed, whatever the network does
 
 Progress = Callable[[str, int, int], None]
@@ -31,59 +31,45 @@ class DownloadError(FinetuiError):
 def fetch(
     mirrors: Sequence[str],
     name: str,
-    md5: str,
+    digest: str,
     folder: Path,
     *,
     progress: Progress,
     cancelled: Callable[[], bool],
+    algorithm: str = "MD5",
+    most_bytes: int = _MOST_BYTES,
     seconds: float = CONNECT_SECONDS,
     patience: float = PATIENCE_SECONDS,
 ) -> Path:
     """Download `name` into `folder` from the first of `mirrors` that has it whole, and return its path.
 
     `progress("Downloading NAME", done, total)` counts bytes; `total` is 0 where the server does not say it. The file
-    appears under its name once its MD5 sum is right. A mirror is given up when it stands still for `seconds`, or is
-    silent, looking up and connecting included, for its share of `patience`. Raises `Cancelled` once `cancelled`
-    answers True, `DownloadError` when no mirror gave it, OSError when it cannot be written.
+    appears under its name once its check sum by `algorithm` begins with `digest`. A mirror is given up when it stands
+    still for `seconds`, is silent, looking up and connecting included, for its share of `patience`, or sends more than
+    `most_bytes`: it must not fill the disk. Raises `Cancelled` once `cancelled` answers True, `DownloadError` when no
+    mirror gave the file, OSError when it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # The process id keeps two runs that download at once out of each other's file.
-    temporary = folder / f".{name}.{os.getpid()}.part"
+    path = folder / name
     problem = "no source is known"
-    try:
-        for mirror in mirrors:
-            transfer = _Transfer(mirror + name, seconds, patience / len(mirrors))
-            try:
-                found = _save(transfer, temporary, name, progress, cancelled)
-            except DownloadError as error:
-                problem = str(error)
-                continue
-            finally:
-                transfer.abandoned.set()
-            if found == md5:
-                return temporary.replace(folder / name)
-            problem = f"{clean(mirror)} gave another file than expected (MD5 {found})"
-    finally:
-        temporary.unlink(missing_ok=True)
+    for mirror in mirrors:
+        transfer = _Transfer(mirror + name, seconds, patience / len(mirrors))
+        found = hashlib.new(algorithm.replace("-", ""), usedforsecurity=False)
+        try:
+            with replacing(path, synced=False) as file:
+                for piece in transfer.pieces(cancelled, most_bytes):
+                    file.write(piece)
+                    found.update(piece)
+                    progress(f"Downloading {name}", file.tell(), transfer.total)
+                if not found.hexdigest().startswith(digest):
+                    sum_found = f"{algorithm} {found.hexdigest()}"
+                    raise DownloadError(f"{mirror} gave another file than expected ({sum_found})")
+            return path
+        except DownloadError as error:
+            problem = str(error)
+        finally:
+            transfer.abandoned.set()
     raise DownloadError(problem)
-
-
-def _save(transfer: "_Transfer", path: Path, name: str, progress: Progress, cancelled: Callable[[], bool]) -> str:
-    """Write what arrives to `path` and return its MD5 sum."""
-    digest = hashlib.md5(usedforsecurity=False)
-    done = 0
-    transfer.start()
-    with path.open("wb") as file:
-        while piece := transfer.next_piece(cancelled):
-            file.write(piece)
-            digest.update(piece)
-            done += len(piece)
-            if done > _MOST_BYTES:
-                raise DownloadError(f"{transfer.url} does not end")
-            progress(f"Downloading {name}", done, transfer.total)
-    if done < transfer.total:
-        raise DownloadError(f"{transfer.url} broke off after {done} of {transfer.total} bytes")
-    return digest.hexdigest()
 
 
 @dataclass
@@ -102,11 +88,19 @@ class _Transfer:
     abandoned: threading.Event = field(default_factory=threading.Event)
     _arrived: "queue.Queue[bytes | DownloadError]" = field(default_factory=lambda: queue.Queue(maxsize=8))
 
-    def start(self) -> None:
-        """Begin to receive."""
+    def pieces(self, cancelled: Callable[[], bool], most_bytes: int) -> Iterator[bytes]:
+        """Receive it; yield what arrives. Raises `Cancelled`, or `DownloadError` unless it comes whole."""
         threading.Thread(target=self._receive, name="finetui-download", daemon=True).start()
+        done = 0
+        while piece := self._next_piece(cancelled):
+            done += len(piece)
+            if done > most_bytes:
+                raise DownloadError(f"{self.url} does not end")
+            yield piece
+        if done < self.total:
+            raise DownloadError(f"{self.url} broke off after {done} of {self.total} bytes")
 
-    def next_piece(self, cancelled: Callable[[], bool]) -> bytes:
+    def _next_piece(self, cancelled: Callable[[], bool]) -> bytes:
         """Return the next bytes, none at the end. Raises `DownloadError` or `Cancelled`."""
         deadline = time.monotonic() + self.silence
         while True:
@@ -149,6 +143,6 @@ class _Transfer:
 def _reason(error: OSError | http.client.HTTPException) -> str:
     """Return why a transfer failed, in a few words and without an error number."""
     if isinstance(error, urllib.error.HTTPError):
-        return clean(str(error))
+        return reason_of(error)
     cause = getattr(error, "reason", error)  # URLError wraps the error of the socket
     return clean(str(getattr(cause, "strerror", None) or cause) or type(cause).__name__)

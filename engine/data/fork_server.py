@@ -3,7 +3,7 @@
 import os
 import signal
 
-import finetui.engine.data.streaming  # noqa: F401  # what each worker would import
+from finetui.engine.data.streaming import SAFE_PATH  # and all that each worker would import
 
 
 def _hear_again() -> None:
@@ -12,3 +12,6 @@ def _hear_again() -> None:
 
 # The server hears no signals; a process that somebody else has forked from it does.
 os.register_at_fork(after_in_child=_hear_again)
+
+if os.environ.get(SAFE_PATH[0]) == SAFE_PATH[1]:
+    del os.environ[SAFE_PATH[0]]

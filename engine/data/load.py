@@ -11,7 +11,6 @@ from finetui.engine.data.download import Progress
 from finetui.engine.data.image_data import ImageData, hold
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig, is_factory
-from finetui.engine.text import clean
 
 
 def load(
@@ -66,7 +65,7 @@ def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError as error:
-        where = clean(str(path))
+        where = str(path)
         raise BadInput(f"data.name (--data): {where} cannot be read: {reason_of(error)}") from error
 
 

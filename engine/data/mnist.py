@@ -20,7 +20,6 @@ from finetui.engine.data.streaming import StreamedSplit
 from finetui.engine.data.transform import Transform
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
-from finetui.engine.text import clean
 
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
 _PACKAGED = Path("/usr/share/datasets")  # where Linux distributions put them (Debian: dataset-fashion-mnist)
@@ -101,7 +100,7 @@ def load(
     try:
         folder = _download(spec, progress, cancelled)
     except (DownloadError, OSError) as error:
-        reason = clean(str(getattr(error, "strerror", None) or error))
+        reason = reason_of(error)
         if spec.name != "mnist":
             places = ", ".join(idx.shown(place) for place in (given, *_usual_places()) if place is not None)
             raise BadInput(
@@ -126,7 +125,7 @@ def _spec(name: str) -> DatasetSpec:
     if spec is None:
         alike = difflib.get_close_matches(name[:60].lower(), SPECS, n=1)
         hint = f"; did you mean {alike[0]}?" if alike else ""
-        raise BadInput(f"there is no data set {clean(name, 60)!r} (known: {', '.join(SPECS)}){hint}")
+        raise BadInput(f"there is no data set {name!r} (known: {', '.join(SPECS)}){hint}")
     return spec
 
 

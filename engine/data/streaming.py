@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -21,11 +22,11 @@ from torch.utils.data import DataLoader, Dataset
 from finetui.engine.data.split import Source, Unreadable
 from finetui.engine.data.transform import Augment, Batch, InputTransform, Transform
 from finetui.engine.errors import BadInput, FinetuiError, reason_of
-from finetui.engine.text import clean
 
 _MOST_PREFETCHED = 4  # batches for each worker
 _PREFETCHED_BYTES = 2**27  # of all workers: they lie in shared memory, of which containers have little
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAFE_PATH = "PYTHONSAFEPATH", "for finetui"  # an environment variable of Python's, and our mark
 _GRACE_SECONDS = 5.0  # for an engine that was told to end to get to the next step, with the images for it
 _Problem = tuple[int, str]  # the image's index, what is wrong with it
 _Loaded = tuple[Tensor, Tensor, list[_Problem]]  # images, labels, problems
@@ -66,6 +67,24 @@ def _deaf_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Let the Python processes that are started meanwhile not import from the current folder.
+
+    The fork server would take a file there that is named as a library, `random.py`, for that. What a person's code
+    starts does not inherit this: see `fork_server`.
+    """
+    name, value = SAFE_PATH
+    if sys.flags.safe_path:  # which they inherit
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _start_worker(_number: int) -> None:
@@ -171,7 +190,7 @@ class StreamedSplit:
             self._loader = self._start(batch_size)
         others = multiprocessing.active_children()
         try:
-            with _deaf_children():
+            with _safe_path(), _deaf_children():
                 return iter(self._loader)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             self._loader = None
@@ -181,7 +200,7 @@ class StreamedSplit:
             ) from error
         except (RuntimeError, OSError, EOFError) as error:
             self._loader = None
-            reason = clean(str(error), 200) or type(error).__name__
+            reason = reason_of(error) or type(error).__name__
             raise FinetuiError(
                 f"the worker processes that read images cannot be started ({reason}); use fewer --workers, or "
                 "--loader resident"

@@ -85,7 +85,7 @@ def load(
             _fetch(name, cache, progress, cancelled)
             found = _find(name, [cache])
         except (DownloadError, OSError) as error:
-            raise _not_to_be_had(name, roots, clean(str(error), 200)) from error
+            raise _not_to_be_had(name, roots, reason_of(error)) from error
         if found is None:
             raise _not_to_be_had(name, roots, "torchvision does not find what it downloaded")
     (train, test), root = found
@@ -105,7 +105,7 @@ def load(
 
 
 def _not_to_be_had(name: str, roots: list[Path], reason: str) -> BadInput:
-    places = ", ".join(clean(str(place)) for place in roots)
+    places = ", ".join(str(place) for place in roots)
     return BadInput(
         f"{name} is not on this machine (looked in {places}) and could not be downloaded ({reason}); "
         "name the folder that holds it with --data-dir"

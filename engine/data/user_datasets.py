@@ -14,7 +14,7 @@ from finetui.engine.data.download import Progress
 from finetui.engine.data.image_data import Found, ImageData, hold
 from finetui.engine.data.image_files import common_size, is_grey, to_array
 from finetui.engine.data.split import Unreadable
-from finetui.engine.data.user_code import load_factory
+from finetui.engine.data.user_code import load_factory, own_arguments
 from finetui.engine.data.user_labels import class_names, read_labels
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
@@ -53,7 +53,7 @@ class DatasetSource:
             raise
         except Exception as error:
             # A person's dataset raises what it likes; one bad item is skipped like one bad file.
-            raise Unreadable(f"{type(error).__name__}: {clean(str(error), 200)}") from error
+            raise Unreadable(f"{type(error).__name__}: {reason_of(error)}") from error
         if values.shape != self.shape:
             raise Unreadable(f"its shape is {values.shape}, and the others' is {self.shape}")
         if (values.dtype != np.uint8) != self._is_float:
@@ -108,8 +108,9 @@ def from_factory(
     progress(f"Running {clean(name)}", 0, 0)
     factory = load_factory(name, "data.name (--data)")
     try:
-        pair = factory()
-    except Exception as error:
+        with own_arguments(name.rpartition(":")[0]):
+            pair = factory()
+    except (Exception, SystemExit) as error:
         raise BadInput(f"data.name (--data): {name} failed ({type(error).__name__}: {reason_of(error)})") from error
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise BadInput(f"data.name (--data): {name} must return a pair of datasets, (train, test)")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from finetui.engine.data.download import Progress
 from finetui.engine.data.parallel import for_each
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.text import clean
 
 _CHECKED = 16  # of a list of labels, against the items
@@ -41,7 +41,7 @@ def read_labels(
             try:
                 item = dataset[index]
             except Exception as error:  # noqa: BLE001  # a person's dataset raises what it likes; skipped and told
-                bad.append(f"{part} item {index}: {type(error).__name__}: {clean(str(error), 200)}")
+                bad.append(f"{part} item {index}: {type(error).__name__}: {reason_of(error)}")
                 return
             if not isinstance(item, (tuple, list)) or len(item) != 2:
                 raise BadInput(f"{name}: {part} item {index} is no pair (image, label), but {_kind(item)}")

@@ -53,7 +53,7 @@ class Answerer:
         self._subject = subject
         self._progress = progress
         self._stopped = stopped
-        self._finish = InputTransform(subject.transform, subject.device)
+        self._transform_input = InputTransform(subject.transform, subject.device)
         self._duplicates: tuple[tuple[int, int], ...] | None = None
         self._summary: ModelSummary | None = None
 
@@ -102,14 +102,16 @@ class Answerer:
         except Unreadable as problem:
             raise BadInput(f"test image {index} cannot be read: {problem}") from problem
         # A copy: the transform works in place on what is a float already.
-        return self._finish(stored[None].clone().to(self._subject.device), None)
+        return self._transform_input(stored[None].clone().to(self._subject.device), None)
 
     def _explain(self, question: commands.ExplainImage) -> events.Explained:
         inputs = self._input(question.index)
         with isolated(self._subject.model, self._subject.device) as network, torch.inference_mode():
             probabilities = network(inputs)[0].float().softmax(0)
         target = int(probabilities.argmax()) if question.target is None else question.target
-        baseline = self._finish(torch.zeros_like(self._stored(question.index))[None].to(self._subject.device), None)
+        baseline = self._transform_input(
+            torch.zeros_like(self._stored(question.index))[None].to(self._subject.device), None
+        )
         found = explain(self._subject.model, inputs, method=question.method, target=target, baseline=baseline)
         height, width = found.values.shape
         return events.Explained(
@@ -144,9 +146,7 @@ class Answerer:
                 return self._histogram(question, weight_histogram(model, layer))
             case "activations":
                 return self._histogram(question, activation_histogram(model, layer, self._input(question.index)))
-        raise BadInput(
-            f"there is no view {clean(question.view, 60)!r} of a layer; known: {', '.join(commands.LAYER_VIEWS)}"
-        )
+        raise BadInput(f"there is no view {question.view!r} of a layer; known: {', '.join(commands.LAYER_VIEWS)}")
 
     @staticmethod
     def _count(question: commands.ViewLayer) -> int:

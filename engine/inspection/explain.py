@@ -66,7 +66,7 @@ def explain(
     `BadInput` when the method cannot be used on this network, or there is no such method, class or layer.
     """
     if method not in _METHODS:
-        raise BadInput(f"there is no explanation {clean(method, 60)!r}; known: {', '.join(METHODS)}")
+        raise BadInput(f"there is no explanation {method!r}; known: {', '.join(METHODS)}")
     inputs = inputs.detach()
     baseline = torch.zeros_like(inputs) if baseline is None else baseline.detach()
     if inputs.ndim != 4 or len(inputs) != 1 or baseline.shape != inputs.shape:

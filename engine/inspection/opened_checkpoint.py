@@ -19,7 +19,6 @@ from finetui.engine.predictions.file import Origin, Predictions
 from finetui.engine.protocol.config import DataConfig, load as load_config
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.trust import check_trusted
-from finetui.engine.text import clean
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def open_checkpoint(
     wanted, seed = _data(path, data, data_dir, about)
     size = wanted.image_size or about.transform.height or None
     images = load(wanted, target, seed=seed, image_size=size, progress=progress, cancelled=cancelled)
-    where = clean(str(path))
+    where = str(path)
     architecture = about.architecture
     if images.channels != architecture.in_channels:
         raise BadInput(

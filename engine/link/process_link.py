@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import msgspec
 
-from finetui.engine.errors import FinetuiError
+from finetui.engine.errors import FinetuiError, reason_of
 from finetui.engine.link import sockets
 from finetui.engine.link.socket_link import SocketLink
 from finetui.engine.protocol.config import RunConfig
@@ -16,7 +16,6 @@ from finetui.engine.protocol.queues import EventQueue
 from finetui.engine.protocol.requests import HostRequest, Inspection
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import holder_of
-from finetui.engine.text import clean
 
 _CONNECT_SECONDS = 30.0
 _EXIT_SECONDS = 10.0  # that an engine may take to leave after its goodbye
@@ -83,7 +82,7 @@ class ProcessLink(SocketLink):
                 self._process.terminate()  # nobody saw it, so nobody asked it to go on
             self._converse(connection)
         except (OSError, FinetuiError) as error:
-            problem = clean(str(error))
+            problem = reason_of(error)
         if problem or not self._closed.is_set():
             self._report(problem)
         if isinstance(self._task, Inspection) or self.status is not None:

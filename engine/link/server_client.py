@@ -2,13 +2,14 @@
 
 import socket
 from collections import deque
+from operator import itemgetter
 
 import msgspec
 
 from finetui.engine.link.frames import MAX_FRAME, ClientFrame, FrameReader, Goodbye, Hello, Welcome, encode_frame
 from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.events import COALESCIBLE, Answer, AnyEvent, CommandAccepted, CommandRefused
-from finetui.engine.protocol.queues import EVENT_LIMIT
+from finetui.engine.protocol.queues import EVENT_LIMIT, drop_oldest
 
 PATIENCE_SECONDS = 3.5  # with a client that says nothing, stops within a frame, or does not read
 MOST_UNANSWERED = 64  # commands of one client; more are not read before these are answered
@@ -33,17 +34,10 @@ class Outbox:
 
     def put(self, frame: bytes, *, may_be_missed: bool = False) -> None:
         """Add `frame`."""
-        if len(self._frames) >= EVENT_LIMIT:
-            self._make_room()
+        if len(self._frames) >= EVENT_LIMIT and (missed := drop_oldest(self._frames, itemgetter(1))):
+            self._waiting -= len(missed[0])
         self._frames.append((frame, may_be_missed))
         self._waiting += len(frame)
-
-    def _make_room(self) -> None:
-        for index, (frame, may_be_missed) in enumerate(self._frames):
-            if may_be_missed:
-                del self._frames[index]
-                self._waiting -= len(frame)
-                return
 
     def clear(self) -> None:
         """Forget everything."""

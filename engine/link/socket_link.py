@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.errors import BadInput, FinetuiError, reason_of
 from finetui.engine.link import sockets
 from finetui.engine.link.frames import FrameReader, Goodbye, Hello, ServerFrame, Welcome, encode_frame
 from finetui.engine.link.history import History
@@ -324,7 +324,7 @@ class AttachLink(SocketLink):
         try:
             self._connection = self._connected(self.holder.socket)
         except (OSError, sockets.Stranger) as error:
-            reason = clean(getattr(error, "strerror", None) or str(error))
+            reason = reason_of(error)
             raise BadInput(
                 f"the engine of the run {folder.name} ({self.holder}) cannot be reached: {reason}; "
                 f"`finetui open {folder.argument}` follows its journal"
@@ -335,7 +335,7 @@ class AttachLink(SocketLink):
         try:
             self._converse(self._connection)
         except (OSError, FinetuiError) as error:
-            problem = clean(str(error))
+            problem = reason_of(error)
         if self._closed.is_set():
             return
         if self._history.goodbye is None and self._is_alive():

@@ -11,8 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from finetui.engine.errors import BadInput, FinetuiError
-from finetui.engine.text import clean
+from finetui.engine.errors import BadInput, FinetuiError, reason_of
 
 # What fits into a `sockaddr_un`, without the zero byte at its end.
 LONGEST_PATH = 103 if sys.platform == "darwin" else 107
@@ -43,13 +42,13 @@ def runtime_folder() -> Path:
     # After `su`, the variable may still lead to somebody else's.
     if base.is_absolute() and os.access(base, os.W_OK | os.X_OK) and base.stat().st_uid == user:
         places.insert(0, base / "finetui")
-    problem = f"{clean(str(places[0]))} is too deep; set TMPDIR to a shorter one"
+    problem = f"{places[0]} is too deep; set TMPDIR to a shorter one"
     for place in places:
         if len(os.fsencode(place)) + _LONGEST_NAME <= LONGEST_PATH:
             try:
                 return _private(place, user)
             except OSError as error:
-                problem = f"{clean(str(place))} cannot be used: {error.strerror or error}"
+                problem = f"{place} cannot be used: {reason_of(error)}"
     raise BadInput(f"there is no place for a socket: {problem}")
 
 

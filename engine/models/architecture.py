@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from finetui.engine.data.user_code import load_factory
+from finetui.engine.data.user_code import load_factory, own_arguments
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models.heads import (
     add_feature_head,
@@ -74,7 +74,7 @@ def check_model(name: str) -> None:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "known are lenet and torchvision's, such as resnet18"
-        raise BadInput(f"{_OPTION}: there is no model {clean(name, 60)!r}; {hint}")
+        raise BadInput(f"{_OPTION}: there is no model {name!r}; {hint}")
 
 
 def build(architecture: Architecture, seed: int) -> nn.Module:
@@ -85,7 +85,7 @@ def build(architecture: Architecture, seed: int) -> nn.Module:
     such network or it cannot take such images.
     """
     if architecture.head not in _HEADS:
-        raise BadInput(f"there is no head {clean(architecture.head, 60)!r}; known: {', '.join(_HEADS)}")
+        raise BadInput(f"there is no head {architecture.head!r}; known: {', '.join(_HEADS)}")
     with seeded(seed):
         if architecture.name == "lenet":
             return _build_lenet(architecture)
@@ -213,14 +213,15 @@ def _call_factory(name: str, arguments: dict[str, Any]) -> nn.Module:
     except ValueError:
         pass  # a callable written in C has no signature to look at: the call itself will tell
     try:
-        model = factory(**arguments)
-    except Exception as error:
+        with own_arguments(name.rpartition(":")[0]):
+            model = factory(**arguments)
+    except (Exception, SystemExit) as error:
         # Whatever a person's factory raises is theirs to read.
         raise BadInput(
-            f"{_OPTION}: {shown} raised {type(error).__name__}: {clean(str(error), 300) or 'no message'}"
+            f"{_OPTION}: {shown} raised {type(error).__name__}: {reason_of(error) or 'no message'}"
         ) from error
     if not isinstance(model, nn.Module):
-        raise BadInput(f"{_OPTION}: {shown} must return an nn.Module, not {clean(type(model).__name__, 60)}")
+        raise BadInput(f"{_OPTION}: {shown} must return an nn.Module, not {type(model).__name__}")
     return model
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput, reason_of
-from finetui.engine.text import clean
 
 Head = nn.Linear | nn.Conv2d
 
@@ -39,12 +38,12 @@ def find_head(model: nn.Module, example: Tensor) -> str:
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(example):
         returned = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise BadInput(
-            f"the network {clean(kind, 60)} must return logits, a tensor [{len(example)}, classes] for a batch of "
+            f"the network {kind} must return logits, a tensor [{len(example)}, classes] for a batch of "
             f"{len(example)} images, and returns {returned}"
         )
     if not ran or width(ran[-1]) != output.shape[1] or not names[ran[-1]]:
         raise BadInput(
-            f"the network {clean(kind, 60)} has no head that can be found: its last layer with weights must be an "
+            f"the network {kind} has no head that can be found: its last layer with weights must be an "
             f"nn.Linear or nn.Conv2d with one output for each of the {output.shape[1]} classes"
         )
     return names[ran[-1]]
@@ -57,7 +56,7 @@ def forward(model: nn.Module, inputs: Tensor) -> Any:
     except Exception as error:
         # The network may be a person's own code: whatever it raises is theirs to read.
         raise BadInput(
-            f"the network {clean(type(model).__name__, 60)} does not take inputs of the shape {list(inputs.shape)} "
+            f"the network {type(model).__name__} does not take inputs of the shape {list(inputs.shape)} "
             f"({type(error).__name__}: {reason_of(error)})"
         ) from error
 
@@ -101,7 +100,7 @@ def add_feature_head(model: nn.Module, head: str) -> None:
     already. Raises `BadInput` for a classifier that is written in `forward`.
     """
     if not can_have_feature_head(model, head):
-        raise BadInput(f"the network {clean(type(model).__name__, 60)} has no feature head; use --head replace")
+        raise BadInput(f"the network {type(model).__name__} has no feature head; use --head replace")
     layer = model.get_submodule(head)
     parent_name, _, _ = head.rpartition(".")
     parent = model.get_submodule(parent_name)

@@ -35,7 +35,7 @@ def submodule(model: nn.Module, path: str) -> nn.Module:
     modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
     if path not in modules:
         raise BadInput(
-            f"the network {kind(model)} has no layer {clean(path, 100)!r}; name one by its path in the module tree, "
+            f"the network {kind(model)} has no layer {path!r}; name one by its path in the module tree, "
             "such as layer1.0.conv1"
         )
     return modules[path]

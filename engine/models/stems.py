@@ -24,7 +24,7 @@ def adapt_stem(model: nn.Module, in_channels: int) -> str | None:
     name, stem = found
     if stem.groups != 1 or {stem.in_channels, in_channels} != {1, 3}:
         raise BadInput(
-            f"the network {clean(type(model).__name__, 60)} takes images of {stem.in_channels} channels and these have "
+            f"the network {type(model).__name__} takes images of {stem.in_channels} channels and these have "
             f"{in_channels}; only one channel and three can be made to fit each other"
         )
     stem.weight = nn.Parameter(adapt_filters(stem.weight.detach(), in_channels), stem.weight.requires_grad)

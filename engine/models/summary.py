@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from finetui.engine.models.groups import ModuleLayer
 from finetui.engine.models.heads import forward
@@ -153,6 +152,8 @@ def _watch(
 
 def _observe(network: nn.Module, inputs: Tensor) -> dict[str, _Seen]:
     """Return what one forward pass shows of each module, by its path."""
+    from torch.utils.flop_counter import FlopCounterMode  # loads Triton, which no training needs
+
     seen = {path: _Seen() for path, _ in network.named_modules()}
 
     def note(path: str, flops: float, output: Any) -> None:

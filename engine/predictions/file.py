@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetui.engine.errors import BadInput, reason_of
+from finetui.engine.files import replacing
 from finetui.engine.text import clean
 
 TOP = 10  # classes kept for each image, likeliest first
@@ -177,20 +178,15 @@ class Predictions:
             "origin": msgspec.json.encode(self.origin).decode(),
             "root": self.files.root.encode("utf-8", "surrogateescape").hex(),
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            # Not synced to the disk: what a crash of the machine loses can be computed again.
-            temporary.write_bytes(save(arrays, about))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path, synced=False) as file:
+            file.write(save(arrays, about))
 
 
 def load_predictions(path: Path) -> Predictions:
     """Return the predictions in `path`. Raises `BadInput` that names the file when it cannot be used."""
     from safetensors import SafetensorError, safe_open
 
-    where = clean(str(path))
+    where = str(path)
     try:
         file = safe_open(path, framework="numpy")
         about = file.metadata() or {}
@@ -209,7 +205,7 @@ def load_predictions(path: Path) -> Predictions:
     except OSError as error:
         raise BadInput(f"{where} cannot be read: {reason_of(error)}") from error
     except (SafetensorError, KeyError, ValueError, msgspec.DecodeError) as error:
-        raise BadInput(f"{where} is damaged ({clean(str(error), 80)}); evaluate anew") from error
+        raise BadInput(f"{where} is damaged ({reason_of(error)}); evaluate anew") from error
 
 
 def _check(predictions: Predictions, file: Any) -> None:

@@ -1,11 +1,12 @@
-"""Lets dashboards attach to a training in this process: they see it, steer it, and leave it, and it goes on."""
+"""An engine's socket, and its log: dashboards attach to it, see and steer it, and leave it, and it goes on."""
 
+import os
+import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.link import sockets
 from finetui.engine.link.server import Server
 from finetui.engine.process.linger import Linger
@@ -17,20 +18,50 @@ from finetui.engine.runs.lock import move_socket
 
 
 class Endpoint:
-    """The dashboards of a training that ends by itself, with the last epoch; there may be none, and no socket."""
+    """While entered, serves the dashboards of the engine in this process; follows the engine from run to run.
 
-    def __init__(self, commands: CommandQueue, linger_minutes: float) -> None:
-        self.path: Path | None = None
+    A run's lock tells where the socket is, and output that goes to a file goes on in the run's own log.
+    """
+
+    def __init__(
+        self,
+        commands: CommandQueue,
+        linger_minutes: float,
+        *,
+        path: Path | None = None,
+        log: Path | None = None,
+        detached: bool = True,
+    ) -> None:
+        """Listen on the socket `path`, by default on a new one, and on none where there is no place for that.
+
+        `log` is the file, if any, that the process's output goes to until there is a run. For the rest see `Linger`.
+        Raises OSError when `path` cannot be used.
+        """
+        self.path = path
         self._folder: RunFolder | None = None
+        self._logs = log is not None
+        self._early_log = log
         self._server: Server | None = None
         try:
-            self._server = Server(sockets.new_path(), commands, on_moved=self._on_moved)
+            self._server = Server(path or sockets.new_path(), commands, on_moved=self._tell)
         except (OSError, BadInput) as error:
+            if path is not None:
+                raise
             print(f"finetui: no dashboard can attach: {error}", file=sys.stderr)
             return
         self.path = self._server.path
-        self._linger = Linger(self._server, linger_minutes, detached=True)
-        self._server.start()
+        self._linger = Linger(self._server, linger_minutes, detached=detached)
+
+    def __enter__(self) -> Self:
+        """Begin to serve."""
+        if self._server is not None:
+            self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Say goodbye to everybody."""
+        if self._server is not None:
+            self._server.stop()
 
     def publish(self, event: AnyEvent) -> None:
         """Show `event` to everybody."""
@@ -41,43 +72,63 @@ class Endpoint:
 
     def follow(self, journal: Journal) -> None:
         """Greet new dashboards with the history in `journal`."""
+        # The log first: whoever is told of the folder takes the output to be there.
         if journal.path is not None:
             self._settle(RunFolder(journal.path.parent))
         if self._server is not None:
             self._server.follow(journal)
 
     def stay(self, state: State) -> bool:
-        """Return whether the training is to wait: only while somebody who paused it may go on with it."""
-        return state == "paused" and self._server is not None and self._linger.stay(state)
-
-    def close(self) -> None:
-        """Say goodbye to everybody."""
-        if self._server is not None:
-            self._server.stop()
+        """Return whether an engine in `state` is to wait for somebody."""
+        return self._server is not None and self._linger.stay(state)
 
     def remove_socket(self) -> None:
         """Take the socket away, where there is no time for more."""
         if self._server is not None:
             self._server.path.unlink(missing_ok=True)
 
+    def remove_early_log(self) -> None:
+        """Take the log away that no run has taken over."""
+        if self._early_log is not None:
+            self._early_log.unlink(missing_ok=True)
+
+    # -- the run's folder -------------------------------------------------------------------------------
+
     def _settle(self, folder: RunFolder) -> None:
+        if folder == self._folder:
+            return
         self._folder = folder
         if self._server is not None and self._server.path != self.path:
-            self._on_moved(self._server.path)
+            self._tell(self._server.path)
+        if self._logs:
+            try:
+                self._open_log(folder.log)
+            except OSError as error:  # training is worth more than what is printed meanwhile
+                _complain(f"the log {folder.log} cannot be written", error)
 
-    def _on_moved(self, path: Path) -> None:
+    def _open_log(self, path: Path) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            if self._early_log is not None:
+                with self._early_log.open("rb") as source, os.fdopen(descriptor, "ab", closefd=False) as log:
+                    shutil.copyfileobj(source, log)
+                self._early_log.unlink()
+                self._early_log = None
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+        finally:
+            os.close(descriptor)
+
+    def _tell(self, path: Path) -> None:
+        """Let those who look for the engine find it at the socket `path`."""
         if self._folder is not None:
             try:
                 move_socket(self._folder, str(path))
             except OSError as error:
-                print(f"finetui: nobody can be told of the new socket {path}: {error}", file=sys.stderr)
+                _complain(f"nobody can be told of the new socket {path}", error)
 
 
-@contextmanager
-def serving(commands: CommandQueue, linger_minutes: float) -> Iterator[Endpoint]:
-    """Serve dashboards, whose commands go to `commands`, until the block ends."""
-    dashboards = Endpoint(commands, linger_minutes)
-    try:
-        yield dashboards
-    finally:
-        dashboards.close()
+def _complain(problem: str, error: OSError) -> None:
+    print(f"finetui: {problem}: {reason_of(error)}", file=sys.stderr, flush=True)

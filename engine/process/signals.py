@@ -1,11 +1,13 @@
-"""Signals that ask an engine's process to end, heard also while its main thread is busy in a library."""
+"""Signals that ask a process to end, heard also while its main thread is busy in a library."""
 
 import os
+import select
 import signal
 import threading
 import time
 from collections.abc import Callable, Collection
-from types import FrameType, TracebackType
+from types import FrameType
+from typing import Self
 
 from finetui.engine.protocol.commands import Stop
 from finetui.engine.protocol.events import AnyEvent, RunPrepared, StateChanged
@@ -14,16 +16,57 @@ from finetui.engine.protocol.queues import CommandQueue
 _UNBEGUN_SECONDS = 3.0  # how long an engine that has nothing to save may take to leave
 
 
-class EndSignals:
+class SignalListener:
+    """While entered (in the main thread), hears of the signals `numbers` in a thread of its own.
+
+    Python's handlers run only once the main thread is back in Python, which a write to a stalled disk may keep it from.
+    """
+
+    def __init__(self, numbers: Collection[int]) -> None:
+        self._numbers = frozenset(numbers)
+        self._thread = threading.Thread(target=self._listen, name="finetui-signals", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Handle the signals from here on."""
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._thread.start()
+        self._wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        # There has to be a handler in Python for the interpreter to write the signal's number.
+        self._before = {number: signal.signal(number, self._on_signal) for number in self._numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Handle them as before, once the thread is done: nothing comes any more."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._writer)
+        self._thread.join()
+        os.close(self._reader)
+
+    def _next(self, seconds: float | None = None) -> int | None:
+        """Return the next signal, of all that Python handles, within `seconds`; None when none comes, or none can."""
+        if seconds is not None and not select.select([self._reader], [], [], seconds)[0]:
+            return None
+        number = os.read(self._reader, 1)
+        return number[0] if number else None
+
+    def _listen(self) -> None:
+        """Act on each signal, in the thread, until `_next` has none any more."""
+        raise NotImplementedError
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        """Act on a signal in the main thread, which is later to know."""
+
+
+class EndSignals(SignalListener):
     """While entered (in the main thread), the first signal of `numbers` is a `Stop`, and another one ends the process.
 
     So does the first if no training has begun (as `note`, a sink of events, has heard) and the engine takes long to
     leave: an import or a download cannot always be interrupted. `last_act` is called before the process ends in such a
     way; its exit status is 128 + the signal's number. A second signal within `doubled_seconds` is taken for the first
     one: `timeout` sends its signal to its child and to its group.
-
-    Signals are heard in a thread of their own: Python's handlers run only once the main thread is back in Python, which
-    a write to a stalled disk may keep it from.
     """
 
     def __init__(
@@ -34,14 +77,13 @@ class EndSignals:
         *,
         doubled_seconds: float = 0.0,
     ) -> None:
+        super().__init__(numbers)
         self.caught: int | None = None
-        self._numbers = frozenset(numbers)
         self._commands = commands
         self._last_act = last_act
         self._doubled_seconds = doubled_seconds
         self._caught_at = 0.0
         self._begun = False
-        self._over = threading.Event()
 
     @property
     def status(self) -> int | None:
@@ -55,34 +97,10 @@ class EndSignals:
         elif isinstance(event, StateChanged) and event.state == "running":
             self._begun = True
 
-    def __enter__(self) -> "EndSignals":
-        """Handle the signals from here on."""
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
-        self._thread = threading.Thread(target=self._listen, name="finetui-signals", daemon=True)
-        self._thread.start()
-        self._wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        # There has to be a handler in Python for the interpreter to write the signal's number.
-        self._before = {number: signal.signal(number, _heard) for number in self._numbers}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Handle them as before."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup_before)
-        self._over.set()
-        os.close(self._writer)
-        self._thread.join()
-        os.close(self._reader)
-
     def _listen(self) -> None:
-        while numbers := os.read(self._reader, 64):
-            for number in numbers:
-                if number in self._numbers:
-                    self._hear(number)
+        while (number := self._next()) is not None:
+            if number in self._numbers:
+                self._hear(number)
 
     def _hear(self, number: int) -> None:
         now = time.monotonic()
@@ -95,7 +113,8 @@ class EndSignals:
             self._leave()
 
     def _leave_unless_begun(self) -> None:
-        if not self._over.wait(_UNBEGUN_SECONDS) and not self._begun:
+        self._thread.join(_UNBEGUN_SECONDS)
+        if self._thread.is_alive() and not self._begun:
             self._leave()
 
     def _leave(self) -> None:
@@ -103,7 +122,3 @@ class EndSignals:
         self._last_act()
         assert self.caught is not None, "a signal was caught"
         os._exit(128 + self.caught)
-
-
-def _heard(_number: int, _frame: FrameType | None) -> None:
-    """Nothing is left to do: the thread knows."""

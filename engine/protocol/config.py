@@ -1,6 +1,7 @@
 """What a run is: small frozen sections, read from and written to TOML, each validated where it is declared."""
 
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -58,7 +59,7 @@ ARTICLE = {
 }
 TRAINING_RECIPES: Mapping[str, Mapping[str, Any]] = {"default": {}, "article": ARTICLE}
 _LR_OF = {"sgd": 0.03, "adamw": 0.003}
-_NOT_GIVEN = float("nan")  # known by its identity: no NaN that anybody gives is this one
+_NOT_GIVEN: Any = msgspec.UNSET  # never seen outside: the optimizer's own rate takes its place
 _MAX_NAME = 100
 _MAX_IMAGE_SIZE = 2048
 
@@ -69,7 +70,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def _require(condition: bool, field: str, need: str, value: object) -> None:
     if not condition:
-        raise BadInput(f"{field} must be {need}, not {clean(str(value), 60)!r}")
+        raise BadInput(f"{field} must be {need}, not {value!r}")
 
 
 def _require_known(value: str, known: tuple[str, ...], field: str, what: str) -> None:
@@ -79,7 +80,7 @@ def _require_known(value: str, known: tuple[str, ...], field: str, what: str) ->
         return
     close = difflib.get_close_matches(value, known, n=1)
     hint = f"did you mean {close[0]!r}? Known" if close else "known"
-    raise BadInput(f"{field}: there is no {what} {clean(value, 60)!r}; {hint}: {', '.join(known)}")
+    raise BadInput(f"{field}: there is no {what} {value!r}; {hint}: {', '.join(known)}")
 
 
 def check_learning_rate(value: float, field: str) -> None:
@@ -118,7 +119,8 @@ def is_factory(name: str) -> bool:
 def names_a_place(data: str) -> bool:
     """Whether `data` names a folder or a person's own code instead of a known data set."""
     # "resnet18" may be a folder, but so may a misspelt name: a folder that is not there yet needs a slash.
-    return is_factory(data) or "/" in data or Path(data).is_dir()
+    # Not Path.is_dir, which raises for a name that no file can have.
+    return is_factory(data) or "/" in data or os.path.isdir(data)  # noqa: PTH112
 
 
 class DataConfig(_Section, frozen=True, kw_only=True):
@@ -379,7 +381,7 @@ def load(path: Path) -> RunConfig:
 
     Raises `BadInput` that names the file, and the field, when it cannot be read or is not valid.
     """
-    where = clean(str(path))
+    where = str(path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         return msgspec.convert(table, RunConfig)
@@ -388,7 +390,7 @@ def load(path: Path) -> RunConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"the configuration {where} is not TOML: {reason_of(error)}") from error
     except msgspec.ValidationError as error:
-        problem = clean(str(error)).replace("`$.", "`")
+        problem = reason_of(error).replace("`$.", "`")
         raise BadInput(f"the configuration {where} is not valid: {problem}") from error
     except BadInput as error:
         raise BadInput(f"the configuration {where} is not valid: {error}") from error

@@ -3,11 +3,23 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
 from finetui.engine.protocol.commands import AnyCommand, Stop
 from finetui.engine.protocol.events import COALESCIBLE, AnyEvent
 
 EVENT_LIMIT = 2048
+IDLE_WAIT = 0.2  # seconds that an idle engine waits for a command between two looks at whether it should stay
+_T = TypeVar("_T")
+
+
+def drop_oldest(waiting: deque[_T], may_be_missed: Callable[[_T], bool]) -> _T | None:
+    """Remove and return the oldest of those `waiting` that may be missed; None if none may."""
+    for index, item in enumerate(waiting):
+        if may_be_missed(item):
+            del waiting[index]
+            return item
+    return None
 
 
 class EventQueue:
@@ -28,19 +40,13 @@ class EventQueue:
         """Add `event`; never blocks."""
         with self._lock:
             if len(self._events) >= self._limit:
-                self._drop_oldest_coalescible()
+                missed = drop_oldest(self._events, lambda waiting: isinstance(waiting, COALESCIBLE))
+                self.dropped += missed is not None
             self._events.append(event)
         self._on_put()
 
     def __len__(self) -> int:
         return len(self._events)
-
-    def _drop_oldest_coalescible(self) -> None:
-        for index, event in enumerate(self._events):
-            if isinstance(event, COALESCIBLE):
-                del self._events[index]
-                self.dropped += 1
-                return
 
     def drain(self, limit: int = EVENT_LIMIT) -> list[AnyEvent]:
         """Remove and return up to `limit` events, oldest first; never blocks."""

@@ -1,58 +1,34 @@
 """Which command makes sense in which state: the engine refuses by this table, and a dashboard greys out by it."""
 
-from finetui.engine.protocol.commands import (
-    AnyCommand,
-    Branch,
-    DescribeModel,
-    Evaluate,
-    ExplainImage,
-    FetchImages,
-    FindDuplicates,
-    FindLearningRate,
-    MeasureLayers,
-    Pause,
-    PreviewFinetune,
-    Resume,
-    RollBack,
-    Save,
-    SetFrozen,
-    SetFrozenNorm,
-    SetLearningRate,
-    Start,
-    StartFinetune,
-    StepOnce,
-    Stop,
-    ViewLayer,
-)
-from finetui.engine.protocol.events import State
+from finetui.engine.protocol import commands, events
 
-_PREPARED: frozenset[State] = frozenset({"ready", "running", "paused", "stopped", "finished"})
-_ALLOWED: dict[type[AnyCommand], frozenset[State]] = {
-    Start: frozenset({"ready", "stopped"}),
-    Pause: frozenset({"running"}),
-    Resume: frozenset({"paused"}),
-    StepOnce: frozenset({"paused"}),
+_PREPARED: frozenset[events.State] = frozenset({"ready", "running", "paused", "stopped", "finished"})
+_ALLOWED: dict[type[commands.AnyCommand], frozenset[events.State]] = {
+    commands.Start: frozenset({"ready", "stopped"}),
+    commands.Pause: frozenset({"running"}),
+    commands.Resume: frozenset({"paused"}),
+    commands.StepOnce: frozenset({"paused"}),
     # While it prepares, an engine takes a stop as the wish to cancel (a download, say).
-    Stop: frozenset({"preparing", "running", "paused"}),
-    SetLearningRate: frozenset({"ready", "running", "paused", "stopped"}),
-    SetFrozen: frozenset({"ready", "running", "paused", "stopped"}),
-    SetFrozenNorm: frozenset({"ready", "running", "paused", "stopped"}),
-    PreviewFinetune: _PREPARED,
-    FetchImages: _PREPARED,
-    ExplainImage: _PREPARED,
-    FindDuplicates: _PREPARED,
-    DescribeModel: _PREPARED,
-    ViewLayer: _PREPARED,
-    MeasureLayers: frozenset({"running"}),
-    FindLearningRate: frozenset({"ready", "running", "paused", "stopped"}),
-    StartFinetune: frozenset({"running", "paused", "stopped", "finished"}),
-    Evaluate: _PREPARED,
-    Save: frozenset({"running", "paused", "stopped", "finished"}),
-    RollBack: frozenset({"running", "paused", "stopped", "finished"}),
-    Branch: frozenset({"running", "paused", "stopped", "finished"}),
+    commands.Stop: frozenset({"preparing", "running", "paused"}),
+    commands.SetLearningRate: frozenset({"ready", "running", "paused", "stopped"}),
+    commands.SetFrozen: frozenset({"ready", "running", "paused", "stopped"}),
+    commands.SetFrozenNorm: frozenset({"ready", "running", "paused", "stopped"}),
+    commands.PreviewFinetune: _PREPARED,
+    commands.FetchImages: _PREPARED,
+    commands.ExplainImage: _PREPARED,
+    commands.FindDuplicates: _PREPARED,
+    commands.DescribeModel: _PREPARED,
+    commands.ViewLayer: _PREPARED,
+    commands.MeasureLayers: frozenset({"running"}),
+    commands.FindLearningRate: frozenset({"ready", "running", "paused", "stopped"}),
+    commands.StartFinetune: frozenset({"running", "paused", "stopped", "finished"}),
+    commands.Evaluate: _PREPARED,
+    commands.Save: frozenset({"running", "paused", "stopped", "finished"}),
+    commands.RollBack: frozenset({"running", "paused", "stopped", "finished"}),
+    commands.Branch: frozenset({"running", "paused", "stopped", "finished"}),
 }
 
-_WHY_NOT: dict[State, str] = {
+_WHY_NOT: dict[events.State, str] = {
     "preparing": "still getting ready",
     "ready": "training has not started",
     "running": "training is running",
@@ -64,6 +40,6 @@ _WHY_NOT: dict[State, str] = {
 }
 
 
-def refusal(command: type[AnyCommand], state: State) -> str | None:
+def refusal(command: type[commands.AnyCommand], state: events.State) -> str | None:
     """Return why `command` makes no sense in `state`, as a phrase; None if it does."""
     return None if state in _ALLOWED[command] else _WHY_NOT[state]

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetui.engine.errors import BadInput, reason_of
-from finetui.engine.protocol.config import RunConfig, to_toml
+from finetui.engine.protocol.config import RunConfig, is_factory, to_toml
 from finetui.engine.protocol.events import RunPrepared
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.text import clean
 
+_LONGEST_PART = 24  # of a default name: its date, data and model have 60 characters at most
 LAST_PREDICTIONS, BEST_PREDICTIONS = "last.predictions", "best.predictions"
 
 
@@ -87,7 +88,7 @@ class RunFolder:
 
 def check_runs_dir(runs_dir: Path) -> None:
     """Raise `BadInput` unless a run folder can be created in `runs_dir`, which need not exist yet."""
-    where = clean(str(runs_dir))
+    where = str(runs_dir)
     existing = runs_dir
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
@@ -145,9 +146,31 @@ def _new_folder(runs_dir: Path, name: str, default_name: str) -> Path:
 
 
 def default_run_name(data: str, model: str, recipe: str | None = None) -> str:
-    """Return the name of a run that starts today: date, data, model and, for a finetune, its recipe."""
-    parts = [time.strftime("%Y-%m-%d"), data, model, *([recipe] if recipe else [])]
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
+    """Return the name of a run that starts today: date, data, model and, for a finetune, its recipe.
+
+    A folder gives its own name, a person's code those of its file and factory (`nets.py:Seq` gives `nets-Seq`); where
+    data and model are of one file, the model is left out. Data and model have at most 24 characters each.
+    """
+    parts = [_short(data)]
+    if not (is_factory(data) and is_factory(model) and _code_of(data) == _code_of(model)):
+        parts.append(_short(model))
+    return "-".join([time.strftime("%Y-%m-%d"), *(part for part in parts if part), *([recipe] if recipe else [])])
+
+
+def _short(name: str) -> str:
+    if is_factory(name):
+        factory = name.rpartition(":")[2]
+        name = f"{_code_of(name).stem}-{factory}"
+    elif "/" in name or name in (".", ".."):
+        name = Path(os.path.abspath(name)).name  # noqa: PTH100  # `photos/..` is the folder that `photos` is in
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:_LONGEST_PART].strip("-.")
+
+
+def _code_of(name: str) -> Path:
+    """Return the file of a person's code, or what stands for it where a module is named."""
+    where = name.rpartition(":")[0]
+    file = where if where.endswith(".py") else f"{where.replace('.', '/')}.py"
+    return Path(os.path.abspath(os.path.expanduser(file)))  # noqa: PTH100, PTH111  # no such user: no error
 
 
 def find_run(name_or_path: str, runs_dir: Path, *, lost_journal: bool = False) -> RunFolder:

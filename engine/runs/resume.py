@@ -57,3 +57,10 @@ def branched(folder: RunFolder, checkpoint: str, name: str, epochs: int | None) 
     branch_config(config, folder.last, folder.name, name)  # a name that is taken is said before anything is kept
     pinned = kept_checkpoints.pin(folder, kept_checkpoints.of(folder), checkpoint)
     return branch_config(config, folder.path / pinned.file, folder.name, name)
+
+
+def changed_settings(before: RunConfig, now: RunConfig) -> str:
+    """Return in a sentence where the settings of a run that goes on are not those it began with; empty: nowhere."""
+    changed = [name for name in ("data", "model", "training") if getattr(before, name) != getattr(now, name)]
+    where = " and ".join(f"[{name}]" for name in changed)
+    return where and f"config.toml is not what the run began with, in {where}: it goes on by the new settings"

@@ -2,7 +2,6 @@
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import RunConfig, is_factory
-from finetui.engine.text import clean
 
 
 def check_trusted(found: str, name: str, option: str, given: str | None) -> None:
@@ -12,8 +11,7 @@ def check_trusted(found: str, name: str, option: str, given: str | None) -> None
     says where the name was found, as in "the run uses".
     """
     if is_factory(name) and name != given:
-        code = clean(name)
-        raise BadInput(f"{found} the code {code}; if you trust that code, name it: {option} {code}")
+        raise BadInput(f"{found} the code {name}; if you trust that code, name it: {option} {name}")
 
 
 def check_run_trusted(config: RunConfig, *, model: str | None, data: str | None) -> None:

@@ -28,7 +28,7 @@ class Evaluator:
         self._files: Files | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
-    def examine(
+    def evaluate(
         self,
         trainer: Trainer,
         folder: RunFolder | None,

@@ -1,17 +1,21 @@
-"""The course of a training: what is trained, how far it is, and what is said about it on the way."""
+"""The training loop: what is trained, how far it is, and what is reported on the way."""
 
-from collections.abc import Callable, Sequence
-from typing import assert_never
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, assert_never
 
-from finetui.engine.checkpoints.continuing import Checkpoint
+import torch
+
+from finetui.engine.checkpoints.checkpoint import Checkpoint
+from finetui.engine.errors import BadInput
+from finetui.engine.models.device import rng_states, set_rng_states
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig, check_learning_rate
 from finetui.engine.protocol.values import KeptCheckpoint
 from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.reporter import Reporter
 from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.session.questions import Questions
-from finetui.engine.session.reporter import Reporter
-from finetui.engine.session.run_state import RunState
 from finetui.engine.setup.prepare import Prepared
 from finetui.engine.training.alerts import AlertWatch
 from finetui.engine.training.freezing_effect import EffectMeter
@@ -22,7 +26,11 @@ Adjustment = commands.SetLearningRate | commands.SetFrozen | commands.SetFrozenN
 
 
 class TrainingLoop:
-    """Trains what `prepared` holds, as `config` says, and reports it. `stopped` returning True ends long work early."""
+    """Trains what `prepared` holds, as `config` says, and reports it. `stopped` returning True ends long work early.
+
+    `accuracy` is that of the last evaluation; `owes_evaluation` is True between the end of an epoch and the end of its
+    evaluation, so that a run that was cut there makes up for it.
+    """
 
     def __init__(
         self,
@@ -34,6 +42,9 @@ class TrainingLoop:
     ) -> None:
         self.prepared = prepared
         self.config = config
+        self.accuracy: float | None = None
+        self.owes_evaluation = False
+        self._loss = self._steps = 0.0  # summed since the last evaluation
         self.trainer = Trainer(
             prepared.model,
             prepared.groups,
@@ -49,44 +60,43 @@ class TrainingLoop:
         )
         self.evaluator = Evaluator(prepared.data, prepared.architecture)
         self._alerts = AlertWatch(config.guards)
-        self.state = RunState(prepared, self.trainer, self.evaluator, self._alerts)
-        self.questions = Questions(prepared, config, self.trainer, reporter.emit, reporter.progress, stopped)
+        self.questions = Questions(prepared, config, self.trainer, reporter, stopped)
         self._effect = EffectMeter(self.trainer.freezer.trainable())
         self._reporter = reporter
         self._stopped = stopped
 
     def announce(self) -> None:
-        """Say what was prepared, and what is odd about it."""
+        """Emit what was prepared, and warn of what is odd about it."""
         prepared = self.prepared
         self._reporter.emit(prepared.event(self.trainer.freezer.table(), self.trainer.steps_per_epoch))
         if prepared.how:
             self._reporter.emit(events.Log(level="info", message=prepared.how))
         if len(prepared.plan) > 1:
-            self._say_stage()
+            self._emit_stage()
         for line in prepared.dropped:
             self._reporter.warn(f"left behind: {line}")
-        self._say_skipped(prepared.data.problems)
+        self._warn_of_skipped(prepared.data.problems)
 
     def step(self) -> None:
         """Take one step. Raises `Diverged`."""
         self.trainer.train_step()
         self.questions.stepped()
         if self.trainer.point_due():
-            self.say_point()
+            self.emit_point()
 
     def end_epoch(self) -> None:
         """Go on to the next epoch; the evaluation of this one is owed from now on."""
-        self.say_point()
+        self.emit_point()
         begun = self.trainer.end_epoch()
-        self.state.owes_evaluation = True
+        self.owes_evaluation = True
         if begun is not None:
-            self._say_stage()
+            self._emit_stage()
             self._layers_changed()
             self._alerts.changed()
 
     def evaluate(self, folder: RunFolder | None) -> events.Evaluated | None:
         """Run over the test set; return None when a stop came in between. Raises `Diverged`."""
-        evaluated = self.evaluator.examine(
+        evaluated = self.evaluator.evaluate(
             self.trainer,
             folder,
             progress=lambda done, total: self._reporter.progress("Evaluating", done, total),
@@ -97,9 +107,9 @@ class TrainingLoop:
         if evaluated is None:
             return None
         self._reporter.emit(evaluated)
-        self.state.accuracy = evaluated.accuracy
-        self.state.owes_evaluation = False
-        for alert in self._alerts.evaluated(evaluated, self.state.take_train_loss()):
+        self.accuracy = evaluated.accuracy
+        self.owes_evaluation = False
+        for alert in self._alerts.evaluated(evaluated, self._take_train_loss()):
             self._reporter.emit(alert)
         return evaluated
 
@@ -120,8 +130,8 @@ class TrainingLoop:
         self._alerts.changed()
 
     def find_learning_rate(self) -> None:
-        """Try rising rates on a copy, and say what came out."""
-        self.say_point()
+        """Try rising rates on a copy, and emit what came out."""
+        self.emit_point()
         rates, losses = find_learning_rate(
             self.trainer,
             progress=lambda done, total: self._reporter.progress("Trying learning rates", done, total),
@@ -143,15 +153,15 @@ class TrainingLoop:
         kept: Sequence[KeptCheckpoint],
         reason: str = "",
     ) -> None:
-        """Be again where `found` was written, and say so.
+        """Be again where `found` was written, and report it.
 
         `at` is the number of the first event that is undone, `before` the steps that the run had taken, `kept` what it
         can go back to. Raises `BadInput` when the checkpoint is of another run.
         """
         trainer = self.trainer
-        warnings = self.state.restore(found)
+        warnings = self._restore(found)
         if cause == "branch":
-            self.evaluator.best = -1.0 if self.state.accuracy is None else self.state.accuracy
+            self.evaluator.best = -1.0 if self.accuracy is None else self.accuracy
         best = self.evaluator.best
         self._reporter.emit(
             events.Rewound(
@@ -179,26 +189,80 @@ class TrainingLoop:
         self._set_rate(self.trainer.rates.at(self.trainer.step) * factor)
         self._alerts.changed()
 
-    def say_point(self) -> None:
-        """Say what the steps since the last point were like. Raises `Diverged`."""
+    def emit_point(self) -> None:
+        """Emit what the steps since the last point were like. Raises `Diverged`."""
         point = self.trainer.take_point()
         if point is None:
             return
         self._reporter.emit(point)
-        self.state.add(point)
+        self._loss += point.loss * point.steps
+        self._steps += point.steps
         effect = self._effect.add(point, point.steps * self.config.training.batch_size)
         if effect is not None:
             self._reporter.emit(effect)
         for alert in self._alerts.point(point):
             self._reporter.emit(alert)
         data = self.prepared.data
-        self._say_skipped([*data.train.take_problems(), *data.test.take_problems()])
+        self._warn_of_skipped([*data.train.take_problems(), *data.test.take_problems()])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the training, plain types and tensors: all that a checkpoint holds besides the weights.
+
+        It lacks `at`, the checkpoint's place in the journal.
+        """
+        device = self.prepared.device
+        return self.trainer.state_dict() | {
+            "accuracy": self.accuracy,
+            "best_accuracy": self.evaluator.best,
+            "owes_evaluation": self.owes_evaluation,
+            "train_loss": [self._loss, self._steps],
+            "alerts": self._alerts.state_dict(),
+            "rng": rng_states(device),
+            "images": len(self.prepared.data.train),
+            "machine": _machine(device),
+        }
+
+    def load_state_dict(self, training: dict[str, Any]) -> None:
+        """Take over the state that `state_dict` returned. Raises as a damaged one makes it, KeyError for example."""
+        self.trainer.load_state_dict(training)
+        self.accuracy = training["accuracy"]
+        self.owes_evaluation = training["owes_evaluation"]
+        self._loss, self._steps = training["train_loss"]
+        self.evaluator.best = training["best_accuracy"]
+        self._alerts.load_state_dict(training["alerts"])
+        # Last, since reading the data may draw numbers as well.
+        set_rng_states(self.prepared.device, training["rng"])
 
     def close(self) -> None:
         """End what reads the data."""
         self.prepared.data.train.close()
         self.prepared.data.test.close()
         self.evaluator.close()
+
+    def _restore(self, found: Checkpoint) -> list[str]:
+        """Take over weights and state; return what may keep the continuation from being the same bit for bit.
+
+        Raises `BadInput` when the checkpoint is of another run.
+        """
+        training, images = found.training, len(self.prepared.data.train)
+        try:
+            if training["images"] != images:
+                raise BadInput(
+                    f"the run cannot go on as it began: there are {images:,} training images now, and there were "
+                    f"{training['images']:,}; start a finetune from it instead (finetui finetune --from)"
+                )
+            self.prepared.model.load_state_dict(found.model)
+            self.load_state_dict(training)
+            return _differences(training["machine"], _machine(self.prepared.device))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise BadInput(f"the checkpoint {found.path.name} does not fit this run ({why})") from error
+
+    def _take_train_loss(self) -> float:
+        """Return the mean training loss since the last call; NaN where there was no step."""
+        mean = self._loss / self._steps if self._steps else math.nan
+        self._loss = self._steps = 0.0
+        return mean
 
     def _set_rate(self, value: float) -> None:
         self.trainer.rates.set(value, self.trainer.step)
@@ -209,7 +273,7 @@ class TrainingLoop:
         self._effect.changed(freezer.trainable())
         self._reporter.emit(events.LayersChanged(layers=freezer.table()))
 
-    def _say_stage(self) -> None:
+    def _emit_stage(self) -> None:
         trainer = self.trainer
         stage = trainer.plan[trainer.stage]
         self._reporter.emit(
@@ -222,6 +286,27 @@ class TrainingLoop:
             )
         )
 
-    def _say_skipped(self, problems: Sequence[str]) -> None:
+    def _warn_of_skipped(self, problems: Sequence[str]) -> None:
         for problem in problems:
             self._reporter.warn(f"skipped: {problem}")
+
+
+def _machine(device: torch.device) -> dict[str, str]:
+    """Return what a computation depends on besides its inputs, for people: another one gives other last digits."""
+    found = {"device": device.type, "torch": str(torch.__version__)}
+    if device.type == "cpu":
+        found |= {"threads": str(torch.get_num_threads()), "instructions": torch.backends.cpu.get_cpu_capability()}
+    elif device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    changed = [
+        f"{key} {before.get(key, 'none')} then, {now.get(key, 'none')} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if not changed:
+        return []
+    return [f"the last digits may differ from those of a run without a break: {', '.join(changed)}"]

@@ -6,33 +6,30 @@ from finetui.engine.inspection.answers import Answerer, Subject
 from finetui.engine.protocol import events
 from finetui.engine.protocol.commands import AnyQuestion, MeasureLayers, PreviewFinetune
 from finetui.engine.protocol.config import RunConfig
-from finetui.engine.session.measuring import Measuring
+from finetui.engine.runs.reporter import Reporter
 from finetui.engine.setup.prepare import Prepared
 from finetui.engine.setup.preview import preview
 from finetui.engine.training.trainer import Trainer
 
-Emit = Callable[[events.AnyEvent], None]
-
 
 class Questions:
-    """Answers questions about what `prepared` holds and `trainer` trains; `emit` is given the answers."""
+    """Answers questions about what `prepared` holds and `trainer` trains; `reporter` emits the answers."""
 
     def __init__(
         self,
         prepared: Prepared,
         config: RunConfig,
         trainer: Trainer,
-        emit: Emit,
-        progress: Callable[[str, int, int], None],
+        reporter: Reporter,
         stopped: Callable[[], bool],
     ) -> None:
         self._prepared = prepared
         self._config = config
         self._trainer = trainer
-        self._emit = emit
-        self._measuring = Measuring()
+        self._emit = reporter.emit
+        self._about_next_step: list[MeasureLayers] = []
         subject = Subject(prepared.model, prepared.data, prepared.transform, prepared.architecture, prepared.device)
-        self._answerer = Answerer(subject, progress, stopped)
+        self._answerer = Answerer(subject, reporter.progress, stopped)
 
     def ask(self, question: AnyQuestion, run: str) -> None:
         """Answer `question`, about the run called `run`; what is asked of the next step is answered after it."""
@@ -42,17 +39,25 @@ class Questions:
                 weights = prepared.model.state_dict()
                 self._emit(preview(question, self._config, prepared.about(run), weights, prepared.data.channels))
             case MeasureLayers():
-                self._measuring.add(question, self._trainer)
+                self._about_next_step.append(question)
+                self._trainer.measure_next()
             case _:
                 self._emit(self._answerer.answer(question))
         self._trainer.restart_clock()
 
     def stepped(self) -> None:
-        """Answer what was asked of the step just taken."""
-        for answer in self._measuring.answers(self._trainer):
-            self._emit(answer)
+        """Answer what was asked of the step just taken, if it was measured."""
+        found = self._trainer.measures
+        if not self._about_next_step or not found:
+            return
+        gradients = {name: measure.gradient for name, measure in found.items() if measure.gradient is not None}
+        updates = {name: measure.update for name, measure in found.items() if measure.update is not None}
+        waiting, self._about_next_step = self._about_next_step, []
+        for question in waiting:
+            self._emit(events.LayersMeasured(command=question, gradients=gradients, updates=updates))
 
     def entered(self, state: events.State) -> None:
-        """Refuse what waits for a step, where none will come."""
-        for refused in self._measuring.refusals(state):
-            self._emit(refused)
+        """Refuse what waits for a step: once the run becomes `state` there may be none."""
+        waiting, self._about_next_step = self._about_next_step, []
+        for question in waiting:
+            self._emit(events.CommandRefused(command=question, reason=f"the run is {state}"))

@@ -14,7 +14,7 @@ from finetui.engine.runs.derived import free_name
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
-from finetui.engine.session.reporter import Sink
+from finetui.engine.runs.reporter import Sink
 from finetui.engine.session.session import Session
 
 

@@ -8,7 +8,7 @@ from finetui.engine.protocol.events import State
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import Journal
-from finetui.engine.session.reporter import Sink
+from finetui.engine.runs.reporter import Sink
 from finetui.engine.session.session import Outcome, Session
 
 
@@ -40,7 +40,7 @@ def serve(
             resume=resume,
             resume_from=resume_from,
         )
-        # The journal of a run that goes on has a past, which whoever watches has to be told first.
+        # The journal of a run that goes on has a past, which whoever watches has to get first.
         session.open()
         on_journal(session.journal)
         outcome = session.run()

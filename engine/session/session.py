@@ -1,4 +1,4 @@
-"""A run from preparation to its end: the state machine that trains, evaluates, saves and obeys."""
+"""A session: it prepares a run, then steps, obeys or waits until there is nothing left to do."""
 
 import sys
 import traceback
@@ -8,30 +8,23 @@ from pathlib import Path
 
 import torch
 
-from finetui.engine.checkpoints import continuing
+from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData
-from finetui.engine.errors import BadInput, FinetuiError, describe
+from finetui.engine.errors import FinetuiError, describe
 from finetui.engine.inspection.evaluation import Report
 from finetui.engine.protocol import commands, events
-from finetui.engine.protocol.config import RunConfig, check_checkpoint_name, check_learning_rate
-from finetui.engine.protocol.queues import CommandQueue
-from finetui.engine.protocol.state_rules import refusal
+from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.protocol.values import FastPath
-from finetui.engine.runs.derived import branch_config, child_config
-from finetui.engine.runs.folder import RunFolder, default_run_name, how_it_began
+from finetui.engine.runs.folder import RunFolder, how_it_began
 from finetui.engine.runs.journal import Journal
-from finetui.engine.runs.kept_checkpoints import BEST, LAST, find
+from finetui.engine.runs.reporter import Reporter, Sink
+from finetui.engine.runs.resume import changed_settings
 from finetui.engine.runs.run_writer import RunWriter
-from finetui.engine.session.checkpointing import CheckpointManager
+from finetui.engine.session.active_run import ActiveRun
 from finetui.engine.session.loop import TrainingLoop
-from finetui.engine.session.reporter import Reporter, Sink
-from finetui.engine.session.saving import Saver
 from finetui.engine.setup.prepare import prepare
-from finetui.engine.text import clean
-from finetui.engine.training.divergence import Diverged, DivergencePolicy
-from finetui.engine.training.trainer import OnStep, Trainer
-
-_IDLE_WAIT = 0.2  # seconds between two looks at whether an idle session should stay
+from finetui.engine.training.trainer import OnStep
 
 
 @dataclass(frozen=True)
@@ -56,6 +49,8 @@ class Session:
     its last checkpoint, or from the one that is kept as `resume_from`. `script(step)` gives commands that take effect
     before step `step` + 1, and `path` is how steps are computed, as in a replay.
 
+    `active` is the run, once it is prepared.
+
     The global torch RNG is seeded with the configuration's seed when `run` begins; the number of torch's threads is put
     back when it ends.
     """
@@ -79,7 +74,6 @@ class Session:
     ) -> None:
         self.config = config
         self._writer = RunWriter(socket)
-        self.state: events.State = "preparing"
         self._own_model = model
         self._own_data = data
         self._commands = commands or CommandQueue()
@@ -91,27 +85,7 @@ class Session:
         self._script = script
         self._path = path
         self._reporter = Reporter(self.journal, sinks, self._steps)
-        self._loop: TrainingLoop | None = None
-        self._saver: Saver | None = None
-        self._next: RunConfig | None = None
-        self._remedy = DivergencePolicy(config.guards)
-
-    @property
-    def trainer(self) -> Trainer:
-        """The trainer; there is one once `run` has prepared everything."""
-        return self.loop.trainer
-
-    @property
-    def loop(self) -> TrainingLoop:
-        """What is trained; there is one once `run` has prepared everything."""
-        assert self._loop is not None, "run() prepares it"
-        return self._loop
-
-    @property
-    def saver(self) -> Saver:
-        """What writes the checkpoints; there is one once the run has a folder."""
-        assert self._saver is not None, "the run has a folder"
-        return self._saver
+        self.active: ActiveRun | None = None
 
     @property
     def folder(self) -> RunFolder | None:
@@ -132,16 +106,16 @@ class Session:
         """Prepare, train until the last epoch or a `Stop`, and return how it ended.
 
         Raises `BadInput` when the configuration cannot be used, `FinetuiError` when training cannot go on;
-        either way the events have said so first.
+        either way an event has reported it first.
         """
         threads = torch.get_num_threads()
         try:
             self.open()
-            self._prepare()
+            run = self._prepare()
             # Whoever has asked to stop by now does not want it to begin.
             if self._autostart and not self._commands.stop_waits():
-                self._start()
-            while self._advance():
+                run.start()
+            while self._advance(run):
                 pass
         except FinetuiError as error:
             self._fail(str(error))
@@ -153,14 +127,12 @@ class Session:
             raise
         finally:
             torch.set_num_threads(threads)
-            if self._loop is not None:
-                self._loop.close()
+            if self.active is not None:
+                self.active.loop.close()
             self._writer.release()
-        return Outcome(self.state, self.folder, self.loop.evaluator.report, self._next)
+        return Outcome(run.state, self.folder, run.loop.evaluator.report, run.next)
 
-    # -- the life cycle ---------------------------------------------------------------------------------
-
-    def _prepare(self) -> None:
+    def _prepare(self) -> ActiveRun:
         found, problems = self._where_to_begin()
         self._reporter.emit(events.StateChanged(state="preparing"))
         torch.manual_seed(self.config.training.seed)
@@ -177,232 +149,62 @@ class Session:
         self.config = prepared.config
         loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step)
         began = how_it_began(self._resume) if self._resume is not None else None
-        self._loop = loop
+        run = self.active = ActiveRun(loop, self._writer, self._reporter)
         if self.folder is not None:
-            self._open_saver(self.folder).keeper.scan(self._reporter.warn)
+            run.checkpoints.scan()
         if began is None:
             loop.announce()
-        elif changed := continuing.changes(began.config, self.config):
+        elif changed := changed_settings(began.config, self.config):
             self._reporter.warn(changed)
         if found is not None:
-            self._go_on_from(found, problems)
-        self._set_state("ready")
+            self._go_on(run, found, problems)
+        run.set_state("ready")
+        return run
 
-    def _where_to_begin(self) -> tuple[continuing.Checkpoint | None, list[str]]:
+    def _where_to_begin(self) -> tuple[checkpoint.Checkpoint | None, list[str]]:
         """Return the checkpoint that this run goes on from, if any, and why later ones were passed over."""
         if self._resume is not None:
-            return continuing.find(self._resume, self._resume_from)
+            return checkpoint.find(self._resume, self._resume_from)
         if self.config.branch is not None:
-            return continuing.read(Path(self.config.branch.parent)), []
+            return checkpoint.read(Path(self.config.branch.parent)), []
         return None, []
 
-    def _go_on_from(self, found: continuing.Checkpoint, problems: Sequence[str]) -> None:
+    def _go_on(self, run: ActiveRun, found: checkpoint.Checkpoint, problems: Sequence[str]) -> None:
         if self._resume is None:
-            # A branch's own journal has nothing to undo, and its best is what it begins with, until it does better.
-            self.loop.go_back_to(found, "branch", at=self.journal.next_seq, before=0, kept=())
+            # Its best is what it begins with, until it does better.
+            run.go_on_from(found, "branch", before=0)
             return
         for problem in problems:
             self._reporter.warn(problem)
         reason = "later checkpoints are damaged" if problems else ""
-        kept, at = self.saver.keeper.kept, found.training["at"]
-        self.loop.go_back_to(found, "resume", at=at, before=self._writer.steps, kept=kept, reason=reason)
+        run.go_on_from(found, "resume", before=self._writer.steps, reason=reason)
         if found.path != self._resume.last:
-            self.saver.save()  # whoever resumes this run again must find this line of it
+            run.checkpoints.save()  # whoever resumes this run again must find this line of it
 
-    def _start(self) -> None:
-        if self.folder is None:
-            finetune = self.config.finetune
-            data, model = self.loop.prepared.data.name, self.config.model.name
-            name = default_run_name(data, model, finetune.recipe if finetune else None)
-            folder = self._writer.create(self.config, name)
-            self._reporter.emit(events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)))
-            # There is always something to go back to, also before the first epoch has ended.
-            self._open_saver(folder).save(*([BEST] if self.loop.state.accuracy is not None else []))
-        if self.trainer.done and not self.loop.state.owes_evaluation:
-            self._set_state("finished")
-        else:
-            self._set_state("running")
-
-    def _advance(self) -> bool:
-        """Obey one command, or take one step, or wait a little; return False when the session is over."""
-        running = self.state == "running"
-        command = self._script(self.trainer.step) if running and self._script is not None else None
+    def _advance(self, run: ActiveRun) -> bool:
+        """Let `run` obey one command, or take one step, or wait a little; return False when the session is over."""
+        running = run.state == "running"
+        command = self._script(run.trainer.step) if running and self._script is not None else None
         if command is None:
-            command = self._commands.take(0 if running else _IDLE_WAIT)
+            command = self._commands.take(0 if running else IDLE_WAIT)
         if command is not None:
-            self._obey(command)
-            return self._next is None
+            run.obey(command)
+            return run.next is None
         if running:
-            self._step()
+            run.step()
             return True
-        if self._saver is not None and self._saver.problem and self._saver.due(self.trainer.step):
-            self._saver.save()
-        if self._stay(self.state):
+        run.retry_saving()
+        if self._stay(run.state):
             return True
-        if self.state == "paused":
-            self._stop("nobody is there to resume it")
+        if run.state == "paused":
+            run.stop("nobody is there to resume it")
         return False
 
-    def _step(self) -> None:
-        try:
-            if self.loop.state.owes_evaluation:
-                self._end_evaluation()
-                return
-            self.loop.step()
-            if self.trainer.position == self.trainer.steps_per_epoch:
-                self.loop.end_epoch()
-                self._end_evaluation()
-            elif self.saver.due(self.trainer.step):
-                self.loop.say_point()
-                self.saver.save()
-        except Diverged as error:
-            self._diverged(error)
-
-    def _end_evaluation(self) -> None:
-        """Do what the end of an epoch owes: evaluate, save, and end the run with its last epoch."""
-        evaluated = self.loop.evaluate(self.folder)
-        if evaluated is None:
-            return  # a stop waits
-        self.saver.save(*([BEST] if evaluated.best else []))
-        if self.trainer.done:
-            self._set_state("finished", self.saver.unsaved())
-
-    def _stop(self, reason: str = "") -> None:
-        self.loop.say_point()
-        self.saver.save()
-        self._set_state("stopped", "; ".join(filter(None, (reason, self.saver.unsaved()))))
-
     def _fail(self, reason: str) -> None:
-        kept = self._saver.keeper.kept if self._saver is not None else ()
-        last = next((one for one in kept if one.name == LAST), None)
-        if last is not None and self.folder is not None:
-            reason += f"; the checkpoint of step {last.step:,} is intact: finetui resume {self.folder.argument}"
-        self._set_state("failed", reason)
-
-    def _diverged(self, error: Diverged) -> None:
-        """Do what the configuration says about a loss that is none any more. Raises `FinetuiError` to end the run."""
-        if self._remedy.for_(error, self.trainer.steps_per_epoch) == "pause":
-            self._roll_back(LAST, reason=str(error))
-            self._set_state("paused", f"{error}; lower the learning rate, then resume")
+        if self.active is not None:
+            self.active.fail(reason)
         else:
-            self._roll_back(LAST, self.config.guards.rollback_factor, str(error))
-
-    # -- commands ---------------------------------------------------------------------------------------
-
-    def _obey(self, command: commands.AnyCommand) -> None:
-        try:
-            reason = refusal(type(command), self.state)
-            if reason is not None:
-                raise BadInput(reason)
-            self._carry_out(command)
-        except BadInput as error:
-            self._reporter.emit(events.CommandRefused(command=command, reason=str(error)))
-        else:
-            if not isinstance(command, commands.Question):  # whose answer is the reply
-                self._reporter.emit(events.CommandAccepted(command=command))
-
-    def _carry_out(self, command: commands.AnyCommand) -> None:
-        match command:
-            case commands.Start():
-                self._start()
-            case commands.Pause():
-                self.loop.say_point()
-                self._set_state("paused")
-            case commands.Resume():
-                self._set_state("running")
-            case commands.StepOnce():
-                self.trainer.restart_clock()
-                self._step()
-                self.loop.say_point()
-            case commands.Stop():
-                self._stop()
-            case commands.Evaluate():
-                self.loop.say_point()
-                evaluated = self.loop.evaluate(self.folder)
-                if evaluated is not None and evaluated.best and self.folder is not None:
-                    self.saver.save(BEST)
-            case commands.FindLearningRate():
-                self.loop.find_learning_rate()
-            case commands.StartFinetune():
-                self._start_finetune(command)
-            case commands.Question():
-                self.loop.questions.ask(command, self.folder.name if self.folder else "this run")
-            case commands.Save():
-                self.loop.say_point()
-                self._save_as(command.name)
-            case commands.RollBack():
-                self.loop.say_point()
-                check_learning_rate(command.rate_factor, "the factor of the learning rate")
-                self._roll_back(command.checkpoint, command.rate_factor)
-            case commands.Branch():
-                self._branch(command)
-            case _:
-                self.loop.adjust(command)
-
-    def _save_as(self, name: str) -> None:
-        if name:
-            check_checkpoint_name(name)
-        if not self.saver.save(*filter(None, [name]), answers=1):
-            raise BadInput(self.saver.unsaved())
-
-    def _start_finetune(self, command: commands.StartFinetune) -> None:
-        assert self.folder is not None, "a state that allows finetuning has a run folder"
-        child_config(self.config, command.plan, self.folder.last, self.folder.name)  # what cannot be stops nothing
-        if self.state in ("running", "paused"):
-            self._stop("a finetune starts from here")
-        # Under a name of its own, so that a replay of the finetune begins with the same weights.
-        start = self.saver.keeper.pin(LAST)
-        self._next = child_config(self.config, command.plan, start, self.folder.name)
-
-    def _branch(self, command: commands.Branch) -> None:
-        assert self.folder is not None, "a state that allows it has a run folder"
-        # Under a name of its own: this run's next checkpoint would take the place of its last one.
-        start = self.saver.keeper.pin(command.checkpoint)
-        child = branch_config(self.config, start, self.folder.name, command.name)
-        if self.state in ("running", "paused"):
-            self._stop("a branch starts from an earlier checkpoint")
-        self._next = child
-
-    def _roll_back(self, name: str, rate_factor: float = 1.0, reason: str = "") -> None:
-        """Go back to the kept checkpoint `name`. Raises `BadInput` when there is none, or it cannot be read.
-
-        Where somebody wants it, and there is no `reason` to forget it, the state that is left becomes the previous one.
-        """
-        assert self.folder is not None, "a state that allows it has a run folder"
-        keeper = self.saver.keeper
-        found = continuing.read(self.folder.path / find(keeper.kept, name).file)
-        if not reason:
-            self.saver.save()
-        at, before = found.training["at"], self.trainer.step
-        self.loop.go_back_to(found, "rollback", at=at, before=before, kept=keeper.kept, reason=reason)
-        if rate_factor != 1.0:
-            self.loop.slow_down(rate_factor)
-        # Whoever resumes this run must find this line of it, and not the one that was left.
-        self.saver.save()
-        if self.state == "finished" and not self.trainer.done:
-            self._set_state("stopped")
-
-    # -- what commands and the loop share -----------------------------------------------------------------
-
-    def _open_saver(self, folder: RunFolder) -> Saver:
-        keeper = CheckpointManager(folder, self.config.checkpoints)
-        about = self.loop.prepared.about(folder.name)
-        self._saver = Saver(keeper, self.loop.state, about, self.journal, self._reporter.emit, self._restore_folder)
-        return self._saver
-
-    def _restore_folder(self) -> None:
-        """Make the run's folder anew where somebody deleted it. Raises OSError."""
-        if self._writer.restore(self.config):
-            self._reporter.warn(
-                "the run's folder was deleted while it trains, and made anew; older checkpoints are lost"
-            )
-
-    def _set_state(self, state: events.State, reason: str = "") -> None:
-        self.state = state
-        if self._loop is not None:
-            self._loop.trainer.restart_clock()
-            self._loop.questions.entered(state)
-        self._reporter.emit(events.StateChanged(state=state, reason=reason))
+            self._reporter.emit(events.StateChanged(state="failed", reason=reason))
 
     def _steps(self) -> int:
-        return self._loop.trainer.step if self._loop is not None else self._writer.steps
+        return self.active.trainer.step if self.active is not None else self._writer.steps

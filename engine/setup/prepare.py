@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
-from finetui.engine.checkpoints.continuing import Checkpoint
+from finetui.engine.checkpoints.checkpoint import Checkpoint
 from finetui.engine.checkpoints.state_dict import read_state_dict
 from finetui.engine.data import ImageData, Transform, load
 from finetui.engine.data.transform import for_channels

@@ -41,7 +41,7 @@ class Freezer:
         unknown = sorted(set(names) - set(self._members))
         if unknown:
             groups = ", ".join(group.name for group in self._groups)
-            raise BadInput(f"there is no layer group or layer {clean(unknown[0], 100)!r}; the groups are: {groups}")
+            raise BadInput(f"there is no layer group or layer {unknown[0]!r}; the groups are: {groups}")
         return frozenset(layer for name in names for layer in self._members[name])
 
     def set(self, layers: Collection[str], frozen: bool) -> frozenset[str]:
@@ -51,7 +51,7 @@ class Freezer:
         """
         layers = frozenset(layers)
         if not layers <= self._layers.keys():
-            raise BadInput(f"there is no layer {clean(min(layers - self._layers.keys()), 100)!r}")
+            raise BadInput(f"there is no layer {min(layers - self._layers.keys())!r}")
         bypassed = sorted(layers & self.bypassed)
         if bypassed and not frozen:
             raise BadInput(f"{bypassed[0]} cannot be trained: the forward pass bypasses it, so it gets no gradient")

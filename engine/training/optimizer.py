@@ -39,7 +39,8 @@ class ParameterGroups:
     """The parameter groups of an optimizer that `build_optimizer` returned, and their learning rates.
 
     Each group is an update of its own, which for a small network takes longer than its mathematics. So while no layer
-    group has a rate of its own, the optimizer is given one group for each weight decay; its state does not notice.
+    group has a rate of its own, the optimizer is given one group for each weight decay; its state, which torch keeps
+    by parameter, does not notice.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -58,15 +59,26 @@ class ParameterGroups:
 
     def set_rate(self, lr: float) -> None:
         """Let all parameters be updated with the learning rate `lr`."""
-        self._optimizer.param_groups = self._together
+        if self._optimizer.param_groups is not self._together:
+            self._give(self._together)
         for group in self._together:
             group["lr"] = lr
 
     def set_rates(self, lr: float, factor: Callable[[str], float]) -> None:
         """Let those of each layer group be updated with `lr` times the `factor` of the layer group's name."""
-        self._optimizer.param_groups = self._apart
+        if self._optimizer.param_groups is not self._apart:
+            self._give(self._apart)
         for group in self._apart:
             group["lr"] = lr * factor(group["group"])
+
+    def _give(self, groups: list[dict[str, Any]]) -> None:
+        """Let the optimizer go by `groups`. Raises RuntimeError if its own hold other parameters than these."""
+        held, given = (
+            {p for group in some for p in group["params"]} for some in (self._optimizer.param_groups, groups)
+        )
+        if held != given:
+            raise RuntimeError("parameters were added to the optimizer, or removed: it would go on without knowing")
+        self._optimizer.param_groups = groups
 
 
 def state_by_name(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, dict[str, Any]]:

@@ -299,9 +299,9 @@ GROWING: dict[str, Callable[[], bytes]] = {
 LOOK_AT_WEIGHTS = """
 import json, sys
 from pathlib import Path
-from finetui.engine import checkpoint
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.checkpoints.state_dict import read_state_dict
 from finetui.engine.errors import BadInput
-from finetui.engine.models import read_state_dict
 
 ballast = take_ballast()
 for path in sorted(Path(sys.argv[1]).iterdir()):

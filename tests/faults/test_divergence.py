@@ -15,6 +15,7 @@ from finetui.engine.protocol.commands import Resume, SetLearningRate
 from finetui.engine.protocol.config import CheckpointsConfig, RunConfig
 from finetui.engine.protocol.events import CheckpointSaved, LearningRateChanged, Log, Rewound, StateChanged, TrainPoint
 from finetui.engine.protocol.queues import CommandQueue
+from finetui.engine.session.active_run import ActiveRun
 from finetui.engine.session.replay import replay_run
 from finetui.engine.session.session import Session
 from finetui.engine.training.divergence import Diverged, LossGuard
@@ -42,7 +43,7 @@ class Poison:
         if step == POISONED - 1 and self.session is not None:
             session, self.session = self.session, None
             with torch.no_grad():
-                session.trainer.model.fc3.weight.mul_(self._value)  # type: ignore[union-attr]
+                session.active.trainer.model.fc3.weight.mul_(self._value)  # type: ignore[union-attr]
 
 
 def poisoned(config: RunConfig, value: float, **options: Any) -> Session:
@@ -63,7 +64,7 @@ def test_stopped_within_the_step_with_its_number_and_the_reason(
     session = poisoned(guarded(make_config(epochs=2, name="bad"), "stop"), value, sinks=[recorder])
     with pytest.raises(FinetuiError, match=rf"{what}.* at step {POISONED}"):
         session.run()
-    assert session.trainer.step == POISONED - 1
+    assert session.active.trainer.step == POISONED - 1
     last = recorder.of(StateChanged)[-1]
     assert last.state == "failed"
     assert f"the checkpoint of step {intact} is intact: finetui resume " in last.reason
@@ -174,16 +175,18 @@ def test_a_test_loss_that_is_none_is_treated_alike(make_config, recorder, monkey
     assert [event for event in recorder.of(Log) if event.level == "error"] == []
 
 
-def test_on_a_device_that_must_be_waited_for_it_is_found_with_the_next_point(make_config, recorder) -> None:
+def test_on_a_device_that_must_be_waited_for_it_is_found_with_the_next_point(
+    make_config, recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Row 24: without a look at every step, as on a GPU, the poisoned weights never reach a checkpoint."""
     session = poisoned(guarded(make_config(epochs=2, name="bad"), "rollback"), math.nan, sinks=[recorder])
-    check = type(session)._step
+    check = ActiveRun.step
 
-    def step(self: Session) -> None:
+    def step(self: ActiveRun) -> None:
         self.trainer.device = torch.device("meta")  # only its kind is asked for
         check(self)
 
-    session._step = step.__get__(session)  # type: ignore[method-assign]
+    monkeypatch.setattr(ActiveRun, "step", step)
     outcome = session.run()
     assert outcome.state == "finished"
     (rewound,) = recorder.of(Rewound)

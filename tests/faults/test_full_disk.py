@@ -47,7 +47,7 @@ def test_a_full_disk_is_said_and_training_goes_on_and_saves_once_there_is_room(
     make_config, small_disk: Path, monkeypatch: pytest.MonkeyPatch, recorder
 ) -> None:
     """Row 16: full from step 20 to step 60; the checkpoint from before is whole all the time."""
-    monkeypatch.setattr("finetui.engine.session.saving._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("finetui.engine.session.checkpointing._RETRY_SECONDS", 0.0)
     ballast = small_disk / "ballast"
     kept: list[int] = []
 

@@ -18,7 +18,7 @@ from finetui.engine.protocol.events import AnyEvent, RunStarted, StateChanged
 from finetui.engine.text import clean
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.log.log_view import OutputView
-from finetui.tui.state.sanitize import scrub
+from finetui.tui.state.sanitize import sanitized
 
 
 def test_there_are_fifty_of_them() -> None:
@@ -108,7 +108,7 @@ def test_no_field_of_any_event_passes_the_dashboards_door() -> None:
     """Row 23: whatever an event holds, and wherever, is text behind it."""
     for text in HOSTILE:
         for event in _every_event(text):
-            builtin = msgspec.to_builtins(scrub(event))
+            builtin = msgspec.to_builtins(sanitized(event))
             assert [found for found in texts(builtin) if obeyed(found)] == []
 
 

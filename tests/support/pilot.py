@@ -24,6 +24,8 @@ Answer = TypeVar("Answer")
 Target = Widget | type[Widget] | str
 
 _PATIENCE = 60.0  # seconds: real ones for what is at work, and those of the clock that is turned for a condition
+_ALONE = 0.5  # real seconds: a thread that takes longer may be waiting for what the dashboard does at its next poll
+_THREAD = "a thread"
 _SETTLED = 2.0  # seconds: every poll, rest, pace and debounce of the dashboard is shorter
 
 
@@ -88,14 +90,17 @@ class DashboardPilot(Pilot[Any]):
                 continue  # something else can go on at once
             if not (at_work := self._at_work()):
                 return
-            assert time.perf_counter() - began < _PATIENCE, f"still at work: {at_work}\n{picture(self.app)}"
+            passed = time.perf_counter() - began
+            assert passed < _PATIENCE, f"still at work: {at_work}\n{picture(self.app)}"
+            if at_work == [_THREAD] and passed > _ALONE:
+                self._turn_to_next_timer(_PATIENCE)
             time.sleep(0.0005)  # lets the threads work; on the loop's own clock this moment would not pass
 
     def _at_work(self) -> list[str]:
         """Return what is not done, after a push to what only waits for the next frame."""
         app = self.app
         if self._threads.busy:
-            return ["a thread"]
+            return [_THREAD]
         if app._exit:
             return ["the app, which is to end"]
         if busy := [str(pump) for pump in (app, *app._registry) if not _waits(pump)]:

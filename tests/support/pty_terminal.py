@@ -5,14 +5,15 @@ import os
 import pty
 import re
 import select
-import signal
 import struct
+import subprocess
 import termios
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyte
+from fork_server import take_terminal
 from wcwidth import wcwidth
 
 PATIENCE = 60.0
@@ -52,18 +53,21 @@ class PtyTerminal:
         self._rest = b""
         self.hung_up = False
         self.status: int | None = None
-        ready_reader, ready_writer = os.pipe()
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.read(ready_reader, 1)  # the terminal has its size
-            os.chdir(cwd)
-            kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
-            os.execvpe(argv[0], list(argv), kept | {"TERM": "xterm-256color", "COLORTERM": "truecolor"})
-        self.resize(columns, rows)
+        self.fd, inner = pty.openpty()
         self.modes_before = termios.tcgetattr(self.fd)
-        os.write(ready_writer, b"x")
-        os.close(ready_reader)
-        os.close(ready_writer)
+        self.resize(columns, rows)
+        kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+        self._process = subprocess.Popen(
+            argv,
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            cwd=cwd,
+            env=kept | {"TERM": "xterm-256color", "COLORTERM": "truecolor"},
+            start_new_session=True,
+            preexec_fn=take_terminal,
+        )
+        os.close(inner)
 
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -112,9 +116,13 @@ class PtyTerminal:
             if select.select([self.fd], [], [], left)[0]:
                 self.raw += os.read(self.fd, 65536)
 
+    @property
+    def pid(self) -> int:
+        """The program's process id."""
+        return self._process.pid
+
     def _reap(self) -> None:
-        if self.status is None:
-            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.status = self._process.wait()
 
     def signal(self, number: int) -> None:
         """Send the program a signal."""
@@ -184,9 +192,7 @@ class PtyTerminal:
             else:
                 time.sleep(0.01)
             if self.status is None:
-                found, status = os.waitpid(self.pid, os.WNOHANG)
-                if found:
-                    self.status = os.waitstatus_to_exitcode(status)
+                self.status = self._process.poll()
         assert self.status is not None, f"the program is still there:\n{self.text()}"
         if drain:
             self.read_all()
@@ -210,7 +216,7 @@ class PtyTerminal:
 
     def close(self) -> None:
         if self.status is None:
-            os.kill(self.pid, signal.SIGKILL)
+            self._process.kill()
             self._reap()
         if not self.hung_up:
             os.close(self.fd)

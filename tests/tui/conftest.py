@@ -8,7 +8,9 @@ import pytest
 from canned_predictions import AnsweringLink, predictions, saved
 from errors_pilot import events_of
 from log_pilot import Run
+from watching import Watcher
 
+from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.predictions.file import Predictions
 from finetui.tui.cli import main
 
@@ -45,3 +47,8 @@ def link(tmp_path: Path, found: Predictions) -> AnsweringLink:
 def run(tmp_path: Path) -> Run:
     """A run whose log is shown."""
     return Run(tmp_path / "runs" / "a-run")
+
+
+@pytest.fixture
+def attach(watch: Callable[[AttachLink], Watcher]) -> Callable[..., Watcher]:
+    return lambda folder, **options: watch(AttachLink(folder, **options))

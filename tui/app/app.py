@@ -1,6 +1,5 @@
 """The App: it owns the link and the thread that runs it, and shows the Train screen."""
 
-import asyncio
 import gc
 import sys
 import threading
@@ -8,31 +7,28 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import events, work
-from textual.app import App, SystemCommand
+from textual import work
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
-from textual.driver import Driver
 from textual.screen import Screen
-from textual.worker import Worker, WorkerFailed, WorkerState
+from textual.worker import Worker, WorkerState
 
 from finetui.engine.errors import BadInput
 from finetui.engine.link.base import Link
-from finetui.engine.link.journal_link import CheckpointLink, JournalLink
-from finetui.engine.link.process_link import ProcessLink
-from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.link.journal_link import CheckpointLink
 from finetui.engine.predictions.criteria import Choose
 from finetui.engine.protocol.events import Log, StateChanged
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.runs.resume import configuration, resumable
 from finetui.engine.text import clean
 from finetui.tui.app import exit_summary
+from finetui.tui.app.links import link_to_resumed, link_to_run
 from finetui.tui.app.notifications import Notifier, Notify
+from finetui.tui.app.palette import train_commands
+from finetui.tui.app.terminal_app import TerminalApp
 from finetui.tui.app.theme import DARK, LIGHT
-from finetui.tui.app.worker_threads import DaemonExecutor
 from finetui.tui.graphics.modes import Mode
 from finetui.tui.screens.base import Palette
 from finetui.tui.screens.train.screen import TrainScreen
-from finetui.tui.state.actions import ACTIONS
 from finetui.tui.terminal.terminal import Terminal
 from finetui.tui.widgets import plot_geometry
 
@@ -42,7 +38,7 @@ if TYPE_CHECKING:
 _PALETTE = "--command-palette"  # by which Textual knows it
 
 
-class FinetuiApp(App[None]):
+class FinetuiApp(TerminalApp):
     """A dashboard over whatever `link` leads to."""
 
     TITLE = "finetui"
@@ -66,36 +62,17 @@ class FinetuiApp(App[None]):
         Draw on `terminal`, by default on the process's own in Textual's way. `is_leaving` tells whether the process is
         about to end. `notify` is how alerts and the run's end are told to somebody who looks elsewhere.
         """
-        self.terminal = terminal
-        super().__init__()
+        super().__init__(terminal, is_leaving)
         self.image_mode = image_mode
-        self.is_leaving = is_leaving
-        self.failure: BaseException | None = None  # what went wrong in the dashboard itself
         self.link = link
         self.link_ended = threading.Event()
         self.link_ended.set()
-        self.train_screen = TrainScreen(link, on_events=Notifier(notify, self._write_to_terminal).hear)
+        self.train_screen = TrainScreen(link, on_events=Notifier(notify, self.write_to_terminal).hear)
         self._errors = errors
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Give the variables that finetui's stylesheets use a value in every theme."""
         return dict(DARK.variables)
-
-    def _write_to_terminal(self, text: str) -> None:
-        if self._driver is not None:
-            self._driver.write(text)
-
-    def get_driver_class(self) -> type[Driver]:
-        """Choose how the terminal is driven."""
-        if self.terminal is None:
-            return super().get_driver_class()
-        from finetui.tui.terminal.driver import TerminalDriver
-
-        return TerminalDriver
-
-    def on_load(self) -> None:
-        """Let nothing wait for threads at the end."""
-        asyncio.get_running_loop().set_default_executor(DaemonExecutor())
 
     def on_mount(self) -> None:
         """Show the screen and start the engine."""
@@ -147,19 +124,10 @@ class FinetuiApp(App[None]):
 
     def on_train_screen_run_chosen(self, message: TrainScreen.RunChosen) -> None:
         """Show another run above what is shown now: by its engine, if it has one, else from its journal."""
-        folder = RunFolder(message.path)
-        try:
-            # Whoever may only look may only look at the others, too, and through them at their own.
-            link: Link = AttachLink(folder, reading=self.link.attached and not self.link.steers)
-        except BadInput:
-            link = JournalLink(folder)
+        # Whoever may only look may only look at the others, too, and through them at their own.
+        link = link_to_run(RunFolder(message.path), reading=self.link.attached and not self.link.steers)
         self.push_screen(TrainScreen(link, visiting=True))
         self.run_worker(link.run, thread=True, exit_on_error=False, name="visit")
-
-    async def on_event(self, event: events.Event) -> None:
-        """Hear no more input once the program is being left: the screens that it is for are being taken apart."""
-        if not (self._exit and isinstance(event, (events.InputEvent, events.Paste))):
-            await super().on_event(event)
 
     def on_worker_state_changed(self, message: Worker.StateChanged) -> None:
         """Say so where a thread failed: the dashboard stays, with what it knows."""
@@ -175,17 +143,7 @@ class FinetuiApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Put every action into the command palette."""
         yield from super().get_system_commands(screen)
-        train = self._train_on_top()
-        for action in ACTIONS:
-            yield SystemCommand(action.label, action.help, lambda name=action.name: train.action_press(name))
-        yield SystemCommand("Log scale", "Loss axis: linear or logarithmic", train.action_toggle_log)
-        yield SystemCommand("Learning rate", "Go to the learning rate", train.action_focus_rate)
-        yield SystemCommand("Errors", "Test images that were got wrong, and why", train.action_errors)
-        yield SystemCommand("Layers", "All about the layers, and freezing them", train.action_layers)
-        yield SystemCommand("Checkpoints", "Go back to one, branch from one, keep one", train.action_checkpoints)
-        yield SystemCommand("Runs", "All runs as a tree", train.action_runs)
-        yield SystemCommand("Log", "The whole journal, and what the engine printed", train.action_log)
-        yield SystemCommand("Explain", "What this screen shows, and every key", train.action_help)
+        yield from train_commands(self._train_on_top())
         yield SystemCommand("Detach", "Give the shell back; the training goes on", self.action_detach)
         yield SystemCommand("Suspend", "Go to the shell until fg; the training goes on", self.action_suspend_process)
 
@@ -217,28 +175,6 @@ class FinetuiApp(App[None]):
                 cast("Picture", picture).send_again()
         self.screen.refresh()
 
-    # -- when something goes wrong --------------------------------------------------------------------------
-
-    def _handle_exception(self, error: Exception) -> None:
-        """Keep the traceback off the terminal: it is for the log, and one sentence for the person."""
-        self._return_code = 1
-        cause = error.error if isinstance(error, WorkerFailed) else error
-        if self._exception is None:
-            self._exception = error
-            self._exception_event.set()
-            self.failure = cause
-        traceback.print_exception(cause, file=sys.__stderr__)
-        self._close_messages_no_wait()
-
-    def _print(self, text: str, stderr: bool = False) -> None:
-        """Let what a library prints go where the process's output goes, instead of nowhere."""
-        super()._print(text, stderr)
-        if self.terminal is not None:
-            stream = sys.__stderr__ if stderr else sys.__stdout__
-            if stream is not None:
-                stream.write(text)
-                stream.flush()
-
     async def action_quit(self) -> None:
         """Leave as `q` does, also where Textual's own key for it was pressed."""
         self.train_screen.action_leave()
@@ -246,13 +182,3 @@ class FinetuiApp(App[None]):
     def on_unmount(self) -> None:
         """Let the link's thread return."""
         self.link.close()
-
-
-def link_to_resumed(folder: RunFolder, *, own: bool) -> ProcessLink:
-    """Return the link to a new engine that goes on with the run in `folder`. Raises `BadInput` when it cannot.
-
-    With `own` a person has started that run here, with code of their own if it uses any.
-    """
-    config = configuration(folder)
-    named = {"model": config.model.name, "data": config.data.name} if own else {"model": None, "data": None}
-    return ProcessLink(resumable(folder, **named), autostart=True, resume=folder)

@@ -1,7 +1,6 @@
 """Leaving on a signal, or when the terminal is gone: quickly, with the terminal in order, and nothing lost."""
 
 import os
-import select
 import signal
 import threading
 import time
@@ -11,6 +10,7 @@ from typing import Protocol, Self
 
 from finetui.engine.link.base import Link
 from finetui.engine.link.socket_link import SocketLink
+from finetui.engine.process.signals import SignalListener
 from finetui.tui.terminal.terminal import Terminal
 
 CAUSES = {
@@ -36,7 +36,7 @@ class Dashboard(Protocol):
         """Return in a few words what becomes of the run, and how to come back to it; may be called in any thread."""
 
 
-class ShutdownOnSignal:
+class ShutdownOnSignal(SignalListener):
     """Within it, SIGTERM, SIGHUP and SIGINT end the process in order, with exit status 128 + the signal's number.
 
     That is done in a thread of its own, which hears of the signals also while the main thread is stuck, wherever that
@@ -45,39 +45,30 @@ class ShutdownOnSignal:
 
     def __init__(self, terminal: Terminal) -> None:
         """Leave `terminal` in order; leave also when it is gone."""
+        super().__init__(CAUSES)
         self.dashboard: Dashboard | None = None
         self._terminal = terminal
         self._begun = False
-        self._thread = threading.Thread(target=self._run, name="leaving", daemon=True)
 
     def __enter__(self) -> Self:
         """Handle the signals from here on."""
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
+        self._others_before = {number: signal.getsignal(number) for number in _OTHERS}
+        super().__enter__()
         self._terminal.on_gone = self._on_gone
-        self._thread.start()
-        self._wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        self._before = {number: signal.getsignal(number) for number in (*CAUSES, *_OTHERS)}
-        for number in CAUSES:
-            signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Handle them as before; if leaving has begun, wait for that instead."""
-        for number, handler in self._before.items():
+        for number, handler in self._others_before.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup_before)
         self._terminal.on_gone = lambda: None
-        os.close(self._writer)
-        self._thread.join()
-        os.close(self._reader)
+        super().__exit__()
 
     def begun(self) -> bool:
         """Tell whether the process is about to end."""
         return self._begun
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        # The interpreter has written the number into the pipe, before it came to this.
         self._begun = True
 
     def _on_gone(self) -> None:
@@ -85,8 +76,8 @@ class ShutdownOnSignal:
         with suppress(OSError):  # the pipe is closed: the dashboard has been left
             os.write(self._writer, bytes([signal.SIGHUP]))
 
-    def _run(self) -> None:
-        while (number := self._heard(None)) not in CAUSES:
+    def _listen(self) -> None:
+        while (number := self._next()) not in CAUSES:
             if number is None:
                 return
         self._begun, begun_at = True, time.monotonic()
@@ -97,7 +88,7 @@ class ShutdownOnSignal:
             end = begun_at + (_GOODBYE_SECONDS if dashboard.link.outlives else _SAVING_SECONDS)
             while time.monotonic() < end and not dashboard.link_ended.is_set():
                 # A terminal that closes sends two SIGHUP, the kernel's and the shell's.
-                again = self._heard(_POLL_SECONDS) in (signal.SIGTERM, signal.SIGINT)
+                again = self._next(_POLL_SECONDS) in (signal.SIGTERM, signal.SIGINT)
                 if again and time.monotonic() - begun_at >= _ONE_WISH_SECONDS:
                     break
             outlook = dashboard.outlook()
@@ -110,10 +101,3 @@ class ShutdownOnSignal:
             link.vanish()  # a connection that broke is no goodbye: the engine waits for whoever comes back
         else:
             link.close()
-
-    def _heard(self, seconds: float | None) -> int | None:
-        """Return the number of a signal that came within `seconds`; None when none did, or none can any more."""
-        if not select.select([self._reader], [], [], seconds)[0]:
-            return None
-        number = os.read(self._reader, 1)
-        return number[0] if number else None

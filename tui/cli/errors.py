@@ -1,28 +1,16 @@
-"""The commands that look at predictions: `finetui errors` and `finetui predict`."""
+"""`finetui errors`: what is asked of the predictions of a run or a checkpoint."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from finetui.engine.errors import BadInput
 from finetui.engine.predictions.criteria import Choose, Selection, Show, Sort
-from finetui.tui.cli.options import WholeNumber
+from finetui.tui.cli.options import CheckpointModel, DataDir, Device, PrintedImages, RunsDir, WholeNumber
 
 if TYPE_CHECKING:
     from finetui.tui.cli.errors_report import Place
-
-RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
-Images = Annotated[
-    Literal["auto", "blocks", "ascii", "sixel", "kitty", "none"],
-    Parameter(help="How images are drawn (default: as the terminal can), or none."),
-]
-
-
-def add_to(app: App) -> None:
-    """Make the commands part of `app`."""
-    app.command(errors)
-    app.command(predict)
 
 
 def errors(
@@ -46,11 +34,11 @@ def errors(
     force: bool = False,
     dashboard: bool = False,
     data: str | None = None,
-    data_dir: Path | None = None,
-    model: str = "lenet",
-    device: str = "auto",
+    data_dir: DataDir = None,
+    model: CheckpointModel = "lenet",
+    device: Device = "auto",
     runs_dir: RunsDir = Path("checkpoints"),
-    images: Images = "auto",
+    images: PrintedImages = "auto",
     json: bool = False,
     csv: bool = False,
 ) -> int:
@@ -98,12 +86,6 @@ def errors(
         Open the Errors screen, on a run's last evaluation.
     data
         Data set (default: the one that it was trained on).
-    data_dir
-        Folder to look for the data in first (default: $FINETUI_DATA).
-    model
-        Needed only for a checkpoint of your own code: package.module:factory or file.py:factory, which runs it.
-    device
-        auto, cpu, cuda, cuda:N or mps (default: auto).
     json
         Print a JSON list of objects: index, path, true, predicted, confidence, loss, margin, top and more.
     csv
@@ -180,44 +162,3 @@ def _open_dashboard(place: "Place", choose: Choose, images: str) -> int:
         device=place.device,
     )
     return open_checkpoint(inspection, choose, images=drawn)
-
-
-def predict(
-    *files: Path,
-    from_: Annotated[str, Parameter(name="--from")],
-    top: WholeNumber = 5,
-    invert: bool = False,
-    model: str = "lenet",
-    device: str = "auto",
-    runs_dir: RunsDir = Path("checkpoints"),
-    images: Images = "auto",
-    json: bool = False,
-) -> int:
-    """Classify image files of your own.
-
-    Exit status 2 when one of them could not be read; the others are classified all the same.
-
-    Parameters
-    ----------
-    files
-        The image files.
-    from_
-        A run (its name or folder: the best checkpoint is used) or a checkpoint file.
-    top
-        Likeliest classes to show (default: 5).
-    invert
-        Exchange light and dark first: for black ink on white paper, where the network learned from white on black.
-    model
-        Needed only for a checkpoint of your own code: package.module:factory or file.py:factory, which runs it.
-    device
-        auto, cpu, cuda, cuda:N or mps (default: auto).
-    json
-        Print a JSON list of objects: path, top, problem.
-    """
-    from finetui.engine.runs.folder import find_checkpoint
-    from finetui.tui.cli.predict_report import print_predictions
-
-    checkpoint = find_checkpoint(from_, runs_dir)
-    return print_predictions(
-        checkpoint, files, top=top, model=model, device=device, invert=invert, images=images, as_json=json
-    )

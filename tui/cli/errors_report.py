@@ -1,6 +1,5 @@
 """`finetui errors`: what a network gets wrong, without a dashboard."""
 
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from finetui.engine.predictions.selection import most_confused
 from finetui.engine.protocol.commands import FetchImages, FindDuplicates
 from finetui.engine.protocol.events import DuplicatesFound, Images
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
+from finetui.tui.cli.reports import output_width
 from finetui.tui.graphics import Mode, choose_mode, strips
 from finetui.tui.screens.errors.text import brief_details, title
 from finetui.tui.state.export import export, target_of, to_csv, to_json
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _THUMBNAIL = (14, 7)  # cells
 _FETCHED = 64
-_WIDTH = 80
 _WIDEST_MATRIX = 10  # classes
 _MOST_PAIRS = 20
 Image = npt.NDArray[np.uint8]
@@ -157,7 +156,7 @@ def _print_rows(origin: Origin, listing: Listing, shown: Sequence[int], images: 
     if sys.stdout.isatty() and images != "none" and shown:
         _print_thumbnails(origin, listing, shown, choose_mode(images))
         return
-    width = shutil.get_terminal_size((_WIDTH, 24)).columns if sys.stdout.isatty() else _WIDTH
+    width = output_width()
     for row in shown:
         print(_line(listing, row, width).plain.rstrip())
 
@@ -189,7 +188,7 @@ def _signs(listing: Listing, row: int) -> str:
 def _print_thumbnails(origin: Origin, listing: Listing, shown: Sequence[int], mode: Mode) -> None:
     """Print each row's image with the words for it beside."""
     wide, high = _THUMBNAIL
-    width = min(shutil.get_terminal_size((_WIDTH, 24)).columns, 100) - wide - 2
+    width = min(output_width(), 100) - wide - 2
     console = Console(markup=False, highlight=False)
     found = origin.images([int(listing.predictions.index[row]) for row in shown], side=64)
     for row, image in zip(shown, found, strict=True):

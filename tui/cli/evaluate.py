@@ -1,17 +1,49 @@
-"""`finetui evaluate`."""
+"""`finetui evaluate`: the scores of a checkpoint on a test set, as a table or as JSON."""
 
 import sys
 from pathlib import Path
 
+import msgspec
+
 import finetui
-from finetui.tui.cli.reports import Scores, print_scores
+from finetui.engine.protocol.events import ClassReport
+from finetui.engine.runs.folder import find_checkpoint
+from finetui.tui.cli.options import CheckpointModel, DataDir, Device, From, RunsDir
+from finetui.tui.cli.reports import print_json, table
 
 
-def evaluate_headless(
-    path: Path, *, data: str | None, data_dir: Path | None, model: str, device: str, as_json: bool
+class Scores(msgspec.Struct, frozen=True, kw_only=True):
+    """What `finetui evaluate --json` prints. `confusion` has a row for each true class, a column for each predicted."""
+
+    accuracy: float
+    loss: float
+    n: int
+    per_class: tuple[ClassReport, ...]
+    confusion: list[list[int]]
+
+
+def evaluate(
+    *,
+    from_: From,
+    data: str | None = None,
+    data_dir: DataDir = None,
+    model: CheckpointModel = "lenet",
+    device: Device = "auto",
+    runs_dir: RunsDir = Path("checkpoints"),
+    json: bool = False,
 ) -> int:
-    """Evaluate the checkpoint `path`, print its scores and return the exit status."""
-    found = finetui.evaluate_checkpoint(path, data=data, data_dir=data_dir, model=model, device=device)
+    """Score a run or a checkpoint on a test set.
+
+    Parameters
+    ----------
+    data
+        Data set (default: the one that it was trained on).
+    json
+        Print one JSON object: accuracy, loss, n, per_class, confusion.
+    """
+    found = finetui.evaluate_checkpoint(
+        find_checkpoint(from_, runs_dir), data=data, data_dir=data_dir, model=model, device=device
+    )
     for notice in found.notices:
         print(notice, file=sys.stderr)
     report = found.report
@@ -22,5 +54,19 @@ def evaluate_headless(
         per_class=report.per_class,
         confusion=report.confusion.tolist(),
     )
-    print_scores(scores, as_json=as_json)
+    _print(scores, as_json=json)
     return 0
+
+
+def _print(scores: Scores, *, as_json: bool) -> None:
+    """Print the scores as a table, or as one JSON object."""
+    if as_json:
+        print_json(scores)
+        return
+    print(f"accuracy {scores.accuracy:.2%}   loss {scores.loss:.4f}   images {scores.n}\n")
+    rows = [("CLASS", "SUPPORT", "PRECISION", "RECALL", "F1", "ACCURACY")]
+    rows += [
+        (c.label, str(c.support), f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}", f"{c.accuracy:.2%}")
+        for c in scores.per_class
+    ]
+    print(table(rows, right=frozenset(range(1, 6))))

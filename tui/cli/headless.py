@@ -1,4 +1,4 @@
-"""Training and evaluating without a dashboard: progress for a person, the tutorial's lines for a file, or JSON."""
+"""Training without a dashboard: progress for a person, the tutorial's lines for a file, or JSON."""
 
 import signal
 from collections.abc import Iterator
@@ -6,18 +6,16 @@ from contextlib import contextmanager
 
 import finetui
 from finetui.engine.errors import FinetuiError
-from finetui.engine.process.endpoint import serving
+from finetui.engine.process.endpoint import Endpoint
 from finetui.engine.process.memory import keep_freed
 from finetui.engine.process.signals import EndSignals
 from finetui.engine.protocol.commands import Stop
-from finetui.engine.protocol.config import (
-    RunConfig,
-)
+from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import AnyEvent, Phase
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.cli.lost_output import LostOutput
-from finetui.tui.cli.printers import _BarPrinter, choose_printer
+from finetui.tui.cli.printers import BarPrinter, choose_printer, print_accuracy
 
 _ONE_WISH_SECONDS = 0.25  # `timeout` sends its signal twice, and means it once
 
@@ -47,10 +45,10 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
         with output.printing():
             printer.show(event)
 
-    with _hangups_ignored(), serving(commands, config.run.linger_minutes) as dashboards:
+    with _hangups_ignored(), Endpoint(commands, config.run.linger_minutes) as endpoint:
 
         def abandon() -> None:
-            dashboards.remove_socket()
+            endpoint.remove_socket()
             printer.abandon()
 
         signals = EndSignals([signal.SIGINT, signal.SIGTERM], commands, abandon, doubled_seconds=_ONE_WISH_SECONDS)
@@ -60,11 +58,12 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
                 outcome = finetui.serve(
                     config,
                     commands,
-                    [signals.note, dashboards.publish, show],
+                    [signals.note, endpoint.publish, show],
                     autostart=True,
-                    stay=lambda state: signals.caught is None and dashboards.stay(state),
-                    on_journal=dashboards.follow,
-                    socket=dashboards.path,
+                    # With the last epoch it ends by itself; only who has paused it may go on with it.
+                    stay=lambda state: state == "paused" and signals.caught is None and endpoint.stay(state),
+                    on_journal=endpoint.follow,
+                    socket=endpoint.path,
                     resume=resume,
                     resume_from=resume_from,
                 )
@@ -75,8 +74,7 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
         finally:
             with output.printing():
                 printer.close()
-    if isinstance(printer, _BarPrinter) and outcome.report is not None:
+    if isinstance(printer, BarPrinter) and outcome.report is not None:
         with output.printing():
-            n, accuracy = outcome.report.n, outcome.report.accuracy
-            print(f"Accuracy of the network on the {n} test images: {100 * accuracy:.2f} %", flush=True)
+            print_accuracy(outcome.report.n, outcome.report.accuracy)
     return signals.status or int(output.left)

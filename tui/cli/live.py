@@ -1,22 +1,11 @@
-"""The commands for runs that an engine has now: `finetui attach` and `finetui stop`."""
+"""The commands for runs that an engine has now: `finetui attach`, `stop` and `rollback`."""
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import App, Parameter
 
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import RunFolder, find_run
-from finetui.engine.runs.lock import live_runs
-from finetui.tui.cli.options import Images, NotifyBy
-
-RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
-
-
-def add_to(app: App) -> None:
-    """Make the commands part of `app`."""
-    app.command(attach)
-    app.command(stop)
+from finetui.engine.runs.lock import is_live, live_runs
+from finetui.tui.cli.options import Images, NotifyBy, Run, RunsDir
 
 
 def attach(
@@ -53,15 +42,38 @@ def _chosen(run: str | None, runs_dir: Path) -> RunFolder:
     return live[0]
 
 
-def stop(run: str, /, *, runs_dir: RunsDir = Path("checkpoints")) -> int:
-    """Save a run and stop it, wherever it was started.
-
-    Parameters
-    ----------
-    run
-        The run: its name or its folder.
-    """
+def stop(run: Run, /, *, runs_dir: RunsDir = Path("checkpoints")) -> int:
+    """Save a run and stop it, wherever it was started."""
     from finetui.tui.cli.steer import stop_run
 
     print(stop_run(find_run(run, runs_dir)))
+    return 0
+
+
+def rollback(
+    run: Run,
+    checkpoint: str,
+    /,
+    *,
+    rate_factor: float = 1.0,
+    runs_dir: RunsDir = Path("checkpoints"),
+) -> int:
+    """Take a live run back to one of its checkpoints; it goes on from there.
+
+    The state that it leaves becomes the checkpoint `previous`. A run that is not live is taken back with
+    `finetui resume RUN --checkpoint NAME`.
+
+    Parameters
+    ----------
+    checkpoint
+        last, previous, best, or the name that you gave it.
+    rate_factor
+        Multiply the learning rate by this (default: 1).
+    """
+    from finetui.tui.cli.steer import roll_back
+
+    folder = find_run(run, runs_dir)
+    if not is_live(folder):
+        raise BadInput(f"the run {folder.name} is not live: finetui resume {folder.argument} --checkpoint {checkpoint}")
+    print(roll_back(folder, checkpoint, rate_factor))
     return 0

@@ -1,23 +1,27 @@
-"""The command that prints a run's log: `finetui log`."""
+"""`finetui log`: the journal, or what the engine printed, on standard output; never a byte that a terminal obeys."""
 
+import io
+import json
+import sys
+import time
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+import msgspec
 
-from finetui.engine.errors import BadInput
-from finetui.engine.runs.folder import find_run
+from finetui.engine.errors import BadInput, reason_of
+from finetui.engine.runs.folder import RunFolder, find_run
+from finetui.engine.runs.lock import is_live
+from finetui.engine.text import clean
+from finetui.tui.cli.options import Run, RunsDir
+from finetui.tui.state.log_lines import LogLine, Undone, clock
+from finetui.tui.state.run_log import JournalLines, OutputTail
 
-RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
-
-
-def add_to(app: App) -> None:
-    """Make the command part of `app`."""
-    app.command(log)
+_FOLLOW_SECONDS = 0.5
+_SIGNS = {"info": " ", "warning": "!", "error": "✗"}
 
 
 def log(
-    run: str,
+    run: Run,
     /,
     *,
     engine: bool = False,
@@ -31,8 +35,6 @@ def log(
 
     Parameters
     ----------
-    run
-        The run: its name or its folder.
     engine
         Print what the engine and its libraries printed instead, the newest 5,000 lines.
     follow
@@ -40,8 +42,107 @@ def log(
     json
         Print the journal's own events, one JSON object a line.
     """
-    from finetui.tui.cli.log_report import print_log
-
     if engine and json:
         raise BadInput("--engine and --json: what the engine printed is no JSON; choose one of them")
-    return print_log(find_run(run, runs_dir), engine=engine, follow=follow, as_json=json)
+    folder = find_run(run, runs_dir)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale without these signs is no reason to fail
+    printer = (_Output if engine else _Raw if json else _Journal)(folder)
+    while True:
+        # Asked before reading: what an engine writes last, it writes before it goes.
+        goes_on = follow and is_live(folder)
+        printer.show()
+        sys.stdout.flush()
+        if not goes_on:
+            break
+        time.sleep(_FOLLOW_SECONDS)
+    printer.end()
+    return 0
+
+
+class _Journal:
+    """Prints events as lines."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._lines = JournalLines(folder.journal)
+
+    def show(self) -> None:
+        """Print what is new. What is undone only later has been printed: the line that undoes it tells of that."""
+        lines = self._lines.read()
+        undone = Undone(lines)
+        for line in lines:
+            print(_row(line, undone=line.seq in undone))
+
+    def end(self) -> None:
+        """Say what could not be read."""
+        if self._lines.damage:
+            print(f"finetui: {self._lines.damage}", file=sys.stderr)
+        elif self._lines.last_seq < 0:
+            print("finetui: there is nothing in this journal that can be read", file=sys.stderr)
+
+
+def _row(line: LogLine, *, undone: bool) -> str:
+    sign = "↶" if line.undoes >= 0 else _SIGNS[line.level]
+    when = clock(line.time, "%Y-%m-%d %H:%M:%S")
+    return f"{when}  {line.step:>9,} {sign} {'undone: ' if undone else ''}{line.text}"
+
+
+class _Raw:
+    """Prints the journal's own lines."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._path = folder.journal
+        self._offset = 0
+        self._skipped = 0
+
+    def show(self) -> None:
+        """Print what is new."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break  # it is being written
+                    self._offset += len(line)
+                    text = _as_ascii(line)
+                    if text is None:
+                        self._skipped += 1
+                    else:
+                        print(text)
+        except OSError as error:
+            where = clean(str(self._path))
+            raise BadInput(f"the journal {where} cannot be read: {reason_of(error)}") from error
+
+    def end(self) -> None:
+        """Say what could not be read."""
+        if self._skipped:
+            print(f"finetui: {self._skipped} damaged lines were skipped", file=sys.stderr)
+
+
+def _as_ascii(line: bytes) -> str | None:
+    """Return a line of JSON with nothing in it that a terminal obeys; None where it is no JSON."""
+    try:
+        value = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    text = line[:-1].decode(errors="replace")
+    if text.isascii() and text.isprintable():
+        return text
+    return json.dumps(value, separators=(",", ":"))
+
+
+class _Output:
+    """Prints what the engine printed."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._tail = OutputTail(folder.log)
+
+    def show(self) -> None:
+        """Print what is new."""
+        for line in self._tail.read():
+            print(line)
+
+    def end(self) -> None:
+        """Print a last line that was never finished."""
+        if self._tail.unfinished:
+            print(self._tail.unfinished)

@@ -28,13 +28,13 @@ class LostOutput:
         except OSError as error:
             if error.errno not in _LOST:
                 raise
-            lead_lost_output_nowhere()
+            discard_lost_output()
             if error.errno == errno.EPIPE and not self.left:
                 self.left = True
                 self._on_left()
 
 
-def lead_lost_output_nowhere() -> None:
+def discard_lost_output() -> None:
     """Let each of standard output and error whose reader is gone lead nowhere, so that no later write fails.
 
     What is buffered for it would otherwise fail once more when the interpreter ends.

@@ -6,24 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 from cyclopts import Group, Parameter, Token
 
-import finetui
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import (
     TRAINING_RECIPES,
-    DataConfig,
-    FinetuneConfig,
-    ModelConfig,
     RunConfig,
-    RunSection,
     SectionName,
+    TrainingConfig,
     load,
     with_overrides,
 )
-from finetui.engine.runs.folder import RunFolder, check_runs_dir
-from finetui.engine.runs.trust import check_trusted
+from finetui.engine.runs.folder import check_runs_dir
 from finetui.engine.text import clean
 
 
@@ -52,12 +46,37 @@ Images = Annotated[
     Literal["auto", "blocks", "ascii", "sixel", "kitty"],
     Parameter(help="How images are drawn: half blocks, ASCII, Sixel or Kitty graphics (default: as the terminal can)."),
 ]
+PrintedImages = Annotated[
+    Literal["auto", "blocks", "ascii", "sixel", "kitty", "none"],
+    Parameter(help="How images are drawn (default: as the terminal can), or none."),
+]
+
+Run = Annotated[str, Parameter(help="The run: its name or its folder.")]
+RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
+From = Annotated[
+    str,
+    Parameter(name="--from", help="A run (its name or folder: the best checkpoint is used) or a checkpoint file."),
+]
+DataDir = Annotated[Path | None, Parameter(help="Folder to look for the data in first (default: $FINETUI_DATA).")]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps (default: auto).")]
+CheckpointModel = Annotated[
+    str,
+    Parameter(
+        help="Needed only for a checkpoint of your own code: package.module:factory or file.py:factory, which runs it."
+    ),
+]
+OwnModel = Annotated[
+    str | None, Parameter(help="Needed only for a network of your own code: module:factory or file.py:factory.")
+]
+OwnData = Annotated[
+    str | None, Parameter(help="Needed only for data of your own code: module:factory or file.py:factory.")
+]
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class RunMode:
-    """How a run that a command begins is trained, and how it is looked at."""
+    """How a run that a command starts is trained, and how it is looked at; `BadInput` unless it is one mode."""
 
     dashboard: bool = False
     "Open the dashboard on it."
@@ -68,8 +87,7 @@ class RunMode:
     images: Images = "auto"
     notify: NotifyBy = "off"
 
-    def check(self) -> None:
-        """Raise `BadInput` unless it is one way."""
+    def __post_init__(self) -> None:
         given = [f"--{name}" for name in ("dashboard", "json", "detach") if getattr(self, name)]
         if len(given) > 1:
             hint = "" if self.dashboard else "; `finetui log RUN --json` prints what happens later"
@@ -183,61 +201,11 @@ class RunOptions:
         }
         for field in ("augment", "image_size", "loader", "workers", "follow_links"):
             overrides["data", field] = getattr(self, field)
-        overrides |= {("training", field): getattr(self, field) for field in _TRAINING_FIELDS}
+        for field in TrainingConfig.__struct_fields__:
+            if hasattr(self, field):
+                overrides["training", field] = getattr(self, field)
         config = with_overrides(base, overrides)
         check_runs_dir(Path(config.run.runs_dir))
         if config.run.name and (Path(config.run.runs_dir) / config.run.name).exists():
             raise BadInput(f"a run named {config.run.name!r} exists in {config.run.runs_dir}; choose another --name")
         return config
-
-
-_TRAINING_FIELDS = (
-    "epochs",
-    "batch_size",
-    "lr",
-    "optimizer",
-    "momentum",
-    "nesterov",
-    "weight_decay",
-    "schedule",
-    "warmup_epochs",
-    "label_smoothing",
-    "class_weights",
-    "sampling",
-    "frozen_norm_trains",
-    "seed",
-    "fast",
-    "precision",
-    "compile",
-    "device",
-)
-
-
-def finetune_config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: tuple[str, ...]) -> RunConfig:
-    """Return the configuration of a finetune of the checkpoint `path`: its run's settings, and `options` over them.
-
-    Raises `BadInput`, also where the parent used a person's own code that `options` does not name: a run folder may
-    come from anywhere.
-    """
-    folder = RunFolder(path.absolute().parent)
-    in_run = folder.config.is_file() and folder.journal.is_file()
-    parent = load(folder.config) if in_run else RunConfig(data=DataConfig(name=finetui.read_about(path).data))
-    if options.data is None:
-        check_trusted("the parent's data is", parent.data.name, "--data", None)
-    finetune = FinetuneConfig(
-        parent=str(path.absolute()),
-        parent_run=folder.name if in_run else "",
-        recipe=recipe,
-        head=head,
-        freeze=freeze,
-    )
-    # The network's name is the checkpoint's; a parent's warm-up and name are its own.
-    base = msgspec.structs.replace(
-        parent,
-        model=ModelConfig(),
-        training=msgspec.structs.replace(parent.training, warmup_epochs=0.0),
-        run=RunSection(),
-        finetune=finetune,
-    )
-    config = options.to_config(base)
-    return config if config.finetune is not None else msgspec.structs.replace(config, finetune=finetune)

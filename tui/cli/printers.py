@@ -3,22 +3,26 @@
 import os
 import sys
 from collections.abc import Iterator
-from typing import Protocol
 
 from finetui.engine.protocol.events import AnyEvent, Evaluated, Phase, RunPrepared, RunStarted, StateChanged, TrainPoint
 from finetui.engine.runs.journal import encode_line
 
 
-class _Printer(Protocol):
-    def show(self, event: AnyEvent) -> None: ...
+class Printer:
+    """Prints the events of a training."""
 
-    def close(self) -> None: ...
+    def show(self, event: AnyEvent) -> None:
+        """Print what there is to say about `event`."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Leave the terminal in order; by default it is."""
 
     def abandon(self) -> None:
-        """Leave the terminal in order, from any thread, when the process is about to end in the middle of something."""
+        """Do so from any thread, when the process is about to end in the middle of something."""
 
 
-class _JsonPrinter:
+class _JsonPrinter(Printer):
     """Prints what the journal holds."""
 
     def show(self, event: AnyEvent) -> None:
@@ -26,14 +30,8 @@ class _JsonPrinter:
             sys.stdout.buffer.write(encode_line(event))
             sys.stdout.buffer.flush()
 
-    def close(self) -> None:
-        pass
 
-    def abandon(self) -> None:
-        pass
-
-
-class LinePrinter:
+class LinePrinter(Printer):
     """Prints the tutorial's lines to standard output, and what else there is to say to standard error."""
 
     def __init__(self) -> None:
@@ -41,42 +39,32 @@ class LinePrinter:
 
     def show(self, event: AnyEvent) -> None:
         """Print what there is to say about `event`."""
+        for line in _lines(event):
+            print(line, file=sys.stderr, flush=True)
         match event:
             case Phase() if event.name != self._phase and event.name != "Evaluating":
                 self._phase = event.name
                 print(event.name, file=sys.stderr, flush=True)
-            case RunPrepared():
-                for line in _describe(event):
-                    print(line, file=sys.stderr, flush=True)
-            case RunStarted():
-                print(f"run {event.name} in {event.path}", file=sys.stderr, flush=True)
             case TrainPoint():
                 for mean in event.hundreds:
                     print(f"[{mean.epoch}, {mean.step_in_epoch:5d}] loss: {mean.loss:.3f}", flush=True)
             case Evaluated():
-                print(_accuracy_line(event), flush=True)
-            case StateChanged() if event.reason:
-                print(f"{event.state}: {event.reason}", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Nothing is left to say."""
-
-    def abandon(self) -> None:
-        """The terminal is in order."""
+                print_accuracy(event.n, event.accuracy)
 
 
-def _accuracy_line(event: Evaluated) -> str:
-    return f"Accuracy of the network on the {event.n} test images: {100 * event.accuracy:.2f} %"
+def print_accuracy(n: int, accuracy: float) -> None:
+    """Print the tutorial's line about `n` test images."""
+    print(f"Accuracy of the network on the {n} test images: {100 * accuracy:.2f} %", flush=True)
 
 
-def choose_printer(*, as_json: bool) -> _Printer:
+def choose_printer(*, as_json: bool) -> Printer:
     """Return what prints a training: JSON, a progress bar on a terminal, or the tutorial's lines."""
     if as_json:
         return _JsonPrinter()
-    return _BarPrinter() if sys.stdout.isatty() and sys.stderr.isatty() else LinePrinter()
+    return BarPrinter() if sys.stdout.isatty() and sys.stderr.isatty() else LinePrinter()
 
 
-class _BarPrinter:
+class BarPrinter(Printer):
     """Shows a progress bar with the time left on a terminal."""
 
     def __init__(self) -> None:
@@ -99,6 +87,7 @@ class _BarPrinter:
         self._progress.console.print(line, markup=False)
 
     def show(self, event: AnyEvent) -> None:
+        """Print what there is to say about `event`."""
         update = self._progress.update
         match event:
             case Phase() if event.name != "Evaluating":
@@ -106,32 +95,35 @@ class _BarPrinter:
             case RunPrepared():
                 self._epochs = event.config.training.epochs
                 self._steps = event.steps_per_epoch * self._epochs
-                for line in _describe(event):
-                    self._say(line)
-            case RunStarted():
-                self._say(f"run {event.name} in {event.path}")
             case TrainPoint():
                 detail = f"loss {event.loss:.4f}  {event.samples_per_second:,.0f} images/s"
                 name = f"epoch {event.epoch}/{self._epochs}"
                 update(self._task, description=name, total=self._steps, completed=event.step, detail=detail)
             case Evaluated():
                 self._say(f"epoch {event.epoch}: test loss {event.loss:.4f}, accuracy {event.accuracy:.2%}")
-            case StateChanged() if event.reason:
-                self._say(f"{event.state}: {event.reason}")
+        for line in _lines(event):
+            self._say(line)
 
     def close(self) -> None:
+        """Take the bar away."""
         self._progress.stop()
 
     def abandon(self) -> None:
-        # Rich's own way would wait for whatever holds its lock.
+        """Show the cursor again; Rich itself would wait for whatever holds its lock."""
         os.write(sys.stderr.fileno(), b"\x1b[?25h\n")
 
 
-def _describe(event: RunPrepared) -> Iterator[str]:
-    data = event.data
-    yield from event.notices
-    yield (
-        f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images from {data.location}, "
-        f"{data.loader}; "
-        f"{event.config.model.name}, {event.parameters:,} parameters, on {event.device}"
-    )
+def _lines(event: AnyEvent) -> Iterator[str]:
+    """Yield what is said about `event` beside the progress."""
+    match event:
+        case RunPrepared(data=data):
+            yield from event.notices
+            yield (
+                f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images from {data.location}, "
+                f"{data.loader}; "
+                f"{event.config.model.name}, {event.parameters:,} parameters, on {event.device}"
+            )
+        case RunStarted():
+            yield f"run {event.name} in {event.path}"
+        case StateChanged() if event.reason:
+            yield f"{event.state}: {event.reason}"

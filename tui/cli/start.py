@@ -1,26 +1,96 @@
-"""From the configuration of a run to its training, the way that a command asks for."""
+"""`finetui train`, and starting any run: in this terminal, in the background, or with a dashboard."""
 
+import sys
+from collections.abc import Iterator
+
+from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.events import ENDED, AnyEvent, Log, StateChanged
+from finetui.engine.runs import journal
 from finetui.engine.runs.folder import RunFolder
-from finetui.tui.cli.options import RunMode
+from finetui.tui.cli.options import RunMode, RunOptions, TrainingRecipe
+from finetui.tui.cli.printers import LinePrinter
+
+_EXIT_SECONDS = 15.0  # that an engine which has told of its failure may take to end
+_BAD_INPUT = 2  # the exit status of an engine that could not use what it was given
 
 
-def begin(config: RunConfig, way: RunMode, *, resume: RunFolder | None = None, resume_from: str = "") -> int:
+def train(
+    *,
+    options: RunOptions | None = None,
+    recipe: TrainingRecipe = "default",
+    json: bool = False,
+    detach: bool = False,
+) -> int:
+    """Train without a dashboard; `finetui attach` opens one on it.
+
+    Parameters
+    ----------
+    json
+        Print the journal's events to standard output, one JSON object a line, and nothing else.
+    detach
+        Train in the background, and return once it has begun.
+    """
+    mode = RunMode(json=json, detach=detach)
+    return start((options or RunOptions()).to_config(recipe=recipe), mode)
+
+
+def start(config: RunConfig, mode: RunMode, *, resume: RunFolder | None = None, resume_from: str = "") -> int:
     """Train `config` and return the exit status.
 
     `resume` is the folder of a run, configured by `config`, that goes on instead, from its last checkpoint or the one
     that is kept as `resume_from`. Raises `BadInput` for what cannot be used.
     """
-    if way.dashboard:
+    if mode.dashboard:
         from finetui.tui.app.launch import open_new_run
 
         return open_new_run(
-            config, start=True, images=way.images, notify=way.notify, resume=resume, resume_from=resume_from
+            config, start=True, images=mode.images, notify=mode.notify, resume=resume, resume_from=resume_from
         )
-    if way.detach:
-        from finetui.tui.cli.detached import train_detached
-
+    if mode.detach:
         return train_detached(config, resume=resume, resume_from=resume_from)
     from finetui.tui.cli.headless import train_headless
 
-    return train_headless(config, as_json=way.json, resume=resume, resume_from=resume_from)
+    return train_headless(config, as_json=mode.json, resume=resume, resume_from=resume_from)
+
+
+def train_detached(config: RunConfig, *, resume: RunFolder | None = None, resume_from: str = "") -> int:
+    """Have an engine process train `config`, wait until it has begun, say how to get at it, and return 0.
+
+    `resume` is the folder of a run, configured by `config`, that goes on from its last checkpoint, or from the one that
+    is kept as `resume_from`. Raises `BadInput` and `FinetuiError` where it does not begin.
+    """
+    from finetui.engine.link.process_link import ProcessLink
+    from finetui.tui.cli.steer import running
+
+    past = journal.last_event(resume.journal) if resume is not None and resume.journal.is_file() else None
+    link = ProcessLink(config, autostart=True, detached=True, resume=resume, resume_from=resume_from)
+    with running(link) as events:
+        try:
+            begun = _first_state(events, after=-1 if past is None else past.seq)
+        except KeyboardInterrupt:
+            link.terminate()  # nothing has begun, and nothing shall
+            raise
+    if begun.state in ("failed", "crashed"):
+        raise (BadInput if link.wait(_EXIT_SECONDS) == _BAD_INPUT else FinetuiError)(begun.reason)
+    assert link.folder is not None, "a run that has begun has a folder"
+    run = link.folder.argument
+    print(f"{link.folder.name}: {begun.state} in the background, process {link.pid}")
+    print(f"  watch and steer it:  finetui attach {run}")
+    print(f"  end it:              finetui stop {run}")
+    return 0
+
+
+def _first_state(events: Iterator[AnyEvent], *, after: int) -> StateChanged:
+    """Return the first event that tells that training has begun, or will not; the journal's up to `after` are past."""
+    printer = LinePrinter()
+    for event in events:
+        if 0 <= event.seq <= after:
+            continue
+        if isinstance(event, StateChanged) and (event.state == "running" or event.state in ENDED):
+            return event
+        if isinstance(event, Log):
+            print(event.message, file=sys.stderr, flush=True)
+        else:
+            printer.show(event)
+    raise FinetuiError("the engine process ended before training began")

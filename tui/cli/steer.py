@@ -1,24 +1,75 @@
-"""Ending a run whose engine is somewhere else: by its socket or, where that cannot be reached, by a signal."""
+"""Asking the engine that has a run: by its socket or, to end one that cannot be reached there, by a signal."""
 
 import os
 import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from finetui.engine.errors import BadInput, FinetuiError
-from finetui.engine.link.socket_link import NO_ANSWER, AttachLink, own_name
-from finetui.engine.protocol.commands import Stop
-from finetui.engine.protocol.events import Audience, CommandAccepted, CommandRefused, State, StateChanged
+from finetui.engine.link.socket_link import NO_ANSWER, AttachLink, SocketLink, own_name
+from finetui.engine.protocol.commands import AnyCommand, RollBack, Stop
+from finetui.engine.protocol.events import AnyEvent, Audience, CommandAccepted, CommandRefused, State, StateChanged
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import Holder, holder_of, is_live
 from finetui.engine.runs.summaries import summarise_run
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 _REMARK_SECONDS = 10.0  # until it is said that this takes a while
 _LEAVING_SECONDS = 3.0  # for the engine to leave, once it is stopped and nobody else watches
 _SIGNAL_SECONDS = 60.0
+
+
+@contextmanager
+def running(link: SocketLink) -> Iterator[Iterator[AnyEvent]]:
+    """Run `link` until the block is left, which closes it; what is yielded are its events, up to its end."""
+    thread = threading.Thread(target=link.run, name="finetui-link", daemon=True)
+    thread.start()
+    try:
+        yield _events(link, thread)
+    finally:
+        link.close()
+        thread.join()
+
+
+def _events(link: SocketLink, thread: threading.Thread) -> Iterator[AnyEvent]:
+    while True:
+        ended = not thread.is_alive()
+        yield from link.events.drain()
+        if ended:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def ask(
+    link: AttachLink, command: AnyCommand, note: Callable[[AnyEvent], None] = lambda _: None
+) -> CommandAccepted | CommandRefused:
+    """Send `command` to the engine at the other end of `link`, and return its answer; `note` is shown every event.
+
+    Where the engine ends without one, the link refuses the command (see `NO_ANSWER`).
+    """
+    with running(link) as events:
+        link.send(command)
+        for event in events:
+            note(event)
+            if isinstance(event, CommandAccepted | CommandRefused) and event.command.id == command.id:
+                return event
+    raise AssertionError("a link that ends refuses what was not answered")
+
+
+def roll_back(folder: RunFolder, checkpoint: str, rate_factor: float) -> str:
+    """Take the live run in `folder` back to its `checkpoint`, and return in a line where it is now.
+
+    Raises `BadInput` when it is refused or nobody can be asked, `FinetuiError` when the engine ends without an answer.
+    """
+    answer = ask(AttachLink(folder), RollBack(checkpoint=checkpoint, rate_factor=rate_factor))
+    if isinstance(answer, CommandAccepted):
+        return f"{folder.name}: rolled back to {checkpoint}, step {answer.step:,}"
+    if answer.reason in NO_ANSWER:
+        raise FinetuiError(f"{answer.reason} without an answer")
+    raise BadInput(f"the run refused it: {answer.reason}")
 
 
 def stop_run(folder: RunFolder) -> str:
@@ -33,60 +84,48 @@ def stop_run(folder: RunFolder) -> str:
         if there is None or not there.is_here:
             raise
         return _terminate(folder, there)
-    return _Stopping(folder, link).run()
+    seen = _Seen()
+    remark = threading.Timer(_REMARK_SECONDS, _remark)
+    remark.daemon = True
+    remark.start()
+    try:
+        answer = ask(link, Stop(), seen.note)
+    finally:
+        remark.cancel()
+    # An engine that ends without an answer has ended, as it should.
+    refused = answer.reason if isinstance(answer, CommandRefused) and answer.reason not in NO_ANSWER else None
+    if seen.state == "crashed":
+        raise FinetuiError(seen.reason)
+    if refused is not None and seen.state not in ("finished", "stopped"):
+        raise FinetuiError(f"the run {folder.name} was not stopped: {refused}")
+    if seen.alone:
+        _wait_until_free(folder, _LEAVING_SECONDS)
+    already = "already " if refused is not None else ""
+    why = f" ({seen.reason})" if seen.reason else ""
+    return f"{folder.name}: {already}{seen.state} at step {seen.step:,}{why}"
 
 
-class _Stopping:
-    """Waits for what becomes of a `Stop`."""
+class _Seen:
+    """What a run's events tell of it."""
 
-    def __init__(self, folder: RunFolder, link: AttachLink) -> None:
-        self._folder = folder
-        self._link = link
-        self._stop = Stop()
-        self._state: State = "preparing"
-        self._reason = ""
-        self._step = 0
-        self._alone = True
+    def __init__(self) -> None:
+        self.state: State = "preparing"
+        self.reason = ""
+        self.step = 0
+        self.alone = True
 
-    def run(self) -> str:
-        thread = threading.Thread(target=self._link.run, name="finetui-stop", daemon=True)
-        thread.start()
-        self._link.send(self._stop)
-        refused = self._wait(thread)
-        self._link.close()
-        thread.join()
-        if self._state == "crashed":
-            raise FinetuiError(self._reason)
-        if refused is not None and self._state not in ("finished", "stopped"):
-            raise FinetuiError(f"the run {self._folder.name} was not stopped: {refused}")
-        if self._alone:
-            _wait_until_free(self._folder, _LEAVING_SECONDS)
-        already = "already " if refused is not None else ""
-        why = f" ({self._reason})" if self._reason else ""
-        return f"{self._folder.name}: {already}{self._state} at step {self._step:,}{why}"
+    def note(self, event: AnyEvent) -> None:
+        """Keep what `event` tells."""
+        self.step = event.step if event.seq >= 0 else self.step
+        match event:
+            case StateChanged():
+                self.state, self.reason = event.state, event.reason
+            case Audience():
+                self.alone = len(event.names) <= 1
 
-    def _wait(self, thread: threading.Thread) -> str | None:
-        """Return why the engine refused to stop; None when it did as it was told, or has ended."""
-        remark_at = time.monotonic() + _REMARK_SECONDS
-        while True:
-            ended = not thread.is_alive()
-            for event in self._link.events.drain():
-                self._step = event.step if event.seq >= 0 else self._step
-                match event:
-                    case StateChanged():
-                        self._state, self._reason = event.state, event.reason
-                    case Audience():
-                        self._alone = len(event.names) <= 1
-                    case CommandAccepted() if event.command.id == self._stop.id:
-                        return None
-                    case CommandRefused() if event.command.id == self._stop.id:
-                        return None if event.reason in NO_ANSWER else event.reason
-            if ended:
-                return None
-            if time.monotonic() > remark_at:
-                remark_at = float("inf")
-                print("finetui: waiting for the engine to save and stop ...", file=sys.stderr, flush=True)
-            time.sleep(_POLL_SECONDS)
+
+def _remark() -> None:
+    print("finetui: waiting for the engine to save and stop ...", file=sys.stderr, flush=True)
 
 
 def _wait_until_free(folder: RunFolder, seconds: float) -> bool:

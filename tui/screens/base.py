@@ -1,4 +1,7 @@
-"""What all screens have in common: one that is being taken away hears nothing any more."""
+"""What all screens have in common: one that is being taken away hears nothing any more.
+
+This relies on private names of Textual's; `tests/tui/test_textual_overrides.py` fails where they change.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,12 +13,13 @@ from textual.command import CommandList, CommandPalette
 from textual.message import Message
 from textual.message_pump import MessagePump
 
+from finetui.tui.terminal.compositor import TightCompositor
 from finetui.tui.widgets.option_list import pages
 
 if TYPE_CHECKING:
-    from textual.widget import Widget as _Base
+    _Base = screen.Screen[Any]
 else:
-    _Base = MessagePump  # what a widget is beside this, a screen inherits from Textual's
+    _Base = MessagePump  # Textual looks for stylesheets in the first base that is a widget: that must be its own
 
 T = TypeVar("T")
 Callback = Callable[..., Any]
@@ -50,6 +54,10 @@ class _DismissOnce(_Base):
         self._dismissed = True
         return True
 
+    def dismiss(self, result: Any = None) -> AwaitComplete:
+        """Leave it with `result`; only once, however often that is wished for."""
+        return super().dismiss(result) if self.is_left() else AwaitComplete()
+
     def call_after_refresh(self, callback: Callback, *args: Any, **kwargs: Any) -> bool:
         """Call it once all is drawn, unless this screen has been left: whichever is on top then would call it."""
         return super().call_after_refresh(lambda: callback(*args, **kwargs) if self.stands else None)
@@ -67,19 +75,15 @@ class _DismissOnce(_Base):
 
 
 class Screen(_DismissOnce, screen.Screen[T]):
-    """A screen that fills the terminal."""
+    """A screen that fills the terminal, and sends only the cells that changed."""
 
-    def dismiss(self, result: T | None = None) -> AwaitComplete:
-        """Leave it with `result`; only once, however often that is wished for."""
-        return super().dismiss(result) if self.is_left() else AwaitComplete()
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = TightCompositor()
 
 
 class ModalScreen(_DismissOnce, screen.ModalScreen[T]):
     """A screen in a box over another one."""
-
-    def dismiss(self, result: T | None = None) -> AwaitComplete:
-        """Leave it with `result`; only once, however often that is wished for."""
-        return super().dismiss(result) if self.is_left() else AwaitComplete()
 
 
 class Palette(_DismissOnce, CommandPalette):
@@ -89,7 +93,3 @@ class Palette(_DismissOnce, CommandPalette):
         """Turn pages only where there are any."""
         if pages(self.query_one(CommandList)):
             super()._action_command_list(action)
-
-    def dismiss(self, result: None = None) -> AwaitComplete:
-        """Leave it with `result`; only once, however often that is wished for."""
-        return super().dismiss(result) if self.is_left() else AwaitComplete()

@@ -1,5 +1,6 @@
 """A form in a box: rows that are checked as one types, a button that applies them, one that leaves."""
 
+from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
@@ -20,7 +21,7 @@ T = TypeVar("T")
 class Form(ModalScreen[T | None], Generic[T]):
     """Asks for a `T`: a subclass gives the rows, and reads them. It is dismissed with None by Escape."""
 
-    CSS_PATH = "form.tcss"
+    CSS_PATH = Path(__file__).with_name("form.tcss")  # a name alone would be looked up beside the subclass
     TITLE_TEXT: ClassVar[str] = ""
     APPLY: ClassVar[str] = "Apply"
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetui.engine.errors import BadInput, FinetuiError, reason_of
+from finetui.engine.files import replacing
 from finetui.engine.text import clean
 from finetui.tui.state.listing import Listing
 
@@ -129,19 +129,11 @@ def export(target: Target, listing: Listing, rows: Sequence[int], fetch: Fetch) 
         else:
             text = to_json(listing, rows) if target.kind == "json" else to_csv(listing, rows)
             content = text.encode("utf-8", "surrogateescape")
-        _write(target.path, content)
+        with replacing(target.path, synced=False) as file:
+            file.write(content)
     except OSError as error:
         raise FinetuiError(f"{where} could not be written: {reason_of(error)}") from error
     return f"{len(rows):,} images in {where}" if target.needs_images else f"{len(rows):,} predictions in {where}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _images(listing: Listing, rows: Sequence[int], fetch: Fetch) -> Iterator[tuple[int, Image | str]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from finetui.engine.protocol.commands import AnyCommand, SetFrozen
 from finetui.engine.protocol.events import LayerGroup, LayersMeasured, ModuleRow
@@ -10,6 +10,19 @@ from finetui.engine.protocol.events import LayerGroup, LayersMeasured, ModuleRow
 HEALTHY = (1e-5, 1e-2)  # updates over weights outside of these deserve a look
 
 Freeze = Literal["", "trains", "partly", "frozen", "bypassed", "freezing", "thawing"]
+
+
+class TreeRow(Protocol):
+    """A line of a tree: what is in it follows it, with a greater depth."""
+
+    @property
+    def key(self) -> str: ...  # noqa: D102
+
+    @property
+    def depth(self) -> int: ...  # noqa: D102
+
+
+Row = TypeVar("Row", bound=TreeRow)
 
 
 class Node(NamedTuple):
@@ -107,9 +120,9 @@ def _implied(names: Iterable[str]) -> list[str]:
     return [".".join(pieces) for pieces in ordered]
 
 
-def visible(nodes: Sequence[Node], folded: Collection[str]) -> list[Node]:
+def visible(nodes: Sequence[Row], folded: Collection[str]) -> list[Row]:
     """Return `nodes` without what is in those that `folded` names by their keys."""
-    found = []
+    found: list[Row] = []
     hidden_below: int | None = None
     for node in nodes:
         if hidden_below is not None and node.depth > hidden_below:

@@ -5,45 +5,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from finetui.engine.protocol.commands import (
-    AnyCommand,
-    Branch,
-    DescribeModel,
-    Evaluate,
-    ExplainImage,
-    FetchImages,
-    FindDuplicates,
-    FindLearningRate,
-    MeasureLayers,
-    Pause,
-    PreviewFinetune,
-    Resume,
-    RollBack,
-    Save,
-    SetFrozen,
-    SetFrozenNorm,
-    SetLearningRate,
-    Start,
-    StartFinetune,
-    StepOnce,
-    Stop,
-    ViewLayer,
-)
-from finetui.engine.protocol.events import (
-    Alert,
-    AnyEvent,
-    CommandAccepted,
-    CommandRefused,
-    EffectMeasured,
-    Evaluated,
-    LearningRateFound,
-    Log,
-    Rewound,
-    RunPrepared,
-    RunStarted,
-    StageStarted,
-    StateChanged,
-)
+from finetui.engine.protocol import commands, events
 from finetui.engine.text import clean
 
 Level = Literal["info", "warning", "error"]
@@ -86,61 +48,61 @@ class Undone:
         return index >= 0 and seq <= self._last[index]
 
 
-def describe_command(command: AnyCommand) -> str:
+def describe_command(command: commands.AnyCommand) -> str:
     """Return what a person asked for, in the words of the buttons."""
     match command:
-        case Start():
+        case commands.Start():
             return "start"
-        case Pause():
+        case commands.Pause():
             return "pause"
-        case Resume():
+        case commands.Resume():
             return "resume"
-        case StepOnce():
+        case commands.StepOnce():
             return "step once"
-        case Stop():
+        case commands.Stop():
             return "stop"
-        case SetLearningRate():
+        case commands.SetLearningRate():
             return f"learning rate {command.value:g}"
-        case SetFrozen():
+        case commands.SetFrozen():
             names = ", ".join(map(clean, (*command.groups, *command.layers)))
             return f"{'freeze' if command.frozen else 'unfreeze'} {names}"
-        case SetFrozenNorm():
+        case commands.SetFrozenNorm():
             return f"statistics of frozen normalisation {'collected' if command.trains else 'kept'}"
-        case StartFinetune():
+        case commands.StartFinetune():
             return f"finetune ({clean(command.plan.recipe, 40)})"
-        case PreviewFinetune():
+        case commands.PreviewFinetune():
             return "preview"
-        case FetchImages():
+        case commands.FetchImages():
             return "show images"
-        case ExplainImage():
+        case commands.ExplainImage():
             return clean(command.method, 40)
-        case FindDuplicates():
+        case commands.FindDuplicates():
             return "find duplicates"
-        case DescribeModel() | MeasureLayers():
+        case commands.DescribeModel() | commands.MeasureLayers():
             return "describe the layers"
-        case ViewLayer():
+        case commands.ViewLayer():
             return f"look into {clean(command.layer)}"
-        case FindLearningRate():
+        case commands.FindLearningRate():
             return "find learning rate"
-        case Evaluate():
+        case commands.Evaluate():
             return "evaluate"
-        case Save():
+        case commands.Save():
             return f"save as {clean(command.name)}" if command.name else "save"
-        case RollBack():
+        case commands.RollBack():
             slower = f" with {command.rate_factor:g} x the rate" if command.rate_factor != 1 else ""
             return f"roll back to {clean(command.checkpoint)}{slower}"
-        case Branch():
+        case commands.Branch():
             return f"branch from {clean(command.checkpoint)}"
 
 
-def log_line(event: AnyEvent) -> LogLine | None:
+def log_line(event: events.AnyEvent) -> LogLine | None:
     """Return the line that `event` adds to the log, if any."""
     found = _text(event)
     if found is None:
         return None
     level, text = found
     at = event.time or time.time()
-    undoes = event.at if isinstance(event, Rewound) else -1
+    undoes = event.at if isinstance(event, events.Rewound) else -1
     return LogLine(clock(at), level, clean(text, 1000), event.seq, event.step, at, undoes)
 
 
@@ -152,42 +114,42 @@ def clock(at: float, form: str = "%H:%M:%S") -> str:
         return "-" * len(time.strftime(form))
 
 
-def _by(command: AnyCommand) -> str:
+def _by(command: commands.AnyCommand) -> str:
     return f" (by {clean(command.by)})" if command.by else ""
 
 
-def _text(event: AnyEvent) -> tuple[Level, str] | None:
+def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
     match event:
-        case RunPrepared():
+        case events.RunPrepared():
             data = event.data
             where = f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images from {data.location}"
             text = "; ".join(part for part in (where, data.loader, *event.notices) if part)
             return "warning" if event.notices else "info", text
-        case RunStarted():
+        case events.RunStarted():
             return "info", f"run {event.name} in {event.path}"
-        case StateChanged():
+        case events.StateChanged():
             level: Level = "error" if event.state in ("failed", "crashed") else "info"
             return level, f"{event.state}: {event.reason}" if event.reason else event.state
-        case Evaluated():
+        case events.Evaluated():
             best = ", the best so far" if event.best else ""
             return (
                 "info",
                 f"epoch {event.epoch}: test loss {event.loss:.4f}, accuracy {event.accuracy:.2%}{best}",
             )
-        case StageStarted():
+        case events.StageStarted():
             lasts = f"{event.epochs} epoch{'s' if event.epochs > 1 else ''}, learning rate {event.learning_rate:g}"
             return "info", f"stage {event.index} of {event.count}, {event.name}: {lasts}"
-        case EffectMeasured():
+        case events.EffectMeasured():
             trainable = f"{event.trainable_before:,} → {event.trainable_after:,} parameters train"
             return "info", f"{trainable}, {event.speed_before:,.0f} → {event.speed_after:,.0f} img/s"
-        case LearningRateFound():
+        case events.LearningRateFound():
             found = "none" if event.suggestion is None else f"{event.suggestion:g}"
             return "info", f"learning-rate finder: suggestion {found}"
-        case CommandAccepted():
+        case events.CommandAccepted():
             return "info", f"{describe_command(event.command)} at step {event.step:,}{_by(event.command)}"
-        case CommandRefused():
+        case events.CommandRefused():
             return "warning", f"{describe_command(event.command)} refused: {event.reason}{_by(event.command)}"
-        case Rewound():
+        case events.Rewound():
             back = {"resume": "resumed", "rollback": "rolled back", "branch": "branched"}[event.cause]
             undone = f", {event.undone:,} steps undone" if event.undone else ""
             why = f": {event.reason}" if event.reason else ""
@@ -195,8 +157,8 @@ def _text(event: AnyEvent) -> tuple[Level, str] | None:
                 "warning" if event.reason else "info",
                 f"{back} at step {event.step:,} from {event.file}{undone}{why}",
             )
-        case Alert():
+        case events.Alert():
             return "warning", f"{event.kind}: {event.message}"
-        case Log():
+        case events.Log():
             return event.level, event.message
     return None

@@ -5,37 +5,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from finetui.engine.protocol.commands import AnyCommand, SetFrozenNorm
+from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.events import (
-    Alert,
-    AnyEvent,
-    Audience,
-    CheckpointSaved,
-    CommandAccepted,
-    CommandRefused,
-    DataSummary,
-    EffectMeasured,
-    Evaluated,
-    FinetunePreview,
-    KeptCheckpoint,
-    LayerGroup,
-    LayersChanged,
-    LearningRateChanged,
-    LearningRateFound,
-    Phase,
-    Rewound,
-    RunPrepared,
-    RunStarted,
-    StageStarted,
-    State,
-    StateChanged,
-    ThinnedPoint,
-    TrainPoint,
-)
 from finetui.tui.state.curves import Curve
 from finetui.tui.state.log_lines import LogLine, log_line
-from finetui.tui.state.sanitize import scrub
+from finetui.tui.state.sanitize import sanitized
 
 LOG_LINES = 500
 _SPEED_MEMORY = 0.9  # weight of the past in the smoothed speed: about the last ten points
@@ -54,37 +28,37 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     `pending` holds unanswered commands by their id; `audience` names the dashboards on this run, this one among them.
     """
 
-    state: State = "preparing"
+    state: events.State = "preparing"
     reason: str = ""
     name: str = ""
     path: str = ""
     config: RunConfig = RunConfig()
-    data: DataSummary | None = None
-    layers: tuple[LayerGroup, ...] = ()
+    data: events.DataSummary | None = None
+    layers: tuple[events.LayerGroup, ...] = ()
     device: str = ""
     parameters: int = 0
     steps_per_epoch: int = 0
     parent: str | None = None
     notices: tuple[str, ...] = ()
-    phase: Phase | None = None
+    phase: events.Phase | None = None
     step: int = 0
     epoch: int = 0
-    point: TrainPoint | None = None
+    point: events.TrainPoint | None = None
     speed: float = 0.0
     learning_rate: float = 0.0
-    evaluation: Evaluated | None = None
-    previous: Evaluated | None = None
+    evaluation: events.Evaluated | None = None
+    previous: events.Evaluated | None = None
     best_accuracy: float | None = None
     marks: tuple[Mark, ...] = ()
-    stage: StageStarted | None = None
-    effect: EffectMeasured | None = None
+    stage: events.StageStarted | None = None
+    effect: events.EffectMeasured | None = None
     norm_trains: bool = False
-    rates_found: LearningRateFound | None = None
-    preview: FinetunePreview | None = None
-    kept: tuple[KeptCheckpoint, ...] = ()
-    pending: Mapping[str, AnyCommand] = {}
-    refusal: CommandRefused | None = None
-    alert: Alert | None = None
+    rates_found: events.LearningRateFound | None = None
+    preview: events.FinetunePreview | None = None
+    kept: tuple[events.KeptCheckpoint, ...] = ()
+    pending: Mapping[str, commands.AnyCommand] = {}
+    refusal: events.CommandRefused | None = None
+    alert: events.Alert | None = None
     log: tuple[LogLine, ...] = ()
     audience: tuple[str, ...] = ()
 
@@ -110,7 +84,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return step / self.steps_per_epoch if self.steps_per_epoch else 0.0
 
 
-def reduce(view: View, event: AnyEvent) -> View:
+def reduce(view: View, event: events.AnyEvent) -> View:
     """Return `view` after `event`."""
     changed = _change(view, event)
     alert = _alert(view, event)
@@ -122,36 +96,39 @@ def reduce(view: View, event: AnyEvent) -> View:
     return changed
 
 
-def _unsigned(view: View, event: AnyEvent) -> AnyEvent:
+def _unsigned(view: View, event: events.AnyEvent) -> events.AnyEvent:
     """Return `event` without who gave the command that it answers, if that was here: others are worth a name."""
-    if isinstance(event, (CommandAccepted, CommandRefused)) and event.command.id in view.pending:
+    if isinstance(event, (events.CommandAccepted, events.CommandRefused)) and event.command.id in view.pending:
         return msgspec.structs.replace(event, command=msgspec.structs.replace(event.command, by=""))
     return event
 
 
-def _alert(view: View, event: AnyEvent) -> Alert | None:
+def _alert(view: View, event: events.AnyEvent) -> events.Alert | None:
     """Return the newest alert, until something is done about it or the run does better by itself."""
-    if isinstance(event, Alert):
+    if isinstance(event, events.Alert):
         return event
-    improved = isinstance(event, Evaluated) and event.best
-    changed = isinstance(event, (LearningRateChanged, LayersChanged, StageStarted, Rewound, RunPrepared))
+    improved = isinstance(event, events.Evaluated) and event.best
+    changed = isinstance(
+        event,
+        (events.LearningRateChanged, events.LayersChanged, events.StageStarted, events.Rewound, events.RunPrepared),
+    )
     return None if improved or changed else view.alert
 
 
-def _change(view: View, event: AnyEvent) -> View:
+def _change(view: View, event: events.AnyEvent) -> View:
     replace = msgspec.structs.replace
     match event:
-        case Phase():
+        case events.Phase():
             return replace(view, phase=event)
-        case Audience():
+        case events.Audience():
             return replace(view, audience=event.names)
-        case RunPrepared():
+        case events.RunPrepared():
             return _prepared(view, event)
-        case RunStarted():
+        case events.RunStarted():
             return replace(view, name=event.name, path=event.path)
-        case StateChanged():
+        case events.StateChanged():
             return replace(view, state=event.state, reason=event.reason, phase=None, step=max(view.step, event.step))
-        case TrainPoint():
+        case events.TrainPoint():
             speed = event.samples_per_second
             if view.speed:
                 speed = _SPEED_MEMORY * view.speed + (1 - _SPEED_MEMORY) * speed
@@ -164,40 +141,40 @@ def _change(view: View, event: AnyEvent) -> View:
                 speed=speed,
                 phase=None,
             )
-        case Evaluated():
+        case events.Evaluated():
             best = max(view.best_accuracy or 0.0, event.accuracy)
             return replace(view, evaluation=event, previous=view.evaluation, best_accuracy=best, phase=None)
-        case LayersChanged():
+        case events.LayersChanged():
             label = _layers_label(view.layers, event.layers)
             marks = _marked(view, event.step, label) if label else view.marks
             return replace(view, layers=event.layers, marks=marks)
-        case LearningRateChanged():
+        case events.LearningRateChanged():
             marks = _marked(view, event.step, f"lr {event.learning_rate:g}")
             return replace(view, learning_rate=event.learning_rate, marks=marks)
-        case StageStarted():
+        case events.StageStarted():
             label = f"stage {event.index}: {event.name}"
             rate = event.learning_rate
             return replace(view, stage=event, learning_rate=rate, marks=_marked(view, event.step, label))
-        case CheckpointSaved():
+        case events.CheckpointSaved():
             return replace(view, kept=event.kept)
-        case Rewound():
+        case events.Rewound():
             return _rewound(view, event)
-        case EffectMeasured():
+        case events.EffectMeasured():
             return replace(view, effect=event)
-        case LearningRateFound():
+        case events.LearningRateFound():
             return replace(view, rates_found=event, phase=None)
-        case FinetunePreview():
+        case events.FinetunePreview():
             return replace(view, preview=event, pending=_without(view.pending, event.command))
-        case CommandAccepted(command=SetFrozenNorm(trains=trains)):
+        case events.CommandAccepted(command=commands.SetFrozenNorm(trains=trains)):
             return replace(view, norm_trains=trains, pending=_without(view.pending, event.command), refusal=None)
-        case CommandAccepted():
+        case events.CommandAccepted():
             return replace(view, pending=_without(view.pending, event.command), refusal=None)
-        case CommandRefused():
+        case events.CommandRefused():
             return replace(view, pending=_without(view.pending, event.command), refusal=event)
     return view
 
 
-def _prepared(view: View, event: RunPrepared) -> View:
+def _prepared(view: View, event: events.RunPrepared) -> View:
     """Begin anew: what follows belongs to another run."""
     return View(
         state="preparing",
@@ -218,7 +195,7 @@ def _prepared(view: View, event: RunPrepared) -> View:
     )
 
 
-def _rewound(view: View, event: Rewound) -> View:
+def _rewound(view: View, event: events.Rewound) -> View:
     """Take up the state that holds again."""
     evaluation = view.evaluation if view.evaluation is None or view.evaluation.step <= event.step else None
     view = msgspec.structs.replace(
@@ -240,7 +217,7 @@ def _rewound(view: View, event: Rewound) -> View:
     return msgspec.structs.replace(view, marks=_marked(view, event.step, event.cause))
 
 
-def _layers_label(before: tuple[LayerGroup, ...], after: tuple[LayerGroup, ...]) -> str:
+def _layers_label(before: tuple[events.LayerGroup, ...], after: tuple[events.LayerGroup, ...]) -> str:
     """Return what changed, in words; nothing where only modes changed."""
     trained = {group.name: group.trainable for group in before}
     frozen = [group.name for group in after if group.trainable < trained.get(group.name, 0)]
@@ -253,7 +230,9 @@ def _marked(view: View, step: int, label: str) -> tuple[Mark, ...]:
     return (*view.marks, Mark(view.epochs_at(step), label)) if step else view.marks
 
 
-def _without(pending: Mapping[str, AnyCommand], command: AnyCommand) -> Mapping[str, AnyCommand]:
+def _without(
+    pending: Mapping[str, commands.AnyCommand], command: commands.AnyCommand
+) -> Mapping[str, commands.AnyCommand]:
     return {key: value for key, value in pending.items() if key != command.id}
 
 
@@ -280,38 +259,38 @@ class Store:
         self.train_accuracy, self.test_accuracy = Curve(), Curve()
         self._snapshots: dict[int, _Snapshot] = {}
 
-    def fold(self, events: Iterable[AnyEvent]) -> list[AnyEvent]:
-        """Apply `events`, oldest first, and return them with their texts made harmless."""
-        harmless = list(map(scrub, events))
+    def fold(self, arrived: Iterable[events.AnyEvent]) -> list[events.AnyEvent]:
+        """Apply the events that `arrived`, oldest first, and return them with their texts made harmless."""
+        harmless = list(map(sanitized, arrived))
         for event in harmless:
-            if isinstance(event, Rewound):
+            if isinstance(event, events.Rewound):
                 self._go_back(event)
             self.view = reduce(self.view, event)
             x = self.view.epochs_at(event.step)
             match event:
-                case RunPrepared():
+                case events.RunPrepared():
                     self._new_curves()
-                case ThinnedPoint():
+                case events.ThinnedPoint():
                     self.train_loss.add(x, event.loss, event.mean_loss, event.points)
                     self.train_accuracy.add(x, event.accuracy, event.mean_accuracy, event.points)
-                case TrainPoint():
+                case events.TrainPoint():
                     self.train_loss.add(x, event.loss)
                     self.train_accuracy.add(x, event.accuracy)
-                case Evaluated():
+                case events.Evaluated():
                     self.test_loss.add(x, event.loss)
                     self.test_accuracy.add(x, event.accuracy)
-                case CheckpointSaved():
+                case events.CheckpointSaved():
                     self._remember(event)
         return harmless
 
-    def _remember(self, event: CheckpointSaved) -> None:
+    def _remember(self, event: events.CheckpointSaved) -> None:
         curves = (self.train_loss, self.test_loss, self.train_accuracy, self.test_accuracy)
         snapshot = _Snapshot(self.view, tuple(curve.copy() for curve in curves))
         # One for each checkpoint that there still is: nobody can go back to any other.
         there = {kept.at for kept in event.kept}
         self._snapshots = {at: known for at, known in self._snapshots.items() if at in there} | {event.at: snapshot}
 
-    def _go_back(self, event: Rewound) -> None:
+    def _go_back(self, event: events.Rewound) -> None:
         """Show one line: what is undone leaves the curves, and what an undone line had undone is there again."""
         found = self._snapshots.get(event.at)
         if found is not None:
@@ -323,7 +302,7 @@ class Store:
         for curve in (self.train_loss, self.test_loss, self.train_accuracy, self.test_accuracy):
             curve.cut(self.view.epochs_at(event.step))
 
-    def sent(self, command: AnyCommand) -> None:
+    def sent(self, command: commands.AnyCommand) -> None:
         """Note that `command` is on its way; it is pending until its answer comes."""
         pending = {**self.view.pending, command.id: command}
         self.view = msgspec.structs.replace(self.view, pending=pending, refusal=None)

@@ -3,7 +3,7 @@
 Textual 8 crops an update of part of a widget on its right, and resends each line from the widget's left edge: four
 times the bytes for a plot that grows at its end. Textual marks the place with a TODO; this fills it in. It also has
 every widget within the box around all that changed render all of its lines; here it is those lines that changed. It
-relies on private names of Textual's; `tests/tui/test_tight_compositor.py` fails where they change.
+relies on private names of Textual's; `tests/tui/test_textual_overrides.py` fails where they change.
 """
 
 from collections.abc import Iterable

@@ -5,41 +5,55 @@ import select
 import signal
 import threading
 from codecs import getincrementaldecoder
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 from textual import events
+from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 from textual.geometry import Size
 from textual.message import Message
 
 from finetui.tui.terminal.input import TerminalInput
-
-if TYPE_CHECKING:
-    from finetui.tui.app.app import FinetuiApp
-    from finetui.tui.terminal.terminal import Terminal
+from finetui.tui.terminal.terminal import Terminal
 
 _TICK_SECONDS = 0.1  # how soon a lone Escape is told from the beginning of a sequence
 _RESIZE_SECONDS = 0.25  # between two layouts while somebody drags a window's edge: each takes some 40 ms
 _READ_SIZE = 4096
 
 
+@runtime_checkable
+class DrivenApp(Protocol):
+    """What the driver needs of the App that it belongs to."""
+
+    terminal: Terminal | None
+    is_leaving: Callable[[], bool]
+
+    def repaint(self) -> None:
+        """Draw everything anew."""
+
+    def fail(self, error: Exception) -> None:
+        """End with `error`."""
+
+
 class TerminalDriver(LinuxDriver):
-    """Drives the terminal of a `FinetuiApp` that was given one.
+    """Drives the terminal of a `DrivenApp` that has one.
 
     Textual's own writes in a queue that its event loop waits for, adds threads at each SIGCONT, and reads on for ever
     when the terminal is gone. What it knows about keys, sizes and modes is used as it is.
     """
 
     def __init__(
-        self, app: "FinetuiApp", *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
+        self, app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
     ) -> None:
         """Take over SIGTSTP and SIGCONT, too."""
         super().__init__(app, debug=debug, mouse=mouse, size=size)
+        assert isinstance(app, DrivenApp), "other apps have another driver"
         assert app.terminal is not None, "an app without a terminal has another driver"
         self._terminal: Terminal = app.terminal
-        self._finetui = app
+        self._driven: DrivenApp = app
         self._size = self._terminal.size()
         self._resized_at = 0.0
         self._new_size: events.Resize | None = None
@@ -83,7 +97,7 @@ class TerminalDriver(LinuxDriver):
         try:
             self._read_input(self.exit_event)
         except Exception as error:  # noqa: BLE001  # the app tells of it, and ends
-            self._in_loop(self._finetui._handle_exception, error)
+            self._in_loop(self._driven.fail, error)
 
     def _read_input(self, leave: threading.Event) -> None:
         parser = TerminalInput(self._believes, debug=self._debug)
@@ -158,27 +172,27 @@ class TerminalDriver(LinuxDriver):
         # The default actions: the kernel does not stop a job that no shell could ever continue.
         ours = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTSTP, signal.SIGCONT)}
         os.killpg(0, signal.SIGTSTP)
-        self._terminal.wait_for_foreground(unless=self._finetui.is_leaving)
+        self._terminal.wait_for_foreground(unless=self._driven.is_leaving)
         for number, handler in ours.items():
             signal.signal(number, handler)
-        if taken and not self._finetui.is_leaving():
+        if taken and not self._driven.is_leaving():
             self._terminal.take(on_caught_up=self._repaint_soon)
             self._come_back()
             self.send_message(self.SignalResume())
 
     def _go_on(self) -> None:
         """Put right what happened to the terminal while this process may have been stopped from outside."""
-        self._terminal.wait_for_foreground(unless=self._finetui.is_leaving)
-        if self._terminal.taken and not self._finetui.is_leaving():
+        self._terminal.wait_for_foreground(unless=self._driven.is_leaving)
+        if self._terminal.taken and not self._driven.is_leaving():
             self._terminal.set_modes()
             self._come_back()
 
     def _come_back(self) -> None:
         self._post_size()  # a process in the background is not told of a new one
-        self._finetui.repaint()
+        self._driven.repaint()
 
     def _repaint_soon(self) -> None:
-        self._in_loop(self._finetui.repaint)
+        self._in_loop(self._driven.repaint)
 
     def _in_loop(self, function: Any, *arguments: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed: the app has ended

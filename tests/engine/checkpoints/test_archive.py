@@ -8,16 +8,20 @@ import zipfile
 from _codecs import encode
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hostile_files import Called, FakeStorage, fake_tensor, instructions, legacy, pickled, zipped
+from hostile_files import Called, FakeStorage, fake_tensor, instructions, pickled, zipped
 from torch import nn
 from torch._utils import _rebuild_parameter, _rebuild_tensor_v2, _rebuild_tensor_v3
 
-from finetui.engine.checkpoints.archive import ArchiveError, MoreThanTensors, audit, find_damage
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.checkpoints.archive import ArchiveError, MoreThanTensors, OldFormat, audit, find_damage
 from finetui.engine.checkpoints.pickle_audit import CHECKPOINT, STATE_DICT, Dtype, SymbolicTensor
+from finetui.engine.checkpoints.state_dict import read_state_dict
+from finetui.engine.errors import BadInput
 
 DATA = {"0": b"\0\0\x80\x3f" * 6}  # six float32
 
@@ -156,7 +160,7 @@ PICKLES: Cases = {
     "objects from one byte each": (lambda: zipped(b"\x80\x02" + b"}" * 3_000_000 + b"."), "far more objects"),
     "a pickle of megabytes": (lambda: zipped(pickled("x" * (10 << 20))), "far larger"),
     "copies of copies": (
-        lambda: zipped(pickled([Called(OrderedDict, *shared) for shared in [([(i, i) for i in range(5000)],)] * 300])),
+        lambda: zipped(pickled([Called(set, *shared) for shared in [(list(range(5000)),)] * 300])),
         "far more objects",
     ),
     "copies of texts": (
@@ -253,8 +257,7 @@ def test_only_the_names_that_are_allowed_are() -> None:
         audit(buffer, CHECKPOINT)
 
 
-@pytest.mark.parametrize("modern", [True, False])
-def test_all_that_networks_are_saved_with_passes(modern: bool) -> None:
+def test_all_that_networks_are_saved_with_passes() -> None:
     big = torch.arange(24.0)
     content: dict[str, Any] = {
         "network": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).state_dict(),
@@ -279,11 +282,10 @@ def test_all_that_networks_are_saved_with_passes(modern: bool) -> None:
     }
     dtypes = ["float64", "float16", "bfloat16", "int64", "int16", "int8", "uint8", "bool", "complex64"]
     content |= {name: torch.zeros(3, dtype=getattr(torch, name)) for name in dtypes}
-    if modern:
-        dtypes = ["uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"]
-        content |= {name: torch.zeros(3, dtype=torch.uint8).to(getattr(torch, name)) for name in dtypes}
+    dtypes = ["uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu"]
+    content |= {name: torch.zeros(3, dtype=torch.uint8).to(getattr(torch, name)) for name in dtypes}
     buffer = io.BytesIO()
-    torch.save(content, buffer, _use_new_zipfile_serialization=modern)
+    torch.save(content, buffer)
     found = audit(buffer, STATE_DICT)
     assert found["plain"] == content["plain"]
     assert found.pop("kinds")[3] == content.pop("kinds")[3] == ()
@@ -347,57 +349,21 @@ def test_checksums_of_an_archive() -> None:
     assert find_damage(io.BytesIO(GOOD[:at] + b"\1" + GOOD[at + 1 :])) == "data/0"
 
 
-# -- files of torch before 1.6 --------------------------------------------------------------------------------
+def test_a_file_of_torch_before_1_6_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "old.pth"
+    torch.save({"x": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    said = "it is in the format of torch before 1.6; load it with torch and save it again"
+    with path.open("rb") as file, pytest.raises(OldFormat, match=said):
+        audit(file, STATE_DICT)
+    with pytest.raises(BadInput, match=rf"the weights file .*old\.pth is not read: {said}"):
+        read_state_dict(path)
+    with pytest.raises(BadInput, match=rf"the checkpoint .*old\.pth is not a checkpoint.*: {said}; use another"):
+        checkpoint.load(path)
+    torch.save(torch.load(path), path)
+    assert torch.equal(read_state_dict(path)["x"], torch.ones(2))
 
 
-def old(view: Any = None, numel: Any = 6, key: Any = "0", **options: Any) -> dict[str, Any]:
-    return {"x": fake_tensor(FakeStorage(numel, key, view=(view,)), **options)}
-
-
-def test_a_parameter_as_torch_0_1_wrote_it_passes() -> None:
-    tensor = fake_tensor(FakeStorage(6, view=(None,)))
-    called = Called(nn.Parameter, tensor, state=(True, False, OrderedDict()))
-    new = b"ctorch.nn.parameter\nParameter\n)\x81"
-    inner = pickled((tensor, None, OrderedDict(), True, False))[2:-1]
-    for content in (pickled(Called(OrderedDict, [["x", called]])), b"\x80\x02}X\1\0\0\0x" + new + inner + b"bs."):
-        data = legacy(content, DATA)
-        assert audit(io.BytesIO(data), STATE_DICT)["x"].shape == (1,)
-        assert torch.equal(torch.load(io.BytesIO(data), weights_only=True)["x"].detach(), torch.ones(1))
-
-
-def twice() -> bytes:
-    return legacy(old(), DATA).replace(pickle.dumps(["0"], 2), pickle.dumps(["0", "0"], 2)) + DATA["0"]
-
-
-LEGACY: Cases = {
-    "no file of torch's": (lambda: pickle.dumps({}, 2), "no file of torch's"),
-    "another protocol": (lambda: legacy(old(), DATA).replace(b"M\xe9\3", b"M\xea\3"), "no file of torch's"),
-    "a storage that lies": (lambda: legacy(old(numel=2**30), DATA), "not as long as it says"),
-    "a storage that is cut short": (lambda: legacy(old(), DATA)[:-1], "not as long as it says"),
-    "a file that ends before its storages": (lambda: legacy(old(), DATA)[:-28], "cut short"),
-    "a storage that is not there": (lambda: legacy(old(), {}), "list of storages"),
-    "a storage twice": (twice, "list of storages"),
-    "a storage of two lengths": (lambda: legacy([old(), old(numel=5)], DATA), "two lengths"),
-    "a view beyond": (lambda: legacy(old(view=("v", 3, 4)), DATA), "beyond another"),
-    "a view before": (lambda: legacy(old(view=("v", -1, 4)), DATA), "beyond another"),
-    "a tensor beyond its view": (lambda: legacy(old(view=("v", 3, 2), offset=2), DATA), "beyond its storage"),
-    "a number as a key": (lambda: legacy(old(key=0), DATA), "pickle is damaged"),
-    "a negative length": (lambda: legacy(old(numel=-1), DATA), "pickle is damaged"),
-    "code": (lambda: legacy(Called(os.mkdir, "executed"), {}), r"posix\.mkdir"),
-    "a huge bytearray": (lambda: legacy(Called(bytearray, 10**9), {}), "bytearray"),
-    "objects in its first pickle": (lambda: b"\x80\x02" + b"]" * 3_000_000 + b".", "far more objects"),
-    "a name without an end": (lambda: b"\x80\x02c" + b"x" * (20 << 20), "pickle is damaged"),
-}
-
-
-@pytest.mark.parametrize("name", LEGACY)
-def test_old_files_that_are_made_to_harm_are_refused(name: str) -> None:
-    make, reason = LEGACY[name]
-    with pytest.raises(ArchiveError, match=reason):
-        audit(io.BytesIO(make()), STATE_DICT)
-
-
-def test_an_old_view_passes() -> None:
-    data = legacy(old(view=("v", 3, 2), offset=1), DATA)
-    assert audit(io.BytesIO(data), STATE_DICT)["x"].shape == (1,)
-    assert torch.equal(torch.load(io.BytesIO(data), weights_only=True)["x"], torch.ones(1))
+@pytest.mark.parametrize("content", [b"", b"\x80\x02", pickle.dumps({}, 2), b"\x80\x02" + b"]" * 3_000_000 + b"."])
+def test_what_is_no_file_of_torchs_is_refused(content: bytes) -> None:
+    with pytest.raises(ArchiveError, match="it is no file of torch's"):
+        audit(io.BytesIO(content), STATE_DICT)

@@ -13,6 +13,7 @@ from hostile_files import Called, FakeStorage, checkpoint_of, fake_tensor, pickl
 from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
+from finetui.engine.checkpoints.seal import Sealer
 from finetui.engine.checkpoints.state_dict import read_state_dict
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.models import Architecture, build
@@ -90,7 +91,7 @@ LIMITED = """
 import errno, resource, signal, sys
 from pathlib import Path
 import torch
-from finetui.engine import checkpoint
+from finetui.engine.checkpoints import checkpoint
 from hostile_files import ABOUT
 import msgspec
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -110,7 +111,7 @@ for limit in range(0, 400_000, 20_000):
 def test_whatever_the_disk_has_no_room_for_is_an_oserror_with_its_number(saved: Path) -> None:
     before = saved.read_bytes()
     command = [sys.executable, "-c", LIMITED, str(saved)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "support")}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert saved.read_bytes() == before
@@ -122,16 +123,16 @@ def test_an_interrupt_while_torch_writes_ends_it_with_the_old_file_in_place(
 ) -> None:
     before = saved.read_bytes()
     calls = 0
-    put = checkpoint._Sealer._put
+    put = Sealer._put
 
-    def interrupted_once(sealer: checkpoint._Sealer, data: bytes) -> None:
+    def interrupted_once(sealer: Sealer, data: bytes) -> None:
         nonlocal calls
         calls += 1
         if calls == 5:
             raise KeyboardInterrupt
         put(sealer, data)
 
-    monkeypatch.setattr(checkpoint._Sealer, "_put", interrupted_once)
+    monkeypatch.setattr(Sealer, "_put", interrupted_once)
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save(saved, ABOUT, {"x": torch.ones(3)}, {})
     assert (calls, saved.read_bytes()) == (5, before)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from finetui.engine.data import download, mnist
+from finetui.engine.data import mnist
 from finetui.engine.data.download import DownloadError, fetch
 from finetui.engine.data.mnist import load
 from finetui.engine.errors import BadInput, Cancelled
@@ -137,29 +137,27 @@ def test_a_cancellation_does_not_wait_for_the_network(server: str, tmp_path: Pat
 
 
 def test_a_slow_server_is_not_a_silent_one(server: str, tmp_path: Path) -> None:
-    seen, end = [], time.monotonic() + 4
+    seen, end = [], time.monotonic() + 2
     with pytest.raises(Cancelled):
         get(
             [f"{server}/trickle/"],
             tmp_path,
-            seconds=3,
-            patience=3,
+            seconds=1.5,
+            patience=1.5,
             progress=lambda *what: seen.append(what),
-            cancelled=lambda: time.monotonic() > end,
+            cancelled=lambda: time.monotonic() > end and len(seen) > 15,
         )
-    assert len(seen) > 15
     assert seen[0][1] < 100  # each byte is reported as it comes
 
 
-def test_a_file_without_end_is_given_up(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "_MOST_BYTES", 100_000)
+def test_a_file_without_end_is_given_up(server: str, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="does not end"):
-        get([f"{server}/good/"], tmp_path)
+        get([f"{server}/good/"], tmp_path, most_bytes=100_000)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_two_processes_do_not_share_a_temporary_file(server: str, tmp_path: Path) -> None:
-    other = tmp_path / ".file.gz.1.part"
+    other = tmp_path / ".file.gz.1.tmp"
     other.write_bytes(b"being written by another process")
     get([f"{server}/good/"], tmp_path)
     assert other.read_bytes() == b"being written by another process"

@@ -158,13 +158,14 @@ def test_signals_to_a_whole_terminal_or_job_are_the_engines_alone(folder: Path, 
     assert done.stdout.split() == ["heard", "heard", "150"]
 
 
-def test_a_worker_that_is_stuck_ends_with_its_split(folder: Path) -> None:
+def test_a_worker_that_is_stuck_ends_with_its_split(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = read(folder, "stream").train
     next(split.batches(torch.arange(30).repeat(40), 4))
     family = psutil.Process()
     (worker,) = {child for child in family.children(recursive=True) if child not in family.children()}
     assert worker.is_running()
     worker.suspend()
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)  # that PyTorch waits, twice
     split.close()
     gone, _ = psutil.wait_procs([worker], timeout=60)
     assert gone == [worker]

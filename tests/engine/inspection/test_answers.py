@@ -90,7 +90,8 @@ def weights_after(make_config: Callable[..., object], sink: Asking | None, name:
     commands = sink.commands if sink else None
     session = Session(make_config(name=name, momentum=0.9), sinks=[sink] if sink else [], commands=commands)
     session.run()
-    return {key: value.clone() for key, value in session.trainer.model.state_dict().items()}, torch.get_rng_state()
+    weights = session.active.trainer.model.state_dict()
+    return {key: value.clone() for key, value in weights.items()}, torch.get_rng_state()
 
 
 def test_a_training_that_is_asked_everything_ends_bit_for_bit_like_one_that_is_not(make_config) -> None:

@@ -13,7 +13,7 @@ import pytest
 from peers import PATIENCE, Engine, Peer, point
 from watching import until
 
-from finetui.engine.link import sockets
+from finetui.engine.link import server, server_client, sockets
 from finetui.engine.link.frames import Goodbye, Hello, ServerFrame, Welcome, encode_frame
 from finetui.engine.link.server import MOST_CLIENTS
 from finetui.engine.link.server_client import Client
@@ -57,26 +57,34 @@ def test_garbage_is_dropped_at_once_and_nobody_else(
     Peer(engine, Hello()).next(Welcome)
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> float:
+    """The seconds that a client has, of which there are fewer here."""
+    assert server_client.PATIENCE_SECONDS + server._LOOK_SECONDS < 5
+    monkeypatch.setattr(server_client, "PATIENCE_SECONDS", 1.0)
+    return server_client.PATIENCE_SECONDS
+
+
 @pytest.mark.parametrize("begins", [b"", encode_frame(Hello())[:7], encode_frame(Hello()) + encode_frame(Pause())[:9]])
-def test_whoever_stops_half_way_is_dropped_within_5_seconds(engine: Engine, begins: bytes) -> None:
+def test_whoever_stops_half_way_is_dropped_within_5_seconds(engine: Engine, begins: bytes, patience: float) -> None:
     bystander, silent = Peer(engine, Hello()), Peer(engine)
     bystander.next(Welcome)
     started = time.monotonic()
     silent.socket.sendall(begins)
     silent.rest()
-    assert 2 < time.monotonic() - started < 15
+    assert time.monotonic() - started > 0.9 * patience
     engine.say(Log(level="info", message="still here"))
     bystander.next(Log)
 
 
-def test_a_client_that_has_said_hello_may_be_silent_for_ever(engine: Engine) -> None:
+def test_a_client_that_has_said_hello_may_be_silent_for_ever(engine: Engine, patience: float) -> None:
     peer, other = Peer(engine, Hello()), Peer(engine)
     other.rest()  # after the patience with those who do not
     engine.say(Log(level="info", message="still here"))
     peer.next(Log)
 
 
-def test_whoever_does_not_read_is_dropped_within_5_seconds(engine: Engine) -> None:
+def test_whoever_does_not_read_is_dropped_within_5_seconds(engine: Engine, patience: float) -> None:
     reading, deaf = Peer(engine, Hello(name="good")), Peer(engine, Hello(name="deaf"))
     until(lambda: reading.next(Audience).names == ("good", "deaf"))
     started = time.monotonic()
@@ -94,7 +102,7 @@ def test_whoever_does_not_read_is_dropped_within_5_seconds(engine: Engine) -> No
     thread.join(PATIENCE)
     assert seen == list(range(100))
     assert reading.next(Audience).names == ("good",)
-    assert 2 < time.monotonic() - started < 15
+    assert time.monotonic() - started > 0.9 * patience
     deaf.rest()
 
 
@@ -137,12 +145,13 @@ def test_train_points_are_missed_before_anything_else(engine: Engine) -> None:
 def test_commands_beyond_what_is_being_answered_are_not_even_read(engine: Engine) -> None:
     peer = Peer(engine, Hello())
     peer.next(Welcome)
-    peer.socket.settimeout(2)
+    peer.socket.settimeout(0.5)
     sent = 0
     with pytest.raises(TimeoutError):
         while sent < 50_000:
             peer.socket.sendall(encode_frame(FetchImages(indices=(0,))))
             sent += 1
+    peer.socket.settimeout(PATIENCE)
     taken = []
     while (command := engine.commands.take()) is not None:
         taken.append(command)
@@ -182,8 +191,8 @@ def test_a_loop_of_connections_is_slowed_down(engine: Engine) -> None:
         original()
 
     engine.server._allowance.use = count
-    stop = time.monotonic() + 3
-    while time.monotonic() < stop:
+    started = time.monotonic()
+    while accepted <= MOST_CLIENTS or time.monotonic() - started < 1:
         with socket.socket(socket.AF_UNIX) as intruder:
             intruder.settimeout(0.1)
             try:
@@ -191,7 +200,7 @@ def test_a_loop_of_connections_is_slowed_down(engine: Engine) -> None:
                 intruder.sendall(b"\xff" * 8)
             except (TimeoutError, BlockingIOError, BrokenPipeError, ConnectionResetError):
                 continue
-    assert accepted <= MOST_CLIENTS + 20 * 4
+    assert accepted <= MOST_CLIENTS + 20 * (time.monotonic() - started + 1)
     engine.say(Log(level="info", message="still here"))
     bystander.next(Log)
     Peer(engine, Hello()).next(Welcome)

@@ -55,10 +55,10 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     make(10, seed=1).save(tmp_path / "p")
     before = (tmp_path / "p").read_bytes()
 
-    def full(_self: Path, _content: bytes) -> int:
+    def full(_self: Path, _target: Path) -> Path:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space"):
         make(10, seed=2).save(tmp_path / "p")
     assert (tmp_path / "p").read_bytes() == before

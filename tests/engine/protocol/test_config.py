@@ -6,6 +6,7 @@ from hypothesis import given, strategies as st
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import (
+    DataConfig,
     FinetuneConfig,
     RunConfig,
     RunSection,
@@ -84,3 +85,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_none_leaves_a_setting_as_it_is() -> None:
     assert with_overrides(RunConfig(), {("training", "lr"): None}) == RunConfig()
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_data_that_no_file_can_be_called_is_refused_in_words(name: str) -> None:
+    with pytest.raises(BadInput, match="there is no data set or folder"):
+        DataConfig(name=name)

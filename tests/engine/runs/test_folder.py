@@ -16,7 +16,7 @@ import pytest
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import RunConfig, load
 from finetui.engine.protocol.events import StateChanged
-from finetui.engine.runs import folder as runs, summaries
+from finetui.engine.runs import folder as runs, lock as lock_module, summaries
 from finetui.engine.runs.folder import (
     RunFolder,
     check_runs_dir,
@@ -39,6 +39,34 @@ def test_default_names_are_readable_and_unique(make_config: Callable[..., RunCon
     assert first.name == name
     assert second.name == f"{name}-2"
     assert load(second.config) == make_config()
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "short"),
+    [
+        ("/some/where/all_in_one.py:pair", "/some/where/all_in_one.py:make", "all_in_one-pair"),
+        ("some/where.py:pair", "some.where:make", "where-pair"),
+        ("mnist", "nets.py:Seq", "mnist-nets-Seq"),
+        ("mnist", "package.nets:Seq", "mnist-nets-Seq"),
+        ("a/net.py:pair", "b/net.py:make", "net-pair-net-make"),
+        ("/home/me/photos/cats", "resnet18", "cats-resnet18"),
+        ("/home/me/photos/cats/", "resnet18", "cats-resnet18"),
+        ("~/cats/data", "lenet", "data-lenet"),
+        (".", "lenet", "here-lenet"),
+        ("/home/me/my photos/.hidden", "lenet", "hidden-lenet"),
+        ("/home/me/фото", "lenet", "lenet"),
+        ("/", "lenet", "lenet"),
+        ("/data/" + "long_" * 40, "deep/" + "name_" * 40 + ".py:make", "long_" * 4 + "long-" + "name_" * 4 + "name"),
+        ("own data", "__main__:Net", "own-data-__main__-Net"),
+    ],
+)
+def test_default_names_are_short(tmp_path: Path, monkeypatch, data: str, model: str, short: str) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    today = time.strftime("%Y-%m-%d")
+    assert default_run_name(data, model) == f"{today}-{short}"
+    assert default_run_name(data, model, "probe") == f"{today}-{short}-probe"
+    assert len(default_run_name(data, model)) <= 60
 
 
 def test_a_given_name_must_be_free(make_config: Callable[..., RunConfig]) -> None:
@@ -108,7 +136,7 @@ def test_looking_at_who_has_a_run_never_keeps_an_engine_from_it(
             time.sleep(0.1)
 
     assert _LOCK_SECONDS > 0.2  # than looking takes on a busy machine
-    monkeypatch.setattr(runs, "_LOCK_SECONDS", 30.0)
+    monkeypatch.setattr(lock_module, "_LOCK_SECONDS", 30.0)
     thread = threading.Thread(target=look)
     thread.start()
     looked.wait(10)
@@ -131,7 +159,8 @@ def test_a_folder_without_locks_is_said(make_config: Callable[..., RunConfig], m
 def test_a_lock_goes_with_its_process(make_config: Callable[..., RunConfig]) -> None:
     folder = create_run(make_config(), "a")
     code = (
-        "import sys; from pathlib import Path; from finetui.engine.runs.folder import RunFolder, RunLock;"
+        "import sys; from pathlib import Path; from finetui.engine.runs.folder import RunFolder;"
+        "from finetui.engine.runs.lock import RunLock;"
         "lock = RunLock(RunFolder(Path(sys.argv[1]))); print('held', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
@@ -177,7 +206,7 @@ def test_a_run_that_is_deleted_while_all_are_listed_is_left_out(
         shutil.rmtree(deleted.path, ignore_errors=True)
         return summarise(folder)
 
-    monkeypatch.setattr(summaries, "summarise", summarise_late)
+    monkeypatch.setattr(summaries, "summarise_run", summarise_late)
     assert [summary.name for summary in summarise_runs(kept.path.parent)] == ["kept"]
     monkeypatch.undo()
     monkeypatch.setattr(runs, "RunFolder", lambda path: deleted)  # listed, and gone when its time is asked for

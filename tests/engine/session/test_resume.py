@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import msgspec
 import pytest
@@ -25,10 +26,12 @@ from finetui.engine.protocol.events import (
 )
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs import kept_checkpoints
-from finetui.engine.runs.folder import RunFolder, create_run
-from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.journal import Journal, JournalReader
 from finetui.engine.runs.lineage import effective
 from finetui.engine.runs.lock import RunLock
+from finetui.engine.runs.reporter import Reporter
+from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.session.serve import serve
 from finetui.engine.session.session import Session
@@ -67,8 +70,13 @@ def test_checkpoints_by_the_minute_take_at_most_a_hundredth_of_the_time(make_con
 
     now = [1000.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    folder = create_run(make_config(), "x")
-    keeper = module.CheckpointManager(folder, CheckpointsConfig(every_steps=0, every_minutes=1.0))
+    writer = RunWriter()
+    folder = writer.create(make_config(), "x")
+    loop = mock.MagicMock()
+    loop.config.checkpoints = CheckpointsConfig(every_steps=0, every_minutes=1.0)
+    loop.prepared.model.state_dict.return_value = {}
+    loop.state_dict.return_value = {"step": 10, "epoch": 0, "accuracy": None}
+    manager = module.CheckpointManager(writer, loop, Reporter(writer.journal, [], lambda: 10))
 
     def slow_save(*_: object) -> None:
         now[0] += 5.0
@@ -76,17 +84,17 @@ def test_checkpoints_by_the_minute_take_at_most_a_hundredth_of_the_time(make_con
 
     monkeypatch.setattr(module.checkpoint, "save", slow_save)
     now[0] += 59
-    assert not keeper.due(10)
+    assert not manager.due(10)
     now[0] += 1
-    assert keeper.due(10)
-    keeper.write(None, {}, {"step": 10, "epoch": 0, "at": 3, "accuracy": None})
+    assert manager.due(10)
+    assert manager.save()
     now[0] += 499
-    assert not keeper.due(20)
+    assert not manager.due(20)
     now[0] += 1
-    assert keeper.due(20)
-    off = module.CheckpointManager(folder, CheckpointsConfig(every_steps=0, every_minutes=0.0))
+    assert manager.due(20)
+    loop.config.checkpoints = CheckpointsConfig(every_steps=0, every_minutes=0.0)
     now[0] += 1e6
-    assert not off.due(10**6)
+    assert not manager.due(10**6)
 
 
 def test_names_that_finetui_writes_itself_and_odd_ones_are_refused(make_config, recorder) -> None:
@@ -120,6 +128,48 @@ def test_what_was_said_of_a_named_checkpoint_holds_for_whoever_goes_back_to_it(m
     accepted = [event for event in line if isinstance(event, CommandAccepted)]
     assert [type(event.command) for event in accepted] == [Save, RollBack]
     assert isinstance(line[line.index(accepted[0]) + 1], Rewound)
+
+
+def assert_the_place_is_after_the_acceptance(folder: RunFolder) -> None:
+    (accepted,) = journal(folder, CommandAccepted)
+    saved = [event for event in journal(folder, CheckpointSaved) if event.at == accepted.seq + 1]
+    assert [event.file for event in saved] == ["last.ckpt", "early.ckpt"]
+    assert checkpoint.load(folder.checkpoint("early"))[2]["at"] == accepted.seq + 1
+
+
+def test_what_is_said_of_a_checkpoint_after_one_that_failed_holds_as_well(make_config, monkeypatch) -> None:
+    save, failed = checkpoint.save, []
+
+    def fail_once(path: Path, about: object, model: object, training: dict) -> None:
+        if training["step"] == 10 and not failed:
+            failed.append(path)
+            raise OSError("no room")
+        save(path, about, model, training)
+
+    monkeypatch.setattr(checkpoint, "save", fail_once)
+    config = msgspec.structs.replace(
+        make_config(name="run"), checkpoints=CheckpointsConfig(every_steps=10, every_minutes=0)
+    )
+    folder = run(config, (12, Save(name="early")))
+    assert failed
+    assert_the_place_is_after_the_acceptance(folder)
+
+
+def test_a_journal_that_cannot_be_written_says_so_after_all_that_is_said_of_a_checkpoint(
+    make_config, monkeypatch
+) -> None:
+    write, failed = Journal._write, []
+
+    def fail_for_a_while(self: Journal, line: bytes) -> None:
+        if b"early.ckpt" in line and len(failed) < 3:
+            failed.append(line)
+            raise OSError("no room")
+        write(self, line)
+
+    monkeypatch.setattr(Journal, "_write", fail_for_a_while)
+    folder = run(make_config(name="run"), (12, Save(name="early")))
+    assert "no room" in "".join(event.message for event in journal(folder, Log))
+    assert_the_place_is_after_the_acceptance(folder)
 
 
 def test_a_run_folder_that_was_renamed_tells_of_itself_where_it_lies_now(make_config) -> None:

@@ -150,14 +150,12 @@ def test_stop_saves_and_start_goes_on(make_config, recorder) -> None:
 
 def test_an_interrupted_trainer_goes_on_bit_for_bit(make_config) -> None:
     whole = Session(make_config()).run()
-    half = Session(make_config())
-    half._prepare()
+    half = Session(make_config())._prepare()
     for _ in range(17):
         half.trainer.train_step()
     saved = half.trainer.state_dict()
     weights = {name: tensor.clone() for name, tensor in half.trainer.model.state_dict().items()}
-    again = Session(make_config())
-    again._prepare()
+    again = Session(make_config())._prepare()
     again.trainer.model.load_state_dict(weights)
     again.trainer.load_state_dict(saved)
     for _ in range(23):
@@ -264,4 +262,4 @@ def test_a_session_in_a_thread_stops_when_told(make_config, recorder) -> None:
     commands.put(Stop())
     thread.join(30)
     assert not thread.is_alive()
-    assert session.state == "stopped"
+    assert session.active.state == "stopped"

@@ -72,7 +72,7 @@ def test_resnet_18_on_colour_shapes_with_all_but_the_head_frozen(tmp_path: Path,
     warm = msgspec.structs.replace(config, model=ModelConfig(name="resnet18", weights=str(tmp_path / "mine.pt")))
     session = Session(warm, autostart=False)
     session.run()
-    assert all(torch.equal(before[name], tensor) for name, tensor in session.trainer.model.state_dict().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in session.active.trainer.model.state_dict().items())
 
     tuned = Session(with_finetune(config, base.folder.last, recipe="linear-probe")).run()
     after = checkpoint.load(tuned.folder.last)[1]

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import io
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torchvision
+from torch import nn
 from torchvision import models
 
 from finetui.engine.errors import BadInput, Cancelled
@@ -87,6 +89,23 @@ def test_weights_are_downloaded_once_and_fit(url: str, cache: Path, published: P
     assert not seen
 
 
+def test_files_that_were_published_before_torch_wrote_archives_are_read(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many of torchvision's are: VGG's, DenseNet's and GoogLeNet's among them."""
+    content = io.BytesIO()
+    torch.save({"x": nn.Parameter(torch.ones(2))}, content, _use_new_zipfile_serialization=False)
+    name = f"squeezenet-{hashlib.sha256(content.getvalue()).hexdigest()[:8]}.pth"
+    cache.mkdir(parents=True)
+    (cache / name).write_bytes(content.getvalue())
+    point_to(f"http://127.0.0.1:9/{name}", monkeypatch)
+    assert torch.equal(pretrained("squeezenet1_1", **QUIET).weights["x"], torch.ones(2))
+    (cache / "squeezenet.pth").write_bytes(content.getvalue())
+    point_to("http://127.0.0.1:9/squeezenet.pth", monkeypatch)
+    with pytest.raises(BadInput, match=r"before 1\.6"):  # nothing tells that it is torchvision's
+        pretrained("squeezenet1_1", **QUIET)
+
+
 def test_a_damaged_file_in_the_cache_is_fetched_again(url: str, cache: Path, published: Path) -> None:
     cache.mkdir(parents=True)
     (cache / published.name).write_bytes(b"half of it")
@@ -124,10 +143,8 @@ def test_what_has_no_published_weights_is_refused(name: str) -> None:
 
 
 def test_inception_is_given_what_its_own_input_transform_would_make(monkeypatch: pytest.MonkeyPatch) -> None:
-    from finetui.engine.setup import pretrained
-
-    monkeypatch.setattr(pretrained, "_find", lambda *_: Path("here"))
-    monkeypatch.setattr(pretrained, "read_state_dict", lambda _: {})
+    monkeypatch.setattr("finetui.engine.setup.pretrained._find", lambda *_: Path("here"))
+    monkeypatch.setattr("finetui.engine.setup.pretrained.read_state_dict", lambda *_, **__: {})
     found = pretrained("googlenet", **QUIET)
     theirs = models.googlenet(weights=None, transform_input=True, init_weights=False, aux_logits=False)
     pixels = torch.rand(1, 3, 4, 4)

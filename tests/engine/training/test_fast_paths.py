@@ -154,7 +154,7 @@ def test_a_run_is_resumed_and_replayed_by_its_path(make_config, recorder) -> Non
     folder.config.write_text(text)
     session = Session(load_config(folder.config), resume=folder, sinks=[recorder])
     session.run()
-    assert session.trainer.path == prepared.fast
+    assert session.active.trainer.path == prepared.fast
     replayed = replay_run(folder)
     assert replayed.different_at is None and replayed.complete
     assert not [event for event in recorder.of(Log) if event.message.startswith("fast:")]

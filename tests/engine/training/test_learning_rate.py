@@ -46,3 +46,17 @@ def test_state_survives() -> None:
     again = LearningRates(1.0, 10)
     again.load_state_dict(rates.state_dict())
     assert rates_of(again, 5) == rates_of(rates, 5) == pytest.approx([0.5, 0.15])
+
+
+def test_one_group_or_many_the_optimizer_forgets_nothing() -> None:
+    sgd = optimizer()
+    groups = ParameterGroups(sgd)
+    groups.set_rate(0.5)
+    sgd.load_state_dict(sgd.state_dict())  # torch makes new groups
+    groups.set_rate(0.25)
+    assert [(group["lr"], len(group["params"])) for group in sgd.param_groups] == [(0.25, 2)]
+    groups.set_rates(1.0, {"stem": 0.1, "head": 1.0}.__getitem__)
+    assert [(group["lr"], len(group["params"])) for group in sgd.param_groups] == [(0.1, 1), (1.0, 1)]
+    sgd.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "group": "late"})
+    with pytest.raises(RuntimeError, match="parameters were added"):
+        groups.set_rate(0.5)

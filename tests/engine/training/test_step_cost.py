@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from finetui.engine.protocol.events import StateChanged
 from finetui.engine.runs.journal import Journal
+from finetui.engine.runs.reporter import Reporter
 from finetui.engine.session.loop import TrainingLoop
-from finetui.engine.session.reporter import Reporter
 from finetui.engine.setup.prepare import prepare
 
 # What there is now, with a little room for another torch. A step that reads a number from the device, sums up, logs or

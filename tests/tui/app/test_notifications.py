@@ -27,7 +27,7 @@ from finetui.engine.protocol.events import (
 )
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.app.notifications import Notifier, Notify
-from finetui.tui.state.sanitize import scrub
+from finetui.tui.state.sanitize import sanitized
 
 PLATEAU = Alert(kind="plateau", message="the test loss stands still; try a lower rate", step=900)
 _START = 1_000_000.0
@@ -37,7 +37,7 @@ def _told(how: Notify, *events: AnyEvent) -> list[str]:
     """Return what is written for `events`, each at its own time."""
     written: list[str] = []
     notifier = Notifier(how, written.append, since=_START)
-    notifier.hear(map(scrub, events))
+    notifier.hear(map(sanitized, events))
     return written
 
 

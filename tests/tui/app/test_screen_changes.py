@@ -182,7 +182,7 @@ async def test_a_run_that_was_visited_is_said_goodbye_to_however_the_screen_goes
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     visited = CannedLink(*running())
-    monkeypatch.setattr("finetui.tui.app.app.AttachLink", lambda _folder, *, reading=False: visited)
+    monkeypatch.setattr("finetui.tui.app.links.AttachLink", lambda _folder, *, reading=False: visited)
     app = FinetuiApp(CannedLink(*running()))
     async with open_app(app) as pilot:
         await pilot.settle()
@@ -213,7 +213,7 @@ async def test_a_run_that_is_asked_to_go_on_twice_gets_one_engine(
         links.append(Beginning(*running()))
         return links[-1]
 
-    monkeypatch.setattr("finetui.tui.app.app.replay.link_to_resumed", link_to_resumed)
+    monkeypatch.setattr("finetui.tui.app.app.link_to_resumed", link_to_resumed)
     app = FinetuiApp(CannedLink(*running(StateChanged(state="stopped"))))
     async with open_app(app) as pilot:
         await pilot.settle()

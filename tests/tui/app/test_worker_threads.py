@@ -26,10 +26,10 @@ async def test_no_call_waits_for_another() -> None:
 def test_no_exit_waits_for_a_call() -> None:
     program = (
         "import asyncio, time\n"
-        "from finetui.tui.app.worker_threads import UnawaitedThreads\n"
+        "from finetui.tui.app.worker_threads import DaemonExecutor\n"
         "async def main():\n"
         "    loop = asyncio.get_running_loop()\n"
-        "    loop.set_default_executor(UnawaitedThreads())\n"
+        "    loop.set_default_executor(DaemonExecutor())\n"
         "    loop.run_in_executor(None, time.sleep, 600)\n"
         "asyncio.run(main())\n"
     )

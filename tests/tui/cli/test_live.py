@@ -1,4 +1,4 @@
-"""`finetui attach`, `stop`, `train --detach` and what `runs` says of runs that are going on."""
+"""`finetui attach` and `finetui stop`."""
 
 import json
 import os
@@ -7,38 +7,25 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import ENDLESS, FINETUI, finetui
 from peers import Engine
-from watching import Watcher, until
+from watching import until
 
 from finetui.engine.errors import BadInput
 from finetui.engine.link import sockets
-from finetui.engine.link.process_link import ProcessLink
-from finetui.engine.link.socket_link import AttachLink, not_live
-from finetui.engine.protocol.commands import Pause, Resume, SetLearningRate, StartFinetune
-from finetui.engine.protocol.events import CommandAccepted, RunPrepared, StateChanged, TrainPoint
+from finetui.engine.link.socket_link import not_live
+from finetui.engine.protocol.events import CommandAccepted, StateChanged, TrainPoint
 from finetui.engine.runs.folder import RunFolder, create_run
-from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lock import RunLock, holder_of, is_live
-from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.session.session import Session
 from finetui.tui.cli import steer
-from finetui.tui.cli.detached import train_detached
 from finetui.tui.cli.main import run
 
 FAILED = StateChanged(state="failed", reason="reading the data was cancelled")
-FINETUI = [sys.executable, "-m", "finetui"]
-ENDLESS = ["--data", "mnist-sample", "--device", "cpu", "--epochs", "1000", "--batch-size", "20"]
-
-
-def finetui(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*FINETUI, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
-    )
 
 
 @pytest.fixture
@@ -47,183 +34,6 @@ def detached(tmp_path: Path) -> Iterator[RunFolder]:
     result = finetui("train", *ENDLESS, "--name", "bg", "--detach", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     yield RunFolder(tmp_path / "checkpoints" / "bg")
-
-
-@pytest.fixture
-def attach(watch: Callable[[AttachLink], Watcher]) -> Callable[..., Watcher]:
-    return lambda folder, **options: watch(AttachLink(folder, **options))
-
-
-# -- train --detach -----------------------------------------------------------------------------------
-
-
-def test_a_training_in_the_background_says_how_to_get_at_it(tmp_path: Path) -> None:
-    result = finetui("train", *ENDLESS, "--name", "bg", "--detach", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    there = holder_of(RunFolder(tmp_path / "checkpoints" / "bg"))
-    assert there is not None
-    assert result.stdout.splitlines() == [
-        f"bg: running in the background, process {there.pid}",
-        "  watch and steer it:  finetui attach bg",
-        "  end it:              finetui stop bg",
-    ]
-    assert os.getsid(there.pid) == there.pid
-    assert "lenet, 44,426 parameters" in result.stderr
-    stopped = finetui("stop", "bg", cwd=tmp_path)
-    assert stopped.returncode == 0, stopped.stderr
-    until(lambda: not is_live(RunFolder(tmp_path / "checkpoints" / "bg")))
-    summary = summarise_run(RunFolder(tmp_path / "checkpoints" / "bg"))
-    assert summary is not None
-    assert stopped.stdout == f"bg: stopped at step {summary.step:,}\n"
-    assert (summary.state, summary.pid) == ("stopped", None)
-    assert (tmp_path / "checkpoints" / "bg" / "last.ckpt").is_file()
-
-
-def test_a_run_elsewhere_is_named_by_its_folder(tmp_path: Path) -> None:
-    arguments = ("train", *ENDLESS, "--name", "bg", "--runs-dir", "my runs", "--detach")
-    result = finetui(*arguments, cwd=tmp_path)
-    assert f"finetui attach '{tmp_path}/my runs/bg'" in result.stdout
-    assert finetui("stop", f"{tmp_path}/my runs/bg", cwd=tmp_path).returncode == 0
-
-
-def test_a_short_training_in_the_background_leaves_when_it_is_done(tmp_path: Path) -> None:
-    arguments = ("train", "--data", "mnist-sample", "--device", "cpu", "--epochs", "1", "--name", "s", "--detach")
-    assert finetui(*arguments, cwd=tmp_path).returncode == 0
-    folder = RunFolder(tmp_path / "checkpoints" / "s")
-    until(lambda: not is_live(folder))
-    summary = summarise_run(folder)
-    assert summary is not None
-    assert summary.state == "finished"
-
-
-def test_a_finetune_in_the_background(tmp_path: Path, make_config) -> None:
-    Session(make_config(name="base")).run()
-    arguments = ("finetune", "--from", "base", "--runs-dir", "runs", "--epochs", "500", "--name", "ft", "--detach")
-    result = finetui(*arguments, "--recipe", "linear-probe", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert "ft: running in the background" in result.stdout
-    assert finetui("stop", "runs/ft", cwd=tmp_path).stdout.startswith("ft: stopped at step ")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "says"),
-    [
-        (["--batch-size", "100000"], 2, "100000 is more than the 4000 training images"),
-        (["--data", "broken.py:make"], 2, "broken.py:make"),
-        (["--json"], 2, "--json and --detach: choose one of them"),
-    ],
-)
-def test_a_training_that_cannot_begin_is_said_at_once(
-    tmp_path: Path, arguments: list[str], status: int, says: str
-) -> None:
-    (tmp_path / "broken.py").write_text("def make():\n    raise ValueError('no such images')\n")
-    base = ["train", "--data", "mnist-sample", "--device", "cpu", "--detach"]
-    if "--data" in arguments:
-        base = ["train", "--device", "cpu", "--detach"]
-    result = finetui(*base, *arguments, cwd=tmp_path)
-    assert result.returncode == status
-    assert says in result.stderr.splitlines()[-1]
-    assert result.stderr.splitlines()[-1].startswith("finetui: ")
-    assert result.stdout == ""
-    assert "Traceback" not in result.stderr
-    assert not (tmp_path / "checkpoints").exists()
-
-
-def test_how_a_training_failed_decides_the_exit_status_however_soon_it_is_told(
-    make_config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An engine that has told of its failure still lives for a moment, without an exit status."""
-    monkeypatch.setattr("finetui.tui.cli.detached._POLL_SECONDS", 0.0)
-    with pytest.raises(BadInput, match="100000 is more than"):
-        train_detached(make_config(batch_size=100_000))
-
-
-def test_whoever_loses_patience_before_it_has_begun_leaves_nothing(tmp_path: Path) -> None:
-    code = "import time\ndef make():\n    open('reading', 'w').close()\n    time.sleep(600)\n"
-    (tmp_path / "endless.py").write_text(code)
-    arguments = [*FINETUI, "train", "--data", "endless.py:make", "--device", "cpu", "--detach"]
-    process = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True)
-    until((tmp_path / "reading").exists)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
-    until(lambda: not engines_in(tmp_path), seconds=20)
-    assert not (tmp_path / "checkpoints").exists()
-
-
-def engines_in(folder: Path) -> list[int]:
-    """Return the engines that were started in `folder`."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            engine = b"finetui.engine.process.host" in (process / "cmdline").read_bytes()
-            if engine and (process / "cwd").readlink() == folder:
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
-
-
-# -- a plain training ---------------------------------------------------------------------------------
-
-
-def test_dashboards_attach_to_a_plain_training_and_it_goes_on(tmp_path: Path, attach) -> None:
-    log = (tmp_path / "output").open("wb")
-    process = subprocess.Popen([*FINETUI, "train", *ENDLESS, "--name", "fg"], cwd=tmp_path, stdout=log, stderr=log)
-    folder = RunFolder(tmp_path / "checkpoints" / "fg")
-    until(lambda: folder.journal.exists() and b"train_point" in folder.journal.read_bytes())
-    there = holder_of(folder)
-    assert there is not None
-    assert there.pid == process.pid
-    ann, bob = attach(folder), attach(folder, reading=True)
-    ann.link.send(SetLearningRate(value=0.02))
-    for watcher in (ann, bob):
-        accepted = watcher.until_kind(CommandAccepted)
-        assert accepted.command.value == 0.02
-    ann.link.send(Pause())
-    bob.until_state("paused")
-    for watcher in (ann, bob):
-        watcher.close()
-    time.sleep(1)  # it waits for whoever paused it
-    assert process.poll() is None
-    cleo = attach(folder)
-    cleo.until_state("paused")
-    cleo.link.send(Resume())
-    cleo.until_state("running")
-    cleo.close()
-    step = next(reversed([e.step for e in JournalReader(folder.journal).read() if isinstance(e, TrainPoint)]))
-    until(lambda: any(isinstance(e, TrainPoint) and e.step > step + 20 for e in JournalReader(folder.journal).read()))
-    assert finetui("stop", "fg", cwd=tmp_path).returncode == 0
-    assert process.wait(20) == 0
-    assert b"Traceback" not in (tmp_path / "output").read_bytes()
-
-
-def test_a_finetune_that_a_dashboard_begins_goes_on_in_the_same_terminal(tmp_path: Path, attach) -> None:
-    log = (tmp_path / "output").open("wb")
-    process = subprocess.Popen([*FINETUI, "train", *ENDLESS, "--name", "fg"], cwd=tmp_path, stdout=log, stderr=log)
-    folder = RunFolder(tmp_path / "checkpoints" / "fg")
-    until(lambda: folder.journal.exists() and b"train_point" in folder.journal.read_bytes())
-    watcher = attach(folder)
-    watcher.until_kind(TrainPoint)
-    watcher.link.send(StartFinetune())
-    child = watcher.until(lambda event: isinstance(event, RunPrepared) and event.parent == "fg")
-    assert child.seq >= 0
-    watcher.until_kind(TrainPoint)
-    assert watcher.link.folder is not None
-    assert watcher.link.folder.path != folder.path
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 143
-
-
-def test_a_training_without_a_place_for_a_socket_goes_on_without_dashboards(tmp_path: Path) -> None:
-    program = "from finetui.engine.link import sockets; from finetui.tui.cli import main as cli;"
-    program += "sockets.LONGEST_PATH = 10; cli.main()"
-    arguments = ["train", "--data", "mnist-sample", "--device", "cpu", "--epochs", "1", "--name", "m"]
-    result = subprocess.run(
-        [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    assert "finetui: no dashboard can attach: there is no place for a socket" in result.stderr
-    assert "Accuracy of the network" in result.stdout
 
 
 # -- attach -------------------------------------------------------------------------------------------
@@ -398,35 +208,3 @@ def test_a_run_that_fails_before_it_hears_of_the_stop_is_said_to_have_failed(
     result = in_process("stop", "x", "--runs-dir", "runs", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (0, "x: failed at step 0 (reading the data was cancelled)\n")
     lock.release()
-
-
-# -- runs ---------------------------------------------------------------------------------------------
-
-
-def test_the_list_says_how_to_get_at_each_run(tmp_path: Path, in_process, make_config) -> None:
-    for name in ("done", "cut"):
-        folder = Session(make_config(name=name)).run().folder
-        assert folder is not None
-    lines = folder.journal.read_bytes().splitlines(keepends=True)
-    folder.journal.write_bytes(b"".join(lines[:-1]))
-    link = ProcessLink(make_config(name="live", epochs=1000), autostart=True)
-    watcher = Watcher(link)
-    watcher.until_kind(TrainPoint)
-    text = in_process("runs", "--runs-dir", "runs", cwd=tmp_path).stdout
-    table, hints = text.split("\n\n")
-    states = {line.split()[0]: line.split()[1] for line in table.splitlines()[1:]}
-    assert states == {"live": "running", "cut": "crashed", "done": "finished"}
-    where = tmp_path / "runs"
-    attach, resume = hints.splitlines()
-    assert attach.split("  ")[0] == f"finetui attach {where}/live"
-    assert f"running, process {link.pid}" in attach
-    assert resume.startswith(f"finetui resume {where}/cut  ")
-    assert "crashed at step 40" in resume
-    listed = json.loads(in_process("runs", "--runs-dir", "runs", "--json", cwd=tmp_path).stdout)
-    rows = {row["name"]: row for row in listed}
-    assert (rows["live"]["pid"], rows["live"]["host"]) == (link.pid, socket.gethostname())
-    assert (rows["done"]["pid"], rows["done"]["host"]) == (None, None)
-    os.kill(link.pid, signal.SIGKILL)
-    watcher.until_state("crashed")
-    watcher.close()
-    assert f"finetui resume {where}/live" in in_process("runs", "--runs-dir", "runs", cwd=tmp_path).stdout

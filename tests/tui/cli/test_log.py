@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from canned import LAYERS, evaluated, point, running
+from command_line import FINETUI
 
 from finetui.engine.protocol.commands import RollBack, SetLearningRate
 from finetui.engine.protocol.events import AnyEvent, CommandAccepted, Log, Rewound, StateChanged
@@ -19,7 +19,6 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import encode_line
 from finetui.engine.runs.lock import RunLock
 
-FINETUI = [sys.executable, "-m", "finetui"]
 _NOON = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, -1))  # local
 
 

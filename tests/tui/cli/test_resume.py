@@ -6,11 +6,11 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import FINETUI
 from watching import until
 
 from finetui.engine.protocol.config import RunConfig
@@ -20,7 +20,6 @@ from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
 from finetui.engine.runs.lock import holder_of
 
-FINETUI = [sys.executable, "-m", "finetui"]
 # Not measured: two runs are to come to the same bits.
 SMALL = ["--data", "mnist-sample", "--batch-size", "20", "--lr", "0.01", "--device", "cpu", "--fast", "on"]
 
@@ -36,7 +35,7 @@ def same(a: dict, b: dict) -> bool:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished run of two epochs, `whole`."""
-    folder = tmp_path_factory.mktemp("again")
+    folder = tmp_path_factory.mktemp("resume")
     command = [*FINETUI, "train", *SMALL, "--epochs", "2", "--name", "whole"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
     return folder

@@ -100,6 +100,7 @@ def test_a_failure_leaves_nothing_behind(listing: Listing, tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(FinetuiError, match="No space left"):
         export(target_of(str(tmp_path / name)), listing, [0, 1], grey)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

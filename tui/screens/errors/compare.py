@@ -3,20 +3,12 @@
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from textual import work
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Static
-from textual.widgets.option_list import Option
-from textual.worker import get_current_worker
 
-from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.runs.summaries import RunSummary, summarise_runs
-from finetui.tui.screens.base import ModalScreen
-from finetui.tui.widgets.option_list import OptionList
+from finetui.engine.runs.summaries import RunSummary
+from finetui.tui.screens.list_screen import RunListScreen
 
 _NAME = 40
 
@@ -29,62 +21,26 @@ class Comparable(NamedTuple):
     facts: str
 
 
-class CompareScreen(ModalScreen[Path | None]):
+class CompareScreen(RunListScreen[Path]):
     """Lists the predictions in `runs_dir`; is dismissed with the file to compare with those of the run `own`."""
 
-    CSS_PATH = "compare.tcss"
+    TITLE_TEXT = "Compare with"
+    HEADING = f"{'run':<{_NAME}} evaluation, accuracy, data"
+    NONE_FOUND = "no other run has predictions; they are kept since this version, with every evaluation"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,d", "leave", "Back", key_display="esc")]
 
     def __init__(self, runs_dir: Path, own: Path) -> None:
-        super().__init__()
-        self._runs_dir = runs_dir
+        super().__init__(runs_dir)
         self._own = own
-        self._found: list[Comparable] = []
 
-    def compose(self) -> ComposeResult:
-        """Title and list."""
-        with Vertical(id="box"):
-            yield Static(Content.styled("Compare with", "bold $accent"), id="title")
-            yield Static(Content("Reading …"), id="text")
-            yield OptionList(id="runs", compact=True)
+    def listed(self, runs: list[RunSummary]) -> list[tuple[Content, Path]]:
+        """Return a line for each file with predictions."""
+        return [(_row(found), found.path) for found in comparables(runs, self._own)]
 
-    def on_mount(self) -> None:
-        """Read the journals, which may be long, in a thread."""
-        self._read()
 
-    @work(thread=True, exclusive=True)
-    def _read(self) -> None:
-        problem = ""
-        try:
-            found = comparables(summarise_runs(self._runs_dir), self._own)
-        except BadInput as error:
-            found, problem = [], str(error)
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._show, found, problem)
-
-    def _show(self, found: list[Comparable], problem: str) -> None:
-        if not self.stands:
-            return
-        self._found = found
-        options = self.query_one(OptionList)
-        for item in found:
-            name = Content(item.name).truncate(_NAME, ellipsis=True, pad=True)
-            options.add_option(Option(Content.assemble(name, (f" {item.facts}", "$muted"))))
-        heading = f"{'run':<{_NAME}} evaluation, accuracy, data"
-        none = "no other run has predictions; they are kept since this version, with every evaluation"
-        self.query_one("#text", Static).update(Content.styled(problem or (heading if found else none), "$muted"))
-        if found:
-            options.highlighted = 0
-            options.focus()
-
-    def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
-        """Compare with it."""
-        message.stop()
-        self.dismiss(self._found[message.option_index].path)
-
-    def action_leave(self) -> None:
-        """Compare with none."""
-        self.dismiss(None)
+def _row(found: Comparable) -> Content:
+    name = Content(found.name).truncate(_NAME, ellipsis=True, pad=True)
+    return Content.assemble(name, (f" {found.facts}", "$muted"))
 
 
 def comparables(found: list[RunSummary], own: Path) -> list[Comparable]:

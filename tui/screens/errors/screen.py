@@ -21,7 +21,6 @@ from finetui.tui.screens.errors.help import errors_help
 from finetui.tui.screens.errors.listing_screen import ListingScreen
 from finetui.tui.screens.errors.text import brief_details, caption, details, filter_line, title
 from finetui.tui.state.store import Store
-from finetui.tui.terminal.compositor import TightCompositor
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.styled_line import StyledLine
 from finetui.tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
@@ -60,7 +59,6 @@ class ErrorsScreen(ListingScreen):
     def __init__(self, store: Store, asker: Asker, choose: Choose) -> None:
         """Begin with what `choose` lists."""
         super().__init__(store, asker, choose)
-        self._compositor = TightCompositor()
         self._thumbnails = ImageCache(asker, _THUMBNAIL, self._show_tiles)
         self._said = ""
         self._row = -1

@@ -7,19 +7,11 @@ from textual.content import Content
 
 from finetui.engine.protocol.events import LayersMeasured
 from finetui.tui.screens.layers.text import shape
-from finetui.tui.state.layer_tree import Freeze, LayerStates, Node, Numbers, numbers
+from finetui.tui.state.layer_tree import LayerStates, Node, Numbers, numbers
 from finetui.tui.state.numbers import short
+from finetui.tui.widgets.freeze_tree import SIGNS
 
 CURSOR_WIDTH, STATE_WIDTH = 2, 12
-_SIGNS: dict[Freeze, tuple[str, str, str]] = {
-    "": (" ", "", ""),
-    "trains": ("□", "trains", "$accent"),
-    "partly": ("◧", "partly", "$accent"),
-    "frozen": ("■", "frozen", ""),
-    "bypassed": ("·", "bypassed", "$muted"),
-    "freezing": ("◌", "freezing", "$accent"),
-    "thawing": ("◌", "thawing", "$accent"),
-}
 _MIN_NAME, _ENOUGH_OF_NAME, _MAX_NAME = 12, 28, 40
 _MAX_KIND = 48
 _MIN_OUTPUT, _MAX_OUTPUT = 8, 16
@@ -84,7 +76,7 @@ def _text(row: Node, column: Column, figures: Figures, folded: Collection[str]) 
         case "params":
             return (short(row.parameters), "") if row.parameters else ("–", "$muted")
         case "":
-            sign, word, style = _SIGNS[figures.states.of(row)]
+            sign, word, style = SIGNS[figures.states.of(row)]
             return f"  {sign} {word}", style
         case "FLOPs" if module is not None:
             return ("–", "$muted") if module.flops is None else (short(module.flops), "")

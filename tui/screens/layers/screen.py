@@ -25,7 +25,6 @@ from finetui.tui.screens.layers.module_tree import ModuleRows, ModuleTree
 from finetui.tui.screens.layers.text import not_to_be_seen, notes, title, title_of, totals
 from finetui.tui.state.layer_tree import LayerStates, layer_tree, rate_factors
 from finetui.tui.state.store import Store, View
-from finetui.tui.terminal.compositor import TightCompositor
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.styled_line import StyledLine
 from finetui.tui.widgets.thumbnail_grid import ThumbnailGrid
@@ -64,7 +63,6 @@ class LayersScreen(Screen[None]):
     ) -> None:
         """Without `can_measure` the gradients and updates of a running training are not asked for."""
         super().__init__()
-        self._compositor = TightCompositor()
         self._store = store
         self._send = send
         self._asker = asker
@@ -89,7 +87,7 @@ class LayersScreen(Screen[None]):
         yield StyledLine(id="layers-title")
         yield StyledLine(id="layers-totals")
         with Container(id="layers-body"):
-            yield ModuleTree(id="layers-tree")
+            yield ModuleTree()
             yield LayerPane(id="layers-view")
         yield StyledLine(id="layers-notes")
         yield KeyBar()
@@ -224,7 +222,7 @@ class LayersScreen(Screen[None]):
 
     # -- the chosen layer -----------------------------------------------------------------------------------
 
-    def on_module_tree_highlighted(self, message: ModuleTree.Highlighted) -> None:
+    def on_freeze_rows_highlighted(self, message: ModuleRows.Highlighted) -> None:
         """Show which layer is chosen; look into it once the cursor rests."""
         message.stop()
         self._say("")

@@ -23,7 +23,6 @@ from finetui.tui.screens.log.log_view import JournalView, LogView, OutputView
 from finetui.tui.state.log_lines import LogLine, Undone, clock
 from finetui.tui.state.run_log import MOST_LINES, JournalLines, OutputTail, after, of_session, put_between
 from finetui.tui.state.store import Store
-from finetui.tui.terminal.compositor import TightCompositor
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.styled_line import StyledLine
@@ -67,7 +66,6 @@ class LogScreen(Screen[None]):
 
     def __init__(self, store: Store) -> None:
         super().__init__()
-        self._compositor = TightCompositor()
         self._store = store
         self._path: str | None = None  # of the run that is shown; empty before it has a folder
         self._lines: list[LogLine] = []  # of the journal, all of them

@@ -13,7 +13,7 @@ _SIGNS = {"info": " ", "warning": "!", "error": "✗"}
 class LogPanel(LinesView[LogLine]):
     """Shows the log; one line high it is the latest line."""
 
-    class OpenedCheckpoint(Message):
+    class Opened(Message):
         """Somebody wants to see the whole log."""
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class LogPanel(LinesView[LogLine]):
 
     def on_click(self) -> None:
         """Show all of it."""
-        self.post_message(self.OpenedCheckpoint())
+        self.post_message(self.Opened())
 
     def content_of(self, row: LogLine, width: int) -> Content:
         """Return time, sign and text."""

@@ -46,7 +46,6 @@ from finetui.tui.screens.train.status_lines import progress, status
 from finetui.tui.state.actions import ACTIONS, BY_NAME
 from finetui.tui.state.log_lines import describe_command
 from finetui.tui.state.store import Store, View
-from finetui.tui.terminal.compositor import TightCompositor
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.line_plot import LinePlot, SeriesStyle
@@ -110,7 +109,6 @@ class TrainScreen(Screen[None]):
         super().__init__()
         self._on_events = on_events
         self._visiting = visiting
-        self._compositor = TightCompositor()
         self.store = Store()
         self._link = link
         self.asker = Asker(link)
@@ -342,7 +340,7 @@ class TrainScreen(Screen[None]):
 
         self.app.push_screen(LayersScreen(self.store, self.send, self.asker, can_measure=self._link.steers))
 
-    def on_log_panel_opened(self, message: LogPanel.OpenedCheckpoint) -> None:
+    def on_log_panel_opened(self, message: LogPanel.Opened) -> None:
         """Show all of it."""
         message.stop()
         self.action_log()

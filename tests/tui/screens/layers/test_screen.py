@@ -150,7 +150,7 @@ async def test_modules_fold_and_unfold() -> None:
         assert "▸ layer1" in picture(app)
         await pilot.click(rows, offset=(9, 1))
         assert rows.chosen.path == "conv1"
-        await pilot.click("#module-heading")
+        await pilot.click("#tree-heading")
         assert "▾ layer1" in picture(app)
 
 

@@ -341,7 +341,7 @@ async def test_a_dashboard_that_only_looks_only_looks_at_other_runs(
         asked.append(reading)
         return CannedLink(*running())
 
-    monkeypatch.setattr("finetui.tui.app.app.AttachLink", attach)
+    monkeypatch.setattr("finetui.tui.app.links.AttachLink", attach)
     link = CannedLink(*running())
     link.attached, link.steers = attached, steers
     app = FinetuiApp(link)

@@ -1,60 +1,84 @@
 """`finetui summary`: a network's module tree as a table of 80 columns, or as JSON."""
 
-import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter
 from rich.cells import cell_len, set_cell_size
 
 import finetui
 from finetui.engine.errors import BadInput
+from finetui.engine.runs.folder import find_checkpoint
 from finetui.engine.text import clean
-from finetui.tui.cli.reports import print_json
+from finetui.tui.cli.options import DataDir, RunsDir, WholeNumber
+from finetui.tui.cli.reports import WIDTH, output_width, print_json
 from finetui.tui.state.numbers import scaled, short
 
 if TYPE_CHECKING:
     from finetui.engine.inspection.model_summary import Architecture, ModelSummary, ModuleSummary
 
-WIDTH = 80
 _GAP = 2
 _NARROWEST = 12  # of the names
 _DEEPEST = 10  # levels that are indented
 
 
-def print_summary(
+def summary(
     *,
-    model: str | None,
-    data: str | None,
-    data_dir: Path | None,
-    image_size: int | None,
-    classes: int | None,
-    batch_size: int,
-    path: Path | None,
-    timed: bool,
-    device: str,
-    as_json: bool,
+    model: str | None = None,
+    data: str | None = None,
+    data_dir: DataDir = None,
+    image_size: WholeNumber | None = None,
+    classes: WholeNumber | None = None,
+    batch_size: WholeNumber = 64,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    time: bool = False,
+    device: str = "auto",
+    runs_dir: RunsDir = Path("checkpoints"),
+    json: bool = False,
 ) -> int:
-    """Print the summary of the network that is described and return the exit status."""
+    """Print a network's module tree: shapes, parameters, FLOPs, and the memory that training takes.
+
+    Parameters
+    ----------
+    model
+        lenet (default), any classification model of torchvision (resnet18, ...), or module:factory, file.py:factory
+        (runs that code).
+    data
+        Data set or folder that gives the images' shape and the classes (default: 1x28x28 and 10 for lenet, 3x224x224
+        and 1000 for others). A set that is not on this machine is downloaded.
+    image_size
+        Side of the images in pixels.
+    classes
+        Number of classes.
+    batch_size
+        Images per training step that the memory is given for (default: 64).
+    from_
+        A run (its name or folder: the best checkpoint is used) or a checkpoint file, instead of a model and data.
+    time
+        Also run it and say which part of the time each module takes.
+    device
+        Where --time runs it: auto, cpu, cuda, cuda:N or mps (default: auto).
+    json
+        Print one JSON object: sizes in bytes, times in seconds or as shares of the whole.
+    """
     if batch_size < 1:
         raise BadInput(f"--batch-size: a batch has at least 1 image, not {batch_size}")
-    architecture, summary = finetui.summarise_model(
+    architecture, found = finetui.summarise_model(
         model,
         data=data,
         data_dir=data_dir,
         image_size=image_size,
         classes=classes,
-        path=path,
-        timed=timed,
+        path=None if from_ is None else find_checkpoint(from_, runs_dir),
+        timed=time,
         device=device,
     )
-    if as_json:
-        print_json(as_object(architecture, summary, batch_size))
+    if json:
+        print_json(as_object(architecture, found, batch_size))
         return 0
-    width = max(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns) if sys.stdout.isatty() else WIDTH
-    print("\n".join([*tree_lines(summary, width), "", *total_lines(summary, batch_size)]))
+    print("\n".join([*tree_lines(found, max(WIDTH, output_width())), "", *total_lines(found, batch_size)]))
     return 0
 
 

@@ -14,7 +14,7 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import Transform
 from finetui.engine.models import Architecture, LeNet
 from finetui.engine.models.summary import ModelSummary, ModuleSummary
-from finetui.tui.cli.summary_report import total_lines, tree_lines
+from finetui.tui.cli.summary import total_lines, tree_lines
 from finetui.tui.state.numbers import short
 
 OWN = """
@@ -222,5 +222,5 @@ def test_counts_have_three_digits() -> None:
 
 
 def test_it_loads_torch_only_when_it_runs() -> None:
-    code = "import sys, finetui.tui.cli.summary_report; print('torch' in sys.modules)"
+    code = "import sys, finetui.tui.cli.summary; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

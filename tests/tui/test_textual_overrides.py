@@ -1,0 +1,81 @@
+"""What is overridden of Textual's private parts, or used of them, is still there, and is called in the same way."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+from pilot import open_app
+from textual._compositor import ChopsUpdate, Compositor
+from textual.app import App
+from textual.command import CommandPalette
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
+from textual.message_pump import MessagePump
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import OptionList
+
+import finetui.tui
+
+METHODS = [
+    (App, "_handle_exception", ["error"]),
+    (App, "_print", ["text", "stderr"]),
+    (ChopsUpdate, "__init__", ["chops", "spans", "chop_ends"]),
+    (ChopsUpdate, "render_segments", ["console"]),
+    (CommandPalette, "_action_command_list", ["action"]),
+    (Compositor, "_get_renders", ["crop"]),
+    (Compositor, "render_partial_update", []),
+    (LinuxDriver, "_get_terminal_size", []),
+    (LinuxDriver, "_run_input_thread", []),
+    (LinuxDriver, "_sigcont_application", ["_"]),
+    (LinuxDriver, "_sigtstp_application", ["_"]),
+    (MessagePump, "_close_messages_no_wait", []),
+    (MessagePump, "_dispatch_message", ["message"]),
+    (MessagePump, "call_after_refresh", ["callback", "args", "kwargs"]),
+    (Screen, "dismiss", ["result"]),
+    (Widget, "remove", []),
+]
+# Attributes that are read or set, of objects that are made like this.
+ATTRIBUTES = [
+    (App, ["_driver", "_exception", "_exit", "_return_code"]),
+    (Screen, ["_compositor", "_pruning"]),
+    (Compositor, ["_dirty_regions", "visible_widgets"]),
+    (OptionList, ["_index_to_line"]),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "parameters"), METHODS)
+def test_a_method_is_there_with_its_parameters(owner: type, name: str, parameters: list[str]) -> None:
+    assert list(inspect.signature(getattr(owner, name)).parameters)[1:] == parameters
+
+
+async def test_attributes_are_there() -> None:
+    async with open_app(App[None]()) as pilot:
+        for kind, names in ATTRIBUTES:
+            found = pilot.app if kind is App else kind()
+            for name in names:
+                assert hasattr(found, name), f"{kind.__name__} has no {name}"
+        assert type(pilot.app.screen._compositor) is Compositor
+        assert not pilot.app._exception_event.is_set()
+    assert inspect.iscoroutinefunction(MessagePump._dispatch_message)
+    assert issubclass(LinuxDriver, Driver)
+
+
+def test_no_private_name_of_textual_is_overridden_unawares() -> None:
+    """A name that Textual begins to use for itself would be taken from it."""
+    known = {name for _, name, _ in METHODS} | {name for _, names in ATTRIBUTES for name in names}
+    set_by_textual = vars(type("Plain", (Screen,), {})).keys() | {"_abc_impl"}
+    overridden = set()
+    for module in pkgutil.walk_packages(finetui.tui.__path__, "finetui.tui."):
+        for kind in vars(importlib.import_module(module.name)).values():
+            if not inspect.isclass(kind) or not kind.__module__.startswith("finetui."):
+                continue
+            theirs = [base for base in kind.__mro__ if base.__module__.startswith("textual.")]
+            overridden |= {
+                f"{kind.__qualname__}.{name}"
+                for name in vars(kind)
+                if name.startswith("_") and not name.startswith("__") and any(name in vars(base) for base in theirs)
+                if name not in known and name not in set_by_textual
+            }
+    assert not overridden

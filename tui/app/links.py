@@ -1,0 +1,27 @@
+"""The links to other runs than the one that the dashboard was opened on."""
+
+from finetui.engine.errors import BadInput
+from finetui.engine.link.base import Link
+from finetui.engine.link.journal_link import JournalLink
+from finetui.engine.link.process_link import ProcessLink
+from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.resume import configuration, resumable
+
+
+def link_to_run(folder: RunFolder, *, reading: bool) -> Link:
+    """Return the link to the engine of the run in `folder`, not to be steered with `reading`; else to its journal."""
+    try:
+        return AttachLink(folder, reading=reading)
+    except BadInput:
+        return JournalLink(folder)
+
+
+def link_to_resumed(folder: RunFolder, *, own: bool) -> ProcessLink:
+    """Return the link to a new engine that goes on with the run in `folder`. Raises `BadInput` when it cannot.
+
+    With `own` a person has started that run here, with code of their own if it uses any.
+    """
+    config = configuration(folder)
+    named = {"model": config.model.name, "data": config.data.name} if own else {"model": None, "data": None}
+    return ProcessLink(resumable(folder, **named), autostart=True, resume=folder)

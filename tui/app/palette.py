@@ -1,0 +1,22 @@
+"""What the command palette offers of the Train screen."""
+
+from collections.abc import Iterator
+
+from textual.app import SystemCommand
+
+from finetui.tui.screens.train.screen import TrainScreen
+from finetui.tui.state.actions import ACTIONS
+
+
+def train_commands(train: TrainScreen) -> Iterator[SystemCommand]:
+    """Yield every action of the Train screen `train`."""
+    for action in ACTIONS:
+        yield SystemCommand(action.label, action.help, lambda name=action.name: train.action_press(name))
+    yield SystemCommand("Log scale", "Loss axis: linear or logarithmic", train.action_toggle_log)
+    yield SystemCommand("Learning rate", "Go to the learning rate", train.action_focus_rate)
+    yield SystemCommand("Errors", "Test images that were got wrong, and why", train.action_errors)
+    yield SystemCommand("Layers", "All about the layers, and freezing them", train.action_layers)
+    yield SystemCommand("Checkpoints", "Go back to one, branch from one, keep one", train.action_checkpoints)
+    yield SystemCommand("Runs", "All runs as a tree", train.action_runs)
+    yield SystemCommand("Log", "The whole journal, and what the engine printed", train.action_log)
+    yield SystemCommand("Explain", "What this screen shows, and every key", train.action_help)

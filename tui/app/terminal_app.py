@@ -1,0 +1,70 @@
+"""What a Textual App does in its own way when it is drawn on a `Terminal`: it is driven, prints and fails otherwise."""
+
+import asyncio
+import sys
+import traceback
+from collections.abc import Callable
+
+from textual import events
+from textual.app import App
+from textual.driver import Driver
+from textual.worker import WorkerFailed
+
+from finetui.tui.app.worker_threads import DaemonExecutor
+from finetui.tui.terminal.terminal import Terminal
+
+
+class TerminalApp(App[None]):
+    """An App that leaves at once and in order, whatever has gone wrong."""
+
+    def __init__(self, terminal: Terminal | None, is_leaving: Callable[[], bool]) -> None:
+        """Draw on `terminal`, if there is one; `is_leaving` tells whether the process is about to end."""
+        self.terminal = terminal
+        super().__init__()
+        self.is_leaving = is_leaving
+        self.failure: BaseException | None = None  # what went wrong in the dashboard itself
+
+    def get_driver_class(self) -> type[Driver]:
+        """Choose how the terminal is driven."""
+        if self.terminal is None:
+            return super().get_driver_class()
+        from finetui.tui.terminal.driver import TerminalDriver
+
+        return TerminalDriver
+
+    def on_load(self) -> None:
+        """Let nothing wait for threads at the end."""
+        asyncio.get_running_loop().set_default_executor(DaemonExecutor())
+
+    async def on_event(self, event: events.Event) -> None:
+        """Hear no more input once the program is being left: the screens that it is for are being taken apart."""
+        if not (self._exit and isinstance(event, (events.InputEvent, events.Paste))):
+            await super().on_event(event)
+
+    def write_to_terminal(self, text: str) -> None:
+        """Write `text`, which may be a sequence, to the terminal, if that is there."""
+        if self._driver is not None:
+            self._driver.write(text)
+
+    def fail(self, error: Exception) -> None:
+        """End with `error`; keep the traceback off the terminal: it is for the log, and one sentence for the person."""
+        self._return_code = 1
+        cause = error.error if isinstance(error, WorkerFailed) else error
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+            self.failure = cause
+        traceback.print_exception(cause, file=sys.__stderr__)
+        self._close_messages_no_wait()
+
+    def _handle_exception(self, error: Exception) -> None:
+        self.fail(error)
+
+    def _print(self, text: str, stderr: bool = False) -> None:
+        """Let what a library prints go where the process's output goes, instead of nowhere."""
+        super()._print(text, stderr)
+        if self.terminal is not None:
+            stream = sys.__stderr__ if stderr else sys.__stdout__
+            if stream is not None:
+                stream.write(text)
+                stream.flush()

@@ -1,0 +1,73 @@
+"""`finetui finetune`: a new run that goes on from the weights of another one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+import finetui
+from finetui.engine.protocol.config import DataConfig, FinetuneConfig, ModelConfig, RunConfig, RunSection, load
+from finetui.engine.runs import kept_checkpoints
+from finetui.engine.runs.folder import RunFolder, find_checkpoint
+from finetui.engine.runs.trust import check_trusted
+from finetui.tui.cli.options import From, RunMode, RunOptions
+from finetui.tui.cli.start import start
+
+
+def finetune(
+    *,
+    from_: From,
+    recipe: str = "lp-ft",
+    freeze: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
+    head: str = "auto",
+    options: RunOptions | None = None,
+    mode: RunMode | None = None,
+) -> int:
+    """Finetune a run or a checkpoint: a new run that names its parent, which stays as it is.
+
+    Settings that are not given are the parent's.
+
+    Parameters
+    ----------
+    recipe
+        linear-probe (only a new head), lp-ft (default: head, then all), gradual (thaw from the top), full, or fastai.
+    freeze
+        Layer groups or layers that stay frozen throughout.
+    head
+        keep, replace, features (a new layer on the flattened features), or auto (default: by recipe and classes).
+    """
+    given = options or RunOptions()
+    path = kept_checkpoints.lasting(find_checkpoint(from_, Path(given.runs_dir or "checkpoints")))
+    config = _config(path, given, recipe=recipe, head=head, freeze=tuple(freeze or ()))
+    return start(config, mode or RunMode())
+
+
+def _config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: tuple[str, ...]) -> RunConfig:
+    """Return the configuration of a finetune of the checkpoint `path`: its run's settings, and `options` over them.
+
+    Raises `BadInput`, also where the parent used a person's own code that `options` does not name: a run folder may
+    come from anywhere.
+    """
+    folder = RunFolder(path.absolute().parent)
+    in_run = folder.config.is_file() and folder.journal.is_file()
+    parent = load(folder.config) if in_run else RunConfig(data=DataConfig(name=finetui.read_about(path).data))
+    if options.data is None:
+        check_trusted("the parent's data is", parent.data.name, "--data", None)
+    finetune = FinetuneConfig(
+        parent=str(path.absolute()),
+        parent_run=folder.name if in_run else "",
+        recipe=recipe,
+        head=head,
+        freeze=freeze,
+    )
+    # The network's name is the checkpoint's; a parent's warm-up and name are its own.
+    base = msgspec.structs.replace(
+        parent,
+        model=ModelConfig(),
+        training=msgspec.structs.replace(parent.training, warmup_epochs=0.0),
+        run=RunSection(),
+        finetune=finetune,
+    )
+    config = options.to_config(base)
+    return config if config.finetune is not None else msgspec.structs.replace(config, finetune=finetune)
