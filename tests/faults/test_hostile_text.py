@@ -1,7 +1,6 @@
 """Names, lines and fields that were made to take over the terminal: every screen, and every byte that is sent."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,7 +10,7 @@ from canned_layers import MODULES
 from canned_predictions import AnsweringLink
 from hostile_run import HARMLESS, a_run, poisoned, texts
 from hostile_text import HOSTILE, obeyed
-from textual.pilot import Pilot
+from pilot import DashboardPilot, open_app
 
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.commands import AnyCommand, DescribeModel
@@ -78,7 +77,7 @@ def _every_command() -> list[AnyCommand]:
     ]
 
 
-def picture(pilot: Pilot) -> list[str]:
+def picture(pilot: DashboardPilot) -> list[str]:
     """Return what is on the screen, after a look at it: harmless characters only, and every line as wide as it is."""
     app = pilot.app
     strips = app.screen._compositor.render_strips(app.size)
@@ -91,30 +90,17 @@ def picture(pilot: Pilot) -> list[str]:
     return [strip.text for strip in strips]
 
 
-async def until(pilot: Pilot, condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "\n".join(picture(pilot))
-        await pilot.pause(0.02)
-    await pilot.pause()
-
-
-async def heard(pilot: Pilot, link: CannedLink) -> list[str]:
+async def heard(pilot: DashboardPilot, link: CannedLink) -> list[str]:
     """Wait until the dashboard has heard everything; return the picture."""
-    await until(pilot, lambda: not len(link.events))
+    await pilot.until(lambda: not len(link.events))
     return picture(pilot)
 
 
-async def settled(pilot: Pilot, link: CannedLink) -> list[str]:
+async def settled(pilot: DashboardPilot, link: CannedLink) -> list[str]:
     """Wait until nothing is being worked out either; return the picture."""
 
-    def is_done() -> bool:
-        busy = [worker for worker in pilot.app.workers if worker._thread_worker or worker.group == "journal"]
-        return not len(link.events) and all(worker.is_finished for worker in busy)
-
-    for _ in range(2):  # an answer may make a screen ask for more
-        await until(pilot, is_done)
-        await pilot.pause(0.1)
+    await pilot.settle()
+    assert not len(link.events)
     return picture(pilot)
 
 
@@ -132,7 +118,7 @@ async def test_no_field_of_any_event_harms_the_train_screen(size: tuple[int, int
     """Row 23: model, run, class and layer names, reasons, notices, alerts, and who asked, in turn."""
     link = CannedLink(*running(point(50), evaluated(1, 0.9)))
     app = FinetuiApp(link)
-    async with app.run_test(size=size) as pilot:
+    async with open_app(app, size=size) as pilot:
         expected = await heard(pilot, link)
         for text in HOSTILE:
             for event in _every_event(text):
@@ -219,7 +205,7 @@ async def test_every_screen_holds(names: tuple[str, ...], size: tuple[int, int],
     """Row 23: hostile class, file, layer, run and image names and lines leave each screen as harmless ones do."""
     link = _Link(names, *a_run(tmp_path, names))
     app = FinetuiApp(link)
-    async with app.run_test(size=size) as pilot:
+    async with open_app(app, size=size) as pilot:
         await settled(pilot, link)
         for place, keys, first, last in _WALK:
             for key in keys:
@@ -227,7 +213,7 @@ async def test_every_screen_holds(names: tuple[str, ...], size: tuple[int, int],
                 if key not in ("tab", "down"):
                     await settled(pilot, link)
             if place == "log, output":
-                await until(pilot, lambda: app.screen.query_one(OutputView).rows)
+                await pilot.until(lambda: app.screen.query_one(OutputView).rows)
             shown = picture(pilot)
             assert shown[0].startswith(first), f"{place}\n" + "\n".join(shown)
             assert shown[-1].startswith(last), f"{place}\n" + "\n".join(shown)

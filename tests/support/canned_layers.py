@@ -1,11 +1,8 @@
 """A network, and a link that answers the questions of the Layers screen about it."""
 
-from collections.abc import Callable
-
 import msgspec
 from canned import LAYERS, CannedLink, evaluated, point, running
-from pilot import picture, settle
-from textual.pilot import Pilot
+from pilot import DashboardPilot, picture
 
 from finetui.engine.protocol.commands import AnyCommand, DescribeModel, FetchImages, MeasureLayers, ViewLayer
 from finetui.engine.protocol.events import (
@@ -128,19 +125,11 @@ def app_over(*more: AnyEvent, link: EngineLink | None = None) -> tuple[FinetuiAp
     return FinetuiApp(link), link
 
 
-async def until(pilot: Pilot[None], test: Callable[[], bool]) -> None:
-    for _ in range(1200):
-        if test():
-            return
-        await pilot.pause(0.05)
-    raise AssertionError(picture(pilot.app))
-
-
-async def opened(pilot: Pilot[None], word: str = "832K") -> LayersScreen:
+async def opened(pilot: DashboardPilot, word: str = "832K") -> LayersScreen:
     """Open the screen and wait until it shows `word`."""
-    await settle(pilot)
+    await pilot.settle()
     await pilot.press("g")
-    await until(pilot, lambda: word in picture(pilot.app))
+    await pilot.until(lambda: word in picture(pilot.app))
     screen = pilot.app.screen
     assert isinstance(screen, LayersScreen)
     return screen

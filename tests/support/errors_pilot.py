@@ -1,18 +1,16 @@
 """What the tests of the Errors screen and of the screens that it opens do with them."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 from canned import evaluated, prepared
 from canned_predictions import DIGITS
+from pilot import DashboardPilot
 from textual.app import App
 
 from finetui.engine.predictions.file import Predictions
 from finetui.engine.protocol.events import RunStarted, StateChanged
-from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.errors.screen import ErrorsScreen
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
@@ -29,33 +27,13 @@ def events_of(folder: Path, classes: tuple[str, ...] = DIGITS, *, file: str = "l
     ]
 
 
-async def settle(pilot, times: int = 8) -> None:
-    busy = [worker for worker in pilot.app.workers if worker.group in ("list", "export") and not worker.is_finished]
-    if busy:  # an empty list would stand for all
-        await pilot.app.workers.wait_for_complete(busy)
-    for _ in range(times):
-        await pilot.pause(0.06)
-
-
-async def until(pilot, test: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not test():
-        assert time.monotonic() < deadline, picture(pilot.app)
-        await pilot.pause(0.05)
-
-
-async def opened(pilot) -> ErrorsScreen:
-    await settle(pilot, 3)
+async def opened(pilot: DashboardPilot) -> ErrorsScreen:
+    await pilot.settle()
     await pilot.press("m")
-    await settle(pilot)
+    await pilot.settle()
     screen = pilot.app.screen
     assert isinstance(screen, ErrorsScreen)
     return screen
-
-
-def picture(app: FinetuiApp) -> str:
-    lines = app.screen._compositor.render_strips()
-    return "\n".join(line.text for line in lines)
 
 
 def line(screen: ErrorsScreen, name: str) -> str:

@@ -1,12 +1,11 @@
 """What the tests of the Log screen do with it."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 from canned import LAYERS, CannedLink, running
-from textual.pilot import Pilot
+from pilot import DashboardPilot, picture
 
 from finetui.engine.protocol.events import AnyEvent, Log, Rewound, RunStarted
 from finetui.engine.runs.journal import encode_line
@@ -14,7 +13,6 @@ from finetui.tui.screens.log.log_view import JournalView
 from finetui.tui.screens.log.screen import LogScreen
 
 SIZES = [(80, 24), (120, 40), (200, 60), (60, 15)]
-PATIENCE = 20.0
 
 
 def rewound(at: int, step: int = 100) -> Rewound:
@@ -53,29 +51,14 @@ class Run:
         self.happens(*(Log(level="info", message=f"message {first + n}") for n in range(count)), heard=heard)
 
 
-async def until(pilot: Pilot, condition: Callable[[], object], what: str = "") -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}\n{picture(pilot)}"
-        await pilot.pause(0.02)
-    await pilot.pause()
-
-
-def picture(pilot: Pilot) -> str:
-    """Return what is on the screen as text."""
-    width, height = pilot.app.size
-    lines = pilot.app.screen._compositor.render_strips(pilot.app.size)
-    return "\n".join(strip.text.ljust(width) for strip in lines[:height])
-
-
-async def opened(pilot: Pilot, link: CannedLink) -> LogScreen:
+async def opened(pilot: DashboardPilot, link: CannedLink) -> LogScreen:
     """Open the screen by its key, and wait until it has read the journal."""
-    await until(pilot, lambda: not len(link.events), "the dashboard hears everything")
+    await pilot.until(lambda: not len(link.events), "the dashboard hears everything")
     await pilot.press("o")
-    await until(pilot, lambda: isinstance(pilot.app.screen, LogScreen), "the screen opens")
+    await pilot.until(lambda: isinstance(pilot.app.screen, LogScreen), "the screen opens")
     screen = pilot.app.screen
     assert isinstance(screen, LogScreen)
-    await until(pilot, lambda: screen._path is not None and not screen._reading, "the journal is read")
+    await pilot.until(lambda: screen._path is not None and not screen._reading, "the journal is read")
     return screen
 
 
@@ -85,5 +68,5 @@ def texts(screen: LogScreen) -> list[str]:
     return [view.plain(row) for row in view.rows]
 
 
-def title(pilot: Pilot) -> str:
-    return picture(pilot).splitlines()[0]
+def title(pilot: DashboardPilot) -> str:
+    return picture(pilot.app).splitlines()[0]

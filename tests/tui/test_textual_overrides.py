@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 
 import pytest
+from pilot import open_app
 from textual._compositor import ChopsUpdate, Compositor
 from textual.app import App
 from textual.command import CommandPalette
@@ -50,7 +51,7 @@ def test_a_method_is_there_with_its_parameters(owner: type, name: str, parameter
 
 
 async def test_attributes_are_there() -> None:
-    async with App[None]().run_test() as pilot:
+    async with open_app(App[None]()) as pilot:
         for kind, names in ATTRIBUTES:
             found = pilot.app if kind is App else kind()
             for name in names:

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from canned import CannedLink, evaluated, layers, point, prepared, running
+from pilot import DashboardPilot, open_app
 from pty_terminal import PtyTerminal
-from textual.pilot import Pilot
 from textual.widgets import Static
 
 from finetui.engine.protocol.commands import SetLearningRate
@@ -108,14 +108,11 @@ def test_tmux_is_asked_to_pass_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- in the dashboard ---------------------------------------------------------------------------------------
 
 
-async def settled(pilot: Pilot, link: CannedLink, *events: AnyEvent) -> None:
+async def settled(pilot: DashboardPilot, link: CannedLink, *events: AnyEvent) -> None:
     """Let the dashboard hear `events`."""
     for event in events:
         link.events.put(event)
-    deadline = time.monotonic() + 10
-    while len(link.events) and time.monotonic() < deadline:
-        await pilot.pause(0.02)
-    await pilot.pause()
+    await pilot.until(lambda: not len(link.events), "the dashboard hears it")
 
 
 def banner(app: FinetuiApp) -> str:
@@ -128,7 +125,7 @@ def banner(app: FinetuiApp) -> str:
 async def test_the_app_writes_through_its_driver(how: Notify, monkeypatch: pytest.MonkeyPatch) -> None:
     link = CannedLink(*running())
     app = FinetuiApp(link, notify=how)
-    async with app.run_test() as pilot:
+    async with open_app(app) as pilot:
         written: list[str] = []
         assert app._driver is not None
         monkeypatch.setattr(app._driver, "write", written.append)
@@ -140,7 +137,7 @@ async def test_the_app_writes_through_its_driver(how: Notify, monkeypatch: pytes
 async def test_an_alert_is_in_the_banner_with_a_sign_and_a_word() -> None:
     link = CannedLink(*running(point(900)))
     app = FinetuiApp(link)
-    async with app.run_test() as pilot:
+    async with open_app(app) as pilot:
         await settled(pilot, link)
         assert banner(app) == ""
         await settled(pilot, link, PLATEAU)
@@ -153,7 +150,7 @@ async def test_an_alert_is_in_the_banner_with_a_sign_and_a_word() -> None:
 async def test_escape_or_a_click_hides_an_alert_until_the_next() -> None:
     link = CannedLink(*running(point(900), PLATEAU))
     app = FinetuiApp(link)
-    async with app.run_test() as pilot:
+    async with open_app(app) as pilot:
         await settled(pilot, link)
         assert banner(app)
         await pilot.press("escape")
@@ -187,7 +184,7 @@ _NO_BETTER: list[AnyEvent] = [
 async def test_an_alert_stays_until_something_is_done_about_it_or_the_run_does_better(event: AnyEvent) -> None:
     link = CannedLink(*running(point(900), PLATEAU))
     app = FinetuiApp(link)
-    async with app.run_test() as pilot:
+    async with open_app(app) as pilot:
         await settled(pilot, link)
         assert banner(app)
         await settled(pilot, link, event)
@@ -197,7 +194,7 @@ async def test_an_alert_stays_until_something_is_done_about_it_or_the_run_does_b
 async def test_why_a_run_failed_goes_before_an_alert() -> None:
     link = CannedLink(*running(point(900), PLATEAU, StateChanged(state="failed", reason="out of memory")))
     app = FinetuiApp(link)
-    async with app.run_test() as pilot:
+    async with open_app(app) as pilot:
         await settled(pilot, link)
         assert banner(app) == "out of memory"
 

@@ -2,15 +2,16 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from canned import CannedLink, running
+from pilot import open_app
 from textual import events
 from textual.app import ComposeResult
 from textual.command import CommandList
-from textual.pilot import Pilot
 from textual.screen import Screen as AnyScreen
 from textual.widgets import Static
 
@@ -28,16 +29,10 @@ from finetui.tui.widgets.option_list import OptionList
 
 async def at_once(app: FinetuiApp, condition: Callable[[], bool]) -> None:
     """Return at the first moment that `condition` holds, before anything else can happen."""
-    for _ in range(100_000):
-        if condition():
-            return
+    end = time.perf_counter() + 60
+    while not condition():
+        assert time.perf_counter() < end, "it never came"
         await asyncio.sleep(0)
-    raise AssertionError("it never came")
-
-
-async def settle(pilot: Pilot[None]) -> None:
-    for _ in range(5):
-        await pilot.pause(0.05)
 
 
 def key(name: str, *, unheard_below: bool = False) -> events.Key:
@@ -69,8 +64,8 @@ class _Fragile(base.Screen[None]):
 
 async def test_keys_after_the_wish_to_leave_are_dropped() -> None:
     app = FinetuiApp(CannedLink(*running()))
-    async with app.run_test() as pilot:
-        await settle(pilot)
+    async with open_app(app) as pilot:
+        await pilot.settle()
         screen = _Fragile()
         await app.push_screen(screen)
         app.exit()
@@ -82,13 +77,13 @@ async def test_keys_after_the_wish_to_leave_are_dropped() -> None:
 
 async def test_a_screen_that_is_taken_away_before_it_was_there_does_nothing() -> None:
     app = FinetuiApp(CannedLink(*running()))
-    async with app.run_test() as pilot:
-        await settle(pilot)
+    async with open_app(app) as pilot:
+        await pilot.settle()
         screen = _Fragile()
         app.push_screen(screen)
         assert not screen.stands
         screen.dismiss(None)
-        await settle(pilot)
+        await pilot.settle()
         assert isinstance(app.screen, TrainScreen)
         assert not screen.stands
 
@@ -96,8 +91,8 @@ async def test_a_screen_that_is_taken_away_before_it_was_there_does_nothing() ->
 @pytest.mark.parametrize("leave", ["dismiss", "exit"])
 async def test_keys_for_a_screen_that_was_left_are_dropped(leave: str) -> None:
     app = FinetuiApp(CannedLink(*running()))
-    async with app.run_test() as pilot:
-        await settle(pilot)
+    async with open_app(app) as pilot:
+        await pilot.settle()
         screen = _Fragile()
         await app.push_screen(screen)
         assert screen.stands
@@ -113,8 +108,8 @@ async def test_keys_for_a_screen_that_was_left_are_dropped(leave: str) -> None:
 
 async def test_a_screen_is_left_once_and_takes_along_what_is_above_it() -> None:
     app = FinetuiApp(CannedLink(*running()))
-    async with app.run_test() as pilot:
-        await settle(pilot)
+    async with open_app(app) as pilot:
+        await pilot.settle()
         results: list[None] = []
         screen = _Fragile()
         await app.push_screen(screen, results.append)
@@ -122,25 +117,25 @@ async def test_a_screen_is_left_once_and_takes_along_what_is_above_it() -> None:
         screen.dismiss(None)
         screen.dismiss(None)
         assert app.screen is app.train_screen
-        await settle(pilot)
+        await pilot.settle()
         assert app.screen is app.train_screen
         assert len(results) == 1
 
 
 async def test_the_palettes_search_ends_with_it() -> None:
     app = FinetuiApp(CannedLink(*running()))
-    async with app.run_test() as pilot:
-        await settle(pilot)
+    async with open_app(app) as pilot:
+        await pilot.settle()
         app.post_message(key("ctrl+p"))
         await at_once(app, lambda: isinstance(app.screen, Palette))
-        await settle(pilot)
+        await pilot.settle()
         palette: AnyScreen[object] = app.screen
         app.post_message(key("s"))
         await at_once(app, lambda: any(worker.node is palette and worker.is_running for worker in app.workers))
         palette.dismiss(None)
         await at_once(app, lambda: palette._pruning)
         assert not any(worker.node is palette and not worker.is_cancelled for worker in app.workers)
-        await settle(pilot)
+        await pilot.settle()
         assert isinstance(app.screen, TrainScreen)
     assert app.failure is None
 
@@ -148,8 +143,8 @@ async def test_the_palettes_search_ends_with_it() -> None:
 @pytest.mark.parametrize("name", ["pageup", "pagedown"])
 async def test_pages_of_a_list_that_is_not_laid_out_yet(name: str) -> None:
     app = FinetuiApp(CannedLink(*running()))
-    async with app.run_test() as pilot:
-        await settle(pilot)
+    async with open_app(app) as pilot:
+        await pilot.settle()
         await pilot.press("c")
         options = app.screen.query_one(OptionList)
         options.add_option("one")
@@ -166,14 +161,14 @@ async def test_pages_of_a_list_that_is_not_laid_out_yet(name: str) -> None:
 @pytest.mark.parametrize("leave", [False, True])
 async def test_what_was_to_be_done_once_all_is_drawn_is_dropped_with_its_screen(leave: bool) -> None:
     app = FinetuiApp(CannedLink(*running()))
-    async with app.run_test() as pilot:
-        await settle(pilot)
+    async with open_app(app) as pilot:
+        await pilot.settle()
         screen = _Fragile()
         await app.push_screen(screen)
         screen.call_after_refresh(screen.action_read)
         if leave:
             screen.dismiss(None)
-        await settle(pilot)
+        await pilot.settle()
         assert screen.has_read != leave
 
 
@@ -189,11 +184,11 @@ async def test_a_run_that_was_visited_is_said_goodbye_to_however_the_screen_goes
     visited = CannedLink(*running())
     monkeypatch.setattr("finetui.tui.app.links.AttachLink", lambda _folder, *, reading=False: visited)
     app = FinetuiApp(CannedLink(*running()))
-    async with app.run_test() as pilot:
-        await settle(pilot)
+    async with open_app(app) as pilot:
+        await pilot.settle()
         app.train_screen.post_message(TrainScreen.RunChosen(tmp_path))
         await at_once(app, lambda: app.screen is not app.train_screen)
-        await settle(pilot)
+        await pilot.settle()
         assert not visited.closed
         await pilot.press("d")  # leaves the program from the visited run's screen
         await at_once(app, lambda: not app.is_running)
@@ -220,14 +215,14 @@ async def test_a_run_that_is_asked_to_go_on_twice_gets_one_engine(
 
     monkeypatch.setattr("finetui.tui.app.app.link_to_resumed", link_to_resumed)
     app = FinetuiApp(CannedLink(*running(StateChanged(state="stopped"))))
-    async with app.run_test() as pilot:
-        await settle(pilot)
+    async with open_app(app) as pilot:
+        await pilot.settle()
         before = app.train_screen
         before.post_message(TrainScreen.ResumeWanted(tmp_path, own=True))
         await at_once(app, lambda: both.n_waiting == 1)
         before.post_message(TrainScreen.ResumeWanted(tmp_path, own=True))
         await at_once(app, lambda: app.train_screen is not before)
-        await settle(pilot)
+        await pilot.settle()
         assert len(links) == 2
         assert app.screen is app.train_screen
         assert sorted(link.began for link in links) == [False, True]

@@ -1,6 +1,7 @@
 """Only the cells that changed are sent to the terminal."""
 
 import pytest
+from pilot import open_app
 from textual.app import App
 from textual.content import Content
 from textual.screen import Screen
@@ -23,9 +24,9 @@ class LineScreen(Screen[None]):
 async def test_a_changed_digit_is_all_that_is_sent(tight: bool, most: int) -> None:
     """With Textual's own compositor the line is sent from its beginning: should that change, ours can go."""
     app: App[None] = App()
-    async with app.run_test(size=(120, 10)) as pilot:
+    async with open_app(app, size=(120, 10)) as pilot:
         await app.push_screen(LineScreen(tight))
-        await pilot.pause()
+        await pilot.drawn()
         line = app.screen.query_one("#line", StyledLine)
         line.show(Content("a" * 50 + "2" + "b" * 50))
         compositor = app.screen._compositor

@@ -1,5 +1,6 @@
 """The last line: which keys there are, by mouse as well, and cheap to change."""
 
+from pilot import open_app
 from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.widget import Widget
@@ -45,51 +46,47 @@ def shown(app: App) -> str:
 
 async def test_the_keys_of_the_screen_and_of_what_has_the_focus() -> None:
     app = Keys()
-    async with app.run_test(size=(60, 5)) as pilot:
+    async with open_app(app, size=(60, 5)) as pilot:
         app.screen.set_focus(None)
-        await pilot.pause()
+        await pilot.drawn()
         assert shown(app).split("│") == [" a Alpha  b Beta ".ljust(47), " ^p palette "]
         app.query_one(Focusable).focus()
-        await pilot.pause()
+        await pilot.drawn()
         assert shown(app).startswith(" f Own key  a Alpha  b Beta ")
 
 
 async def test_keys_that_do_not_fit_are_left_out_whole() -> None:
     app = Keys()
-    async with app.run_test(size=(33, 5)) as pilot:
-        await pilot.pause()
+    async with open_app(app, size=(33, 5)) as pilot:
+        await pilot.drawn()
         assert shown(app) == " f Own key  a Alpha │ ^p palette "
         await pilot.resize_terminal(32, 5)
-        await pilot.pause()
         assert shown(app) == " f Own key         │ ^p palette "
         await pilot.click(KeyBar, offset=(13, 0))
-        await pilot.pause()
         assert app.pressed == []
 
 
 async def test_a_click_presses_a_key_and_nothing_beside_them() -> None:
     app = Keys()
-    async with app.run_test(size=(60, 5)) as pilot:
-        await pilot.pause()
+    async with open_app(app, size=(60, 5)) as pilot:
+        await pilot.drawn()
         for text in ("Own", "a Alpha", "Beta"):
             await pilot.click(KeyBar, offset=(shown(app).index(text), 0))
         await pilot.click(KeyBar, offset=(40, 0))
-        await pilot.pause()
         assert app.pressed == ["own", "a", "b"]
         app.allowed = False
         app.refresh_bindings()
-        await pilot.pause()
+        await pilot.drawn()
         await pilot.click(KeyBar, offset=(shown(app).index("Beta"), 0))
         assert app.pressed == ["own", "a", "b"]
         await pilot.click(KeyBar, offset=(50, 0))
-        await pilot.pause()
         assert type(app.screen).__name__ == "CommandPalette"
 
 
 async def test_the_key_below_the_pointer_is_marked() -> None:
     app = Keys()
-    async with app.run_test(size=(60, 5)) as pilot:
-        await pilot.pause()
+    async with open_app(app, size=(60, 5)) as pilot:
+        await pilot.drawn()
         plain = app.query_one(KeyBar).render_line(0)
         await pilot.hover(KeyBar, offset=(shown(app).index("Beta"), 0))
         marked = app.query_one(KeyBar).render_line(0)
@@ -101,15 +98,15 @@ async def test_the_key_below_the_pointer_is_marked() -> None:
 
 async def test_a_change_of_the_focus_repaints_only_what_differs(monkeypatch) -> None:
     app = Keys()
-    async with app.run_test(size=(60, 5)) as pilot:
-        await pilot.pause()
+    async with open_app(app, size=(60, 5)) as pilot:
+        await pilot.drawn()
         bar = app.query_one(KeyBar)
         regions: list[object] = []
         monkeypatch.setattr(bar, "refresh", lambda *given, **_: regions.extend(given))
         app.refresh_bindings()
-        await pilot.pause()
+        await pilot.drawn()
         assert regions == []
         app.screen.set_focus(None)
-        await pilot.pause()
+        await pilot.drawn()
         assert regions
         assert max(region.right for region in regions) < 48  # and not the palette's key

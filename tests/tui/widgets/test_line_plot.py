@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from pilot import open_app
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 
@@ -73,7 +74,7 @@ def spy(plot: LinePlot, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Region, .
 @pytest.mark.parametrize("size", [(38, 8), (100, 30)])
 async def test_curves_axes_and_legend(size: tuple[int, int]) -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with PlotApp(plot).run_test(size=size):
+    async with open_app(PlotApp(plot), size=size):
         plot.set_data(curve(), 10, marks=(2.0, 99.0))
         shown = lines(plot)
         assert all(len(line) == size[0] for line in shown)
@@ -91,13 +92,13 @@ async def test_curves_axes_and_legend(size: tuple[int, int]) -> None:
 async def test_data_given_before_the_widget_is_mounted_are_drawn() -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
     plot.set_data(curve(), 10)
-    async with PlotApp(plot).run_test(size=(60, 12)):
+    async with open_app(PlotApp(plot), size=(60, 12)):
         assert braille("".join(lines(plot))) > 20
 
 
 async def test_colours_come_from_the_theme() -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with PlotApp(plot).run_test(size=(60, 12)):
+    async with open_app(PlotApp(plot), size=(60, 12)):
         plot.set_data(curve(), 10)
         colours = {}
         for y in range(12):
@@ -113,7 +114,7 @@ async def test_many_values_are_a_line_of_means_in_front_of_a_faint_band() -> Non
     plot = LinePlot("Loss", TRAIN_TEST)
     x = np.linspace(0.0, 10.0, 4000)
     y = np.where(np.arange(4000) % 4 == 0, 0.9, 0.1)  # on the average 0.3
-    async with PlotApp(plot).run_test(size=(60, 22)):
+    async with open_app(PlotApp(plot), size=(60, 22)):
         plot.set_data([(x, y), (NONE, NONE)], 10)
         line, band = rows_of(plot, "#56b4e9"), rows_of(plot, None)
         assert len(line) <= 2 < 12 < len(band)
@@ -126,9 +127,9 @@ async def test_many_values_are_a_line_of_means_in_front_of_a_faint_band() -> Non
 
 async def test_only_the_cells_that_changed_are_repainted(monkeypatch: pytest.MonkeyPatch) -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with PlotApp(plot).run_test(size=(80, 20)) as pilot:
+    async with open_app(PlotApp(plot), size=(80, 20)) as pilot:
         plot.set_data(curve(3.40), 10)
-        await pilot.pause()
+        await pilot.drawn()
         before, calls = lines(plot), spy(plot, monkeypatch)
         plot.set_data(curve(3.70), 10)
         after = lines(plot)
@@ -143,9 +144,9 @@ async def test_only_the_cells_that_changed_are_repainted(monkeypatch: pytest.Mon
 
 async def test_no_change_no_repaint(monkeypatch: pytest.MonkeyPatch) -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with PlotApp(plot).run_test(size=(80, 20)) as pilot:
+    async with open_app(PlotApp(plot), size=(80, 20)) as pilot:
         plot.set_data(curve(), 10)
-        await pilot.pause()
+        await pilot.drawn()
         calls = spy(plot, monkeypatch)
         drawn: list[object] = []
         monkeypatch.setattr(plot_geometry, "draw", lambda *arguments: drawn.append(arguments))
@@ -164,7 +165,7 @@ async def test_a_change_of_colour_alone_is_a_change() -> None:
 
 async def test_resizing_draws_the_same_data_at_the_new_size() -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with PlotApp(plot).run_test(size=(38, 8)) as pilot:
+    async with open_app(PlotApp(plot), size=(38, 8)) as pilot:
         plot.set_data(curve(), 10)
         small = braille("".join(lines(plot)))
         await pilot.resize_terminal(100, 30)
@@ -176,7 +177,7 @@ async def test_resizing_draws_the_same_data_at_the_new_size() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 9), (5, 3), (9, 2), (12, 4), (200, 1), (300, 90)])
 async def test_any_size_draws_what_fits(size: tuple[int, int]) -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with PlotApp(plot).run_test(size=size):
+    async with open_app(PlotApp(plot), size=size):
         for data in (curve(), [(NONE, NONE)] * 2):
             plot.set_data(data, 10, marks=(1.0,))
             plot.toggle_log()
@@ -187,16 +188,16 @@ async def test_any_size_draws_what_fits(size: tuple[int, int]) -> None:
 
 async def test_no_size_at_all() -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with PlotApp(plot).run_test(size=(80, 24)) as pilot:
+    async with open_app(PlotApp(plot), size=(80, 24)) as pilot:
         plot.styles.width = plot.styles.height = 0
-        await pilot.pause()
+        await pilot.drawn()
         plot.set_data(curve(), 10)
         assert lines(plot) == []
 
 
 async def test_values_that_are_not_finite_are_left_out() -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with PlotApp(plot).run_test(size=(60, 12)):
+    async with open_app(PlotApp(plot), size=(60, 12)):
         x = np.linspace(0, 5, 100)
         y = np.linspace(1, 0.5, 100)
         y[::3], y[1], y[-1] = np.nan, np.inf, -np.inf
@@ -211,7 +212,7 @@ async def test_values_that_are_not_finite_are_left_out() -> None:
 
 async def test_no_data_shows_axes_and_says_so() -> None:
     plot = LinePlot("Accuracy", TRAIN_TEST, percent=True)
-    async with PlotApp(plot).run_test(size=(40, 9)):
+    async with open_app(PlotApp(plot), size=(40, 9)):
         shown = lines(plot)
         assert "no data yet" in "".join(shown)
         assert shown[-1].split()[:2] == ["epoch", "0.0"]
@@ -222,7 +223,7 @@ async def test_no_data_shows_axes_and_says_so() -> None:
 
 async def test_a_constant_series_is_a_line_in_the_middle() -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with PlotApp(plot).run_test(size=(60, 12)):
+    async with open_app(PlotApp(plot), size=(60, 12)):
         plot.set_data([(np.linspace(0, 5, 50), np.full(50, 0.3)), (NONE, NONE)], 5)
         rows = [y for y, line in enumerate(lines(plot)) if braille(line)]
         assert len(rows) == 1 and 3 <= rows[0] <= 7
@@ -230,7 +231,7 @@ async def test_a_constant_series_is_a_line_in_the_middle() -> None:
 
 async def test_log_scale_there_and_back() -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with PlotApp(plot).run_test(size=(60, 12)):
+    async with open_app(PlotApp(plot), size=(60, 12)):
         plot.set_data(curve(), 10)
         linear = lines(plot)
         plot.toggle_log()
@@ -244,7 +245,7 @@ async def test_log_scale_there_and_back() -> None:
 
 async def test_percents() -> None:
     plot = LinePlot("Accuracy", TRAIN_TEST, percent=True)
-    async with PlotApp(plot).run_test(size=(38, 8)):
+    async with open_app(PlotApp(plot), size=(38, 8)):
         x = np.linspace(0.1, 3, 60)
         plot.set_data([(x, 0.99 - 0.05 * np.exp(-x)), (np.array([1.0]), np.array([0.9651]))], 10)
         shown = lines(plot)
@@ -254,7 +255,7 @@ async def test_percents() -> None:
 
 async def test_the_first_series_lies_above_the_second_line_and_glyphs_above_both() -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with PlotApp(plot).run_test(size=(60, 12)):
+    async with open_app(PlotApp(plot), size=(60, 12)):
         x = np.arange(6.0)
         plot.set_data([(x, x), (x, x)], 5)
         segments = [segment for y in range(1, 11) for segment in plot.render_line(y) if braille(segment.text)]
@@ -264,7 +265,7 @@ async def test_the_first_series_lies_above_the_second_line_and_glyphs_above_both
 
 async def test_text_is_not_markup_and_cannot_steer_the_terminal() -> None:
     plot = LinePlot("[b]x[/b]\x1b[2J損失\x07", (SeriesStyle("[red]a"),))
-    async with PlotApp(plot).run_test(size=(60, 8)):
+    async with open_app(PlotApp(plot), size=(60, 8)):
         plot.set_data([curve()[0]], 10)
         assert lines(plot)[0].startswith("[b]x[/b][2J損失 ")
         assert "[red]a" in lines(plot)[0] and not {"\x1b", "\x07"} & set(lines(plot)[0])
@@ -273,7 +274,7 @@ async def test_text_is_not_markup_and_cannot_steer_the_terminal() -> None:
 
 async def test_a_narrow_plot_drops_the_names_then_the_legend() -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with PlotApp(plot).run_test(size=(30, 8)) as pilot:
+    async with open_app(PlotApp(plot), size=(30, 8)) as pilot:
         plot.set_data(curve(), 10)
         assert lines(plot)[0] == "Loss        ─ 0.0501  ◆ 0.0800"
         await pilot.resize_terminal(20, 8)
@@ -291,7 +292,7 @@ async def test_until_plotext_is_loaded_the_axes_are_shown(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(plot_geometry, "preload", record)
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with PlotApp(plot).run_test(size=(60, 12)) as pilot:
+    async with open_app(PlotApp(plot), size=(60, 12)) as pilot:
         assert preloads == []
         plot.set_data(curve(), 10)
         shown = "".join(lines(plot))

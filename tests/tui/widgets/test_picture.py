@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pilot import open_app
 from textual.app import App, ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
@@ -69,31 +70,26 @@ class PictureApp(App[None]):
         return sent
 
 
-async def settle(pilot) -> None:
-    await pilot.app.workers.wait_for_complete()
-    await pilot.pause(0.05)
-
-
 async def test_without_an_image_there_are_the_words_and_with_one_there_are_not() -> None:
     app = PictureApp("blocks")
-    async with app.run_test(size=(40, 11)) as pilot:
+    async with open_app(app, size=(40, 11)) as pilot:
         app.picture.show(None, note="[b]no image[/b] 漢字")
-        await settle(pilot)
+        await pilot.settle()
         assert app.text()[5].strip() == "[b]no image[/b] 漢字"
         assert all(app.picture.render_line(y).cell_length == 30 for y in range(11))
         app.picture.show(IMAGE)
-        await settle(pilot)
+        await pilot.settle()
         assert "image" not in "".join(app.text())
         app.picture.show(np.zeros((0, 0, 1), np.uint8), note="empty")
-        await settle(pilot)
+        await pilot.settle()
         assert app.text()[5].strip() == "empty"
 
 
 async def test_the_image_is_as_large_as_whole_factors_allow_and_in_the_middle() -> None:
     app = PictureApp("blocks")
-    async with app.run_test(size=(40, 11)) as pilot:
+    async with open_app(app, size=(40, 11)) as pilot:
         app.picture.show(IMAGE)
-        await settle(pilot)
+        await pilot.settle()
         colours = {segment.style.bgcolor for y in range(11) for segment in app.picture.render_line(y)}
         ground = app.picture.render_line(0)._segments[0].style.bgcolor
         assert len(colours) == 17
@@ -102,29 +98,29 @@ async def test_the_image_is_as_large_as_whole_factors_allow_and_in_the_middle() 
         assert [segment.style.bgcolor == ground for segment in app.picture.render_line(3)][:1] == [True]
         assert len(app.picture.render_line(3)._segments[0].text) == 5
         await pilot.resize_terminal(22, 11)
-        await settle(pilot)
+        await pilot.settle()
         assert sum(len(s.text) for s in app.picture.render_line(4) if s.style.bgcolor != ground) == 12
 
 
 async def test_shades_follow_the_theme() -> None:
     app = PictureApp("ascii")
-    async with app.run_test(size=(18, 4)) as pilot:
+    async with open_app(app, size=(18, 4)) as pilot:
         app.picture.show(np.array([[0, 255]] * 2, np.uint8))
-        await settle(pilot)
+        await pilot.settle()
         dark = app.text()
         assert dark[1] == "    @@@@"
         app.theme = LIGHT.name
-        await settle(pilot)
+        await pilot.settle()
         assert app.text()[1] == "@@@@    "
 
 
 async def test_sixels_follow_the_cells_and_stay_within_the_widget() -> None:
     app = PictureApp("sixel")
-    async with app.run_test(size=(40, 12)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(40, 12)) as pilot:
+        await pilot.settle()
         app.take()
         app.picture.show(IMAGE)
-        await settle(pilot)
+        await pilot.settle()
         sent = app.take()
         # 20 x 10 cells of 10 x 20 pixels, one line left free at the lower edge; 4 pixels, enlarged 55 times
         assert '"1;1;220;220' in sent
@@ -132,12 +128,12 @@ async def test_sixels_follow_the_cells_and_stay_within_the_widget() -> None:
         assert app.picture.size == (30, 12)
         beside = app.picture.screen.query_one("#beside", Static)
         beside.update(Content("other"))
-        await settle(pilot)
+        await pilot.settle()
         sent = app.take()
         assert "other" in sent
         assert "\x1bP" not in sent  # nothing of the picture was wiped out
         app.picture.show(None, note="gone")
-        await settle(pilot)
+        await pilot.settle()
         sent = app.take()
         assert "gone" in sent
         assert "\x1bP" not in sent
@@ -145,35 +141,35 @@ async def test_sixels_follow_the_cells_and_stay_within_the_widget() -> None:
 
 async def test_sixels_are_left_out_under_another_screen_and_come_back() -> None:
     app = PictureApp("sixel")
-    async with app.run_test(size=(40, 12)) as pilot:
+    async with open_app(app, size=(40, 12)) as pilot:
         app.picture.show(IMAGE)
-        await settle(pilot)
+        await pilot.settle()
         app.take()
         app.picture.refresh()
         await app.push_screen(ModalScreen())
         app.picture._send_sixels()  # painted before the other screen came, and not sent yet
-        await settle(pilot)
+        await pilot.settle()
         assert "\x1bP" not in app.take()
         app.picture.show(IMAGE.copy())
-        await settle(pilot)
+        await pilot.settle()
         app.refresh(layout=True)
-        await settle(pilot)
+        await pilot.settle()
         assert "\x1bP" not in app.take()
         app.pop_screen()
-        await settle(pilot)
+        await pilot.settle()
         assert app.take().count("\x1bP") >= 1
 
 
 async def test_sixels_are_left_out_where_the_picture_is_seen_in_part() -> None:
     app = PictureApp("sixel")
-    async with app.run_test(size=(40, 12)) as pilot:
+    async with open_app(app, size=(40, 12)) as pilot:
         app.picture.show(IMAGE)
-        await settle(pilot)
+        await pilot.settle()
         app.take()
         app.picture.styles.min_width = 40  # ten cells beyond the screen's edge
-        await settle(pilot)
+        await pilot.settle()
         app.picture.refresh()
-        await settle(pilot)
+        await pilot.settle()
         sent = app.take()
         assert sent
         assert "\x1bP" not in sent
@@ -181,9 +177,9 @@ async def test_sixels_are_left_out_where_the_picture_is_seen_in_part() -> None:
 
 async def test_kitty_is_sent_an_image_once_and_cells_that_show_it() -> None:
     app = PictureApp("kitty")
-    async with app.run_test(size=(40, 12)) as pilot:
+    async with open_app(app, size=(40, 12)) as pilot:
         app.picture.show(IMAGE)
-        await settle(pilot)
+        await pilot.settle()
         sent = app.take()
         assert sent.count("a=T,U=1") == 1
         first = sent.index("a=T,U=1")
@@ -192,27 +188,27 @@ async def test_kitty_is_sent_an_image_once_and_cells_that_show_it() -> None:
             "".join(app.text()).count("\U0010eeee") == 24 * 12
         )  # 300 x 240 pixels of room; 4 pixels, enlarged 60 times
         app.picture.refresh()
-        await settle(pilot)
+        await pilot.settle()
         assert "a=T" not in app.take()
         app.picture.show(IMAGE.copy())
-        await settle(pilot)
+        await pilot.settle()
         sent = app.take()
         assert sent.count("a=T,U=1") == 1
         assert sent.count("a=d,d=I") == 1
         app.picture.show(None)
-        await settle(pilot)
+        await pilot.settle()
         assert app.take().count("a=d,d=I") == 1
         assert "\U0010eeee" not in "".join(app.text())
 
 
 async def test_a_kitty_image_leaves_with_its_screen() -> None:
     app = PictureApp("kitty")
-    async with app.run_test(size=(40, 12)) as pilot:
+    async with open_app(app, size=(40, 12)) as pilot:
         app.picture.show(IMAGE)
-        await settle(pilot)
+        await pilot.settle()
         app.take()
         app.pop_screen()
-        await settle(pilot)
+        await pilot.settle()
         assert app.take().count("a=d,d=I") == 1
 
 
@@ -223,35 +219,35 @@ async def test_images_that_were_passed_while_one_is_encoded_are_skipped(monkeypa
         picture, "encode", lambda image, *a, **k: (encoded.append(int(image[0, 0])), encode(image, *a, **k))[1]
     )
     app = PictureApp("kitty")
-    async with app.run_test(size=(40, 12)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(40, 12)) as pilot:
+        await pilot.settle()
         for value in range(20):
             app.picture.show(np.full((4, 4), value, np.uint8))
-        await settle(pilot)
-        await settle(pilot)
+        await pilot.settle()
+        await pilot.settle()
         assert encoded == [0, 19]
 
 
 async def test_the_whole_picture_is_drawn_anew_where_a_part_of_it_was_covered() -> None:
     app = PictureApp("sixel")
-    async with app.run_test(size=(40, 12), notifications=True) as pilot:
+    async with open_app(app, size=(40, 12), notifications=True) as pilot:
         app.picture.show(IMAGE)
-        await settle(pilot)
+        await pilot.settle()
         app.take()
         app.notify("covers the lower right corner")
-        await pilot.pause(0.5)
+        await pilot.wait(0.5)
         assert "covers" in app.take()
         app.clear_notifications()
-        await pilot.pause(0.5)
+        await pilot.wait(0.5)
         assert app.take().count("\x1bP") == 1
 
 
 async def test_without_colours_kitty_cannot_know_its_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     app = PictureApp("kitty")
-    async with app.run_test(size=(40, 12)) as pilot:
+    async with open_app(app, size=(40, 12)) as pilot:
         app.picture.show(IMAGE)
-        await settle(pilot)
+        await pilot.settle()
         ground = app.picture.render_line(0)._segments[0].style.bgcolor
         assert sum(len(s.text) for s in app.picture.render_line(3) if s.style.bgcolor != ground) == 24
         assert "\x1b_G" not in app.take()

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from canned_predictions import DIGITS
-from errors_pilot import HOSTILE, SIZES, ScreenApp, listed, opened, picture, settle
+from errors_pilot import HOSTILE, SIZES, ScreenApp, listed, opened
+from pilot import open_app, picture
 from textual.app import App
 
 from finetui.engine.predictions.selection import most_confused
@@ -30,8 +31,8 @@ def heat_map_text(app: App) -> list[str]:
 async def test_every_number_of_ten_classes_is_in_sight(size) -> None:
     confusion = matrix(10)
     app = ScreenApp(ConfusionScreen(confusion, DIGITS))
-    async with app.run_test(size=size) as pilot:
-        await settle(pilot, 3)
+    async with open_app(app, size=size) as pilot:
+        await pilot.settle()
         rows = heat_map_text(app)
         assert rows[0].split() == list(DIGITS)
         for label, row in enumerate(rows[1:11]):
@@ -44,12 +45,12 @@ async def test_it_begins_at_the_most_confused_pair_and_enter_opens_it() -> None:
     confusion = matrix(10)
     first = most_confused(confusion)[0]
     app = ScreenApp(ConfusionScreen(confusion, DIGITS))
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot, 3)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         assert app.screen.query_one(HeatMap).cursor == (first.true, first.predicted)
         assert f"were taken for {first.predicted}" in picture(app)
         await pilot.press("enter")
-        await settle(pilot, 3)
+        await pilot.settle()
         assert app.answer == (first.true, first.predicted)
 
 
@@ -57,58 +58,58 @@ async def test_shares_are_of_the_true_class() -> None:
     confusion = np.array([[3, 1], [0, 1000]], np.int64)
     confusion[1, 0] = 2
     app = ScreenApp(ConfusionScreen(confusion, ("a", "b")))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot, 3)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press("n")
-        await settle(pilot, 3)
+        await pilot.settle()
         assert [row.split() for row in heat_map_text(app)[1:3]] == [["a", "75%", "25%"], ["b", "<1%", "100%"]]
 
 
 async def test_a_heading_stands_for_the_whole_class() -> None:
     app = ScreenApp(ConfusionScreen(matrix(10), DIGITS))
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot, 3)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         heat_map = app.screen.query_one(HeatMap)
         heat_map.move_to(3, 0)
         await pilot.press("left")
-        await settle(pilot, 3)
+        await pilot.settle()
         assert heat_map.cursor == (3, -1)
         assert "of them were recognised" in picture(app)
         await pilot.press("enter")
-        await settle(pilot, 3)
+        await pilot.settle()
         assert app.answer == (3, -1)
 
 
 async def test_a_click_goes_to_a_cell_and_a_click_on_it_chooses() -> None:
     app = ScreenApp(ConfusionScreen(matrix(10), DIGITS))
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot, 3)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         heat_map = app.screen.query_one(HeatMap)
         await pilot.click(HeatMap, offset=(heat_map._names + 1 + 2 * heat_map._cell + 1, 5))
         assert heat_map.cursor == (4, 2)
         assert app.answer == "not yet"
         await pilot.click(HeatMap, offset=(heat_map._names + 1 + 2 * heat_map._cell + 1, 5))
-        await settle(pilot, 3)
+        await pilot.settle()
         assert app.answer == (4, 2)
 
 
 async def test_a_thousand_classes_scroll_with_their_headings() -> None:
     names = tuple(f"class{i}" for i in range(1000))
     app = ScreenApp(ConfusionScreen(matrix(1000), names))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot, 3)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         heat_map = app.screen.query_one(HeatMap)
         heat_map.move_to(998, 997)
-        await settle(pilot, 3)
+        await pilot.settle()
         rows = heat_map_text(app)
         assert any(row.startswith("class998") for row in rows)
         assert "taken for class997" in picture(app)
         await pilot.press("home", "pageup", "up")
-        await settle(pilot, 3)
+        await pilot.settle()
         assert heat_map.cursor == (987, -1)
         # A click goes to what is under it, however far the matrix is scrolled.
         heat_map.move_to(500, 400)
-        await settle(pilot, 3)
+        await pilot.settle()
         y, row = next((y, row) for y, row in enumerate(heat_map_text(app)) if row.startswith("class500"))
         del row
         column = (400 - heat_map._first[1]) * heat_map._cell + heat_map._names + 1
@@ -116,7 +117,7 @@ async def test_a_thousand_classes_scroll_with_their_headings() -> None:
         assert heat_map.cursor == (500, 399)
         before = heat_map_text(app)
         heat_map._scroll(type("Wheel", (), {"shift": False, "stop": lambda self: None})(), -300)
-        await settle(pilot, 3)
+        await pilot.settle()
         assert heat_map_text(app) != before
 
 
@@ -124,13 +125,13 @@ async def test_the_pairs_are_listed_and_chosen() -> None:
     confusion = matrix(10)
     pairs = most_confused(confusion)
     app = ScreenApp(ConfusionScreen(confusion, DIGITS))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot, 3)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press("tab")
-        await settle(pilot, 3)
+        await pilot.settle()
         assert f"{pairs[0].true} → {pairs[0].predicted}" in picture(app)
         await pilot.press("down", "enter")
-        await settle(pilot, 3)
+        await pilot.settle()
         assert app.answer == (pairs[1].true, pairs[1].predicted)
 
 
@@ -139,8 +140,8 @@ async def test_hostile_class_names_keep_the_matrix_straight(size) -> None:
     from finetui.engine.text import clean
 
     app = ScreenApp(ConfusionScreen(matrix(10), tuple(map(clean, HOSTILE))))
-    async with app.run_test(size=size) as pilot:
-        await settle(pilot, 3)
+    async with open_app(app, size=size) as pilot:
+        await pilot.settle()
         heat_map = app.screen.query_one(HeatMap)
         assert {heat_map.render_line(y).cell_length for y in range(heat_map.size.height)} == {heat_map.size.width}
         assert {strip.cell_length for strip in app.screen._compositor.render_strips()} == {size[0]}
@@ -148,32 +149,32 @@ async def test_hostile_class_names_keep_the_matrix_straight(size) -> None:
 
 async def test_without_any_mistake_it_says_so() -> None:
     app = ScreenApp(ConfusionScreen(np.diag([5, 5]).astype(np.int64), ("a", "b")))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot, 3)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         assert "0 of 10 wrong" in picture(app)
         await pilot.press("tab", "tab", "escape")
-        await settle(pilot, 3)
+        await pilot.settle()
         assert app.answer is None
 
 
 async def test_a_cell_opens_its_images_on_the_errors_screen(link, found) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         await pilot.press("m")
-        await settle(pilot)
+        await pilot.settle()
         assert isinstance(app.screen, ConfusionScreen)
         true, predicted = app.screen.query_one(HeatMap).cursor
         await pilot.press("enter")
-        await settle(pilot)
+        await pilot.settle()
         assert app.screen is screen
         expected = np.flatnonzero((found.label == true) & (found.predicted == predicted))
         assert sorted(listed(screen)) == expected.tolist()
         assert len(expected) == found.confusion()[true, predicted]
         # A cell of the diagonal opens the images that were recognised.
         await pilot.press("m")
-        await settle(pilot)
+        await pilot.settle()
         app.screen.query_one(HeatMap).move_to(true, true)
         await pilot.press("enter")
-        await settle(pilot)
+        await pilot.settle()
         assert sorted(listed(screen)) == np.flatnonzero((found.label == true) & ~found.wrong).tolist()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from canned import evaluated, prepared
 from canned_predictions import AnsweringLink, predictions, saved
-from errors_pilot import ScreenApp, events_of, listed, opened, picture, settle
+from errors_pilot import ScreenApp, events_of, listed, opened
 from PIL import Image
+from pilot import open_app, picture
 
 from finetui.engine.predictions.criteria import Selection
 from finetui.engine.protocol.events import RunStarted, StateChanged
@@ -26,13 +27,13 @@ from finetui.tui.screens.errors.screen import ErrorsScreen
 
 async def test_a_filter_is_typed_and_applied_with_enter(link, found) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with open_app(app, size=(80, 24)) as pilot:
         screen = await opened(pilot)
         await pilot.press("f")
-        await settle(pilot)
+        await pilot.settle()
         assert isinstance(app.screen, FilterForm)
         await pilot.press("right", "right", "right", "down", "4", "down", "down", "2", "0", "down", "9", "0", "enter")
-        await settle(pilot)
+        await pilot.settle()
         assert app.screen is screen
         assert screen._listing.selection == Selection(show="all", true=4, low=0.2, high=0.9)
         keep = (found.label == 4) & (found.confidence >= 0.2) & (found.confidence <= 0.9)
@@ -54,16 +55,16 @@ async def test_what_makes_no_sense_is_said_and_not_applied(field: str, typed: st
     classes = ("tabby cat", "tiger cat", "dog")
     form = FilterForm(Selection(low=0.5, high=0.9), classes, has_files=True, can_compare=False)
     app = ScreenApp(form)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot, 3)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         form.query_one(f"#{field}").value = typed
-        await settle(pilot, 3)
+        await pilot.settle()
         assert words in picture(app).replace("\n", " ")
         await pilot.press("enter")
-        await settle(pilot, 3)
+        await pilot.settle()
         assert app.answer == "not yet"
         await pilot.press("escape")
-        await settle(pilot, 3)
+        await pilot.settle()
         assert app.answer is None
 
 
@@ -73,10 +74,10 @@ async def test_the_form_begins_with_what_is_and_can_be_applied_unchanged() -> No
         change="fixed", sort="margin", reverse=True, duplicates=True,
     )  # fmt: skip
     app = ScreenApp(FilterForm(selection, ("a", "b"), has_files=True, can_compare=True))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot, 3)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.click("#apply")
-        await settle(pilot, 3)
+        await pilot.settle()
         assert app.answer == selection
 
 
@@ -103,25 +104,25 @@ async def test_the_parent_comes_first_and_another_run_is_compared_with(tmp_path:
     make_run(tmp_path / "older", before)
     own = make_run(tmp_path / "a-run", now, parent="older")
     app = FinetuiApp(AnsweringLink(*events_of(own)))
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         await pilot.press("d")
-        await settle(pilot)
+        await pilot.settle()
         assert isinstance(app.screen, CompareScreen)
         text = picture(app)
         assert text.index("its parent") < text.index("this run") < text.index("other")
         await pilot.press("enter")
-        await settle(pilot)
+        await pilot.settle()
         assert app.screen is screen
         assert sorted(listed(screen)) == np.flatnonzero(~before.wrong & now.wrong).tolist()
         assert "broken since older best" in screen.query_one("#errors-filter")._content.plain
         for words, keep in (("still wrong", before.wrong & now.wrong), ("fixed", before.wrong & ~now.wrong)):
             await pilot.press("v")
-            await settle(pilot)
+            await pilot.settle()
             assert words in screen.query_one("#errors-filter")._content.plain
             assert sorted(listed(screen)) == np.flatnonzero(keep).tolist()
         await pilot.press("d")
-        await settle(pilot)
+        await pilot.settle()
         assert sorted(listed(screen)) == np.flatnonzero(now.wrong).tolist()
 
 
@@ -129,24 +130,24 @@ async def test_other_images_are_refused_in_words_and_the_list_stays(tmp_path: Pa
     make_run(tmp_path / "other", predictions(50))
     own = make_run(tmp_path / "a-run", predictions())
     app = FinetuiApp(AnsweringLink(*events_of(own)))
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         before = listed(screen)
         await pilot.press("d")
-        await settle(pilot)
+        await pilot.settle()
         await pilot.press("down", "enter")
-        await settle(pilot)
+        await pilot.settle()
         assert "not about the same test images" in picture(app)
         assert listed(screen) == before
 
 
 async def test_nothing_to_compare_with_is_said(tmp_path: Path) -> None:
     app = ScreenApp(CompareScreen(tmp_path, tmp_path / "a-run"))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         assert "no other run has predictions" in picture(app)
         await pilot.press("escape")
-        await settle(pilot, 3)
+        await pilot.settle()
         assert app.answer is None
 
 
@@ -155,19 +156,19 @@ async def test_nothing_to_compare_with_is_said(tmp_path: Path) -> None:
 
 async def export_to(pilot, path: Path, *keys: str) -> None:
     await pilot.press("x")
-    await settle(pilot)
+    await pilot.settle()
     form = pilot.app.screen
     assert isinstance(form, ExportForm)
     form.query_one("#path").value = str(path)
-    await settle(pilot, 3)
+    await pilot.settle()
     await pilot.press(*keys, "enter")
-    await settle(pilot, 3)
-    await settle(pilot, 3)
+    await pilot.settle()
+    await pilot.settle()
 
 
 async def test_what_is_listed_or_marked_is_exported(link, found, tmp_path: Path) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         rows = listed(screen)
         await export_to(pilot, tmp_path / "all.json")
@@ -189,10 +190,10 @@ async def test_what_is_listed_or_marked_is_exported(link, found, tmp_path: Path)
 async def test_what_exists_is_not_overwritten_unasked(link, tmp_path: Path) -> None:
     (tmp_path / "there.csv").write_text("precious")
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         await opened(pilot)
         await pilot.press("x")
-        await settle(pilot)
+        await pilot.settle()
         form = app.screen
         for path, words in (
             (tmp_path / "there.csv", "exists"),
@@ -201,15 +202,15 @@ async def test_what_exists_is_not_overwritten_unasked(link, tmp_path: Path) -> N
             ("", "name a file"),
         ):
             form.query_one("#path").value = str(path)
-            await settle(pilot, 3)
+            await pilot.settle()
             assert words in picture(app).replace("\n", " "), path
             await pilot.press("enter")
-            await settle(pilot, 3)
+            await pilot.settle()
             assert app.screen is form
         assert (tmp_path / "there.csv").read_text() == "precious"
         form.query_one("#path").value = str(tmp_path / "there.csv")
         form.query_one("#overwrite").action_cycle(1)
-        await settle(pilot, 3)
+        await pilot.settle()
         await pilot.press("enter")
-        await settle(pilot)
+        await pilot.settle()
         assert (tmp_path / "there.csv").read_text().startswith("index,")

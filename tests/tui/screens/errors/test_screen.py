@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from canned import evaluated, running
 from canned_predictions import AnsweringLink, predictions, saved
-from errors_pilot import HOSTILE, SIZES, by_loss, events_of, line, listed, opened, picture, settle, until
+from errors_pilot import HOSTILE, SIZES, by_loss, events_of, line, listed, opened
+from pilot import open_app, picture
 from textual.content import Content
 
 from finetui.engine.predictions.criteria import Selection
@@ -27,7 +28,7 @@ from finetui.tui.widgets.thumbnail_grid import ThumbnailGrid
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_mistakes_are_listed_and_everything_important_is_in_sight(link, found, size) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=size) as pilot:
+    async with open_app(app, size=size) as pilot:
         screen = await opened(pilot)
         assert listed(screen) == by_loss(found, np.flatnonzero(found.wrong))
         first = listed(screen)[0]
@@ -51,7 +52,7 @@ async def test_the_mistakes_are_listed_and_everything_important_is_in_sight(link
 
 async def test_the_images_are_those_of_the_rows(link, found) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         grid = screen.query_one(ThumbnailGrid)
         for position in (0, 3, 7):
@@ -67,32 +68,27 @@ async def test_the_images_are_those_of_the_rows(link, found) -> None:
 
 async def test_moving_shows_the_next_image_without_asking_for_it_again(link, found) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         before = len(link.asked(FetchImages))
         await pilot.press("right", "right")
-        await settle(pilot)
+        await pilot.settle()
         row = listed(screen)[2]
         assert f"test image {row}" in picture(app)
         assert (screen.query_one(Picture)._image == row).all()
         assert len(link.asked(FetchImages)) == before
 
 
-async def test_a_large_image_is_fetched_in_full_once_the_cursor_rests(
-    tmp_path: Path, found, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "finetui.tui.screens.errors.screen._REST_SECONDS", 2.0
-    )  # a slow machine must not look like a rest
+async def test_a_large_image_is_fetched_in_full_once_the_cursor_rests(tmp_path: Path, found) -> None:
     saved(tmp_path, found)
     link = AnsweringLink(*events_of(tmp_path), side=64)
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
-        await until(pilot, lambda: any(question.side > 64 for question in link.asked(FetchImages)))
+        await pilot.until(lambda: any(question.side > 64 for question in link.asked(FetchImages)))
         before = len(link.asked(FetchImages))
         await pilot.press("right", "right", "right")
-        await until(pilot, lambda: len(link.asked(FetchImages)) > before)
+        await pilot.until(lambda: len(link.asked(FetchImages)) > before)
         questions = link.asked(FetchImages)[before:]
         assert [question.indices for question in questions] == [(listed(screen)[3],)]
         assert questions[0].side > 64
@@ -100,7 +96,7 @@ async def test_a_large_image_is_fetched_in_full_once_the_cursor_rests(
 
 async def test_v_goes_through_what_is_shown_and_o_through_the_orders(link, found) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         wrong = found.wrong
         for words, expected in (
@@ -110,7 +106,7 @@ async def test_v_goes_through_what_is_shown_and_o_through_the_orders(link, found
             ("mistakes", wrong),
         ):
             await pilot.press("v")
-            await settle(pilot)
+            await pilot.settle()
             assert listed(screen) == by_loss(found, np.flatnonzero(expected))
             assert words in line(screen, "filter")
         rows = np.flatnonzero(wrong)
@@ -120,31 +116,31 @@ async def test_v_goes_through_what_is_shown_and_o_through_the_orders(link, found
             ("in order", rows),
         ):
             await pilot.press("o")
-            await settle(pilot)
+            await pilot.settle()
             assert listed(screen) == order.tolist()
             assert words in line(screen, "filter")
         await pilot.press("O")
-        await settle(pilot)
+        await pilot.settle()
         assert listed(screen) == rows[::-1].tolist()
 
 
 async def test_marks_are_counted_shown_and_can_be_listed_alone(link) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         rows = listed(screen)
         await pilot.press("space", "right", "right", "space")
-        await settle(pilot)
+        await pilot.settle()
         assert "2 marked" in line(screen, "title")
         assert picture(app).count("●") >= 2
         await pilot.press("k")
-        await settle(pilot)
+        await pilot.settle()
         assert listed(screen) == [rows[0], rows[2]]
         await pilot.press("space")
-        await settle(pilot)
+        await pilot.settle()
         assert "1 marked" in line(screen, "title")
         await pilot.press("c")
-        await settle(pilot)
+        await pilot.settle()
         assert listed(screen) == rows
 
 
@@ -153,20 +149,20 @@ async def test_flags_filter_and_c_clears(tmp_path: Path, found) -> None:
     wrong = np.flatnonzero(found.wrong).tolist()
     link = AnsweringLink(*events_of(tmp_path), duplicates=((wrong[4], 77), (wrong[1], 5)))
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         assert len(link.asked(FindDuplicates)) == 1
         await pilot.press("u")
-        await settle(pilot)
+        await pilot.settle()
         assert sorted(listed(screen)) == sorted([wrong[4], wrong[1]])
         assert "= training image" in picture(app)
         await pilot.press("u", "l")
-        await settle(pilot)
+        await pilot.settle()
         flagged = screen._listing.flags.label_errors
         assert listed(screen) == by_loss(found, np.flatnonzero(flagged & found.wrong))
         assert "the label is likely wrong" in picture(app)
         await pilot.press("c")
-        await settle(pilot)
+        await pilot.settle()
         assert len(listed(screen)) == len(wrong)
 
 
@@ -178,125 +174,120 @@ async def test_keys_that_come_while_a_list_is_made_all_count(link, found, monkey
         return select(self, *arguments)
 
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         monkeypatch.setattr(Listing, "select", slowly)
         await pilot.press("v", "v", "v", "o", "O")
-        await settle(pilot)
+        await pilot.settle()
         selection = screen._listing.selection
         assert (selection.show, selection.sort, selection.reverse) == ("all", "confidence", True)
 
 
 async def test_nothing_that_fits_is_said(link) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with open_app(app, size=(80, 24)) as pilot:
         screen = await opened(pilot)
         await pilot.press("k")
-        await settle(pilot)
+        await pilot.settle()
         assert listed(screen) == []
         assert "no image fits the filter" in picture(app)
         await pilot.press("space", "enter", "e", "right", "c")
-        await settle(pilot)
+        await pilot.settle()
         assert listed(screen)
 
 
-async def test_explanations_follow_the_cursor_and_refusals_are_said(
-    link, found, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "finetui.tui.screens.errors.screen._REST_SECONDS", 2.0
-    )  # a slow machine must not look like a rest
+async def test_explanations_follow_the_cursor_and_refusals_are_said(link, found) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         await pilot.press("e")
-        await until(pilot, lambda: "grad-cam at conv2" in picture(app))
+        await pilot.until(lambda: "grad-cam at conv2" in picture(app))
         row = listed(screen)[0]
         (question,) = link.asked(ExplainImage)
         assert (question.index, question.method, question.target) == (row, "grad-cam", found.predicted[row])
         assert screen.query_one(Picture)._overlay is not None
         await pilot.press("right", "right")
-        await until(pilot, lambda: len(link.asked(ExplainImage)) > 1)
+        await pilot.until(lambda: len(link.asked(ExplainImage)) > 1)
         assert [asked.index for asked in link.asked(ExplainImage)] == [row, listed(screen)[2]]  # not the one passed by
         await pilot.press("e", "e")
-        await until(pilot, lambda: "it cannot be occluded" in picture(app))
+        await pilot.until(lambda: "it cannot be occluded" in picture(app))
         assert screen.query_one(Picture)._overlay is None
         await pilot.press("e")
-        await settle(pilot)
+        await pilot.settle()
         assert "occluded" not in picture(app)
 
 
 async def test_enter_gives_the_image_the_whole_screen_and_arrows_go_on(link) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with open_app(app, size=(80, 24)) as pilot:
         screen = await opened(pilot)
         await pilot.press("enter")
-        await settle(pilot)
+        await pilot.settle()
         assert not screen.query_one(ThumbnailGrid).display
         assert screen.query_one(DetailPane).size.width > 70
         await pilot.press("right")
-        await settle(pilot)
+        await pilot.settle()
         assert f"test image {listed(screen)[1]}" in picture(app)
         await pilot.press("escape")
-        await settle(pilot)
+        await pilot.settle()
         assert screen.query_one(ThumbnailGrid).display
         await pilot.press("right")
-        await settle(pilot)
+        await pilot.settle()
         assert f"test image {listed(screen)[2]}" in picture(app)
         await pilot.press("escape")
-        await settle(pilot)
+        await pilot.settle()
         assert not isinstance(app.screen, ErrorsScreen)
 
 
 async def test_a_click_on_a_class_opens_its_mistakes_and_so_does_enter(link, found) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         await pilot.click("#class-rows", offset=(3, 4))
-        await settle(pilot)
+        await pilot.settle()
         screen = app.screen
         assert isinstance(screen, ErrorsScreen)
         assert listed(screen) == by_loss(found, np.flatnonzero(found.wrong & (found.label == 4)))
         assert "true 4" in line(screen, "filter")
         await pilot.press("escape")
-        await settle(pilot)
+        await pilot.settle()
         app.screen.query_one(PerClassTable).query_one("#class-rows").focus()
         await pilot.press("down", "enter")
-        await settle(pilot)
+        await pilot.settle()
         assert isinstance(app.screen, ErrorsScreen)
         assert app.screen._listing.selection.true == 5
 
 
 async def test_a_newer_evaluation_is_offered_and_not_forced(link, tmp_path: Path, found) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         rows = listed(screen)
         await pilot.press("right", "right")
         newer = predictions(seed=3, right=0.9)
         saved(tmp_path, newer)
         link.events.put(msgspec.structs.replace(evaluated(2, 0.95), predictions="last.predictions"))
-        await settle(pilot, 12)
+        await pilot.settle()
         assert listed(screen) == rows
         assert "n shows it" in line(screen, "filter")
         await pilot.press("n")
-        await settle(pilot)
+        await pilot.settle()
         assert listed(screen) == by_loss(newer, np.flatnonzero(newer.wrong))
 
 
 async def test_before_the_first_evaluation_it_says_so_and_then_shows_it(tmp_path: Path, found) -> None:
     link = AnsweringLink(*running())
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with open_app(app, size=(80, 24)) as pilot:
         screen = await opened(pilot)
         assert "no predictions yet" in picture(app)
         await pilot.press("v", "o", "f", "m", "d", "x", "e", "space", "enter", "c")  # nothing of it does harm
-        await settle(pilot)
+        await pilot.settle()
         assert app.screen is screen
         saved(tmp_path, found)
         link.events.put(RunStarted(name="a-run", path=str(tmp_path)))
         link.events.put(msgspec.structs.replace(evaluated(1, 0.9), predictions="last.predictions"))
-        await settle(pilot, 12)
+        await pilot.settle()
         assert listed(screen)
 
 
@@ -305,17 +296,17 @@ async def test_a_file_that_cannot_be_used_is_said_in_words(tmp_path: Path, conte
     if content is not None:
         (tmp_path / "last.predictions").write_bytes(content)
     app = FinetuiApp(AnsweringLink(*events_of(tmp_path)))
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with open_app(app, size=(80, 24)) as pilot:
         await opened(pilot)
         assert "evaluate anew" in picture(app).replace("\n", " ")
         await pilot.press("escape")
-        await settle(pilot)
+        await pilot.settle()
         assert not isinstance(app.screen, ErrorsScreen)
 
 
 async def test_an_evaluation_of_an_older_version_says_how_to_get_its_predictions(tmp_path: Path) -> None:
     app = FinetuiApp(AnsweringLink(*events_of(tmp_path, file="")))
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         await opened(pilot)
         assert "finetui errors --from a-run" in picture(app)
 
@@ -328,14 +319,14 @@ async def test_a_lost_engine_leaves_the_list_and_says_why_there_are_no_images(tm
     saved(tmp_path, found)
     link = Dead(*events_of(tmp_path))
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         assert listed(screen)
         link.events.put(StateChanged(state="crashed", reason="it was killed"))
-        await settle(pilot)
+        await pilot.settle()
         assert "it was killed" in picture(app)
         await pilot.press("right", "v")
-        await settle(pilot)
+        await pilot.settle()
         assert listed(screen)
 
 
@@ -344,11 +335,11 @@ async def test_hostile_names_do_no_harm(tmp_path: Path, size) -> None:
     paths = tuple(f"/data/[red]{i}\x1b[2J\u202e漢字/{'x' * 200}.png" for i in range(200))
     saved(tmp_path, predictions(classes=HOSTILE, paths=paths))
     app = FinetuiApp(AnsweringLink(*events_of(tmp_path, HOSTILE)))
-    async with app.run_test(size=size) as pilot:
+    async with open_app(app, size=size) as pilot:
         screen = await opened(pilot)
         for keys in (["v"], ["e"], ["enter"], ["escape"], ["right", "right"], ["space"], ["l"]):
             await pilot.press(*keys)
-            await settle(pilot, 3)
+            await pilot.settle()
             strips = app.screen._compositor.render_strips()
             assert {strip.cell_length for strip in strips} == {size[0]}
             assert not set("\x1b\u202e\u200b") & set("".join(strip.text for strip in strips))
@@ -357,10 +348,10 @@ async def test_hostile_names_do_no_harm(tmp_path: Path, size) -> None:
 
 async def test_help_names_every_key_of_the_screen(link) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 50)) as pilot:
+    async with open_app(app, size=(120, 50)) as pilot:
         screen = await opened(pilot)
         await pilot.press("question_mark")
-        await settle(pilot)
+        await pilot.settle()
         assert isinstance(app.screen, HelpScreen)
         told = " ".join(key for key, _ in app.screen._keys)
         for binding in screen.BINDINGS:
@@ -372,33 +363,33 @@ async def test_help_names_every_key_of_the_screen(link) -> None:
 
 async def test_the_palette_opens_it(link) -> None:
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         command = next(c for c in app.get_system_commands(app.screen) if c.title == "Errors")
         command.callback()
-        await settle(pilot)
+        await pilot.settle()
         assert isinstance(app.screen, ErrorsScreen)
 
 
 async def test_it_can_be_the_first_screen(link) -> None:
     app = FinetuiApp(link, errors=lambda classes: Selection(show="all", true=classes.index("2")))
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot, 12)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         assert isinstance(app.screen, ErrorsScreen)
         assert app.screen._listing.selection == Selection(show="all", true=2)
 
 
 async def test_colours_are_not_needed(link) -> None:
     app = FinetuiApp(link, image_mode="ascii")
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         await pilot.press("v", "v", "v", "o", "o", "o")  # all, in order: greys from 0 on
-        await settle(pilot)
+        await pilot.settle()
         text = picture(app)
         assert "▀" not in text
         assert listed(screen)[0] == 0
         await pilot.press("end")
-        await settle(pilot)
+        await pilot.settle()
         assert "#" * 14 in picture(app) or "*" * 14 in picture(app)
 
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from log_pilot import Run, opened, picture, until
+from log_pilot import Run, opened
+from pilot import open_app, picture
 
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.log.log_view import OutputView
@@ -14,57 +15,56 @@ from finetui.tui.state.run_log import OutputTail
 async def test_the_engines_output_is_shown_harmless_and_followed(run: Run) -> None:
     log = run.folder / "engine.log"
     log.write_bytes(b"\x1b[33mUserWarning:\x1b[0m odd\n\x1b]52;c;eA==\x07\x1b[2Jtwo\nunfinished")
-    async with FinetuiApp(run.link).run_test() as pilot:
+    async with open_app(FinetuiApp(run.link)) as pilot:
         screen = await opened(pilot, run.link)
         await pilot.press("2")
-        await until(pilot, lambda: "two" in picture(pilot))
-        text = picture(pilot)
+        await pilot.until(lambda: "two" in picture(pilot.app))
+        text = picture(pilot.app)
         assert " UserWarning: odd" in text
         assert "\x1b" not in text
         assert "Warnings" not in text.splitlines()[-1]  # lines of a program have no level
         assert " unfinished " in text  # it may be what the engine is at
         with log.open("a") as file:
             file.write(", and on")
-        await until(pilot, lambda: "unfinished, and on" in picture(pilot))
+        await pilot.until(lambda: "unfinished, and on" in picture(pilot.app))
         with log.open("a") as file:
             file.write(", no more\nlater\n")
-        await until(pilot, lambda: "later" in picture(pilot))
+        await pilot.until(lambda: "later" in picture(pilot.app))
         assert list(screen.query_one(OutputView).rows)[-2:] == ["unfinished, and on, no more", "later"]
         assert len(screen.query_one(OutputView).rows) == 4
         await pilot.press("slash", *"later")
-        await pilot.pause()
         assert list(screen.query_one(OutputView).rows) == ["later"]
         await pilot.press("escape", "e")
-        assert "running" in picture(pilot)
+        assert "running" in picture(pilot.app)
 
 
 async def test_only_the_newest_lines_of_the_output_are_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("finetui.tui.screens.log.screen.MOST_LINES", 100)
     log = run.folder / "engine.log"
     log.write_text("".join(f"line {n} of it\n" for n in range(90)))
-    async with FinetuiApp(run.link).run_test() as pilot:
+    async with open_app(FinetuiApp(run.link)) as pilot:
         screen = await opened(pilot, run.link)
         await pilot.press("2")
         view = screen.query_one(OutputView)
-        await until(pilot, lambda: len(view.rows) == 90)
+        await pilot.until(lambda: len(view.rows) == 90)
         await pilot.press("up")
-        top = picture(pilot).splitlines()[2]
+        top = picture(pilot.app).splitlines()[2]
         with log.open("a") as file:
             file.write("".join(f"line {n} of it\n" for n in range(90, 150)))
-        await until(pilot, lambda: list(view.rows) == [f"line {n} of it" for n in range(50, 150)])
-        assert picture(pilot).splitlines()[2] == top  # what one reads stays where it is
+        await pilot.until(lambda: list(view.rows) == [f"line {n} of it" for n in range(50, 150)])
+        assert picture(pilot.app).splitlines()[2] == top  # what one reads stays where it is
         assert view._tops == list(range(101))
 
 
 async def test_an_engine_that_printed_nothing_or_elsewhere(run: Run) -> None:
-    async with FinetuiApp(run.link).run_test(size=(120, 40)) as pilot:
+    async with open_app(FinetuiApp(run.link), size=(120, 40)) as pilot:
         await opened(pilot, run.link)
         await pilot.press("2")
-        await until(pilot, lambda: "in a terminal of its own" in " ".join(picture(pilot).split()))
+        await pilot.until(lambda: "in a terminal of its own" in " ".join(picture(pilot.app).split()))
         (run.folder / "engine.log").touch()
-        await until(pilot, lambda: "printed nothing" in picture(pilot))
+        await pilot.until(lambda: "printed nothing" in picture(pilot.app))
         (run.folder / "engine.log").write_text("now it did\n")
-        await until(pilot, lambda: "now it did" in picture(pilot))
+        await pilot.until(lambda: "now it did" in picture(pilot.app))
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,7 +1,8 @@
 """The Log screen: filters, following the end, and long lines."""
 
 import pytest
-from log_pilot import Run, opened, picture, texts, title, until
+from log_pilot import Run, opened, texts, title
+from pilot import open_app, picture
 from textual.content import Content
 from textual.widgets import Input
 
@@ -16,60 +17,53 @@ from finetui.tui.screens.log.screen import LogScreen
 async def test_lines_are_filtered_as_one_types_and_escape_shows_all(run: Run) -> None:
     run.says(20)
     run.happens(Log(level="info", message="Something ELSE"))
-    async with FinetuiApp(run.link).run_test() as pilot:
+    async with open_app(FinetuiApp(run.link)) as pilot:
         screen = await opened(pilot, run.link)
         await pilot.press("slash", *"mess")
-        await pilot.pause()
         assert len(texts(screen)) == 20
         await pilot.press(*"age 1")
-        await pilot.pause()
         assert texts(screen) == [f"message {n}" for n in range(10, 20)]
         assert "10 of 25 lines" in title(pilot)
         strips = screen._compositor.render_strips(pilot.app.size)
         marked = {s.text for strip in strips for s in strip if s.style and s.style.underline}
         assert "message 1" in marked
         await pilot.press("escape")
-        await pilot.pause()
         assert len(texts(screen)) == 25
         assert isinstance(pilot.app.screen, LogScreen)
         await pilot.press("slash", *"else", "enter")
-        await pilot.pause()
         assert texts(screen) == ["Something ELSE"]
         assert isinstance(screen.focused, JournalView)
         run.says(3)
         run.happens(Log(level="info", message="or else"))
-        await until(pilot, lambda: texts(screen) == ["Something ELSE", "or else"])
+        await pilot.until(lambda: texts(screen) == ["Something ELSE", "or else"])
         await pilot.press("escape")
-        await pilot.pause()
         assert len(texts(screen)) == 29
         await pilot.press("escape")
-        await until(pilot, lambda: not isinstance(pilot.app.screen, LogScreen))
+        await pilot.until(lambda: not isinstance(pilot.app.screen, LogScreen))
 
 
 async def test_a_filter_is_text_and_no_pattern(run: Run) -> None:
     run.happens(Log(level="info", message="a (b [c"))
-    async with FinetuiApp(run.link).run_test() as pilot:
+    async with open_app(FinetuiApp(run.link)) as pilot:
         screen = await opened(pilot, run.link)
         screen.query_one(Input).value = "(b [C"
-        await pilot.pause()
+        await pilot.drawn()
         assert texts(screen) == ["a (b [c"]
         screen.query_one(Input).value = "."
-        await pilot.pause()
+        await pilot.drawn()
         assert texts(screen) == []
-        assert "No line fits" in picture(pilot)
+        assert "No line fits" in picture(pilot.app)
 
 
 async def test_only_warnings_and_errors(run: Run) -> None:
     run.happens(*(Log(level=level, message=level) for level in ("warning", "info", "error")))
-    async with FinetuiApp(run.link).run_test() as pilot:
+    async with open_app(FinetuiApp(run.link)) as pilot:
         screen = await opened(pilot, run.link)
         await pilot.press("w")
-        await pilot.pause()
         assert texts(screen) == ["warning", "error"]
         run.happens(*(Log(level=level, message=f"new {level}") for level in ("info", "error")))
-        await until(pilot, lambda: texts(screen) == ["warning", "error", "new error"])
+        await pilot.until(lambda: texts(screen) == ["warning", "error", "new error"])
         await pilot.click("#tab-level")
-        await pilot.pause()
         assert len(texts(screen)) == 9
 
 
@@ -78,26 +72,26 @@ async def test_only_warnings_and_errors(run: Run) -> None:
 
 async def test_the_end_is_followed_until_somebody_scrolls_up(run: Run) -> None:
     run.says(100)
-    async with FinetuiApp(run.link).run_test() as pilot:
+    async with open_app(FinetuiApp(run.link)) as pilot:
         screen = await opened(pilot, run.link)
         view = screen.query_one(JournalView)
         assert "● follows" in title(pilot)
         run.says(1)
-        await until(pilot, lambda: "message 104" in picture(pilot))
+        await pilot.until(lambda: "message 104" in picture(pilot.app))
         await pilot.press("up", "up")
         assert "end: follow" in title(pilot)
         at = view.scroll_y
-        top = picture(pilot).splitlines()[2]
+        top = picture(pilot.app).splitlines()[2]
         run.says(30)
-        await until(pilot, lambda: len(texts(screen)) == 135)
+        await pilot.until(lambda: len(texts(screen)) == 135)
         assert view.scroll_y == at
-        assert picture(pilot).splitlines()[2] == top
+        assert picture(pilot.app).splitlines()[2] == top
         await pilot.press("end")
         assert "● follows" in title(pilot)
         run.says(1)
-        await until(pilot, lambda: "message 135" in picture(pilot))
+        await pilot.until(lambda: "message 135" in picture(pilot.app))
         await pilot.press("home")
-        assert "ready" in picture(pilot)
+        assert "ready" in picture(pilot.app)
         assert "end: follow" in title(pilot)
 
 
@@ -105,30 +99,29 @@ async def test_a_long_line_wraps_and_none_of_it_is_lost(run: Run) -> None:
     words = " ".join(f"word{n}" for n in range(60))
     run.happens(Log(level="info", message=words), Log(level="info", message="漢字" * 20))
     run.says(1)
-    async with FinetuiApp(run.link).run_test(size=(80, 40)) as pilot:
+    async with open_app(FinetuiApp(run.link), size=(80, 40)) as pilot:
         await opened(pilot, run.link)
-        text = picture(pilot)
+        text = picture(pilot.app)
         found = [word for word in text.split() if word.startswith("word")]
         assert " ".join(found) == words
         assert sum(text.count(character) for character in "漢字") == 40
         await pilot.resize_terminal(200, 60)
-        await until(pilot, lambda: "word0 word1" in picture(pilot))
-        assert "message 6" in picture(pilot)
+        await pilot.until(lambda: "word0 word1" in picture(pilot.app))
+        assert "message 6" in picture(pilot.app)
 
 
 async def test_wrapping_anew_keeps_the_line_at_the_top(run: Run) -> None:
     run.happens(*(Log(level="info", message=f"entry{n} " + "long " * 30) for n in range(200)))
-    async with FinetuiApp(run.link).run_test(size=(80, 24)) as pilot:
+    async with open_app(FinetuiApp(run.link), size=(80, 24)) as pilot:
         screen = await opened(pilot, run.link)
         view = screen.query_one(JournalView)
         view.scroll_to(y=view._tops[100], animate=False)
-        await until(pilot, lambda: "entry96 " in picture(pilot).splitlines()[2])
+        await pilot.until(lambda: "entry96 " in picture(pilot.app).splitlines()[2])
         await pilot.resize_terminal(120, 24)
-        await until(
-            pilot,
+        await pilot.until(
             lambda: (
-                picture(pilot).splitlines()[0].rstrip().endswith("follow")
-                and "entry96 " in picture(pilot).splitlines()[2]
+                picture(pilot.app).splitlines()[0].rstrip().endswith("follow")
+                and "entry96 " in picture(pilot.app).splitlines()[2]
             ),
         )
 
@@ -140,16 +133,16 @@ async def test_a_hundred_thousand_lines_cost_what_is_in_sight(run: Run, monkeypa
         Content, "wrap", lambda self, width, **options: wraps.append(width) or wrap(self, width, **options)
     )
     run.says(100_000, heard=False)
-    async with FinetuiApp(run.link).run_test() as pilot:
+    async with open_app(FinetuiApp(run.link)) as pilot:
         screen = await opened(pilot, run.link)
         view = screen.query_one(JournalView)
-        await until(pilot, lambda: "message 100003" in picture(pilot))
+        await pilot.until(lambda: "message 100003" in picture(pilot.app))
         assert len(view.rows) == 100_004
         assert len(wraps) < 200  # nor are they wrapped to a width that nothing has yet
         before = len(view._wrapped)
-        await until(pilot, lambda: screen.focused is view)
+        await pilot.until(lambda: screen.focused is view)
         await pilot.press("home", "pagedown", "pagedown")
-        await until(pilot, lambda: "message 50" in picture(pilot))
+        await pilot.until(lambda: "message 50" in picture(pilot.app))
         assert len(view._wrapped) - before < 100
         for _ in range(40):
             await pilot.press("pagedown")

@@ -2,7 +2,7 @@
 
 import pytest
 from canned import CannedLink, point, running
-from pilot import picture, settle
+from pilot import open_app, picture
 
 from finetui.engine.protocol.commands import Branch, RollBack, Save
 from finetui.engine.protocol.events import CheckpointSaved, KeptCheckpoint, StateChanged
@@ -28,10 +28,10 @@ def app(*more: object, steers: bool = True) -> FinetuiApp:
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (60, 15)])
 async def test_all_kept_checkpoints_are_listed(size: tuple[int, int]) -> None:
     dashboard = app()
-    async with dashboard.run_test(size=size) as pilot:
-        await settle(pilot)
+    async with open_app(dashboard, size=size) as pilot:
+        await pilot.settle()
         await pilot.press("c")
-        await settle(pilot)
+        await pilot.settle()
         text = picture(dashboard)
         for word in ("last", "97.00%", "previous", "best", "[/red]mine", "50 steps", "roll back"):
             assert word in text, f"{word} is missing at {size}:\n{text}"
@@ -48,12 +48,12 @@ async def test_all_kept_checkpoints_are_listed(size: tuple[int, int]) -> None:
 )
 async def test_a_choice_is_sent(keys: tuple[str, ...], sent: object) -> None:
     dashboard = app()
-    async with dashboard.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(dashboard, size=(120, 40)) as pilot:
+        await pilot.settle()
         await pilot.press("c")
-        await settle(pilot)
+        await pilot.settle()
         await pilot.press(*keys)
-        await settle(pilot)
+        await pilot.settle()
         (command,) = dashboard.link.sent
         assert type(command) is type(sent)
         for field in ("checkpoint", "rate_factor", "name"):
@@ -62,17 +62,17 @@ async def test_a_choice_is_sent(keys: tuple[str, ...], sent: object) -> None:
 
 async def test_a_name_that_finetui_writes_itself_is_refused_and_escape_goes_back() -> None:
     dashboard = app()
-    async with dashboard.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(dashboard, size=(120, 40)) as pilot:
+        await pilot.settle()
         await pilot.press("c")
-        await settle(pilot, lambda: isinstance(dashboard.screen, CheckpointsScreen))
+        await pilot.until(lambda: isinstance(dashboard.screen, CheckpointsScreen))
         await pilot.press("w", *"best", "enter")
-        await settle(pilot)
+        await pilot.settle()
         assert "is written by finetui itself" in picture(dashboard)
         await pilot.press("escape")
         assert isinstance(dashboard.screen, CheckpointsScreen)
         await pilot.press("escape")
-        await settle(pilot, lambda: isinstance(dashboard.screen, TrainScreen))
+        await pilot.until(lambda: isinstance(dashboard.screen, TrainScreen))
         assert isinstance(dashboard.screen, TrainScreen)
         assert dashboard.link.sent == []
 
@@ -82,12 +82,12 @@ async def test_a_name_that_finetui_writes_itself_is_refused_and_escape_goes_back
     [(app(steers=False), "cannot steer"), (app(StateChanged(state="crashed", reason="x")), "the engine is gone")],
 )
 async def test_where_nothing_can_be_chosen_it_says_why(dashboard: FinetuiApp, says: str) -> None:
-    async with dashboard.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(dashboard, size=(120, 40)) as pilot:
+        await pilot.settle()
         await pilot.press("c")
-        await settle(pilot)
+        await pilot.settle()
         assert says in picture(dashboard)
         await pilot.press("enter", "b", "w")
-        await settle(pilot)
+        await pilot.settle()
         assert dashboard.link.sent == []
         assert isinstance(dashboard.screen, CheckpointsScreen)

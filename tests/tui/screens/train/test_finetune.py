@@ -1,13 +1,11 @@
 """The finetune form, the learning-rate finder, the layer list and the tree of runs, over canned events."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from canned import LAYERS, CannedLink, evaluated, point, prepared, running
-from pilot import picture, settle
-from textual.pilot import Pilot
+from pilot import open_app, picture
 from textual.widgets import Input
 
 from finetui.engine.protocol.commands import (
@@ -83,28 +81,19 @@ def app_over(*events: object) -> tuple[FinetuiApp, AnsweringLink]:
     return FinetuiApp(link), link
 
 
-async def until(pilot: Pilot[None], test: Callable[[], bool]) -> None:
-    for _ in range(1200):
-        if test():
-            return
-        await pilot.pause(0.05)
-    raise AssertionError(picture(pilot.app))
-
-
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
 async def test_the_form_shows_what_a_plan_would_do_and_starts_it(size: tuple[int, int]) -> None:
     app, link = app_over()
-    async with app.run_test(size=size) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=size) as pilot:
+        await pilot.settle()
         await pilot.press("f")
-        await until(pilot, lambda: "be careful" in picture(app))
+        await pilot.until(lambda: "be careful" in picture(app))
         text = picture(app)
         for word in ("lp-ft", "head only", "epochs 1–3", "all layers", "1e-05 to 0.001", "dropped", "Keep frozen"):
             assert word in text, f"{word} is missing at {size}:\n{text}"
         await pilot.press("left")
-        await until(pilot, lambda: "linear-probe" in picture(app))
+        await pilot.until(lambda: "linear-probe" in picture(app))
         await pilot.press("f")
-        await pilot.pause()
         # The key that started it must not open another form.
         assert app.screen is app.train_screen
     sent = link.sent[-1]
@@ -115,10 +104,9 @@ async def test_the_form_shows_what_a_plan_would_do_and_starts_it(size: tuple[int
 
 async def test_the_form_checks_as_one_types() -> None:
     app, link = app_over()
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         await pilot.press("f")
-        await pilot.pause()
         for field, typed, says in (
             ("epochs", "0", "at least 1"),
             ("epochs", "", "whole number"),
@@ -130,37 +118,33 @@ async def test_the_form_checks_as_one_types() -> None:
             box = app.screen.query_one(f"#{field}", Input)
             kept = box.value
             box.value = typed
-            await until(pilot, lambda says=says: says in " ".join(picture(app).split()))
+            await pilot.until(lambda says=says: says in " ".join(picture(app).split()))
             app.screen.action_apply()
-            await pilot.pause()
+            await pilot.drawn()
             assert isinstance(app.screen, FinetuneForm)
             box.value = kept
-            await pilot.pause(0.3)
+            await pilot.wait(0.3)
         link.problem = "there is no layer group 'nose'"
         app.screen.query_one("#freeze", Input).value = "nose"
-        await until(pilot, lambda: "no layer group 'nose'" in picture(app))
+        await pilot.until(lambda: "no layer group 'nose'" in picture(app))
         await pilot.click("#apply")
-        await pilot.pause()
         assert isinstance(app.screen, FinetuneForm)
         await pilot.press("escape")
-        await pilot.pause()
         assert app.screen is app.train_screen
     assert not any(isinstance(command, StartFinetune) for command in link.sent)
 
 
 async def test_the_form_by_mouse() -> None:
     app, link = app_over()
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         await pilot.click("#finetune")
-        await pilot.pause()
         await pilot.click("#recipe", offset=(22, 0))
         await pilot.click("#head", offset=(22, 0))
         box = app.screen.query_one("#freeze", Input)
         box.value = "conv1, conv2"
-        await pilot.pause(0.4)
+        await pilot.wait(0.4)
         await pilot.click("#apply")
-        await pilot.pause()
     plan = link.sent[-1].plan
     assert (plan.recipe, plan.head, plan.freeze) == ("gradual", "keep", ("conv1", "conv2"))
     assert link.sent[-2].plan == plan
@@ -169,10 +153,9 @@ async def test_the_form_by_mouse() -> None:
 async def test_a_journal_says_how_its_run_is_finetuned() -> None:
     app, link = app_over(StateChanged(state="finished"))
     link.steers = False
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         await pilot.press("f")
-        await pilot.pause()
         assert app.screen is app.train_screen
         assert "finetui finetune --from a-run" in picture(app)
     assert link.sent == []
@@ -180,14 +163,13 @@ async def test_a_journal_says_how_its_run_is_finetuned() -> None:
 
 async def test_a_found_learning_rate_is_accepted_with_one_key() -> None:
     app, link = app_over()
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press("L")
-        await until(pilot, lambda: isinstance(app.screen, RatesScreen))
+        await pilot.until(lambda: isinstance(app.screen, RatesScreen))
         assert "0.02" in picture(app)
         assert app.screen.query_one(LinePlot)
         await pilot.press("enter")
-        await pilot.pause()
         assert app.screen is app.train_screen
     assert [type(command) for command in link.sent] == [FindLearningRate, SetLearningRate]
     assert link.sent[-1].value == 0.02
@@ -196,47 +178,42 @@ async def test_a_found_learning_rate_is_accepted_with_one_key() -> None:
 async def test_without_a_suggestion_nothing_is_changed() -> None:
     app, link = app_over()
     link.suggestion = None
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press("L")
-        await until(pilot, lambda: isinstance(app.screen, RatesScreen))
+        await pilot.until(lambda: isinstance(app.screen, RatesScreen))
         assert "never falls" in picture(app)
         await pilot.press("enter")
-        await pilot.pause()
     assert [type(command) for command in link.sent] == [FindLearningRate]
 
 
 async def test_an_old_search_in_a_journal_opens_nothing() -> None:
     found = LearningRateFound(rates=(0.1,), losses=(1.0,), suggestion=0.1)
     app, _ = app_over(found, CommandAccepted(command=FindLearningRate()))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         assert app.screen is app.train_screen
 
 
 async def test_groups_open_to_their_layers_and_freeze_above_and_below() -> None:
     app, link = app_over(LayersChanged(layers=(LAYERS[0], BLOCK, *LAYERS[2:])))
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         app.screen.query_one("#layer-options").focus()
         await pilot.press("down")
-        await pilot.pause()
         assert "partly" in picture(app)
         await pilot.press("right", "down")
-        await pilot.pause()
         text = picture(app)
         assert "▾◧ layer1" in text
         assert "conv" in text
         await pilot.press("space")  # layer1.conv, which is frozen
         await pilot.press("a", "b")
-        await pilot.pause()
         assert [(c.groups, c.layers, c.frozen) for c in link.sent] == [
             ((), ("layer1.conv",), False),
             (("conv1",), (), True),
             (("fc1", "fc2", "fc3"), ("layer1.bn",), True),
         ]
         await pilot.press("left", "home", "b", "end", "a")
-        await pilot.pause()
         assert [c.groups for c in link.sent[3:]] == [
             ("layer1", "fc1", "fc2", "fc3"),
             ("conv1", "layer1", "fc1", "fc2"),
@@ -244,10 +221,8 @@ async def test_groups_open_to_their_layers_and_freeze_above_and_below() -> None:
         # The mark opens, the rest of the row freezes.
         rows = app.screen.query_one("#layer-options")
         await pilot.click(rows, offset=(0, 1))
-        await pilot.pause()
         assert "▾" in picture(app)
         await pilot.click(rows, offset=(6, 3))
-        await pilot.pause()
     assert link.sent[-1] == SetFrozen(id=link.sent[-1].id, layers=("layer1.bn",), frozen=True)
 
 
@@ -265,14 +240,13 @@ async def test_the_runs_are_a_tree_and_one_can_be_looked_at(tmp_path: Path) -> N
     link = CannedLink(*running())
     link.events.put(msgspec.structs.replace(running()[2], path=str(tmp_path / "a-run")))
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         await pilot.press("r")
-        await until(pilot, lambda: "└ child" in picture(app))
+        await pilot.until(lambda: "└ child" in picture(app))
         await pilot.press("down", "enter")
-        await until(pilot, lambda: "✓ finished" in picture(app) and "from base" in picture(app))
+        await pilot.until(lambda: "✓ finished" in picture(app) and "from base" in picture(app))
         assert app.screen is not app.train_screen
         await pilot.press("q")
-        await pilot.pause()
         assert app.screen is app.train_screen
         assert app.is_running

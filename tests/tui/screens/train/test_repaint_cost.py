@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 from canned import CannedLink, evaluated, point, running
+from pilot import open_app
 from textual.widget import Widget
 
 from finetui.tui.app.app import FinetuiApp
@@ -45,21 +46,21 @@ async def test_one_more_point_sends_what_it_changes(size: tuple[int, int], monke
     past = [point(step, 2.0 / step, 1 - 0.5 / step) for step in range(1, 400)]
     link = CannedLink(*running(*past, evaluated(3, 0.9)))
     app = FinetuiApp(link)
-    async with app.run_test(size=size) as pilot:
+    async with open_app(app, size=size) as pilot:
         while link.events or app.train_screen._behind:  # a long past comes in portions, and pictures at their pace
-            await pilot.pause(0.1)
-        await pilot.pause(0.5)
+            await pilot.wait(0.1)
+        await pilot.wait(0.5)
         watched = Watched(app, monkeypatch)
         poll = app.train_screen._poll
         for step in range(400, 400 + POINTS):
             link.events.put(point(step, 2.0 / step, 1 - 0.5 / step))
             poll()
-            await pilot.pause()
+            await pilot.drawn()
         assert 0 < watched.sent <= MOST_A_POINT[size[0]] * POINTS, watched.sent / POINTS
         # What a point does not concern draws nothing.
         assert not {"PerClassTable", "LayerList", "Controls"} & watched.lines.keys()
         shown = watched.sent
-        await pilot.pause(0.6)
+        await pilot.wait(0.6)
         assert watched.sent == shown  # and without a point there is nothing at all
 
 
@@ -68,10 +69,10 @@ async def test_a_plot_that_looks_the_same_is_not_drawn(monkeypatch: pytest.Monke
     plot_geometry.preload()
     link = CannedLink(*running(*[point(step, 0.5, 0.8) for step in range(1, 900)]))
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
+    async with open_app(app, size=(120, 40)) as pilot:
         while link.events or app.train_screen._behind:  # a long past comes in portions, and pictures at their pace
-            await pilot.pause(0.1)
-        await pilot.pause(0.5)
+            await pilot.wait(0.1)
+        await pilot.wait(0.5)
         drawn: list[object] = []
         draw = plot_geometry.draw
         monkeypatch.setattr(plot_geometry, "draw", lambda *given: drawn.append(given) or draw(*given))
@@ -80,6 +81,6 @@ async def test_a_plot_that_looks_the_same_is_not_drawn(monkeypatch: pytest.Monke
         for _ in range(10):
             app.train_screen._show_plots()
             plot._update()
-        await pilot.pause()
+        await pilot.drawn()
         assert not drawn
         assert watched.lines["LinePlot"] == watched.sent == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from canned import LAYERS, CannedLink, evaluated, layers, point, prepared, running
-from pilot import picture, settle
+from pilot import open_app, picture
 
 from finetui.engine.protocol.commands import Evaluate, Pause, Resume, Save, SetFrozen, Start, StepOnce, Stop
 from finetui.engine.protocol.events import CommandAccepted, LayersChanged, Log, Phase, StateChanged
@@ -26,21 +26,21 @@ async def test_a_terminal_that_has_caught_up_is_shown_what_is_known_now(monkeypa
     monkeypatch.setattr("finetui.tui.screens.train.refresh._LEAST", 1e6)  # seconds between two pictures while it trains
     monkeypatch.setattr("finetui.tui.screens.train.refresh._MOST", 1e6)
     app = FinetuiApp(CannedLink(*running(point(50))))
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         app.link.events.put(point(150))
-        await settle(pilot)
+        await pilot.settle()
         assert "150/1,000" not in picture(app)
         app.repaint()
-        await settle(pilot, lambda: "150/1,000" in picture(app))
+        await pilot.until(lambda: "150/1,000" in picture(app))
         assert "150/1,000" in picture(app)
 
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
     app = FinetuiApp(CannedLink(*running(point(50), evaluated(1, 0.9), point(150), evaluated(2, 0.95))))
-    async with app.run_test(size=size) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=size) as pilot:
+        await pilot.settle()
         text = picture(app)
         for word in (
             "running",
@@ -81,13 +81,11 @@ async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
 async def test_every_action_by_key_and_by_mouse(state: str, key: str, command: type) -> None:
     link = CannedLink(*running(StateChanged(state=state)))
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         await pilot.press(key)
-        await pilot.pause()
         button = next(b for b in app.screen.query(ActionButton) if b._face[1] == key)
         await pilot.click(button)
-        await pilot.pause()
     assert [type(sent) for sent in link.sent] == [command, command]
 
 
@@ -101,15 +99,13 @@ async def test_every_action_by_key_and_by_mouse(state: str, key: str, command: t
 async def test_what_makes_no_sense_is_not_sent_and_says_why(state: str, key: str, reason: str) -> None:
     link = CannedLink(*running(StateChanged(state=state)))
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press(key)
-        await pilot.pause()
         assert reason in picture(app)
         button = next(b for b in app.screen.query(ActionButton) if b._face[1] == key)
         assert button.has_class("-unavailable")
         await pilot.click(button)
-        await pilot.pause()
         assert reason in picture(app)
     assert link.sent == []
 
@@ -117,45 +113,41 @@ async def test_what_makes_no_sense_is_not_sent_and_says_why(state: str, key: str
 async def test_a_command_is_pending_until_it_is_answered() -> None:
     link = CannedLink(*running())
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press("e")
-        await pilot.pause()
         assert "◌ Evaluate" in picture(app)
         link.events.put(CommandAccepted(command=link.sent[0]))
-        await settle(pilot)
+        await pilot.settle()
         assert "◌ Evaluate" not in picture(app)
 
 
 async def test_layers_are_frozen_by_keyboard_and_by_mouse() -> None:
     link = CannedLink(*running())
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         app.screen.query_one("#layer-options").focus()
         await pilot.press("down", "space")
         await pilot.click("#layer-options", offset=(3, 2))
-        await pilot.pause()
         assert [(sent.groups, sent.frozen) for sent in link.sent] == [(("conv2",), True), (("fc1",), True)]
         assert picture(app).count("freezing …") == 2
         link.events.put(LayersChanged(layers=layers("conv2", "fc1"), step=50))
         for sent in link.sent:
             link.events.put(CommandAccepted(command=sent))
-        await settle(pilot)
+        await pilot.settle()
         assert picture(app).count("frozen") == 2
         await pilot.press("enter")
-        await pilot.pause()
     assert link.sent[-1] == SetFrozen(id=link.sent[-1].id, groups=("fc1",), frozen=False)
 
 
 async def test_the_learning_rate_is_typed_and_nudged() -> None:
     link = CannedLink(*running(point(10)))
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press("plus", "minus")
         await pilot.press("l", *"0.03", "enter")
-        await pilot.pause()
         assert [sent.value for sent in link.sent] == [0.002, 0.0005, 0.03]
         assert app.focused is None
 
@@ -164,13 +156,11 @@ async def test_the_learning_rate_is_typed_and_nudged() -> None:
 async def test_a_learning_rate_that_is_none_is_refused_in_words(typed: str) -> None:
     link = CannedLink(*running(point(10)))
     app = FinetuiApp(link)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         await pilot.press("l", "delete", *typed, "enter")
-        await pilot.pause()
         assert "positive number" in picture(app)
         await pilot.press("escape")
-        await pilot.pause()
         assert app.screen.query_one(LearningRateInput).value == "0.001"
     assert link.sent == []
 
@@ -186,10 +176,9 @@ def test_the_ladder_of_learning_rates() -> None:
 async def test_leaving_a_run_that_goes_on_does_not_ask(state: str, key: str) -> None:
     link = CannedLink(*running(StateChanged(state=state)))
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press(key)
-        await pilot.pause()
         assert not app.is_running
     assert link.sent == []
     assert link.closed
@@ -198,10 +187,9 @@ async def test_leaving_a_run_that_goes_on_does_not_ask(state: str, key: str) -> 
 async def test_leaving_before_the_start_gives_the_preparation_up() -> None:
     link = CannedLink(Phase(name="Downloading x.gz", done=30, total=120))
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press("q")
-        await pilot.pause()
         assert not app.is_running
     assert [type(sent) for sent in link.sent] == [Stop]
 
@@ -210,10 +198,9 @@ async def test_leaving_somebody_elses_engine_while_it_prepares_stops_nothing() -
     link = CannedLink(StateChanged(state="preparing"))
     link.attached = True
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press("q")
-        await pilot.pause()
         assert not app.is_running
     assert link.sent == []
 
@@ -227,16 +214,13 @@ class _MortalLink(CannedLink):
 async def test_leaving_a_run_that_ends_with_the_dashboard_asks() -> None:
     link = _MortalLink(*running())
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press("q")
-        await pilot.pause()
         assert "Stop and save" in picture(app)
         await pilot.press("b")
-        await pilot.pause()
         assert app.is_running
         await pilot.press("d")
-        await pilot.pause()
         assert app.is_running
         assert "detaching would end the training" in picture(app)
     assert link.sent == []
@@ -245,32 +229,30 @@ async def test_leaving_a_run_that_ends_with_the_dashboard_asks() -> None:
 async def test_stop_and_save_waits_for_the_engine() -> None:
     link = _MortalLink(*running())
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press("q")
-        await pilot.pause()
         await pilot.press("x")
-        await settle(pilot)
+        await pilot.settle()
         assert [type(sent) for sent in link.sent] == [Stop]
         assert app.is_running
         link.events.put(StateChanged(state="stopped"))
-        await settle(pilot, until=lambda: not app.is_running)
+        await pilot.until(lambda: not app.is_running)
         assert not app.is_running
 
 
 async def test_leaving_when_nothing_is_lost_does_not_ask() -> None:
     app = FinetuiApp(CannedLink(*running(StateChanged(state="finished"))))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press("q")
-        await pilot.pause()
         assert not app.is_running
 
 
 async def test_phases_are_shown_while_the_engine_gets_ready() -> None:
     app = FinetuiApp(CannedLink(Phase(name="Downloading x.gz", done=30, total=120)))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         assert "Downloading x.gz" in picture(app)
         assert "25.0 %" in picture(app)
 
@@ -278,16 +260,16 @@ async def test_phases_are_shown_while_the_engine_gets_ready() -> None:
 async def test_a_notice_stays_in_sight() -> None:
     event = prepared(notices=("MNIST could not be downloaded: training on mnist-sample",))
     app = FinetuiApp(CannedLink(event, StateChanged(state="ready")))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         assert "training on mnist-sample" in picture(app)
 
 
 async def test_failures_are_told_in_full() -> None:
     reason = f"the engine process ended: {'because ' * 25}of that"
     app = FinetuiApp(CannedLink(*running(StateChanged(state="crashed", reason=reason))))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         text = picture(app)
         assert "crashed" in text
         assert "the engine process ended" in text
@@ -296,14 +278,12 @@ async def test_failures_are_told_in_full() -> None:
 
 async def test_a_terminal_that_is_too_small_says_so_and_recovers() -> None:
     app = FinetuiApp(CannedLink(*running(point(10))))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.resize_terminal(50, 12)
-        await pilot.pause()
         assert "needs 60x15" in " ".join(picture(app).split())
         for width, height in ((1, 1), (200, 60), (80, 24)):
             await pilot.resize_terminal(width, height)
-            await pilot.pause()
         assert "Pause" in picture(app)
 
 
@@ -315,8 +295,8 @@ async def test_names_from_outside_are_shown_and_not_obeyed() -> None:
         CannedLink(*running(), event, LayersChanged(layers=table), evaluated(1, 0.5, hostile),
                    Log(level="error", message="[/bold]\x1b]0;x\x07"), StateChanged(state="failed", reason="[/]"))
     )  # fmt: skip
-    async with app.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
         text = picture(app)
         assert "[red]x[/]" in text
         assert "\x1b" not in text
@@ -326,26 +306,24 @@ async def test_a_thousand_classes_cost_no_more_than_can_be_seen() -> None:
     labels = tuple(f"class {i}" for i in range(1000))
     link = CannedLink(*running(), prepared(classes=labels), evaluated(1, 0.5, labels))
     app = FinetuiApp(link)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         rows = app.screen.query_one(PerClassTable).query_one("#class-rows")
         rows.focus()
         await pilot.press("end")
-        await settle(pilot, until=lambda: "class 999" in picture(app))
+        await pilot.until(lambda: "class 999" in picture(app))
         assert "class 999" in picture(app)
         assert len(rows.children) == 0
 
 
 async def test_help_and_theme_and_log_scale() -> None:
     app = FinetuiApp(CannedLink(*running(point(10), point(20, loss=0.01))))
-    async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
         await pilot.press("question_mark")
-        await pilot.pause()
         assert isinstance(app.screen, HelpScreen)
         await pilot.press("escape")
         await pilot.press("t", "y")
-        await pilot.pause()
         assert app.theme == "finetui-light"
         assert app.screen.query_one("#loss", LinePlot).log_y
         assert app.screen.query_one(LayerList)
@@ -367,9 +345,9 @@ async def test_a_dashboard_that_only_looks_only_looks_at_other_runs(
     link = CannedLink(*running())
     link.attached, link.steers = attached, steers
     app = FinetuiApp(link)
-    async with app.run_test() as pilot:
-        await settle(pilot)
+    async with open_app(app) as pilot:
+        await pilot.settle()
         app.train_screen.post_message(TrainScreen.RunChosen(tmp_path))
-        await settle(pilot, lambda: bool(asked))
+        await pilot.until(lambda: bool(asked))
         assert app.screen is not app.train_screen
     assert asked == [reading]
