@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 HEAVY = ("torch", "torchvision", "textual", "plotext", "numpy")
 
@@ -15,9 +18,18 @@ def loaded_by(code: str) -> set[str]:
     return set(result.stdout.splitlines()[-1].split()[1:])
 
 
-def test_the_whole_dashboard_loads_without_torch() -> None:
-    code = "import finetui.tui.app.launch, finetui.tui.cli.headless, finetui.engine.link.process_link"
-    assert not loaded_by(code) & {"torch", "torchvision"}
+def modules_of(*packages: str) -> list[str]:
+    """Return the names of all modules of these packages of finetui."""
+    files = [file for package in packages for file in (ROOT / package).rglob("*.py")]
+    names = ["finetui." + ".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
+    return sorted(name.removesuffix(".__init__") for name in names)
+
+
+def test_the_terminal_side_and_what_it_imports_load_without_torch() -> None:
+    engine = [f"engine/{package}" for package in ("protocol", "runs", "predictions", "link", "process")]
+    names = modules_of("tui", *engine)
+    assert {"finetui.tui.app.app", "finetui.engine.link.server", "finetui.engine.runs.journal"} <= set(names)
+    assert not loaded_by(f"import finetui, {', '.join(names)}") & {"torch", "torchvision"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["runs", "--runs-dir", "/none"]])
@@ -27,6 +39,13 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_the_engine_loads_no_interface() -> None:
-    assert not loaded_by(
-        "import finetui.engine.session.session, finetui.engine.process.host, finetui.engine.session.serve"
-    ) & {"textual", "plotext"}
+    assert not loaded_by(f"import {', '.join(modules_of('engine'))}") & {"textual", "plotext"}
+
+
+def test_the_public_names_are_there() -> None:
+    import finetui
+
+    for name in finetui.__all__:
+        assert getattr(finetui, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = finetui.nonsense

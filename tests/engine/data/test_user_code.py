@@ -261,6 +261,7 @@ LAZY = NOISE.replace("): return torch", "):\n        import helper, engine\n    
                      "        return torch")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_repository_trains_with_workers(tmp_path: Path) -> None:
     """From a script in it that imports finetui, and from elsewhere in a folder with files named as libraries."""
     repo = tmp_path / "the repo"

@@ -274,7 +274,7 @@ def test_nothing_is_touched_by_a_failure_midway() -> None:
 def test_what_cannot_be_shown_is_refused() -> None:
     model, resnet = odd(), torchvision.models.resnet18()
     refused = (
-        (lambda: weight_filters(model, "no\x1bne", 0, 1), "no layer 'no�ne'"),
+        (lambda: weight_filters(model, "no\x1bne", 0, 1), r"no layer 'no\\x1bne'"),
         (lambda: weight_filters(model, "relu", 0, 1), "relu has no weights of its own$"),
         (lambda: weight_filters(resnet, "layer1", 0, 1), "layer1 has no weights of its own; look at .*layer1.0.conv1"),
         (lambda: weight_histogram(resnet, ""), "the network has no weights of its own; look at .* conv1"),
