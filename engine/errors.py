@@ -15,7 +15,7 @@ class FinetuiError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(clean(re.sub(rf"[^\s/]{{{_LONGEST_NAME + 1},}}", _shortened, message), _MOST_CHARACTERS))
+        super().__init__(clean(re.sub(rf"[^\s/'\";]{{{_LONGEST_NAME + 1},}}", _shortened, message), _MOST_CHARACTERS))
 
 
 def _shortened(name: re.Match[str]) -> str:
@@ -30,10 +30,13 @@ class Cancelled(FinetuiError):
     """A person asked to stop while something long (a download, say) was under way."""
 
 
-def reason_of(error: BaseException) -> str:
-    """Return what an error of somebody else's code says, in one line: the operating system's words, or its message."""
+def reason_of(error: BaseException, limit: int = 300) -> str:
+    """Return what an error of somebody else's code says in one line of at most `limit` characters.
+
+    That is its message or, where it has one, the operating system's.
+    """
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return clean(said, 300)
+    return clean(said, limit)
 
 
 def describe(error: Exception) -> str:

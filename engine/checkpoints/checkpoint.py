@@ -159,7 +159,7 @@ def load(path: Path) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
         raise BadInput(f"{where} is not used, since {error}; {_OTHER}") from error
     # What torch makes of a file that its own writer did not write; its reader raises whatever its parsers do.
     except (RuntimeError, EOFError, ValueError, TypeError, LookupError, pickle.UnpicklingError) as error:
-        raise BadInput(f"{where} cannot be loaded: {reason_of(error)}; {_OTHER}") from error
+        raise BadInput(f"{where} cannot be loaded: {reason_of(error, 80)}; {_OTHER}") from error
     return _checked(content, where)
 
 
@@ -203,7 +203,7 @@ def _checked(content: Any, where: str) -> tuple[About, dict[str, Tensor], dict[s
             raise TypeError("its weights are not named")
     except (LookupError, TypeError, msgspec.ValidationError) as error:
         raise BadInput(
-            f"{where} is a torch file, but not a checkpoint of finetui's: {reason_of(error)}; {_OTHER}"
+            f"{where} is a torch file, but not a checkpoint of finetui's: {reason_of(error, 80)}; {_OTHER}"
         ) from error
     for name, tensor in model.items():
         problem = "no tensor" if type(tensor) is not Tensor else _problem(tensor)

@@ -13,11 +13,7 @@ from finetui.engine.checkpoints.pickle_audit import STATE_DICT
 from finetui.engine.errors import BadInput, reason_of
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
-
-
 _MOST_WRAPPERS = 3  # a mapping can hold itself
-
-
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 
 
@@ -25,9 +21,9 @@ def read_state_dict(path: Path, *, published: bool = False) -> dict[str, Tensor]
     """Return the tensors that the file at `path`, written by `torch.save`, holds under their names, on the CPU.
 
     The state dict may be the file's whole content or under `model`, `state_dict` or `model_state_dict`. No code in the
-    file is run. A file that is `published` has the checksum that its publisher gave, and is not audited: many of
-    torchvision's are in the format of torch before 1.6. Raises `BadInput` naming the file when it is missing, damaged,
-    or holds no tensors.
+    file is run. A file that is `published` has the checksum that its publisher gave, and may be in the format of torch
+    before 1.6, as torchvision's oldest are. Raises `BadInput` naming the file when it is missing, damaged, or holds no
+    tensors.
     """
     where = str(path)
     try:
@@ -49,7 +45,7 @@ def _read(file: BinaryIO, where: str, published: bool) -> object:
             damaged = find_damage(file)
             if damaged is not None:
                 raise BadInput(f"the weights file {where} is damaged (checksum of {damaged}); get it again")
-        if not published:
+        if not published or is_archive(file):
             audit(file, STATE_DICT)
         file.seek(0)
         content: object = torch.load(file, map_location="cpu", weights_only=True)
@@ -57,12 +53,12 @@ def _read(file: BinaryIO, where: str, published: bool) -> object:
         raise BadInput(f"the weights file {where} is not read: {error}") from error
     except (MoreThanTensors, pickle.UnpicklingError) as error:
         raise BadInput(
-            f"the weights file {where} is damaged, or holds more than tensors ({reason_of(error)}), which is not "
+            f"the weights file {where} is damaged, or holds more than tensors ({reason_of(error, 80)}), which is not "
             "loaded since it could run code; save the network's state_dict() instead"
         ) from error
     # Of a file that its own writer did not write, torch's parsers raise what they do.
     except (ArchiveError, OSError, RuntimeError, EOFError, ValueError, TypeError, LookupError) as error:
-        raise BadInput(f"{where} is not a weights file, or is damaged: {reason_of(error)}") from error
+        raise BadInput(f"{where} is not a weights file, or is damaged: {reason_of(error, 80)}") from error
     return content
 
 

@@ -44,7 +44,7 @@ def load_factory(name: str, option: str) -> Callable[..., Any]:
     where, _, attribute = name.rpartition(":")
     importlib.invalidate_caches()  # a file may have been written since the folder was last listed
     try:
-        module = _import_file(Path(where)) if where.endswith(".py") else _import(str(Path.cwd()), where)
+        module = _import_file(Path(where)) if where.endswith(".py") else _module(str(Path.cwd()), where)
     except (Exception, SystemExit) as error:
         # Whatever a person's module raises is theirs to read; the sentence says where it came from.
         reason = clean(re.sub(rf"{re.escape(_PREFIX)}\w+\.", "", str(error)), 300)
@@ -68,10 +68,10 @@ def own_arguments(program: str) -> Iterator[None]:
 def _import_file(path: Path) -> ModuleType:
     path = path.expanduser().resolve(strict=True)
     root, dotted = path.parent, path.stem
-    while (root / "__init__.py").is_file():
+    while root != root.parent and (root / "__init__.py").is_file():
         root, dotted = root.parent, f"{root.name}.{dotted}"
     if root != path.parent and _imports_from(path, dotted.partition(".")[0]):
-        return _import(str(root), dotted)
+        return _module(str(root), dotted)
     folder, name = path.parent, path.stem
     found = PathFinder.find_spec(name, [str(folder)])
     if found is None or found.origin != str(path):  # `a.b.py`, or `a.py` beside a folder `a`
@@ -79,6 +79,11 @@ def _import_file(path: Path) -> ModuleType:
     elif _is_loaded(name, str(path)):
         return sys.modules[name]
     return importlib.import_module(f"{_package(folder)}.{name}")
+
+
+def _module(folder: str, name: str) -> ModuleType:
+    """Import the module itself, where `import a.b` means `a`."""
+    return _import(folder, name, fromlist=("__name__",))
 
 
 def _imports_from(path: Path, package: str) -> bool:
@@ -92,7 +97,7 @@ def _import(
     name: str,
     globals: Mapping[str, object] | None = None,  # noqa: A002  # as `__import__` has them
     locals: Mapping[str, object] | None = None,  # noqa: A002
-    fromlist: Sequence[str] | None = ("__name__",),
+    fromlist: Sequence[str] | None = (),
     level: int = 0,
 ) -> ModuleType:
     """Do as `__import__` does, for the code in `folder`."""
@@ -165,6 +170,8 @@ class _Finder(MetaPathFinder):
             owner = getattr(sys.modules.get(parent), "__name__", "")
             return _same(name, f"{owner}.{last}") if owner.startswith(_PREFIX) and owner != parent else None
         if parent == __name__:
+            if not Path(_unescaped(last)).is_dir():
+                return None
             folder = ModuleSpec(name, None, is_package=True)
             folder.submodule_search_locations = [_unescaped(last)]
             return folder

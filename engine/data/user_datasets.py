@@ -188,8 +188,9 @@ def _shape(
         except Exception as error:  # noqa: BLE001  # a person's dataset raises what it likes; told below, or when read
             first_problem = first_problem or error
     if not sample:
+        assert first_problem is not None, "each item that was tried raised"
         raise BadInput(
-            f"{name}: the training items cannot be used ({first_problem}); items are (image, label)"
+            f"{name}: the training items cannot be used ({reason_of(first_problem)}); items are (image, label)"
         ) from first_problem
     channels, height, width = sample[0].shape
     if sample[0].dtype != np.uint8:

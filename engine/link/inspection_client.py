@@ -74,7 +74,7 @@ class InspectionClient:
                 self._relay.expect(command)
                 if self._link is None or self._link.over:
                     self._link = ProcessLink(self._inspection, events=self._relay)
-                    threading.Thread(target=self._link.run, name="finetui-inquiry", daemon=True).start()
+                    threading.Thread(target=self._link.run, name="finetui-inspection", daemon=True).start()
                 self._link.send(command)
         except BadInput as error:
             self._events.put(CommandRefused(command=command, reason=str(error)))

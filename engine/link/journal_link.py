@@ -1,4 +1,4 @@
-"""Links to what has ended: the journal of a run, and a checkpoint without one."""
+"""Links that only show: the journal of a run that has ended or is another's, and a checkpoint without a run."""
 
 import tempfile
 import threading
@@ -33,18 +33,18 @@ class CheckpointLink:
         self._closed = threading.Event()
         self._scratch = tempfile.TemporaryDirectory(prefix="finetui-")
         scratch = str(Path(self._scratch.name) / LAST_PREDICTIONS)
-        self._inquirer = InspectionClient(msgspec.structs.replace(inspection, scratch=scratch), self.events)
+        self._client = InspectionClient(msgspec.structs.replace(inspection, scratch=scratch), self.events)
 
     def run(self) -> None:
         """Have it evaluated, and wait until somebody closes."""
-        self._inquirer.send(Evaluate())
+        self._client.send(Evaluate())
         self._closed.wait()
-        self._inquirer.close()
+        self._client.close()
         self._scratch.cleanup()
 
     def send(self, command: AnyCommand) -> None:
         """Have `command` answered, or refused."""
-        self._inquirer.send(command)
+        self._client.send(command)
 
     def close(self) -> None:
         """Let the engine go."""
@@ -68,7 +68,7 @@ class JournalLink:
         self._folder = folder
         self._closed = threading.Event()
         inspection = Inspection(checkpoint=str(folder.last), data=data, model=model)
-        self._inquirer = InspectionClient(inspection, self.events)
+        self._client = InspectionClient(inspection, self.events)
 
     def run(self) -> None:
         """Read the journal, and what is added to it for as long as its engine lives."""
@@ -97,7 +97,7 @@ class JournalLink:
     def send(self, command: AnyCommand) -> None:
         """Have a question answered, if it is about what a checkpoint holds; refuse all else."""
         if isinstance(command, Question) and not isinstance(command, PreviewFinetune | MeasureLayers):
-            self._inquirer.send(command)
+            self._client.send(command)
         else:
             how = f"; `finetui attach {self._folder.argument}` steers it" if is_live(self._folder) else ""
             self.events.put(CommandRefused(command=command, reason=f"this dashboard only shows the run's journal{how}"))
@@ -105,4 +105,4 @@ class JournalLink:
     def close(self) -> None:
         """Stop reading."""
         self._closed.set()
-        self._inquirer.close()
+        self._client.close()

@@ -205,7 +205,7 @@ def load_predictions(path: Path) -> Predictions:
     except OSError as error:
         raise BadInput(f"{where} cannot be read: {reason_of(error)}") from error
     except (SafetensorError, KeyError, ValueError, msgspec.DecodeError) as error:
-        raise BadInput(f"{where} is damaged ({reason_of(error)}); evaluate anew") from error
+        raise BadInput(f"{where} is damaged ({reason_of(error, 80)}); evaluate anew") from error
 
 
 def _check(predictions: Predictions, file: Any) -> None:

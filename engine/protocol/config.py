@@ -70,7 +70,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def _require(condition: bool, field: str, need: str, value: object) -> None:
     if not condition:
-        raise BadInput(f"{field} must be {need}, not {value!r}")
+        raise BadInput(f"{field} must be {need}, not {str(value)!r}")
 
 
 def _require_known(value: str, known: tuple[str, ...], field: str, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Run folders: naming, creating, locking and finding them.
+"""Run folders: naming, creating and finding them.
 
 A run folder holds `config.toml`, `journal.jsonl`, `last.ckpt`, `best.ckpt`, the predictions of the last and of the best
 evaluation and `engine.log`, and while its engine lives the locked file `engine.lock`.
@@ -110,7 +110,7 @@ def create_run(config: RunConfig, default_name: str) -> RunFolder:
         folder = RunFolder(_new_folder(runs_dir, config.run.name, default_name))
         write_config(folder, config)
     except OSError as error:
-        reason = error.strerror or error
+        reason = reason_of(error)
         raise BadInput(f"a run cannot be created in {runs_dir}: {reason}; choose another --runs-dir") from error
     return folder
 

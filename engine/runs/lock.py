@@ -36,8 +36,6 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _holder_decoder = msgspec.json.Decoder(Holder)
-
-
 _UNKNOWN_HOLDER = Holder(pid=0, host="unknown")
 
 

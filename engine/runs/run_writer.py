@@ -1,6 +1,6 @@
 """A run's folder in the hands of the one engine that may write it: lock and journal."""
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.runs.folder import RunFolder, create_run, write_config
 from finetui.engine.runs.journal import Journal
@@ -33,7 +33,7 @@ class RunWriter:
         try:
             last = self.journal.reopen(folder.journal)
         except OSError as error:
-            reason = error.strerror or error
+            reason = reason_of(error)
             raise BadInput(f"the run {folder.name} cannot go on, for its journal: {reason}") from error
         self.steps = last.step if last is not None else 0
         self.folder = folder

@@ -8,10 +8,8 @@ from finetui.engine.protocol.events import AnyEvent, Evaluated, Log, ThinnedPoin
 from finetui.engine.runs.journal import Glance, JournalReader
 
 _BUCKETS = 1024  # a few points each: more than a terminal has columns
-
-
 _LINE_BYTES = 300  # of a train point, at least
-
+_POINT, _EVALUATED = TrainPoint.__struct_config__.tag, Evaluated.__struct_config__.tag
 
 Glanced = tuple[Glance, bytes]
 
@@ -79,6 +77,3 @@ def skipped(reader: JournalReader) -> Log | None:
         return None
     message = f"{reader.skipped} damaged and {reader.unknown} unknown lines of the journal were skipped"
     return Log(level="warning", message=message)
-
-
-_POINT, _EVALUATED = TrainPoint.__struct_config__.tag, Evaluated.__struct_config__.tag

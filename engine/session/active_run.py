@@ -41,10 +41,9 @@ class ActiveRun:
         self, found: checkpoint.Checkpoint, cause: events.RewindCause, *, before: int, reason: str = ""
     ) -> None:
         """Be again where `found` was written, after `before` steps; all that is in the journal since is undone."""
-        at, kept = found.training["at"], self.checkpoints.kept
-        if cause == "branch":  # a journal of its own, which has nothing to undo
-            at = self._writer.journal.next_seq
-        self.loop.go_back_to(found, cause, at=at, before=before, kept=kept, reason=reason)
+        # A branch has a journal of its own, with nothing to undo.
+        at = self._writer.journal.next_seq if cause == "branch" else found.training["at"]
+        self.loop.go_back_to(found, cause, at=at, before=before, kept=self.checkpoints.kept, reason=reason)
 
     def start(self) -> None:
         """Begin to train, or go on; a new run gets its folder."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finetui.engine.data import ImageData
+from finetui.engine.errors import reason_of
 from finetui.engine.files import link
 from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
 from finetui.engine.models import Architecture
@@ -59,7 +60,7 @@ class Evaluator:
             file = self._keep(report, origin, folder, best)
         except OSError as error:
             file = ""
-            warn(f"the predictions could not be written: {error.strerror or error}")
+            warn(f"the predictions could not be written: {reason_of(error)}")
         return Evaluated(
             epoch=trainer.epoch + (trainer.position > 0),
             loss=report.loss,

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 import torch
 
 from finetui.engine.checkpoints.checkpoint import Checkpoint
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models.device import rng_states, set_rng_states
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig, check_learning_rate
@@ -255,7 +255,7 @@ class TrainingLoop:
             self.load_state_dict(training)
             return _differences(training["machine"], _machine(self.prepared.device))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            why = f"{type(error).__name__}: {error}"
+            why = f"{type(error).__name__}: {reason_of(error)}"
             raise BadInput(f"the checkpoint {found.path.name} does not fit this run ({why})") from error
 
     def _take_train_loss(self) -> float:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,12 @@ def test_the_public_names_are_there() -> None:
         assert getattr(finetui, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = finetui.nonsense
+
+
+def test_every_package_has_its_place_among_the_layers() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    named = {name for layer in layers for name in layer.split(" | ")}
+    packages = [file for side in ("engine", "tui") for file in (ROOT / side).glob("*/__init__.py")]
+    assert len(packages) > 15
+    assert {f"finetui.{file.parent.parent.name}.{file.parent.name}" for file in packages} <= named

@@ -100,13 +100,13 @@ def _run(link: Link, images: str, errors: Choose | None = None, *, notify: "Noti
     from finetui.tui.terminal.terminal import Terminal
 
     terminal, log = Terminal(), DashboardLog()
-    with ShutdownOnSignal(terminal) as leaving:
+    with ShutdownOnSignal(terminal) as shutdown:
         # Now or never: once Textual reads the terminal, that can be asked nothing any more.
         mode = choose_mode(images)
         app = FinetuiApp(
-            link, image_mode=mode, errors=errors, terminal=terminal, is_leaving=leaving.begun, notify=notify
+            link, image_mode=mode, errors=errors, terminal=terminal, is_leaving=shutdown.begun, notify=notify
         )
-        leaving.dashboard = app
+        shutdown.dashboard = app
         with log.takes_output():
             _run_app(app)
             app.link_ended.wait(_GOODBYE_SECONDS if link.outlives else None)

@@ -38,7 +38,7 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Place:
-    """A run or a checkpoint file, and what is needed to look at its images; see `engine.open_checkpoint`."""
+    """A run or a checkpoint file, and what is needed to look at its images; see `finetui.open_checkpoint`."""
 
     run_or_file: str
     runs_dir: Path

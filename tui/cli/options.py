@@ -107,8 +107,10 @@ class RunOptions:
     """The options that describe a run; what is not given comes from --config, then from the defaults."""
 
     data: Annotated[str | None, _DATA] = None
-    "mnist (default), fashion-mnist, mnist-sample, a set of torchvision's (cifar10, ...), an image folder, or "
-    "module:factory (runs that code)."
+    (
+        "mnist (default), fashion-mnist, mnist-sample, a set of torchvision's (cifar10, ...), an image folder, or "
+        "module:factory (runs that code)."
+    )
     data_dir: Annotated[str | None, _DATA] = None
     "Folder to look for a named set in first (default: $FINETUI_DATA)."
     augment: Annotated[str | None, _DATA] = None
@@ -122,8 +124,10 @@ class RunOptions:
     follow_links: Annotated[bool | None, _DATA] = None
     "Follow symbolic links that lead out of an image folder."
     model: Annotated[str | None, _MODEL] = None
-    "lenet (default), any classification model of torchvision (resnet18, ...), or module:factory, file.py:factory "
-    "(runs that code)."
+    (
+        "lenet (default), any classification model of torchvision (resnet18, ...), or module:factory, file.py:factory "
+        "(runs that code)."
+    )
     weights: Annotated[str | None, _MODEL] = None
     "none (default), default (torchvision's own) or a file with a state dict."
     epochs: Annotated[WholeNumber | None, _TRAINING] = None

@@ -35,10 +35,10 @@ class _DismissOnce(_Base):
     @property
     def stands(self) -> bool:
         """Whether its widgets are there: an answer, or a thread, may come when they are not any more."""
-        return self.is_mounted and not self._departs
+        return self.is_mounted and not self._dismisses
 
     @property
-    def _departs(self) -> bool:
+    def _dismisses(self) -> bool:
         return self._dismissed or self._pruning or self.app._exit
 
     def is_left(self) -> bool:
@@ -47,7 +47,7 @@ class _DismissOnce(_Base):
         Textual takes away whatever is on top, each time that a screen is dismissed.
         """
         stack: list[object] = [*self.app.screen_stack]
-        if self._departs or self not in stack:
+        if self._dismisses or self not in stack:
             return False
         for _ in stack[stack.index(self) + 1 :]:
             self.app.pop_screen()
@@ -70,7 +70,7 @@ class _DismissOnce(_Base):
     async def _dispatch_message(self, message: Message) -> None:
         # Somebody who only wants to know when this screen has got so far is not its business.
         stranger = isinstance(message, events.Callback) and getattr(message.callback, "__self__", None) is not self
-        if not self._departs or stranger or isinstance(message, _LIFE):
+        if not self._dismisses or stranger or isinstance(message, _LIFE):
             await super()._dispatch_message(message)
 
 

@@ -54,7 +54,6 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     effect: events.EffectMeasured | None = None
     norm_trains: bool = False
     rates_found: events.LearningRateFound | None = None
-    preview: events.FinetunePreview | None = None
     kept: tuple[events.KeptCheckpoint, ...] = ()
     pending: Mapping[str, commands.AnyCommand] = {}
     refusal: events.CommandRefused | None = None
@@ -164,7 +163,7 @@ def _change(view: View, event: events.AnyEvent) -> View:
         case events.LearningRateFound():
             return replace(view, rates_found=event, phase=None)
         case events.FinetunePreview():
-            return replace(view, preview=event, pending=_without(view.pending, event.command))
+            return replace(view, pending=_without(view.pending, event.command))
         case events.CommandAccepted(command=commands.SetFrozenNorm(trains=trains)):
             return replace(view, norm_trains=trains, pending=_without(view.pending, event.command), refusal=None)
         case events.CommandAccepted():

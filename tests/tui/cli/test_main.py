@@ -7,14 +7,17 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import get_type_hints
 
 import msgspec
 import pytest
 import torch
 from command_line import FINETUI, SMALL, finetui
 
+from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.events import AnyEvent
 from finetui.tui.cli.main import run
+from finetui.tui.cli.options import RunOptions
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +214,16 @@ def test_evaluating_with_bad_options(trained, in_process, arguments: list[str], 
     assert result.returncode == 2
     assert says in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_every_option_of_training_sets_a_field() -> None:
+    hints = get_type_hints(RunOptions, include_extras=True)
+    options = {name for name, hint in hints.items() if hint.__metadata__[-1].group[0].name == "Training"}
+    assert {"epochs", "lr", "device"} <= options
+    assert options <= set(TrainingConfig.__struct_fields__)
+
+
+def test_the_help_of_an_option_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["train", "--help"])
+    help_text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "an image folder, or module:factory (runs that code)." in help_text

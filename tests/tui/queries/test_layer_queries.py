@@ -13,13 +13,13 @@ FILTERS = Look("conv1", "filters", 0)
 
 
 class Talk:
-    """A looker, what it asked, and what it heard."""
+    """Layer queries, what they asked, and what was heard."""
 
     def __init__(self) -> None:
         self.link = CannedLink()
         self.asker = Asker(self.link)
         self.heard: list[Reply] = []
-        self.looker = LayerQueries(self.asker, self.heard.append)
+        self.asking = LayerQueries(self.asker, self.heard.append)
 
     @property
     def asked(self) -> list[ViewLayer]:
@@ -35,14 +35,14 @@ class Talk:
 
 def test_pages_are_asked_for_once_and_within_what_there_is() -> None:
     talk = Talk()
-    talk.looker.look(FILTERS)
-    talk.looker.need(0, 500)  # nobody knows yet how many there are
+    talk.asking.look(FILTERS)
+    talk.asking.need(0, 500)  # nobody knows yet how many there are
     assert talk.pages == [0]
-    assert talk.looker.is_waiting
+    assert talk.asking.is_waiting
     talk.answer(0, total=3 * PAGE + 1)
-    assert not talk.looker.is_waiting
-    talk.looker.need(0, 10_000)
-    talk.looker.need(0, 10_000)
+    assert not talk.asking.is_waiting
+    talk.asking.need(0, 10_000)
+    talk.asking.need(0, 10_000)
     assert talk.pages == [0, 1, 2, 3]
     assert {(command.layer, command.view, command.count) for command in talk.asked} == {("conv1", "filters", PAGE)}
     talk.answer(2, total=3 * PAGE + 1)
@@ -51,30 +51,30 @@ def test_pages_are_asked_for_once_and_within_what_there_is() -> None:
 
 def test_pages_that_were_not_kept_are_asked_for_again() -> None:
     talk = Talk()
-    talk.looker.look(FILTERS)
+    talk.asking.look(FILTERS)
     talk.answer(0)
-    talk.looker.need(0, PAGE - 1)
+    talk.asking.need(0, PAGE - 1)
     assert talk.pages == [0, 0]
 
 
 def test_answers_to_an_earlier_look_are_not_heard() -> None:
     talk = Talk()
-    talk.looker.look(FILTERS)
-    talk.looker.look(Look("conv2", "weights", 0))
+    talk.asking.look(FILTERS)
+    talk.asking.look(Look("conv2", "weights", 0))
     talk.answer(0)
     assert talk.heard == []
     talk.answer(1)
     assert len(talk.heard) == 1
-    talk.looker.need(0, 100)  # a histogram has no pages
+    talk.asking.need(0, 100)  # a histogram has no pages
     assert len(talk.asked) == 2
-    talk.looker.look(None)
-    talk.looker.need(0, 100)
+    talk.asking.look(None)
+    talk.asking.need(0, 100)
     assert len(talk.asked) == 2
 
 
 def test_a_refusal_is_heard() -> None:
     talk = Talk()
-    talk.looker.look(FILTERS)
+    talk.asking.look(FILTERS)
     talk.asker.deliver(CommandRefused(command=talk.asked[0], reason="no"))
     assert [type(reply) for reply in talk.heard] == [CommandRefused]
 

@@ -62,7 +62,7 @@ class ErrorsScreen(ListingScreen):
         self._thumbnails = ImageCache(asker, _THUMBNAIL, self._show_tiles)
         self._said = ""
         self._row = -1
-        self._closer = ImageDetail(asker, self._show_detail)
+        self._detail = ImageDetail(asker, self._show_detail)
         self._rest: Timer | None = None
         self._places: dict[int, int] = {}  # of the page in sight: where each test image is
 
@@ -185,9 +185,9 @@ class ErrorsScreen(ListingScreen):
             pane.show(None, None, "no image fits the filter", lambda _width: [])
             return
         index = int(listing.predictions.index[row])
-        small, large = self._thumbnails.get(index), self._closer.image(index)
+        small, large = self._thumbnails.get(index), self._detail.image(index)
         image = small if large is None else large
-        overlay, words = self._closer.overlay(index, listing.predictions.classes)
+        overlay, words = self._detail.overlay(index, listing.predictions.classes)
         describe = brief_details if self.has_class("-short") else details
         pane.show(
             None if isinstance(image, str) else image,
@@ -205,11 +205,11 @@ class ErrorsScreen(ListingScreen):
         small = self._thumbnails.get(index)
         # An image that was not reduced is there in full already.
         whole = isinstance(small, np.ndarray) and max(small.shape[:2]) < _THUMBNAIL / 2
-        self._closer.ask(index, int(found.predicted[self._row]), in_full=not whole)
+        self._detail.ask(index, int(found.predicted[self._row]), in_full=not whole)
 
     def action_explain(self) -> None:
         """Show where the network looked, by the next method; after the last, nothing."""
-        self._closer.next_method()
+        self._detail.next_method()
         self._show_detail()
         self._ask_more()
 

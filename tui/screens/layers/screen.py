@@ -73,7 +73,7 @@ class LayersScreen(Screen[None]):
         self._problem = ""  # why there is no description
         self._measured: LayersMeasured | None = None
         self._measures = MeasureLoop(asker, self._show_measures)
-        self._looker = LayerQueries(asker, self._show_look)
+        self._queries = LayerQueries(asker, self._show_look)
         self._look: Look | None = None
         self._view = LAYER_VIEWS[0]
         self._index = 0
@@ -101,7 +101,7 @@ class LayersScreen(Screen[None]):
     def on_unmount(self) -> None:
         """Wait for no answers any more."""
         self._measures.stop()
-        self._looker.look(None)
+        self._queries.look(None)
         if self._asked is not None:
             self._asker.forget(self._asked)
 
@@ -278,7 +278,7 @@ class LayersScreen(Screen[None]):
             look = Look(node.path, self._view, self._index if self._view in _OF_IMAGE else 0)
         if look is None or look != self._look:
             self._look = look
-            self._looker.look(look)
+            self._queries.look(look)
             if look is not None:
                 pane.wait_for(look)
         self._show_image()
@@ -290,7 +290,7 @@ class LayersScreen(Screen[None]):
     def on_thumbnail_grid_needed(self, message: ThumbnailGrid.Needed) -> None:
         """Fetch the pages that are in sight."""
         message.stop()
-        self._looker.need(message.first, message.last)
+        self._queries.need(message.first, message.last)
 
     def on_thumbnail_grid_chosen(self, message: ThumbnailGrid.Chosen) -> None:
         """Give the images the whole screen, or less again."""

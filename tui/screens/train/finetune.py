@@ -68,9 +68,8 @@ class FinetuneForm(Form[FinetunePlan]):
                 yield Static(id="preview-text")
 
     def on_mount(self) -> None:
-        """Ask for the first preview."""
+        """Begin with the recipe; the form itself checks, and so asks for the first preview."""
         self.query_one("#recipe", ChoiceRow).focus()
-        super().on_mount()
 
     def on_unmount(self) -> None:
         """Wait for no answer any more."""

@@ -114,7 +114,7 @@ class TrainScreen(Screen[None]):
         self.asker = Asker(link)
         self._shown: View | None = None
         self._finding = ""  # id of the search for a learning rate that was asked for here
-        self._pace = RefreshRate()
+        self._refresh_rate = RefreshRate()
         self._behind = False  # what is shown is older than what is known
         self._plots_at = self._rate_at = 0.0
 
@@ -171,16 +171,16 @@ class TrainScreen(Screen[None]):
                     self._show_rates(self.store.view.rates_found)
 
     def _show(self) -> None:
-        """Bring the widgets up to date, those that change all the time at their own pace."""
+        """Bring the widgets up to date, those that change all the time at a rate of their own."""
         view = self.store.view
         if view is self._shown and not self._behind:
             return
         now = time.monotonic()
         before, self._shown = self._shown, view
         calm = before is not None and view.state == before.state == "running"
-        due = not calm or self._pace.due()
+        due = not calm or self._refresh_rate.due()
         if due:
-            self._pace.drawn()
+            self._refresh_rate.drawn()
             self._show_lines()
         evaluated = before is None or view.evaluation is not before.evaluation
         # Together with the numbers: each frame costs more than what is in it.
@@ -200,8 +200,8 @@ class TrainScreen(Screen[None]):
         self.query_one(LogPanel).show(view.log)
 
     def hurry(self) -> None:
-        """Show what is known by now at the next look, whatever the pace."""
-        self._pace.hurry()
+        """Show what is known by now at the next look, whatever the rate."""
+        self._refresh_rate.hurry()
         self._plots_at, self._behind = 0.0, True
 
     def _show_lines(self) -> None:

@@ -40,7 +40,7 @@ class Watched:
 @pytest.mark.parametrize("size", SIZES)
 async def test_one_more_point_sends_what_it_changes(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     # Every point is shown: how many are is a matter of time, and here of none.
-    monkeypatch.setattr("finetui.tui.screens.train.refresh.RefreshRate.due", lambda _pace: True)
+    monkeypatch.setattr("finetui.tui.screens.train.refresh.RefreshRate.due", lambda _rate: True)
     monkeypatch.setattr("finetui.tui.screens.train.screen._PLOT_SECONDS", 0.0)
     plot_geometry.preload()
     past = [point(step, 2.0 / step, 1 - 0.5 / step) for step in range(1, 400)]
