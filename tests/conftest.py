@@ -23,6 +23,9 @@ from finetui.engine.protocol.events import AnyEvent, Event
 settings.register_profile("finetui", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("finetui")
 
+# A shell's background job ignores Ctrl-C, and so would every program that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SHARED_DATA = Path(os.environ.get("FINETUI_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 TESTS = Path(__file__).parent
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +16,8 @@ from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import Journal
 from finetui.engine.runs.lock import move_socket
+
+_FIRST_CLIENT_SECONDS = 10.0  # it is on its way, or never comes
 
 
 class Endpoint:
@@ -81,6 +84,12 @@ class Endpoint:
     def stay(self, state: State) -> bool:
         """Return whether an engine in `state` is to wait for somebody."""
         return self._server is not None and self._linger.stay(state)
+
+    def await_first_client(self) -> None:
+        """Give whoever started an engine that has failed the time to come, and to hear why."""
+        deadline = time.monotonic() + _FIRST_CLIENT_SECONDS
+        while self._server is not None and not self._server.ever_connected and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def remove_socket(self) -> None:
         """Take the socket away, where there is no time for more."""

@@ -44,7 +44,11 @@ class Host:
             self._endpoint.publish(Phase(name="Importing PyTorch"))
             try:
                 self._work()
-            except FinetuiError as error:
+            except Exception as error:
+                if self._signals.caught is None:
+                    self._endpoint.await_first_client()
+                if not isinstance(error, FinetuiError):
+                    raise
                 print(f"finetui: {error}", file=sys.stderr, flush=True)
                 return self._signals.status or (2 if isinstance(error, BadInput) else 1)
         self._endpoint.remove_early_log()  # nothing went wrong

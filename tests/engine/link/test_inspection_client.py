@@ -23,7 +23,7 @@ def test_another_engine_answers_where_the_first_one_was_killed(make_config, watc
     watcher: Watcher = watch(link)
     link.send(FetchImages(indices=(0,)))
     watcher.until_kind(Images)
-    engine = link._inquirer._link
+    engine = link._client._link
     assert engine is not None
     os.kill(engine.pid, signal.SIGSTOP)  # so that it answers nothing any more
     lost = FetchImages(indices=(1,))

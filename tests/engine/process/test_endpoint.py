@@ -4,12 +4,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from watching import until
 
+from finetui.engine.link import sockets
+from finetui.engine.link.frames import Hello, encode_frame
 from finetui.engine.process.endpoint import Endpoint
 from finetui.engine.protocol.events import RunStarted
 from finetui.engine.protocol.queues import CommandQueue
@@ -67,3 +70,14 @@ def test_what_is_printed_goes_to_the_log_of_each_run(runtime: Path, tmp_path: Pa
     assert folders[0].log.read_text() == "early\nin first\n"
     assert folders[1].log.read_text() == "in second\n"
     assert not early.exists()
+
+
+def test_an_engine_that_has_failed_waits_for_who_started_it(runtime: Path) -> None:
+    with Endpoint(CommandQueue(), 0.0) as endpoint:
+        waiting = threading.Thread(target=endpoint.await_first_client)
+        waiting.start()
+        assert waiting.is_alive()
+        with sockets.connect(str(endpoint.path)) as client:
+            client.sendall(encode_frame(Hello(name="a dashboard")))
+            waiting.join(60)
+            assert not waiting.is_alive()
