@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from watching import PATIENCE, Watcher, told, until
 from finetui.engine.link.base import Link
 from finetui.engine.link.journal_link import CheckpointLink, JournalLink
 from finetui.engine.link.process_link import ProcessLink
-from finetui.engine.predictions.file import load_predictions as load_predictions
+from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol.commands import (
     Evaluate,
     FetchImages,
@@ -145,7 +146,7 @@ def test_an_engine_that_nobody_started_leaves_with_its_dashboard(make_config, tm
     watcher.until_state("ready")
     watcher.close()
     until(lambda: link.status is not None)
-    assert link.status == 0
+    assert link.status == 1  # reading the data was cancelled
     assert not (tmp_path / "runs").exists()
 
 
@@ -200,16 +201,38 @@ def test_a_client_that_sends_garbage_is_dropped_and_nobody_else(make_config) -> 
     watcher.close()
 
 
-def test_an_engine_that_is_left_while_it_prepares_does_not_begin(make_config, tmp_path: Path) -> None:
-    for wait_for_contact in (False, True):
-        link = ProcessLink(make_config(epochs=1000), autostart=True)
-        watcher = Watcher(link)
-        if wait_for_contact:
-            watcher.until_kind(Phase)
-            link.send(Stop())
-        watcher.close()
-        until(lambda link=link: link.status is not None)
-        assert link.status in (0, 143, -signal.SIGTERM)
+def test_an_engine_that_is_left_before_there_is_contact_does_not_begin(make_config, tmp_path: Path) -> None:
+    link = ProcessLink(make_config(epochs=1000), autostart=True)
+    left, spawn = threading.Event(), link._spawn
+    link._spawn = lambda: (left.wait(PATIENCE), spawn())[1]
+    watcher = Watcher(link)
+    link.close()
+    left.set()
+    watcher.close()
+    until(lambda: link.status is not None)
+    assert link.status in (0, 143, -signal.SIGTERM)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_engine_that_is_stopped_and_left_while_it_prepares_does_not_begin(make_config, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\nfrom pathlib import Path\nimport numpy\n"
+        "def make():\n"
+        f"    Path({str(tmp_path)!r}, 'reading').touch()\n"
+        f"    while not Path({str(tmp_path)!r}, 'left').exists():\n"
+        "        time.sleep(0.01)\n"
+        "    images = [(numpy.zeros((28, 28), numpy.uint8), number % 2) for number in range(200)]\n"
+        "    return images, images\n"
+    )
+    link = ProcessLink(make_config(epochs=1000, data=f"{tmp_path / 'slow.py'}:make"), autostart=True)
+    watcher = Watcher(link)
+    watcher.until_kind(Phase)
+    until((tmp_path / "reading").exists)
+    link.send(Stop())
+    watcher.close()
+    (tmp_path / "left").touch()
+    until(lambda: link.status is not None)
+    assert link.status == 1  # reading the data was cancelled
     assert not (tmp_path / "runs").exists()
 
 
