@@ -17,7 +17,7 @@ from finetui.engine.link import sockets
 from finetui.engine.link.frames import ClientFrame, Goodbye, Hello, ProtocolError, encode_frame
 from finetui.engine.link.server_client import Client
 from finetui.engine.protocol.commands import AnyCommand, Question
-from finetui.engine.protocol.events import COALESCIBLE, AnyEvent, Audience, Phase
+from finetui.engine.protocol.events import COALESCIBLE, AnyEvent, Audience, Phase, StateChanged
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.journal import Journal
 from finetui.engine.text import clean
@@ -97,6 +97,7 @@ class Server:
         self._inbox: deque[AnyEvent | Journal] = deque()
         self._journal = Journal()
         self._phase: Phase | None = None
+        self._state: StateChanged | None = None  # of an engine without a journal
         self._clients: list[Client] = []
         self._greeted = 0  # clients
         self._audience_changed = False
@@ -338,6 +339,8 @@ class Server:
                     client.next_seq = 0
                 continue
             self._phase = item if isinstance(item, Phase) else None
+            if isinstance(item, StateChanged) and item.seq < 0:
+                self._state = item
             frame = encode_frame(item)
             for client in self._clients:
                 if client.greeted and self._is_news(client, item):
@@ -373,6 +376,8 @@ class Server:
             client.welcome(str(self._journal.path), self._journal.next_seq)
             return
         client.welcome("", 0)
+        if self._state is not None:
+            client.put(self._state, encode_frame(self._state))
         for event in pending:
             client.put(event, encode_frame(event))
             client.next_seq = event.seq + 1

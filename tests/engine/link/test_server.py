@@ -237,3 +237,10 @@ def test_a_socket_that_was_removed_is_opened_elsewhere(engine: Engine, tmp_path:
     Peer(engine, Hello()).next(Welcome)
     engine.say(Log(level="info", message="still here"))
     before.next(Log)
+
+
+def test_whoever_comes_late_to_an_engine_without_a_journal_learns_its_state(engine: Engine) -> None:
+    engine.server.publish(StateChanged(state="preparing"))
+    engine.server.publish(StateChanged(state="finished"))
+    peer = Peer(engine, Hello())
+    assert peer.next(StateChanged).state == "finished"
