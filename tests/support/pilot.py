@@ -116,8 +116,8 @@ class DashboardPilot(Pilot[Any]):
 
     async def wait(self, seconds: float) -> None:
         """Let `seconds` pass on the clock, and everything happen that is due until then."""
+        await self.drawn()  # which may turn the clock itself
         end = self._clock.now + seconds
-        await self.drawn()
         while self._turn_to_next_timer(end - self._clock.now):
             await self.drawn()
         self._clock.now = max(self._clock.now, end)
@@ -132,8 +132,8 @@ class DashboardPilot(Pilot[Any]):
         Raises:
             AssertionError: when it does not within a minute of the clock; says what did not happen.
         """
-        end = self._clock.now + _PATIENCE
         await self.drawn()
+        end = self._clock.now + _PATIENCE
         while not condition():
             assert self._turn_to_next_timer(end - self._clock.now), f"{what} did not happen\n{picture(self.app)}"
             await self.drawn()
@@ -187,10 +187,11 @@ class DashboardPilot(Pilot[Any]):
 @asynccontextmanager
 async def open_app(app: App[Any], size: tuple[int, int] = (80, 24), **options: Any) -> AsyncIterator[DashboardPilot]:
     """Run `app` without a terminal, on a clock that stands still, and give its pilot once the first screen is drawn."""
-    loop, clock = asyncio.get_running_loop(), _Clock()
+    loop = asyncio.get_running_loop()
     threads = _Threads(loop)
     with patch.object(loop, "run_in_executor", threads.submit):
         async with app.run_test(size=size, **options):
+            clock = _Clock()  # from now on: what began before must not lie in its future
             with patch("time.monotonic", clock), patch("textual._time.get_time", clock):
                 pilot = DashboardPilot(app, clock, threads)
                 await pilot.drawn()

@@ -59,7 +59,6 @@ async def test_one_more_point_sends_what_it_changes(size: tuple[int, int], monke
         assert 0 < watched.sent <= MOST_A_POINT[size[0]] * POINTS, watched.sent / POINTS
         # What a point does not concern draws nothing.
         assert not {"PerClassTable", "LayerList", "Controls"} & watched.lines.keys()
-        await pilot.wait(0.6)  # a picture that a thread made late
         shown = watched.sent
         await pilot.wait(0.6)
         assert watched.sent == shown  # and without a point there is nothing at all
