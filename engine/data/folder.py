@@ -16,6 +16,7 @@ from finetui.engine.data.image_files import Header, common_size, decode, read_he
 from finetui.engine.data.parallel import THREADS, for_each
 from finetui.engine.data.split import Unreadable
 from finetui.engine.errors import BadInput, Cancelled, reason_of
+from finetui.engine.protocol.values import Decoding
 from finetui.engine.text import clean
 
 _TRAIN = ("train", "training")
@@ -37,18 +38,16 @@ class FolderSource:
 
     threads = THREADS
 
-    def __init__(
-        self, root: Path, paths: Sequence[str], labels: npt.NDArray[np.int64], shape: tuple[int, int, int]
-    ) -> None:
+    def __init__(self, root: Path, paths: Sequence[str], labels: npt.NDArray[np.int64], decoding: Decoding) -> None:
         self._root = str(root)
         self._paths = tuple(paths)
-        self.shape = shape
+        self.shape = decoding.shape
         self.labels = labels
+        self._decoding = decoding
 
     def load(self, index: int) -> npt.NDArray[np.uint8]:
         """Decode the file."""
-        channels, height, width = self.shape
-        return decode(self._paths[index], height, width, channels)
+        return decode(self._paths[index], self._decoding)
 
     def describe(self, index: int) -> str:
         """Return the path inside the folder."""
@@ -90,12 +89,12 @@ def find(
         train, test = divide(train, seed)
     if not test:
         raise BadInput(f"{root} has one image of each class, and none is left to test on; add more")
-    shape = _shape(list(headers.values()), image_size)
+    decoding = _decoding(list(headers.values()), image_size)
     numbers = {label: number for number, label in enumerate(classes)}
 
     def source(items: list[Item]) -> FolderSource:
         labels = np.array([numbers[item.label] for item in items], dtype=np.int64)
-        return FolderSource(root, [item.path for item in items], labels, shape)
+        return FolderSource(root, [item.path for item in items], labels, decoding)
 
     return Found(
         name=name,
@@ -103,7 +102,7 @@ def find(
         classes=tuple(clean(label, 100) for label in classes),
         train=source(train),
         test=source(test),
-        shape=shape,
+        shape=decoding.shape,
         location=clean(str(root)),
         problems=tuple(problems),
     )
@@ -286,12 +285,13 @@ def _headers(items: list[Item], walk: _Walk, progress: Progress, cancelled: Call
     return headers
 
 
-def _shape(headers: list[Header], image_size: int | None) -> tuple[int, int, int]:
-    """Return channels, height and width that all images are brought to."""
+def _decoding(headers: list[Header], image_size: int | None) -> Decoding:
+    """Return how all images are decoded."""
     channels = 1 if all(header.grey for header in headers) else 3
-    if image_size:
-        return channels, image_size, image_size
-    return channels, *common_size([(header.height, header.width) for header in headers])
+    height, width = image_size or 0, image_size or 0
+    if not image_size:
+        height, width = common_size([(header.height, header.width) for header in headers])
+    return Decoding(channels=channels, height=height, width=width)
 
 
 def divide(items: list[Item], seed: int) -> tuple[list[Item], list[Item]]:

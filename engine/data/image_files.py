@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from finetui.engine.data.split import Unreadable
+from finetui.engine.protocol.values import Decoding
 
 MOST_PIXELS = 50_000_000
 _GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
@@ -51,8 +52,8 @@ def read_header(path: str) -> Header:
         raise _unreadable(path, error) from error
 
 
-def decode(path: str, height: int, width: int, channels: int) -> npt.NDArray[np.uint8]:
-    """Return the image file `path` as uint8 `[channels, height, width]`, `channels` 1 or 3. Raises `Unreadable`.
+def decode(path: str, decoding: Decoding) -> npt.NDArray[np.uint8]:
+    """Return the image file `path` as `decoding` has it, uint8 `[C, H, W]`. Raises `Unreadable`.
 
     It is turned as its EXIF data says, transparency is dropped (as torchvision's loader does), 16 bit are scaled to 8,
     of an animation the first frame is taken; another size is scaled by the shorter side, and the middle cut out.
@@ -62,23 +63,24 @@ def decode(path: str, height: int, width: int, channels: int) -> npt.NDArray[np.
             _check(image)
             turn = _TURNS.get(_orientation(image))
             # JPEG decodes to a fraction much faster; the larger side twice, since the image may lie on its side.
-            image.draft("L" if channels == 1 else "RGB", (max(height, width),) * 2)
-            return to_array(image if turn is None else image.transpose(turn), height, width, channels)
+            image.draft("L" if decoding.channels == 1 else "RGB", (max(decoding.height, decoding.width),) * 2)
+            return to_array(image if turn is None else image.transpose(turn), decoding)
     except Unreadable:
         raise
     except Exception as error:
         raise _unreadable(path, error) from error
 
 
-def to_array(image: Image.Image, height: int, width: int, channels: int) -> npt.NDArray[np.uint8]:
-    """Return `image` as uint8 `[channels, height, width]`."""
+def to_array(image: Image.Image, decoding: Decoding) -> npt.NDArray[np.uint8]:
+    """Return `image` as `decoding` has it, uint8 `[C, H, W]`."""
     if image.mode in _WIDE_MODES:
         image = Image.fromarray(_to_bytes(np.asarray(image)))
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+    image = image.convert("L" if decoding.channels == 1 else "RGB")
+    size = decoding.width, decoding.height
+    if image.size != size:
+        image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
     values: npt.NDArray[np.uint8] = np.array(image)
-    return values[None] if channels == 1 else np.ascontiguousarray(values.transpose(2, 0, 1))
+    return values[None] if decoding.channels == 1 else np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
 def _to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

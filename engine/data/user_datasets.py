@@ -18,6 +18,7 @@ from finetui.engine.data.user_code import load_factory, own_arguments
 from finetui.engine.data.user_labels import class_names, read_labels
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.values import Decoding
 from finetui.engine.text import clean
 
 _CHECKED_IMAGES = 100  # whose sizes decide which size all get
@@ -77,7 +78,7 @@ def as_array(image: Any, shape: tuple[int, int, int] | None) -> npt.NDArray[Any]
     if isinstance(image, Image.Image):
         height, width = (image.height, image.width) if shape is None else shape[1:]
         grey = is_grey(image) if shape is None else shape[0] == 1
-        return to_array(image, height, width, 1 if grey else 3)
+        return to_array(image, Decoding(channels=1 if grey else 3, height=height, width=width))
     if isinstance(image, Tensor):
         # numpy has no bfloat16.
         image = (image.float() if image.is_floating_point() else image).numpy(force=True)

@@ -13,6 +13,7 @@ from finetui.engine.data.image_files import decode
 from finetui.engine.inspection.evaluation import batch_size_for
 from finetui.engine.inspection.opened_checkpoint import load_network
 from finetui.engine.models.device import resolve
+from finetui.engine.protocol.values import Decoding
 from finetui.engine.text import clean
 
 _PALE = 128  # of 255: what a border that looks like paper is brighter than
@@ -53,9 +54,10 @@ def classify(
     finish = InputTransform(about.transform, target)
     size = batch_size_for(shape.in_channels, shape.height, shape.width)
     classes = tuple(clean(name) for name in about.classes)
+    decoding = Decoding(channels=shape.in_channels, height=shape.height, width=shape.width)
     for start in range(0, len(files), size):
         page = files[start : start + size]
-        decoded = [_decoded(path, shape.height, shape.width, shape.in_channels, invert) for path in page]
+        decoded = [_decoded(path, decoding, invert) for path in page]
         images = [image for image in decoded if not isinstance(image, str)]
         probabilities = torch.empty(0)
         if images:
@@ -73,13 +75,13 @@ def classify(
             yield Classified(path, tuple((classes[label], value) for label, value in likeliest), image, pale)
 
 
-def _decoded(path: Path, height: int, width: int, channels: int, invert: bool) -> npt.NDArray[np.uint8] | str:
+def _decoded(path: Path, decoding: Decoding, invert: bool) -> npt.NDArray[np.uint8] | str:
     if not path.exists():
         return "there is no such file"
     if path.is_dir():
         return "it is a folder; name the files in it"
     try:
-        image = decode(str(path), height, width, channels)
+        image = decode(str(path), decoding)
     except Unreadable as problem:
         return str(problem)
     return 255 - image if invert else image

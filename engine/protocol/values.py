@@ -5,6 +5,8 @@ from typing import Literal
 import msgspec
 
 NormMode = Literal["", "batch", "running"]
+Part = Literal["train", "val", "test"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +31,25 @@ class DataSummary(_Value, frozen=True, kw_only=True):
     input_height: int = 0
     input_width: int = 0
     loader: str = ""
+
+
+class Decoding(_Value, frozen=True, kw_only=True):
+    """How a picture becomes what is stored of it: uint8 `[channels, height, width]`, 1 channel (grey) or 3 (RGB).
+
+    The shorter side is scaled to `resize` pixels (0: so that the picture just covers `height` x `width`) with Pillow's
+    filter `interpolation`, then the middle is cut out.
+    """
+
+    channels: int
+    height: int
+    width: int
+    resize: int = 0
+    interpolation: Interpolation = "bilinear"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.channels, self.height, self.width
 
 
 class FastPath(_Value, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from memory_growth import MOST_GROWTH, run_measured
 
 from finetui.engine.data import Unreadable
 from finetui.engine.data.image_files import decode, read_header
+from finetui.engine.protocol.values import Decoding
 
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "lenet-mnist"
 
@@ -38,6 +39,7 @@ from pathlib import Path
 import finetui
 from finetui.engine.data import Unreadable
 from finetui.engine.data.image_files import decode, read_header
+from finetui.engine.protocol.values import Decoding
 
 def classified(path):
     return next(finetui.classify(Path(sys.argv[2]), [Path(path)])).problem
@@ -45,7 +47,11 @@ def classified(path):
 classified(sys.argv[3])
 ballast = take_ballast()
 for path in sorted(Path(sys.argv[1]).iterdir()):
-    for read in (read_header, lambda path: decode(path, 28, 28, 1), lambda path: decode(path, 224, 224, 3), classified):
+    small, large = (
+        Decoding(channels=1, height=28, width=28),
+        Decoding(channels=3, height=224, width=224),
+    )
+    for read in (read_header, lambda path: decode(path, small), lambda path: decode(path, large), classified):
         before = peak()
         try:
             reason = read(str(path))
@@ -81,7 +87,7 @@ def test_an_image_that_is_a_program_is_not_run(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PATH", str(ghostscript.parent), prepend=os.pathsep)
     path = tmp_path / "digit.png"
     path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 28 28\n%%EndComments\nshowpage\n%%EOF\n")
-    for read in (read_header, lambda file: decode(file, 28, 28, 1)):
+    for read in (read_header, lambda file: decode(file, Decoding(channels=1, height=28, width=28))):
         with pytest.raises(Unreadable, match="PostScript"):
             read(str(path))
     assert not (tmp_path / "executed").exists()

@@ -8,6 +8,7 @@ from PIL import Image
 
 from finetui.engine.data.image_files import common_size, decode, read_header
 from finetui.engine.data.split import Unreadable
+from finetui.engine.protocol.values import Decoding
 
 
 def wide(values: list[list[float]], kind: str) -> np.ndarray:
@@ -28,7 +29,7 @@ def wide(values: list[list[float]], kind: str) -> np.ndarray:
 )
 def test_deep_pixels_are_scaled(tmp_path: Path, pixels: np.ndarray, expected: list[int]) -> None:
     Image.fromarray(pixels).save(tmp_path / "x.tiff")
-    assert decode(str(tmp_path / "x.tiff"), 1, 3, 1).ravel().tolist() == expected
+    assert decode(str(tmp_path / "x.tiff"), Decoding(channels=1, height=1, width=3)).ravel().tolist() == expected
 
 
 def test_dark_big_endian_pixels_are_no_bytes(tmp_path: Path) -> None:
@@ -36,13 +37,13 @@ def test_dark_big_endian_pixels_are_no_bytes(tmp_path: Path) -> None:
     Image.frombytes("I;16B", (3, 1), data).save(tmp_path / "x.tiff")
     with Image.open(tmp_path / "x.tiff") as image:
         assert image.mode == "I;16B"
-    assert decode(str(tmp_path / "x.tiff"), 1, 3, 1).ravel().tolist() == [0, 0, 1]
+    assert decode(str(tmp_path / "x.tiff"), Decoding(channels=1, height=1, width=3)).ravel().tolist() == [0, 0, 1]
 
 
 def test_pixels_that_are_no_numbers(tmp_path: Path) -> None:
     Image.fromarray(wide([[0, np.nan, 1]], "<f4")).save(tmp_path / "x.tiff")
     with pytest.raises(Unreadable, match="no numbers"):
-        decode(str(tmp_path / "x.tiff"), 1, 3, 1)
+        decode(str(tmp_path / "x.tiff"), Decoding(channels=1, height=1, width=3))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
@@ -60,13 +61,13 @@ def test_all_orientations_in_all_formats(tmp_path: Path, suffix: str, orientatio
         expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB")).transpose(2, 0, 1)
     header = read_header(str(path))
     assert (header.height, header.width) == expected.shape[1:]
-    assert np.array_equal(decode(str(path), header.height, header.width, 3), expected)
+    assert np.array_equal(decode(str(path), Decoding(channels=3, height=header.height, width=header.width)), expected)
 
 
 def test_damaged_exif_data_does_not_cost_the_image(tmp_path: Path) -> None:
     path = tmp_path / "x.jpg"
     Image.new("RGB", (8, 8), (200, 0, 0)).save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert decode(str(path), 8, 8, 3)[0, 0, 0] > 190
+    assert decode(str(path), Decoding(channels=3, height=8, width=8))[0, 0, 0] > 190
     assert read_header(str(path)).height == 8
 
 
