@@ -89,6 +89,7 @@ def _safe_path() -> Iterator[None]:
 
 def _start_worker(_number: int) -> None:
     """Make a worker end with the engine, or when that one says so, and with nothing else."""
+    os.dup2(2, 1)  # what a person's dataset prints must not come between what the command line prints
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     for task in (_end_with_parent, _end_when_told):
         threading.Thread(target=task, daemon=True).start()

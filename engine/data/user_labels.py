@@ -92,10 +92,10 @@ def _agrees(dataset: Any, index: int, label: Any) -> bool:
 
 
 def _number(label: Any) -> int | None:
-    if isinstance(label, Tensor) and label.ndim == 0 and not label.is_floating_point():
-        return int(label)
-    if isinstance(label, np.ndarray) and label.ndim == 0 and label.dtype.kind in "iu":
-        return int(label)
+    # Of one element: as medmnist and many .mat files have them, in an array of their own.
+    if isinstance(label, (Tensor, np.ndarray)):
+        values = np.asarray(label)
+        return int(values.item()) if values.size == 1 and values.dtype.kind in "iu" else None
     return int(label) if isinstance(label, (int, np.integer)) else None
 
 

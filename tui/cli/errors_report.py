@@ -20,7 +20,7 @@ from finetui.engine.predictions.selection import most_confused
 from finetui.engine.protocol.commands import FetchImages, FindDuplicates
 from finetui.engine.protocol.events import DuplicatesFound, Images
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
-from finetui.tui.cli.reports import output_width
+from finetui.tui.cli.reports import output_width, write_data
 from finetui.tui.graphics import Mode, choose_mode, strips
 from finetui.tui.screens.errors.text import brief_details, title
 from finetui.tui.state.export import export, target_of, to_csv, to_json
@@ -140,9 +140,9 @@ def print_errors(
         return 0
     shown = listing.rows[: limit or None].tolist()
     if form == "json":
-        print(to_json(listing, shown))
+        write_data(to_json(listing, shown).encode() + b"\n")
     elif form == "csv":
-        sys.stdout.buffer.write(to_csv(listing, shown).encode("utf-8", "surrogateescape"))
+        write_data(to_csv(listing, shown).encode("utf-8", "surrogateescape"))
     elif confusion:
         _print_confusion(listing)
     else:

@@ -1,9 +1,9 @@
 """`finetui log`: the journal, or what the engine printed, on standard output; never a byte that a terminal obeys."""
 
-import io
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,7 @@ from finetui.engine.runs.folder import RunFolder, find_run
 from finetui.engine.runs.lock import is_live
 from finetui.engine.text import clean
 from finetui.tui.cli.options import Run, RunsDir
+from finetui.tui.cli.reports import write_data
 from finetui.tui.state.log_lines import LogLine, Undone, clock
 from finetui.tui.state.run_log import JournalLines, OutputTail
 
@@ -45,8 +46,6 @@ def log(
     if engine and json:
         raise BadInput("--engine and --json: what the engine printed is no JSON; choose one of them")
     folder = find_run(run, runs_dir)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a locale without these signs is no reason to fail
     printer = (_Output if engine else _Raw if json else _Journal)(folder)
     while True:
         # Asked before reading: what an engine writes last, it writes before it goes.
@@ -97,6 +96,10 @@ class _Raw:
 
     def show(self) -> None:
         """Print what is new."""
+        for text in self._read():
+            write_data(text.encode() + b"\n")
+
+    def _read(self) -> Iterator[str]:
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
@@ -108,7 +111,7 @@ class _Raw:
                     if text is None:
                         self._skipped += 1
                     else:
-                        print(text)
+                        yield text
         except OSError as error:
             where = clean(str(self._path))
             raise BadInput(f"the journal {where} cannot be read: {reason_of(error)}") from error

@@ -1,10 +1,14 @@
 """The `finetui` command."""
 
+import difflib
+import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.text import clean
@@ -18,6 +22,7 @@ from finetui.tui.cli.open import open_run
 from finetui.tui.cli.options import Images, NotifyBy, RunOptions, TrainingRecipe
 from finetui.tui.cli.predict import predict
 from finetui.tui.cli.replay import replay
+from finetui.tui.cli.reports import data_only
 from finetui.tui.cli.resume import branch, resume
 from finetui.tui.cli.runs import list_runs
 from finetui.tui.cli.start import train
@@ -82,9 +87,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 a failure while running, 2 bad input, 130 interrupted; 128 + n after signal n.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale without these signs is no reason to fail
     try:
-        status = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-        return int(status or DONE)
+        command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+        with data_only() if _prints_data(bound.arguments) else nullcontext():
+            return int(command(*bound.args, **bound.kwargs) or DONE)
+    except UnusedCliTokensError as error:
+        return _complain(_unexpected(str((error.unused_tokens or [""])[0]), error.command_chain), BAD_INPUT)
     except CycloptsError as error:
         return _complain(" ".join(str(error).split()), BAD_INPUT)
     except BadInput as error:
@@ -97,6 +108,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (`head`, say) left. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _prints_data(arguments: Mapping[str, Any]) -> bool:
+    """Whether a command with these arguments prints JSON or CSV; some have their options in objects."""
+    options = ("json", "csv")
+    return any(arguments.get(name) or getattr(value, name, False) for value in arguments.values() for name in options)
+
+
+def _unexpected(word: str, command: Sequence[str] | None) -> str:
+    if command:
+        return f"{' '.join(command)} does not take {word!r}; see finetui {' '.join(command)} --help"
+    close = difflib.get_close_matches(word, _COMMANDS, n=1)
+    hint = f"did you mean {close[0]}?" if close else "`finetui --help` lists all"
+    return f"there is no command {word!r}; {hint}"
 
 
 def _complain(message: str, status: int) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from finetui.engine.protocol.events import AnyEvent, Evaluated, Phase, RunPrepared, RunStarted, StateChanged, TrainPoint
 from finetui.engine.runs.journal import encode_line
+from finetui.tui.cli.reports import write_data
 
 
 class Printer:
@@ -27,8 +28,7 @@ class _JsonPrinter(Printer):
 
     def show(self, event: AnyEvent) -> None:
         if event.seq >= 0:
-            sys.stdout.buffer.write(encode_line(event))
-            sys.stdout.buffer.flush()
+            write_data(encode_line(event))
 
 
 class LinePrinter(Printer):

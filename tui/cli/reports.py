@@ -2,7 +2,9 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import TextIO
 
 import msgspec
 
@@ -14,9 +16,33 @@ def output_width() -> int:
     return shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
 
 
+_data: TextIO | None = None  # what standard output is, where it is for data only
+
+
+@contextmanager
+def data_only() -> Iterator[None]:
+    """Within it standard output is `write_data`'s alone; what else is printed there, by a person's network say, goes to
+    standard error.
+    """
+    global _data
+    _data = sys.stdout
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _data = None
+
+
+def write_data(data: bytes) -> None:
+    """Write JSON or CSV, which is UTF-8 whatever the locale, to the standard output that `data_only` keeps free."""
+    output = _data or sys.stdout
+    output.buffer.write(data)
+    output.flush()
+
+
 def print_json(value: object) -> None:
     """Print `value` as one line of JSON."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    write_data(msgspec.json.encode(value) + b"\n")
 
 
 def table(rows: Sequence[Sequence[str]], right: frozenset[int]) -> str:

@@ -168,6 +168,15 @@ def test_an_item_that_raises_is_skipped_whether_labels_are_listed_or_not() -> No
         assert data.problems == ("train item 1: OSError: disk",)
 
 
+@pytest.mark.parametrize("label", [np.array([1]), torch.tensor([1]), np.array([[1]], dtype=np.uint8), np.int64(1)])
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_label_may_be_an_array_of_one_element(label: object, listed: bool) -> None:
+    train = Items((grey(1), label), (grey(2), np.array([0])))
+    if listed:
+        train.targets = np.array([[1], [0]])
+    assert from_datasets(train, train, CPU).train.labels.tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("listed", [["cat", "dog"], [1, 0], [0, 1, 1], {0: 1, 1: 0}, np.array([0.0, 1.0])])
 @pytest.mark.parametrize("key", ["targets", "labels"])
 def test_a_list_that_does_not_say_what_the_items_say_is_not_used(key: str, listed: object) -> None:

@@ -86,6 +86,57 @@ def test_json_is_the_journal_and_nothing_else(tmp_path: Path) -> None:
     assert "TrainPoint" in kinds
 
 
+CHATTY = """
+import torch
+from finetui.engine.data.user_datasets import from_datasets
+class Net(torch.nn.Module):
+    def __init__(self, num_classes=2):
+        super().__init__(); print("building"); self.fc = torch.nn.Linear(16, num_classes)
+    def forward(self, x):
+        print("forward"); return self.fc(x.flatten(1))
+class Items(torch.utils.data.Dataset):
+    classes = ["Köpfchen 头", "b"]
+    def __len__(self): return 8
+    def __getitem__(self, index):
+        print("item"); return torch.full((1, 4, 4), index * 20, dtype=torch.uint8), index % 2
+def pair(): return Items(), Items()
+"""
+
+
+@pytest.mark.parametrize("loader", ["resident", "stream"])
+def test_what_a_persons_code_prints_is_no_json(tmp_path: Path, loader: str) -> None:
+    (tmp_path / "own.py").write_text(CHATTY)
+    own = ["--model", "own.py:Net", "--data", "own.py:pair"]
+    train = ["train", *own, "--loader", loader, "--epochs", "1", "--batch-size", "4", "--name", "r", "--json"]
+    for command in (train, ["evaluate", "--from", "r", *own, "--json"], ["summary", *own, "--json"],
+                    ["errors", "--from", "checkpoints/r/last.ckpt", *own, "--json"],
+                    ["replay", "r", *own, "--json"]):  # fmt: skip
+        found = finetui(*command, cwd=tmp_path)
+        assert found.returncode == 0, found.stderr
+        for line in found.stdout.splitlines() if command[0] == "train" else [found.stdout]:
+            json.loads(line)
+        assert "building" in found.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_a_locale_cannot_show_is_replaced(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "own.py").write_text(CHATTY.replace("print", "str"))
+    own = ["--model", "own.py:Net", "--data", "own.py:pair"]
+    env = os.environ | {"PYTHONIOENCODING": encoding}
+    commands = (
+        ["train", *own, "--epochs", "1", "--batch-size", "4", "--name", "r"],
+        ["evaluate", "--from", "r", *own],
+        ["errors", "--from", "r", *own, "--show", "all"],
+        ["runs"],
+        ["summary", *own],
+    )
+    for command in commands:
+        found = finetui(*command, cwd=tmp_path, env=env, encoding=encoding)
+        assert (found.returncode, "Traceback" in found.stderr) == (0, False), found.stderr
+    assert "?" in finetui("evaluate", "--from", "r", *own, cwd=tmp_path, env=env, encoding=encoding).stdout
+    assert "Köpfchen 头" in finetui("evaluate", "--from", "r", *own, "--json", cwd=tmp_path, env=env).stdout
+
+
 def test_a_configuration_file_and_options_over_it(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('[data]\nname = "mnist-sample"\n[training]\nepochs = 7\nlr = 0.05\n')
     result = finetui("train", "--config", "c.toml", "--epochs", "1", "--name", "c", "--device", "cpu", cwd=tmp_path)
@@ -110,7 +161,7 @@ def test_a_configuration_file_and_options_over_it(tmp_path: Path) -> None:
         (["train", "--epochs", "1.5"], "--epochs"),
         (["train", "--device", "tpu"], "auto, cpu, cuda"),
         (["train", "--bogus"], "--bogus"),
-        (["train", "extra"], "extra"),
+        (["train", "extra"], "train does not take 'extra'"),
         (["train", "--config", "none.toml"], "none.toml cannot be read"),
         (["train", "--runs-dir", "/dev/null/x"], "/dev/null is not a folder"),
         (["train", "--data-dir", "/nowhere", "--data", "mnist"], "/nowhere does not exist"),
@@ -119,7 +170,8 @@ def test_a_configuration_file_and_options_over_it(tmp_path: Path) -> None:
         (["evaluate", "--from", "/etc/passwd", "--device", "cpu"], "not a checkpoint"),
         (["evaluate", "--from", "none"], "no run 'none'"),
         (["open", "none"], "no run 'none'"),
-        (["nonsense"], "nonsense"),
+        (["nonsense"], "no command 'nonsense'; `finetui --help` lists all"),
+        (["trian", "--data", "mnist-sample"], "no command 'trian'; did you mean train?"),
         ([], "needs a terminal"),
         (["--data", "mnits"], "did you mean 'mnist'"),
     ],
