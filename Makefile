@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 ARGS ?=
 DATA ?= $(FINETUI_DATA)
 
-.PHONY: run test slow bench check lint types format install clean
+.PHONY: run test peers slow bench check lint types format install clean
 
 run: $(VENV)/.user  ## open the dashboard and train LeNet on real images
 	$(BIN)/finetui --start $(ARGS)
 
 test: $(VENV)/.test  ## run the tests
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+
+peers: $(VENV)/.peers  ## run the tests that hold figures beside other libraries' (docs/exactness.md)
+	$(BIN)/python -m pytest -m peers -n 2 --dist worksteal $(ARGS)
 
 slow: $(VENV)/.test  ## run the fault tests and the slow ones: killed engines, full data, ten epochs
 	$(BIN)/python -m pytest -m 'fault and not slow' -n 2 --dist load $(ARGS)
@@ -52,6 +55,10 @@ $(VENV)/.user: pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(VENV)/.peers: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test,peers]'
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
