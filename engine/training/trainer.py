@@ -14,6 +14,7 @@ from finetui.engine.models import ModuleGroup
 from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.events import TrainPoint
 from finetui.engine.protocol.values import FastPath
+from finetui.engine.text import clean
 from finetui.engine.training.divergence import Diverged, LossGuard
 from finetui.engine.training.fast_paths import laid_out
 from finetui.engine.training.freezing import Freezer
@@ -36,7 +37,8 @@ class Trainer:
     `step` counts the steps completed in the run, `epoch` the epochs, `position` the steps completed in the epoch
     in progress. The data order of an epoch depends on the seed and the epoch's number alone, so these three say
     which batch comes next. `plan` divides the epochs into stages; layers that a person froze or unfroze by hand stay
-    as the person left them when a stage begins. `training` is the configuration's section.
+    as the person left them when a stage begins. What the model's owner froze counts as frozen by hand before the first
+    step: no stage thaws it, a person can. `training` is the configuration's section.
     """
 
     def __init__(
@@ -89,12 +91,13 @@ class Trainer:
         self._class_weights = _class_weights(data.labels, training.class_weights, classes, model)
         self._augmentation = augmentation(augment)
         self._always_frozen = self.freezer.layers_of(always_frozen)
-        self._by_hand: frozenset[str] = frozenset()
+        self._by_hand = self.freezer.owner
         self._batches: Iterator[Batch] | None = None
         self._guard = LossGuard(explode_factor, classes)
         self._meter = Meter(self._guard)
         self._layer_meter: LayerMeter | None = None
         self.measures: dict[str, LayerMeasure] = {}  # of the last step that was measured
+        self._check_plan()
         self._begin_stage()
 
     @property
@@ -191,6 +194,17 @@ class Trainer:
         self._begin_stage()
         return self.plan[self.stage]
 
+    def _check_plan(self) -> None:
+        owner = self.freezer.owner
+        for stage in self.plan if owner else ():
+            wanted = self.freezer.layers_of(stage.frozen) | self._always_frozen | owner | self.freezer.bypassed
+            if not self.freezer.leaves_any(wanted):
+                name = f" in the stage {stage.name!r}" if stage.name else ""
+                raise BadInput(
+                    f"nothing would train{name}: the network's own code freezes all that is to train "
+                    f"(requires_grad_(False) in {clean(min(owner))}); leave that out, or choose another recipe"
+                )
+
     def _begin_stage(self) -> None:
         """Freeze and thaw what the stage that contains `epoch` says, and take up its learning rates."""
         stage = self.plan[self.stage]
@@ -279,6 +293,7 @@ class Trainer:
             "position": self.position,
             "frozen": sorted(self.freezer.frozen),
             "by_hand": sorted(self._by_hand),
+            "held": sorted(self.freezer.held),
             "norm_trains": self.freezer.norm_trains,
             "fast": msgspec.to_builtins(self.path),
             "rates": self.rates.state_dict(),
@@ -291,6 +306,7 @@ class Trainer:
         """Restore what `state_dict` returned. Raises `BadInput` when it does not fit this model."""
         self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
         frozen = frozenset(state["frozen"])
+        self.freezer.hold(state.get("held", ()))  # before these were kept, what the owner had frozen trained
         self.freezer.set(self.freezer.frozen - frozen, frozen=False)
         self.freezer.set(frozen, frozen=True)
         self.freezer.set_norm_trains(state["norm_trains"])
