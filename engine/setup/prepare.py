@@ -234,9 +234,9 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
         height=transform.height,
         width=transform.width,
     )
-    network = build(architecture, config.training.seed)
-    head = find_head(network, example(architecture))
     notices = [*data.notices, *_input_notices(config, data, transform)]
+    network = build(architecture, config.training.seed, notices.append)
+    head = find_head(network, example(architecture))
     moved = Transplant(reused=(), renamed=(), dropped=(), fresh=())
     if ready is not None or config.model.weights != "none":
         weights = ready.weights if ready is not None else read_state_dict(Path(config.model.weights).expanduser())

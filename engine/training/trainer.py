@@ -22,7 +22,7 @@ from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter
 from finetui.engine.training.learning_rate import LearningRates
 from finetui.engine.training.metrics import Meter
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
-from finetui.engine.training.precision import forward
+from finetui.engine.training.precision import outputs
 from finetui.engine.training.recipes import Stage, whole_run
 from finetui.engine.training.schedules import build_schedule, one_cycle
 from finetui.engine.training.torch_compile import CompiledNetwork
@@ -127,8 +127,7 @@ class Trainer:
             for parameter in self._parameters.values():  # what `zero_grad` does, without its bookkeeping
                 parameter.grad = None
             network = self._compiled.network(self.freezer.frozen, self.freezer.norm_trains)
-            logits = self.forward(network, inputs)
-            loss = self.loss(logits, labels)
+            loss, logits = self.loss_and_logits(network, inputs, labels)
             if self.device.type == "cpu":
                 self._check(loss.item())
             loss.backward()  # type: ignore[no-untyped-call]
@@ -155,9 +154,16 @@ class Trainer:
         self.measures = {}
         self._layer_meter = LayerMeter([layer for group in self.groups for layer in group.layers])
 
-    def forward(self, model: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """Return what `model`, this trainer's, compiled or not, or a copy, makes of a batch: logits `[B, classes]`."""
-        return forward(model, laid_out(inputs, self.path), self.training.precision)
+    def loss_and_logits(self, model: Callable[[Tensor], Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch and its logits `[B, classes]`, by this trainer's model, compiled or not, or a copy.
+
+        What auxiliary heads return counts in the loss; see `Outputs.auxiliary_weight`.
+        """
+        found = outputs(model, laid_out(inputs, self.path), self.training.precision)
+        loss = self.loss(found.logits, labels)
+        for auxiliary in found.auxiliary:
+            loss = loss + found.auxiliary_weight() * self.loss(auxiliary, labels)
+        return loss, found.logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the training loss of a batch: cross entropy with the configured class weights and smoothing."""
