@@ -68,9 +68,7 @@ def save(path: Path, about: About, model: Mapping[str, Any], training: Mapping[s
     content = {
         "format": FORMAT,
         "about": msgspec.to_builtins(about, builtin_types=(tuple,)),
-        "model": {
-            name: _extra(name, value) if _is_extra(name) else _kept(name, value) for name, value in model.items()
-        },
+        "model": {name: (_extra if _is_extra(name) else _kept)(name, value) for name, value in model.items()},
         "training": _plain(dict(training), "training"),
     }
     with replacing(path) as file:

@@ -45,10 +45,12 @@ def probe(model: nn.Module, example: Tensor) -> Probed:
     def note(module: nn.Module, _inputs: Any, _output: Any) -> None:
         ran.append(module)
 
-    own = [
-        module for module in names if any(True for _ in module.parameters(recurse=False)) or isinstance(module, Head)
-    ]
-    hooks = [module.register_forward_hook(note) for module in own if not isinstance(module, torch.jit.ScriptModule)]
+    def has_own(module: nn.Module) -> bool:
+        # A parametrized layer's parameters are its children's.
+        return isinstance(module, Head) or next(module.parameters(recurse=False), None) is not None
+
+    own = [module for module in names if has_own(module) and not isinstance(module, torch.jit.ScriptModule)]
+    hooks = [module.register_forward_hook(note) for module in own]
     try:
         with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
             output = forward(model, example.clone())

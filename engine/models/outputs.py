@@ -13,7 +13,7 @@ _SEVERAL = 0.3
 
 
 class Outputs(NamedTuple):
-    """The logits `[B, classes]`, float32 or wider, and those of auxiliary heads, which a network has while it trains."""
+    """The logits `[B, classes]`, float32 or wider, and those of auxiliary heads, which some have while they train."""
 
     logits: Tensor
     auxiliary: tuple[Tensor, ...] = ()

@@ -87,7 +87,8 @@ def build_finetuned(
     notices += adapted
     if head == "replace" and finetune.head == "auto" and classes != about.classes:
         notices.append(
-            f"a new head{f', {layer},' if layer else ''} for {len(classes)} classes: the weights were trained for other classes"
+            f"a new head{f', {layer},' if layer else ''} for {len(classes)} classes: the weights were trained for other "
+            "classes"
         )
     transform = Transform(
         mean=for_channels(about.transform.mean, channels),

@@ -155,7 +155,7 @@ class Trainer:
         self._layer_meter = LayerMeter([layer for group in self.groups for layer in group.layers])
 
     def loss_and_logits(self, model: Callable[[Tensor], Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of a batch and its logits `[B, classes]`, by this trainer's model, compiled or not, or a copy.
+        """Return the loss of a batch and its logits `[B, classes]`, by this trainer's model (compiled too) or a copy.
 
         What auxiliary heads return counts in the loss; see `Outputs.auxiliary_weight`.
         """
