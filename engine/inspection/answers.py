@@ -21,6 +21,7 @@ from finetui.engine.inspection.layer_views import (
 from finetui.engine.models import Architecture
 from finetui.engine.models.device import preserved_rng
 from finetui.engine.models.isolated import isolated
+from finetui.engine.models.outputs import logits
 from finetui.engine.models.summary import ModelSummary, ModuleSummary, summarise
 from finetui.engine.predictions.images import for_people, picture, reduce
 from finetui.engine.protocol import commands, events
@@ -107,7 +108,7 @@ class Answerer:
     def _explain(self, question: commands.ExplainImage) -> events.Explained:
         inputs = self._input(question.index)
         with isolated(self._subject.model, self._subject.device) as network, torch.inference_mode():
-            probabilities = network(inputs)[0].float().softmax(0)
+            probabilities = logits(network, inputs)[0].float().softmax(0)
         target = int(probabilities.argmax()) if question.target is None else question.target
         baseline = self._transform_input(
             torch.zeros_like(self._stored(question.index))[None].to(self._subject.device), None

@@ -13,6 +13,7 @@ from finetui.engine.data.image_files import decode
 from finetui.engine.inspection.evaluation import batch_size_for
 from finetui.engine.inspection.opened_checkpoint import load_network
 from finetui.engine.models.device import resolve
+from finetui.engine.models.outputs import logits
 from finetui.engine.protocol.values import Decoding
 from finetui.engine.text import clean
 
@@ -63,7 +64,7 @@ def classify(
         if images:
             with torch.inference_mode():
                 inputs = finish(torch.from_numpy(np.stack(images)).to(target), None)
-                probabilities = network(inputs).float().softmax(1).cpu()
+                probabilities = logits(network, inputs).float().softmax(1).cpu()
         rows = iter(probabilities)
         for path, image in zip(page, decoded, strict=True):
             if isinstance(image, str):

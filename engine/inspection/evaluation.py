@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from finetui.engine.data import Split
 from finetui.engine.errors import BadInput
+from finetui.engine.models.outputs import logits
 from finetui.engine.predictions.file import TOP, Files, Origin, Predictions
 from finetui.engine.protocol.events import ClassReport
 
@@ -107,7 +108,7 @@ def evaluate(
             indices = [i for i in range(start, min(start + batch_size, len(data))) if i not in data.skipped]
             # Files that prove unreadable leave a streamed batch smaller, or empty.
             if len(labels):
-                collector.add(indices, model(inputs), labels)
+                collector.add(indices, logits(model, inputs), labels)
                 done += len(labels)
             start += batch_size
             progress(done, len(data))

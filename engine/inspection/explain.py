@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from finetui.engine.errors import BadInput
 from finetui.engine.models.heads import forward
 from finetui.engine.models.isolated import isolated, kind, submodule, tensors_in
+from finetui.engine.models.outputs import logits
 from finetui.engine.text import clean
 
 _STEPS = 32  # of the integral; Gauss-Legendre, so that few are enough
@@ -44,9 +45,9 @@ class _Question:
     target: int
     layer: str | None
 
-    def logits(self, images: Tensor) -> Any:
+    def logits(self, images: Tensor) -> Tensor:
         """Return the network's logits. It gets a copy: its first layer may work in place."""
-        return self.network(images.clone())
+        return logits(self.network, images.clone())
 
 
 def explain(
@@ -91,13 +92,13 @@ def _scaled(found: Tensor, layer: str) -> Attribution:
 
 def _try(question: _Question, inputs: Tensor) -> Tensor:
     """Return the network's logits, after a check that they are `[1, classes]` with the class that is asked for."""
-    logits = forward(question.network, inputs)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
-        returned = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    found = forward(question.network, inputs)
+    if found.ndim != 2 or len(found) != 1:
+        returned = list(found.shape)
         raise BadInput(f"the network {kind(question.network)} must return logits [1, classes], and returns {returned}")
-    if not 0 <= question.target < logits.shape[1]:
-        raise BadInput(f"there is no class {question.target}: the network tells {logits.shape[1]} apart, from 0 on")
-    return logits
+    if not 0 <= question.target < found.shape[1]:
+        raise BadInput(f"there is no class {question.target}: the network tells {found.shape[1]} apart, from 0 on")
+    return found
 
 
 def _check_gradient(question: _Question) -> None:

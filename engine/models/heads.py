@@ -2,62 +2,86 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput, reason_of
+from finetui.engine.models.outputs import logits
 
 Head = nn.Linear | nn.Conv2d
 
 
-def find_head(model: nn.Module, example: Tensor) -> str:
-    """Return the name of the layer that produces the logits: the last linear or convolutional layer that runs.
+class Probed(NamedTuple):
+    """What running a network shows: the layer that produces the logits, `` where none can be named, and their width."""
 
-    `example` is a batch of inputs, float32 `[B, C, H, W]`, on the device of `model` (`meta` too); what follows the
-    layer may pool, flatten or clamp its output, but not change the number of classes. The model and the random number
-    generators are left as they were. Raises `BadInput` when the model does not take such inputs, does not return a
-    tensor `[B, classes]`, or has no such layer.
+    head: str
+    classes: int
+
+
+def find_head(model: nn.Module, example: Tensor) -> str:
+    """Return the name of the layer that produces the logits; see `probe`."""
+    return probe(model, example).head
+
+
+def probe(model: nn.Module, example: Tensor) -> Probed:
+    """Return the layer that produces the logits, and how many classes they tell apart.
+
+    The layer is the last linear or convolutional one that runs, if it has one output for each class: what follows it
+    may pool, flatten or clamp. Otherwise (a cosine or prototype head) it is the last layer that runs and has parameters
+    of its own; TorchScript tells of none.
+
+    `example` is a batch of inputs, float32 `[B, C, H, W]`, on the device of `model` (`meta` too). Lazy layers become
+    what they are for. Otherwise the model and the random number generators are left as they were. Raises `BadInput`
+    when the model has no parameters, does not take such inputs, or does not return logits `[B, classes]`.
     """
+    kind = type(model).__name__
+    if next(model.parameters(), None) is None:
+        raise BadInput(f"the network {kind} has no parameters, so there is nothing to train")
     names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
-    ran: list[Head] = []
+    ran: list[nn.Module] = []
 
     def note(module: nn.Module, _inputs: Any, _output: Any) -> None:
-        if isinstance(module, Head):
-            ran.append(module)
+        ran.append(module)
 
-    hooks = [module.register_forward_hook(note) for module in names if isinstance(module, Head)]
+    def has_own(module: nn.Module) -> bool:
+        # A parametrized layer's parameters are its children's.
+        return isinstance(module, Head) or next(module.parameters(recurse=False), None) is not None
+
+    own = [module for module in names if has_own(module) and not isinstance(module, torch.jit.ScriptModule)]
+    hooks = [module.register_forward_hook(note) for module in own]
     try:
         with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output = forward(model, example)
+            output = forward(model, example.clone())
     finally:
         for hook in hooks:
             hook.remove()
-    kind = type(model).__name__
-    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(example):
-        returned = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if output.ndim != 2 or len(output) != len(example):
         raise BadInput(
             f"the network {kind} must return logits, a tensor [{len(example)}, classes] for a batch of "
-            f"{len(example)} images, and returns {returned}"
+            f"{len(example)} images, and returns {list(output.shape)}"
         )
-    if not ran or width(ran[-1]) != output.shape[1] or not names[ran[-1]]:
-        raise BadInput(
-            f"the network {kind} has no head that can be found: its last layer with weights must be an "
-            f"nn.Linear or nn.Conv2d with one output for each of the {output.shape[1]} classes"
-        )
-    return names[ran[-1]]
+    heads = [module for module in ran if isinstance(module, Head)]
+    if heads and width(heads[-1]) == output.shape[1] and names[heads[-1]]:
+        return Probed(names[heads[-1]], output.shape[1])
+    last = next((names[module] for module in reversed(ran) if names[module]), "")
+    return Probed(last, output.shape[1])
 
 
-def forward(model: nn.Module, inputs: Tensor) -> Any:
-    """Return what `model` makes of `inputs`. Raises `BadInput` with the reason when it cannot take them."""
+def forward(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the logits that `model` makes of `inputs`. Raises `BadInput` with the reason when it makes none."""
     try:
-        return model(inputs)
+        return logits(model, inputs)
+    except BadInput:
+        raise
     except Exception as error:
         # The network may be a person's own code: whatever it raises is theirs to read.
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), inputs.dtype)
+        hint = f"; its weights are {str(dtype).removeprefix('torch.')}, and images are float32"
         raise BadInput(
             f"the network {type(model).__name__} does not take inputs of the shape {list(inputs.shape)} "
-            f"({type(error).__name__}: {reason_of(error)})"
+            f"({type(error).__name__}: {reason_of(error)}){hint if dtype != inputs.dtype else ''}"
         ) from error
 
 

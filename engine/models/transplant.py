@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from finetui.engine.models.stems import adapt_filters, find_stem
+from finetui.engine.models.stems import adapt_filters
 from finetui.engine.text import clean
 
 _OWNER_PREFIXES = ("model.", "net.", "network.", "backbone.")  # of a training class around the network
@@ -60,11 +60,13 @@ def plan_transplant(model: nn.Module, weights: Mapping[str, Tensor], *, skip: Co
     """Return where each of `weights` goes in `model`, by name and shape; nothing is copied, either may be on `meta`.
 
     The tensors of the layers named in `skip` stay fresh. Known prefixes and torchvision's older names are translated;
-    filters of the first convolution fit if only their channels differ, one against three.
+    filters of a convolution fit if only their channels differ, one against three. What is no tensor (extra state) stays
+    the network's.
     """
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    stem = find_stem(model)
-    stem_weight = f"{stem[0]}.weight" if stem is not None and stem[1].groups == 1 else None
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+    weights = {name: tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)}
+    convolutions = (item for item in model.named_modules() if isinstance(item[1], nn.Conv2d) and item[1].groups == 1)
+    filters = {f"{name}.weight" if name else "weight" for name, _ in convolutions}
     reused, renamed, dropped, adapted = [], [], [], []
     taken: set[str] = set()
     # Tensors under their own names have precedence over renamed ones.
@@ -75,7 +77,7 @@ def plan_transplant(model: nn.Module, weights: Mapping[str, Tensor], *, skip: Co
         elif any(target.startswith(f"{layer}.") for layer in skip):
             dropped.append((name, _NEW_LAYER))
         elif tensor.shape != wanted[target] and not (
-            target == stem_weight and _differ_in_channels(tensor.shape, wanted[target])
+            target in filters and _differ_in_channels(tensor.shape, wanted[target])
         ):
             dropped.append((name, f"{_SHAPE}: {_by(tensor.shape)}, not {_by(wanted[target])}"))
         else:

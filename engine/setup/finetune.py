@@ -78,13 +78,18 @@ def build_finetuned(
         in_channels=channels,
         head="features" if head == "features" else parent.head,
     )
+    adapted: list[str] = []
     with torch.device(device):
-        model = build(architecture, seed)
+        model = build(architecture, seed, adapted.append)
         layer = find_head(model, example(architecture))
     moved = plan_transplant(model, weights, skip=() if head == "keep" else (layer,))
     notices = [f"from {finetune.parent_run or 'a checkpoint'}: {moved.sentence()}"]
+    notices += adapted
     if head == "replace" and finetune.head == "auto" and classes != about.classes:
-        notices.append(f"a new head, {layer}, for {len(classes)} classes: the weights were trained for other classes")
+        notices.append(
+            f"a new head{f', {layer},' if layer else ''} for {len(classes)} classes: the weights were trained for other "
+            "classes"
+        )
     transform = Transform(
         mean=for_channels(about.transform.mean, channels),
         std=for_channels(about.transform.std, channels),

@@ -38,6 +38,7 @@ from finetui.engine.setup.finetune import Finetune, build_finetuned
 from finetui.engine.setup.pretrained import Pretrained, pretrained
 from finetui.engine.text import clean
 from finetui.engine.training import fast_paths, precision, torch_compile
+from finetui.engine.training.freezing import owner_notice
 from finetui.engine.training.recipes import Stage, build_plan, whole_run
 from finetui.engine.version import __version__
 
@@ -233,9 +234,9 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
         height=transform.height,
         width=transform.width,
     )
-    network = build(architecture, config.training.seed)
-    head = find_head(network, example(architecture))
     notices = [*data.notices, *_input_notices(config, data, transform)]
+    network = build(architecture, config.training.seed, notices.append)
+    head = find_head(network, example(architecture))
     moved = Transplant(reused=(), renamed=(), dropped=(), fresh=())
     if ready is not None or config.model.weights != "none":
         weights = ready.weights if ready is not None else read_state_dict(Path(config.model.weights).expanduser())
@@ -244,6 +245,7 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
             raise BadInput(f"model.weights (--weights): nothing in {config.model.weights} fits {name}")
         apply_transplant(network, weights, moved)
         notices.append(f"{ready.description if ready else clean(config.model.weights)}: {moved.sentence()}")
+    groups = module_groups(network, [head])
     return Prepared(
         config=config,
         device=device,
@@ -251,9 +253,9 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
         architecture=architecture,
         transform=transform,
         model=network.to(device),
-        groups=module_groups(network, [head]),
+        groups=groups,
         plan=whole_run(config.training.epochs),
-        notices=tuple(notices),
+        notices=(*notices, *owner_notice(network, groups)),
         dropped=_dropped(moved),
     )
 
@@ -304,7 +306,7 @@ def _prepared_own(config: RunConfig, device: torch.device, data: ImageData, mode
         width=data.width,
     )
     model = model.to(device)
-    head = find_head(model, example(architecture).to(device))
+    groups = module_groups(model, [find_head(model, example(architecture).to(device))])
     return Prepared(
         config=config,
         device=device,
@@ -312,9 +314,9 @@ def _prepared_own(config: RunConfig, device: torch.device, data: ImageData, mode
         architecture=architecture,
         transform=Transform(mean=data.mean, std=data.std, height=data.height, width=data.width),
         model=model,
-        groups=module_groups(model, [head]),
+        groups=groups,
         plan=whole_run(config.training.epochs),
-        notices=data.notices,
+        notices=(*data.notices, *owner_notice(model, groups)),
     )
 
 
@@ -330,7 +332,12 @@ def _prepared_finetune(config: RunConfig, device: torch.device, data: ImageData,
         model=found.model.to(device),
         groups=found.groups,
         plan=plan,
-        notices=(*data.notices, *_input_notices(config, data, found.transform), *found.notices),
+        notices=(
+            *data.notices,
+            *_input_notices(config, data, found.transform),
+            *found.notices,
+            *owner_notice(found.model, found.groups),
+        ),
         dropped=_dropped(found.moved),
     )
 

@@ -67,9 +67,11 @@ def _stages(child: RunConfig, found: Finetune) -> tuple[StagePreview, ...]:
     plan = build_plan(finetune.recipe, found.groups, training.epochs)
     previews: list[StagePreview] = []
     epoch = 1
+    freezer = Freezer(found.model, found.groups, build_optimizer(found.groups, training))
     for stage in plan:
-        freezer = Freezer(found.model, found.groups, build_optimizer(found.groups, training))
-        freezer.set(freezer.layers_of((*stage.frozen, *finetune.freeze)), frozen=True)
+        wanted = freezer.layers_of((*stage.frozen, *finetune.freeze)) | freezer.owner
+        freezer.set(freezer.frozen - wanted - freezer.bypassed, frozen=False)
+        freezer.set(wanted, frozen=True)
         trains = [group for group in freezer.table() if group.trainable]
         rates = [training.lr * _factor(stage, group.name) for group in trains]
         previews.append(

@@ -14,6 +14,7 @@ from finetui.engine.models import ModuleGroup
 from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.events import TrainPoint
 from finetui.engine.protocol.values import FastPath
+from finetui.engine.text import clean
 from finetui.engine.training.divergence import Diverged, LossGuard
 from finetui.engine.training.fast_paths import laid_out
 from finetui.engine.training.freezing import Freezer
@@ -21,7 +22,7 @@ from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter
 from finetui.engine.training.learning_rate import LearningRates
 from finetui.engine.training.metrics import Meter
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
-from finetui.engine.training.precision import forward
+from finetui.engine.training.precision import outputs
 from finetui.engine.training.recipes import Stage, whole_run
 from finetui.engine.training.schedules import build_schedule, one_cycle
 from finetui.engine.training.torch_compile import CompiledNetwork
@@ -36,7 +37,8 @@ class Trainer:
     `step` counts the steps completed in the run, `epoch` the epochs, `position` the steps completed in the epoch
     in progress. The data order of an epoch depends on the seed and the epoch's number alone, so these three say
     which batch comes next. `plan` divides the epochs into stages; layers that a person froze or unfroze by hand stay
-    as the person left them when a stage begins. `training` is the configuration's section.
+    as the person left them when a stage begins. What the model's owner froze counts as frozen by hand before the first
+    step: no stage thaws it, a person can. `training` is the configuration's section.
     """
 
     def __init__(
@@ -89,12 +91,13 @@ class Trainer:
         self._class_weights = _class_weights(data.labels, training.class_weights, classes, model)
         self._augmentation = augmentation(augment)
         self._always_frozen = self.freezer.layers_of(always_frozen)
-        self._by_hand: frozenset[str] = frozenset()
+        self._by_hand = self.freezer.owner
         self._batches: Iterator[Batch] | None = None
         self._guard = LossGuard(explode_factor, classes)
         self._meter = Meter(self._guard)
         self._layer_meter: LayerMeter | None = None
         self.measures: dict[str, LayerMeasure] = {}  # of the last step that was measured
+        self._check_plan()
         self._begin_stage()
 
     @property
@@ -124,8 +127,7 @@ class Trainer:
             for parameter in self._parameters.values():  # what `zero_grad` does, without its bookkeeping
                 parameter.grad = None
             network = self._compiled.network(self.freezer.frozen, self.freezer.norm_trains)
-            logits = self.forward(network, inputs)
-            loss = self.loss(logits, labels)
+            loss, logits = self.loss_and_logits(network, inputs, labels)
             if self.device.type == "cpu":
                 self._check(loss.item())
             loss.backward()  # type: ignore[no-untyped-call]
@@ -152,9 +154,16 @@ class Trainer:
         self.measures = {}
         self._layer_meter = LayerMeter([layer for group in self.groups for layer in group.layers])
 
-    def forward(self, model: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """Return what `model`, this trainer's, compiled or not, or a copy, makes of a batch: logits `[B, classes]`."""
-        return forward(model, laid_out(inputs, self.path), self.training.precision)
+    def loss_and_logits(self, model: Callable[[Tensor], Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch and its logits `[B, classes]`, by this trainer's model (compiled too) or a copy.
+
+        What auxiliary heads return counts in the loss; see `Outputs.auxiliary_weight`.
+        """
+        found = outputs(model, laid_out(inputs, self.path), self.training.precision)
+        loss = self.loss(found.logits, labels)
+        for auxiliary in found.auxiliary:
+            loss = loss + found.auxiliary_weight() * self.loss(auxiliary, labels)
+        return loss, found.logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the training loss of a batch: cross entropy with the configured class weights and smoothing."""
@@ -190,6 +199,17 @@ class Trainer:
             return None
         self._begin_stage()
         return self.plan[self.stage]
+
+    def _check_plan(self) -> None:
+        owner = self.freezer.owner
+        for stage in self.plan if owner else ():
+            wanted = self.freezer.layers_of(stage.frozen) | self._always_frozen | owner | self.freezer.bypassed
+            if not self.freezer.leaves_any(wanted):
+                name = f" in the stage {stage.name!r}" if stage.name else ""
+                raise BadInput(
+                    f"nothing would train{name}: the network's own code freezes all that is to train "
+                    f"(requires_grad_(False) in {clean(min(owner))}); leave that out, or choose another recipe"
+                )
 
     def _begin_stage(self) -> None:
         """Freeze and thaw what the stage that contains `epoch` says, and take up its learning rates."""
@@ -279,6 +299,7 @@ class Trainer:
             "position": self.position,
             "frozen": sorted(self.freezer.frozen),
             "by_hand": sorted(self._by_hand),
+            "held": sorted(self.freezer.held),
             "norm_trains": self.freezer.norm_trains,
             "fast": msgspec.to_builtins(self.path),
             "rates": self.rates.state_dict(),
@@ -291,6 +312,7 @@ class Trainer:
         """Restore what `state_dict` returned. Raises `BadInput` when it does not fit this model."""
         self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
         frozen = frozenset(state["frozen"])
+        self.freezer.hold(state.get("held", ()))  # before these were kept, what the owner had frozen trained
         self.freezer.set(self.freezer.frozen - frozen, frozen=False)
         self.freezer.set(frozen, frozen=True)
         self.freezer.set_norm_trains(state["norm_trains"])
