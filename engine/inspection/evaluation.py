@@ -93,14 +93,33 @@ class _Collector:
             self._ranking = self._ranking or ClassRanking(logits.shape[1], self._images)
             self._ranking.add((logits - log_sum).exp().numpy(force=True), self._batches[-1]["label"])
 
-    def ranking(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | tuple[None, None]:
-        """Return ROC-AUC and average precision of each class, where they were asked for."""
-        return (None, None) if self._ranking is None else self._ranking.take()
-
-    def take(self) -> dict[str, npt.NDArray[Any]]:
-        """Return what was gathered, by name; nothing where there was no image."""
-        batches, self._batches = self._batches, []
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in (batches[0] if batches else ())}
+    def report(self, classes: Sequence[str]) -> Report:
+        """Return what was gathered of one image or more."""
+        columns = {name: np.concatenate([batch[name] for batch in self._batches]) for name in self._batches[0]}
+        self._batches = []
+        top, top_probability = columns.pop("top"), columns.pop("top_probability")
+        uncalibrated = None
+        if self._temperature != 1:
+            bins = calibration(columns.pop("raw_confidence"), columns["label"] == columns["predicted"])
+            uncalibrated = float(columns.pop("raw_loss").mean(dtype=np.float64)), calibration_error(bins)
+        roc_auc, average_precision = (None, None) if self._ranking is None else self._ranking.take()
+        count, n = len(classes), len(columns["label"])
+        cells = columns["label"].astype(np.int64) * count + columns["predicted"]
+        matrix = np.bincount(cells, minlength=count * count).reshape(count, count)
+        return Report(
+            loss=float(columns["loss"].mean(dtype=np.float64)),
+            accuracy=float(np.trace(matrix)) / n,
+            n=n,
+            per_class=class_reports(matrix, classes),
+            confusion=matrix,
+            columns=columns,
+            top=top,
+            top_probability=top_probability,
+            averages=averages(matrix),
+            roc_auc=roc_auc,
+            average_precision=average_precision,
+            uncalibrated=uncalibrated,
+        )
 
 
 def _numbers(values: Tensor) -> npt.NDArray[np.int32]:
@@ -125,7 +144,6 @@ def evaluate(
     `progress(done, total)` counts images. Raises `BadInput` when no image could be read.
     """
     model.eval()
-    count = len(classes)
     batch_size = batch_size or EVALUATION_BATCH
     collector = _Collector(len(data), temperature, ranked)
     start = done = 0
@@ -142,29 +160,7 @@ def evaluate(
             progress(done, len(data))
     if not done:
         raise BadInput("none of the test images could be read")
-    columns = collector.take()
-    top, top_probability = columns.pop("top"), columns.pop("top_probability")
-    uncalibrated = None
-    if temperature != 1:
-        bins = calibration(columns.pop("raw_confidence"), columns["label"] == columns["predicted"])
-        uncalibrated = float(columns.pop("raw_loss").mean(dtype=np.float64)), calibration_error(bins)
-    roc_auc, average_precision = collector.ranking()
-    cells = columns["label"].astype(np.int64) * count + columns["predicted"]
-    matrix = np.bincount(cells, minlength=count * count).reshape(count, count)
-    return Report(
-        loss=float(columns["loss"].mean(dtype=np.float64)),
-        accuracy=float(np.trace(matrix)) / done,
-        n=done,
-        per_class=class_reports(matrix, classes),
-        confusion=matrix,
-        columns=columns,
-        top=top,
-        top_probability=top_probability,
-        averages=averages(matrix),
-        roc_auc=roc_auc,
-        average_precision=average_precision,
-        uncalibrated=uncalibrated,
-    )
+    return collector.report(classes)
 
 
 def predictions_of(report: Report, origin: Origin, files: Files) -> Predictions:

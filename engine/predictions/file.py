@@ -147,7 +147,8 @@ class Predictions:
         self._top = top
         self._top_probability = top_probability
         self.roc_auc, self.average_precision = (
-            np.asarray(() if found is None else found, dtype=np.float64) for found in (roc_auc, average_precision)
+            np.ascontiguousarray(() if found is None else found, dtype=np.float64)
+            for found in (roc_auc, average_precision)
         )
 
     def __len__(self) -> int:
