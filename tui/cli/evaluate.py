@@ -1,20 +1,17 @@
 """`finetui evaluate`: the scores of a checkpoint on a test set, as a table or as JSON."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import finetui
-from finetui.engine.predictions.interval import accuracy_words
 from finetui.engine.runs.folder import find_checkpoint
 from finetui.tui.cli.options import CheckpointModel, DataDir, Device, From, RunsDir
 from finetui.tui.cli.reports import print_json, table
-from finetui.tui.state.calibration import diagram
+from finetui.tui.state.scores import HEADING, class_rows, diagram, facts
 
 if TYPE_CHECKING:
     from finetui.engine.inspection.opened_checkpoint import CheckpointReport
-    from finetui.engine.predictions.metrics import Scores
 
 _NAME = 20  # cells
 
@@ -49,9 +46,10 @@ def evaluate(
     if json:
         print_json(_as_object(found))
         return 0
-    print("\n".join(_lines(found)))
+    told = facts(found.scores, found.temperature, found.report.uncalibrated)
+    print("\n".join(f"{name:<{_NAME}}{words}" for name, words in told))
     print()
-    print(_class_table(found.scores))
+    print(table([HEADING, *class_rows(found.scores)], right=frozenset(range(1, len(HEADING)))))
     if calibration:
         print()
         print("\n".join(diagram(found.scores.calibration)))
@@ -85,31 +83,3 @@ def _as_object(found: "CheckpointReport") -> dict[str, object]:
         "temperature": found.temperature,
         "uncalibrated": None if without is None else {"log_loss": without[0], "calibration_error": without[1]},
     }
-
-
-def _lines(found: "CheckpointReport") -> Iterator[str]:
-    """Yield the scores of all images together."""
-    scores, without = found.scores, found.report.uncalibrated
-    was = ("", "") if without is None else (f"  ({without[0]:.4f} uncalibrated)", f", {without[1]:.2%} uncalibrated")
-    facts = [
-        ("accuracy", accuracy_words(scores.accuracy, scores.n)),
-        ("balanced accuracy", f"{scores.balanced_accuracy:.2%}"),
-        ("majority baseline", f"{scores.majority_baseline:.2%} (always {scores.majority_class})"),
-        *([] if scores.top5 is None else [("top-5 accuracy", f"{scores.top5:.2%}")]),
-        ("log loss", f"{scores.log_loss:.4f}{was[0]}"),
-        ("calibration error", f"{scores.calibration_error:.2%} (expected, {len(scores.calibration)} bins{was[1]})"),
-        *([] if found.temperature == 1 else [("temperature", f"{found.temperature:.4f}")]),
-    ]
-    yield from (f"{name:<{_NAME}}{words}" for name, words in facts)
-
-
-def _class_table(scores: "Scores") -> str:
-    """Return each class's scores, and below them the averages as scikit-learn's classification_report has them."""
-    rows = [["CLASS", "SUPPORT", "PRECISION", "RECALL", "F1", "ROC-AUC", "AP"]]
-    nothing = (None,) * len(scores.per_class)
-    areas = (*(scores.roc_auc or nothing), scores.macro_roc_auc, None)
-    precisions = (*(scores.average_precision or nothing), scores.macro_average_precision, None)
-    for c, *of_class in zip((*scores.per_class, scores.macro, scores.weighted), areas, precisions, strict=True):
-        ranks = ("-" if value is None else f"{value:.4f}" for value in of_class)
-        rows.append([c.label, str(c.support), f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}", *ranks])
-    return table(rows, right=frozenset(range(1, len(rows[0]))))
