@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
@@ -13,7 +13,7 @@ from finetui.tui.screens.base import ModalScreen
 from finetui.tui.state.scores import HEADING, class_rows, diagram, facts
 from finetui.tui.widgets.key_bar import KeyBar
 
-_LABEL, _NUMBER = 24, 10  # cells
+_LABEL, _NUMBERS = 19, (8, 10, 8, 8, 9, 8)  # cells
 _DIAGRAM = 70
 
 
@@ -34,8 +34,7 @@ class ScoresScreen(ModalScreen[None]):
         with VerticalScroll(id="box"):
             yield Static(Content.styled("Scores", "bold $accent"))
             with Horizontal(id="columns"):
-                with Vertical(id="facts"):
-                    yield Static(self._facts())
+                yield Static(self._facts(), id="facts")
                 yield Static(self._diagram(), id="diagram")
             yield Static(self._rows(), id="rows")
         yield KeyBar()
@@ -65,4 +64,4 @@ def _line(cells: tuple[str, ...] | list[str]) -> Content:
     """Return a label and its numbers in columns."""
     label, *numbers = cells
     name = Content(label).truncate(_LABEL, ellipsis=True, pad=True)
-    return Content.assemble(name, "".join(number.rjust(_NUMBER) for number in numbers))
+    return Content.assemble(name, "".join(number.rjust(width) for number, width in zip(numbers, _NUMBERS, strict=True)))

@@ -190,6 +190,7 @@ class PerClassTable(Vertical):
             classes = view.data.classes if view.data else ()
             found = [_Row(index, label, None, None) for index, label in enumerate(classes)]
         rows.longest = max((len(row.label) for row in found), default=_MIN_LABEL)
+        rows.longest = max(rows.longest, len("weighted"))
         rows.show(found)
         self._evaluation = view.evaluation
         self._show_heading()
@@ -204,7 +205,7 @@ class PerClassTable(Vertical):
         for name, report in zip_longest(_AVERAGES, averages[: len(_AVERAGES)]):
             line = Content("")
             if report is not None:
-                row = _Row(-1, report.label, report, None)
+                row = _Row(-1, report.label.removesuffix(" avg"), report, None)
                 line = rows.scores(row, rows.scrollable_content_region.width).stylize("$muted")
             self.query_one(f"#{name}", StyledLine).show(line)
 
