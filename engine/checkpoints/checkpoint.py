@@ -5,6 +5,7 @@ is a zip archive as torch writes it, whose comment is a SHA-256 of everything be
 """
 
 import hashlib
+import math
 import pickle
 import stat
 import struct
@@ -36,13 +37,21 @@ _OTHER = "use another checkpoint of the run (`finetui resume` falls back by itse
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """What the weights are: how to build their network, how to feed it, what its logits mean."""
+    """What the weights are: how to build their network, how to feed it, what its logits mean.
+
+    Divided by `temperature` the logits give calibrated probabilities; 1 where it was not fitted.
+    """
 
     architecture: Architecture
     transform: Transform
     classes: tuple[str, ...]
     data: str
     run: str
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"the temperature {self.temperature} is no positive number")
 
 
 class Checkpoint(NamedTuple):

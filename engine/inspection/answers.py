@@ -33,13 +33,17 @@ _LARGEST_MAP = 64  # pixels; a terminal shows no more of a filter or a feature m
 
 @dataclass(frozen=True)
 class Subject:
-    """What is asked about: a network on `device`, the data it is used with, and how its inputs are made."""
+    """What is asked about: a network on `device`, the data it is used with, and how its inputs are made.
+
+    Its logits are divided by `temperature` where they are told as probabilities.
+    """
 
     model: nn.Module
     data: ImageData
     transform: Transform
     architecture: Architecture
     device: torch.device
+    temperature: float = 1.0
 
 
 class Answerer:
@@ -108,7 +112,7 @@ class Answerer:
     def _explain(self, question: commands.ExplainImage) -> events.Explained:
         inputs = self._input(question.index)
         with isolated(self._subject.model, self._subject.device) as network, torch.inference_mode():
-            probabilities = logits(network, inputs)[0].float().softmax(0)
+            probabilities = (logits(network, inputs)[0].float() / self._subject.temperature).softmax(0)
         target = int(probabilities.argmax()) if question.target is None else question.target
         baseline = self._transform_input(
             torch.zeros_like(self._stored(question.index))[None].to(self._subject.device), None

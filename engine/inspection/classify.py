@@ -46,8 +46,9 @@ def classify(
 ) -> Iterator[Classified]:
     """Yield the `top` likeliest classes of each of `files`, by the checkpoint's network and its input transform.
 
-    Files are decoded as those of an image folder are; with `invert` light and dark are exchanged first. `model` must
-    name the network where that is a person's own code. Raises `BadInput` when the checkpoint cannot be used.
+    Files are decoded as those of an image folder are; with `invert` light and dark are exchanged first. The logits are
+    divided by the checkpoint's temperature. `model` must name the network where that is a person's own code. Raises
+    `BadInput` when the checkpoint cannot be used.
     """
     about, network = load_network(checkpoint, model=model, device=device)
     shape = about.architecture
@@ -64,7 +65,7 @@ def classify(
         if images:
             with torch.inference_mode():
                 inputs = finish(torch.from_numpy(np.stack(images)).to(target), None)
-                probabilities = logits(network, inputs).float().softmax(1).cpu()
+                probabilities = (logits(network, inputs).float() / about.temperature).softmax(1).cpu()
         rows = iter(probabilities)
         for path, image in zip(page, decoded, strict=True):
             if isinstance(image, str):

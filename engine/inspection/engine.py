@@ -90,4 +90,5 @@ class InspectionEngine:
             best=False,
             seconds=0.0,
             predictions=str(path),
+            averages=report.averages,
         )

@@ -16,6 +16,7 @@ from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluat
 from finetui.engine.models import build
 from finetui.engine.models.device import resolve
 from finetui.engine.predictions.file import Origin, Predictions
+from finetui.engine.predictions.metrics import Scores, scores_of
 from finetui.engine.protocol.config import DataConfig, load as load_config
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.trust import check_trusted
@@ -42,6 +43,8 @@ class OpenedCheckpoint:
             subject.data.test,
             subject.data.classes,
             batch_size=batch_size_for(shape.in_channels, shape.height, shape.width),
+            temperature=self.about.temperature,
+            ranked=True,
             progress=lambda done, total: progress("Evaluating", done, total),
             stopped=stopped,
         )
@@ -55,7 +58,13 @@ class OpenedCheckpoint:
         files = files_of(data.test)
         if len(files) not in (0, report.n):
             files = files.at(report.columns["index"])
-        origin = Origin(classes=data.classes, data=data.name, run=self.about.run, step=self.step)
+        origin = Origin(
+            classes=data.classes,
+            data=data.name,
+            run=self.about.run,
+            step=self.step,
+            temperature=self.about.temperature,
+        )
         return predictions_of(report, origin, files)
 
     def close(self) -> None:
@@ -66,12 +75,14 @@ class OpenedCheckpoint:
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """The scores of the checkpoint `path` on the test set of `data`."""
+    """The scores of the checkpoint `path` on the test set of `data`, its logits divided by `temperature`."""
 
     path: Path
     data: str
     report: Report
     notices: tuple[str, ...]
+    scores: Scores
+    temperature: float
 
 
 def read_about(path: Path) -> checkpoint.About:
@@ -130,7 +141,9 @@ def open_checkpoint(
         raise BadInput(
             f"{where} tells {architecture.num_classes} classes apart, and {images.name} has {len(images.classes)}"
         )
-    subject = Subject(network, images.with_transform(about.transform), about.transform, architecture, target)
+    subject = Subject(
+        network, images.with_transform(about.transform), about.transform, architecture, target, about.temperature
+    )
     return OpenedCheckpoint(path, about, subject, step)
 
 
@@ -147,10 +160,12 @@ def evaluate_checkpoint(
     opened = open_checkpoint(path, data=data, data_dir=data_dir, model=model, device=device, progress=progress)
     try:
         report = opened.evaluate(progress)
+        scores = scores_of(opened.predictions(report))
     finally:
         opened.close()
     images = opened.subject.data
-    return CheckpointReport(path, images.name, report, (*images.notices, *images.problems))
+    notices = (*images.notices, *images.problems)
+    return CheckpointReport(path, images.name, report, notices, scores, opened.about.temperature)
 
 
 def _data(path: Path, name: str | None, data_dir: Path | None, about: checkpoint.About) -> tuple[DataConfig, int]:

@@ -26,6 +26,7 @@ _COLUMNS = {
     "loss": np.float32,
     "margin": np.float32,
 }
+_BY_CLASS = ("roc_auc", "average_precision")  # not in every file
 _PAGE = 65536  # rows looked at at a time, where all are
 
 Ints = npt.NDArray[np.int32]
@@ -33,12 +34,16 @@ Floats = npt.NDArray[np.float32]
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What was evaluated: the test set of `data`, by the weights of `run` after `step` steps."""
+    """What was evaluated: the test set of `data`, by the weights of `run` after `step` steps.
+
+    The logits were divided by `temperature`.
+    """
 
     classes: tuple[str, ...]
     data: str
     run: str = ""
     step: int = 0
+    temperature: float = 1.0
 
 
 class Files:
@@ -113,7 +118,8 @@ class Predictions:
 
     `index` is the image's place in the test set, `label` and `predicted` are classes: int32 `[n]`. `confidence` is the
     probability of the predicted class, `loss` the cross entropy in nats, `margin` the probability of the true class
-    less that of the likeliest other (negative for mistakes): float32 `[n]`.
+    less that of the likeliest other (negative for mistakes): float32 `[n]`. `roc_auc` and `average_precision` are those
+    of each class against the rest: float64 `[classes]`, NaN where not defined; empty where they were not computed.
     """
 
     index: Ints
@@ -123,7 +129,16 @@ class Predictions:
     loss: Floats
     margin: Floats
 
-    def __init__(self, origin: Origin, columns: dict[str, Any], top: Any, top_probability: Any, files: Files) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        columns: dict[str, Any],
+        top: Any,
+        top_probability: Any,
+        files: Files,
+        roc_auc: Any = None,
+        average_precision: Any = None,
+    ) -> None:
         """Take arrays by the names above, and `top` and `top_probability` `[n, k]`, likeliest class first."""
         self.origin = origin
         self.files = files
@@ -131,6 +146,10 @@ class Predictions:
             setattr(self, name, np.asarray(columns[name], dtype=kind))
         self._top = top
         self._top_probability = top_probability
+        self.roc_auc, self.average_precision = (
+            np.ascontiguousarray(() if found is None else found, dtype=np.float64)
+            for found in (roc_auc, average_precision)
+        )
 
     def __len__(self) -> int:
         return len(self.index)
@@ -172,6 +191,7 @@ class Predictions:
             "top": np.ascontiguousarray(self._top[:]),
             "top_probability": np.ascontiguousarray(self._top_probability[:]),
         }
+        arrays |= {name: getattr(self, name) for name in _BY_CLASS if len(getattr(self, name))}
         arrays |= {"file_text": self.files.text[:], "file_ends": self.files.ends}
         about = {
             "format": _FORMAT,
@@ -197,7 +217,9 @@ def load_predictions(path: Path) -> Predictions:
         root = bytes.fromhex(about["root"]).decode("utf-8", "surrogateescape")
         files = Files(root, file.get_slice("file_text"), file.get_tensor("file_ends"))
         columns = {name: file.get_tensor(name) for name in _COLUMNS}
-        predictions = Predictions(origin, columns, file.get_slice("top"), file.get_slice("top_probability"), files)
+        by_class = [file.get_tensor(name) if name in file.keys() else None for name in _BY_CLASS]  # noqa: SIM118
+        top, probability = file.get_slice("top"), file.get_slice("top_probability")
+        predictions = Predictions(origin, columns, top, probability, files, *by_class)
         _check(predictions, file)
         return predictions
     except FileNotFoundError as error:
@@ -216,6 +238,9 @@ def _check(predictions: Predictions, file: Any) -> None:
     fits = sizes == {(n,)} and top == probability and len(top) == 2 and top[0] == n and 0 < top[1] <= max(count, 1)
     if not fits:
         raise ValueError("its arrays do not fit each other")
+    for by_class in (predictions.roc_auc, predictions.average_precision):
+        if by_class.shape not in ((0,), (count,)):
+            raise ValueError("its arrays do not fit its classes")
     for classes in (predictions.label, predictions.predicted):
         if n and not (classes.min() >= 0 and classes.max() < count):
             raise ValueError("it has classes without names")

@@ -124,7 +124,8 @@ class Evaluated(Event, frozen=True, kw_only=True):
 
     Whoever attaches to a run, or opens one, gets no `confusion`: it is in the predictions.
     `predictions` is the file with every prediction (`finetui.engine.predictions.file`), relative to the run's folder;
-    empty where none was written.
+    empty where none was written. `averages` are the macro and the weighted average of `per_class`; empty in journals
+    that know none.
     """
 
     epoch: int
@@ -136,6 +137,7 @@ class Evaluated(Event, frozen=True, kw_only=True):
     best: bool
     seconds: float
     predictions: str = ""
+    averages: tuple[ClassReport, ...] = ()
 
 
 class LayersChanged(Event, frozen=True, kw_only=True):

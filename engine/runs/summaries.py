@@ -27,7 +27,8 @@ from finetui.engine.text import clean
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One row of `finetui runs`; `started` is local time in ISO 8601, accuracies run from 0 to 1.
 
-    `pid` and `host` are those of the engine that has the run now, if any.
+    `pid` and `host` are those of the engine that has the run now, if any; `evaluated_on` counts the images that the
+    accuracy is of.
     """
 
     name: str
@@ -42,6 +43,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None
     pid: int | None = None
     host: str | None = None
+    evaluated_on: int | None = None
 
 
 def summarise_runs(runs_dir: Path) -> list[RunSummary]:
@@ -73,6 +75,7 @@ class _Summariser:
         self._prepared: RunPrepared | None = None
         self._state: State = "preparing"
         self._best: float | None = None
+        self._evaluated_on: int | None = None
         self._step = 0
         self._epoch = 0
 
@@ -93,7 +96,7 @@ class _Summariser:
                     self._epoch = event.epoch
                 case Evaluated():
                     self._epoch = event.epoch
-                    self._best = max(self._best or 0.0, event.accuracy)
+                    self._best, self._evaluated_on = max(self._best or 0.0, event.accuracy), event.n
         return self._summary(started)
 
     def _summary(self, started: float) -> RunSummary | None:
@@ -114,6 +117,7 @@ class _Summariser:
             parent=None if self._prepared.parent is None else clean(self._prepared.parent),
             pid=there.pid if there is not None else None,
             host=clean(there.host) if there is not None else None,
+            evaluated_on=self._evaluated_on,
         )
 
 

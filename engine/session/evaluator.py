@@ -10,6 +10,7 @@ from finetui.engine.data import ImageData
 from finetui.engine.errors import reason_of
 from finetui.engine.files import link
 from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
+from finetui.engine.inspection.ranking import QUICKLY_RANKED
 from finetui.engine.models import Architecture
 from finetui.engine.predictions.file import Files, Origin
 from finetui.engine.protocol.events import Evaluated
@@ -45,7 +46,14 @@ class Evaluator:
         started = time.monotonic()
         data = self._data
         report = evaluate(
-            trainer.model, data.test, data.classes, batch_size=self._batch_size, progress=progress, stopped=stopped
+            trainer.model,
+            data.test,
+            data.classes,
+            batch_size=self._batch_size,
+            # A training is not kept waiting for it.
+            ranked=len(data.test) * len(data.classes) <= QUICKLY_RANKED,
+            progress=progress,
+            stopped=stopped,
         )
         trainer.freezer.train_mode()
         if report is None:
@@ -71,6 +79,7 @@ class Evaluator:
             best=best,
             seconds=time.monotonic() - started,
             predictions=file,
+            averages=report.averages,
         )
 
     def _keep(self, report: Report, origin: Origin, folder: RunFolder | None, best: bool) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+from finetui.engine.predictions.interval import accuracy_words
 from finetui.engine.protocol.events import ENDED, Alert, AnyEvent, Evaluated, RunPrepared, RunStarted, StateChanged
 from finetui.engine.text import clean
 
@@ -27,7 +28,7 @@ class Notifier:
         self._write = write
         self._since = time.time() if since is None else since
         self._name = ""
-        self._best = -math.inf
+        self._best, self._n = -math.inf, 0
         self._seen_alive = False
 
     def hear(self, events: Iterable[AnyEvent]) -> None:
@@ -47,11 +48,11 @@ class Notifier:
             case RunStarted():
                 self._name = event.name
             case Evaluated():
-                self._best = max(self._best, event.accuracy)
+                self._best, self._n = max(self._best, event.accuracy), event.n
             case Alert() if is_news:
                 return f"{self._name}: {event.kind}: {event.message}"
             case StateChanged() if is_news and event.state in ENDED:
-                best = f", best accuracy {self._best:.2%}" if self._best >= 0 else ""
+                best = f", best accuracy {accuracy_words(self._best, self._n)}" if self._best >= 0 else ""
                 reason = f": {event.reason}" if event.reason else ""
                 return f"{self._name or 'the run'} {event.state} at step {event.step:,}{best}{reason}"
         return ""

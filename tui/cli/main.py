@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.text import clean
 from finetui.engine.version import __version__
+from finetui.tui.cli.calibrate import calibrate
 from finetui.tui.cli.errors import errors
 from finetui.tui.cli.evaluate import evaluate
 from finetui.tui.cli.finetune import finetune
@@ -74,6 +75,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "open": open_run,
     "log": log,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "errors": errors,
     "predict": predict,
     "summary": summary,

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+from finetui.engine.predictions.interval import wilson
 from finetui.engine.protocol.events import AnyEvent, Evaluated, Phase, RunPrepared, RunStarted, StateChanged, TrainPoint
 from finetui.engine.runs.journal import encode_line
 from finetui.tui.cli.reports import write_data
@@ -53,8 +54,13 @@ class LinePrinter(Printer):
 
 
 def print_accuracy(n: int, accuracy: float) -> None:
-    """Print the tutorial's line about `n` test images."""
-    print(f"Accuracy of the network on the {n} test images: {100 * accuracy:.2f} %", flush=True)
+    """Print the tutorial's line about `n` test images, and how far the accuracy may be from the true one."""
+    low, high = wilson(accuracy, n)
+    print(
+        f"Accuracy of the network on the {n} test images: {100 * accuracy:.2f} % "
+        f"(95 % CI {100 * low:.2f} to {100 * high:.2f} %)",
+        flush=True,
+    )
 
 
 def choose_printer(*, as_json: bool) -> Printer:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from canned import evaluated
 
 from finetui.engine.protocol.config import RunConfig, RunSection
 from finetui.tui.app.exit_summary import outlook, summary
@@ -31,8 +32,12 @@ def test_a_paused_run_says_how_long_it_waits() -> None:
 
 @pytest.mark.parametrize("state", ["finished", "stopped", "failed", "crashed"])
 def test_a_run_that_has_ended(state: str) -> None:
-    lines = list(summary(view(state, best_accuracy=0.975), outlives=True))
-    assert lines[:2] == [f"a-run: {state} at step 1,234, best accuracy 97.50%", "  open it again:  finetui open a-run"]
+    ended = view(state, best_accuracy=0.975, evaluation=evaluated(2, 0.97))
+    lines = list(summary(ended, outlives=True))
+    assert lines[:2] == [
+        f"a-run: {state} at step 1,234, best accuracy 97.50% (95% CI 96.34 to 98.30%, n = 1,000)",
+        "  open it again:  finetui open a-run",
+    ]
     assert lines[2:] == ([] if state == "finished" else ["  go on with it:  finetui resume a-run"])
 
 

@@ -67,7 +67,8 @@ def test_an_alert_is_a_notification_with_the_runs_name() -> None:
 def test_the_end_of_a_run_is_told(state) -> None:
     end = StateChanged(state=state, step=1000, reason="there was a reason")
     (text,) = _told("osc9", *at(1, running(evaluated(1, 0.91), evaluated(2, 0.9), end)))
-    assert text == f"\x1b]9;finetui: a-run {state} at step 1,000, best accuracy 91.00%: there was a reason\x07"
+    best = "best accuracy 91.00% (95% CI 89.07 to 92.62%, n = 1,000)"
+    assert text == f"\x1b]9;finetui: a-run {state} at step 1,000, {best}: there was a reason\x07"
 
 
 def test_what_a_journal_tells_of_the_past_is_no_news() -> None:

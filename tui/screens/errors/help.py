@@ -22,6 +22,7 @@ _KEYS = (
     ("f", "Filter by true and predicted class, confidence, path, flags"),
     ("c", "Clear all filters"),
     ("m", "Confusion matrix and most confused pairs: a cell opens its images"),
+    ("s", "Scores: accuracy with its interval, averages, ROC-AUC, calibration and its diagram"),
     ("d", "Compare with another run or evaluation on the same images; again: end the comparison"),
     ("e", "Where the network looked: Grad-CAM, integrated gradients, occlusion, off"),
     ("l u k", "Only likely wrong labels; only training images; only marked ones"),

@@ -245,6 +245,15 @@ class ListingScreen(Screen[None]):
             show = "all" if true == predicted else "wrong"
             self._choose(lambda _: {"show": show, "true": true, "predicted": predicted, "change": ""})
 
+    def action_scores(self) -> None:
+        """Show what the predictions amount to, all of them together."""
+        from finetui.engine.predictions.metrics import scores_of
+        from finetui.tui.screens.errors.scores import ScoresScreen
+
+        if self._listing is not None and len(self._listing.predictions):
+            found = self._listing.predictions
+            self.app.push_screen(ScoresScreen(scores_of(found), found.origin.temperature))
+
     @work
     async def action_compare(self) -> None:
         """Compare with another run's or evaluation's predictions; again: end the comparison."""

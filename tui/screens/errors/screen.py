@@ -44,6 +44,7 @@ class ErrorsScreen(ListingScreen):
         Binding("f", "filter", "Filter"),
         Binding("c", "clear", "Clear", show=False),
         Binding("m", "confusion", "Matrix"),
+        Binding("s", "scores", "Scores"),
         Binding("e", "explain", "Explain"),
         Binding("d", "compare", "Compare"),
         Binding("enter", "enlarge", "Enlarge", show=False),

@@ -3,6 +3,7 @@
 from textual.content import Content
 
 from finetui.engine.predictions.file import Predictions
+from finetui.engine.predictions.interval import wilson
 from finetui.engine.text import clean
 from finetui.tui.state.listing import SHOWN_TOP, Listing, image_name
 
@@ -21,10 +22,12 @@ def title(listing: Listing, marked: int) -> Content:
     """Return one line: how many are listed, of how many, and how many of these are wrong."""
     found = listing.predictions
     total, wrong = len(found), int(found.wrong.sum())
+    low, high = wilson(1 - wrong / max(total, 1), total)
     return Content.assemble(
         (" Errors", "bold $accent"),
         f"  {len(listing.rows):,} listed",
         (f"  ·  {wrong:,} of {total:,} wrong, {1 - wrong / max(total, 1):.2%} right", "$muted"),
+        (f" (95% CI {100 * low:.2f} to {high:.2%})", "$muted"),
         (f"  ·  {clean(found.origin.run)}" if found.origin.run else "", "$muted"),
         (f" step {found.origin.step:,}" if found.origin.step else "", "$muted"),
         (f"  ·  {marked:,} marked" if marked else "", "$success"),
