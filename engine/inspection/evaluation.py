@@ -99,18 +99,20 @@ def evaluate(
     count = len(classes)
     batch_size = batch_size or EVALUATION_BATCH
     collector = _Collector()
+    order = torch.nonzero(data.labels >= 0)[:, 0]  # a label below 0: no class of the network's
+    places = order.tolist()
     start = done = 0
     with torch.inference_mode():
-        for inputs, labels in data.batches(torch.arange(len(data)), batch_size):
+        for inputs, labels in data.batches(order, batch_size):
             if stopped():
                 return None
-            indices = [i for i in range(start, min(start + batch_size, len(data))) if i not in data.skipped]
+            indices = [index for index in places[start : start + batch_size] if index not in data.skipped]
             # Files that prove unreadable leave a streamed batch smaller, or empty.
             if len(labels):
                 collector.add(indices, model(inputs), labels)
                 done += len(labels)
             start += batch_size
-            progress(done, len(data))
+            progress(done, len(places))
     if not done:
         raise BadInput("none of the test images could be read")
     columns = collector.take()

@@ -1,5 +1,6 @@
 """`finetui errors`: what is asked of the predictions of a run or a checkpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -7,7 +8,7 @@ from cyclopts import Parameter
 
 from finetui.engine.errors import BadInput
 from finetui.engine.predictions.criteria import Choose, Selection, Show, Sort
-from finetui.tui.cli.options import CheckpointModel, DataDir, Device, PrintedImages, RunsDir, WholeNumber
+from finetui.tui.cli.options import CheckpointModel, ClassesByOption, DataDir, Device, PrintedImages, RunsDir, WholeNumber
 
 if TYPE_CHECKING:
     from finetui.tui.cli.errors_report import Place
@@ -37,6 +38,7 @@ def errors(
     data_dir: DataDir = None,
     model: CheckpointModel = "lenet",
     device: Device = "auto",
+    classes_by: ClassesByOption = "name",
     runs_dir: RunsDir = Path("checkpoints"),
     images: PrintedImages = "auto",
     json: bool = False,
@@ -95,7 +97,7 @@ def errors(
     from finetui.tui.state.class_names import class_number
 
     _check(limit, min_confidence, max_confidence, json, csv)
-    place = Place(from_, runs_dir, data, data_dir, model, device)
+    place = Place(from_, runs_dir, data, data_dir, model, device, classes_by)
 
     def choose(classes: tuple[str, ...]) -> Selection:
         return Selection(
@@ -117,7 +119,7 @@ def errors(
             raise BadInput("--dashboard: comparing (d), the matrix (m) and exports (x) are keys there; leave them out")
         return _open_dashboard(place, choose, images)
     origin = Origin(place)
-    other = Origin(Place(compare, runs_dir, data, data_dir, model, device)) if compare is not None else None
+    other = Origin(replace(place, run_or_file=compare)) if compare is not None else None
     try:
         selection = choose(origin.predictions().classes)
         listing = make_listing(origin, selection, compare=other, duplicates=duplicates)
@@ -160,5 +162,6 @@ def _open_dashboard(place: "Place", choose: Choose, images: str) -> int:
         data_dir=str(place.data_dir) if place.data_dir is not None else None,
         model=place.model,
         device=place.device,
+        classes_by=place.classes_by,
     )
     return open_checkpoint(inspection, choose, images=drawn)
