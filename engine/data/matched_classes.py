@@ -13,20 +13,18 @@ from finetui.engine.predictions.class_matching import ClassMatch
 
 
 def with_classes(images: ImageData, match: ClassMatch) -> ImageData:
-    """Return `images` with the network's classes, as `match` has them, and what a person should know of that.
+    """Return `images` with the network's classes, as `match` has them.
 
     Images of a class that the network does not know keep their place, and are labelled -1.
     """
-    notices = match.notices(images.name, images.test.labels.numpy())
     if match.same_order:
-        return dataclasses.replace(images, classes=match.network, notices=(*images.notices, *notices))
+        return dataclasses.replace(images, classes=match.network)
     places = torch.from_numpy(match.places)
     return dataclasses.replace(
         images,
         classes=match.network,
         train=RelabelledSplit(images.train, places),
         test=RelabelledSplit(images.test, places),
-        notices=(*images.notices, *notices),
     )
 
 

@@ -1,7 +1,7 @@
 """One pass over a test set, and what it says of each class."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from finetui.engine.data import Split
 from finetui.engine.errors import BadInput
+from finetui.engine.predictions.criteria import LabelFilter
 from finetui.engine.predictions.file import TOP, Files, Origin, Predictions
+from finetui.engine.predictions.label_errors import find_label_errors
 from finetui.engine.protocol.events import ClassReport
 
 EVALUATION_BATCH = 1000
+_MOST_KEPT = 2**30  # bytes of probabilities, of which label errors are found: 260,000 images in 1000 classes
 _MOST_VALUES = 2_000_000  # in one batch: 1000 of MNIST's images, 16 of ImageNet's
 
 
@@ -29,7 +32,8 @@ class Report:
 
     `loss` is the mean cross entropy in nats, `accuracy` from 0 to 1. `confusion` is int64
     `[classes, classes]`, rows true, columns predicted. `columns`, `top` and `top_probability` are what
-    `finetui.engine.predictions.file.Predictions` is made of.
+    `finetui.engine.predictions.file.Predictions` is made of. `label_errors` are its flags of the same name, for more
+    than `TOP` classes.
     """
 
     loss: float
@@ -40,13 +44,18 @@ class Report:
     columns: dict[str, npt.NDArray[Any]]
     top: npt.NDArray[np.int32]
     top_probability: npt.NDArray[np.float32]
+    label_errors: Mapping[LabelFilter, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
 
 class _Collector:
     """Gathers what is known of each image, batch by batch, on the CPU."""
 
-    def __init__(self) -> None:
+    def __init__(self, n: int, classes: int) -> None:
+        """Expect at most `n` images; the probabilities of all `classes` are kept where their first ones do not do."""
         self._batches: list[dict[str, npt.NDArray[Any]]] = []
+        self._done = 0
+        in_full = classes > TOP and 4 * n * classes <= _MOST_KEPT
+        self._probabilities = np.empty((n, classes), dtype=np.float32) if in_full else None
 
     def add(self, index: list[int], logits: Tensor, labels: Tensor) -> None:
         logits = logits.float()
@@ -57,6 +66,10 @@ class _Collector:
         log_true = logits.gather(1, labels[:, None]) - log_sum
         hit = classes[:, 0] == labels
         second = top_probability[:, 1] if logits.shape[1] > 1 else torch.zeros_like(top_probability[:, 0])
+        if self._probabilities is not None:
+            rows = slice(self._done, self._done + len(labels))
+            self._probabilities[rows] = (logits - log_sum).exp().numpy(force=True)
+        self._done += len(labels)
         margin = log_true[:, 0].exp() - torch.where(hit, second, top_probability[:, 0])
         self._batches.append(
             {
@@ -70,6 +83,12 @@ class _Collector:
                 "top_probability": top_probability.numpy(force=True),
             }
         )
+
+    def label_errors(self, labels: npt.NDArray[np.int32]) -> Mapping[LabelFilter, npt.NDArray[np.bool_]]:
+        """Return which labels are possibly wrong; nothing where that follows from the likeliest classes."""
+        if self._probabilities is None:
+            return {}
+        return find_label_errors(self._probabilities[: self._done], labels)
 
     def take(self) -> dict[str, npt.NDArray[Any]]:
         """Return what was gathered, by name; nothing where there was no image."""
@@ -98,9 +117,9 @@ def evaluate(
     model.eval()
     count = len(classes)
     batch_size = batch_size or EVALUATION_BATCH
-    collector = _Collector()
     order = torch.nonzero(data.labels >= 0)[:, 0]  # a label below 0: no class of the network's
     places = order.tolist()
+    collector = _Collector(len(places), count)
     start = done = 0
     with torch.inference_mode():
         for inputs, labels in data.batches(order, batch_size):
@@ -128,6 +147,7 @@ def evaluate(
         columns=columns,
         top=top,
         top_probability=top_probability,
+        label_errors=collector.label_errors(columns["label"]),
     )
 
 
@@ -157,7 +177,7 @@ def class_reports(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> t
 
 def predictions_of(report: Report, origin: Origin, files: Files) -> Predictions:
     """Return what `report` knows of each image."""
-    return Predictions(origin, report.columns, report.top, report.top_probability, files)
+    return Predictions(origin, report.columns, report.top, report.top_probability, files, report.label_errors)
 
 
 def files_of(split: Split) -> Files:

@@ -26,12 +26,16 @@ from finetui.engine.runs.trust import check_trusted
 
 @dataclass(frozen=True)
 class OpenedCheckpoint:
-    """A checkpoint with the data that it is looked at with; `subject` is what questions can be asked about."""
+    """A checkpoint with the data that it is looked at with; `subject` is what questions can be asked about.
+
+    `matched` says how the classes of the data are those of the network, where that is not plain.
+    """
 
     path: Path
     about: checkpoint.About
     subject: Subject
     step: int
+    matched: tuple[str, ...] = ()
 
     def evaluate(
         self,
@@ -58,7 +62,7 @@ class OpenedCheckpoint:
         files = files_of(data.test)
         if len(files) not in (0, report.n):
             files = files.at(report.columns["index"])
-        origin = Origin(classes=data.classes, data=data.name, run=self.about.run, step=self.step)
+        origin = Origin(classes=data.classes, data=data.name, run=self.about.run, step=self.step, notices=self.matched)
         return predictions_of(report, origin, files)
 
     def close(self) -> None:
@@ -133,9 +137,10 @@ def open_checkpoint(
         )
     match = (match_by_position if classes_by == "position" else match_by_name)(about.classes, images.classes)
     require_any(match, where, images.name)
+    matched = tuple(match.notices(images.name, images.test.labels.numpy()))
     images = with_classes(images.with_transform(about.transform), match)
     subject = Subject(network, images, about.transform, architecture, target)
-    return OpenedCheckpoint(path, about, subject, step)
+    return OpenedCheckpoint(path, about, subject, step, matched)
 
 
 def evaluate_checkpoint(
@@ -149,13 +154,15 @@ def evaluate_checkpoint(
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
 ) -> CheckpointReport:
     """Evaluate the checkpoint `path`; see `open_checkpoint`."""
-    opened = open_checkpoint(path, data=data, data_dir=data_dir, model=model, device=device, classes_by=classes_by, progress=progress)
+    opened = open_checkpoint(
+        path, data=data, data_dir=data_dir, model=model, device=device, classes_by=classes_by, progress=progress
+    )
     try:
         report = opened.evaluate(progress)
     finally:
         opened.close()
     images = opened.subject.data
-    return CheckpointReport(path, images.name, report, (*images.notices, *images.problems))
+    return CheckpointReport(path, images.name, report, (*images.notices, *opened.matched, *images.problems))
 
 
 def _data(path: Path, name: str | None, data_dir: Path | None, about: checkpoint.About) -> tuple[DataConfig, int]:

@@ -4,7 +4,7 @@ The file is in the safetensors format: plain arrays, no code, mapped into memory
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.files import replacing
+from finetui.engine.predictions.criteria import LABEL_FILTERS, LabelFilter
 from finetui.engine.text import clean
 
 TOP = 10  # classes kept for each image, likeliest first
@@ -26,6 +27,7 @@ _COLUMNS = {
     "loss": np.float32,
     "margin": np.float32,
 }
+_FLAG = "label_errors."  # before the name of a filter: an array that not every file has
 _PAGE = 65536  # rows looked at at a time, where all are
 
 Ints = npt.NDArray[np.int32]
@@ -33,12 +35,16 @@ Floats = npt.NDArray[np.float32]
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What was evaluated: the test set of `data`, by the weights of `run` after `step` steps."""
+    """What was evaluated: the test set of `data`, by the weights of `run` after `step` steps.
+
+    `notices` say what a person should know of the images that were scored.
+    """
 
     classes: tuple[str, ...]
     data: str
     run: str = ""
     step: int = 0
+    notices: tuple[str, ...] = ()
 
 
 class Files:
@@ -123,8 +129,21 @@ class Predictions:
     loss: Floats
     margin: Floats
 
-    def __init__(self, origin: Origin, columns: dict[str, Any], top: Any, top_probability: Any, files: Files) -> None:
-        """Take arrays by the names above, and `top` and `top_probability` `[n, k]`, likeliest class first."""
+    def __init__(
+        self,
+        origin: Origin,
+        columns: dict[str, Any],
+        top: Any,
+        top_probability: Any,
+        files: Files,
+        label_errors: Mapping[LabelFilter, Any] | None = None,
+    ) -> None:
+        """Take arrays by the names above, and `top` and `top_probability` `[n, k]`, likeliest class first.
+
+        `label_errors` tells by the name of a filter of each row whether its label is possibly wrong: bool `[n]`. It is
+        kept where there are more than `TOP` classes, else it follows from `top_probability`.
+        """
+        self.label_errors = {name: np.asarray(mask, dtype=np.bool_) for name, mask in (label_errors or {}).items()}
         self.origin = origin
         self.files = files
         for name, kind in _COLUMNS.items():
@@ -156,6 +175,13 @@ class Predictions:
             rows = slice(start, min(start + _PAGE, len(self)))
             yield rows, self._top[rows], self._top_probability[rows]
 
+    def at(self, rows: npt.NDArray[Any]) -> "Predictions":
+        """Return the predictions in `rows` alone, in their order."""
+        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        flags = {name: mask[rows] for name, mask in self.label_errors.items()}
+        files = self.files.at(rows) if len(self.files) else self.files
+        return Predictions(self.origin, columns, self._top[:][rows], self._top_probability[:][rows], files, flags)
+
     def confusion(self, rows: npt.NDArray[Any] | None = None) -> npt.NDArray[np.int64]:
         """Return how many of `rows` (default: all) are of one class and taken for another: `[true, predicted]`."""
         count = len(self.classes)
@@ -172,6 +198,7 @@ class Predictions:
             "top": np.ascontiguousarray(self._top[:]),
             "top_probability": np.ascontiguousarray(self._top_probability[:]),
         }
+        arrays |= {_FLAG + name: mask for name, mask in self.label_errors.items()}
         arrays |= {"file_text": self.files.text[:], "file_ends": self.files.ends}
         about = {
             "format": _FORMAT,
@@ -197,7 +224,11 @@ def load_predictions(path: Path) -> Predictions:
         root = bytes.fromhex(about["root"]).decode("utf-8", "surrogateescape")
         files = Files(root, file.get_slice("file_text"), file.get_tensor("file_ends"))
         columns = {name: file.get_tensor(name) for name in _COLUMNS}
-        predictions = Predictions(origin, columns, file.get_slice("top"), file.get_slice("top_probability"), files)
+        names = set(file.keys())
+        flags = {name: file.get_tensor(_FLAG + name) for name in LABEL_FILTERS if _FLAG + name in names}
+        predictions = Predictions(
+            origin, columns, file.get_slice("top"), file.get_slice("top_probability"), files, flags
+        )
         _check(predictions, file)
         return predictions
     except FileNotFoundError as error:
@@ -213,6 +244,7 @@ def _check(predictions: Predictions, file: Any) -> None:
     n, count = len(predictions), len(predictions.classes)
     top, probability, text = (file.get_slice(name).get_shape() for name in ("top", "top_probability", "file_text"))
     sizes = {getattr(predictions, name).shape for name in _COLUMNS}
+    sizes |= {mask.shape for mask in predictions.label_errors.values()}
     fits = sizes == {(n,)} and top == probability and len(top) == 2 and top[0] == n and 0 < top[1] <= max(count, 1)
     if not fits:
         raise ValueError("its arrays do not fit each other")

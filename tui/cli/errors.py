@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from finetui.engine.errors import BadInput
-from finetui.engine.predictions.criteria import Choose, Selection, Show, Sort
-from finetui.tui.cli.options import CheckpointModel, ClassesByOption, DataDir, Device, PrintedImages, RunsDir, WholeNumber
+from finetui.engine.predictions.criteria import Choose, LabelFilter, Selection, Show, Sort
+from finetui.tui.cli.options import (
+    CheckpointModel,
+    ClassesByOption,
+    DataDir,
+    Device,
+    PrintedImages,
+    RunsDir,
+    WholeNumber,
+)
 
 if TYPE_CHECKING:
     from finetui.tui.cli.errors_report import Place
@@ -23,7 +31,7 @@ def errors(
     min_confidence: float = 0.0,
     max_confidence: float = 1.0,
     text: str = "",
-    label_errors: bool = False,
+    label_errors: bool | LabelFilter = False,
     duplicates: bool = False,
     compare: str | None = None,
     change: Literal["fixed", "broken", "still-wrong"] | None = None,
@@ -65,7 +73,7 @@ def errors(
     text
         Only images with this in their path.
     label_errors
-        Only images whose label is likely wrong (confident learning).
+        Only images whose label is possibly wrong, by confident-learning (default) or prune-by-noise-rate.
     duplicates
         Only images that are in the training set as well.
     compare
@@ -89,7 +97,8 @@ def errors(
     data
         Data set (default: the one that it was trained on).
     json
-        Print a JSON list of objects: index, path, true, predicted, confidence, loss, margin, top and more.
+        Print a JSON list of objects: index, path, true, predicted, confidence, loss, margin, top and more. With
+        --compare it is the value of images in an object that has compared_with and mcnemar as well.
     csv
         Print the same as CSV.
     """
@@ -97,6 +106,8 @@ def errors(
     from finetui.tui.state.class_names import class_number
 
     _check(limit, min_confidence, max_confidence, json, csv)
+    by_default: LabelFilter | None = "confident-learning" if label_errors else None
+    label_filter = by_default if isinstance(label_errors, bool) else label_errors
     place = Place(from_, runs_dir, data, data_dir, model, device, classes_by)
 
     def choose(classes: tuple[str, ...]) -> Selection:
@@ -107,7 +118,7 @@ def errors(
             low=min_confidence,
             high=max_confidence,
             text=text,
-            label_errors=label_errors,
+            label_errors=label_filter,
             duplicates=duplicates,
             change=change or ("broken" if compare is not None else ""),
             sort=sort,
