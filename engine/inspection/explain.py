@@ -61,9 +61,10 @@ def explain(
     """Return what in `inputs`, float32 `[1, C, H, W]` as the network takes it, speaks for the class `target`.
 
     `method` is one of `METHODS`. Grad-CAM looks at `layer`, by default the output of the last stage before the pooling
-    (see `_last_stage`), and tells only what speaks for the class. The others compare with `baseline`, float32 `[1, C, H, W]`: the input
-    for a black image, say; None: all zero. Everything is on the device of `model`, which is not touched. Raises
-    `BadInput` when the method cannot be used on this network, or there is no such method, class or layer.
+    (see `_last_stage`), and tells only what speaks for the class. The others compare with `baseline`, float32
+    `[1, C, H, W]`: the input for a black image, say; None: all zero. Everything is on the device of `model`, which is
+    not touched. Raises `BadInput` when the method cannot be used on this network, or there is no such method, class or
+    layer.
     """
     if method not in _METHODS:
         raise BadInput(f"there is no explanation {method!r}; known: {', '.join(METHODS)}")
@@ -162,15 +163,20 @@ METHODS = tuple(_METHODS)
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """One call of a module in a forward pass, and the shape of the first tensor that it returned.
+    """One call of a module in a forward pass, with the first tensor that it returned.
 
-    `alone` tells whether it returned a tensor and nothing beside it.
+    `alone` tells whether it returned nothing beside it.
     """
 
     path: str
     module: nn.Module
-    shape: torch.Size
+    output: Tensor | None
     alone: bool
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the tensor."""
+        return torch.Size() if self.output is None else self.output.shape
 
     @property
     def is_map(self) -> bool:
@@ -205,9 +211,7 @@ def _layer_to_look_at(question: _Question) -> str:
 
 def _noting(path: str, calls: list[_Call]) -> Callable[[nn.Module, Any, Any], None]:
     def note(module: nn.Module, _inputs: Any, output: Any) -> None:
-        first = next(tensors_in(output), None)
-        shape = first.shape if first is not None else torch.Size()
-        calls.append(_Call(path, module, shape, alone=isinstance(output, Tensor)))
+        calls.append(_Call(path, module, next(tensors_in(output), None), alone=isinstance(output, Tensor)))
 
     return note
 
@@ -226,23 +230,23 @@ def _last_stage(calls: list[_Call], network: nn.Module) -> str:
             "integrated-gradients and occlusion work"
         )
     _check_depth(calls, convolutions, network)
-    maps = [call for call in calls if call.is_map and call.alone]
+    idle = (nn.Dropout, nn.Dropout2d, nn.Identity)  # in evaluation mode; what is before them has a better name
+    maps = [call for call in calls if call.is_map and call.alone and not isinstance(call.module, idle)]
     stages = [call for call in maps if call.path.rpartition(".")[2] == "features"]
     # A single convolution may follow: the head.
-    if stages and len([call for call in convolutions if calls.index(call) > calls.index(stages[-1])]) <= 1:
+    if stages and sum(call in convolutions for call in calls[calls.index(stages[-1]) :]) <= 1:
         return stages[-1].path
-    last = max(calls.index(call) for call in convolutions)
-    return [call for call in maps if calls.index(call) >= last and not _pools(call, calls)][-1].path
+    late = set(map(id, calls[calls.index(convolutions[-1]) :]))
+    return [call for call in maps if id(call) in late and not _pools_or_mixes(call, calls)][-1].path
 
 
-def _pools(call: _Call, calls: list[_Call]) -> bool:
-    """Whether the last thing that the module does is to pool."""
-    inner = [other.module for other in calls[: calls.index(call) + 1] if _is_within(other.path, call.path)]
-    return type(inner[-1]).__module__ == nn.MaxPool2d.__module__
-
-
-def _is_within(path: str, outer: str) -> bool:
-    return path == outer or path.startswith(f"{outer}.")
+def _pools_or_mixes(call: _Call, calls: list[_Call]) -> bool:
+    """Whether what the module returns was pooled last, or has its channels in the last place."""
+    return any(
+        type(other.module) in (nn.Linear, nn.LayerNorm) or type(other.module).__module__ == nn.MaxPool2d.__module__
+        for other in calls
+        if other.output is call.output
+    )
 
 
 def _check_depth(calls: list[_Call], convolutions: list[_Call], network: nn.Module) -> None:

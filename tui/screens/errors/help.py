@@ -11,7 +11,7 @@ _INTRODUCTION = (
     "images with that label. The filter (f) knows prune by noise rate as well. = the same image is in "
     "the training set.\n\n"
     "Explanations (e) colour what spoke for the class that the network chose, and what spoke against it, with the "
-    "weights that the run has now: Grad-CAM by the last convolution's maps, integrated gradients pixel by pixel, "
+    "weights that the run has now: Grad-CAM by the maps of the last stage, integrated gradients pixel by pixel, "
     "occlusion by covering patches."
 )
 _KEYS = (
