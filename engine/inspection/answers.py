@@ -187,7 +187,9 @@ class Answerer:
                 stopped=self._stopped,
             )
             self._duplicates = tuple(pairs)
-        return events.DuplicatesFound(command=question, pairs=self._duplicates)
+        train = self._subject.data.train
+        names = tuple(clean(train.file(ours), 4096) for _, ours in self._duplicates)
+        return events.DuplicatesFound(command=question, pairs=self._duplicates, names=names if any(names) else ())
 
 
 def _module_row(model: nn.Module, module: ModuleSummary) -> events.ModuleRow:

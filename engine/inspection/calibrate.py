@@ -14,6 +14,7 @@ from finetui.engine.data import Split
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.inspection.evaluation import batch_size_for
 from finetui.engine.inspection.opened_checkpoint import OpenedCheckpoint, open_checkpoint
+from finetui.engine.models.outputs import logits as forward
 from finetui.engine.predictions.metrics import calibration, calibration_error
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import RunLock
@@ -92,7 +93,7 @@ def _val_logits(opened: OpenedCheckpoint, progress: Callable[[str, int, int], No
     with torch.inference_mode():
         for inputs, labels in val.batches(indices, batch_size_for(shape.in_channels, shape.height, shape.width)):
             if len(labels):
-                found.append((subject.model(inputs).float().cpu(), labels.cpu()))
+                found.append((forward(subject.model, inputs).float().cpu(), labels.cpu()))
             done += len(labels)
             progress("Evaluating", done, wanted)
     if not done:

@@ -1,7 +1,7 @@
 """One pass over a test set, and what it says of each class."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,14 @@ from finetui.engine.data import Split
 from finetui.engine.errors import BadInput
 from finetui.engine.inspection.ranking import ClassRanking
 from finetui.engine.models.outputs import logits
+from finetui.engine.predictions.criteria import LabelFilter
 from finetui.engine.predictions.file import TOP, Files, Origin, Predictions
+from finetui.engine.predictions.label_errors import find_label_errors
 from finetui.engine.predictions.metrics import averages, calibration, calibration_error, class_reports
 from finetui.engine.protocol.events import ClassReport
 
 EVALUATION_BATCH = 1000
+_MOST_KEPT = 2**30  # bytes of probabilities, of which label errors are found: 260,000 images in 1000 classes
 _MOST_VALUES = 2_000_000  # in one batch: 1000 of MNIST's images, 16 of ImageNet's
 
 
@@ -32,9 +35,9 @@ class Report:
 
     `loss` is the mean cross entropy in nats, `accuracy` from 0 to 1; `averages` are the macro and the weighted ones of
     `per_class`. `confusion` is int64 `[classes, classes]`, rows true, columns predicted. `columns`, `top` and
-    `top_probability`, and where they were asked for `roc_auc` and `average_precision`, are what
-    `finetui.engine.predictions.file.Predictions` is made of. `uncalibrated` are the loss and the expected calibration
-    error without the temperature, where one was given.
+    `top_probability`, where they were asked for `roc_auc` and `average_precision`, and for more than `TOP` classes
+    `label_errors`, are what `finetui.engine.predictions.file.Predictions` is made of. `uncalibrated` are the loss and the
+    expected calibration error without the temperature, where one was given.
     """
 
     loss: float
@@ -45,6 +48,7 @@ class Report:
     columns: dict[str, npt.NDArray[Any]]
     top: npt.NDArray[np.int32]
     top_probability: npt.NDArray[np.float32]
+    label_errors: Mapping[LabelFilter, npt.NDArray[np.bool_]] = field(default_factory=dict)
     averages: tuple[ClassReport, ...] = ()
     roc_auc: npt.NDArray[np.float64] | None = None
     average_precision: npt.NDArray[np.float64] | None = None
@@ -54,12 +58,16 @@ class Report:
 class _Collector:
     """Gathers what is known of each image, batch by batch, on the CPU."""
 
-    def __init__(self, images: int, temperature: float, ranked: bool) -> None:
+    def __init__(self, images: int, classes: int, temperature: float, ranked: bool) -> None:
+        """Expect at most `images`; the probabilities of all `classes` are kept where their first ones do not do."""
         self._batches: list[dict[str, npt.NDArray[Any]]] = []
         self._images = images
         self._temperature = temperature
         self._ranked = ranked
         self._ranking: ClassRanking | None = None
+        self._done = 0
+        in_full = classes > TOP and 4 * images * classes <= _MOST_KEPT
+        self._probabilities = np.empty((images, classes), dtype=np.float32) if in_full else None
 
     def add(self, index: list[int], logits: Tensor, labels: Tensor) -> None:
         before = logits.float()
@@ -71,6 +79,10 @@ class _Collector:
         log_true = logits.gather(1, labels[:, None]) - log_sum
         hit = classes[:, 0] == labels
         second = top_probability[:, 1] if logits.shape[1] > 1 else torch.zeros_like(top_probability[:, 0])
+        if self._probabilities is not None:
+            rows = slice(self._done, self._done + len(labels))
+            self._probabilities[rows] = (logits - log_sum).exp().numpy(force=True)
+        self._done += len(labels)
         margin = log_true[:, 0].exp() - torch.where(hit, second, top_probability[:, 0])
         self._batches.append(
             {
@@ -116,11 +128,18 @@ class _Collector:
             columns=columns,
             top=top,
             top_probability=top_probability,
+            label_errors=self._label_errors(columns["label"]),
             averages=averages(matrix),
             roc_auc=roc_auc,
             average_precision=average_precision,
             uncalibrated=uncalibrated,
         )
+
+    def _label_errors(self, labels: npt.NDArray[np.int32]) -> Mapping[LabelFilter, npt.NDArray[np.bool_]]:
+        """Return which labels are possibly wrong; nothing where that follows from the likeliest classes."""
+        if self._probabilities is None:
+            return {}
+        return find_label_errors(self._probabilities[: self._done], labels)
 
 
 def _numbers(values: Tensor) -> npt.NDArray[np.int32]:
@@ -146,19 +165,21 @@ def evaluate(
     """
     model.eval()
     batch_size = batch_size or EVALUATION_BATCH
-    collector = _Collector(len(data), temperature, ranked)
+    order = torch.nonzero(data.labels >= 0)[:, 0]  # a label below 0: no class of the network's
+    places = order.tolist()
+    collector = _Collector(len(places), len(classes), temperature, ranked)
     start = done = 0
     with torch.inference_mode():
-        for inputs, labels in data.batches(torch.arange(len(data)), batch_size):
+        for inputs, labels in data.batches(order, batch_size):
             if stopped():
                 return None
-            indices = [i for i in range(start, min(start + batch_size, len(data))) if i not in data.skipped]
+            indices = [index for index in places[start : start + batch_size] if index not in data.skipped]
             # Files that prove unreadable leave a streamed batch smaller, or empty.
             if len(labels):
                 collector.add(indices, logits(model, inputs), labels)
                 done += len(labels)
             start += batch_size
-            progress(done, len(data))
+            progress(done, len(places))
     if not done:
         raise BadInput("none of the test images could be read")
     return collector.report(classes)
@@ -166,8 +187,16 @@ def evaluate(
 
 def predictions_of(report: Report, origin: Origin, files: Files) -> Predictions:
     """Return what `report` knows of each image."""
-    ranking = report.roc_auc, report.average_precision
-    return Predictions(origin, report.columns, report.top, report.top_probability, files, *ranking)
+    return Predictions(
+        origin,
+        report.columns,
+        report.top,
+        report.top_probability,
+        files,
+        label_errors=report.label_errors,
+        roc_auc=report.roc_auc,
+        average_precision=report.average_precision,
+    )
 
 
 def files_of(split: Split) -> Files:

@@ -10,26 +10,33 @@ from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import load
+from finetui.engine.data.matched_classes import with_classes
 from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.inspection.answers import Subject
 from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
 from finetui.engine.models import build
 from finetui.engine.models.device import resolve
+from finetui.engine.predictions.class_matching import match_by_name, match_by_position, require_any
 from finetui.engine.predictions.file import Origin, Predictions
 from finetui.engine.predictions.metrics import Scores, scores_of
 from finetui.engine.protocol.config import DataConfig, load as load_config
+from finetui.engine.protocol.requests import ClassesBy
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.trust import check_trusted
 
 
 @dataclass(frozen=True)
 class OpenedCheckpoint:
-    """A checkpoint with the data that it is looked at with; `subject` is what questions can be asked about."""
+    """A checkpoint with the data that it is looked at with; `subject` is what questions can be asked about.
+
+    `matched` says how the classes of the data are those of the network, where that is not plain.
+    """
 
     path: Path
     about: checkpoint.About
     subject: Subject
     step: int
+    matched: tuple[str, ...] = ()
 
     def evaluate(
         self,
@@ -64,6 +71,7 @@ class OpenedCheckpoint:
             run=self.about.run,
             step=self.step,
             temperature=self.about.temperature,
+            notices=self.matched,
         )
         return predictions_of(report, origin, files)
 
@@ -118,13 +126,15 @@ def open_checkpoint(
     data_dir: Path | None = None,
     model: str = "lenet",
     device: str = "auto",
+    classes_by: ClassesBy = "name",
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> OpenedCheckpoint:
     """Open the checkpoint `path` and its data; images are transformed as it says.
 
     `data` None means the data set that it was trained on. `model` must name the network where that is a person's own
-    code. Raises `BadInput` when the checkpoint or the data cannot be used, or do not belong together, `Cancelled`.
+    code. The classes of the data are the network's of the same names, or with `classes_by` "position" those in the same
+    places. Raises `BadInput` when the checkpoint or the data cannot be used, or do not belong together, `Cancelled`.
     """
     target = resolve(device)
     about, network, step = _load_network(path, model, target)
@@ -137,14 +147,12 @@ def open_checkpoint(
         raise BadInput(
             f"{where} takes images of {architecture.in_channels} channels, and {images.name} has {images.channels}"
         )
-    if len(images.classes) != architecture.num_classes:
-        raise BadInput(
-            f"{where} tells {architecture.num_classes} classes apart, and {images.name} has {len(images.classes)}"
-        )
-    subject = Subject(
-        network, images.with_transform(about.transform), about.transform, architecture, target, about.temperature
-    )
-    return OpenedCheckpoint(path, about, subject, step)
+    match = (match_by_position if classes_by == "position" else match_by_name)(about.classes, images.classes)
+    require_any(match, where, images.name)
+    matched = tuple(match.notices(images.name, images.test.labels.numpy()))
+    images = with_classes(images.with_transform(about.transform), match)
+    subject = Subject(network, images, about.transform, architecture, target, about.temperature)
+    return OpenedCheckpoint(path, about, subject, step, matched)
 
 
 def evaluate_checkpoint(
@@ -154,17 +162,20 @@ def evaluate_checkpoint(
     data_dir: Path | None = None,
     model: str = "lenet",
     device: str = "auto",
+    classes_by: ClassesBy = "name",
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
 ) -> CheckpointReport:
     """Evaluate the checkpoint `path`; see `open_checkpoint`."""
-    opened = open_checkpoint(path, data=data, data_dir=data_dir, model=model, device=device, progress=progress)
+    opened = open_checkpoint(
+        path, data=data, data_dir=data_dir, model=model, device=device, classes_by=classes_by, progress=progress
+    )
     try:
         report = opened.evaluate(progress)
         scores = scores_of(opened.predictions(report))
     finally:
         opened.close()
     images = opened.subject.data
-    notices = (*images.notices, *images.problems)
+    notices = (*images.notices, *opened.matched, *images.problems)
     return CheckpointReport(path, images.name, report, notices, scores, opened.about.temperature)
 
 

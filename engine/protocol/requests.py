@@ -1,8 +1,12 @@
 """What an engine process is asked to do when it starts."""
 
+from typing import Literal
+
 import msgspec
 
 from finetui.engine.protocol.config import RunConfig
+
+ClassesBy = Literal["name", "position"]  # how the classes of data are found among those of a network
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +20,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str | None = None
     model: str = "lenet"
     device: str = "auto"
+    classes_by: ClassesBy = "name"
     scratch: str = ""
 
 

@@ -19,10 +19,12 @@ from finetui.engine.predictions.images import pixels
 from finetui.engine.predictions.selection import most_confused
 from finetui.engine.protocol.commands import FetchImages, FindDuplicates
 from finetui.engine.protocol.events import DuplicatesFound, Images
+from finetui.engine.protocol.requests import ClassesBy
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
+from finetui.engine.text import clean
 from finetui.tui.cli.reports import output_width, write_data
 from finetui.tui.graphics import Mode, choose_mode, strips
-from finetui.tui.screens.errors.text import brief_details, title
+from finetui.tui.screens.errors.text import brief_details, end_of, title
 from finetui.tui.state.export import export, target_of, to_csv, to_json
 from finetui.tui.state.listing import Listing, image_name, listing_of
 
@@ -46,6 +48,7 @@ class Place:
     data_dir: Path | None = None
     model: str = "lenet"
     device: str = "auto"
+    classes_by: ClassesBy = "name"
 
     @property
     def is_file(self) -> bool:
@@ -93,8 +96,11 @@ class Origin:
                 data_dir=place.data_dir,
                 model=place.model,
                 device=place.device,
+                classes_by=place.classes_by,
                 progress=self._tell,
             )
+            for notice in self._opened.matched:
+                print(notice, file=sys.stderr)
         return self._opened
 
     def images(self, indices: Sequence[int], side: int = 0) -> list[Image | str]:
@@ -108,11 +114,11 @@ class Origin:
             found += [picture.problem or pixels(picture) for picture in answer.pictures]
         return found
 
-    def duplicates(self) -> tuple[tuple[int, int], ...]:
+    def duplicates(self) -> DuplicatesFound:
         """Return which test images are training images."""
         answer = finetui.Answerer(self.opened().subject, self._tell).answer(FindDuplicates())
         assert isinstance(answer, DuplicatesFound)
-        return answer.pairs
+        return answer
 
     def _tell(self, phase: str, _done: int, _total: int) -> None:
         if phase != self._phase:
@@ -124,7 +130,8 @@ def make_listing(origin: Origin, selection: Selection, *, compare: Origin | None
     """Return what `selection` lists, compared with `compare` and with training images looked for if so wanted."""
     listing = listing_of(origin.predictions(), Selection())
     if duplicates:
-        listing = listing.with_duplicates(origin.duplicates())
+        found = origin.duplicates()
+        listing = listing.with_duplicates(found.pairs, found.names)
     if compare is not None:
         listing = listing.compared_with(compare.predictions(), compare.name)
     return listing.select(selection, ())
@@ -139,6 +146,9 @@ def print_errors(
         print(export(target, listing, listing.rows.tolist(), origin.images))
         return 0
     shown = listing.rows[: limit or None].tolist()
+    tested = listing.mcnemar()
+    if tested is not None and form != "json":
+        print(tested.sentence(clean(listing.compared)), file=sys.stdout if form == "text" else sys.stderr)
     if form == "json":
         write_data(to_json(listing, shown).encode() + b"\n")
     elif form == "csv":
@@ -157,19 +167,28 @@ def _print_rows(origin: Origin, listing: Listing, shown: Sequence[int], images: 
         _print_thumbnails(origin, listing, shown, choose_mode(images))
         return
     width = output_width()
+    # Of images without files the number is all that tells them apart: it is never cut.
+    least = (
+        0
+        if len(listing.predictions.files)
+        else max((len(image_name(listing.predictions, row)) for row in shown), default=0)
+    )
     for row in shown:
-        print(_line(listing, row, width).plain.rstrip())
+        print(_line(listing, row, width, least).plain.rstrip())
+        if duplicate := listing.training_image(row):
+            print(f"  = {duplicate}")
 
 
-def _line(listing: Listing, row: int, width: int) -> Content:
-    """Return one line: name, classes, confidence, loss, margin, flags."""
+def _line(listing: Listing, row: int, width: int, least: int) -> Content:
+    """Return one line: name (in `least` cells or more), classes, confidence, loss, margin, flags."""
     found = listing.predictions
     true, predicted = (Content(found.classes[kind[row]]) for kind in (found.label, found.predicted))
     signs = f"{_signs(listing, row):<2}"
     numbers = f"{found.confidence[row]:>7.1%}  loss {found.loss[row]:>7.3f}  margin {found.margin[row]:>+6.3f} {signs}"
     words = width - len(numbers) - len(" " + " → ")  # the name and both classes share what the numbers leave
-    label = max(words // 3, 6)
-    name = Content(image_name(found, row)).truncate(max(words - 2 * label, 6), ellipsis=True, pad=True)
+    label = max(min(words // 3, (words - least) // 2), 6)
+    wide = max(words - 2 * label, least, 12)
+    name = Content(end_of(image_name(found, row), wide)).truncate(wide, pad=True)
     return Content.assemble(
         name, " ", true.truncate(label, ellipsis=True, pad=True), " → ",
         predicted.truncate(label, ellipsis=True, pad=True), numbers,
@@ -177,7 +196,7 @@ def _line(listing: Listing, row: int, width: int) -> Content:
 
 
 def _signs(listing: Listing, row: int) -> str:
-    flagged = listing.flags.label_errors
+    flagged = listing.label_errors
     return "".join(
         sign
         for sign, holds in (("?", flagged is not None and flagged[row]), ("=", row in (listing.duplicates or {})))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import finetui
 from finetui.engine.runs.folder import find_checkpoint
-from finetui.tui.cli.options import CheckpointModel, DataDir, Device, From, RunsDir
+from finetui.tui.cli.options import CheckpointModel, ClassesByOption, DataDir, Device, From, RunsDir
 from finetui.tui.cli.reports import print_json, table
 from finetui.tui.state.scores import HEADING, class_rows, diagram, facts
 
@@ -23,6 +23,7 @@ def evaluate(
     data_dir: DataDir = None,
     model: CheckpointModel = "lenet",
     device: Device = "auto",
+    classes_by: ClassesByOption = "name",
     runs_dir: RunsDir = Path("checkpoints"),
     calibration: bool = False,
     json: bool = False,
@@ -39,7 +40,12 @@ def evaluate(
         Print one JSON object: accuracy, interval, log_loss, n, per_class, confusion, calibration and more.
     """
     found = finetui.evaluate_checkpoint(
-        find_checkpoint(from_, runs_dir), data=data, data_dir=data_dir, model=model, device=device
+        find_checkpoint(from_, runs_dir),
+        data=data,
+        data_dir=data_dir,
+        model=model,
+        device=device,
+        classes_by=classes_by,
     )
     for notice in found.notices:
         print(notice, file=sys.stderr)

@@ -17,6 +17,7 @@ from finetui.engine.protocol.config import (
     load,
     with_overrides,
 )
+from finetui.engine.protocol.requests import ClassesBy
 from finetui.engine.runs.folder import check_runs_dir
 from finetui.engine.text import clean
 
@@ -58,6 +59,13 @@ From = Annotated[
     Parameter(name="--from", help="A run (its name or folder: the best checkpoint is used) or a checkpoint file."),
 ]
 DataDir = Annotated[Path | None, Parameter(help="Folder to look for the data in first (default: $FINETUI_DATA).")]
+ClassesByOption = Annotated[
+    ClassesBy,
+    Parameter(
+        name="--classes-by",
+        help="How the data's classes are found among the network's: by name (default), or by position.",
+    ),
+]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps (default: auto).")]
 CheckpointModel = Annotated[
     str,

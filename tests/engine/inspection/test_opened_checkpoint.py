@@ -78,7 +78,7 @@ def test_away_from_its_run_the_data_has_to_be_named(run: RunFolder, tmp_path: Pa
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ({"data": "mnist-sample"}, "tells 2 classes apart, and mnist-sample has 10"),
+        ({"data": "mnist-sample"}, "tells dark and light apart, and mnist-sample has none of these classes"),
         ({"data": "no-such-data"}, "no-such-data"),
         ({"device": "cuda:99"}, "cuda"),
     ],

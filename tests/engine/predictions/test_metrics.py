@@ -31,7 +31,14 @@ def predictions_for(probabilities: np.ndarray, labels: np.ndarray) -> Prediction
     }
     ranks = np.array([ranked(labels == label, probabilities[:, label]) for label in range(count)]).T
     origin = Origin(classes=tuple(f"c{i}" for i in range(count)), data="d")
-    return Predictions(origin, columns, order.astype(np.int32), top, Files.of(()), *ranks)
+    return Predictions(
+        origin,
+        columns,
+        order.astype(np.int32),
+        top,
+        Files.of(()),
+        **dict(zip(("roc_auc", "average_precision"), ranks, strict=True)),
+    )
 
 
 def drawn(n: int, classes: int, *, seed: int = 0, sharp: float = 1.0, labels: range | None = None) -> Predictions:

@@ -99,7 +99,7 @@ def test_two_runs_are_compared(in_process: Call, folder) -> None:
     ):
         arguments = ("--compare", "first", "--change", change, "--limit", "0", "--json")
         result = in_process("errors", "--from", "second", *arguments, cwd=folder)
-        assert sorted(item["index"] for item in json.loads(result.stdout)) == np.flatnonzero(keep).tolist()
+        assert sorted(item["index"] for item in json.loads(result.stdout)["images"]) == np.flatnonzero(keep).tolist()
 
 
 def test_training_images_are_looked_for_where_asked(in_process: Call, folder) -> None:

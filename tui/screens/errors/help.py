@@ -7,10 +7,11 @@ _INTRODUCTION = (
     "true class and what the network took it for, and how sure it was.\n\n"
     "loss: how little probability the true class was given (nats). margin: the true class's probability less that of "
     "the likeliest other; below 0 it is a mistake, just above it a near miss.\n\n"
-    "? the label is likely wrong: by confident learning, the network is surer of another class than it usually is of "
-    "images with that label. = the same image is in the training set.\n\n"
+    "? the label is possibly wrong: by confident learning, the network is surer of another class than it usually is of "
+    "images with that label. The filter (f) knows prune by noise rate as well. = the same image is in "
+    "the training set.\n\n"
     "Explanations (e) colour what spoke for the class that the network chose, and what spoke against it, with the "
-    "weights that the run has now: Grad-CAM by the last convolution's maps, integrated gradients pixel by pixel, "
+    "weights that the run has now: Grad-CAM by the maps of the last stage, integrated gradients pixel by pixel, "
     "occlusion by covering patches."
 )
 _KEYS = (
@@ -25,7 +26,7 @@ _KEYS = (
     ("s", "Scores: accuracy with its interval, averages, ROC-AUC, calibration and its diagram"),
     ("d", "Compare with another run or evaluation on the same images; again: end the comparison"),
     ("e", "Where the network looked: Grad-CAM, integrated gradients, occlusion, off"),
-    ("l u k", "Only likely wrong labels; only training images; only marked ones"),
+    ("l u k", "Only possible label errors; only training images; only marked ones"),
     ("space", "Mark the image"),
     ("x", "Export what is listed or marked: CSV, JSON, contact sheet, or a folder of images"),
     ("n", "Show the newest evaluation"),

@@ -10,7 +10,7 @@ import msgspec
 from textual import work
 
 from finetui.engine.errors import BadInput, FinetuiError
-from finetui.engine.predictions.criteria import CHANGES, SHOWS, SORTS, Choose, Selection
+from finetui.engine.predictions.criteria import CHANGES, LABEL_FILTERS, SHOWS, SORTS, Choose, Selection
 from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol.commands import Evaluate, FindDuplicates
 from finetui.engine.protocol.events import CommandRefused, DuplicatesFound, Evaluated
@@ -27,9 +27,9 @@ _MOST_COMPARED = 200_000  # images among which duplicates are looked for without
 Change = Callable[[Listing, frozenset[int]], Listing]  # from a list and the marked rows to another list
 
 
-def _with_duplicates(listing: Listing, pairs: Collection[tuple[int, int]], marked: Collection[int]) -> Listing:
+def _with_duplicates(listing: Listing, found: DuplicatesFound, marked: Collection[int]) -> Listing:
     """Return the list anew, now that it is known which images are in the training set."""
-    return listing.with_duplicates(pairs).select(listing.selection, marked)
+    return listing.with_duplicates(found.pairs, found.names).select(listing.selection, marked)
 
 
 def _waiting(view: View) -> str:
@@ -57,7 +57,7 @@ class ListingScreen(Screen[None]):
         self._evaluation: Evaluated | None = None  # the one that is shown
         self._marked: set[int] = set()
         self._looked_for_duplicates = False
-        self._pairs: tuple[tuple[int, int], ...] | None = None  # of test and training images that are the same
+        self._duplicates: DuplicatesFound | None = None  # the test images that are training images
 
     @abstractmethod
     def _listing_changed(self, *, same_rows: bool) -> None:
@@ -98,7 +98,7 @@ class ListingScreen(Screen[None]):
         else:
             selection = msgspec.structs.replace(self._listing.selection, change="", marked=False)
         listing = listing_of(found, selection)
-        return listing if self._pairs is None else _with_duplicates(listing, self._pairs, ())
+        return listing if self._duplicates is None else _with_duplicates(listing, self._duplicates, ())
 
     def _look_for_newer(self) -> None:
         view = self._store.view
@@ -146,10 +146,13 @@ class ListingScreen(Screen[None]):
         if not self.stands:
             return
         same_rows = self._listing is not None and self._listing.rows is listing.rows
-        if self._listing is None or self._listing.predictions is not listing.predictions:
+        others = self._listing is None or self._listing.predictions is not listing.predictions
+        if others:
             self._marked.clear()
         self._listing = listing
         self._listing_changed(same_rows=same_rows)
+        if others and (notices := listing.predictions.origin.notices):
+            self._hint("; ".join(notices))
 
     def _choose(self, changes: Callable[[Selection], dict[str, object]]) -> None:
         """List what the present selection lists with what `changes` makes of it."""
@@ -171,12 +174,12 @@ class ListingScreen(Screen[None]):
         if not self.stands:
             return
         if isinstance(reply, DuplicatesFound):
-            self._pairs = pairs = reply.pairs
+            self._duplicates = reply
             self._relist(
                 lambda listing, marked: (
-                    _with_duplicates(listing, pairs, marked)
+                    _with_duplicates(listing, reply, marked)
                     if listing.selection.duplicates
-                    else listing.with_duplicates(pairs)
+                    else listing.with_duplicates(reply.pairs, reply.names)
                 )
             )
         elif isinstance(reply, CommandRefused):
@@ -204,10 +207,14 @@ class ListingScreen(Screen[None]):
 
     def action_toggle_flag(self, flag: str) -> None:
         """List only what has `flag`, or all again."""
-        if flag == "duplicates" and self._pairs is None:
+        if flag == "duplicates" and self._duplicates is None:
             self._hint("looking for training images among these …")
             self._asker.ask(FindDuplicates(), self._duplicates_found)
         self._choose(lambda now: {flag: not getattr(now, flag)})
+
+    def action_toggle_label_errors(self) -> None:
+        """List only what possibly has a wrong label, or all again."""
+        self._choose(lambda now: {"label_errors": None if now.label_errors else LABEL_FILTERS[0]})
 
     def action_clear(self) -> None:
         """Take all filters away."""
@@ -225,7 +232,7 @@ class ListingScreen(Screen[None]):
             listing.selection,
             listing.predictions.classes,
             has_files=len(listing.predictions.files) > 0,
-            can_compare=listing.flags.other is not None,
+            can_compare=listing.flags.comparison is not None,
         )
         chosen = await self.app.push_screen_wait(form)
         if chosen is not None:

@@ -48,7 +48,7 @@ class ErrorsScreen(ListingScreen):
         Binding("e", "explain", "Explain"),
         Binding("d", "compare", "Compare"),
         Binding("enter", "enlarge", "Enlarge", show=False),
-        Binding("l", "toggle_flag('label_errors')", "Likely wrong labels", show=False),
+        Binding("l", "toggle_label_errors", "Possible label errors", show=False),
         Binding("u", "toggle_flag('duplicates')", "Training images", show=False),
         Binding("k", "toggle_flag('marked')", "Marked only", show=False),
         Binding("x", "export", "Export"),

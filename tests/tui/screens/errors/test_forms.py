@@ -70,8 +70,8 @@ async def test_what_makes_no_sense_is_said_and_not_applied(field: str, typed: st
 
 async def test_the_form_begins_with_what_is_and_can_be_applied_unchanged() -> None:
     selection = Selection(
-        show="all", true=1, predicted=0, low=0.25, high=0.75, text="IMG", label_errors=True, marked=True,
-        change="fixed", sort="margin", reverse=True, duplicates=True,
+        show="all", true=1, predicted=0, low=0.25, high=0.75, text="IMG", marked=True,
+        label_errors="prune-by-noise-rate", change="fixed", sort="margin", reverse=True, duplicates=True,
     )  # fmt: skip
     app = ScreenApp(FilterForm(selection, ("a", "b"), has_files=True, can_compare=True))
     async with open_app(app, size=(80, 24)) as pilot:
