@@ -71,7 +71,7 @@ def save(path: Path, about: About, model: Mapping[str, Any], training: Mapping[s
     """Write a sealed checkpoint to `path`: a temporary file, flushed and synced, then renamed over the old one.
 
     `model` is a state dict; extra state of modules in it, and `training`, hold plain types and tensors only, else
-    `FinetuiError`, or TypeError, names what is not. Raises `NotFinite` when weights
+    `BadInput`, or TypeError, names what is not. Raises `NotFinite` when weights
     are not, and OSError when the file cannot be written; either way the old file stays as it was.
     """
     content = {
@@ -99,7 +99,7 @@ def _extra(name: str, value: object) -> Any:
     try:
         return _plain(value, name)
     except TypeError as error:
-        raise FinetuiError(
+        raise BadInput(
             f"the network's extra state cannot be saved: {error}; let get_extra_state return plain types and tensors"
         ) from error
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from finetui.engine.errors import BadInput
 from finetui.engine.models.heads import forward
-from finetui.engine.models.isolated import isolated, kind, submodule, tensors_in
+from finetui.engine.models.isolated import check_hooks, isolated, kind, submodule, tensors_in
 from finetui.engine.models.outputs import logits
 from finetui.engine.text import clean
 
@@ -77,7 +77,8 @@ def explain(
             f"{list(baseline.shape)}"
         )
     with isolated(model, inputs.device) as network, torch.enable_grad():
-        network.requires_grad_(False)  # gradients are asked for with respect to activations and pixels alone
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)  # gradients are asked for with respect to activations and pixels alone
         question = _Question(network, inputs, baseline, target, layer)
         found, used = _METHODS[method](question)
     return _scaled(found, used)
@@ -93,7 +94,7 @@ def _scaled(found: Tensor, layer: str) -> Attribution:
 
 def _try(question: _Question, inputs: Tensor) -> Tensor:
     """Return the network's logits, after a check that they are `[1, classes]` with the class that is asked for."""
-    found = forward(question.network, inputs)
+    found = forward(question.network, inputs, alone=True)
     if found.ndim != 2 or len(found) != 1:
         returned = list(found.shape)
         raise BadInput(f"the network {kind(question.network)} must return logits [1, classes], and returns {returned}")
@@ -188,6 +189,7 @@ class _Call:
 def _layer_to_look_at(question: _Question) -> str:
     """Return the path of the layer that Grad-CAM looks at, after one forward pass that shows what it reaches."""
     network = question.network
+    check_hooks(network)
     wanted = None if question.layer is None else submodule(network, question.layer)
     # Not the network itself: what it returns are the logits.
     watched: dict[nn.Module, str] = {module: path for path, module in network.named_modules() if path}

@@ -18,6 +18,7 @@ from finetui.engine.models.heads import (
     Head,
     Probed,
     add_feature_head,
+    auxiliary_heads,
     can_have_feature_head,
     evaluating,
     forward,
@@ -27,6 +28,7 @@ from finetui.engine.models.heads import (
     width,
 )
 from finetui.engine.models.lenet import INPUT_SIZE, LeNet
+from finetui.engine.models.outputs import Outputs
 from finetui.engine.models.stems import adapt_stem, find_unfit
 from finetui.engine.protocol.config import is_factory
 from finetui.engine.text import clean
@@ -81,7 +83,7 @@ def check_model(name: str) -> None:
         raise BadInput(f"{_OPTION}: there is no model {name!r}; {hint}")
 
 
-def build(architecture: Architecture, seed: int, note: Callable[[str], None] = lambda _sentence: None) -> nn.Module:
+def build(architecture: Architecture, seed: int, note: Callable[[str], None] | None = None) -> nn.Module:
     """Return the network with weights initialised from `seed`, on torch's default device; nothing is downloaded.
 
     The global random number generator is left as it was. Under `torch.device("meta")` no weight is computed. A
@@ -96,16 +98,32 @@ def build(architecture: Architecture, seed: int, note: Callable[[str], None] = l
             return _build_lenet(architecture)
         model = _construct(architecture)
         if is_factory(architecture.name):
-            _adapt_own_stem(model, architecture, note)
+            _adapt_own_stem(model, architecture, note or _ignore)
         else:
             adapt_stem(model, architecture.in_channels)
         if is_factory(architecture.name) or architecture.head == "features":
             found = probe(model, _example(architecture, model))
             if found.classes != architecture.num_classes:
-                _adapt_head(model, found, architecture.num_classes, note)
+                _adapt_head(model, found, architecture.num_classes, note or _ignore)
             if architecture.head == "features":
                 add_feature_head(model, found.head)
+            if note is not None:
+                for sentence in auxiliary_notice(model, _example(architecture, model)):
+                    note(sentence)
     return model
+
+
+def auxiliary_notice(model: nn.Module, example: Tensor) -> list[str]:
+    """Return a sentence on the auxiliary heads of `model`, as a list of one; an empty one where it has none."""
+    count = auxiliary_heads(model, example)
+    if not count:
+        return []
+    weight = Outputs(example, (example,) * count).auxiliary_weight()
+    heads = "an auxiliary head" if count == 1 else f"{count} auxiliary heads"
+    return [f"the network has {heads} in training: the loss is that of the first output plus {weight} x theirs"]
+
+
+def _ignore(_sentence: str) -> None: ...
 
 
 def _adapt_own_stem(model: nn.Module, architecture: Architecture, note: Callable[[str], None]) -> None:
@@ -119,7 +137,7 @@ def _adapt_own_stem(model: nn.Module, architecture: Architecture, note: Callable
 def _adapt_head(model: nn.Module, found: Probed, num_classes: int, note: Callable[[str], None]) -> None:
     kind = clean(type(model).__name__, 60)
     outputs = f"{found.classes} output{'s' if found.classes != 1 else ''}"
-    layer = model.get_submodule(found.head) if found.head else None
+    layer = dict(model.named_modules()).get(found.head)
     # A new layer before a sigmoid would train, and badly: a single output is no head of logits.
     if found.classes == 1 or not isinstance(layer, Head) or width(layer) != found.classes:
         raise BadInput(
@@ -187,7 +205,7 @@ def _probe(name: str, in_channels: int) -> Callable[[int, int], None]:
                 lazy = any(isinstance(module, LazyModuleMixin) for module in model.modules())
             model = built[0]
             if is_factory(name):
-                _adapt_own_stem(model, architecture, lambda _sentence: None)
+                _adapt_own_stem(model, architecture, _ignore)
             inputs = _example(architecture, model)
             forward(model.eval(), inputs)
             # In training, normalisation also needs more than one value for each channel.

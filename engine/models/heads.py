@@ -1,6 +1,7 @@
 """The head of a network: the layer that produces the logits. Found by running the network, and replaced."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput, reason_of
-from finetui.engine.models.outputs import logits
+from finetui.engine.models.outputs import logits, outputs, outputs_of
 
 Head = nn.Linear | nn.Conv2d
 
@@ -29,8 +30,9 @@ def probe(model: nn.Module, example: Tensor) -> Probed:
     """Return the layer that produces the logits, and how many classes they tell apart.
 
     The layer is the last linear or convolutional one that runs, if it has one output for each class: what follows it
-    may pool, flatten or clamp. Otherwise (a cosine or prototype head) it is the last layer that runs and has parameters
-    of its own; TorchScript tells of none.
+    may pool, flatten or clamp. Otherwise (a cosine or prototype head, TorchScript, which does not tell what runs) it is
+    the last layer with a matrix of its own that has a row or a column for each class, or such a matrix that the model
+    itself owns; without any, no layer is named.
 
     `example` is a batch of inputs, float32 `[B, C, H, W]`, on the device of `model` (`meta` too). Lazy layers become
     what they are for. Otherwise the model and the random number generators are left as they were. Raises `BadInput`
@@ -65,14 +67,38 @@ def probe(model: nn.Module, example: Tensor) -> Probed:
     heads = [module for module in ran if isinstance(module, Head)]
     if heads and width(heads[-1]) == output.shape[1] and names[heads[-1]]:
         return Probed(names[heads[-1]], output.shape[1])
-    last = next((names[module] for module in reversed(ran) if names[module]), "")
-    return Probed(last, output.shape[1])
+    return Probed(_head_by_shape(model, ran, output.shape[1]), output.shape[1])
 
 
-def forward(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Return the logits that `model` makes of `inputs`. Raises `BadInput` with the reason when it makes none."""
+def _head_by_shape(model: nn.Module, ran: Sequence[nn.Module], classes: int) -> str:
+    def fitting(module: nn.Module) -> list[str]:
+        return [name for name, p in module.named_parameters(recurse=False) if p.ndim == 2 and classes in p.shape]
+
+    names = {module: name for name, module in model.named_modules()}
+    layers = [module for module in ran if module is not model]
+    own = fitting(model)
+    if own and not (layers and fitting(layers[-1])):
+        return own[-1]
+    layers = [*(module for module in names if isinstance(module, torch.jit.ScriptModule)), *layers]
+    return next((names[module] for module in reversed(layers) if names[module] and fitting(module)), "")
+
+
+def auxiliary_heads(model: nn.Module, example: Tensor) -> int:
+    """Return how many auxiliary heads `model` has while it trains; 0 where a copy of it cannot tell."""
     try:
-        return logits(model, inputs)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            return len(outputs(copy.deepcopy(model).train(), example.clone()).auxiliary)
+    except Exception:  # noqa: BLE001  # a person's own code: training itself will tell, if it is broken
+        return 0
+
+
+def forward(model: nn.Module, inputs: Tensor, *, alone: bool = False) -> Tensor:
+    """Return the logits that `model` makes of `inputs`. Raises `BadInput` with the reason when it makes none.
+
+    With `alone` a single image is one also for networks that take none; see `outputs.logits`.
+    """
+    try:
+        return logits(model, inputs) if alone else outputs_of(model(inputs)).logits
     except BadInput:
         raise
     except Exception as error:
@@ -123,7 +149,7 @@ def add_feature_head(model: nn.Module, head: str) -> None:
     ends in a new layer named `head`. Where `head` is the classifier's only layer, it stays: it is on the features
     already. Raises `BadInput` for a classifier that is written in `forward`.
     """
-    if not can_have_feature_head(model, head):
+    if head not in dict(model.named_modules()) or not can_have_feature_head(model, head):
         raise BadInput(f"the network {type(model).__name__} has no feature head; use --head replace")
     layer = model.get_submodule(head)
     parent_name, _, _ = head.rpartition(".")

@@ -35,7 +35,7 @@ def outputs_of(returned: Any) -> Outputs:
     with `logits`; or an object with `logits` (Hugging Face's). Raises `BadInput` for anything else.
     """
     if isinstance(returned, Tensor):
-        return Outputs(_wide(returned))
+        return Outputs(returned if returned.dtype is torch.float32 else _wide(returned))
     if isinstance(returned, (tuple, list)) and returned and isinstance(returned[0], Tensor):
         first, *rest = returned
         alike = [_wide(other) for other in rest if isinstance(other, Tensor) and other.shape == first.shape]

@@ -74,7 +74,7 @@ def plan_transplant(model: nn.Module, weights: Mapping[str, Tensor], *, skip: Co
         target = _target(name, wanted)
         if target is None or target in taken:
             dropped.append((name, _UNKNOWN))
-        elif any(target.startswith(f"{layer}.") for layer in skip):
+        elif any(target == layer or target.startswith(f"{layer}.") for layer in skip):
             dropped.append((name, _NEW_LAYER))
         elif tensor.shape != wanted[target] and not (
             target in filters and _differ_in_channels(tensor.shape, wanted[target])

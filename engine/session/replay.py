@@ -22,7 +22,8 @@ class Recording(msgspec.Struct, frozen=True):
     """What a journal tells of a run that still holds: undone lines are left out.
 
     `changes` are the commands that changed what is trained, each with the steps completed when it took effect;
-    `weights` the SHA-256 of the weights after so many steps; `end` the step of the last checkpoint.
+    `weights` the SHA-256 of the weights after so many steps; `end` the step of the last checkpoint; `trainable` the
+    number of parameters that trained at first.
     """
 
     config: RunConfig
@@ -31,6 +32,7 @@ class Recording(msgspec.Struct, frozen=True):
     changes: tuple[tuple[int, AnyCommand], ...]
     weights: dict[int, str]
     end: int
+    trainable: int = 0
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -57,7 +59,8 @@ def read_recording(folder: RunFolder) -> Recording:
         raise BadInput(f"the run {folder.name} has written no checkpoint that a replay could be compared with")
     end = max(saved)
     changes = tuple((step, command) for step, command in _changes(held) if step <= end)
-    return Recording(prepared.config, prepared.fast, prepared.steps_per_epoch, changes, saved, end)
+    trainable = sum(group.trainable for group in prepared.layers)
+    return Recording(prepared.config, prepared.fast, prepared.steps_per_epoch, changes, saved, end, trainable)
 
 
 def _changes(events: Iterable[AnyEvent]) -> Iterable[tuple[int, AnyCommand]]:
@@ -107,8 +110,17 @@ def replay_run(
         if isinstance(event, CheckpointSaved):
             seen[event.step] = event.weights
 
-    script = _Script(recording)
-    outcome = Session(config, commands=commands, sinks=[*sinks, note], script=script, path=recording.path).run()
+    changes = _Script(recording)
+
+    def script(step: int) -> AnyCommand | None:
+        trainer = session.active.trainer if session.active is not None and not step else None
+        # Earlier versions trained what the network's own code had frozen.
+        if trainer is not None and trainer.freezer.trainable() != recording.trainable:
+            trainer.train_owners_frozen()
+        return changes(step)
+
+    session = Session(config, commands=commands, sinks=[*sinks, note], script=script, path=recording.path)
+    outcome = session.run()
     assert outcome.folder is not None, "a run that has taken a step has a folder"
     common = sorted(seen.keys() & recording.weights.keys())
     different = next((step for step in common if seen[step] != recording.weights[step]), None)

@@ -86,10 +86,8 @@ def build_finetuned(
     notices = [f"from {finetune.parent_run or 'a checkpoint'}: {moved.sentence()}"]
     notices += adapted
     if head == "replace" and finetune.head == "auto" and classes != about.classes:
-        notices.append(
-            f"a new head{f', {layer},' if layer else ''} for {len(classes)} classes: the weights were trained for other "
-            "classes"
-        )
+        name = f", {layer}," if layer else ""
+        notices.append(f"a new head{name} for {len(classes)} classes: the weights were trained for other classes")
     transform = Transform(
         mean=for_channels(about.transform.mean, channels),
         std=for_channels(about.transform.std, channels),

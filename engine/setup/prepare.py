@@ -28,8 +28,9 @@ from finetui.engine.models import (
     module_groups,
     plan_transplant,
 )
-from finetui.engine.models.architecture import example
+from finetui.engine.models.architecture import auxiliary_notice, example
 from finetui.engine.models.device import describe, resolve
+from finetui.engine.models.heads import probe
 from finetui.engine.protocol.config import RunConfig, is_factory, names_a_place, parent_of
 from finetui.engine.protocol.events import DataSummary, LayerGroup, RunPrepared
 from finetui.engine.protocol.values import FastPath
@@ -306,7 +307,14 @@ def _prepared_own(config: RunConfig, device: torch.device, data: ImageData, mode
         width=data.width,
     )
     model = model.to(device)
-    groups = module_groups(model, [find_head(model, example(architecture).to(device))])
+    images = example(architecture, device)
+    found = probe(model, images)
+    if found.classes != len(data.classes):
+        raise BadInput(
+            f"the network {type(model).__name__} returns {found.classes} logits for an image, and {data.name} has "
+            f"{len(data.classes)} classes"
+        )
+    groups = module_groups(model, [found.head])
     return Prepared(
         config=config,
         device=device,
@@ -316,7 +324,7 @@ def _prepared_own(config: RunConfig, device: torch.device, data: ImageData, mode
         model=model,
         groups=groups,
         plan=whole_run(config.training.epochs),
-        notices=(*data.notices, *owner_notice(model, groups)),
+        notices=(*data.notices, *auxiliary_notice(model, images), *owner_notice(model, groups)),
     )
 
 

@@ -4,6 +4,9 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 
+import torch
+
+from finetui.engine.errors import BadInput
 from finetui.engine.models.device import preserved_rng
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer
 from finetui.engine.training.trainer import Batch, Trainer
@@ -29,6 +32,8 @@ def find_learning_rate(
 def _try_rates(
     trainer: Trainer, progress: Callable[[int, int], None], stopped: Callable[[], bool]
 ) -> tuple[list[float], list[float]]:
+    if any(isinstance(module, torch.jit.ScriptModule) for module in trainer.model.modules()):
+        raise BadInput("rates are tried on a copy of the network, and TorchScript cannot be copied for training")
     model, groups = copy.deepcopy((trainer.model, trainer.groups))
     optimizer = build_optimizer(groups, trainer.training, fused=trainer.path.fused)
     rated = ParameterGroups(optimizer)

@@ -211,6 +211,12 @@ class Trainer:
                     f"(requires_grad_(False) in {clean(min(owner))}); leave that out, or choose another recipe"
                 )
 
+    def train_owners_frozen(self) -> None:
+        """Train what the model's owner froze as well, as earlier versions did, where nothing was trained yet."""
+        self._by_hand -= self.freezer.owner
+        self.freezer.hold(())
+        self._begin_stage()
+
     def _begin_stage(self) -> None:
         """Freeze and thaw what the stage that contains `epoch` says, and take up its learning rates."""
         stage = self.plan[self.stage]
