@@ -198,18 +198,17 @@ def ranked(truth: npt.NDArray[np.bool_], score: npt.NDArray[np.float32]) -> tupl
 
     Equal scores are one threshold. A figure without a meaning (no image is true, or for the first all are) is NaN.
     """
-    order = np.argsort(-score, kind="stable")
-    ordered = score[order]
-    last = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(score) - 1)
-    hits = np.cumsum(truth[order])[last]
-    misses = last + 1 - hits
-    positive, negative = int(hits[-1]), int(misses[-1])
+    ordered, own = np.sort(score), np.sort(score[truth])
+    positive, negative = len(own), len(score) - len(own)
     if not positive:
         return np.nan, np.nan
-    steps = np.diff(hits, prepend=0)
-    precision = float((steps * (hits / (last + 1))).sum()) / positive
+    # Of each true image: how many scores are below its own, and how many not above, among all and among the true.
+    (below, upto), (own_below, own_upto) = (
+        [np.searchsorted(scores, own, side) for side in ("left", "right")] for scores in (ordered, own)
+    )
+    precision = float(((positive - own_below) / (len(score) - below)).mean())
     if not negative:
         return np.nan, precision
-    # Trapezia: half of what is equal counts as ordered rightly.
-    area = float((np.diff(misses, prepend=0) * (hits - steps / 2)).sum())
+    # Half of what is equal counts as ordered rightly.
+    area = float((below + upto - own_below - own_upto).sum()) / 2
     return area / positive / negative, precision
