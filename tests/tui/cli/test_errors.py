@@ -120,11 +120,7 @@ def test_a_comparison_is_tested(in_process: Call, folder) -> None:
     assert listed.stdout.startswith("index,")
 
 
-@pytest.mark.parametrize("columns", [30, 60, 80, 200])
-def test_the_number_of_an_image_is_never_cut(
-    in_process: Call, folder, monkeypatch: pytest.MonkeyPatch, columns: int
-) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
+def test_the_number_of_an_image_is_never_cut(in_process: Call, folder) -> None:
     found = load_predictions(run_of(folder, "first").best_predictions)
     lines = in_process("errors", "--from", "first", "--show", "all", "--sort", "index", "--limit", "0", cwd=folder)
     for row, line in enumerate(lines.stdout.splitlines()[1:]):
