@@ -24,12 +24,21 @@ _MOST_NAMES = 6
 
 
 @dataclass(frozen=True)
+class HeadRows:
+    """Rows of the layer `layer`, one for each class: pairs (row in the network, row in the weights)."""
+
+    layer: str
+    pairs: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class Transplant:
     """What becomes of weights in a network.
 
     `reused`: names of tensors that are taken over as they are called; `renamed`: (name in the weights, name in the
     network); `dropped`: (name in the weights, why it fits nowhere); `fresh`: the network's tensors that get none.
-    `adapted`: those of the network's that are taken over for another number of channels.
+    `adapted`: those of the network's that are taken over for another number of channels. `rows`: what of the head is
+    taken over class by class, whether or not all of it is.
     """
 
     reused: tuple[str, ...]
@@ -37,6 +46,7 @@ class Transplant:
     dropped: tuple[tuple[str, str], ...]
     fresh: tuple[str, ...]
     adapted: tuple[str, ...] = ()
+    rows: HeadRows | None = None
 
     def sentence(self) -> str:
         """Return all of it in one line, by modules."""
@@ -101,6 +111,17 @@ def apply_transplant(model: nn.Module, weights: Mapping[str, Tensor], moved: Tra
             if new in moved.adapted:
                 tensor = adapt_filters(tensor, targets[new].shape[1])
             targets[new].copy_(tensor)
+        if moved.rows is not None:
+            _copy_rows(targets, weights, moved.rows)
+
+
+def _copy_rows(targets: Mapping[str, Tensor], weights: Mapping[str, Tensor], rows: HeadRows) -> None:
+    ours, theirs = (list(side) for side in zip(*rows.pairs, strict=True))
+    for name in (f"{rows.layer}.weight", f"{rows.layer}.bias"):
+        old = next((key for key in weights if _target(key, targets) == name), None)
+        # A layer of the same name with other inputs is another layer.
+        if old is not None and name in targets and weights[old].shape[1:] == targets[name].shape[1:]:
+            targets[name][ours] = weights[old][theirs].to(targets[name])
 
 
 def _target(name: str, wanted: Collection[str]) -> str | None:

@@ -146,13 +146,10 @@ class ListingScreen(Screen[None]):
         if not self.stands:
             return
         same_rows = self._listing is not None and self._listing.rows is listing.rows
-        others = self._listing is None or self._listing.predictions is not listing.predictions
-        if others:
+        if self._listing is None or self._listing.predictions is not listing.predictions:
             self._marked.clear()
         self._listing = listing
         self._listing_changed(same_rows=same_rows)
-        if others and (notices := listing.predictions.origin.notices):
-            self._hint("; ".join(notices))
 
     def _choose(self, changes: Callable[[Selection], dict[str, object]]) -> None:
         """List what the present selection lists with what `changes` makes of it."""

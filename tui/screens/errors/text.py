@@ -39,7 +39,7 @@ def title(listing: Listing, marked: int) -> Content:
 
 
 def filter_line(listing: Listing) -> Content:
-    """Return one line: the filters that are in force, and the order."""
+    """Return one line: the filters that are in force, the order, and what is to be known of the images."""
     selection, classes = listing.selection, listing.predictions.classes
     parts = [_SHOWS[selection.show]]
     if selection.change:
@@ -64,6 +64,7 @@ def filter_line(listing: Listing) -> Content:
         (f"  ·  {tested.brief()}" if tested is not None else "", "$accent"),
         (f"  ·  {order}", "$muted"),
         ("  ·  c clears" if selection.is_filtered else "", "$muted"),
+        *((f"  ·  {clean(notice, 300)}", "$warning") for notice in listing.predictions.origin.notices),
     )
 
 
