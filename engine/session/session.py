@@ -15,7 +15,6 @@ from finetui.engine.inspection.evaluation import Report
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
-from finetui.engine.protocol.values import FastPath
 from finetui.engine.runs.folder import RunFolder, how_it_began
 from finetui.engine.runs.journal import Journal
 from finetui.engine.runs.reporter import Reporter, Sink
@@ -23,7 +22,7 @@ from finetui.engine.runs.resume import changed_settings
 from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.session.active_run import ActiveRun
 from finetui.engine.session.loop import TrainingLoop
-from finetui.engine.setup.prepare import prepare
+from finetui.engine.setup.prepare import Beginning, prepare
 from finetui.engine.training.trainer import OnStep
 
 
@@ -47,7 +46,7 @@ class Session:
     of what the configuration names: a module that takes float32 `[B, C, H, W]` and returns logits `[B, classes]`, and
     what `finetui.from_datasets` returns. `resume` is the folder of a run, configured by `config`, that goes on from
     its last checkpoint, or from the one that is kept as `resume_from`. `script(step)` gives commands that take effect
-    before step `step` + 1, and `path` is how steps are computed, as in a replay.
+    before step `step` + 1, and `begun` is what a run that is replayed began with.
 
     `active` is the run, once it is prepared.
 
@@ -70,7 +69,7 @@ class Session:
         resume: RunFolder | None = None,
         resume_from: str = "",
         script: Callable[[int], commands.AnyCommand | None] | None = None,
-        path: FastPath | None = None,
+        begun: Beginning | None = None,
     ) -> None:
         self.config = config
         self._writer = RunWriter(socket)
@@ -83,7 +82,7 @@ class Session:
         self._resume = resume
         self._resume_from = resume_from
         self._script = script
-        self._path = path
+        self._begun = begun
         self._reporter = Reporter(self.journal, sinks, self._steps)
         self.active: ActiveRun | None = None
 
@@ -144,7 +143,7 @@ class Session:
             model=self._own_model,
             data=self._own_data,
             restored=found,
-            path=self._path,
+            begun=self._begun,
         )
         self.config = prepared.config
         loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step)

@@ -117,6 +117,15 @@ class Prepared:
         )
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What an earlier run began with, for one that is to be the same; `images` it trained on, `transform` if known."""
+
+    path: FastPath
+    images: int
+    transform: Transform | None
+
+
 def prepare(
     config: RunConfig,
     progress: Progress,
@@ -125,20 +134,27 @@ def prepare(
     model: nn.Module | None = None,
     data: ImageData | None = None,
     restored: Checkpoint | None = None,
-    path: FastPath | None = None,
+    begun: Beginning | None = None,
 ) -> Prepared:
     """Load and build what `config` names; `progress(phase, done, total)` reports on the way.
 
     `model` and `data`, where a caller has them in hand, take the place of what the configuration names. With
-    `restored` the run goes on from that checkpoint of it: network, transform and path are those that it has. `path`
-    takes the place of the one that the configuration would lead to. From here on as many threads compute as the path
-    says. Raises `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
+    `restored` the run goes on from that checkpoint of it: network, transform and path are those that it has. So
+    does `begun`, for a run from the first step on. From here on as many threads compute as the path says. Raises
+    `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
     """
     prepared = _build(config, progress, cancelled, model, data, restored)
     how = ""
-    if path is None and restored is not None:
+    if restored is not None:
         path = fast_paths.recorded(restored.training.get("fast"), prepared.device)
-    elif path is None:
+        data = prepared.data.numbered_for(restored.training.get("images", 0))
+        prepared = dataclasses.replace(prepared, data=data)
+    elif begun is not None:
+        path = begun.path
+        transform = begun.transform or prepared.transform
+        data = prepared.data.numbered_for(begun.images).with_transform(transform)
+        prepared = dataclasses.replace(prepared, data=data, transform=transform)
+    else:
         path, how = fast_paths.choose(
             prepared.model,
             prepared.groups,
