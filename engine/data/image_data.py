@@ -36,7 +36,8 @@ class ImageData:
     """A data set. `name` is what is used, `requested` what was asked for; `notices` say why they differ.
 
     `mean` and `std` have a number for each of `channels`; `location` is where it came from, `loader` how it is held,
-    for people. `problems` lists what was skipped.
+    for people. `problems` lists what was skipped. `sampled` images are those that `mean` and `std` were computed from;
+    0: nothing was computed.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ImageData:
     notices: tuple[str, ...]
     loader: str = "resident"
     problems: tuple[str, ...] = ()
+    sampled: int = 0
 
     def with_transform(self, transform: Transform) -> "ImageData":
         """Return the same images with another input transform."""
@@ -240,6 +242,7 @@ def _image_data(
         notices=notices,
         loader=loader,
         problems=tuple(problems),
+        sampled=0 if found.is_float else min(SAMPLE, len(train)),
     )
 
 

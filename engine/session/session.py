@@ -12,6 +12,7 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData
 from finetui.engine.errors import FinetuiError, describe
 from finetui.engine.inspection.evaluation import Report
+from finetui.engine.models.device import deterministic_convolutions
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
@@ -109,13 +110,8 @@ class Session:
         """
         threads = torch.get_num_threads()
         try:
-            self.open()
-            run = self._prepare()
-            # Whoever has asked to stop by now does not want it to begin.
-            if self._autostart and not self._commands.stop_waits():
-                run.start()
-            while self._advance(run):
-                pass
+            with deterministic_convolutions():
+                run = self._train()
         except FinetuiError as error:
             self._fail(str(error))
             raise
@@ -130,6 +126,16 @@ class Session:
                 self.active.loop.close()
             self._writer.release()
         return Outcome(run.state, self.folder, run.loop.evaluator.report, run.next)
+
+    def _train(self) -> ActiveRun:
+        self.open()
+        run = self._prepare()
+        # Whoever has asked to stop by now does not want it to begin.
+        if self._autostart and not self._commands.stop_waits():
+            run.start()
+        while self._advance(run):
+            pass
+        return run
 
     def _prepare(self) -> ActiveRun:
         found, problems = self._where_to_begin()

@@ -42,6 +42,7 @@ from finetui.engine.training.recipes import Stage, build_plan, whole_run
 from finetui.engine.version import __version__
 
 Progress = Callable[[str, int, int], None]
+_MOST_CLASSES = 5  # that a sentence names
 
 
 @dataclass(frozen=True)
@@ -158,15 +159,13 @@ def prepare(
         path, how = fast_paths.choose(
             prepared.model,
             prepared.groups,
-            prepared.data.train,
+            prepared.architecture,
             config.training,
-            progress=lambda done, total: progress("Measuring fast paths", done, total),
-            stopped=cancelled,
         )
     if path.threads:
         torch.set_num_threads(path.threads)
     fast_paths.arrange(prepared.model, path)
-    said = precision.notices(config.training.precision, prepared.device)
+    said = [*precision.notices(config.training.precision, prepared.device), *_empty_classes(prepared)]
     if config.training.compile != "off":
         progress("Compiling the network", 0, 0)
         torch_compile.check(prepared.model, prepared.data.train, config.training, path)
@@ -252,6 +251,9 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
     network = build(architecture, config.training.seed)
     head = find_head(network, example(architecture))
     notices = [*data.notices, *_input_notices(config, data, transform)]
+    if ready is None and 0 < data.sampled < len(data.train):
+        count = f"{data.sampled:,} of the {len(data.train):,} training images, evenly spread"
+        notices.append(f"mean and deviation, which inputs are normalised by, are those of {count}")
     moved = Transplant(reused=(), renamed=(), dropped=(), fresh=())
     if ready is not None or config.model.weights != "none":
         weights = ready.weights if ready is not None else read_state_dict(Path(config.model.weights).expanduser())
@@ -349,6 +351,18 @@ def _prepared_finetune(config: RunConfig, device: torch.device, data: ImageData,
         notices=(*data.notices, *_input_notices(config, data, found.transform), *found.notices),
         dropped=_dropped(found.moved),
     )
+
+
+def _empty_classes(prepared: Prepared) -> list[str]:
+    """Return what there is to know of classes without training images where classes are weighed."""
+    data = prepared.data
+    counts = torch.bincount(data.train.labels, minlength=len(data.classes)).tolist()
+    empty = [name for name, count in zip(data.classes, counts, strict=False) if not count]
+    if prepared.config.training.class_weights == "none" or not empty:
+        return []
+    named = ", ".join(empty[:_MOST_CLASSES]) + (", ..." if len(empty) > _MOST_CLASSES else "")
+    what = f"class {named} has" if len(empty) == 1 else f"{len(empty)} classes ({named}) have"
+    return [f"{what} no training images, and no weight in the loss"]
 
 
 def _dropped(moved: Transplant) -> tuple[str, ...]:
