@@ -21,7 +21,7 @@ from finetui.engine.protocol.values import FastPath
 from finetui.engine.training.optimizer import build_optimizer
 from finetui.engine.training.precision import forward
 
-_NARROW = 64  # channels: with wider convolutions the plain layout is as fast on a CPU, or faster
+_MOST_WEIGHTS = 2**19  # of a convolution: with larger ones the plain layout is as fast on a CPU, or faster
 
 
 def plain(device: torch.device) -> FastPath:
@@ -87,8 +87,8 @@ def _gains(model: nn.Module, device: torch.device, precision: str) -> bool:
     """Return whether channels-last is expected to be faster, by what was measured."""
     if device.type == "cuda":
         return precision == "bf16"  # tensor cores take images so; in float32 it depends on the network
-    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    return device.type == "cpu" and max((module.out_channels for module in convolutions), default=0) <= _NARROW
+    sizes = [module.weight.numel() for module in model.modules() if isinstance(module, nn.Conv2d)]
+    return device.type == "cpu" and max(sizes, default=0) <= _MOST_WEIGHTS
 
 
 def _problem(

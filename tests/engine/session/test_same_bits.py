@@ -49,11 +49,11 @@ def test_the_same_run_is_the_same_bits_however_it_is_held(tmp_path: Path, enviro
 @pytest.mark.slow
 def test_a_run_that_is_killed_and_resumed_is_the_same_bits(tmp_path: Path, environment: dict[str, str]) -> None:
     subprocess.run(train(tmp_path, "whole"), env=environment, check=True, capture_output=True)
-    command = train(tmp_path, "killed", "--checkpoint-every-steps", "20")
+    command = train(tmp_path, "killed", "--save-steps", "20")
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as process:
         while not (tmp_path / "runs" / "killed" / "previous.ckpt").exists():
             assert process.poll() is None
         os.killpg(process.pid, signal.SIGKILL)
-    resume = [sys.executable, "-m", "finetui", "resume", str(tmp_path / "runs" / "killed"), "--headless"]
+    resume = [sys.executable, "-m", "finetui", "resume", "killed", "--runs-dir", str(tmp_path / "runs")]
     subprocess.run(resume, env=environment, check=True, capture_output=True)
     assert digest(tmp_path, "killed") == digest(tmp_path, "whole")

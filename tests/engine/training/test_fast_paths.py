@@ -78,9 +78,10 @@ def test_auto_touches_nothing() -> None:
     assert next(model.parameters()).is_contiguous()
 
 
-def test_wide_convolutions_keep_their_layout_unless_asked() -> None:
+def test_large_convolutions_keep_their_layout_unless_asked() -> None:
     def wide() -> nn.Module:
-        return nn.Sequential(nn.Conv2d(3, 65, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(65, 4))
+        convolutions = nn.Conv2d(3, 64, 3), nn.Conv2d(64, 1024, 3)
+        return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1024, 4))
 
     assert not choose(wide())[0].channels_last
     assert choose(wide(), fast="on")[0].channels_last
