@@ -13,7 +13,6 @@ from finetui.engine.session.session import Session
 from finetui.engine.training.lr_finder import find_learning_rate
 from finetui.engine.training.trainer import Trainer
 
-
 # In the first epoch, each in a batch of its own, and not the last.
 UNREADABLE = epoch_order(30, 0, 0)[[0, 7, 12]].tolist()
 
