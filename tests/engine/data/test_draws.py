@@ -6,14 +6,17 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from small_trainer import Small
 from torch.utils.data import Dataset
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData, epoch_seeds, from_datasets
 from finetui.engine.data.draws import preserved_generators
+from finetui.engine.models import module_groups
 from finetui.engine.protocol.commands import Stop
-from finetui.engine.protocol.config import DataConfig, load as load_config
+from finetui.engine.protocol.config import DataConfig, TrainingConfig, load as load_config
 from finetui.engine.session.session import Session
+from finetui.engine.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 GENERATORS = {
@@ -122,3 +125,18 @@ def test_a_run_that_is_cut_and_resumed_draws_what_it_would_have_drawn(make_confi
     whole = run("whole")
     assert run("cut", stop=6) == whole
     assert run("other", seed=1) != whole
+
+
+def test_training_sees_another_draw_in_every_epoch_and_the_same_one_again() -> None:
+    data = made(Shifted(12), Fixed(4))
+    model = Small()
+    trainer = Trainer(model, module_groups(model), data.train, TrainingConfig(batch_size=4))
+
+    def seen(epoch: int, position: int = 0) -> dict[int, int]:
+        images = torch.cat([x for x, _ in trainer.batches(epoch, position)])
+        return {int(image.max()): int(image[0, 0].argmax()) for image in images}
+
+    first, second = seen(0), seen(1)
+    assert first.keys() == second.keys() and first != second
+    assert seen(0) == first
+    assert seen(0, 2).items() <= first.items()
