@@ -37,6 +37,7 @@ class FolderSource:
     """Image files as a `Source`."""
 
     threads = THREADS
+    draws = False
 
     def __init__(self, root: Path, paths: Sequence[str], labels: npt.NDArray[np.int64], decoding: Decoding) -> None:
         self._root = str(root)
@@ -45,7 +46,7 @@ class FolderSource:
         self.labels = labels
         self._decoding = decoding
 
-    def load(self, index: int) -> npt.NDArray[np.uint8]:
+    def load(self, index: int, _seed: int | None = None) -> npt.NDArray[np.uint8]:
         """Decode the file."""
         return decode(self._paths[index], self._decoding)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,12 +20,15 @@ from finetui.engine.data.streaming import StreamedSplit
 from finetui.engine.data.transform import Transform
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.values import Part
 
 MOST_PROBLEMS = 1000
 _MOST_RESIDENT = 4 * 2**30  # bytes
 _FREE_SHARE = 0.25
-_SAMPLE = 1000  # images that mean and deviation of a streamed set are computed from
+SAMPLE = 1000  # images that mean and deviation are computed from
 _MOST_REASONS = 3  # that the sentence about what was skipped names
+
+Loaded = tuple[npt.NDArray[Any], dict[int, str]]  # images, and by index what is wrong with those that are not readable
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class ImageData:
     """A data set. `name` is what is used, `requested` what was asked for; `notices` say why they differ.
 
     `mean` and `std` have a number for each of `channels`; `location` is where it came from, `loader` how it is held,
-    for people. `problems` lists what was skipped.
+    for people. `problems` lists what was skipped. `sampled` images are those that `mean` and `std` were computed from;
+    0: nothing was computed.
     """
 
     name: str
@@ -50,6 +54,7 @@ class ImageData:
     notices: tuple[str, ...]
     loader: str = "resident"
     problems: tuple[str, ...] = ()
+    sampled: int = 0
 
     def with_transform(self, transform: Transform) -> "ImageData":
         """Return the same images with another input transform."""
@@ -60,6 +65,17 @@ class ImageData:
             mean=transform.mean,
             std=transform.std,
         )
+
+    def numbered_for(self, count: int) -> "ImageData":
+        """Return the images as a run with `count` training images numbers them.
+
+        Earlier versions left out what could not be read while it was made resident.
+        """
+        train, test = self.train, self.test
+        if not isinstance(train, ResidentSplit) or len(train) - len(train.unreadable) != count or not train.unreadable:
+            return self
+        test = test.renumbered() if isinstance(test, ResidentSplit) else test
+        return dataclasses.replace(self, train=train.renumbered(), test=test)
 
 
 @dataclass(frozen=True)
@@ -92,18 +108,33 @@ def hold(
 
     Raises `BadInput` when nothing can be read or it cannot be held, `Cancelled`.
     """
-    count = len(found.train.labels) + len(found.test.labels)
+    parts: dict[Part, Source] = {"train": found.train, "test": found.test}
+    count = sum(len(source.labels) for source in parts.values())
     size = count * int(np.prod(found.shape)) * (4 if found.is_float else 1)
     free = free_memory(device)
     fits = size <= min(free * _FREE_SHARE, _MOST_RESIDENT)
-    if request.loader == "stream" or (request.loader == "auto" and not fits):
-        return _streamed(found, request, device, streamed_by(request.workers, size), progress, cancelled)
-    if size > free:
+    streams = request.loader == "stream" or (request.loader == "auto" and not fits)
+    if not streams and size > free:
         raise BadInput(
             f"data.loader (--loader): {found.name} needs {_bytes(size)} to be resident, and {_bytes(free)} are free; "
             "use stream or auto"
         )
-    return _resident(found, device, resident_in(size, free), progress, cancelled)
+    # What draws is read anew for training alone: evaluations see the same draw.
+    again = {part for part, source in parts.items() if streams or (source.draws and part == "train")}
+    resident = {part: source for part, source in parts.items() if part not in again}
+    loaded = _load_parts(found, resident, progress, cancelled)
+    mean, std = _moments(found, loaded.get("train"), progress, cancelled)
+    splits: dict[Part, Split] = {
+        part: StreamedSplit(source, Transform(mean=mean, std=std), device, request.workers if streams else 0)
+        if part in again
+        else _resident(source, loaded[part], mean, std, device)
+        for part, source in parts.items()
+    }
+    loader = streamed_by(request.workers, size) if streams else resident_in(size, free)
+    if again and not streams:
+        loader = f"read anew in every epoch, {_bytes(size)}"
+    problems = [*found.problems, *(text for part, read in loaded.items() for text in _texts(parts[part], read))]
+    return _image_data(found, splits["train"], splits["test"], mean, std, loader, problems)
 
 
 def resident_in(size: int, free: int) -> str:
@@ -116,68 +147,69 @@ def streamed_by(workers: int, size: int) -> str:
     return f"streamed by {workers} worker{'s' if workers > 1 else ''}, {_bytes(size)}"
 
 
-def _resident(
-    found: Found, device: torch.device, loader: str, progress: Progress, cancelled: Callable[[], bool]
-) -> ImageData:
-    total = len(found.train.labels) + len(found.test.labels)
-    parts = []
-    problems = list(found.problems)
+def _load_parts(
+    found: Found, parts: Mapping[Part, Source], progress: Progress, cancelled: Callable[[], bool]
+) -> dict[Part, Loaded]:
+    """Return all images of `parts`. Raises `BadInput` where none of one can be read."""
+    total = sum(len(source.labels) for source in parts.values())
     done = 0
-    for source, what in ((found.train, "training"), (found.test, "test")):
+    loaded = {}
+    for part, source in parts.items():
         tell = partial(_report, progress, f"Reading {found.name}", done, total)
         indices = range(len(source.labels))
-        images, good, bad = load_all(source, indices, found.shape, found.is_float, tell, cancelled)
-        labels = source.labels if len(good) == len(indices) else source.labels[good]
-        # A source has files for all of its images, or for none.
-        files = [source.file(index) for index in good] if good and source.file(good[0]) else []
-        parts.append((images, labels, files))
-        problems += bad
+        loaded[part] = load_all(source, indices, found.shape, found.is_float, tell, cancelled)
         done += len(indices)
-        _require_some(len(images), what, found.location, problems)
-    mean, std = _moments(found, parts[0][0])
-    train, test = (
-        ResidentSplit(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), mean, std, files=files)
-        for images, labels, files in parts
-    )
-    return _image_data(found, train, test, mean, std, loader, problems)
+        _require_some(source, loaded[part], part, found)
+    return loaded
 
 
-def _require_some(count: int, what: str, location: str, problems: Sequence[str]) -> None:
-    if not count:
-        raise BadInput(
-            f"none of the {what} images in {location} can be read ({problems[-1] if problems else 'there are none'}); "
-            "look at its files"
-        )
+def _resident(
+    source: Source, loaded: Loaded, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> ResidentSplit:
+    images, unreadable = loaded
+    count = len(source.labels)
+    # A source has files for all of its images, or for none.
+    files = [source.file(index) for index in range(count)] if count and source.file(0) else []
+    labels = torch.from_numpy(source.labels).to(device)
+    held = torch.from_numpy(images).to(device)
+    return ResidentSplit(held, labels, mean, std, files=files, unreadable=unreadable)
+
+
+def _texts(source: Source, loaded: Loaded) -> list[str]:
+    return [f"{source.describe(index)}: {why}" for index, why in sorted(loaded[1].items())]
+
+
+def _require_some(source: Source, loaded: Loaded, part: Part, found: Found) -> None:
+    if len(loaded[1]) == len(loaded[0]):
+        what = "training" if part == "train" else part
+        why = ([*found.problems, *_texts(source, loaded)] or ["there are none"])[-1]
+        raise BadInput(f"none of the {what} images in {found.location} can be read ({why}); look at its files")
 
 
 def _report(progress: Progress, name: str, before: int, total: int, done: int) -> None:
     progress(name, before + done, total)
 
 
-def _moments(found: Found, images: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _moments(
+    found: Found, loaded: Loaded | None, progress: Progress, cancelled: Callable[[], bool]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of a sample, spread evenly over the training images, `loaded` or not: the same numbers.
+
+    Of a large set: to decode all of a million photographs takes an hour.
+    """
+    count = len(found.train.labels)
+    indices = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(int)).tolist()
+    if loaded is None:
+        # What cannot be read is told when a batch meets it.
+        tell = partial(_report, progress, f"Sampling {found.name}", 0, len(indices))
+        loaded = load_all(found.train, indices, found.shape, found.is_float, tell, cancelled)
+        _require_some(found.train, loaded, "train", found)
+        sample = loaded[0][[place for place, index in enumerate(indices) if index not in loaded[1]]]
+    else:
+        sample = loaded[0][[index for index in indices if index not in loaded[1]]]
     if found.is_float:
         return (0.0,) * found.shape[0], (1.0,) * found.shape[0]
-    return mean_and_std(images, found.location)
-
-
-def _streamed(
-    found: Found,
-    request: DataConfig,
-    device: torch.device,
-    loader: str,
-    progress: Progress,
-    cancelled: Callable[[], bool],
-) -> ImageData:
-    count = len(found.train.labels)
-    indices = np.unique(np.linspace(0, count - 1, min(_SAMPLE, count)).astype(int)).tolist()
-    tell = partial(_report, progress, f"Sampling {found.name}", 0, len(indices))
-    # What cannot be read is told when a worker meets it.
-    sample, _, bad = load_all(found.train, indices, found.shape, found.is_float, tell, cancelled)
-    _require_some(len(sample), "training", found.location, bad)
-    mean, std = _moments(found, sample)
-    transform = Transform(mean=mean, std=std)
-    train, test = (StreamedSplit(source, transform, device, request.workers) for source in (found.train, found.test))
-    return _image_data(found, train, test, mean, std, loader, list(found.problems))
+    return mean_and_std(sample, found.location)
 
 
 def _image_data(
@@ -210,6 +242,7 @@ def _image_data(
         notices=notices,
         loader=loader,
         problems=tuple(problems),
+        sampled=0 if found.is_float else min(SAMPLE, len(train)),
     )
 
 
@@ -229,26 +262,23 @@ def load_all(
     is_float: bool,
     tell: Callable[[int], None],
     cancelled: Callable[[], bool],
-) -> tuple[npt.NDArray[Any], list[int], list[str]]:
-    """Return the readable ones of the images `indices`, uint8 or float32 `[N, C, H, W]`; which these are; and what is
-    wrong with the others.
+) -> Loaded:
+    """Return the images `indices`, uint8 or float32 `[N, C, H, W]`, and by index what is wrong with those that are not
+    readable, which are black.
 
     `tell(done)` counts images. Raises `Cancelled`.
     """
-    images = np.empty((len(indices), *shape), dtype=np.float32 if is_float else np.uint8)
+    images = np.zeros((len(indices), *shape), dtype=np.float32 if is_float else np.uint8)
     problems: dict[int, str] = {}
 
     def load(place: int) -> None:
         try:
             images[place] = source.load(indices[place])
         except Unreadable as problem:
-            problems[place] = f"{source.describe(indices[place])}: {problem}"
+            problems[indices[place]] = str(problem)
 
     for_each(load, len(indices), tell=tell, cancelled=cancelled, threads=source.threads)
-    if not problems:
-        return images, list(indices), []
-    good = [place for place in range(len(indices)) if place not in problems]
-    return images[good], [indices[place] for place in good], [problems[place] for place in sorted(problems)]
+    return images, problems
 
 
 def mean_and_std(images: npt.NDArray[np.uint8], location: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -246,13 +246,14 @@ class _Pixels:
     """Images in memory as a `Source`, for those who ask for them to be streamed."""
 
     threads = 1
+    draws = False
 
     def __init__(self, images: idx.Bytes, labels: idx.Bytes) -> None:
         self._images = images
         self.labels = labels.astype(np.int64)
         self.shape = (1, images.shape[1], images.shape[2])
 
-    def load(self, index: int) -> idx.Bytes:
+    def load(self, index: int, _seed: int | None = None) -> idx.Bytes:
         """Return a copy of the image."""
         return self._images[index : index + 1].copy()
 

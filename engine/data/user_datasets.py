@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from finetui.engine.data.download import Progress
+from finetui.engine.data.draws import draws_of, preserved_generators, seeded
 from finetui.engine.data.image_data import Found, ImageData, hold
 from finetui.engine.data.image_files import common_size, is_grey, to_array
 from finetui.engine.data.split import Unreadable
@@ -38,15 +39,48 @@ class DatasetSource:
         is_float: bool,
         part: str,
     ) -> None:
+        """Take them, and find out whether reading an item draws random numbers: `drawn`."""
         self._dataset = dataset
         self._indices = indices
         self._is_float = is_float
         self._part = part
         self.shape = shape
         self.labels = labels
+        self.drawn = draws_of(self._tried, len(labels))
 
-    def load(self, index: int) -> npt.NDArray[Any]:
+    @property
+    def draws(self) -> bool:
+        """Whether an item is another draw each time that it is read."""
+        return self.drawn != "none"
+
+    @property
+    def notice(self) -> str:
+        """What a person should know about what is drawn; empty where nothing is."""
+        if not self.draws:
+            return ""
+        what = f"the {self._part} set draws random numbers when it is read: "
+        trains = self._part == "train"
+        if self.drawn == "own":
+            by = "its generator cannot be seeded from outside (draw from random, numpy.random or torch's global one)"
+            return what + ("two runs differ, since " if trains else "scores vary from run to run, since ") + by
+        if trains:
+            return what + "every epoch reads it anew, with the draws of its seed (--loader stream: in other processes)"
+        return what + "scores depend on the draw, which is the same at every evaluation; leave augmentation out of it"
+
+    def _tried(self, index: int) -> npt.NDArray[Any] | None:
+        try:
+            return self._read(index)
+        except Unreadable:
+            return None
+
+    def load(self, index: int, seed: int | None = None) -> npt.NDArray[Any]:
         """Return the item's image."""
+        if not self.draws:
+            return self._read(index)
+        with seeded(index if seed is None else seed):
+            return self._read(index)
+
+    def _read(self, index: int) -> npt.NDArray[Any]:
         try:
             image, _ = self._dataset[int(self._indices[index])]
             values = as_array(image, None if self._is_float else self.shape)
@@ -147,6 +181,21 @@ def from_datasets(
     `request.image_size`, or by their own sizes). Class names come from `train.classes` where it has them. Raises
     `BadInput` for datasets that are not like this, `Cancelled`.
     """
+    with preserved_generators():
+        found = _found(train, test, request, name, location, image_size or request.image_size, progress, cancelled)
+        return hold(found, request, device, progress, cancelled)
+
+
+def _found(
+    train: Dataset[Any],
+    test: Dataset[Any],
+    request: DataConfig,
+    name: str,
+    location: str,
+    image_size: int,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+) -> Found:
     shown = clean(name)
     parts = []
     problems: list[str] = []
@@ -157,12 +206,12 @@ def from_datasets(
             raise BadInput(f"{shown}: the {part} set is empty")
         parts.append(read_labels(dataset, shown, part, problems, progress, cancelled))
     classes = class_names(train, max(int(labels.max()) for _, labels in parts) + 1, shown)
-    shape, is_float = _shape(train, parts[0][0], shown, image_size or request.image_size, request.augment)
+    shape, is_float = _shape(train, parts[0][0], shown, image_size, request.augment)
     sources = [
         DatasetSource(dataset, *pair, shape, is_float, part)
         for dataset, pair, part in zip((train, test), parts, ("train", "test"), strict=True)
     ]
-    found = Found(
+    return Found(
         name=shown,
         requested=name,
         classes=classes,
@@ -171,9 +220,9 @@ def from_datasets(
         shape=shape,
         location=location or "your own code",
         is_float=is_float,
+        notices=tuple(notice for source in sources if (notice := source.notice)),
         problems=tuple(problems),
     )
-    return hold(found, request, device, progress, cancelled)
 
 
 def _shape(

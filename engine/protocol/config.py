@@ -179,7 +179,7 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     layers of frozen layers go on collecting statistics. `thaw_warmup_steps` is the length, at most an epoch, of the
     linear warm-up of a group that is unfrozen while training. `device` is `auto` (CUDA, else MPS, else CPU), `cpu`,
     `cuda`, `cuda:N` or `mps`. `fast` says how the same mathematics is computed: `off` by the plain loop, `on` with
-    channels-last memory and a fused optimizer, `auto` by whatever takes a few steps in the least time here.
+    channels-last memory and a fused optimizer, `auto` with that of it which pays for the network, by rule.
     `precision` is `fp32`, or `bf16` for mixed precision: other digits, and on some processors less time.
     `compile` is `off`, or the mode of `torch.compile` that training steps go through: `default` or `reduce-overhead`,
     which is CUDA graphs on a GPU.

@@ -22,6 +22,10 @@ from finetui.engine.training.freezing_effect import EffectMeter
 from finetui.engine.training.lr_finder import find_learning_rate, suggest
 from finetui.engine.training.trainer import OnStep, Trainer
 
+_LEFT_OUT = (
+    "a batch of which one image is left, since the others cannot be read, is passed over: batch normalisation needs two"
+)
+
 Adjustment = commands.SetLearningRate | commands.SetFrozen | commands.SetFrozenNorm
 
 
@@ -45,6 +49,7 @@ class TrainingLoop:
         self.accuracy: float | None = None
         self.owes_evaluation = False
         self._loss = self._steps = 0.0  # summed since the last evaluation
+        self._told_left_out = False
         self.trainer = Trainer(
             prepared.model,
             prepared.groups,
@@ -204,6 +209,9 @@ class TrainingLoop:
             self._reporter.emit(alert)
         data = self.prepared.data
         self._warn_of_skipped([*data.train.take_problems(), *data.test.take_problems()])
+        if self.trainer.left_out and not self._told_left_out:
+            self._told_left_out = True
+            self._reporter.warn(_LEFT_OUT)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the training, plain types and tensors: all that a checkpoint holds besides the weights.

@@ -4,18 +4,20 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.data import Transform
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import AnyCommand, Save, SetFrozen, SetFrozenNorm, SetLearningRate, Stop
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import AnyEvent, CheckpointSaved, CommandAccepted, LearningRateChanged, RunPrepared
 from finetui.engine.protocol.queues import CommandQueue
-from finetui.engine.protocol.values import FastPath
 from finetui.engine.runs.derived import free_name
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
 from finetui.engine.runs.reporter import Sink
 from finetui.engine.session.session import Session
+from finetui.engine.setup.prepare import Beginning
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -27,7 +29,7 @@ class Recording(msgspec.Struct, frozen=True):
     """
 
     config: RunConfig
-    path: FastPath
+    begun: Beginning
     steps_per_epoch: int
     changes: tuple[tuple[int, AnyCommand], ...]
     weights: dict[int, str]
@@ -59,8 +61,17 @@ def read_recording(folder: RunFolder) -> Recording:
         raise BadInput(f"the run {folder.name} has written no checkpoint that a replay could be compared with")
     end = max(saved)
     changes = tuple((step, command) for step, command in _changes(held) if step <= end)
+    begun = Beginning(prepared.fast, prepared.data.train_size, _transform(folder))
     trainable = sum(group.trainable for group in prepared.layers)
-    return Recording(prepared.config, prepared.fast, prepared.steps_per_epoch, changes, saved, end, trainable)
+    return Recording(prepared.config, begun, prepared.steps_per_epoch, changes, saved, end, trainable)
+
+
+def _transform(folder: RunFolder) -> Transform | None:
+    """Return the run's input transform, which earlier versions found by another rule; None: it has no checkpoint."""
+    try:
+        return checkpoint.find(folder)[0].about.transform
+    except BadInput:
+        return None
 
 
 def _changes(events: Iterable[AnyEvent]) -> Iterable[tuple[int, AnyCommand]]:
@@ -119,7 +130,7 @@ def replay_run(
             trainer.train_owners_frozen()
         return changes(step)
 
-    session = Session(config, commands=commands, sinks=[*sinks, note], script=script, path=recording.path)
+    session = Session(config, commands=commands, sinks=[*sinks, note], script=script, begun=recording.begun)
     outcome = session.run()
     assert outcome.folder is not None, "a run that has taken a step has a folder"
     common = sorted(seen.keys() & recording.weights.keys())

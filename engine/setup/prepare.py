@@ -44,6 +44,7 @@ from finetui.engine.training.recipes import Stage, build_plan, whole_run
 from finetui.engine.version import __version__
 
 Progress = Callable[[str, int, int], None]
+_MOST_CLASSES = 5  # that a sentence names
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,15 @@ class Prepared:
         )
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What an earlier run began with, for one that is to be the same; `images` it trained on, `transform` if known."""
+
+    path: FastPath
+    images: int
+    transform: Transform | None
+
+
 def prepare(
     config: RunConfig,
     progress: Progress,
@@ -127,32 +137,37 @@ def prepare(
     model: nn.Module | None = None,
     data: ImageData | None = None,
     restored: Checkpoint | None = None,
-    path: FastPath | None = None,
+    begun: Beginning | None = None,
 ) -> Prepared:
     """Load and build what `config` names; `progress(phase, done, total)` reports on the way.
 
     `model` and `data`, where a caller has them in hand, take the place of what the configuration names. With
-    `restored` the run goes on from that checkpoint of it: network, transform and path are those that it has. `path`
-    takes the place of the one that the configuration would lead to. From here on as many threads compute as the path
-    says. Raises `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
+    `restored` the run goes on from that checkpoint of it: network, transform and path are those that it has. So
+    does `begun`, for a run from the first step on. From here on as many threads compute as the path says. Raises
+    `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
     """
     prepared = _build(config, progress, cancelled, model, data, restored)
     how = ""
-    if path is None and restored is not None:
+    if restored is not None:
         path = fast_paths.recorded(restored.training.get("fast"), prepared.device)
-    elif path is None:
+        data = prepared.data.numbered_for(restored.training.get("images", 0))
+        prepared = dataclasses.replace(prepared, data=data)
+    elif begun is not None:
+        path = begun.path
+        transform = begun.transform or prepared.transform
+        data = prepared.data.numbered_for(begun.images).with_transform(transform)
+        prepared = dataclasses.replace(prepared, data=data, transform=transform)
+    else:
         path, how = fast_paths.choose(
             prepared.model,
             prepared.groups,
-            prepared.data.train,
+            prepared.architecture,
             config.training,
-            progress=lambda done, total: progress("Measuring fast paths", done, total),
-            stopped=cancelled,
         )
     if path.threads:
         torch.set_num_threads(path.threads)
     fast_paths.arrange(prepared.model, path)
-    said = precision.notices(config.training.precision, prepared.device)
+    said = [*precision.notices(config.training.precision, prepared.device), *_empty_classes(prepared)]
     if config.training.compile != "off":
         progress("Compiling the network", 0, 0)
         torch_compile.check(prepared.model, prepared.data.train, config.training, path)
@@ -238,6 +253,9 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
     notices = [*data.notices, *_input_notices(config, data, transform)]
     network = build(architecture, config.training.seed, notices.append)
     head = find_head(network, example(architecture))
+    if ready is None and 0 < data.sampled < len(data.train):
+        count = f"{data.sampled:,} of the {len(data.train):,} training images, evenly spread"
+        notices.append(f"mean and deviation, which inputs are normalised by, are those of {count}")
     moved = Transplant(reused=(), renamed=(), dropped=(), fresh=())
     if ready is not None or config.model.weights != "none":
         weights = ready.weights if ready is not None else read_state_dict(Path(config.model.weights).expanduser())
@@ -348,6 +366,18 @@ def _prepared_finetune(config: RunConfig, device: torch.device, data: ImageData,
         ),
         dropped=_dropped(found.moved),
     )
+
+
+def _empty_classes(prepared: Prepared) -> list[str]:
+    """Return what there is to know of classes without training images where classes are weighed."""
+    data = prepared.data
+    counts = torch.bincount(data.train.labels, minlength=len(data.classes)).tolist()
+    empty = [name for name, count in zip(data.classes, counts, strict=False) if not count]
+    if prepared.config.training.class_weights == "none" or not empty:
+        return []
+    named = ", ".join(empty[:_MOST_CLASSES]) + (", ..." if len(empty) > _MOST_CLASSES else "")
+    what = f"class {named} has" if len(empty) == 1 else f"{len(empty)} classes ({named}) have"
+    return [f"{what} no training images, and no weight in the loss"]
 
 
 def _dropped(moved: Transplant) -> tuple[str, ...]:

@@ -63,8 +63,7 @@ def _try_rates(
 
 def _endless(trainer: Trainer) -> Iterator[Batch]:
     while True:
-        # Streamed batches are empty where none of their files can be read.
-        yield from (batch for batch in trainer.batches(trainer.epoch, 0) if len(batch[1]))
+        yield from (batch for batch in trainer.batches(trainer.epoch, 0) if trainer.trains_on(batch[1]))
 
 
 def suggest(rates: list[float], losses: list[float]) -> float | None:

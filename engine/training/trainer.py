@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from finetui.engine.data import Split, augmentation, epoch_order
+from finetui.engine.data import Split, augmentation, epoch_order, epoch_seeds
 from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup
 from finetui.engine.protocol.config import TrainingConfig
@@ -68,7 +68,9 @@ class Trainer:
                 f"training.batch_size (--batch-size): {training.batch_size} is more than the "
                 f"{len(data)} training images"
             )
-        if training.batch_size == 1 and _has_batch_norm(model):
+        self._needs_two = _has_batch_norm(model)
+        self.left_out = 0  # batches of one image that were passed over
+        if training.batch_size == 1 and self._needs_two:
             raise BadInput("training.batch_size (--batch-size): batch normalisation needs at least 2 images a step")
         self.model = model
         self.groups = groups
@@ -123,7 +125,8 @@ class Trainer:
         """
         inputs, labels = self._next_batch()
         self.rates.apply(self._rated, self.step)
-        if len(labels):
+        trains = self.trains_on(labels)
+        if trains:
             for parameter in self._parameters.values():  # what `zero_grad` does, without its bookkeeping
                 parameter.grad = None
             network = self._compiled.network(self.freezer.frozen, self.freezer.norm_trains)
@@ -139,8 +142,17 @@ class Trainer:
             self._meter.add(loss.detach(), logits.detach(), labels)
         self.step += 1
         self.position += 1
-        if self._on_step is not None and len(labels):
+        if self._on_step is not None and trains:
             self._on_step(self.step, loss.detach())
+
+    def trains_on(self, labels: Tensor) -> bool:
+        """Return whether a step is taken on a batch with these labels: it may have shrunk by what cannot be read.
+
+        Batch normalisation cannot train on a single image.
+        """
+        if len(labels) == 1 and self._needs_two:
+            self.left_out += 1
+        return len(labels) > (1 if self._needs_two else 0)
 
     def _check(self, loss: float) -> None:
         try:
@@ -175,8 +187,10 @@ class Trainer:
         training = self.training
         weights = balanced_weights(self._data.labels) if training.sampling == "balanced" else None
         order = epoch_order(len(self._data), training.seed, epoch, weights=weights)
-        order = order[position * training.batch_size : self.steps_per_epoch * training.batch_size]
-        return self._data.batches(order, training.batch_size, self._augment if self._augmentation else None)
+        left = slice(position * training.batch_size, self.steps_per_epoch * training.batch_size)
+        seeds = epoch_seeds(len(order), training.seed, epoch)[left] if self._data.draws else None
+        augment = self._augment if self._augmentation else None
+        return self._data.batches(order[left], training.batch_size, augment, seeds)
 
     def _next_batch(self) -> Batch:
         if self._batches is None:
@@ -357,5 +371,6 @@ def _class_weights(labels: Tensor, choice: str, classes: int, model: nn.Module) 
     if choice == "none":
         return None
     counts = torch.bincount(labels, minlength=classes)
-    weights = len(labels) / (len(counts) * counts.clamp(min=1))
+    # A class without images weighs nothing: smoothed labels would give it their share times its weight.
+    weights = torch.where(counts > 0, len(labels) / (len(counts) * counts.clamp(min=1)), 0.0)
     return weights.to(next(model.parameters()))

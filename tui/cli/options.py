@@ -167,7 +167,7 @@ class RunOptions:
     seed: Annotated[WholeNumber | None, _TRAINING] = None
     "Seed of the weights and of the data order (default: 0)."
     fast: Annotated[str | None, _TRAINING] = None
-    "How steps are computed: auto (default: measured at the start), on, or off (the plain loop)."
+    "How steps are computed: auto (default: chosen by rule), on, or off (the plain loop)."
     precision: Annotated[str | None, _TRAINING] = None
     "fp32 (default), or bf16: mixed precision, other digits and on some processors faster."
     compile: Annotated[str | None, _TRAINING] = None
