@@ -49,9 +49,11 @@ class RelabelledSplit:
     def __len__(self) -> int:
         return len(self._split)
 
-    def batches(self, order: Tensor, batch_size: int, augment: Augment | None = None) -> Iterator[Batch]:
+    def batches(
+        self, order: Tensor, batch_size: int, augment: Augment | None = None, seeds: Tensor | None = None
+    ) -> Iterator[Batch]:
         """Yield the images `order` in batches; see `Split`."""
-        for inputs, labels in self._split.batches(order, batch_size, augment):
+        for inputs, labels in self._split.batches(order, batch_size, augment, seeds):
             yield inputs, self._places.to(labels.device)[labels]
 
     def with_transform(self, transform: Transform) -> "RelabelledSplit":

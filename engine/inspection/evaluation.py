@@ -36,8 +36,8 @@ class Report:
     `loss` is the mean cross entropy in nats, `accuracy` from 0 to 1; `averages` are the macro and the weighted ones of
     `per_class`. `confusion` is int64 `[classes, classes]`, rows true, columns predicted. `columns`, `top` and
     `top_probability`, where they were asked for `roc_auc` and `average_precision`, and for more than `TOP` classes
-    `label_errors`, are what `finetui.engine.predictions.file.Predictions` is made of. `uncalibrated` are the loss and the
-    expected calibration error without the temperature, where one was given.
+    `label_errors`, are what `finetui.engine.predictions.file.Predictions` is made of. `uncalibrated` are the loss and
+    the expected calibration error without the temperature, where one was given.
     """
 
     loss: float
