@@ -14,7 +14,7 @@ BUSY = [sys.executable, "-c", "import torch\nwhile True: torch.rand(400, 400) @ 
 
 
 def train(tmp_path: Path, name: str, *options: str) -> list[str]:
-    command = [sys.executable, "-m", "finetui", "train", "--data", "mnist-sample", "--epochs", "2"]
+    command = [sys.executable, "-m", "finetui", "train", "--data", "mnist-sample", "--epochs", "1"]
     return [*command, "--runs-dir", str(tmp_path / "runs"), "--name", name, *options]
 
 
