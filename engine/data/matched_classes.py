@@ -46,6 +46,11 @@ class RelabelledSplit:
         """The indices that are missing from the batch yielded last."""
         return self._split.skipped
 
+    @property
+    def draws(self) -> bool:
+        """Whether its images are another draw of random numbers each time that they are read."""
+        return self._split.draws
+
     def __len__(self) -> int:
         return len(self._split)
 
