@@ -60,7 +60,10 @@ class Phase(Event, frozen=True, kw_only=True):
 
 
 class RunPrepared(Event, frozen=True, kw_only=True):
-    """Data, model and device are ready; a session's first journaled event, and a reset for every reader."""
+    """Data, model and device are ready; a session's first journaled event, and a reset for every reader.
+
+    `rules` are the training rules (`finetui.engine.training.rules`).
+    """
 
     config: RunConfig
     data: DataSummary
@@ -72,6 +75,7 @@ class RunPrepared(Event, frozen=True, kw_only=True):
     parent: str | None = None
     versions: dict[str, str] = {}
     fast: FastPath = FastPath()
+    rules: int = 1
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
@@ -94,8 +98,9 @@ class TrainPoint(Event, frozen=True, kw_only=True):
     `loss` is the mean cross entropy in nats, `accuracy` the share of training images recognised (0 to 1)
     during those steps, `grad_norm` the L2 norm of the last step's gradient, `samples_per_second` counts images,
     and `hundreds` holds the mean loss of every 100 steps of an epoch, for the tutorial's way of printing.
-    `learning_rate` is that of a group without a factor of its own. `group_grad_norms` and `group_rate_factors` have
-    a number for each layer group, in the order of the layer table; no factors at all stand for factors of 1.
+    `learning_rate` is that of a layer without a factor of its own. `group_grad_norms` and `group_rate_factors` have
+    a number for each layer group, in the order of the layer table; no factors at all stand for factors of 1. The factor
+    of a group is the highest of its layers that train: it does not fall while one layer of many warms up.
     """
 
     epoch: int

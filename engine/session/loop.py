@@ -57,6 +57,7 @@ class TrainingLoop:
             classes=len(prepared.data.classes),
             explode_factor=config.guards.explode_factor,
             path=prepared.path,
+            rules=prepared.rules,
         )
         self.evaluator = Evaluator(prepared.data, prepared.architecture)
         self._alerts = AlertWatch(config.guards)

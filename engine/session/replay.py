@@ -27,6 +27,7 @@ class Recording(msgspec.Struct, frozen=True):
 
     config: RunConfig
     path: FastPath
+    rules: int
     steps_per_epoch: int
     changes: tuple[tuple[int, AnyCommand], ...]
     weights: dict[int, str]
@@ -57,7 +58,7 @@ def read_recording(folder: RunFolder) -> Recording:
         raise BadInput(f"the run {folder.name} has written no checkpoint that a replay could be compared with")
     end = max(saved)
     changes = tuple((step, command) for step, command in _changes(held) if step <= end)
-    return Recording(prepared.config, prepared.fast, prepared.steps_per_epoch, changes, saved, end)
+    return Recording(prepared.config, prepared.fast, prepared.rules, prepared.steps_per_epoch, changes, saved, end)
 
 
 def _changes(events: Iterable[AnyEvent]) -> Iterable[tuple[int, AnyCommand]]:
@@ -108,7 +109,9 @@ def replay_run(
             seen[event.step] = event.weights
 
     script = _Script(recording)
-    outcome = Session(config, commands=commands, sinks=[*sinks, note], script=script, path=recording.path).run()
+    outcome = Session(
+        config, commands=commands, sinks=[*sinks, note], script=script, path=recording.path, rules=recording.rules
+    ).run()
     assert outcome.folder is not None, "a run that has taken a step has a folder"
     common = sorted(seen.keys() & recording.weights.keys())
     different = next((step for step in common if seen[step] != recording.weights[step]), None)

@@ -47,7 +47,7 @@ class Session:
     of what the configuration names: a module that takes float32 `[B, C, H, W]` and returns logits `[B, classes]`, and
     what `finetui.from_datasets` returns. `resume` is the folder of a run, configured by `config`, that goes on from
     its last checkpoint, or from the one that is kept as `resume_from`. `script(step)` gives commands that take effect
-    before step `step` + 1, and `path` is how steps are computed, as in a replay.
+    before step `step` + 1, `path` is how steps are computed and `rules` what they are trained by, as in a replay.
 
     `active` is the run, once it is prepared.
 
@@ -71,6 +71,7 @@ class Session:
         resume_from: str = "",
         script: Callable[[int], commands.AnyCommand | None] | None = None,
         path: FastPath | None = None,
+        rules: int | None = None,
     ) -> None:
         self.config = config
         self._writer = RunWriter(socket)
@@ -84,6 +85,7 @@ class Session:
         self._resume_from = resume_from
         self._script = script
         self._path = path
+        self._rules = rules
         self._reporter = Reporter(self.journal, sinks, self._steps)
         self.active: ActiveRun | None = None
 
@@ -145,6 +147,7 @@ class Session:
             data=self._own_data,
             restored=found,
             path=self._path,
+            rules=self._rules,
         )
         self.config = prepared.config
         loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step)

@@ -32,6 +32,7 @@ class Freezer:
         # A group has precedence over a module of the same name: ResNet's group conv1 holds bn1 as well.
         self._members |= {group.name: tuple(layer.name for layer in group.layers) for group in groups}
         self.bypassed = frozenset(layer.name for group in groups if not group.in_use for layer in group.layers)
+        self.norms = frozenset(name for name, layer in self._layers.items() if layer.normalises)
         self.norm_trains = norm_trains
         self.frozen: frozenset[str] = frozenset()
         self._set(self.bypassed)

@@ -22,8 +22,9 @@ from finetui.engine.training.learning_rate import LearningRates
 from finetui.engine.training.metrics import Meter
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
 from finetui.engine.training.precision import forward
-from finetui.engine.training.recipes import Stage, whole_run
-from finetui.engine.training.schedules import build_schedule, one_cycle
+from finetui.engine.training.recipes import Stage, frozen_layers, whole_run
+from finetui.engine.training.rules import CURRENT
+from finetui.engine.training.schedules import build_schedule, fastai_cycle, first_one_cycle
 from finetui.engine.training.torch_compile import CompiledNetwork
 
 OnStep = Callable[[int, Tensor], None]
@@ -53,13 +54,14 @@ class Trainer:
         classes: int = 0,
         explode_factor: float = 0.0,
         path: FastPath = FastPath(),  # noqa: B008  # immutable
+        rules: int = CURRENT,
     ) -> None:
         """Build the optimizer for `model`, which is on the device that `data` gives its batches on.
 
         `on_step(step, loss)` is called after every step with the steps completed and the batch's loss, a detached
         scalar on the device. `classes` is needed where the last ones may have no image; for `explode_factor` see
-        `LossGuard`; `model` lies in memory as `path` has it (see `fast_paths`). Raises
-        `BadInput` when a batch is larger than the data, or nothing would train.
+        `LossGuard`; `model` lies in memory as `path` has it (see `fast_paths`), and is trained by `rules` (see the
+        module of this name). Raises `BadInput` when a batch is larger than the data, or nothing would train.
         """
         if training.batch_size > len(data):
             raise BadInput(
@@ -75,6 +77,7 @@ class Trainer:
         self._compiled = CompiledNetwork(model, training.compile)
         self._rated = ParameterGroups(self.optimizer)
         self.path = path
+        self.rules = rules
         self.freezer = Freezer(model, groups, self.optimizer, training.frozen_norm_trains)
         self.steps_per_epoch = steps_per_epoch(model, len(data), training.batch_size)
         # On a small set a hundred steps would be several epochs.
@@ -194,11 +197,15 @@ class Trainer:
     def _begin_stage(self) -> None:
         """Freeze and thaw what the stage that contains `epoch` says, and take up its learning rates."""
         stage = self.plan[self.stage]
-        wanted = self.freezer.layers_of(stage.frozen) | self._always_frozen
+        wanted = frozen_layers(stage, self.freezer) | self._always_frozen
         freeze = wanted - self._by_hand
         thaw = self.freezer.frozen - wanted - self._by_hand - self.freezer.bypassed
-        self._change_frozen(self.freezer.set(thaw, frozen=False))
+        thawed = self.freezer.set(thaw, frozen=False)
         self.freezer.set(freeze, frozen=True)
+        if stage.fresh:
+            self.optimizer.state.clear()
+        else:
+            self._warm_up(thawed)
         self._follow_schedule()
 
     def _follow_schedule(self) -> None:
@@ -206,29 +213,32 @@ class Trainer:
         first_epoch = sum(earlier.epochs for earlier in self.plan[: self.stage])
         steps = stage.epochs * self.steps_per_epoch
         if stage.cycle is not None:
-            schedule = one_cycle(steps, stage.cycle.rise, stage.cycle.start_div)
+            cycle = fastai_cycle if self.rules > 1 else first_one_cycle
+            schedules = cycle(steps, stage.cycle.rise, stage.cycle.start_div)
         else:
-            schedule = build_schedule(self.training, steps, self.steps_per_epoch)
+            first = first_epoch == 0
+            schedules = build_schedule(self.training, steps, self.steps_per_epoch, first=first, rules=self.rules)
         first_step = first_epoch * self.steps_per_epoch
-        self.rates.begin(schedule, first_step, stage.lr_factor, stage.group_factors)
+        self.rates.begin(schedules, first_step, stage.lr_factor, stage.factors)
 
     def set_frozen(self, groups: Sequence[str], frozen: bool, layers: Sequence[str] = ()) -> bool:
         """Freeze or unfreeze layer groups (or modules) and layers from the next step on; return whether that changed.
 
-        A group that is unfrozen in the course of training warms up. Raises `BadInput` when it cannot be done.
+        What is unfrozen in the course of training warms up, layer by layer. Raises `BadInput` when it cannot be done.
         """
         changed = self.freezer.set(self.freezer.layers_of(groups) | frozenset(layers), frozen)
         self._by_hand |= changed
         if not frozen:
-            self._change_frozen(changed)
+            self._warm_up(changed)
         return bool(changed)
 
-    def _change_frozen(self, thawed: frozenset[str]) -> None:
+    def _warm_up(self, thawed: frozenset[str]) -> None:
         if not self.step:
             return
         for group in self.groups:
-            if any(layer.name in thawed for layer in group.layers):
-                self.rates.thaw(group.name, self.step)
+            layers = {layer.name for layer in group.layers}
+            for layer in layers & thawed if self.rules > 1 else layers if layers & thawed else ():
+                self.rates.thaw(layer, self.step)
 
     def point_due(self) -> bool:
         """Whether it is time for `take_point`; asking costs next to nothing."""
@@ -242,7 +252,7 @@ class Trainer:
         if not self._meter.steps:
             return None
         norms = self._gradient_norms()
-        factors = tuple(self.rates.factor(group.name, self.step - 1) for group in self.groups)
+        factors = tuple(map(self._group_factor, self.groups))
         means = self._meter.take(self.epoch + 1, self.position, self.step)
         return TrainPoint(
             step=self.step,
@@ -254,6 +264,11 @@ class Trainer:
             group_rate_factors=() if set(factors) == {1.0} else tuple(float(f"{factor:.4g}") for factor in factors),
             **means,
         )
+
+    def _group_factor(self, group: ModuleGroup) -> float:
+        """Return the highest factor of the layers of `group` that train: while one of them warms up, the others'."""
+        names = [layer.name for layer in group.layers if layer.parameters and layer.name not in self.freezer.frozen]
+        return max((self.rates.factor(name, self.step - 1) for name in names), default=1.0)
 
     def _gradient_norms(self) -> Tensor:
         """Return the L2 norm of each layer group's last gradient, float32 `[groups]`, on the CPU."""
@@ -281,6 +296,7 @@ class Trainer:
             "by_hand": sorted(self._by_hand),
             "norm_trains": self.freezer.norm_trains,
             "fast": msgspec.to_builtins(self.path),
+            "rules": self.rules,
             "rates": self.rates.state_dict(),
             "meter": self._meter.state_dict(),
             "guard": self._guard.state_dict(),
@@ -296,7 +312,9 @@ class Trainer:
         self.freezer.set_norm_trains(state["norm_trains"])
         self._by_hand = frozenset(state["by_hand"])
         self._follow_schedule()
-        self.rates.load_state_dict(state["rates"])
+        self.rates.load_state_dict(
+            state["rates"], {group.name: tuple(layer.name for layer in group.layers) for group in self.groups}
+        )
         self._meter.load_state_dict(state["meter"])
         self._guard.load_state_dict(state["guard"])
         load_state_by_name(self.optimizer, self._parameters, state["optimizer"])
