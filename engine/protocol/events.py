@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from finetui.engine.protocol.commands import AnyCommand
-from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.config import RunConfig, TrainingConfig
 from finetui.engine.protocol.values import (
     ClassReport as ClassReport,
     DataSummary as DataSummary,
@@ -129,7 +129,7 @@ class Evaluated(Event, frozen=True, kw_only=True):
 
     Whoever attaches to a run, or opens one, gets no `confusion`: it is in the predictions.
     `predictions` is the file with every prediction (`finetui.engine.predictions.file`), relative to the run's folder;
-    empty where none was written.
+    empty where none was written. `best` goes by `figure`, which is that of the kind `best_by` (None: the accuracy).
     """
 
     epoch: int
@@ -141,6 +141,8 @@ class Evaluated(Event, frozen=True, kw_only=True):
     best: bool
     seconds: float
     predictions: str = ""
+    best_by: str = "accuracy"
+    figure: float | None = None
 
 
 class LayersChanged(Event, frozen=True, kw_only=True):
@@ -153,6 +155,19 @@ class LearningRateChanged(Event, frozen=True, kw_only=True):
     """A person set the learning rate; it holds from the next step on."""
 
     learning_rate: float
+
+
+class TrainingChanged(Event, frozen=True, kw_only=True):
+    """The run goes on by other settings from this step on; the schedule is that of the whole run by the new ones.
+
+    `early_stop` is the patience from here on, counted anew. `epochs` have been trained by then, as a number with a
+    fraction: an epoch that had begun goes on with the images that come next, in batches of the new size.
+    """
+
+    training: TrainingConfig
+    early_stop: int
+    steps_per_epoch: int
+    epochs: float
 
 
 class StageStarted(Event, frozen=True, kw_only=True):
@@ -350,6 +365,7 @@ AnyEvent = (
     | Evaluated
     | LayersChanged
     | LearningRateChanged
+    | TrainingChanged
     | StageStarted
     | EffectMeasured
     | LearningRateFound

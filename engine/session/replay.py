@@ -1,13 +1,29 @@
 """A run again, from its journal: the same start, every change at the step where it had been made, the same end."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.commands import AnyCommand, Save, SetFrozen, SetFrozenNorm, SetLearningRate, Stop
+from finetui.engine.protocol.commands import (
+    AnyCommand,
+    ChangeTraining,
+    Save,
+    SetFrozen,
+    SetFrozenNorm,
+    SetLearningRate,
+    Stop,
+)
 from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.events import AnyEvent, CheckpointSaved, CommandAccepted, LearningRateChanged, RunPrepared
+from finetui.engine.protocol.events import (
+    AnyEvent,
+    CheckpointSaved,
+    CommandAccepted,
+    LearningRateChanged,
+    RunPrepared,
+    TrainingChanged,
+)
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.protocol.values import FastPath
 from finetui.engine.runs.derived import free_name
@@ -67,6 +83,8 @@ def _changes(events: Iterable[AnyEvent]) -> Iterable[tuple[int, AnyCommand]]:
             # Also a rollback that slows down says which rate holds from there on.
             case LearningRateChanged():
                 yield event.step, SetLearningRate(value=event.learning_rate, by="replay")
+            case TrainingChanged():
+                yield event.step, ChangeTraining(training=event.training, early_stop=event.early_stop, by="replay")
             case CommandAccepted(command=SetFrozen() | SetFrozenNorm() as command):
                 yield event.step, msgspec.structs.replace(command, by="replay")
 
@@ -75,8 +93,9 @@ class _Script:
     """Gives each change at its step, saves where there is something to compare with, and stops at the end."""
 
     def __init__(self, recording: Recording) -> None:
-        # At the end of an epoch, and at the beginning, a run saves by itself.
-        saves = (step for step in recording.weights if step % recording.steps_per_epoch)
+        # At the end of an epoch, and at the beginning, a run saves by itself; with other batches that is elsewhere.
+        same = min((step for step, change in recording.changes if isinstance(change, ChangeTraining)), default=math.inf)
+        saves = (step for step in recording.weights if step % recording.steps_per_epoch or step > same)
         wanted: list[tuple[int, AnyCommand]] = [*((step, Save(by="replay")) for step in saves), *recording.changes]
         self._waiting = [*sorted(wanted, key=lambda item: item[0]), (recording.end, Stop(by="replay"))]
 

@@ -48,8 +48,9 @@ Progress = Callable[[str, int, int], None]
 class Prepared:
     """What a session trains, all on `device`. `config` is the one asked for with the model's name filled in.
 
-    `dropped` names the tensors of the starting weights that fit nowhere. `path` is how its steps are computed, `how` a
-    sentence on why, and `rules` are those of `finetui.engine.training.rules`.
+    `plan` is that of the epochs that the run began with. `dropped` names the tensors of the starting weights that fit
+    nowhere. `path` is how its steps are computed, `how` a sentence on why, and `rules` are those of
+    `finetui.engine.training.rules`.
     """
 
     config: RunConfig
@@ -141,7 +142,10 @@ def prepare(
     if rules is None:
         rules = training_rules.recorded(restored.training) if restored is not None else training_rules.CURRENT
     prepared = _build(config, progress, cancelled, model, data, restored)
-    plan = _plan(prepared.config, prepared.groups, prepared.architecture.name, rules)
+    epochs = (
+        config.training.epochs if restored is None else restored.training.get("plan_epochs", config.training.epochs)
+    )
+    plan = _plan(prepared.config, prepared.groups, prepared.architecture.name, epochs, rules)
     how = ""
     if path is None and restored is not None:
         path = fast_paths.recorded(restored.training.get("fast"), prepared.device)
@@ -166,8 +170,7 @@ def prepare(
     return dataclasses.replace(prepared, plan=plan, path=path, how=how, rules=rules, notices=notices)
 
 
-def _plan(config: RunConfig, groups: tuple[ModuleGroup, ...], model: str, rules: int) -> tuple[Stage, ...]:
-    epochs = config.training.epochs
+def _plan(config: RunConfig, groups: tuple[ModuleGroup, ...], model: str, epochs: int, rules: int) -> tuple[Stage, ...]:
     if config.finetune is None:
         return whole_run(epochs)
     return build_plan(config.finetune.recipe, groups, epochs, model=model, rules=rules)

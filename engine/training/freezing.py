@@ -26,7 +26,7 @@ class Freezer:
     ) -> None:
         self._model = model
         self._groups = tuple(groups)
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         self._layers = {layer.name: layer for group in groups for layer in group.layers}
         self._members = _layers_by_path(self._layers)
         # A group has precedence over a module of the same name: ResNet's group conv1 holds bn1 as well.
@@ -70,7 +70,7 @@ class Freezer:
                 parameter.requires_grad_(name not in frozen)
                 if name in frozen:
                     parameter.grad = None
-                    self._optimizer.state.pop(parameter, None)
+                    self.optimizer.state.pop(parameter, None)
         self.train_mode()
 
     def set_norm_trains(self, trains: bool) -> bool:

@@ -66,6 +66,21 @@ def whole_run(epochs: int) -> tuple[Stage, ...]:
     return (Stage(name="", epochs=epochs),)
 
 
+def stretched(plan: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:
+    """Return `plan` over `epochs` epochs: its last stage lasts as long as that makes it, the others as they did.
+
+    Where there are too few epochs the last stages go.
+    """
+    stages: list[Stage] = []
+    left = epochs
+    for stage in plan:
+        take = left if stage is plan[-1] else min(stage.epochs, left)
+        if take:
+            stages.append(msgspec.structs.replace(stage, epochs=take))
+        left -= take
+    return tuple(stages)
+
+
 def build_plan(
     recipe: str, groups: Sequence[ModuleGroup], epochs: int, *, model: str = "", rules: int = CURRENT
 ) -> tuple[Stage, ...]:

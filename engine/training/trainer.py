@@ -63,33 +63,20 @@ class Trainer:
         `LossGuard`; `model` lies in memory as `path` has it (see `fast_paths`), and is trained by `rules` (see the
         module of this name). Raises `BadInput` when a batch is larger than the data, or nothing would train.
         """
-        if training.batch_size > len(data):
-            raise BadInput(
-                f"training.batch_size (--batch-size): {training.batch_size} is more than the "
-                f"{len(data)} training images"
-            )
-        if training.batch_size == 1 and _has_batch_norm(model):
-            raise BadInput("training.batch_size (--batch-size): batch normalisation needs at least 2 images a step")
         self.model = model
         self.groups = groups
-        self.plan = tuple(plan) or whole_run(training.epochs)
-        self.optimizer = build_optimizer(groups, training, fused=path.fused)
-        self._compiled = CompiledNetwork(model, training.compile)
-        self._rated = ParameterGroups(self.optimizer)
         self.path = path
         self.rules = rules
-        self.freezer = Freezer(model, groups, self.optimizer, training.frozen_norm_trains)
-        self.steps_per_epoch = steps_per_epoch(model, len(data), training.batch_size)
-        # On a small set a hundred steps would be several epochs.
-        self.rates = LearningRates(training.lr, min(training.thaw_warmup_steps, self.steps_per_epoch))
-        self.epochs = training.epochs
-        self.step = self.epoch = self.position = 0
-        self.device = next(model.parameters()).device
         self._data = data
-        self.training = training
+        self._classes = classes
+        self._configure(training, plan)
+        self.freezer = Freezer(model, groups, self.optimizer, training.frozen_norm_trains)
+        self.step = self.epoch = self.position = 0
+        self._resized = (0, 0)  # where in this epoch the batch size was changed: steps and images before
+        self.epoch_steps = self.steps_per_epoch  # of the epoch in progress
+        self.device = next(model.parameters()).device
         self._on_step = on_step
         self._parameters = {name: p for group in groups for name, p in group.parameters.items()}
-        self._class_weights = _class_weights(data.labels, training.class_weights, classes, model)
         self._augmentation = augmentation(augment)
         self._always_frozen = self.freezer.layers_of(always_frozen)
         self._by_hand: frozenset[str] = frozenset()
@@ -100,10 +87,47 @@ class Trainer:
         self.measures: dict[str, LayerMeasure] = {}  # of the last step that was measured
         self._begin_stage()
 
+    def _configure(self, training: TrainingConfig, plan: Sequence[Stage]) -> None:
+        """Build what follows from the settings. Raises `BadInput`."""
+        if training.batch_size > len(self._data):
+            raise BadInput(
+                f"training.batch_size (--batch-size): {training.batch_size} is more than the "
+                f"{len(self._data)} training images"
+            )
+        if training.batch_size == 1 and _has_batch_norm(self.model):
+            raise BadInput("training.batch_size (--batch-size): batch normalisation needs at least 2 images a step")
+        self.training = training
+        self.plan = tuple(plan) or whole_run(training.epochs)
+        self.epochs = training.epochs
+        self.optimizer = build_optimizer(self.groups, training, fused=self.path.fused)
+        self._rated = ParameterGroups(self.optimizer)
+        self._compiled = CompiledNetwork(self.model, training.compile)
+        self.steps_per_epoch = steps_per_epoch(self.model, len(self._data), training.batch_size)
+        # On a small set a hundred steps would be several epochs.
+        self.rates = LearningRates(training.lr, min(training.thaw_warmup_steps, self.steps_per_epoch))
+        self._class_weights = _class_weights(self._data.labels, training.class_weights, self._classes, self.model)
+
+    def change(self, training: TrainingConfig, plan: Sequence[Stage]) -> None:
+        """Train by other settings from the next step on, as a run does that goes on by them. Raises `BadInput`."""
+        state = self.state_dict()
+        self._configure(training, plan)
+        self.freezer.optimizer = self.optimizer
+        self.load_state_dict(state)
+
     @property
     def done(self) -> bool:
         """Whether all epochs are complete."""
         return self.epoch >= self.epochs
+
+    @property
+    def epoch_complete(self) -> bool:
+        """Whether all steps of the epoch in progress were taken."""
+        return self.position >= self.epoch_steps
+
+    @property
+    def progress(self) -> float:
+        """The epochs trained so far; one whose batch size was changed counts what is left of it by the new size."""
+        return self.epoch + 1 - (self.epoch_steps - self.position) / self.steps_per_epoch
 
     @property
     def stage(self) -> int:
@@ -169,7 +193,10 @@ class Trainer:
         training = self.training
         weights = balanced_weights(self._data.labels) if training.sampling == "balanced" else None
         order = epoch_order(len(self._data), training.seed, epoch, weights=weights)
-        order = order[position * training.batch_size : self.steps_per_epoch * training.batch_size]
+        before, images = self._resized if epoch == self.epoch and position >= self._resized[0] else (0, 0)
+        steps = self.epoch_steps if images else self.steps_per_epoch
+        start, end = (images + (step - before) * training.batch_size for step in (position, steps))
+        order = order[start:end]
         return self._data.batches(order, training.batch_size, self._augment if self._augmentation else None)
 
     def _next_batch(self) -> Batch:
@@ -188,6 +215,7 @@ class Trainer:
         before = self.stage
         self.epoch += 1
         self.position = 0
+        self._resized, self.epoch_steps = (0, 0), self.steps_per_epoch
         self._batches = None
         if self.done or self.stage == before:
             return None
@@ -218,7 +246,9 @@ class Trainer:
         else:
             first = first_epoch == 0
             schedules = build_schedule(self.training, steps, self.steps_per_epoch, first=first, rules=self.rules)
-        first_step = first_epoch * self.steps_per_epoch
+        # By what is left: an epoch whose batch size was changed has other steps than the schedule counts with.
+        left = self.epoch_steps - self.position
+        first_step = self.step + left - (self.epoch + 1 - first_epoch) * self.steps_per_epoch
         self.rates.begin(schedules, first_step, stage.lr_factor, stage.factors)
 
     def set_frozen(self, groups: Sequence[str], frozen: bool, layers: Sequence[str] = ()) -> bool:
@@ -297,6 +327,8 @@ class Trainer:
             "norm_trains": self.freezer.norm_trains,
             "fast": msgspec.to_builtins(self.path),
             "rules": self.rules,
+            "settings": msgspec.to_builtins(self.training),
+            "resized": list(self._resized),
             "rates": self.rates.state_dict(),
             "meter": self._meter.state_dict(),
             "guard": self._guard.state_dict(),
@@ -304,23 +336,47 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned. Raises `BadInput` when it does not fit this model."""
+        """Restore what `state_dict` returned. Raises `BadInput` when it does not fit this model.
+
+        Of a training by other settings it keeps the place in the epoch's images; another optimizer begins anew, and
+        with another learning rate one that a person had set is forgotten.
+        """
+        now = msgspec.to_builtins(self.training)
+        changed = {name for name, value in state.get("settings", now).items() if now.get(name) != value}
         self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
+        self._take_up_epoch(state, resized="batch_size" in changed)
         frozen = frozenset(state["frozen"])
         self.freezer.set(self.freezer.frozen - frozen, frozen=False)
         self.freezer.set(frozen, frozen=True)
-        self.freezer.set_norm_trains(state["norm_trains"])
+        self.freezer.set_norm_trains(
+            self.training.frozen_norm_trains if "frozen_norm_trains" in changed else state["norm_trains"]
+        )
         self._by_hand = frozenset(state["by_hand"])
         self._follow_schedule()
         self.rates.load_state_dict(
             state["rates"], {group.name: tuple(layer.name for layer in group.layers) for group in self.groups}
         )
+        if "lr" in changed:
+            self.rates.user = 1.0
         self._meter.load_state_dict(state["meter"])
         self._guard.load_state_dict(state["guard"])
-        load_state_by_name(self.optimizer, self._parameters, state["optimizer"])
+        kept = {} if "optimizer" in changed else state["optimizer"]
+        load_state_by_name(self.optimizer, self._parameters, kept)
         self._batches = None
         self._layer_meter = None
         self.measures = {}
+
+    def _take_up_epoch(self, state: dict[str, Any], *, resized: bool) -> None:
+        """Be in the middle of an epoch: what is left of its images comes in batches of the present size."""
+        before, images = state.get("resized", (0, 0))
+        if resized:
+            images += (self.position - before) * state["settings"]["batch_size"]
+            before = self.position
+        self._resized, self.epoch_steps = (before, images) if images else (0, 0), self.steps_per_epoch
+        if images:
+            left = max(len(self._data) - images, 0)
+            alone = left == 1 and _has_batch_norm(self.model)
+            self.epoch_steps = before + (0 if alone else steps_per_epoch(self.model, left, self.training.batch_size))
 
 
 def steps_per_epoch(model: nn.Module, images: int, batch_size: int) -> int:
