@@ -14,7 +14,7 @@ from finetui.engine.data import ImageData
 from finetui.engine.errors import FinetuiError, describe
 from finetui.engine.inspection.evaluation import Report
 from finetui.engine.protocol import commands, events
-from finetui.engine.protocol.commands import ChangeTraining
+from finetui.engine.protocol.commands import ChangeTraining, Save
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.protocol.values import FastPath
@@ -198,7 +198,7 @@ class Session:
         if run.state == "finished" and self._script is not None:
             # What is replayed had got more epochs here, or had gone on although it was stopped early.
             command = self._script(run.trainer.step)
-            command = command if isinstance(command, ChangeTraining) else None
+            command = command if isinstance(command, (ChangeTraining, Save)) else None
         if command is None:
             command = self._commands.take(0 if running else IDLE_WAIT)
         if command is not None:

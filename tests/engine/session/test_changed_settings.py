@@ -162,6 +162,10 @@ def test_a_finished_run_is_extended_and_replayed(make_config) -> None:
     assert [event.epoch for event in events_of(folder, Evaluated)] == [1, 2, 3]
     assert [event.step for event in events_of(folder, TrainingChanged)] == [80]
     assert load(folder.config).training.epochs == 3
+    # And once more, by other batches, so that its end is not where the first ones would have it.
+    config = with_changes(resumable(folder, epochs=4), {("training", "epochs"): 4, ("training", "batch_size"): 64})
+    Session(config, resume=folder).run()
+    assert [event.step for event in events_of(folder, TrainingChanged)] == [80, 120]
     same_again(folder)
 
 
