@@ -9,6 +9,7 @@ import uuid
 
 import msgspec
 
+from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.text import snake_case
 
 
@@ -71,6 +72,16 @@ class SetFrozenNorm(Command, frozen=True, kw_only=True):
     """Let the normalisation layers of frozen layers go on collecting statistics, or (the default) keep theirs."""
 
     trains: bool
+
+
+class ChangeTraining(Command, frozen=True, kw_only=True):
+    """Train by these settings from the next step on; a finished run that has epochs left by them goes on at once.
+
+    Seed, device, precision and the way steps are computed stay as they are. `early_stop` is counted anew.
+    """
+
+    training: TrainingConfig
+    early_stop: int = 0
 
 
 class FinetunePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +204,7 @@ AnyCommand = (
     | SetLearningRate
     | SetFrozen
     | SetFrozenNorm
+    | ChangeTraining
     | AnyQuestion
     | StartFinetune
     | FindLearningRate

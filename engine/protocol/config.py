@@ -38,6 +38,7 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "one-cycle")
 CLASS_WEIGHTS = ("none", "balanced")
 SAMPLINGS = ("shuffle", "balanced")
+BEST_BY = ("accuracy", "loss", "macro-f1", "balanced-accuracy", "top5")
 ON_DIVERGENCE = ("stop", "pause", "rollback")
 LOADERS = ("auto", "resident", "stream")
 AUGMENTATIONS = ("none", "light", "standard")
@@ -241,14 +242,18 @@ class CheckpointsConfig(_Section, frozen=True, kw_only=True):
     """When a checkpoint is written besides the end of each epoch: after so many steps or minutes (0: not for that).
 
     What is written by the minute takes at most a hundredth of the time; by the step it is written as often as that.
+    `best_by` is the figure of an evaluation by which the best checkpoint is chosen: `loss` the lowest, all others the
+    highest.
     """
 
     every_steps: int = 0
     every_minutes: float = 5.0
+    best_by: str = "accuracy"
 
     def __post_init__(self) -> None:
         _require(self.every_steps >= 0, "checkpoints.every_steps (--save-steps)", "at least 0", self.every_steps)
         minutes_ok = math.isfinite(self.every_minutes) and self.every_minutes >= 0
+        _require_known(self.best_by, BEST_BY, "checkpoints.best_by (--best-by)", "figure")
         _require(minutes_ok, "checkpoints.every_minutes (--save-minutes)", "at least 0", self.every_minutes)
 
 
@@ -259,7 +264,8 @@ class GuardsConfig(_Section, frozen=True, kw_only=True):
     never taken for that; a linear probe may come down from thousands), the run is stopped, or goes back to its last
     checkpoint and is paused there, or goes on from there with `rollback_factor` times the learning rate, at most
     `rollbacks` times in a row. An alert is raised when the test loss did not improve over `plateau_evaluations`
-    evaluations, or rose over `overfit_evaluations` while the training loss fell (0: no such alert).
+    evaluations, or rose over `overfit_evaluations` while the training loss fell (0: no such alert). After `early_stop`
+    epochs in a row that did not improve `checkpoints.best_by` the run is finished (0: never).
     """
 
     on_divergence: str = "stop"
@@ -268,12 +274,14 @@ class GuardsConfig(_Section, frozen=True, kw_only=True):
     rollbacks: int = 3
     plateau_evaluations: int = 5
     overfit_evaluations: int = 3
+    early_stop: int = 0
 
     def __post_init__(self) -> None:
         _require_known(self.on_divergence, ON_DIVERGENCE, "guards.on_divergence (--on-divergence)", "choice")
         explode_ok = self.explode_factor == 0 or 1 < self.explode_factor < math.inf
         _require(explode_ok, "guards.explode_factor", "0 or above 1", self.explode_factor)
         _require(0 < self.rollback_factor <= 1, "guards.rollback_factor", "above 0, at most 1", self.rollback_factor)
+        _require(self.early_stop >= 0, "guards.early_stop (--early-stop)", "at least 0", self.early_stop)
         for name in ("rollbacks", "plateau_evaluations", "overfit_evaluations"):
             _require(getattr(self, name) >= 0, f"guards.{name}", "at least 0", getattr(self, name))
 

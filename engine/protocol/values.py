@@ -133,7 +133,8 @@ class StagePreview(_Value, frozen=True, kw_only=True):
 class KeptCheckpoint(_Value, frozen=True, kw_only=True):
     """A checkpoint that a run can go back to: `name` (`last`, `previous`, `best`, or a person's), file, where it is.
 
-    `at` is the number that the run's next event had when it was written; `accuracy` that of the last evaluation before.
+    `at` is the number that the run's next event had when it was written; `accuracy` that of the last evaluation before,
+    and `figure` what it is judged by (`best_by`; None: the accuracy, or no evaluation).
     """
 
     name: str
@@ -142,6 +143,8 @@ class KeptCheckpoint(_Value, frozen=True, kw_only=True):
     epoch: int
     at: int
     accuracy: float | None = None
+    best_by: str = "accuracy"
+    figure: float | None = None
 
 
 class Picture(_Value, frozen=True, kw_only=True):

@@ -151,6 +151,7 @@ class CheckpointManager:
 
 def _kept(name: str, file: str, training: Mapping[str, Any]) -> KeptCheckpoint:
     accuracy = training.get("accuracy")
+    judge = training.get("judge", {})
     try:
         return KeptCheckpoint(
             name=name,
@@ -159,8 +160,10 @@ def _kept(name: str, file: str, training: Mapping[str, Any]) -> KeptCheckpoint:
             epoch=int(training["epoch"]),
             at=int(training["at"]),
             accuracy=None if accuracy is None else float(accuracy),
+            best_by=str(judge.get("by", "accuracy")),
+            figure=judge.get("figure"),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"the checkpoint {file} does not say where in its run it was written") from error
 
 

@@ -15,16 +15,21 @@ from finetui.engine.models import Architecture
 from finetui.engine.predictions.file import Files, Origin
 from finetui.engine.protocol.events import Evaluated
 from finetui.engine.runs.folder import BEST_PREDICTIONS, LAST_PREDICTIONS, RunFolder
+from finetui.engine.session.judge import Judge
 from finetui.engine.training.divergence import Diverged
 from finetui.engine.training.trainer import Trainer
 
 
 class Evaluator:
-    """Evaluates a network between two training steps; the latest report is `report`, the best accuracy `best`."""
+    """Evaluates a network between two training steps; the latest report is `report`, the best accuracy `best`.
 
-    def __init__(self, data: ImageData, architecture: Architecture) -> None:
+    `judge` says which evaluation is the best, maybe by another figure.
+    """
+
+    def __init__(self, data: ImageData, architecture: Architecture, judge: Judge) -> None:
         self.report: Report | None = None
         self.best = -1.0
+        self.judge = judge
         self._data = data
         self._batch_size = batch_size_for(architecture.in_channels, architecture.height, architecture.width)
         self._files: Files | None = None
@@ -60,7 +65,7 @@ class Evaluator:
             return None
         if not math.isfinite(report.loss):
             raise Diverged(f"the test loss became {report.loss} at step {trainer.step}", trainer.step)
-        best = report.accuracy > self.best
+        best = self.judge.is_best(report)
         self.best = max(self.best, report.accuracy)
         self.report = report
         origin = Origin(classes=data.classes, data=data.name, run=folder.name if folder else "", step=trainer.step)
@@ -80,6 +85,8 @@ class Evaluator:
             seconds=time.monotonic() - started,
             predictions=file,
             averages=report.averages,
+            best_by=self.judge.by,
+            figure=self.judge.figure,
         )
 
     def _keep(self, report: Report, origin: Origin, folder: RunFolder | None, best: bool) -> str:

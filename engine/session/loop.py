@@ -4,22 +4,26 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
+import msgspec
 import torch
 
 from finetui.engine.checkpoints.checkpoint import Checkpoint
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models.device import rng_states, set_rng_states
 from finetui.engine.protocol import commands, events
-from finetui.engine.protocol.config import RunConfig, check_learning_rate
+from finetui.engine.protocol.config import RunConfig, TrainingConfig, check_learning_rate
 from finetui.engine.protocol.values import KeptCheckpoint
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.reporter import Reporter
+from finetui.engine.runs.resume import HOW, changed_training
 from finetui.engine.session.evaluator import Evaluator
+from finetui.engine.session.judge import Judge
 from finetui.engine.session.questions import Questions
 from finetui.engine.setup.prepare import Prepared
 from finetui.engine.training.alerts import AlertWatch
 from finetui.engine.training.freezing_effect import EffectMeter
 from finetui.engine.training.lr_finder import find_learning_rate, suggest
+from finetui.engine.training.recipes import stretched
 from finetui.engine.training.trainer import OnStep, Trainer
 
 _LEFT_OUT = (
@@ -56,14 +60,16 @@ class TrainingLoop:
             prepared.data.train,
             config.training,
             on_step,
-            plan=prepared.plan,
+            plan=stretched(prepared.plan, config.training.epochs),
             always_frozen=config.finetune.freeze if config.finetune else (),
             augment=config.data.augment,
             classes=len(prepared.data.classes),
             explode_factor=config.guards.explode_factor,
             path=prepared.path,
+            rules=prepared.rules,
         )
-        self.evaluator = Evaluator(prepared.data, prepared.architecture)
+        self.judge = Judge(config, len(prepared.data.classes))
+        self.evaluator = Evaluator(prepared.data, prepared.architecture, self.judge)
         self._alerts = AlertWatch(config.guards)
         self.questions = Questions(prepared, config, self.trainer, reporter, stopped)
         self._effect = EffectMeter(self.trainer.freezer.trainable())
@@ -113,6 +119,8 @@ class TrainingLoop:
             return None
         self._reporter.emit(evaluated)
         self.accuracy = evaluated.accuracy
+        if self.owes_evaluation:
+            self.judge.epoch_ended(evaluated.epoch)
         self.owes_evaluation = False
         for alert in self._alerts.evaluated(evaluated, self._take_train_loss()):
             self._reporter.emit(alert)
@@ -133,6 +141,37 @@ class TrainingLoop:
             case _:
                 assert_never(command)
         self._alerts.changed()
+
+    def change(self, training: TrainingConfig, early_stop: int) -> None:
+        """Train by these settings from the next step on, but for how steps are computed. Raises `BadInput`."""
+        self.emit_point()
+        now = self.config.training
+        training = msgspec.structs.replace(training, **{name: getattr(now, name) for name in HOW})
+        if training.seed != now.seed:
+            raise BadInput("training.seed (--seed): a run keeps the seed that it began with")
+        self.trainer.change(training, stretched(self.prepared.plan, training.epochs))
+        guards = msgspec.structs.replace(self.config.guards, early_stop=early_stop)
+        self.config = msgspec.structs.replace(self.config, training=training, guards=guards)
+        self.questions.changed(self.config)
+        self._training_changed()
+
+    def _training_changed(self) -> None:
+        self.judge.begin(self.config.guards.early_stop)
+        self._alerts.changed()
+        trainer = self.trainer
+        self._reporter.emit(
+            events.TrainingChanged(
+                training=self.config.training,
+                early_stop=self.judge.patience,
+                steps_per_epoch=trainer.steps_per_epoch,
+                epochs=trainer.progress,
+            )
+        )
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.trainer.done or self.judge.over
 
     def find_learning_rate(self) -> None:
         """Try rising rates on a copy, and emit what came out."""
@@ -157,8 +196,8 @@ class TrainingLoop:
         before: int,
         kept: Sequence[KeptCheckpoint],
         reason: str = "",
-    ) -> None:
-        """Be again where `found` was written, and report it.
+    ) -> bool:
+        """Be again where `found` was written, and report it; return whether other settings hold than held there.
 
         `at` is the number of the first event that is undone, `before` the steps that the run had taken, `kept` what it
         can go back to. Raises `BadInput` when the checkpoint is of another run.
@@ -167,6 +206,7 @@ class TrainingLoop:
         warnings = self._restore(found)
         if cause == "branch":
             self.evaluator.best = -1.0 if self.accuracy is None else self.accuracy
+            self.judge.begin_branch()
         best = self.evaluator.best
         self._reporter.emit(
             events.Rewound(
@@ -187,6 +227,18 @@ class TrainingLoop:
         for warning in warnings:
             self._reporter.warn(warning)
         self._effect = EffectMeter(trainer.freezer.trainable())
+        changed = changed_training(self._settings_of(found.training), self.config)
+        if changed:
+            self._training_changed()
+        return changed
+
+    def _settings_of(self, state: Mapping[str, Any]) -> RunConfig:
+        """Return the configuration by which a run had been trained when it was in `state`."""
+        if "settings" not in state:
+            return self.config
+        guards = msgspec.structs.replace(self.config.guards, early_stop=state["early_stop"])
+        training = msgspec.convert(state["settings"], TrainingConfig)
+        return msgspec.structs.replace(self.config, training=training, guards=guards)
 
     def slow_down(self, factor: float) -> None:
         """Multiply the learning rate by `factor` from the next step on."""
@@ -225,6 +277,9 @@ class TrainingLoop:
             "owes_evaluation": self.owes_evaluation,
             "train_loss": [self._loss, self._steps],
             "alerts": self._alerts.state_dict(),
+            "judge": self.judge.state_dict(),
+            "early_stop": self.judge.patience,
+            "plan_epochs": sum(stage.epochs for stage in self.prepared.plan),
             "rng": rng_states(device),
             "images": len(self.prepared.data.train),
             "machine": _machine(device),
@@ -238,6 +293,7 @@ class TrainingLoop:
         self._loss, self._steps = training["train_loss"]
         self.evaluator.best = training["best_accuracy"]
         self._alerts.load_state_dict(training["alerts"])
+        self.judge.load_state_dict(training)
         # Last, since reading the data may draw numbers as well.
         set_rng_states(self.prepared.device, training["rng"])
 

@@ -1,5 +1,6 @@
 """A run again, from its journal: the same start, every change at the step where it had been made, the same end."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -7,9 +8,24 @@ import msgspec
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import Transform
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.commands import AnyCommand, Save, SetFrozen, SetFrozenNorm, SetLearningRate, Stop
+from finetui.engine.protocol.commands import (
+    AnyCommand,
+    ChangeTraining,
+    Save,
+    SetFrozen,
+    SetFrozenNorm,
+    SetLearningRate,
+    Stop,
+)
 from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.events import AnyEvent, CheckpointSaved, CommandAccepted, LearningRateChanged, RunPrepared
+from finetui.engine.protocol.events import (
+    AnyEvent,
+    CheckpointSaved,
+    CommandAccepted,
+    LearningRateChanged,
+    RunPrepared,
+    TrainingChanged,
+)
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.derived import free_name
 from finetui.engine.runs.folder import RunFolder
@@ -61,7 +77,7 @@ def read_recording(folder: RunFolder) -> Recording:
         raise BadInput(f"the run {folder.name} has written no checkpoint that a replay could be compared with")
     end = max(saved)
     changes = tuple((step, command) for step, command in _changes(held) if step <= end)
-    begun = Beginning(prepared.fast, prepared.data.train_size, _transform(folder))
+    begun = Beginning(prepared.fast, prepared.rules, prepared.data.train_size, _transform(folder))
     trainable = sum(group.trainable for group in prepared.layers)
     return Recording(prepared.config, begun, prepared.steps_per_epoch, changes, saved, end, trainable)
 
@@ -80,6 +96,8 @@ def _changes(events: Iterable[AnyEvent]) -> Iterable[tuple[int, AnyCommand]]:
             # Also a rollback that slows down says which rate holds from there on.
             case LearningRateChanged():
                 yield event.step, SetLearningRate(value=event.learning_rate, by="replay")
+            case TrainingChanged():
+                yield event.step, ChangeTraining(training=event.training, early_stop=event.early_stop, by="replay")
             case CommandAccepted(command=SetFrozen() | SetFrozenNorm() as command):
                 yield event.step, msgspec.structs.replace(command, by="replay")
 
@@ -88,8 +106,9 @@ class _Script:
     """Gives each change at its step, saves where there is something to compare with, and stops at the end."""
 
     def __init__(self, recording: Recording) -> None:
-        # At the end of an epoch, and at the beginning, a run saves by itself.
-        saves = (step for step in recording.weights if step % recording.steps_per_epoch)
+        # At the end of an epoch, and at the beginning, a run saves by itself; with other batches that is elsewhere.
+        same = min((step for step, change in recording.changes if isinstance(change, ChangeTraining)), default=math.inf)
+        saves = (step for step in recording.weights if step % recording.steps_per_epoch or step > same)
         wanted: list[tuple[int, AnyCommand]] = [*((step, Save(by="replay")) for step in saves), *recording.changes]
         self._waiting = [*sorted(wanted, key=lambda item: item[0]), (recording.end, Stop(by="replay"))]
 

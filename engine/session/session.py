@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import torch
 
 from finetui.engine.checkpoints import checkpoint
@@ -14,6 +15,7 @@ from finetui.engine.errors import FinetuiError, describe
 from finetui.engine.inspection.evaluation import Report
 from finetui.engine.models.device import deterministic_convolutions
 from finetui.engine.protocol import commands, events
+from finetui.engine.protocol.commands import ChangeTraining, Save
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.runs.folder import RunFolder, how_it_began
@@ -139,6 +141,12 @@ class Session:
 
     def _prepare(self) -> ActiveRun:
         found, problems = self._where_to_begin()
+        began = how_it_began(self._resume) if self._resume is not None else None
+        if found is not None and began is not None:
+            # The first checkpoints do not tell by which settings they were trained.
+            found.training.setdefault("settings", msgspec.to_builtins(began.config.training))
+            found.training.setdefault("plan_epochs", began.config.training.epochs)
+            found.training.setdefault("early_stop", 0)
         self._reporter.emit(events.StateChanged(state="preparing"))
         torch.manual_seed(self.config.training.seed)
         stopped = self._commands.stop_waits
@@ -153,7 +161,6 @@ class Session:
         )
         self.config = prepared.config
         loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step)
-        began = how_it_began(self._resume) if self._resume is not None else None
         run = self.active = ActiveRun(loop, self._writer, self._reporter)
         if self.folder is not None:
             run.checkpoints.scan()
@@ -190,6 +197,10 @@ class Session:
         """Let `run` obey one command, or take one step, or wait a little; return False when the session is over."""
         running = run.state == "running"
         command = self._script(run.trainer.step) if running and self._script is not None else None
+        if run.state == "finished" and self._script is not None:
+            # What is replayed had got more epochs here, or had gone on although it was stopped early.
+            command = self._script(run.trainer.step)
+            command = command if isinstance(command, (ChangeTraining, Save)) else None
         if command is None:
             command = self._commands.take(0 if running else IDLE_WAIT)
         if command is not None:

@@ -38,7 +38,7 @@ from finetui.engine.runs.trust import check_trusted
 from finetui.engine.setup.finetune import Finetune, build_finetuned
 from finetui.engine.setup.pretrained import Pretrained, pretrained
 from finetui.engine.text import clean
-from finetui.engine.training import fast_paths, precision, torch_compile
+from finetui.engine.training import fast_paths, precision, rules as training_rules, torch_compile
 from finetui.engine.training.freezing import owner_notice
 from finetui.engine.training.recipes import Stage, build_plan, whole_run
 from finetui.engine.version import __version__
@@ -51,8 +51,9 @@ _MOST_CLASSES = 5  # that a sentence names
 class Prepared:
     """What a session trains, all on `device`. `config` is the one asked for with the model's name filled in.
 
-    `dropped` names the tensors of the starting weights that fit nowhere. `path` is how its steps are computed, `how` a
-    sentence on why.
+    `plan` is that of the epochs that the run began with. `dropped` names the tensors of the starting weights that fit
+    nowhere. `path` is how its steps are computed, `how` a sentence on why, and `rules` are those of
+    `finetui.engine.training.rules`.
     """
 
     config: RunConfig
@@ -62,11 +63,12 @@ class Prepared:
     transform: Transform
     model: nn.Module
     groups: tuple[ModuleGroup, ...]
-    plan: tuple[Stage, ...]
     notices: tuple[str, ...]
+    plan: tuple[Stage, ...] = ()
     dropped: tuple[str, ...] = ()
     path: FastPath = FastPath()  # noqa: RUF009  # immutable
     how: str = ""
+    rules: int = training_rules.CURRENT
 
     def summary(self) -> DataSummary:
         """Return the data in use as the events show it."""
@@ -107,6 +109,7 @@ class Prepared:
                 "python": platform.python_version(),
             },
             fast=self.path,
+            rules=self.rules,
         )
 
     def about(self, run: str) -> checkpoint.About:
@@ -125,6 +128,7 @@ class Beginning:
     """What an earlier run began with, for one that is to be the same; `images` it trained on, `transform` if known."""
 
     path: FastPath
+    rules: int
     images: int
     transform: Transform | None
 
@@ -142,11 +146,20 @@ def prepare(
     """Load and build what `config` names; `progress(phase, done, total)` reports on the way.
 
     `model` and `data`, where a caller has them in hand, take the place of what the configuration names. With
-    `restored` the run goes on from that checkpoint of it: network, transform and path are those that it has. So
+    `restored` the run goes on from that checkpoint of it: network, transform, path and rules are those that it has. So
     does `begun`, for a run from the first step on. From here on as many threads compute as the path says. Raises
     `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
     """
+    rules = training_rules.CURRENT
+    if restored is not None:
+        rules = training_rules.recorded(restored.training)
+    elif begun is not None:
+        rules = begun.rules
     prepared = _build(config, progress, cancelled, model, data, restored)
+    epochs = (
+        config.training.epochs if restored is None else restored.training.get("plan_epochs", config.training.epochs)
+    )
+    plan = _plan(prepared.config, prepared.groups, prepared.architecture.name, epochs, rules)
     how = ""
     if restored is not None:
         path = fast_paths.recorded(restored.training.get("fast"), prepared.device)
@@ -172,7 +185,14 @@ def prepare(
         progress("Compiling the network", 0, 0)
         torch_compile.check(prepared.model, prepared.data.train, config.training, path)
         said.append(torch_compile.NOTICE)
-    return dataclasses.replace(prepared, path=path, how=how, notices=(*prepared.notices, *said))
+    notices = (*prepared.notices, *said)
+    return dataclasses.replace(prepared, plan=plan, path=path, how=how, rules=rules, notices=notices)
+
+
+def _plan(config: RunConfig, groups: tuple[ModuleGroup, ...], model: str, epochs: int, rules: int) -> tuple[Stage, ...]:
+    if config.finetune is None:
+        return whole_run(epochs)
+    return build_plan(config.finetune.recipe, groups, epochs, model=model, rules=rules)
 
 
 def _build(
@@ -273,7 +293,6 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
         transform=transform,
         model=network.to(device),
         groups=groups,
-        plan=whole_run(config.training.epochs),
         notices=(*notices, *owner_notice(network, groups)),
         dropped=_dropped(moved),
     )
@@ -298,8 +317,6 @@ def _prepared_again(
         raise BadInput(f"the checkpoint's weights do not fit the run's model: {reason_of(error)}") from error
     model = model.to(device)
     groups = module_groups(model, [find_head(model, example(about.architecture, device))])
-    epochs = config.training.epochs
-    plan = build_plan(config.finetune.recipe, groups, epochs) if config.finetune is not None else whole_run(epochs)
     return Prepared(
         config=_with_model(config, about.architecture.name),
         device=device,
@@ -308,7 +325,6 @@ def _prepared_again(
         transform=about.transform,
         model=model,
         groups=groups,
-        plan=plan,
         notices=data.notices,
     )
 
@@ -341,14 +357,11 @@ def _prepared_own(config: RunConfig, device: torch.device, data: ImageData, mode
         transform=Transform(mean=data.mean, std=data.std, height=data.height, width=data.width),
         model=model,
         groups=groups,
-        plan=whole_run(config.training.epochs),
         notices=(*data.notices, *auxiliary_notice(model, images), *owner_notice(model, groups)),
     )
 
 
 def _prepared_finetune(config: RunConfig, device: torch.device, data: ImageData, found: Finetune) -> Prepared:
-    assert config.finetune is not None
-    plan = build_plan(config.finetune.recipe, found.groups, config.training.epochs)
     return Prepared(
         config=config,
         device=device,
@@ -357,7 +370,6 @@ def _prepared_finetune(config: RunConfig, device: torch.device, data: ImageData,
         transform=found.transform,
         model=found.model.to(device),
         groups=found.groups,
-        plan=plan,
         notices=(
             *data.notices,
             *_input_notices(config, data, found.transform),

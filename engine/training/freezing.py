@@ -32,12 +32,13 @@ class Freezer:
     ) -> None:
         self._model = model
         self._groups = tuple(groups)
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         self._layers = {layer.name: layer for group in groups for layer in group.layers}
         self._members = _layers_by_path(self._layers)
         # A group has precedence over a module of the same name: ResNet's group conv1 holds bn1 as well.
         self._members |= {group.name: tuple(layer.name for layer in group.layers) for group in groups}
         self.bypassed = frozenset(layer.name for group in groups if not group.in_use for layer in group.layers)
+        self.norms = frozenset(name for name, layer in self._layers.items() if layer.normalises)
         self.norm_trains = norm_trains
         self.owner, self.held = frozen_by_owner(model, groups)
         self.frozen: frozenset[str] = frozenset()
@@ -86,7 +87,7 @@ class Freezer:
                 parameter.requires_grad_(trains)
                 if not trains:
                     parameter.grad = None
-                    self._optimizer.state.pop(parameter, None)
+                    self.optimizer.state.pop(parameter, None)
         self.train_mode()
 
     def set_norm_trains(self, trains: bool) -> bool:

@@ -7,8 +7,17 @@ import msgspec
 from cyclopts import Parameter
 
 import finetui
-from finetui.engine.protocol.config import DataConfig, FinetuneConfig, ModelConfig, RunConfig, RunSection, load
+from finetui.engine.protocol.config import (
+    DataConfig,
+    FinetuneConfig,
+    ModelConfig,
+    RunConfig,
+    RunSection,
+    load,
+    with_overrides,
+)
 from finetui.engine.runs import kept_checkpoints
+from finetui.engine.runs.derived import finetune_epochs
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
 from finetui.engine.runs.trust import check_trusted
 from finetui.tui.cli.options import From, RunMode, RunOptions
@@ -31,7 +40,8 @@ def finetune(
     Parameters
     ----------
     recipe
-        linear-probe (only a new head), lp-ft (default: head, then all), gradual (thaw from the top), full, or fastai.
+        linear-probe (only a new head), lp-ft (default: head, then all), gradual (thaw from the top), full, or fastai
+        (its fine_tune: one epoch of the head, and --epochs of all).
     freeze
         Layer groups or layers that stay frozen throughout.
     head
@@ -70,4 +80,10 @@ def _config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: 
         finetune=finetune,
     )
     config = options.to_config(base)
-    return config if config.finetune is not None else msgspec.structs.replace(config, finetune=finetune)
+    if config.finetune is None:
+        config = msgspec.structs.replace(config, finetune=finetune)
+    if options.config is not None and options.epochs is None:
+        return config  # a file says how many there are in all
+    assert config.finetune is not None
+    epochs = finetune_epochs(config.finetune.recipe, options.epochs, parent)
+    return with_overrides(config, {("training", "epochs"): epochs})

@@ -24,7 +24,7 @@ from finetui.tui.cli.options import Images, NotifyBy, RunOptions, TrainingRecipe
 from finetui.tui.cli.predict import predict
 from finetui.tui.cli.replay import replay
 from finetui.tui.cli.reports import data_only
-from finetui.tui.cli.resume import branch, resume
+from finetui.tui.cli.resume import branch, extend, resume
 from finetui.tui.cli.runs import list_runs
 from finetui.tui.cli.start import train
 from finetui.tui.cli.summary import summary
@@ -68,6 +68,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "attach": attach,
     "stop": stop,
     "resume": resume,
+    "extend": extend,
     "rollback": rollback,
     "branch": branch,
     "replay": replay,

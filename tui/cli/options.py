@@ -176,6 +176,10 @@ class RunOptions:
     "auto, cpu, cuda, cuda:N or mps (default: auto)."
     save_steps: Annotated[WholeNumber | None, _SAFETY] = None
     "Write a checkpoint after so many steps (default: 0, at the end of each epoch and by --save-minutes only)."
+    best_by: Annotated[str | None, _SAFETY] = None
+    "What the best checkpoint is chosen by: accuracy (default), loss, macro-f1, balanced-accuracy or top5."
+    early_stop: Annotated[WholeNumber | None, _SAFETY] = None
+    "Finish after so many epochs in a row without a better one, by --best-by (default: 0, never)."
     save_minutes: Annotated[float | None, _SAFETY] = None
     "Write a checkpoint after so many minutes (default: 5; 0: never)."
     on_divergence: Annotated[str | None, _SAFETY] = None
@@ -207,7 +211,9 @@ class RunOptions:
             ("run", "linger_minutes"): self.linger,
             ("checkpoints", "every_steps"): self.save_steps,
             ("checkpoints", "every_minutes"): self.save_minutes,
+            ("checkpoints", "best_by"): self.best_by,
             ("guards", "on_divergence"): self.on_divergence,
+            ("guards", "early_stop"): self.early_stop,
             ("model", "name"): self.model,
             ("model", "weights"): self.weights,
         }
@@ -221,3 +227,39 @@ class RunOptions:
         if config.run.name and (Path(config.run.runs_dir) / config.run.name).exists():
             raise BadInput(f"a run named {config.run.name!r} exists in {config.run.runs_dir}; choose another --name")
         return config
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ChangedSettings:
+    """What a run that goes on is trained by from there on; what is not given stays."""
+
+    epochs: Annotated[WholeNumber | None, _TRAINING] = None
+    "Number of epochs in all."
+    batch_size: Annotated[WholeNumber | None, _TRAINING] = None
+    "Images per step; the rest of an epoch that has begun comes in the new size."
+    lr: Annotated[float | None, _TRAINING] = None
+    "Learning rate, of one-cycle the highest; one that was set by hand is forgotten."
+    optimizer: Annotated[str | None, _TRAINING] = None
+    "adamw or sgd; another one begins without what the old one knew."
+    momentum: Annotated[float | None, _TRAINING] = None
+    "Momentum of SGD."
+    weight_decay: Annotated[float | None, _TRAINING] = None
+    "Weight decay, not of biases and normalisation."
+    schedule: Annotated[str | None, _TRAINING] = None
+    "one-cycle, constant, step or cosine: the schedule of the whole run, from where the run stands."
+    label_smoothing: Annotated[float | None, _TRAINING] = None
+    "Label smoothing."
+    class_weights: Annotated[str | None, _TRAINING] = None
+    "none or balanced."
+    sampling: Annotated[str | None, _TRAINING] = None
+    "shuffle or balanced."
+    early_stop: Annotated[WholeNumber | None, _SAFETY] = None
+    "Finish after so many epochs in a row without a better one; 0: never."
+
+    def changes(self) -> dict[tuple[SectionName, str], object]:
+        """Return what was given, by section and field."""
+        training = [name for name in self.__dataclass_fields__ if name != "early_stop"]
+        found: dict[tuple[SectionName, str], object] = {("training", name): getattr(self, name) for name in training}
+        found["guards", "early_stop"] = self.early_stop
+        return {key: value for key, value in found.items() if value is not None}

@@ -5,7 +5,16 @@ import sys
 from collections.abc import Iterator
 
 from finetui.engine.predictions.interval import wilson
-from finetui.engine.protocol.events import AnyEvent, Evaluated, Phase, RunPrepared, RunStarted, StateChanged, TrainPoint
+from finetui.engine.protocol.events import (
+    AnyEvent,
+    Evaluated,
+    Phase,
+    RunPrepared,
+    RunStarted,
+    StateChanged,
+    TrainingChanged,
+    TrainPoint,
+)
 from finetui.engine.runs.journal import encode_line
 from finetui.tui.cli.reports import write_data
 
@@ -101,6 +110,9 @@ class BarPrinter(Printer):
             case RunPrepared():
                 self._epochs = event.config.training.epochs
                 self._steps = event.steps_per_epoch * self._epochs
+            case TrainingChanged():
+                self._epochs = event.training.epochs
+                self._steps = event.step + round((self._epochs - event.epochs) * event.steps_per_epoch)
             case TrainPoint():
                 detail = f"loss {event.loss:.4f}  {event.samples_per_second:,.0f} images/s"
                 name = f"epoch {event.epoch}/{self._epochs}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from finetui.engine.protocol import commands, events
-from finetui.engine.text import clean
+from finetui.engine.text import clean, figure_text
 
 Level = Literal["info", "warning", "error"]
 
@@ -68,6 +68,8 @@ def describe_command(command: commands.AnyCommand) -> str:
             return f"{'freeze' if command.frozen else 'unfreeze'} {names}"
         case commands.SetFrozenNorm():
             return f"statistics of frozen normalisation {'collected' if command.trains else 'kept'}"
+        case commands.ChangeTraining():
+            return f"other settings, {command.training.epochs} epochs"
         case commands.StartFinetune():
             return f"finetune ({clean(command.plan.recipe, 40)})"
         case commands.PreviewFinetune():
@@ -131,10 +133,18 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
             level: Level = "error" if event.state in ("failed", "crashed") else "info"
             return level, f"{event.state}: {event.reason}" if event.reason else event.state
         case events.Evaluated():
-            best = ", the best so far" if event.best else ""
+            by = "" if event.figure is None or event.best_by == "accuracy" else figure_text(event.best_by, event.figure)
+            best = f"{by and f', {by}'}{', the best so far' if event.best else ''}"
             return (
                 "info",
                 f"epoch {event.epoch}: test loss {event.loss:.4f}, accuracy {event.accuracy:.2%}{best}",
+            )
+        case events.TrainingChanged():
+            training = event.training
+            return (
+                "info",
+                f"other settings from step {event.step:,}: {training.epochs} epochs, batches of {training.batch_size}, "
+                f"{training.optimizer}, {training.schedule}, learning rate {training.lr:g}",
             )
         case events.StageStarted():
             lasts = f"{event.epochs} epoch{'s' if event.epochs > 1 else ''}, learning rate {event.learning_rate:g}"

@@ -38,6 +38,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     device: str = ""
     parameters: int = 0
     steps_per_epoch: int = 0
+    counted_from: tuple[int, float] = (0, 0.0)  # a step, and the epochs until then: later ones have `steps_per_epoch`
     parent: str | None = None
     notices: tuple[str, ...] = ()
     phase: events.Phase | None = None
@@ -64,7 +65,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def total_steps(self) -> int:
         """Steps of the whole run; 0 while that is not known."""
-        return self.steps_per_epoch * self.config.training.epochs
+        step, epochs = self.counted_from
+        return step + round(self.steps_per_epoch * (self.config.training.epochs - epochs))
 
     @property
     def seconds_left(self) -> float | None:
@@ -80,7 +82,13 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     def epochs_at(self, step: int) -> float:
         """Return `step` in epochs."""
-        return step / self.steps_per_epoch if self.steps_per_epoch else 0.0
+        if not self.steps_per_epoch:
+            return 0.0
+        from_step, epochs = self.counted_from
+        # Before a change of the batch size the epochs were of other steps.
+        if step < from_step:
+            return epochs * step / from_step
+        return epochs + (step - from_step) / self.steps_per_epoch
 
 
 def reduce(view: View, event: events.AnyEvent) -> View:
@@ -109,7 +117,14 @@ def _alert(view: View, event: events.AnyEvent) -> events.Alert | None:
     improved = isinstance(event, events.Evaluated) and event.best
     changed = isinstance(
         event,
-        (events.LearningRateChanged, events.LayersChanged, events.StageStarted, events.Rewound, events.RunPrepared),
+        (
+            events.LearningRateChanged,
+            events.TrainingChanged,
+            events.LayersChanged,
+            events.StageStarted,
+            events.Rewound,
+            events.RunPrepared,
+        ),
     )
     return None if improved or changed else view.alert
 
@@ -150,6 +165,12 @@ def _change(view: View, event: events.AnyEvent) -> View:
         case events.LearningRateChanged():
             marks = _marked(view, event.step, f"lr {event.learning_rate:g}")
             return replace(view, learning_rate=event.learning_rate, marks=marks)
+        case events.TrainingChanged():
+            config = replace(view.config, training=event.training)
+            marks = _marked(view, event.step, "settings")
+            counted = (event.step, event.epochs)
+            steps = event.steps_per_epoch
+            return replace(view, config=config, steps_per_epoch=steps, counted_from=counted, marks=marks)
         case events.StageStarted():
             label = f"stage {event.index}: {event.name}"
             rate = event.learning_rate

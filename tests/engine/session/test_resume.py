@@ -22,6 +22,7 @@ from finetui.engine.protocol.events import (
     RunPrepared,
     RunStarted,
     StateChanged,
+    TrainingChanged,
     TrainPoint,
 )
 from finetui.engine.protocol.queues import CommandQueue
@@ -280,11 +281,12 @@ def test_an_edited_configuration_is_said(make_config, recorder) -> None:
     folder = run(make_config(epochs=2, name="run"), (30, Stop()))
     config = load(folder.config)
     training = msgspec.structs.replace(config.training, epochs=3)
-    folder.config.write_text(to_toml(msgspec.structs.replace(config, training=training)))
+    data = msgspec.structs.replace(config.data, workers=3)
+    folder.config.write_text(to_toml(msgspec.structs.replace(config, training=training, data=data)))
     Session(load(folder.config), resume=folder, sinks=[recorder]).run()
     said = [event.message for event in recorder.of(Log)]
-    assert "config.toml is not what the run began with, in [training]: it goes on by the new settings" in said
-    assert recorder.of(TrainPoint)[-1].step == 120
+    assert "config.toml is not what the run began with, in [data]: it goes on by the new settings" in said
+    assert [(event.step, event.training.epochs) for event in recorder.of(TrainingChanged)] == [(30, 3)]
 
 
 def test_a_run_that_somebody_has_is_not_resumed(make_config) -> None:
