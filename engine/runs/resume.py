@@ -39,9 +39,9 @@ def resumable(
         raise BadInput(f"the run {name} has trained {summary.epoch} epochs: --epochs counts all, so give it more")
     if summary is not None and summary.state == "finished" and not checkpoint and not epochs:
         raise BadInput(
-            f"the run {name} has finished all its epochs; let it go on to N in all (finetui extend {folder.argument} "
-            f"--epochs N), start a finetune from it (finetui finetune --from {folder.argument}), or go back to a "
-            f"checkpoint (finetui resume {folder.argument} --checkpoint NAME)"
+            f"the run {name} has finished all its epochs; start a finetune from it (finetui finetune --from "
+            f"{folder.argument}), let it go on to N in all (finetui extend {folder.argument} --epochs N), or go back "
+            f"to a checkpoint (finetui resume {folder.argument} --checkpoint NAME)"
         )
     config = configuration(folder)
     check_run_trusted(config, model=model, data=data)
