@@ -28,6 +28,23 @@ def _whole(_type: type, tokens: Sequence[Token]) -> int:
     return int(tokens[0].value)
 
 
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def channel_values(text: str | None, option: Literal["mean", "std"]) -> tuple[float, ...] | None:
+    """Return the numbers, one for each channel, that are given as `--mean` or `--std`. Raises `BadInput`."""
+    if text is None:
+        return None
+    if text.strip().lower() == "imagenet":
+        return _IMAGENET[option]
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError as error:
+        raise BadInput(
+            f"--{option}: give 1 or 3 numbers with commas between them, or imagenet, not {text!r}"
+        ) from error
+
+
 WholeNumber = Annotated[int, Parameter(converter=_whole)]
 
 TrainingRecipe = Annotated[
@@ -130,6 +147,16 @@ class RunOptions:
     )
     weights: Annotated[str | None, _MODEL] = None
     "none (default), default (torchvision's own) or a file with a state dict."
+    mean: Annotated[str | None, _MODEL] = None
+    "Mean of each channel of pixels in [0, 1] that the weights need: 0.5 or 0.485,0.456,0.406, or imagenet."
+    std: Annotated[str | None, _MODEL] = None
+    "Standard deviation of each channel that the weights need: 0.5 or 0.229,0.224,0.225, or imagenet."
+    resize: Annotated[WholeNumber | None, _MODEL] = None
+    "Pixels that the shorter side is scaled to before the middle is cut out (default: what the weights say)."
+    crop: Annotated[WholeNumber | None, _MODEL] = None
+    "Side in pixels of the middle that is cut out, the network's input (default: what the weights say)."
+    interpolation: Annotated[str | None, _MODEL] = None
+    "Filter that images are scaled with: nearest, bilinear, bicubic or lanczos (default: what the weights say)."
     epochs: Annotated[WholeNumber | None, _TRAINING] = None
     "Number of epochs (default: 4)."
     batch_size: Annotated[WholeNumber | None, _TRAINING] = None
@@ -202,6 +229,11 @@ class RunOptions:
             ("guards", "on_divergence"): self.on_divergence,
             ("model", "name"): self.model,
             ("model", "weights"): self.weights,
+            ("model", "mean"): channel_values(self.mean, "mean"),
+            ("model", "std"): channel_values(self.std, "std"),
+            ("model", "resize"): self.resize,
+            ("model", "crop"): self.crop,
+            ("model", "interpolation"): self.interpolation,
         }
         for field in ("augment", "image_size", "loader", "workers", "follow_links"):
             overrides["data", field] = getattr(self, field)

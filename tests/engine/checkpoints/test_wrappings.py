@@ -38,23 +38,9 @@ def arrays(state: dict[str, Tensor] = STATE) -> dict[str, Any]:
 
 
 KEYS = [
-    "net",
-    "params",
-    "params_ema",
-    "module",
-    "weight",
-    "weights",
-    "model",
-    "model_state",
-    "model_state_dict",
-    "state_dict",
-    "network",
-    "ema",
-    "teacher",
-    "student",
-    "model_ema",
-    "something_else",
-]
+    "net", "params", "params_ema", "module", "weight", "weights", "model", "model_state", "model_state_dict",
+    "state_dict", "network", "ema", "teacher", "student", "model_ema", "something_else",
+]  # fmt: skip
 WRAPPED: dict[str, Any] = {
     "plain": STATE,
     "averaged": AveragedModel(network()).state_dict(),
