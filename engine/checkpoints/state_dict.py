@@ -88,7 +88,7 @@ def _read_any(file: BinaryIO, path: Path, published: bool) -> WeightsFile:
     head = file.read(_HEAD)
     if not head:
         raise BadInput(f"{where} is not a weights file, or is damaged: it is empty")
-    if _is_safetensors(head):
+    if is_safetensors(head):
         return _read_safetensors(path)
     for pattern, what in _KINDS:
         if re.match(pattern, head, re.DOTALL):
@@ -146,7 +146,8 @@ def _made(tensor: SymbolicTensor | Array, storages: Mapping[str, bytearray]) -> 
     return flat.as_strided(tensor.shape, tensor.stride, tensor.offset)
 
 
-def _is_safetensors(head: bytes) -> bool:
+def is_safetensors(head: bytes) -> bool:
+    """Tell whether a file that begins with `head` is one of safetensors."""
     return 2 <= int.from_bytes(head[:8], "little") <= _LONGEST_HEADER and head[8:9] == b"{"
 
 

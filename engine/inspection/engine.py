@@ -46,6 +46,7 @@ class InspectionEngine:
             data_dir=Path(wanted.data_dir) if wanted.data_dir is not None else None,
             model=wanted.model,
             device=wanted.device,
+            bare=wanted.bare,
             progress=self._reporter.progress,
             cancelled=self._commands.stop_waits,
         )

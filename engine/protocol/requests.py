@@ -5,6 +5,19 @@ import msgspec
 from finetui.engine.protocol.config import RunConfig
 
 
+class BareWeights(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file of weights does not say, where it takes the place of a checkpoint: the `classes` in their order
+    (empty: those of the data, or numbers), and the input as in `ModelConfig`.
+    """
+
+    classes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    resize: int = 0
+    crop: int = 0
+    interpolation: str = ""
+
+
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     """A checkpoint that questions are to be answered about; the fields are those of `open_checkpoint`.
 
@@ -16,6 +29,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str | None = None
     model: str = "lenet"
     device: str = "auto"
+    bare: BareWeights = BareWeights()
     scratch: str = ""
 
 

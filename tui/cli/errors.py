@@ -7,7 +7,15 @@ from cyclopts import Parameter
 
 from finetui.engine.errors import BadInput
 from finetui.engine.predictions.criteria import Choose, Selection, Show, Sort
-from finetui.tui.cli.options import CheckpointModel, DataDir, Device, PrintedImages, RunsDir, WholeNumber
+from finetui.tui.cli.options import (
+    CheckpointModel,
+    DataDir,
+    Device,
+    PrintedImages,
+    RunsDir,
+    WeightsOptions,
+    WholeNumber,
+)
 
 if TYPE_CHECKING:
     from finetui.tui.cli.errors_report import Place
@@ -41,6 +49,7 @@ def errors(
     images: PrintedImages = "auto",
     json: bool = False,
     csv: bool = False,
+    weights: WeightsOptions | None = None,
 ) -> int:
     """List the test images that a run or a checkpoint gets wrong.
 
@@ -95,7 +104,7 @@ def errors(
     from finetui.tui.state.class_names import class_number
 
     _check(limit, min_confidence, max_confidence, json, csv)
-    place = Place(from_, runs_dir, data, data_dir, model, device)
+    place = Place(from_, runs_dir, data, data_dir, model, device, (weights or WeightsOptions()).given())
 
     def choose(classes: tuple[str, ...]) -> Selection:
         return Selection(
@@ -160,5 +169,6 @@ def _open_dashboard(place: "Place", choose: Choose, images: str) -> int:
         data_dir=str(place.data_dir) if place.data_dir is not None else None,
         model=place.model,
         device=place.device,
+        bare=place.bare,
     )
     return open_checkpoint(inspection, choose, images=drawn)

@@ -19,6 +19,7 @@ from finetui.engine.predictions.images import pixels
 from finetui.engine.predictions.selection import most_confused
 from finetui.engine.protocol.commands import FetchImages, FindDuplicates
 from finetui.engine.protocol.events import DuplicatesFound, Images
+from finetui.engine.protocol.requests import BareWeights
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
 from finetui.tui.cli.reports import output_width
 from finetui.tui.graphics import Mode, choose_mode, strips
@@ -46,6 +47,7 @@ class Place:
     data_dir: Path | None = None
     model: str = "lenet"
     device: str = "auto"
+    bare: BareWeights = BareWeights()  # noqa: RUF009  # frozen
 
     @property
     def is_file(self) -> bool:
@@ -93,6 +95,7 @@ class Origin:
                 data_dir=place.data_dir,
                 model=place.model,
                 device=place.device,
+                bare=place.bare,
                 progress=self._tell,
             )
         return self._opened

@@ -8,7 +8,7 @@ import msgspec
 import finetui
 from finetui.engine.protocol.events import ClassReport
 from finetui.engine.runs.folder import find_checkpoint
-from finetui.tui.cli.options import CheckpointModel, DataDir, Device, From, RunsDir
+from finetui.tui.cli.options import CheckpointModel, DataDir, Device, From, RunsDir, WeightsOptions
 from finetui.tui.cli.reports import print_json, table
 
 
@@ -31,6 +31,7 @@ def evaluate(
     device: Device = "auto",
     runs_dir: RunsDir = Path("checkpoints"),
     json: bool = False,
+    weights: WeightsOptions | None = None,
 ) -> int:
     """Score a run or a checkpoint on a test set.
 
@@ -42,7 +43,12 @@ def evaluate(
         Print one JSON object: accuracy, loss, n, per_class, confusion.
     """
     found = finetui.evaluate_checkpoint(
-        find_checkpoint(from_, runs_dir), data=data, data_dir=data_dir, model=model, device=device
+        find_checkpoint(from_, runs_dir),
+        data=data,
+        data_dir=data_dir,
+        model=model,
+        device=device,
+        bare=(weights or WeightsOptions()).given(),
     )
     for notice in found.notices:
         print(notice, file=sys.stderr)

@@ -17,6 +17,7 @@ from finetui.engine.protocol.config import (
     load,
     with_overrides,
 )
+from finetui.engine.protocol.requests import BareWeights
 from finetui.engine.runs.folder import check_runs_dir
 from finetui.engine.text import clean
 
@@ -45,6 +46,7 @@ def channel_values(text: str | None, option: Literal["mean", "std"]) -> tuple[fl
         ) from error
 
 
+_WEIGHTS = Parameter(group=Group("Weights without a description", sort_key=9))
 WholeNumber = Annotated[int, Parameter(converter=_whole)]
 
 TrainingRecipe = Annotated[
@@ -88,6 +90,36 @@ OwnModel = Annotated[
 OwnData = Annotated[
     str | None, Parameter(help="Needed only for data of your own code: module:factory or file.py:factory.")
 ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class WeightsOptions:
+    """What a bare state dict (--from FILE with --model) does not say."""
+
+    classes: Annotated[str | None, _WEIGHTS] = None
+    "Its classes in their order, with commas between them (default: those of the data, or numbers)."
+    mean: Annotated[str | None, _WEIGHTS] = None
+    "Mean of each channel of pixels in [0, 1]: 0.5 or 0.485,0.456,0.406, or imagenet (default: what the file says)."
+    std: Annotated[str | None, _WEIGHTS] = None
+    "Standard deviation of each channel: 0.5 or 0.229,0.224,0.225, or imagenet (default: what the file says)."
+    resize: Annotated[WholeNumber | None, _WEIGHTS] = None
+    "Pixels that the shorter side is scaled to before the middle is cut out."
+    crop: Annotated[WholeNumber | None, _WEIGHTS] = None
+    "Side in pixels of the middle that is cut out, the network's input (default: what the file says, or 224)."
+    interpolation: Annotated[str | None, _WEIGHTS] = None
+    "Filter that images are scaled with: nearest, bilinear, bicubic or lanczos."
+
+    def given(self) -> BareWeights:
+        """Return what these options say. Raises `BadInput`."""
+        return BareWeights(
+            classes=tuple(name.strip() for name in self.classes.split(",")) if self.classes else (),
+            mean=channel_values(self.mean, "mean") or (),
+            std=channel_values(self.std, "std") or (),
+            resize=self.resize or 0,
+            crop=self.crop or 0,
+            interpolation=self.interpolation or "",
+        )
 
 
 @Parameter(name="*")
