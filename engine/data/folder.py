@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from finetui.engine.data.choose_decoding import choose_decoding, decoding_notices
 from finetui.engine.data.download import Progress
 from finetui.engine.data.image_data import Found
-from finetui.engine.data.image_files import Header, common_size, decode, read_header
+from finetui.engine.data.image_files import Header, decode, read_header
 from finetui.engine.data.parallel import THREADS, for_each
 from finetui.engine.data.split import Unreadable
 from finetui.engine.errors import BadInput, Cancelled, reason_of
@@ -67,7 +68,7 @@ def find(
     root: Path,
     requested: str,
     *,
-    image_size: int | None,
+    wanted: Decoding,
     seed: int,
     follow_links: bool,
     progress: Progress,
@@ -75,7 +76,8 @@ def find(
 ) -> Found:
     """Return the images in the folder `root`, their headers read and what is no image left out.
 
-    Raises `BadInput` when it holds no images in class folders, `Cancelled`.
+    They are decoded as `wanted`; see `choose_decoding`. Raises `BadInput` when it holds no images in class folders,
+    `Cancelled`.
     """
     name = clean(root.resolve().name)
     progress(f"Looking through {name}", 0, 0)
@@ -90,7 +92,7 @@ def find(
         train, test = divide(train, seed)
     if not test:
         raise BadInput(f"{root} has one image of each class, and none is left to test on; add more")
-    decoding = _decoding(list(headers.values()), image_size)
+    decoding = choose_decoding(wanted, headers, [item.path for item in train], progress, cancelled)
     numbers = {label: number for number, label in enumerate(classes)}
 
     def source(items: list[Item]) -> FolderSource:
@@ -105,6 +107,7 @@ def find(
         test=source(test),
         shape=decoding.shape,
         location=clean(str(root)),
+        notices=tuple(decoding_notices(headers.values(), decoding)),
         problems=tuple(problems),
     )
 
@@ -284,15 +287,6 @@ def _headers(items: list[Item], walk: _Walk, progress: Progress, cancelled: Call
         elif header is not None:
             headers[item.path] = header
     return headers
-
-
-def _decoding(headers: list[Header], image_size: int | None) -> Decoding:
-    """Return how all images are decoded."""
-    channels = 1 if all(header.grey for header in headers) else 3
-    height, width = image_size or 0, image_size or 0
-    if not image_size:
-        height, width = common_size([(header.height, header.width) for header in headers])
-    return Decoding(channels=channels, height=height, width=width)
 
 
 def divide(items: list[Item], seed: int) -> tuple[list[Item], list[Item]]:

@@ -7,10 +7,12 @@ from pathlib import Path
 import torch
 
 from finetui.engine.data import folder, mnist, torchvision_sets, user_datasets
+from finetui.engine.data.choose_decoding import BY_IMAGES, sized
 from finetui.engine.data.download import Progress
 from finetui.engine.data.image_data import ImageData, hold
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig, is_factory
+from finetui.engine.protocol.values import Decoding
 
 
 def load(
@@ -19,35 +21,36 @@ def load(
     *,
     seed: int = 0,
     image_size: int | None = None,
+    wanted: Decoding = BY_IMAGES,
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ImageData:
     """Return the data that `request` names, on `device` or streamed to it.
 
-    `seed` divides a folder without a test part; `image_size` is the side that images of different sizes are brought
-    to. Raises `BadInput` when it cannot be had, `Cancelled` once `cancelled` answers True.
+    `seed` divides a folder without a test part; files and pictures are decoded as `wanted`, what is 0 in it as they
+    need it, or brought to `image_size` pixels a side. Raises `BadInput` when it cannot be had, `Cancelled` once
+    `cancelled` answers True.
     """
     name = request.name
+    wanted = sized(image_size or (0 if wanted.height else request.image_size), wanted)
     given = _expanded(request.dir) if request.dir is not None else None
     if name in mnist.SPECS:
         return mnist.load(name, given, device, request=request, progress=progress, cancelled=cancelled)
     if name in torchvision_sets.SETS:
         roots, cache = mnist.usual_roots(given), mnist.cache_folder()
         return torchvision_sets.load(
-            request, roots, cache, device, seed=seed, image_size=image_size, progress=progress, cancelled=cancelled
+            request, roots, cache, device, seed=seed, wanted=wanted, progress=progress, cancelled=cancelled
         )
     root = _expanded(name)
     if is_factory(name) and not _is_folder(root):
-        return user_datasets.from_factory(
-            name, request, device, image_size=image_size, progress=progress, cancelled=cancelled
-        )
+        return user_datasets.from_factory(name, request, device, wanted=wanted, progress=progress, cancelled=cancelled)
     if not _is_folder(root):
         what = "is not a folder" if root.exists() else "does not exist"
         raise BadInput(f"data.name (--data): the image folder {name} {what}")
     found = folder.find(
         root,
         str(root.absolute()),
-        image_size=image_size or request.image_size,
+        wanted=wanted,
         seed=seed,
         follow_links=request.follow_links,
         progress=progress,

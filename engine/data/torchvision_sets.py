@@ -20,6 +20,7 @@ from finetui.engine.data.image_data import ImageData
 from finetui.engine.data.user_datasets import from_datasets
 from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.values import Decoding
 from finetui.engine.text import clean
 
 _SILENCE_SECONDS = 30.0
@@ -69,7 +70,7 @@ def load(
     device: torch.device,
     *,
     seed: int,
-    image_size: int | None,
+    wanted: Decoding,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> ImageData:
@@ -98,7 +99,7 @@ def load(
         request=request,
         name=name,
         location=clean(str(root)),
-        image_size=image_size,
+        wanted=wanted,
         progress=progress,
         cancelled=cancelled,
     )

@@ -1,8 +1,10 @@
 """A person's own `Dataset`s: images and labels as Python objects."""
 
 from collections.abc import Callable, Sized
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -10,10 +12,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from finetui.engine.data.choose_decoding import BY_IMAGES, decoding_notices, sized
 from finetui.engine.data.download import Progress
 from finetui.engine.data.draws import draws_of, preserved_generators, seeded
 from finetui.engine.data.image_data import Found, ImageData, hold
-from finetui.engine.data.image_files import common_size, is_grey, to_array
+from finetui.engine.data.image_files import WIDE_MODES, common_range, common_size, is_grey, pixel_range, to_array
 from finetui.engine.data.split import Unreadable
 from finetui.engine.data.user_code import load_factory, own_arguments
 from finetui.engine.data.user_labels import class_names, read_labels
@@ -38,12 +41,14 @@ class DatasetSource:
         shape: tuple[int, int, int],
         is_float: bool,
         part: str,
+        decoding: Decoding | None = None,
     ) -> None:
         """Take them, and find out whether reading an item draws random numbers: `drawn`."""
         self._dataset = dataset
         self._indices = indices
         self._is_float = is_float
         self._part = part
+        self._decoding = decoding
         self.shape = shape
         self.labels = labels
         self.drawn = draws_of(self._tried, len(labels))
@@ -83,7 +88,7 @@ class DatasetSource:
     def _read(self, index: int) -> npt.NDArray[Any]:
         try:
             image, _ = self._dataset[int(self._indices[index])]
-            values = as_array(image, None if self._is_float else self.shape)
+            values = as_array(image, self._decoding)
         except Unreadable:
             raise
         except Exception as error:
@@ -104,15 +109,14 @@ class DatasetSource:
         return ""
 
 
-def as_array(image: Any, shape: tuple[int, int, int] | None) -> npt.NDArray[Any]:
-    """Return an item's image as uint8 or float32 `[C, H, W]`; bytes are brought to `shape`, where that is given.
+def as_array(image: Any, decoding: Decoding | None) -> npt.NDArray[Any]:
+    """Return an item's image as uint8 or float32 `[C, H, W]`; bytes become what `decoding` says, where that is given.
 
     Raises `Unreadable` for what is no image.
     """
     if isinstance(image, Image.Image):
-        height, width = (image.height, image.width) if shape is None else shape[1:]
-        grey = is_grey(image) if shape is None else shape[0] == 1
-        return to_array(image, Decoding(channels=1 if grey else 3, height=height, width=width))
+        as_it_is = Decoding(channels=1 if is_grey(image) else 3, height=image.height, width=image.width)
+        return to_array(image, decoding or as_it_is)
     if isinstance(image, Tensor):
         # numpy has no bfloat16.
         image = (image.float() if image.is_floating_point() else image).numpy(force=True)
@@ -124,9 +128,10 @@ def as_array(image: Any, shape: tuple[int, int, int] | None) -> npt.NDArray[Any]
     if values.ndim != 3 or 0 in values.shape or (values.dtype != np.uint8 and values.dtype.kind != "f"):
         raise Unreadable(f"neither a picture nor an uint8 or float array [C, H, W], but {clean(str(values.dtype))} "
                          f"{values.shape}")  # fmt: skip
-    if shape is not None and values.dtype == np.uint8 and values.shape != shape and values.shape[0] in (1, 3):
+    differs = decoding is not None and (values.shape != decoding.shape or decoding.resize)
+    if decoding is not None and differs and values.dtype == np.uint8 and values.shape[0] in (1, 3):
         picture = values[0] if len(values) == 1 else np.ascontiguousarray(values.transpose(1, 2, 0))
-        return as_array(Image.fromarray(picture), shape)
+        return to_array(Image.fromarray(picture), decoding)
     return np.ascontiguousarray(values if values.dtype == np.uint8 else values.astype(np.float32))
 
 
@@ -135,7 +140,7 @@ def from_factory(
     request: DataConfig,
     device: torch.device,
     *,
-    image_size: int | None,
+    wanted: Decoding,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> ImageData:
@@ -156,7 +161,7 @@ def from_factory(
         device,
         request=request,
         name=name,
-        image_size=image_size,
+        wanted=wanted,
         progress=progress,
         cancelled=cancelled,
     )
@@ -171,6 +176,7 @@ def from_datasets(
     name: str = "own data",
     location: str = "",
     image_size: int | None = None,
+    wanted: Decoding = BY_IMAGES,
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ImageData:
@@ -178,11 +184,11 @@ def from_datasets(
 
     An image is a PIL image, an uint8 array or tensor `[H, W]`, `[C, H, W]` or `[H, W, C]`, or a float tensor
     `[C, H, W]`, which the network gets as it is. Pictures and bytes are brought to `image_size` pixels a side (None:
-    `request.image_size`, or by their own sizes). Class names come from `train.classes` where it has them. Raises
-    `BadInput` for datasets that are not like this, `Cancelled`.
+    `request.image_size`, or by their own sizes), or become what `wanted` says; see `load`. Class names come from
+    `train.classes` where it has them. Raises `BadInput` for datasets that are not like this, `Cancelled`.
     """
     with preserved_generators():
-        found = _found(train, test, request, name, location, image_size or request.image_size, progress, cancelled)
+        found = _found(train, test, request, name, location, image_size, wanted, progress, cancelled)
         return hold(found, request, device, progress, cancelled)
 
 
@@ -192,7 +198,8 @@ def _found(
     request: DataConfig,
     name: str,
     location: str,
-    image_size: int,
+    image_size: int | None,
+    wanted: Decoding,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> Found:
@@ -206,9 +213,10 @@ def _found(
             raise BadInput(f"{shown}: the {part} set is empty")
         parts.append(read_labels(dataset, shown, part, problems, progress, cancelled))
     classes = class_names(train, max(int(labels.max()) for _, labels in parts) + 1, shown)
-    shape, is_float = _shape(train, parts[0][0], shown, image_size, request.augment)
+    wanted = sized(image_size or (0 if wanted.height else request.image_size), wanted)
+    shape, is_float, decoding = _shape(train, parts[0][0], shown, wanted, request.augment)
     sources = [
-        DatasetSource(dataset, *pair, shape, is_float, part)
+        DatasetSource(dataset, *pair, shape, is_float, part, decoding)
         for dataset, pair, part in zip((train, test), parts, ("train", "test"), strict=True)
     ]
     return Found(
@@ -220,21 +228,28 @@ def _found(
         shape=shape,
         location=location or "your own code",
         is_float=is_float,
-        notices=tuple(notice for source in sources if (notice := source.notice)),
+        notices=(
+            *(notice for source in sources if (notice := source.notice)),
+            *(decoding_notices((), decoding) if decoding is not None else ()),
+        ),
         problems=tuple(problems),
     )
 
 
 def _shape(
-    train: Any, indices: npt.NDArray[np.int64], name: str, image_size: int, augment: str
-) -> tuple[tuple[int, int, int], bool]:
-    """Return the shape of all images, by a sample spread evenly, and whether they are floats."""
+    train: Any, indices: npt.NDArray[np.int64], name: str, wanted: Decoding, augment: str
+) -> tuple[tuple[int, int, int], bool, Decoding | None]:
+    """Return the shape of all images, by a sample spread evenly, whether they are floats, and how what is not becomes
+    an array: as `wanted`, what is 0 in it by the images; None where it is one.
+    """
     sample: list[npt.NDArray[Any]] = []
     first_problem: Exception | None = None
+    wide = False
     for index in np.unique(np.linspace(0, len(indices) - 1, min(_CHECKED_IMAGES, len(indices))).astype(int)):
         try:
             image, _ = train[int(indices[index])]
             sample.append(as_array(image, None))
+            wide = wide or (isinstance(image, Image.Image) and image.mode in WIDE_MODES)
         except Exception as error:  # noqa: BLE001  # a person's dataset raises what it likes; told below, or when read
             first_problem = first_problem or error
     if not sample:
@@ -248,10 +263,26 @@ def _shape(
             raise BadInput(
                 f"data.augment (--augment): standard needs pixels from 0 to 1, and {name} gives others; use light"
             )
-        return (channels, height, width), True
+        return (channels, height, width), True, None
     pictures = [values for values in sample if values.dtype == np.uint8 and len(values) in (1, 3)]
-    if channels in (1, 3):
-        channels = 1 if all(len(values) == 1 for values in pictures) else 3
-        sizes = [(values.shape[1], values.shape[2]) for values in pictures]
-        height, width = (image_size, image_size) if image_size else common_size(sizes)
-    return (channels, height, width), False
+    if channels not in (1, 3):
+        return (channels, height, width), False, None
+    channels = 1 if all(len(values) == 1 for values in pictures) else 3
+    height, width = wanted.height, wanted.width
+    if not height:
+        height, width = common_size([(values.shape[1], values.shape[2]) for values in pictures])
+    found = msgspec.structs.replace(wanted, channels=wanted.channels or channels, height=height, width=width)
+    if wide and not wanted.channels:
+        found = msgspec.structs.replace(found, value_range=_value_range(train, indices))
+    return found.shape, False, found
+
+
+def _value_range(train: Any, indices: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Return what pixels of more than 8 bits are scaled from: the range of those in all the training pictures."""
+    ranges = []
+    for index in indices:
+        with suppress(Exception):  # a person's dataset raises what it likes; told when the item is read
+            image, _ = train[int(index)]
+            if isinstance(image, Image.Image) and image.mode in WIDE_MODES:
+                ranges.append(pixel_range(np.asarray(image)))
+    return common_range(ranges)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,6 +15,7 @@ from finetui.engine.inspection.evaluation import batch_size_for
 from finetui.engine.inspection.opened_checkpoint import load_network
 from finetui.engine.models.device import resolve
 from finetui.engine.models.outputs import logits
+from finetui.engine.protocol.requests import BareWeights
 from finetui.engine.protocol.values import Decoding
 from finetui.engine.text import clean
 
@@ -43,20 +45,23 @@ def classify(
     model: str = "lenet",
     device: str = "auto",
     invert: bool = False,
+    bare: BareWeights = BareWeights(),  # noqa: B008  # frozen
 ) -> Iterator[Classified]:
     """Yield the `top` likeliest classes of each of `files`, by the checkpoint's network and its input transform.
 
     Files are decoded as those of an image folder are; with `invert` light and dark are exchanged first. The logits are
-    divided by the checkpoint's temperature. `model` must name the network where that is a person's own code. Raises
-    `BadInput` when the checkpoint cannot be used.
+    divided by the checkpoint's temperature. `model` must name the network where that is a person's own code, or where
+    the file is a bare state dict, of which `bare` says more. Raises `BadInput` when the checkpoint cannot be used.
     """
-    about, network = load_network(checkpoint, model=model, device=device)
+    about, network, decoding = load_network(checkpoint, model=model, device=device, bare=bare)
     shape = about.architecture
     target = resolve(device)
     finish = InputTransform(about.transform, target)
     size = batch_size_for(shape.in_channels, shape.height, shape.width)
     classes = tuple(clean(name) for name in about.classes)
-    decoding = Decoding(channels=shape.in_channels, height=shape.height, width=shape.width)
+    if decoding is None:
+        decoding = Decoding(channels=shape.in_channels, height=shape.height, width=shape.width)
+    decoding = msgspec.structs.replace(decoding, channels=shape.in_channels)
     for start in range(0, len(files), size):
         page = files[start : start + size]
         decoded = [_decoded(path, decoding, invert) for path in page]

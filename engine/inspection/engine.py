@@ -47,6 +47,7 @@ class InspectionEngine:
             model=wanted.model,
             device=wanted.device,
             classes_by=wanted.classes_by,
+            bare=wanted.bare,
             progress=self._reporter.progress,
             cancelled=self._commands.stop_waits,
         )

@@ -10,9 +10,11 @@ from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import load
+from finetui.engine.data.choose_decoding import sized
 from finetui.engine.data.matched_classes import with_classes
 from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.inspection.answers import Subject
+from finetui.engine.inspection.bare_weights import is_bare, open_bare
 from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
 from finetui.engine.models import build
 from finetui.engine.models.device import resolve
@@ -20,7 +22,8 @@ from finetui.engine.predictions.class_matching import match_by_name, match_by_po
 from finetui.engine.predictions.file import Origin, Predictions
 from finetui.engine.predictions.metrics import Scores, scores_of
 from finetui.engine.protocol.config import DataConfig, load as load_config
-from finetui.engine.protocol.requests import ClassesBy
+from finetui.engine.protocol.requests import BareWeights, ClassesBy
+from finetui.engine.protocol.values import Decoding
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.trust import check_trusted
 
@@ -98,13 +101,23 @@ def read_about(path: Path) -> checkpoint.About:
     return checkpoint.load(path)[0]
 
 
-def load_network(path: Path, *, model: str = "lenet", device: str = "auto") -> tuple[checkpoint.About, nn.Module]:
+def load_network(
+    path: Path,
+    *,
+    model: str = "lenet",
+    device: str = "auto",
+    bare: BareWeights = BareWeights(),  # noqa: B008  # frozen
+) -> tuple[checkpoint.About, nn.Module, Decoding | None]:
     """Return what the checkpoint `path` says, and its network in `eval()` mode on `device`.
 
-    `model` must name the network where that is a person's own code. Raises `BadInput` when it cannot be used.
+    `model` must name the network where that is a person's own code, or where the file is a bare state dict, of which
+    `bare` says more; then how its images are decoded comes last. Raises `BadInput` when it cannot be used.
     """
+    if is_bare(path):
+        found = open_bare(path, bare, model, resolve(device))
+        return found.about, found.network, found.decoding
     about, network, _ = _load_network(path, model, resolve(device))
-    return about, network
+    return about, network, None
 
 
 def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, int]:
@@ -127,20 +140,28 @@ def open_checkpoint(
     model: str = "lenet",
     device: str = "auto",
     classes_by: ClassesBy = "name",
+    bare: BareWeights = BareWeights(),  # noqa: B008  # frozen
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> OpenedCheckpoint:
     """Open the checkpoint `path` and its data; images are transformed as it says.
 
     `data` None means the data set that it was trained on. `model` must name the network where that is a person's own
-    code. The classes of the data are the network's of the same names, or with `classes_by` "position" those in the same
-    places. Raises `BadInput` when the checkpoint or the data cannot be used, or do not belong together, `Cancelled`.
+    code, or where `path` is a bare state dict, of which `bare` says more. The classes of the data are the network's of
+    the same names, or with `classes_by` "position" those in the same places. Raises `BadInput` when the checkpoint or
+    the data cannot be used, or do not belong together, `Cancelled`.
     """
     target = resolve(device)
-    about, network, step = _load_network(path, model, target)
+    found = open_bare(path, bare, model, target) if is_bare(path) else None
+    if found is not None and data is None:
+        raise BadInput(f"{path} does not say which data it is for; name it with --data")
+    about, network, step = (found.about, found.network, 0) if found else _load_network(path, model, target)
     wanted, seed = _data(path, data, data_dir, about)
-    size = wanted.image_size or about.transform.height or None
-    images = load(wanted, target, seed=seed, image_size=size, progress=progress, cancelled=cancelled)
+    decoding = found.decoding if found else sized(about.transform.height)
+    decoding = sized(wanted.image_size, decoding)
+    images = load(wanted, target, seed=seed, wanted=decoding, progress=progress, cancelled=cancelled)
+    if found and not found.named:
+        about = msgspec.structs.replace(about, classes=images.classes)
     where = str(path)
     architecture = about.architecture
     if images.channels != architecture.in_channels:
@@ -163,11 +184,19 @@ def evaluate_checkpoint(
     model: str = "lenet",
     device: str = "auto",
     classes_by: ClassesBy = "name",
+    bare: BareWeights = BareWeights(),  # noqa: B008  # frozen
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
 ) -> CheckpointReport:
     """Evaluate the checkpoint `path`; see `open_checkpoint`."""
     opened = open_checkpoint(
-        path, data=data, data_dir=data_dir, model=model, device=device, classes_by=classes_by, progress=progress
+        path,
+        data=data,
+        data_dir=data_dir,
+        model=model,
+        device=device,
+        classes_by=classes_by,
+        bare=bare,
+        progress=progress,
     )
     try:
         report = opened.evaluate(progress)

@@ -1,6 +1,7 @@
 """State dicts from files, and what of one network's weights fits into another."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 from finetui.engine.models.stems import adapt_filters
 from finetui.engine.text import clean
 
-_OWNER_PREFIXES = ("model.", "net.", "network.", "backbone.")  # of a training class around the network
+_DEEPEST_PREFIX = (
+    4  # modules around the network: those of training classes, of DistributedDataParallel, of torch.compile
+)
 # Names in torchvision's published files that its own loaders translate: densenet.py, vision_transformer.py.
 _OLD_NAMES = (
     (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
@@ -21,6 +24,7 @@ _NEW_LAYER = "this layer starts anew"
 _UNKNOWN = "not in this network"
 _SHAPE = "other shape"
 _MOST_NAMES = 6
+_AVERAGED = {"ema", "teacher", "averaged", "average", "avg", "swa", "shadow"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Transplant:
     `reused`: names of tensors that are taken over as they are called; `renamed`: (name in the weights, name in the
     network); `dropped`: (name in the weights, why it fits nowhere); `fresh`: the network's tensors that get none.
     `adapted`: those of the network's that are taken over for another number of channels. `rows`: what of the head is
-    taken over class by class, whether or not all of it is.
+    taken over class by class, whether or not all of it is. `prefix`: what the names in the weights have in front, such
+    as `module.model.`.
     """
 
     reused: tuple[str, ...]
@@ -47,6 +52,7 @@ class Transplant:
     fresh: tuple[str, ...]
     adapted: tuple[str, ...] = ()
     rows: HeadRows | None = None
+    prefix: str = ""
 
     def sentence(self) -> str:
         """Return all of it in one line, by modules."""
@@ -54,6 +60,8 @@ class Transplant:
         fresh = [name for name in self.fresh if not _counts_batches(name)]
         fates = dict.fromkeys(kept, "kept") | dict.fromkeys(fresh, "new")
         parts = [f"weights kept in {_modules(kept, fates) if fresh else 'all layers'}"] if kept else ["no weights fit"]
+        if self.prefix:
+            parts[0] += f" (the file's tensors under {clean(self.prefix, 60).rstrip('.')})"
         if self.adapted:
             parts.append(f"{', '.join(map(clean, self.adapted))} adapted to the images' channels")
         if fresh:
@@ -66,10 +74,16 @@ class Transplant:
         return "; ".join(parts)
 
 
+def is_averaged(key: str) -> bool:
+    """Whether `key` is what averaged weights (of an EMA, SWA, or a teacher that is one) are kept under."""
+    return not _AVERAGED.isdisjoint(re.split(r"[._\-]", key.lower()))
+
+
 def plan_transplant(model: nn.Module, weights: Mapping[str, Tensor], *, skip: Collection[str] = ()) -> Transplant:
     """Return where each of `weights` goes in `model`, by name and shape; nothing is copied, either may be on `meta`.
 
-    The tensors of the layers named in `skip` stay fresh. Known prefixes and torchvision's older names are translated;
+    The tensors of the layers named in `skip` stay fresh. A prefix of the names, of whatever was around the network, and
+    torchvision's older names are translated; of weights and averaged ones under prefixes the averaged are taken;
     filters of a convolution fit if only their channels differ, one against three. What is no tensor (extra state) stays
     the network's.
     """
@@ -79,9 +93,10 @@ def plan_transplant(model: nn.Module, weights: Mapping[str, Tensor], *, skip: Co
     filters = {f"{name}.weight" if name else "weight" for name, _ in convolutions}
     reused, renamed, dropped, adapted = [], [], [], []
     taken: set[str] = set()
+    prefix = _prefix(weights, wanted)
     # Tensors under their own names have precedence over renamed ones.
     for name, tensor in sorted(weights.items(), key=lambda item: item[0] not in wanted):
-        target = _target(name, wanted)
+        target = _target(name, prefix, wanted)
         if target is None or target in taken:
             dropped.append((name, _UNKNOWN))
         elif any(target == layer or target.startswith(f"{layer}.") for layer in skip):
@@ -99,7 +114,8 @@ def plan_transplant(model: nn.Module, weights: Mapping[str, Tensor], *, skip: Co
             if tensor.shape != wanted[target]:
                 adapted.append(target)
     fresh = tuple(name for name in wanted if name not in taken)
-    return Transplant(tuple(reused), tuple(renamed), tuple(dropped), fresh, tuple(adapted))
+    prefix = prefix if renamed else ""
+    return Transplant(tuple(reused), tuple(renamed), tuple(dropped), fresh, tuple(adapted), prefix=prefix)
 
 
 def apply_transplant(model: nn.Module, weights: Mapping[str, Tensor], moved: Transplant) -> None:
@@ -117,21 +133,39 @@ def apply_transplant(model: nn.Module, weights: Mapping[str, Tensor], moved: Tra
 
 def _copy_rows(targets: Mapping[str, Tensor], weights: Mapping[str, Tensor], rows: HeadRows) -> None:
     ours, theirs = (list(side) for side in zip(*rows.pairs, strict=True))
+    prefix = _prefix(weights, targets)
     for name in (f"{rows.layer}.weight", f"{rows.layer}.bias"):
-        old = next((key for key in weights if _target(key, targets) == name), None)
+        old = next((key for key in weights if _target(key, prefix, targets) == name), None)
         # A layer of the same name with other inputs is another layer.
         if old is not None and name in targets and weights[old].shape[1:] == targets[name].shape[1:]:
             targets[name][ours] = weights[old][theirs].to(targets[name])
 
 
-def _target(name: str, wanted: Collection[str]) -> str | None:
+def _prefix(names: Iterable[str], wanted: Collection[str]) -> str:
+    """Return what most of `names` that are `wanted` have in front; of averaged weights, where there are as many."""
+    counts: Counter[str] = Counter()
+    for name in names:
+        pieces = name.split(".")
+        for count in range(1, min(len(pieces), _DEEPEST_PREFIX + 1)):
+            if _renamed(".".join(pieces[count:])) in wanted:
+                counts["".join(f"{piece}." for piece in pieces[:count])] += 1
+    return max(counts, key=lambda prefix: (counts[prefix], is_averaged(prefix), -len(prefix)), default="")
+
+
+def _renamed(name: str) -> str:
+    """Return a name of torchvision's published files as its networks have it."""
+    for old, new in _OLD_NAMES:
+        name = old.sub(new, name)
+    return name
+
+
+def _target(name: str, prefix: str, wanted: Collection[str]) -> str | None:
     """Return the name in the network that a tensor called `name` belongs to."""
-    plain = next((name.removeprefix(p) for p in _OWNER_PREFIXES if name.startswith(p)), name)
+    plain = name.removeprefix(prefix)
     for candidate in (name, plain):
         if candidate in wanted:
             return candidate
-    for old, new in _OLD_NAMES:
-        plain = old.sub(new, plain)
+    plain = _renamed(plain)
     return plain if plain in wanted else None
 
 

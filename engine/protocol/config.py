@@ -44,6 +44,7 @@ LOADERS = ("auto", "resident", "stream")
 AUGMENTATIONS = ("none", "light", "standard")
 FAST = ("auto", "on", "off")
 PRECISIONS = ("fp32", "bf16")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 COMPILE = ("off", "default", "reduce-overhead")
 # The tutorial's settings; all else is finetui's own recipe, which gets further in a tenth of the time.
 ARTICLE = {
@@ -156,16 +157,38 @@ class DataConfig(_Section, frozen=True, kw_only=True):
 class ModelConfig(_Section, frozen=True, kw_only=True):
     """Which network: `name` of an architecture (`lenet`, any of torchvision's, or `package.module:factory`), and the
     `weights` that it starts with: `none`, `default` (torchvision's own) or the path of a state dict.
+
+    The rest is the input that these need, where it is not to be what they say, or the data's own: `mean` and `std` of
+    each channel (or one for all), of pixels in [0, 1]; the shorter side is scaled to `resize` pixels with the filter
+    `interpolation`, and the middle `crop` x `crop` is cut out (0 and empty: not given).
     """
 
     name: str = "lenet"
     weights: str = "none"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    resize: int = 0
+    crop: int = 0
+    interpolation: str = ""
 
     def __post_init__(self) -> None:
         # Whether torchvision has a network of this name, only torchvision can tell.
         known = is_factory(self.name) or re.fullmatch(r"[a-z][a-z0-9_]*", self.name) is not None
         _require(known, "model.name (--model)", "the name of a model, or package.module:factory", self.name)
         _require(bool(self.weights), "model.weights (--weights)", "none, default or a file", self.weights)
+        for field, values in (("mean", self.mean), ("std", self.std)):
+            where = f"model.{field} (--{field})"
+            _require(len(values) in (0, 1, 3) and all(map(math.isfinite, values)), where, "1 or 3 numbers", values)
+        _require(len(self.mean) == len(self.std), "model.mean and std (--mean, --std)", "given together", self.mean)
+        _require(all(0 <= mean <= 1 for mean in self.mean), "model.mean (--mean)", "of pixels from 0 to 1", self.mean)
+        _require(all(0 < std <= 1 for std in self.std), "model.std (--std)", "above 0 and at most 1", self.std)
+        for field, side in (("resize", self.resize), ("crop", self.crop)):
+            side_ok = side == 0 or 8 <= side <= _MAX_IMAGE_SIZE
+            _require(side_ok, f"model.{field} (--{field})", f"0 or from 8 to {_MAX_IMAGE_SIZE}", side)
+        crop_ok = not self.resize or self.crop <= self.resize
+        _require(crop_ok, "model.crop (--crop)", f"at most --resize, {self.resize}", self.crop)
+        if self.interpolation:
+            _require_known(self.interpolation, INTERPOLATIONS, "model.interpolation (--interpolation)", "filter")
 
 
 class TrainingConfig(_Section, frozen=True, kw_only=True):

@@ -9,6 +9,19 @@ from finetui.engine.protocol.config import RunConfig
 ClassesBy = Literal["name", "position"]  # how the classes of data are found among those of a network
 
 
+class BareWeights(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file of weights does not say, where it takes the place of a checkpoint: the `classes` in their order
+    (empty: those of the data, or numbers), and the input as in `ModelConfig`.
+    """
+
+    classes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    resize: int = 0
+    crop: int = 0
+    interpolation: str = ""
+
+
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     """A checkpoint that questions are to be answered about; the fields are those of `open_checkpoint`.
 
@@ -21,6 +34,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     model: str = "lenet"
     device: str = "auto"
     classes_by: ClassesBy = "name"
+    bare: BareWeights = BareWeights()
     scratch: str = ""
 
 

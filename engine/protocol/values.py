@@ -37,7 +37,10 @@ class Decoding(_Value, frozen=True, kw_only=True):
     """How a picture becomes what is stored of it: uint8 `[channels, height, width]`, 1 channel (grey) or 3 (RGB).
 
     The shorter side is scaled to `resize` pixels (0: so that the picture just covers `height` x `width`) with Pillow's
-    filter `interpolation`, then the middle is cut out.
+    filter `interpolation`, then the middle is cut out, as torchvision's `Resize` and `CenterCrop` do. A JPEG file is
+    decoded to a half, a quarter or an eighth of its size where that leaves `draft` times what it is scaled to (0:
+    never). Pixels of 16 or 32 bits and floating-point ones are scaled from `value_range` to 0 .. 255 (None: those of
+    each picture by its own). The defaults are what was done before these fields were there.
     """
 
     channels: int
@@ -45,6 +48,8 @@ class Decoding(_Value, frozen=True, kw_only=True):
     width: int
     resize: int = 0
     interpolation: Interpolation = "bilinear"
+    draft: int = 1
+    value_range: tuple[float, float] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

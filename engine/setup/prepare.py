@@ -2,19 +2,21 @@
 
 import dataclasses
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.checkpoints.checkpoint import Checkpoint
-from finetui.engine.checkpoints.state_dict import read_state_dict
+from finetui.engine.checkpoints.state_dict import read_weights
+from finetui.engine.checkpoints.stated_input import StatedInput
+from finetui.engine.checkpoints.wrappings import listed
 from finetui.engine.data import ImageData, Transform, load
-from finetui.engine.data.transform import for_channels
+from finetui.engine.data.choose_decoding import sized
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models import (
     Architecture,
@@ -33,10 +35,11 @@ from finetui.engine.models.device import describe, resolve
 from finetui.engine.models.heads import probe
 from finetui.engine.protocol.config import RunConfig, is_factory, names_a_place, parent_of
 from finetui.engine.protocol.events import DataSummary, LayerGroup, RunPrepared
-from finetui.engine.protocol.values import FastPath
+from finetui.engine.protocol.values import Decoding, FastPath
 from finetui.engine.runs.trust import check_trusted
 from finetui.engine.setup.finetune import Finetune, build_finetuned
-from finetui.engine.setup.pretrained import Pretrained, pretrained
+from finetui.engine.setup.network_input import NetworkInput, network_input
+from finetui.engine.setup.pretrained import pretrained
 from finetui.engine.text import clean
 from finetui.engine.training import fast_paths, precision, rules as training_rules, torch_compile
 from finetui.engine.training.freezing import owner_notice
@@ -209,8 +212,8 @@ def _build(
         given = data.requested if names_a_place(data.requested) else "own:data"
         config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, name=given))
     if restored is not None:
-        height = restored.about.transform.height or None
-        data = data or _load(config, device, height, progress, cancelled)
+        size = sized(config.data.image_size or restored.about.transform.height)
+        data = data or _load(config, device, size, progress, cancelled)
         progress("Building the model", 0, 0)
         return _prepared_again(config, device, data, restored, model)
     finetune = config.finetune
@@ -218,19 +221,23 @@ def _build(
         about, weights, _ = checkpoint.load(Path(finetune.parent))
         check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
         config = _with_model(config, about.architecture.name)
-        data = data or _load(config, device, about.transform.height or None, progress, cancelled)
+        stated = StatedInput(about.transform.mean, about.transform.std, about.transform.height, about.transform.width)
+        wanted = network_input(config, stated, "")
+        data = data or _load(config, device, wanted.decoding, progress, cancelled)
         progress("Building the model", 0, 0)
         found = build_finetuned(finetune, about, weights, data.classes, data.channels, config.training.seed)
+        found = dataclasses.replace(found, transform=_with_mean(config, found.transform))
         apply_transplant(found.model, weights, found.moved)
         return _prepared_finetune(config, device, data, found)
     if model is None:
         check_model(config.model.name)
-    ready = _pretrained(config, progress, cancelled)
-    data = data or _load(config, device, ready.height if ready else None, progress, cancelled)
+    start = _start(config, progress, cancelled) if model is None else _Start()
+    wanted = network_input(config, start.stated, start.name)
+    data = data or _load(config, device, wanted.decoding, progress, cancelled)
     progress("Building the model", 0, 0)
     if model is not None:
-        return _prepared_own(config, device, data, model)
-    return _prepared_new(config, device, data, ready)
+        return _prepared_own(config, device, data, model, wanted)
+    return _prepared_new(config, device, data, start, wanted)
 
 
 def _with_model(config: RunConfig, name: str) -> RunConfig:
@@ -238,31 +245,49 @@ def _with_model(config: RunConfig, name: str) -> RunConfig:
 
 
 def _load(
-    config: RunConfig, device: torch.device, size: int | None, progress: Progress, cancelled: Callable[[], bool]
+    config: RunConfig, device: torch.device, wanted: Decoding, progress: Progress, cancelled: Callable[[], bool]
 ) -> ImageData:
-    size = config.data.image_size or size
     seed = config.training.seed
-    return load(config.data, device, seed=seed, image_size=size, progress=progress, cancelled=cancelled)
+    return load(config.data, device, seed=seed, wanted=wanted, progress=progress, cancelled=cancelled)
 
 
-def _pretrained(config: RunConfig, progress: Progress, cancelled: Callable[[], bool]) -> Pretrained | None:
-    if config.model.weights != "default":
-        return None
-    return pretrained(config.model.name, progress=progress, cancelled=cancelled)
+@dataclass(frozen=True)
+class _Start:
+    """The weights that a new network starts with, none or those that are called `name`, and what they say."""
+
+    weights: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    stated: StatedInput | None = None
+    name: str = ""
+    notices: tuple[str, ...] = ()
 
 
-def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, ready: Pretrained | None) -> Prepared:
+def _start(config: RunConfig, progress: Progress, cancelled: Callable[[], bool]) -> _Start:
+    chosen = config.model.weights
+    if chosen == "none":
+        return _Start()
+    if chosen == "default":
+        ready = pretrained(config.model.name, progress=progress, cancelled=cancelled)
+        stated = StatedInput(ready.mean, ready.std, ready.height, ready.width, ready.resize, ready.interpolation)
+        return _Start(ready.weights, stated, ready.description)
+    file = read_weights(Path(chosen).expanduser())
+    return _Start(file.tensors, file.stated, clean(chosen), file.notices)
+
+
+def _with_mean(config: RunConfig, transform: Transform) -> Transform:
+    """Return `transform` with the mean and deviation that `config` gives, if it does."""
+    given = NetworkInput(mean=config.model.mean, std=config.model.std)
+    return given.transform(transform, len(transform.mean))
+
+
+def _prepared_new(
+    config: RunConfig, device: torch.device, data: ImageData, start: _Start, wanted: NetworkInput
+) -> Prepared:
     name = config.model.name
-    if ready is not None:
-        transform = Transform(
-            mean=for_channels(ready.mean, data.channels),
-            std=for_channels(ready.std, data.channels),
-            height=ready.height,
-            width=ready.width,
-        )
-    else:
+    height, width = wanted.height, wanted.width
+    if not height or name == "lenet":
         height, width = fit_input(name, data.channels, data.height, data.width)
-        transform = Transform(mean=data.mean, std=data.std, height=height, width=width)
+    transform = Transform(mean=data.mean, std=data.std, height=height, width=width)
+    transform = dataclasses.replace(wanted, height=0).transform(transform, data.channels)
     architecture = Architecture(
         name=name,
         num_classes=len(data.classes),
@@ -270,20 +295,22 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
         height=transform.height,
         width=transform.width,
     )
-    notices = [*data.notices, *_input_notices(config, data, transform)]
+    notices = [*data.notices, *_input_notices(config, data, transform), *wanted.notices(config, transform)]
     network = build(architecture, config.training.seed, notices.append)
     head = find_head(network, example(architecture))
-    if ready is None and 0 < data.sampled < len(data.train):
+    if not wanted.mean and 0 < data.sampled < len(data.train):
         count = f"{data.sampled:,} of the {len(data.train):,} training images, evenly spread"
         notices.append(f"mean and deviation, which inputs are normalised by, are those of {count}")
     moved = Transplant(reused=(), renamed=(), dropped=(), fresh=())
-    if ready is not None or config.model.weights != "none":
-        weights = ready.weights if ready is not None else read_state_dict(Path(config.model.weights).expanduser())
-        moved = plan_transplant(network, weights)
+    if start.name:
+        moved = plan_transplant(network, start.weights)
         if not moved.reused and not moved.renamed:
-            raise BadInput(f"model.weights (--weights): nothing in {config.model.weights} fits {name}")
-        apply_transplant(network, weights, moved)
-        notices.append(f"{ready.description if ready else clean(config.model.weights)}: {moved.sentence()}")
+            raise BadInput(
+                f"model.weights (--weights): nothing in {config.model.weights} fits {name}; it has "
+                f"{listed(start.weights)}; {name} has {listed(network.state_dict())}"
+            )
+        apply_transplant(network, start.weights, moved)
+        notices += [*start.notices, f"{start.name}: {moved.sentence()}"]
     groups = module_groups(network, [head])
     return Prepared(
         config=config,
@@ -329,7 +356,9 @@ def _prepared_again(
     )
 
 
-def _prepared_own(config: RunConfig, device: torch.device, data: ImageData, model: nn.Module) -> Prepared:
+def _prepared_own(
+    config: RunConfig, device: torch.device, data: ImageData, model: nn.Module, wanted: NetworkInput
+) -> Prepared:
     """Prepare a caller's own module as it is: its images are given as they are, its weights are where it has them."""
     # The name under which `--model` finds it again, if its module can be imported.
     config = _with_model(config, f"{type(model).__module__}:{type(model).__name__}")
@@ -349,12 +378,16 @@ def _prepared_own(config: RunConfig, device: torch.device, data: ImageData, mode
             f"{len(data.classes)} classes"
         )
     groups = module_groups(model, [found.head])
+    transform = Transform(mean=data.mean, std=data.std, height=data.height, width=data.width)
+    if wanted.mean:
+        transform = dataclasses.replace(wanted, height=0).transform(transform, data.channels)
+        data = data.with_transform(transform)
     return Prepared(
         config=config,
         device=device,
         data=data,
         architecture=architecture,
-        transform=Transform(mean=data.mean, std=data.std, height=data.height, width=data.width),
+        transform=transform,
         model=model,
         groups=groups,
         notices=(*data.notices, *auxiliary_notice(model, images), *owner_notice(model, groups)),

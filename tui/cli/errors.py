@@ -15,6 +15,7 @@ from finetui.tui.cli.options import (
     Device,
     PrintedImages,
     RunsDir,
+    WeightsOptions,
     WholeNumber,
 )
 
@@ -51,6 +52,7 @@ def errors(
     images: PrintedImages = "auto",
     json: bool = False,
     csv: bool = False,
+    weights: WeightsOptions | None = None,
 ) -> int:
     """List the test images that a run or a checkpoint gets wrong.
 
@@ -108,7 +110,8 @@ def errors(
     _check(limit, min_confidence, max_confidence, json, csv)
     by_default: LabelFilter | None = "confident-learning" if label_errors else None
     label_filter = by_default if isinstance(label_errors, bool) else label_errors
-    place = Place(from_, runs_dir, data, data_dir, model, device, classes_by)
+    bare = (weights or WeightsOptions()).given()
+    place = Place(from_, runs_dir, data, data_dir, model, device, classes_by, bare)
 
     def choose(classes: tuple[str, ...]) -> Selection:
         return Selection(
@@ -174,5 +177,6 @@ def _open_dashboard(place: "Place", choose: Choose, images: str) -> int:
         model=place.model,
         device=place.device,
         classes_by=place.classes_by,
+        bare=place.bare,
     )
     return open_checkpoint(inspection, choose, images=drawn)

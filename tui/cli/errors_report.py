@@ -19,7 +19,7 @@ from finetui.engine.predictions.images import pixels
 from finetui.engine.predictions.selection import most_confused
 from finetui.engine.protocol.commands import FetchImages, FindDuplicates
 from finetui.engine.protocol.events import DuplicatesFound, Images
-from finetui.engine.protocol.requests import ClassesBy
+from finetui.engine.protocol.requests import BareWeights, ClassesBy
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
 from finetui.engine.text import clean
 from finetui.tui.cli.reports import output_width, write_data
@@ -49,6 +49,7 @@ class Place:
     model: str = "lenet"
     device: str = "auto"
     classes_by: ClassesBy = "name"
+    bare: BareWeights = BareWeights()  # noqa: RUF009  # frozen
 
     @property
     def is_file(self) -> bool:
@@ -97,6 +98,7 @@ class Origin:
                 model=place.model,
                 device=place.device,
                 classes_by=place.classes_by,
+                bare=place.bare,
                 progress=self._tell,
             )
             for notice in self._opened.matched:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import finetui
 from finetui.engine.runs.folder import find_checkpoint
-from finetui.tui.cli.options import CheckpointModel, ClassesByOption, DataDir, Device, From, RunsDir
+from finetui.tui.cli.options import CheckpointModel, ClassesByOption, DataDir, Device, From, RunsDir, WeightsOptions
 from finetui.tui.cli.reports import print_json, table
 from finetui.tui.state.scores import HEADING, class_rows, diagram, facts
 
@@ -27,6 +27,7 @@ def evaluate(
     runs_dir: RunsDir = Path("checkpoints"),
     calibration: bool = False,
     json: bool = False,
+    weights: WeightsOptions | None = None,
 ) -> int:
     """Score a run or a checkpoint on a test set.
 
@@ -46,6 +47,7 @@ def evaluate(
         model=model,
         device=device,
         classes_by=classes_by,
+        bare=(weights or WeightsOptions()).given(),
     )
     for notice in found.notices:
         print(notice, file=sys.stderr)

@@ -17,7 +17,7 @@ from finetui.engine.protocol.config import (
     load,
     with_overrides,
 )
-from finetui.engine.protocol.requests import ClassesBy
+from finetui.engine.protocol.requests import BareWeights, ClassesBy
 from finetui.engine.runs.folder import check_runs_dir
 from finetui.engine.text import clean
 
@@ -29,6 +29,24 @@ def _whole(_type: type, tokens: Sequence[Token]) -> int:
     return int(tokens[0].value)
 
 
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def channel_values(text: str | None, option: Literal["mean", "std"]) -> tuple[float, ...] | None:
+    """Return the numbers, one for each channel, that are given as `--mean` or `--std`. Raises `BadInput`."""
+    if text is None:
+        return None
+    if text.strip().lower() == "imagenet":
+        return _IMAGENET[option]
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError as error:
+        raise BadInput(
+            f"--{option}: give 1 or 3 numbers with commas between them, or imagenet, not {text!r}"
+        ) from error
+
+
+_WEIGHTS = Parameter(group=Group("Weights without a description", sort_key=9))
 WholeNumber = Annotated[int, Parameter(converter=_whole)]
 
 TrainingRecipe = Annotated[
@@ -79,6 +97,36 @@ OwnModel = Annotated[
 OwnData = Annotated[
     str | None, Parameter(help="Needed only for data of your own code: module:factory or file.py:factory.")
 ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class WeightsOptions:
+    """What a bare state dict (--from FILE with --model) does not say."""
+
+    classes: Annotated[str | None, _WEIGHTS] = None
+    "Its classes in their order, with commas between them (default: those of the data, or numbers)."
+    mean: Annotated[str | None, _WEIGHTS] = None
+    "Mean of each channel of pixels in [0, 1]: 0.5 or 0.485,0.456,0.406, or imagenet (default: what the file says)."
+    std: Annotated[str | None, _WEIGHTS] = None
+    "Standard deviation of each channel: 0.5 or 0.229,0.224,0.225, or imagenet (default: what the file says)."
+    resize: Annotated[WholeNumber | None, _WEIGHTS] = None
+    "Pixels that the shorter side is scaled to before the middle is cut out."
+    crop: Annotated[WholeNumber | None, _WEIGHTS] = None
+    "Side in pixels of the middle that is cut out, the network's input (default: what the file says, or 224)."
+    interpolation: Annotated[str | None, _WEIGHTS] = None
+    "Filter that images are scaled with: nearest, bilinear, bicubic or lanczos."
+
+    def given(self) -> BareWeights:
+        """Return what these options say. Raises `BadInput`."""
+        return BareWeights(
+            classes=tuple(name.strip() for name in self.classes.split(",")) if self.classes else (),
+            mean=channel_values(self.mean, "mean") or (),
+            std=channel_values(self.std, "std") or (),
+            resize=self.resize or 0,
+            crop=self.crop or 0,
+            interpolation=self.interpolation or "",
+        )
 
 
 @Parameter(name="*")
@@ -138,6 +186,16 @@ class RunOptions:
     )
     weights: Annotated[str | None, _MODEL] = None
     "none (default), default (torchvision's own) or a file with a state dict."
+    mean: Annotated[str | None, _MODEL] = None
+    "Mean of each channel of pixels in [0, 1] that the weights need: 0.5 or 0.485,0.456,0.406, or imagenet."
+    std: Annotated[str | None, _MODEL] = None
+    "Standard deviation of each channel that the weights need: 0.5 or 0.229,0.224,0.225, or imagenet."
+    resize: Annotated[WholeNumber | None, _MODEL] = None
+    "Pixels that the shorter side is scaled to before the middle is cut out (default: what the weights say)."
+    crop: Annotated[WholeNumber | None, _MODEL] = None
+    "Side in pixels of the middle that is cut out, the network's input (default: what the weights say)."
+    interpolation: Annotated[str | None, _MODEL] = None
+    "Filter that images are scaled with: nearest, bilinear, bicubic or lanczos (default: what the weights say)."
     epochs: Annotated[WholeNumber | None, _TRAINING] = None
     "Number of epochs (default: 4)."
     batch_size: Annotated[WholeNumber | None, _TRAINING] = None
@@ -216,6 +274,11 @@ class RunOptions:
             ("guards", "early_stop"): self.early_stop,
             ("model", "name"): self.model,
             ("model", "weights"): self.weights,
+            ("model", "mean"): channel_values(self.mean, "mean"),
+            ("model", "std"): channel_values(self.std, "std"),
+            ("model", "resize"): self.resize,
+            ("model", "crop"): self.crop,
+            ("model", "interpolation"): self.interpolation,
         }
         for field in ("augment", "image_size", "loader", "workers", "follow_links"):
             overrides["data", field] = getattr(self, field)

@@ -340,3 +340,28 @@ def test_a_resident_loader_that_cannot_fit_is_refused(folder: Path, monkeypatch:
     monkeypatch.setattr(image_data, "free_memory", lambda _device: 5000)
     with pytest.raises(BadInput, match="needs 13.0 KB to be resident, and 5.0 KB are free"):
         read(folder, loader="resident")
+
+
+# -- how the files are decoded ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loader", ["resident", "stream"])
+@pytest.mark.parametrize("kind", ["<f4", "<i4"])
+def test_pixels_of_32_bits_have_one_scale_in_all_images(tmp_path: Path, kind: str, loader: str) -> None:
+    for part, levels in (("train", (0, 400, -100, 900)), ("test", (400, 2000))):
+        for number, level in enumerate(levels):
+            path = tmp_path / part / "ab"[number % 2] / f"{number}.tiff"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((9, 9), level, dtype=kind)).save(path)
+    data = read(tmp_path, loader=loader, workers=1)
+    assert [int(data.train.item(index)[0, 0, 0]) for index in range(4)] == [26, 0, 128, 255]
+    assert [int(data.test.item(index)[0, 0, 0]) for index in range(2)] == [128, 255]
+    assert data.notices[0] == "pixels of more than 8 bits are scaled from -100 .. 900 to 0 .. 255, in all images alike"
+    data.train.close()
+
+
+def test_which_jpeg_files_are_decoded_to_a_fraction_is_said(folder: Path) -> None:
+    for number in range(3):
+        paint(folder / "train" / "red" / f"{number}.jpg", (200, 0, 0), (400, 400) if number else (50, 50))
+    assert read(folder, image_size=24).notices[0].startswith("2 of 3 JPEG files are 10 or more times as large")
+    assert not read(folder, image_size=100).notices

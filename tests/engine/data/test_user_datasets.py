@@ -271,3 +271,11 @@ def test_the_size_of_the_weights_reaches_a_factory(tmp_path: Path, monkeypatch: 
     (tmp_path / "sized_digits.py").write_text(PAIR)
     monkeypatch.chdir(tmp_path)
     assert load(DataConfig(name="sized_digits:pair"), CPU, image_size=32).height == 32
+
+
+def test_pictures_of_32_bits_have_one_scale() -> None:
+    pictures = [(Image.fromarray(np.full((9, 9), level, dtype="<f4")), level % 2) for level in (-100, 400, 901)]
+    data = from_datasets(Items(*pictures), Items((Image.fromarray(np.full((9, 9), 2000.0, dtype="<f4")), 0)), CPU)
+    assert [int(data.train.item(index)[0, 0, 0]) for index in range(3)] == [0, 127, 255]
+    assert int(data.test.item(0)[0, 0, 0]) == 255
+    assert data.notices == ("pixels of more than 8 bits are scaled from -100 .. 901 to 0 .. 255, in all images alike",)
