@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from finetui.engine.data.download import Progress
+from finetui.engine.data.known import ImageKeys
 from finetui.engine.data.parallel import for_each
 from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.data.split import Source, Split, Unreadable
@@ -20,6 +21,7 @@ from finetui.engine.data.streaming import StreamedSplit
 from finetui.engine.data.transform import Transform
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.description import DataDescription
 
 MOST_PROBLEMS = 1000
 _MOST_RESIDENT = 4 * 2**30  # bytes
@@ -33,7 +35,9 @@ class ImageData:
     """A data set. `name` is what is used, `requested` what was asked for; `notices` say why they differ.
 
     `mean` and `std` have a number for each of `channels`; `location` is where it came from, `loader` how it is held,
-    for people. `problems` lists what was skipped.
+    for people. `problems` lists what was skipped. `description` and `keys` say what the images are (see `Known`);
+    `unused` counts those that are new to a run whose parts were drawn, and `differences` says in sentences how the data
+    is not what a run saw.
     """
 
     name: str
@@ -50,6 +54,10 @@ class ImageData:
     notices: tuple[str, ...]
     loader: str = "resident"
     problems: tuple[str, ...] = ()
+    description: DataDescription | None = None
+    keys: ImageKeys = dataclasses.field(default_factory=dict)
+    unused: int = 0
+    differences: tuple[str, ...] = ()
 
     def with_transform(self, transform: Transform) -> "ImageData":
         """Return the same images with another input transform."""
@@ -76,6 +84,9 @@ class Found:
     is_float: bool = False
     notices: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    description: DataDescription | None = None
+    keys: ImageKeys = dataclasses.field(default_factory=dict)
+    unused: int = 0
 
 
 def free_memory(device: torch.device) -> int:
@@ -210,6 +221,9 @@ def _image_data(
         notices=notices,
         loader=loader,
         problems=tuple(problems),
+        description=found.description,
+        keys=found.keys,
+        unused=found.unused,
     )
 
 

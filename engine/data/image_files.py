@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -30,11 +31,12 @@ _TURNS = {
 
 
 class Header(NamedTuple):
-    """What a file says about its image before it is decoded; sizes in pixels as a person sees it."""
+    """What a file says about its image before it is decoded; sizes in pixels as a person sees it, `size` in bytes."""
 
     height: int
     width: int
     grey: bool
+    size: int = 0
 
 
 def read_header(path: str) -> Header:
@@ -45,7 +47,7 @@ def read_header(path: str) -> Header:
             width, height = image.size
             if _orientation(image) >= 5:
                 width, height = height, width
-            return Header(height, width, is_grey(image))
+            return Header(height, width, is_grey(image), os.stat(path).st_size)  # noqa: PTH116  # a path of a million
     except Unreadable:
         raise
     except Exception as error:
@@ -81,6 +83,14 @@ def to_array(image: Image.Image, decoding: Decoding) -> npt.NDArray[np.uint8]:
         image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
     values: npt.NDArray[np.uint8] = np.array(image)
     return values[None] if decoding.channels == 1 else np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+def decoded_again(values: npt.NDArray[np.uint8], decoding: Decoding) -> npt.NDArray[np.uint8]:
+    """Return a picture that is an array already, uint8 `[1 or 3, H, W]`, as `decoding` has it."""
+    if values.shape == decoding.shape:
+        return np.ascontiguousarray(values)
+    picture = values[0] if len(values) == 1 else np.ascontiguousarray(values.transpose(1, 2, 0))
+    return to_array(Image.fromarray(picture), decoding)
 
 
 def _to_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -120,6 +130,13 @@ def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     side = int(statistics.median(min(size) for size in sizes))
     side = max(_SMALLEST_SIDE, min(side, _LARGEST_SIDE))
     return side, side
+
+
+def settled(wanted: Decoding, sizes: Sequence[tuple[int, int]], *, grey: bool) -> Decoding:
+    """Return `wanted` with what it leaves open filled in for pictures of these `(height, width)`, `grey` or not."""
+    height, width = (wanted.height, wanted.width) if wanted.height else common_size(sizes)
+    channels = wanted.channels or (1 if grey else 3)
+    return msgspec.structs.replace(wanted, channels=channels, height=height, width=width)
 
 
 def is_grey(image: Image.Image) -> bool:

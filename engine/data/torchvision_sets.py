@@ -20,6 +20,8 @@ from finetui.engine.data.image_data import ImageData
 from finetui.engine.data.user_datasets import from_datasets
 from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.description import SplitRule
+from finetui.engine.protocol.values import Decoding
 from finetui.engine.text import clean
 
 _SILENCE_SECONDS = 30.0
@@ -69,7 +71,7 @@ def load(
     device: torch.device,
     *,
     seed: int,
-    image_size: int | None,
+    decoding: Decoding,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> ImageData:
@@ -89,7 +91,9 @@ def load(
         if found is None:
             raise _not_to_be_had(name, roots, "torchvision does not find what it downloaded")
     (train, test), root = found
+    split: SplitRule = "given"
     if train is test:
+        split = "drawn"
         train, test = _divided(train, seed)
     return from_datasets(
         train,
@@ -98,7 +102,10 @@ def load(
         request=request,
         name=name,
         location=clean(str(root)),
-        image_size=image_size,
+        decoding=decoding,
+        kind="torchvision",
+        split=split,
+        seed=seed,
         progress=progress,
         cancelled=cancelled,
     )

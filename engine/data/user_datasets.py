@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sized
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -12,15 +13,19 @@ from torch.utils.data import Dataset
 
 from finetui.engine.data.download import Progress
 from finetui.engine.data.image_data import Found, ImageData, hold
-from finetui.engine.data.image_files import common_size, is_grey, to_array
+from finetui.engine.data.image_files import decoded_again, is_grey, settled, to_array
+from finetui.engine.data.known import describe_labels, stable
 from finetui.engine.data.split import Unreadable
 from finetui.engine.data.user_code import load_factory, own_arguments
 from finetui.engine.data.user_labels import class_names, read_labels
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.description import DataDescription, DataKind, SplitRule
+from finetui.engine.protocol.places import short
 from finetui.engine.protocol.values import Decoding
 from finetui.engine.text import clean
 
+_OWN = "own:data"  # stands for datasets that have no name to find them by
 _CHECKED_IMAGES = 100  # whose sizes decide which size all get
 
 
@@ -35,11 +40,13 @@ class DatasetSource:
         indices: npt.NDArray[np.int64],
         labels: npt.NDArray[np.int64],
         shape: tuple[int, int, int],
+        decoding: Decoding | None,
         is_float: bool,
         part: str,
     ) -> None:
         self._dataset = dataset
         self._indices = indices
+        self._decoding = decoding
         self._is_float = is_float
         self._part = part
         self.shape = shape
@@ -49,7 +56,7 @@ class DatasetSource:
         """Return the item's image."""
         try:
             image, _ = self._dataset[int(self._indices[index])]
-            values = as_array(image, None if self._is_float else self.shape)
+            values = as_array(image, self._decoding)
         except Unreadable:
             raise
         except Exception as error:
@@ -70,15 +77,14 @@ class DatasetSource:
         return ""
 
 
-def as_array(image: Any, shape: tuple[int, int, int] | None) -> npt.NDArray[Any]:
-    """Return an item's image as uint8 or float32 `[C, H, W]`; bytes are brought to `shape`, where that is given.
+def as_array(image: Any, decoding: Decoding | None) -> npt.NDArray[Any]:
+    """Return an item's image as uint8 or float32 `[C, H, W]`; bytes are brought to what `decoding` says, if it does.
 
     Raises `Unreadable` for what is no image.
     """
     if isinstance(image, Image.Image):
-        height, width = (image.height, image.width) if shape is None else shape[1:]
-        grey = is_grey(image) if shape is None else shape[0] == 1
-        return to_array(image, Decoding(channels=1 if grey else 3, height=height, width=width))
+        own = Decoding(channels=1 if is_grey(image) else 3, height=image.height, width=image.width)
+        return to_array(image, decoding or own)
     if isinstance(image, Tensor):
         # numpy has no bfloat16.
         image = (image.float() if image.is_floating_point() else image).numpy(force=True)
@@ -90,9 +96,8 @@ def as_array(image: Any, shape: tuple[int, int, int] | None) -> npt.NDArray[Any]
     if values.ndim != 3 or 0 in values.shape or (values.dtype != np.uint8 and values.dtype.kind != "f"):
         raise Unreadable(f"neither a picture nor an uint8 or float array [C, H, W], but {clean(str(values.dtype))} "
                          f"{values.shape}")  # fmt: skip
-    if shape is not None and values.dtype == np.uint8 and values.shape != shape and values.shape[0] in (1, 3):
-        picture = values[0] if len(values) == 1 else np.ascontiguousarray(values.transpose(1, 2, 0))
-        return as_array(Image.fromarray(picture), shape)
+    if decoding is not None and values.dtype == np.uint8 and values.shape[0] in (1, 3):
+        return decoded_again(values, decoding)
     return np.ascontiguousarray(values if values.dtype == np.uint8 else values.astype(np.float32))
 
 
@@ -101,7 +106,7 @@ def from_factory(
     request: DataConfig,
     device: torch.device,
     *,
-    image_size: int | None,
+    decoding: Decoding,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> ImageData:
@@ -122,7 +127,8 @@ def from_factory(
         device,
         request=request,
         name=name,
-        image_size=image_size,
+        decoding=decoding,
+        kind="factory",
         progress=progress,
         cancelled=cancelled,
     )
@@ -137,17 +143,22 @@ def from_datasets(
     name: str = "own data",
     location: str = "",
     image_size: int | None = None,
+    decoding: Decoding | None = None,
+    kind: DataKind = "datasets",
+    split: SplitRule = "given",
+    seed: int = 0,
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ImageData:
     """Return the data of two map-style datasets whose items are `(image, label)`.
 
     An image is a PIL image, an uint8 array or tensor `[H, W]`, `[C, H, W]` or `[H, W, C]`, or a float tensor
-    `[C, H, W]`, which the network gets as it is. Pictures and bytes are brought to `image_size` pixels a side (None:
-    `request.image_size`, or by their own sizes). Class names come from `train.classes` where it has them. Raises
-    `BadInput` for datasets that are not like this, `Cancelled`.
+    `[C, H, W]`, which the network gets as it is. Pictures and bytes become what `decoding` says (None: `image_size`, or
+    `request.image_size`, pixels a side, or by their own sizes). Class names come from `train.classes` where it has them.
+    `kind`, `split` and `seed` are for the description of the data. Raises `BadInput` for datasets that are not like
+    this, `Cancelled`.
     """
-    shown = clean(name)
+    shown = clean(short(name))
     parts = []
     problems: list[str] = []
     for dataset, part in ((train, "train"), (test, "test")):
@@ -157,9 +168,11 @@ def from_datasets(
             raise BadInput(f"{shown}: the {part} set is empty")
         parts.append(read_labels(dataset, shown, part, problems, progress, cancelled))
     classes = class_names(train, max(int(labels.max()) for _, labels in parts) + 1, shown)
-    shape, is_float = _shape(train, parts[0][0], shown, image_size or request.image_size, request.augment)
+    size = image_size or request.image_size
+    wanted = decoding or Decoding(channels=0, height=size, width=size)
+    shape, decoding, is_float = _shape(train, parts[0][0], shown, wanted, request.augment)
     sources = [
-        DatasetSource(dataset, *pair, shape, is_float, part)
+        DatasetSource(dataset, *pair, shape, decoding, is_float, part)
         for dataset, pair, part in zip((train, test), parts, ("train", "test"), strict=True)
     ]
     found = Found(
@@ -172,14 +185,25 @@ def from_datasets(
         location=location or "your own code",
         is_float=is_float,
         problems=tuple(problems),
+        description=DataDescription(
+            request=request if kind != "datasets" else msgspec.structs.replace(request, name=_OWN),
+            kind=kind,
+            classes=tuple(stable(label) for label in classes),
+            parts={"train": describe_labels(parts[0][1]), "test": describe_labels(parts[1][1])},
+            split=split,
+            seed=seed,
+            decoding=decoding,
+            is_float=is_float,
+            moments="none" if is_float else "computed",
+        ),
     )
     return hold(found, request, device, progress, cancelled)
 
 
 def _shape(
-    train: Any, indices: npt.NDArray[np.int64], name: str, image_size: int, augment: str
-) -> tuple[tuple[int, int, int], bool]:
-    """Return the shape of all images, by a sample spread evenly, and whether they are floats."""
+    train: Any, indices: npt.NDArray[np.int64], name: str, wanted: Decoding, augment: str
+) -> tuple[tuple[int, int, int], Decoding | None, bool]:
+    """Return the shape of all images, by a sample spread evenly, how pictures become that, and whether it is floats."""
     sample: list[npt.NDArray[Any]] = []
     first_problem: Exception | None = None
     for index in np.unique(np.linspace(0, len(indices) - 1, min(_CHECKED_IMAGES, len(indices))).astype(int)):
@@ -199,10 +223,10 @@ def _shape(
             raise BadInput(
                 f"data.augment (--augment): standard needs pixels from 0 to 1, and {name} gives others; use light"
             )
-        return (channels, height, width), True
+        return (channels, height, width), None, True
     pictures = [values for values in sample if values.dtype == np.uint8 and len(values) in (1, 3)]
-    if channels in (1, 3):
-        channels = 1 if all(len(values) == 1 for values in pictures) else 3
-        sizes = [(values.shape[1], values.shape[2]) for values in pictures]
-        height, width = (image_size, image_size) if image_size else common_size(sizes)
-    return (channels, height, width), False
+    if channels not in (1, 3):
+        return (channels, height, width), None, False
+    sizes = [(values.shape[1], values.shape[2]) for values in pictures]
+    decoding = settled(wanted, sizes, grey=all(len(values) == 1 for values in pictures))
+    return decoding.shape, decoding, False

@@ -45,7 +45,7 @@ def classify(
 ) -> Iterator[Classified]:
     """Yield the `top` likeliest classes of each of `files`, by the checkpoint's network and its input transform.
 
-    Files are decoded as those of an image folder are; with `invert` light and dark are exchanged first. `model` must
+    Files are decoded as those that the network was trained on; with `invert` light and dark are exchanged first. `model` must
     name the network where that is a person's own code. Raises `BadInput` when the checkpoint cannot be used.
     """
     about, network = load_network(checkpoint, model=model, device=device)
@@ -54,7 +54,10 @@ def classify(
     finish = InputTransform(about.transform, target)
     size = batch_size_for(shape.in_channels, shape.height, shape.width)
     classes = tuple(clean(name) for name in about.classes)
-    decoding = Decoding(channels=shape.in_channels, height=shape.height, width=shape.width)
+    described = about.description
+    decoding = described.decoding if described is not None else None
+    if decoding is None:  # floats, or a checkpoint of an earlier version
+        decoding = Decoding(channels=shape.in_channels, height=shape.height, width=shape.width)
     for start in range(0, len(files), size):
         page = files[start : start + size]
         decoded = [_decoded(path, decoding, invert) for path in page]

@@ -10,15 +10,18 @@ from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import load
+from finetui.engine.data.known import Known
 from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.inspection.answers import Subject
 from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
 from finetui.engine.models import build
 from finetui.engine.models.device import resolve
 from finetui.engine.predictions.file import Origin, Predictions
-from finetui.engine.protocol.config import DataConfig, load as load_config
-from finetui.engine.runs.folder import RunFolder
-from finetui.engine.runs.trust import check_trusted
+from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.places import same_data
+from finetui.engine.protocol.values import Decoding
+from finetui.engine.runs.trust import check_trusted, check_trusted_data
+from finetui.engine.setup.known_data import known_data
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,9 @@ class OpenedCheckpoint:
         files = files_of(data.test)
         if len(files) not in (0, report.n):
             files = files.at(report.columns["index"])
-        origin = Origin(classes=data.classes, data=data.name, run=self.about.run, step=self.step)
+        origin = Origin(
+            classes=data.classes, data=data.name, run=self.about.run, step=self.step, description=data.description
+        )
         return predictions_of(report, origin, files)
 
     def close(self) -> None:
@@ -90,7 +95,7 @@ def load_network(path: Path, *, model: str = "lenet", device: str = "auto") -> t
 
 def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, int]:
     about, weights, training = checkpoint.load(path)
-    check_trusted("the checkpoint's network is", about.architecture.name, "--model", model)
+    about = about.built_by(check_trusted("the checkpoint's network is", about.architecture.name, "--model", model))
     network = build(about.architecture, seed=0)
     try:
         network.load_state_dict(weights)
@@ -110,16 +115,18 @@ def open_checkpoint(
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> OpenedCheckpoint:
-    """Open the checkpoint `path` and its data; images are transformed as it says.
+    """Open the checkpoint `path` and its data; images are decoded as its run had them, and transformed as it says.
 
     `data` None means the data set that it was trained on. `model` must name the network where that is a person's own
     code. Raises `BadInput` when the checkpoint or the data cannot be used, or do not belong together, `Cancelled`.
     """
     target = resolve(device)
     about, network, step = _load_network(path, model, target)
-    wanted, seed = _data(path, data, data_dir, about)
-    size = wanted.image_size or about.transform.height or None
-    images = load(wanted, target, seed=seed, image_size=size, progress=progress, cancelled=cancelled)
+    known = known_data(path, about)
+    wanted = _wanted(data, data_dir, about, known)
+    # Without a description nothing is known but what the network takes.
+    decoding = None if known is not None else Decoding(channels=about.architecture.in_channels, height=0, width=0)
+    images = load(wanted, target, decoding=decoding, known=known, progress=progress, cancelled=cancelled)
     where = str(path)
     architecture = about.architecture
     if images.channels != architecture.in_channels:
@@ -150,21 +157,20 @@ def evaluate_checkpoint(
     finally:
         opened.close()
     images = opened.subject.data
-    return CheckpointReport(path, images.name, report, (*images.notices, *images.problems))
+    return CheckpointReport(path, images.name, report, (*images.differences, *images.notices, *images.problems))
 
 
-def _data(path: Path, name: str | None, data_dir: Path | None, about: checkpoint.About) -> tuple[DataConfig, int]:
-    """Return the data that is asked for, by default the checkpoint's own as its run had it, and the seed for it."""
-    if name is None:
-        check_trusted("the checkpoint's data is", about.data, "--data", None)
-    wanted = DataConfig(name=name or about.data)
-    seed = 0
-    folder = RunFolder(path.parent)
-    if folder.journal.exists() and folder.config.exists():
-        # The run says what a name alone does not: where the data lies, and how a folder was divided.
-        config = load_config(folder.config)
-        if config.data.name == wanted.name:
-            wanted, seed = config.data, config.training.seed
+def _wanted(data: str | None, data_dir: Path | None, about: checkpoint.About, known: Known | None) -> DataConfig:
+    """Return the data that is asked for, by default the checkpoint's own as its run had it."""
+    own = known.description.request if known is not None else None
+    if data is None:
+        check_trusted_data("the checkpoint's data is", own.name if own is not None else about.data, None)
+        wanted = own or DataConfig(name=about.data)
+    else:
+        wanted = DataConfig(name=data)
+        # The run says what a name alone does not: where the data lies, and how it was read.
+        if own is not None and same_data(own, wanted):
+            wanted = msgspec.structs.replace(own, name=data)
     if data_dir is not None:
         wanted = msgspec.structs.replace(wanted, dir=str(data_dir))
-    return wanted, seed
+    return wanted

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.files import replacing
+from finetui.engine.protocol.description import DataDescription
 from finetui.engine.text import clean
 
 TOP = 10  # classes kept for each image, likeliest first
@@ -33,12 +34,16 @@ Floats = npt.NDArray[np.float32]
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What was evaluated: the test set of `data`, by the weights of `run` after `step` steps."""
+    """What was evaluated: the test set of `data`, by the weights of `run` after `step` steps.
+
+    `description` says what the images are; None in files of earlier versions.
+    """
 
     classes: tuple[str, ...]
     data: str
     run: str = ""
     step: int = 0
+    description: DataDescription | None = None
 
 
 class Files:

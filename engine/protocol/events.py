@@ -13,6 +13,7 @@ import msgspec
 
 from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.values import (
     ClassReport as ClassReport,
     DataSummary as DataSummary,
@@ -72,6 +73,7 @@ class RunPrepared(Event, frozen=True, kw_only=True):
     parent: str | None = None
     versions: dict[str, str] = {}
     fast: FastPath = FastPath()
+    description: DataDescription | None = None
 
 
 class RunStarted(Event, frozen=True, kw_only=True):

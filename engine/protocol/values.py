@@ -37,7 +37,8 @@ class Decoding(_Value, frozen=True, kw_only=True):
     """How a picture becomes what is stored of it: uint8 `[channels, height, width]`, 1 channel (grey) or 3 (RGB).
 
     The shorter side is scaled to `resize` pixels (0: so that the picture just covers `height` x `width`) with Pillow's
-    filter `interpolation`, then the middle is cut out.
+    filter `interpolation`, then the middle is cut out. Where one is asked for, 0 channels, height and width are those
+    of the pictures; what a run keeps has none.
     """
 
     channels: int

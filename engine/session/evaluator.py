@@ -55,7 +55,13 @@ class Evaluator:
         best = report.accuracy > self.best
         self.best = max(self.best, report.accuracy)
         self.report = report
-        origin = Origin(classes=data.classes, data=data.name, run=folder.name if folder else "", step=trainer.step)
+        origin = Origin(
+            classes=data.classes,
+            data=data.name,
+            run=folder.name if folder else "",
+            step=trainer.step,
+            description=data.description,
+        )
         try:
             file = self._keep(report, origin, folder, best)
         except OSError as error:

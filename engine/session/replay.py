@@ -4,9 +4,11 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from finetui.engine.data.known import Known, load_images
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import AnyCommand, Save, SetFrozen, SetFrozenNorm, SetLearningRate, Stop
 from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.events import AnyEvent, CheckpointSaved, CommandAccepted, LearningRateChanged, RunPrepared
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.protocol.values import FastPath
@@ -31,6 +33,7 @@ class Recording(msgspec.Struct, frozen=True):
     changes: tuple[tuple[int, AnyCommand], ...]
     weights: dict[int, str]
     end: int
+    description: DataDescription | None = None
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -57,7 +60,9 @@ def read_recording(folder: RunFolder) -> Recording:
         raise BadInput(f"the run {folder.name} has written no checkpoint that a replay could be compared with")
     end = max(saved)
     changes = tuple((step, command) for step, command in _changes(held) if step <= end)
-    return Recording(prepared.config, prepared.fast, prepared.steps_per_epoch, changes, saved, end)
+    return Recording(
+        prepared.config, prepared.fast, prepared.steps_per_epoch, changes, saved, end, prepared.description
+    )
 
 
 def _changes(events: Iterable[AnyEvent]) -> Iterable[tuple[int, AnyCommand]]:
@@ -108,7 +113,15 @@ def replay_run(
             seen[event.step] = event.weights
 
     script = _Script(recording)
-    outcome = Session(config, commands=commands, sinks=[*sinks, note], script=script, path=recording.path).run()
+    described = recording.description
+    outcome = Session(
+        config,
+        commands=commands,
+        sinks=[*sinks, note],
+        script=script,
+        path=recording.path,
+        known=None if described is None else Known(described, load_images(folder.images)),
+    ).run()
     assert outcome.folder is not None, "a run that has taken a step has a folder"
     common = sorted(seen.keys() & recording.weights.keys())
     different = next((step for step in common if seen[step] != recording.weights[step]), None)

@@ -10,10 +10,12 @@ import torch
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData
+from finetui.engine.data.known import Known
 from finetui.engine.errors import FinetuiError, describe
 from finetui.engine.inspection.evaluation import Report
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.places import absolute_places
 from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.protocol.values import FastPath
 from finetui.engine.runs.folder import RunFolder, how_it_began
@@ -47,7 +49,7 @@ class Session:
     of what the configuration names: a module that takes float32 `[B, C, H, W]` and returns logits `[B, classes]`, and
     what `finetui.from_datasets` returns. `resume` is the folder of a run, configured by `config`, that goes on from
     its last checkpoint, or from the one that is kept as `resume_from`. `script(step)` gives commands that take effect
-    before step `step` + 1, and `path` is how steps are computed, as in a replay.
+    before step `step` + 1, `path` is how steps are computed, and `known` is which images, as in a replay.
 
     `active` is the run, once it is prepared.
 
@@ -71,6 +73,7 @@ class Session:
         resume_from: str = "",
         script: Callable[[int], commands.AnyCommand | None] | None = None,
         path: FastPath | None = None,
+        known: Known | None = None,
     ) -> None:
         self.config = config
         self._writer = RunWriter(socket)
@@ -84,6 +87,7 @@ class Session:
         self._resume_from = resume_from
         self._script = script
         self._path = path
+        self._known = known
         self._reporter = Reporter(self.journal, sinks, self._steps)
         self.active: ActiveRun | None = None
 
@@ -145,6 +149,7 @@ class Session:
             data=self._own_data,
             restored=found,
             path=self._path,
+            known=self._known,
         )
         self.config = prepared.config
         loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step)
@@ -154,8 +159,10 @@ class Session:
             run.checkpoints.scan()
         if began is None:
             loop.announce()
-        elif changed := changed_settings(began.config, self.config):
+        elif changed := changed_settings(absolute_places(began.config), self.config):
             self._reporter.warn(changed)
+        for difference in prepared.data.differences:
+            self._reporter.warn(difference)
         if found is not None:
             self._go_on(run, found, problems)
         run.set_state("ready")

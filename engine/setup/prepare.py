@@ -13,7 +13,8 @@ from torch import nn
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.checkpoints.checkpoint import Checkpoint
 from finetui.engine.checkpoints.state_dict import read_state_dict
-from finetui.engine.data import ImageData, Transform, load
+from finetui.engine.data import ImageData, Transform
+from finetui.engine.data.known import Known
 from finetui.engine.data.transform import for_channels
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models import (
@@ -31,10 +32,13 @@ from finetui.engine.models import (
 from finetui.engine.models.architecture import example
 from finetui.engine.models.device import describe, resolve
 from finetui.engine.protocol.config import RunConfig, is_factory, names_a_place, parent_of
+from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.events import DataSummary, LayerGroup, RunPrepared
-from finetui.engine.protocol.values import FastPath
+from finetui.engine.protocol.places import absolute_places
+from finetui.engine.protocol.values import Decoding, FastPath
 from finetui.engine.runs.trust import check_trusted
 from finetui.engine.setup.finetune import Finetune, build_finetuned
+from finetui.engine.setup.known_data import by_weights, known_data, load_as, load_for_finetune, with_stand_in
 from finetui.engine.setup.pretrained import Pretrained, pretrained
 from finetui.engine.text import clean
 from finetui.engine.training import fast_paths, precision, torch_compile
@@ -64,6 +68,12 @@ class Prepared:
     dropped: tuple[str, ...] = ()
     path: FastPath = FastPath()  # noqa: RUF009  # immutable
     how: str = ""
+    described: DataDescription | None = None
+
+    @property
+    def description(self) -> DataDescription | None:
+        """What the run saw when it began: a run that goes on keeps what it has."""
+        return self.described or self.data.description
 
     def summary(self) -> DataSummary:
         """Return the data in use as the events show it."""
@@ -104,6 +114,7 @@ class Prepared:
                 "python": platform.python_version(),
             },
             fast=self.path,
+            description=self.description,
         )
 
     def about(self, run: str) -> checkpoint.About:
@@ -114,6 +125,8 @@ class Prepared:
             classes=self.data.classes,
             data=self.data.requested if names_a_place(self.data.requested) else self.data.name,
             run=run,
+            head=", ".join(group.name for group in self.groups if group.head),
+            description=self.description,
         )
 
 
@@ -126,15 +139,17 @@ def prepare(
     data: ImageData | None = None,
     restored: Checkpoint | None = None,
     path: FastPath | None = None,
+    known: Known | None = None,
 ) -> Prepared:
     """Load and build what `config` names; `progress(phase, done, total)` reports on the way.
 
     `model` and `data`, where a caller has them in hand, take the place of what the configuration names. With
     `restored` the run goes on from that checkpoint of it: network, transform and path are those that it has. `path`
-    takes the place of the one that the configuration would lead to. From here on as many threads compute as the path
-    says. Raises `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
+    takes the place of the one that the configuration would lead to, `known` is what a run that is done again saw. From
+    here on as many threads compute as the path says. Raises `BadInput` for anything that cannot be had, `Cancelled`
+    once `cancelled` answers True.
     """
-    prepared = _build(config, progress, cancelled, model, data, restored)
+    prepared = _build(absolute_places(config), progress, cancelled, model, data, restored, known)
     how = ""
     if path is None and restored is not None:
         path = fast_paths.recorded(restored.training.get("fast"), prepared.device)
@@ -165,6 +180,7 @@ def _build(
     model: nn.Module | None,
     data: ImageData | None,
     restored: Checkpoint | None,
+    known: Known | None,
 ) -> Prepared:
     device = resolve(config.training.device)
     precision.check(config.training.precision, device)
@@ -172,16 +188,18 @@ def _build(
         given = data.requested if names_a_place(data.requested) else "own:data"
         config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, name=given))
     if restored is not None:
-        height = restored.about.transform.height or None
-        data = data or _load(config, device, height, progress, cancelled)
+        known = known or known_data(restored.path, restored.about)
+        config = with_stand_in(config, known)
+        data = data or load_as(config, device, progress, cancelled, known=known)
         progress("Building the model", 0, 0)
         return _prepared_again(config, device, data, restored, model)
     finetune = config.finetune
     if finetune is not None:
         about, weights, _ = checkpoint.load(Path(finetune.parent))
-        check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
-        config = _with_model(config, about.architecture.name)
-        data = data or _load(config, device, about.transform.height or None, progress, cancelled)
+        trusted = check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
+        about = about.built_by(trusted)
+        config = _with_model(config, trusted)
+        data = data or load_for_finetune(config, device, about, known, progress, cancelled)
         progress("Building the model", 0, 0)
         found = build_finetuned(finetune, about, weights, data.classes, data.channels, config.training.seed)
         apply_transplant(found.model, weights, found.moved)
@@ -189,7 +207,10 @@ def _build(
     if model is None:
         check_model(config.model.name)
     ready = _pretrained(config, progress, cancelled)
-    data = data or _load(config, device, ready.height if ready else None, progress, cancelled)
+    wanted = None
+    if ready is not None and not config.data.image_size:
+        wanted = Decoding(channels=0, height=ready.height, width=ready.height)
+    data = data or load_as(config, device, progress, cancelled, decoding=wanted, known=known)
     progress("Building the model", 0, 0)
     if model is not None:
         return _prepared_own(config, device, data, model)
@@ -198,14 +219,6 @@ def _build(
 
 def _with_model(config: RunConfig, name: str) -> RunConfig:
     return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, name=name, weights="none"))
-
-
-def _load(
-    config: RunConfig, device: torch.device, size: int | None, progress: Progress, cancelled: Callable[[], bool]
-) -> ImageData:
-    size = config.data.image_size or size
-    seed = config.training.seed
-    return load(config.data, device, seed=seed, image_size=size, progress=progress, cancelled=cancelled)
 
 
 def _pretrained(config: RunConfig, progress: Progress, cancelled: Callable[[], bool]) -> Pretrained | None:
@@ -255,6 +268,7 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
         plan=whole_run(config.training.epochs),
         notices=tuple(notices),
         dropped=_dropped(moved),
+        described=by_weights(data.description) if ready is not None else None,
     )
 
 
@@ -269,7 +283,8 @@ def _prepared_again(
             f"written ({len(about.classes)} classes, {about.architecture.in_channels} channels)"
         )
     if model is None:
-        check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
+        trusted = check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
+        about = about.built_by(trusted)
         model = build(about.architecture, config.training.seed)
     try:
         model.load_state_dict(restored.model)
@@ -280,7 +295,9 @@ def _prepared_again(
     epochs = config.training.epochs
     plan = build_plan(config.finetune.recipe, groups, epochs) if config.finetune is not None else whole_run(epochs)
     return Prepared(
-        config=_with_model(config, about.architecture.name),
+        config=msgspec.structs.replace(
+            config, model=msgspec.structs.replace(config.model, name=about.architecture.name)
+        ),
         device=device,
         data=data.with_transform(about.transform),
         architecture=about.architecture,
@@ -289,6 +306,7 @@ def _prepared_again(
         groups=groups,
         plan=plan,
         notices=data.notices,
+        described=about.description,
     )
 
 
@@ -332,6 +350,7 @@ def _prepared_finetune(config: RunConfig, device: torch.device, data: ImageData,
         plan=plan,
         notices=(*data.notices, *_input_notices(config, data, found.transform), *found.notices),
         dropped=_dropped(found.moved),
+        described=by_weights(data.description),
     )
 
 

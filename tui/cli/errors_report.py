@@ -95,6 +95,8 @@ class Origin:
                 device=place.device,
                 progress=self._tell,
             )
+            for difference in self._opened.subject.data.differences:
+                print(difference, file=sys.stderr)
         return self._opened
 
     def images(self, indices: Sequence[int], side: int = 0) -> list[Image | str]:

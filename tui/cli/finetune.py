@@ -10,7 +10,7 @@ import finetui
 from finetui.engine.protocol.config import DataConfig, FinetuneConfig, ModelConfig, RunConfig, RunSection, load
 from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
-from finetui.engine.runs.trust import check_trusted
+from finetui.engine.runs.trust import check_trusted_data
 from finetui.tui.cli.options import From, RunMode, RunOptions
 from finetui.tui.cli.start import start
 
@@ -53,7 +53,7 @@ def _config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: 
     in_run = folder.config.is_file() and folder.journal.is_file()
     parent = load(folder.config) if in_run else RunConfig(data=DataConfig(name=finetui.read_about(path).data))
     if options.data is None:
-        check_trusted("the parent's data is", parent.data.name, "--data", None)
+        check_trusted_data("the parent's data is", parent.data.name, None)
     finetune = FinetuneConfig(
         parent=str(path.absolute()),
         parent_run=folder.name if in_run else "",
