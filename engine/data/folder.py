@@ -171,14 +171,11 @@ def _classes(
     """Return the classes, the training and test images of these, and all problems. Raises `BadInput`."""
     problems = walk.problems
     classes = sorted({item.label for item in train})
-    if (
-        known is not None
-        and known.description.classes
-        and {stable(label) for label in classes} != set(known.description.classes)
-    ):
+    kept = known.description.classes if known is not None else ()
+    if kept and {stable(label) for label in classes} != set(kept):
         # A number stands for the same class as when the run began: a class may be empty, or new and without a number.
         there = {stable(label): label for label in classes}
-        classes = [there.get(label, label) for label in known.description.classes]
+        classes = [there.get(label, label) for label in kept]
         problems += [
             f"{_shown(item.path, str(root))}: not a class of the run" for item in train if item.label not in classes
         ]

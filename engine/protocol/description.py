@@ -27,9 +27,10 @@ class DataDescription(msgspec.Struct, frozen=True, kw_only=True):
 
     `request` names them by an absolute path; `kind` is what it turned out to name. `split` tells whether the parts were
     `given` or `drawn` by `seed`. `classes` are the names as the source has them, in order of the labels. `decoding` is
-    what pictures are brought to, None where they are used as they are (floats, bytes of other than 1 or 3 channels).
-    Of runs of earlier versions, classes and parts are not known, and empty. `moments` is where mean and deviation came from: `published` ones of the data set, `computed` from the training
-    images, those of the starting `weights`, or `none` for floats.
+    what pictures are brought to, None where they are used as they are (floats, bytes of other than 1 or 3 channels). Of
+    runs of earlier versions, classes and parts are not known, and empty. `moments` is where mean and deviation came
+    from: `published` ones of the data set, `computed` from the training images, those of the starting `weights`, or
+    `none` for floats.
     """
 
     request: DataConfig
