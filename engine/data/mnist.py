@@ -263,7 +263,8 @@ def _read(
 def _decoded(images: idx.Bytes, decoding: Decoding) -> idx.Bytes:
     """Return `images`, `[N, h, w]`, as `decoding` has them: `[N, C, H, W]`."""
     if decoding.shape == (1, *images.shape[1:]):
-        return images.reshape(len(images), *decoding.shape)
+        as_they_are: idx.Bytes = images[:, None]
+        return as_they_are
     decoded: idx.Bytes = np.stack([decoded_again(image[None], decoding) for image in images])
     return decoded
 

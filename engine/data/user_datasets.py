@@ -155,8 +155,8 @@ def from_datasets(
     An image is a PIL image, an uint8 array or tensor `[H, W]`, `[C, H, W]` or `[H, W, C]`, or a float tensor
     `[C, H, W]`, which the network gets as it is. Pictures and bytes become what `decoding` says (None: `image_size`, or
     `request.image_size`, pixels a side, or by their own sizes). Class names come from `train.classes` where it has
-    them. `kind`, `split` and `seed` are for the description of the data. Raises `BadInput` for datasets that are not like
-    this, `Cancelled`.
+    them. `kind`, `split` and `seed` are for the description of the data. Raises `BadInput` for datasets that are not
+    like this, `Cancelled`.
     """
     shown = clean(short(name))
     parts = []

@@ -46,7 +46,8 @@ def classify(
     """Yield the `top` likeliest classes of each of `files`, by the checkpoint's network and its input transform.
 
     Files are decoded as those that the network was trained on; with `invert` light and dark are exchanged first.
-    `model` must name the network where that is a person's own code. Raises `BadInput` when the checkpoint cannot be used.
+    `model` must name the network where that is a person's own code. Raises `BadInput` when the checkpoint cannot be
+    used.
     """
     about, network = load_network(checkpoint, model=model, device=device)
     shape = about.architecture
