@@ -263,10 +263,8 @@ def _read(
 def _decoded(images: idx.Bytes, decoding: Decoding) -> idx.Bytes:
     """Return `images`, `[N, h, w]`, as `decoding` has them: `[N, C, H, W]`."""
     if decoding.shape == (1, *images.shape[1:]):
-        as_they_are: idx.Bytes = images[:, None]
-        return as_they_are
-    decoded: idx.Bytes = np.stack([decoded_again(image[None], decoding) for image in images])
-    return decoded
+        return images.reshape(len(images), *decoding.shape)
+    return np.stack([decoded_again(image[None], decoding) for image in images])
 
 
 class _Pixels:
@@ -281,7 +279,8 @@ class _Pixels:
 
     def load(self, index: int) -> idx.Bytes:
         """Return a copy of the image."""
-        return self._images[index].copy()
+        image: idx.Bytes = self._images[index].copy()
+        return image
 
     def describe(self, index: int) -> str:
         """Return the image's place."""

@@ -51,7 +51,7 @@ def _config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: 
     """
     folder = RunFolder(path.absolute().parent)
     in_run = folder.config.is_file() and folder.journal.is_file()
-    parent = load(folder.config) if in_run else RunConfig(data=DataConfig(name=finetui.read_about(path).data))
+    parent = load(folder.config) if in_run else RunConfig(data=_data_of(path))
     if options.data is None:
         check_trusted_data("the parent's data is", parent.data.name, None)
     finetune = FinetuneConfig(
@@ -71,3 +71,9 @@ def _config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: 
     )
     config = options.to_config(base)
     return config if config.finetune is not None else msgspec.structs.replace(config, finetune=finetune)
+
+
+def _data_of(path: Path) -> DataConfig:
+    """Return the data that the checkpoint `path`, which lies beside no run, was trained on."""
+    about = finetui.read_about(path)
+    return about.description.request if about.description is not None else DataConfig(name=about.data)
