@@ -171,6 +171,12 @@ def _classes(
     """Return the classes, the training and test images of these, and all problems. Raises `BadInput`."""
     problems = walk.problems
     classes = sorted({item.label for item in train})
+    problems += [f"{clean(label)}: a class without images" for label in sorted(walk.classes - set(classes))]
+    if len(classes) < 2:
+        raise BadInput(
+            f"{root} has images of {len(classes)} classes, and two are needed; lay it out as "
+            f"train/CLASS/image.png and test/CLASS/image.png, or as CLASS/image.png{_first_of(problems)}"
+        )
     kept = known.description.classes if known is not None else ()
     if kept and {stable(label) for label in classes} != set(kept):
         # A number stands for the same class as when the run began: a class may be empty, or new and without a number.
@@ -180,12 +186,6 @@ def _classes(
             f"{_shown(item.path, str(root))}: not a class of the run" for item in train if item.label not in classes
         ]
         train = [item for item in train if item.label in classes]
-    problems += [f"{clean(label)}: a class without images" for label in sorted(walk.classes - set(classes))]
-    if len(classes) < 2:
-        raise BadInput(
-            f"{root} has images of {len(classes)} classes, and two are needed; lay it out as "
-            f"train/CLASS/image.png and test/CLASS/image.png, or as CLASS/image.png{_first_of(problems)}"
-        )
     taken = set(classes)
     problems += [f"{_shown(item.path, str(root))}: not a class to train on" for item in test if item.label not in taken]
     return classes, train, [item for item in test if item.label in taken], problems

@@ -57,13 +57,13 @@ def keys_array(keys: Sequence[tuple[int, int]]) -> Keys:
 def describe_files(keys: Keys) -> PartDescription:
     """Return the description of a part that consists of the image files `keys`."""
     ordered = keys[np.lexsort((keys[:, 1], keys[:, 0]))]
-    return PartDescription(images=len(keys), digest=hashlib.sha256(ordered.astype("<u8").tobytes()).hexdigest())
+    return PartDescription(count=len(keys), digest=hashlib.sha256(ordered.astype("<u8").tobytes()).hexdigest())
 
 
 def describe_labels(labels: npt.NDArray[Any]) -> PartDescription:
     """Return the description of a part without files, whose images have these `labels`, integers `[N]`."""
     digest = hashlib.sha256(np.ascontiguousarray(labels, dtype="<i8").tobytes()).hexdigest()
-    return PartDescription(images=len(labels), digest=digest)
+    return PartDescription(count=len(labels), digest=digest)
 
 
 def stable(name: str) -> str:
@@ -130,12 +130,12 @@ def differences(known: Known, now: DataDescription, images: ImageKeys, unused: i
 def _differs(before: PartDescription | None, now: PartDescription | None) -> bool:
     if before is None or now is None:
         return before is not now
-    return before.images != now.images or bool(before.digest and now.digest and before.digest != now.digest)
+    return before.count != now.count or bool(before.digest and now.digest and before.digest != now.digest)
 
 
 def _count(description: DataDescription, part: Part) -> int:
     found = description.parts.get(part)
-    return found.images if found is not None else 0
+    return found.count if found is not None else 0
 
 
 def _images(count: int) -> str:

@@ -13,12 +13,12 @@ Moments = Literal["published", "computed", "none", "weights"]
 
 
 class PartDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """The number of `images` of a part, and a SHA-256 of what they are, as hex (empty: not known).
+    """The number of images of a part, `count`, and a SHA-256 of what they are, as hex (empty: not known).
 
     For a folder that is their paths in it and their sizes in bytes, in any order; for other data the labels, in order.
     """
 
-    images: int
+    count: int
     digest: str = ""
 
 
