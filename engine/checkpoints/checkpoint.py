@@ -24,6 +24,7 @@ from finetui.engine.data.transform import Transform
 from finetui.engine.errors import BadInput, FinetuiError, reason_of
 from finetui.engine.files import link, remove_stale, replacing
 from finetui.engine.models import Architecture
+from finetui.engine.protocol.description import DataDescription
 from finetui.engine.runs.folder import RunFolder
 
 __all__ = [
@@ -39,7 +40,8 @@ _OTHER = "use another checkpoint of the run (`finetui resume` falls back by itse
 class About(msgspec.Struct, frozen=True, kw_only=True):
     """What the weights are: how to build their network, how to feed it, what its logits mean.
 
-    Divided by `temperature` the logits give calibrated probabilities; 1 where it was not fitted.
+    Divided by `temperature` the logits give calibrated probabilities; 1 where it was not fitted. `head` names the layer
+    that the logits come from, `description` says what the run saw; files of earlier versions have neither.
     """
 
     architecture: Architecture
@@ -48,10 +50,16 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     data: str
     run: str
     temperature: float = 1.0
+    head: str = ""
+    description: DataDescription | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"the temperature {self.temperature} is no positive number")
+
+    def built_by(self, name: str) -> "About":
+        """Return the same with the name of the network's code that was given: its file may lie elsewhere now."""
+        return msgspec.structs.replace(self, architecture=msgspec.structs.replace(self.architecture, name=name))
 
 
 class Checkpoint(NamedTuple):

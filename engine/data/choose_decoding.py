@@ -13,9 +13,9 @@ from finetui.engine.data.image_files import (
     Header,
     PixelRange,
     common_range,
-    common_size,
     draft_fraction,
     read_range,
+    settled,
 )
 from finetui.engine.data.parallel import for_each
 from finetui.engine.data.split import Unreadable
@@ -42,14 +42,12 @@ def choose_decoding(
     Where `wanted` has no channels, it is a new run's, and the range of pixels with more than 8 bits is that of all the
     training images `train`, which are read for it. Raises `Cancelled`.
     """
-    height, width = wanted.height, wanted.width
-    if not height:
-        height, width = common_size([(header.height, header.width) for header in headers.values()])
+    sizes = [(header.height, header.width) for header in headers.values()]
+    decoding = settled(wanted, sizes, grey=all(header.grey for header in headers.values()))
     if wanted.channels:
-        return msgspec.structs.replace(wanted, height=height, width=width)
-    channels = 1 if all(header.grey for header in headers.values()) else 3
+        return decoding
     value_range = _range([path for path in train if headers[path].mode in WIDE_MODES], headers, progress, cancelled)
-    return msgspec.structs.replace(wanted, channels=channels, height=height, width=width, value_range=value_range)
+    return msgspec.structs.replace(decoding, value_range=value_range)
 
 
 def _range(

@@ -14,9 +14,21 @@ from finetui.engine.data.choose_decoding import choose_decoding, decoding_notice
 from finetui.engine.data.download import Progress
 from finetui.engine.data.image_data import Found
 from finetui.engine.data.image_files import Header, decode, read_header
+from finetui.engine.data.known import (
+    ImageKeys,
+    Known,
+    describe_files,
+    is_of,
+    key_of,
+    keys_array,
+    parts_of,
+    stable,
+)
 from finetui.engine.data.parallel import THREADS, for_each
 from finetui.engine.data.split import Unreadable
 from finetui.engine.errors import BadInput, Cancelled, reason_of
+from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.description import DataDescription, SplitRule
 from finetui.engine.protocol.values import Decoding
 from finetui.engine.text import clean
 
@@ -66,34 +78,46 @@ def _shown(path: str, root: str) -> str:
 
 def find(
     root: Path,
-    requested: str,
+    request: DataConfig,
     *,
-    wanted: Decoding,
+    decoding: Decoding,
     seed: int,
-    follow_links: bool,
+    known: Known | None,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> Found:
     """Return the images in the folder `root`, their headers read and what is no image left out.
 
-    They are decoded as `wanted`; see `choose_decoding`. Raises `BadInput` when it holds no images in class folders,
-    `Cancelled`.
+    They are decoded as `decoding`; see `choose_decoding`. Where it is the data of a run that saw `known`, the classes
+    are that run's, and images are in the parts that it had them in. Raises `BadInput` when it holds no images in class
+    folders, `Cancelled`.
     """
     name = clean(root.resolve().name)
     progress(f"Looking through {name}", 0, 0)
-    walk = _Walk(root, follow_links, cancelled)
+    walk = _Walk(root, request.follow_links, cancelled)
     parts = _parts(root, walk)
     train, test = [*walk.items(parts), []][:2]
     headers = _headers([*train, *test], walk, progress, cancelled)
     train = [item for item in train if item.path in headers]
     test = [item for item in test if item.path in headers]
-    classes, test, problems = _classes(root, train, test, walk)
+    keys = _keys(root, parts, (train, test), headers)
+    if known is not None and not is_of(known, request, keys_array(list(keys.values()))):
+        known = None
+    classes, train, test, problems = _classes(root, train, test, walk, known)
+    unused = 0
+    split: SplitRule = "given" if test else "drawn"
     if not test:
-        train, test = divide(train, seed)
+        before = len(train)
+        train, test = _divided_again(train, keys, known) or divide(train, seed)
+        unused = before - len(train) - len(test)
     if not test:
         raise BadInput(f"{root} has one image of each class, and none is left to test on; add more")
-    decoding = choose_decoding(wanted, headers, [item.path for item in train], progress, cancelled)
+    decoding = choose_decoding(decoding, headers, [item.path for item in train], progress, cancelled)
     numbers = {label: number for number, label in enumerate(classes)}
+    found: ImageKeys = {
+        "train": keys_array([keys[item.path] for item in train]),
+        "test": keys_array([keys[item.path] for item in test]),
+    }
 
     def source(items: list[Item]) -> FolderSource:
         labels = np.array([numbers[item.label] for item in items], dtype=np.int64)
@@ -101,7 +125,7 @@ def find(
 
     return Found(
         name=name,
-        requested=requested,
+        requested=request.name,
         classes=tuple(clean(label, 100) for label in classes),
         train=source(train),
         test=source(test),
@@ -109,11 +133,45 @@ def find(
         location=clean(str(root)),
         notices=tuple(decoding_notices(headers.values(), decoding)),
         problems=tuple(problems),
+        description=DataDescription(
+            request=request,
+            kind="folder",
+            classes=tuple(stable(label) for label in classes),
+            parts={part: describe_files(images) for part, images in found.items()},
+            split=split,
+            seed=seed,
+            decoding=decoding,
+        ),
+        keys=found,
+        unused=unused,
     )
 
 
-def _classes(root: Path, train: list[Item], test: list[Item], walk: "_Walk") -> tuple[list[str], list[Item], list[str]]:
-    """Return the classes to train on, the test images of these, and all problems. Raises `BadInput`."""
+def _keys(
+    root: Path, parts: list[Path], items: Sequence[list[Item]], headers: dict[str, Header]
+) -> dict[str, tuple[int, int]]:
+    """Return what each image is known by, by its path."""
+    return {
+        item.path: key_of(item.path, str(root), str(part), headers[item.path].size)
+        for part, members in zip(parts, items, strict=False)
+        for item in members
+    }
+
+
+def _divided_again(
+    items: list[Item], keys: dict[str, tuple[int, int]], known: Known | None
+) -> tuple[list[Item], list[Item]] | None:
+    """Return `items` as the run that saw `known` had divided them, without those it has not seen; None: not known."""
+    if known is None or known.description.split != "drawn" or not known.images:
+        return None
+    places = parts_of(known, keys_array([keys[item.path] for item in items]))
+    return [items[place] for place in places["train"]], [items[place] for place in places["test"]]
+
+
+def _classes(
+    root: Path, train: list[Item], test: list[Item], walk: "_Walk", known: Known | None
+) -> tuple[list[str], list[Item], list[Item], list[str]]:
+    """Return the classes, the training and test images of these, and all problems. Raises `BadInput`."""
     problems = walk.problems
     classes = sorted({item.label for item in train})
     problems += [f"{clean(label)}: a class without images" for label in sorted(walk.classes - set(classes))]
@@ -122,9 +180,18 @@ def _classes(root: Path, train: list[Item], test: list[Item], walk: "_Walk") -> 
             f"{root} has images of {len(classes)} classes, and two are needed; lay it out as "
             f"train/CLASS/image.png and test/CLASS/image.png, or as CLASS/image.png{_first_of(problems)}"
         )
-    known = set(classes)
-    problems += [f"{_shown(item.path, str(root))}: not a class to train on" for item in test if item.label not in known]
-    return classes, [item for item in test if item.label in known], problems
+    kept = known.description.classes if known is not None else ()
+    if kept and {stable(label) for label in classes} != set(kept):
+        # A number stands for the same class as when the run began: a class may be empty, or new and without a number.
+        there = {stable(label): label for label in classes}
+        classes = [there.get(label, label) for label in kept]
+        problems += [
+            f"{_shown(item.path, str(root))}: not a class of the run" for item in train if item.label not in classes
+        ]
+        train = [item for item in train if item.label in classes]
+    taken = set(classes)
+    problems += [f"{_shown(item.path, str(root))}: not a class to train on" for item in test if item.label not in taken]
+    return classes, train, [item for item in test if item.label in taken], problems
 
 
 def _first_of(problems: list[str]) -> str:

@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from finetui.engine.data.download import Progress
+from finetui.engine.data.known import ImageKeys
 from finetui.engine.data.parallel import for_each
 from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.data.split import Source, Split, Unreadable
@@ -20,6 +21,7 @@ from finetui.engine.data.streaming import StreamedSplit
 from finetui.engine.data.transform import Transform
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.values import Part
 
 MOST_PROBLEMS = 1000
@@ -37,7 +39,8 @@ class ImageData:
 
     `mean` and `std` have a number for each of `channels`; `location` is where it came from, `loader` how it is held,
     for people. `problems` lists what was skipped. `sampled` images are those that `mean` and `std` were computed from;
-    0: nothing was computed.
+    0: nothing was computed. `description` and `keys` say what the images are (see `Known`); `unused` counts those that
+    are new to a run whose parts were drawn, and `differences` says in sentences how the data is not what a run saw.
     """
 
     name: str
@@ -55,6 +58,10 @@ class ImageData:
     loader: str = "resident"
     problems: tuple[str, ...] = ()
     sampled: int = 0
+    description: DataDescription | None = None
+    keys: ImageKeys = dataclasses.field(default_factory=dict)
+    unused: int = 0
+    differences: tuple[str, ...] = ()
 
     def with_transform(self, transform: Transform) -> "ImageData":
         """Return the same images with another input transform."""
@@ -92,6 +99,9 @@ class Found:
     is_float: bool = False
     notices: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    description: DataDescription | None = None
+    keys: ImageKeys = dataclasses.field(default_factory=dict)
+    unused: int = 0
 
 
 def free_memory(device: torch.device) -> int:
@@ -243,6 +253,9 @@ def _image_data(
         loader=loader,
         problems=tuple(problems),
         sampled=0 if found.is_float else min(SAMPLE, len(train)),
+        description=found.description,
+        keys=found.keys,
+        unused=found.unused,
     )
 
 

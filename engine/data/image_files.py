@@ -48,7 +48,7 @@ DRAFT = 5
 
 
 class Header(NamedTuple):
-    """What a file says about its image before it is decoded; sizes in pixels as a person sees it.
+    """What a file says about its image before it is decoded; sizes in pixels as a person sees it, `size` in bytes.
 
     `mode` is Pillow's, `jpeg` whether it can be decoded to a fraction of its size.
     """
@@ -58,6 +58,7 @@ class Header(NamedTuple):
     grey: bool
     mode: str = "L"
     jpeg: bool = False
+    size: int = 0
 
 
 class PixelRange(NamedTuple):
@@ -77,7 +78,8 @@ def read_header(path: str) -> Header:
             width, height = image.size
             if _orientation(image) >= _SIDEWAYS:
                 width, height = height, width
-            return Header(height, width, is_grey(image), image.mode, image.format in _JPEG)
+            size = os.stat(path).st_size  # noqa: PTH116  # a path of a million
+            return Header(height, width, is_grey(image), image.mode, image.format in _JPEG, size)
     except Unreadable:
         raise
     except Exception as error:
@@ -172,6 +174,14 @@ def _cut(image: Image.Image, decoding: Decoding) -> npt.NDArray[np.uint8]:
     return values[None] if decoding.channels == 1 else np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
+def decoded_again(values: npt.NDArray[np.uint8], decoding: Decoding) -> npt.NDArray[np.uint8]:
+    """Return a picture that is an array already, uint8 `[1 or 3, H, W]`, as `decoding` has it."""
+    if values.shape == decoding.shape and not decoding.resize:
+        return np.ascontiguousarray(values)
+    picture = values[0] if len(values) == 1 else np.ascontiguousarray(values.transpose(1, 2, 0))
+    return to_array(Image.fromarray(picture), decoding)
+
+
 def _start(have: int, want: int) -> int:
     """Return where the middle `want` of `have` pixels begins in torchvision's `center_crop`; below 0 if outside."""
     return -((want - have) // 2) if want > have else round((have - want) / 2)
@@ -241,6 +251,13 @@ def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     side = int(statistics.median(min(size) for size in sizes))
     side = max(_SMALLEST_SIDE, min(side, _LARGEST_SIDE))
     return side, side
+
+
+def settled(wanted: Decoding, sizes: Sequence[tuple[int, int]], *, grey: bool) -> Decoding:
+    """Return `wanted` with what it leaves open filled in for pictures of these `(height, width)`, `grey` or not."""
+    height, width = (wanted.height, wanted.width) if wanted.height else common_size(sizes)
+    channels = wanted.channels or (1 if grey else 3)
+    return msgspec.structs.replace(wanted, channels=channels, height=height, width=width)
 
 
 def is_grey(image: Image.Image) -> bool:

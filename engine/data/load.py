@@ -1,5 +1,6 @@
 """From a configuration to a data set: a known name, a folder, or a person's own code."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import torch
 
 from finetui.engine.data import folder, mnist, torchvision_sets, user_datasets
-from finetui.engine.data.choose_decoding import BY_IMAGES, sized
+from finetui.engine.data.choose_decoding import sized
 from finetui.engine.data.download import Progress
 from finetui.engine.data.image_data import ImageData, hold
+from finetui.engine.data.known import Known, all_keys, differences, is_of
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig, is_factory
+from finetui.engine.protocol.places import absolute_data
 from finetui.engine.protocol.values import Decoding
 
 
@@ -20,39 +23,64 @@ def load(
     device: torch.device,
     *,
     seed: int = 0,
-    image_size: int | None = None,
-    wanted: Decoding = BY_IMAGES,
+    decoding: Decoding | None = None,
+    known: Known | None = None,
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ImageData:
     """Return the data that `request` names, on `device` or streamed to it.
 
-    `seed` divides a folder without a test part; files and pictures are decoded as `wanted`, what is 0 in it as they
-    need it, or brought to `image_size` pixels a side. Raises `BadInput` when it cannot be had, `Cancelled` once
-    `cancelled` answers True.
+    `seed` divides a folder without a test part. Pictures become what `decoding` says, what is 0 in it as they need it;
+    where it is None, what the configuration says, or their sizes. With `known`, what a run saw, they are decoded as for
+    that run, and if this is its data, the classes, the seed and the parts are that run's too, and `differences` of the
+    result says what is not as it was. Raises `BadInput` when it cannot be had, `Cancelled` once `cancelled` answers
+    True.
     """
+    request = absolute_data(request)
+    if known is not None:
+        seed, decoding = known.description.seed, decoding or known.description.decoding
+    decoding = decoding or sized(request.image_size)
+    data = _load(request, device, seed, decoding, known, progress, cancelled)
+    if known is None or data.description is None or not is_of(known, request, all_keys(data.keys)):
+        return data
+    told = differences(known, data.description, data.keys, data.unused)
+    return dataclasses.replace(data, differences=tuple(told))
+
+
+def _load(
+    request: DataConfig,
+    device: torch.device,
+    seed: int,
+    decoding: Decoding,
+    known: Known | None,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+) -> ImageData:
     name = request.name
-    wanted = sized(image_size or (0 if wanted.height else request.image_size), wanted)
     given = _expanded(request.dir) if request.dir is not None else None
     if name in mnist.SPECS:
-        return mnist.load(name, given, device, request=request, progress=progress, cancelled=cancelled)
+        return mnist.load(
+            name, given, device, request=request, decoding=decoding, progress=progress, cancelled=cancelled
+        )
     if name in torchvision_sets.SETS:
         roots, cache = mnist.usual_roots(given), mnist.cache_folder()
         return torchvision_sets.load(
-            request, roots, cache, device, seed=seed, wanted=wanted, progress=progress, cancelled=cancelled
+            request, roots, cache, device, seed=seed, decoding=decoding, progress=progress, cancelled=cancelled
         )
     root = _expanded(name)
     if is_factory(name) and not _is_folder(root):
-        return user_datasets.from_factory(name, request, device, wanted=wanted, progress=progress, cancelled=cancelled)
+        return user_datasets.from_factory(
+            name, request, device, decoding=decoding, progress=progress, cancelled=cancelled
+        )
     if not _is_folder(root):
         what = "is not a folder" if root.exists() else "does not exist"
         raise BadInput(f"data.name (--data): the image folder {name} {what}")
     found = folder.find(
         root,
-        str(root.absolute()),
-        wanted=wanted,
+        request,
+        decoding=decoding,
         seed=seed,
-        follow_links=request.follow_links,
+        known=known,
         progress=progress,
         cancelled=cancelled,
     )

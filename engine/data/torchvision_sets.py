@@ -20,6 +20,7 @@ from finetui.engine.data.image_data import ImageData
 from finetui.engine.data.user_datasets import from_datasets
 from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.description import SplitRule
 from finetui.engine.protocol.values import Decoding
 from finetui.engine.text import clean
 
@@ -70,7 +71,7 @@ def load(
     device: torch.device,
     *,
     seed: int,
-    wanted: Decoding,
+    decoding: Decoding,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> ImageData:
@@ -90,7 +91,9 @@ def load(
         if found is None:
             raise _not_to_be_had(name, roots, "torchvision does not find what it downloaded")
     (train, test), root = found
+    split: SplitRule = "given"
     if train is test:
+        split = "drawn"
         train, test = _divided(train, seed)
     return from_datasets(
         train,
@@ -99,7 +102,10 @@ def load(
         request=request,
         name=name,
         location=clean(str(root)),
-        wanted=wanted,
+        decoding=decoding,
+        kind="torchvision",
+        split=split,
+        seed=seed,
         progress=progress,
         cancelled=cancelled,
     )

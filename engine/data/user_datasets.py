@@ -1,5 +1,6 @@
 """A person's own `Dataset`s: images and labels as Python objects."""
 
+import dataclasses
 from collections.abc import Callable, Sized
 from contextlib import suppress
 from typing import Any
@@ -16,15 +17,27 @@ from finetui.engine.data.choose_decoding import BY_IMAGES, decoding_notices, siz
 from finetui.engine.data.download import Progress
 from finetui.engine.data.draws import draws_of, preserved_generators, seeded
 from finetui.engine.data.image_data import Found, ImageData, hold
-from finetui.engine.data.image_files import WIDE_MODES, common_range, common_size, is_grey, pixel_range, to_array
+from finetui.engine.data.image_files import (
+    WIDE_MODES,
+    common_range,
+    decoded_again,
+    is_grey,
+    pixel_range,
+    settled,
+    to_array,
+)
+from finetui.engine.data.known import describe_labels, stable
 from finetui.engine.data.split import Unreadable
 from finetui.engine.data.user_code import load_factory, own_arguments
 from finetui.engine.data.user_labels import class_names, read_labels
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.description import DataDescription, DataKind, SplitRule
+from finetui.engine.protocol.places import short
 from finetui.engine.protocol.values import Decoding
 from finetui.engine.text import clean
 
+_OWN = "own:data"  # stands for datasets that have no name to find them by
 _CHECKED_IMAGES = 100  # whose sizes decide which size all get
 
 
@@ -39,16 +52,16 @@ class DatasetSource:
         indices: npt.NDArray[np.int64],
         labels: npt.NDArray[np.int64],
         shape: tuple[int, int, int],
+        decoding: Decoding | None,
         is_float: bool,
         part: str,
-        decoding: Decoding | None = None,
     ) -> None:
         """Take them, and find out whether reading an item draws random numbers: `drawn`."""
         self._dataset = dataset
         self._indices = indices
+        self._decoding = decoding
         self._is_float = is_float
         self._part = part
-        self._decoding = decoding
         self.shape = shape
         self.labels = labels
         self.drawn = draws_of(self._tried, len(labels))
@@ -110,13 +123,13 @@ class DatasetSource:
 
 
 def as_array(image: Any, decoding: Decoding | None) -> npt.NDArray[Any]:
-    """Return an item's image as uint8 or float32 `[C, H, W]`; bytes become what `decoding` says, where that is given.
+    """Return an item's image as uint8 or float32 `[C, H, W]`; bytes are brought to what `decoding` says, if it does.
 
     Raises `Unreadable` for what is no image.
     """
     if isinstance(image, Image.Image):
-        as_it_is = Decoding(channels=1 if is_grey(image) else 3, height=image.height, width=image.width)
-        return to_array(image, decoding or as_it_is)
+        own = Decoding(channels=1 if is_grey(image) else 3, height=image.height, width=image.width)
+        return to_array(image, decoding or own)
     if isinstance(image, Tensor):
         # numpy has no bfloat16.
         image = (image.float() if image.is_floating_point() else image).numpy(force=True)
@@ -128,10 +141,8 @@ def as_array(image: Any, decoding: Decoding | None) -> npt.NDArray[Any]:
     if values.ndim != 3 or 0 in values.shape or (values.dtype != np.uint8 and values.dtype.kind != "f"):
         raise Unreadable(f"neither a picture nor an uint8 or float array [C, H, W], but {clean(str(values.dtype))} "
                          f"{values.shape}")  # fmt: skip
-    differs = decoding is not None and (values.shape != decoding.shape or decoding.resize)
-    if decoding is not None and differs and values.dtype == np.uint8 and values.shape[0] in (1, 3):
-        picture = values[0] if len(values) == 1 else np.ascontiguousarray(values.transpose(1, 2, 0))
-        return to_array(Image.fromarray(picture), decoding)
+    if decoding is not None and values.dtype == np.uint8 and values.shape[0] in (1, 3):
+        return decoded_again(values, decoding)
     return np.ascontiguousarray(values if values.dtype == np.uint8 else values.astype(np.float32))
 
 
@@ -140,7 +151,7 @@ def from_factory(
     request: DataConfig,
     device: torch.device,
     *,
-    wanted: Decoding,
+    decoding: Decoding,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> ImageData:
@@ -161,7 +172,8 @@ def from_factory(
         device,
         request=request,
         name=name,
-        wanted=wanted,
+        decoding=decoding,
+        kind="factory",
         progress=progress,
         cancelled=cancelled,
     )
@@ -176,20 +188,28 @@ def from_datasets(
     name: str = "own data",
     location: str = "",
     image_size: int | None = None,
-    wanted: Decoding = BY_IMAGES,
+    decoding: Decoding | None = None,
+    kind: DataKind = "datasets",
+    split: SplitRule = "given",
+    seed: int = 0,
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ImageData:
     """Return the data of two map-style datasets whose items are `(image, label)`.
 
     An image is a PIL image, an uint8 array or tensor `[H, W]`, `[C, H, W]` or `[H, W, C]`, or a float tensor
-    `[C, H, W]`, which the network gets as it is. Pictures and bytes are brought to `image_size` pixels a side (None:
-    `request.image_size`, or by their own sizes), or become what `wanted` says; see `load`. Class names come from
-    `train.classes` where it has them. Raises `BadInput` for datasets that are not like this, `Cancelled`.
+    `[C, H, W]`, which the network gets as it is. Pictures and bytes become what `decoding` says (None: `image_size`, or
+    `request.image_size`, pixels a side, or by their own sizes). Class names come from `train.classes` where it has
+    them. `kind`, `split` and `seed` are for the description of the data. Raises `BadInput` for datasets that are not
+    like this, `Cancelled`.
     """
+    wanted = sized(image_size or (0 if decoding is not None else request.image_size), decoding or BY_IMAGES)
     with preserved_generators():
-        found = _found(train, test, request, name, location, image_size, wanted, progress, cancelled)
-        return hold(found, request, device, progress, cancelled)
+        found = _found(train, test, request, name, location, wanted, progress, cancelled)
+        assert found.description is not None
+        own = request if kind != "datasets" else msgspec.structs.replace(request, name=_OWN)
+        description = msgspec.structs.replace(found.description, request=own, kind=kind, split=split, seed=seed)
+        return hold(dataclasses.replace(found, description=description), request, device, progress, cancelled)
 
 
 def _found(
@@ -198,12 +218,11 @@ def _found(
     request: DataConfig,
     name: str,
     location: str,
-    image_size: int | None,
     wanted: Decoding,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> Found:
-    shown = clean(name)
+    shown = clean(short(name))
     parts = []
     problems: list[str] = []
     for dataset, part in ((train, "train"), (test, "test")):
@@ -213,10 +232,9 @@ def _found(
             raise BadInput(f"{shown}: the {part} set is empty")
         parts.append(read_labels(dataset, shown, part, problems, progress, cancelled))
     classes = class_names(train, max(int(labels.max()) for _, labels in parts) + 1, shown)
-    wanted = sized(image_size or (0 if wanted.height else request.image_size), wanted)
-    shape, is_float, decoding = _shape(train, parts[0][0], shown, wanted, request.augment)
+    shape, decoding, is_float = _shape(train, parts[0][0], shown, wanted, request.augment)
     sources = [
-        DatasetSource(dataset, *pair, shape, is_float, part, decoding)
+        DatasetSource(dataset, *pair, shape, decoding, is_float, part)
         for dataset, pair, part in zip((train, test), parts, ("train", "test"), strict=True)
     ]
     return Found(
@@ -233,15 +251,22 @@ def _found(
             *(decoding_notices((), decoding) if decoding is not None else ()),
         ),
         problems=tuple(problems),
+        description=DataDescription(
+            request=request,
+            kind="datasets",
+            classes=tuple(stable(label) for label in classes),
+            parts={"train": describe_labels(parts[0][1]), "test": describe_labels(parts[1][1])},
+            decoding=decoding,
+            is_float=is_float,
+            moments="none" if is_float else "computed",
+        ),
     )
 
 
 def _shape(
     train: Any, indices: npt.NDArray[np.int64], name: str, wanted: Decoding, augment: str
-) -> tuple[tuple[int, int, int], bool, Decoding | None]:
-    """Return the shape of all images, by a sample spread evenly, whether they are floats, and how what is not becomes
-    an array: as `wanted`, what is 0 in it by the images; None where it is one.
-    """
+) -> tuple[tuple[int, int, int], Decoding | None, bool]:
+    """Return the shape of all images, by a sample spread evenly, how pictures become that, and whether it is floats."""
     sample: list[npt.NDArray[Any]] = []
     first_problem: Exception | None = None
     wide = False
@@ -263,18 +288,15 @@ def _shape(
             raise BadInput(
                 f"data.augment (--augment): standard needs pixels from 0 to 1, and {name} gives others; use light"
             )
-        return (channels, height, width), True, None
+        return (channels, height, width), None, True
     pictures = [values for values in sample if values.dtype == np.uint8 and len(values) in (1, 3)]
     if channels not in (1, 3):
-        return (channels, height, width), False, None
-    channels = 1 if all(len(values) == 1 for values in pictures) else 3
-    height, width = wanted.height, wanted.width
-    if not height:
-        height, width = common_size([(values.shape[1], values.shape[2]) for values in pictures])
-    found = msgspec.structs.replace(wanted, channels=wanted.channels or channels, height=height, width=width)
+        return (channels, height, width), None, False
+    sizes = [(values.shape[1], values.shape[2]) for values in pictures]
+    decoding = settled(wanted, sizes, grey=all(len(values) == 1 for values in pictures))
     if wide and not wanted.channels:
-        found = msgspec.structs.replace(found, value_range=_value_range(train, indices))
-    return found.shape, False, found
+        decoding = msgspec.structs.replace(decoding, value_range=_value_range(train, indices))
+    return decoding.shape, decoding, False
 
 
 def _value_range(train: Any, indices: npt.NDArray[np.int64]) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from finetui.engine.models.device import resolve
 from finetui.engine.models.outputs import logits
 from finetui.engine.protocol.requests import BareWeights
 from finetui.engine.protocol.values import Decoding
+from finetui.engine.setup.known_data import known_data
 from finetui.engine.text import clean
 
 _PALE = 128  # of 255: what a border that looks like paper is brighter than
@@ -49,9 +50,10 @@ def classify(
 ) -> Iterator[Classified]:
     """Yield the `top` likeliest classes of each of `files`, by the checkpoint's network and its input transform.
 
-    Files are decoded as those of an image folder are; with `invert` light and dark are exchanged first. The logits are
-    divided by the checkpoint's temperature. `model` must name the network where that is a person's own code, or where
-    the file is a bare state dict, of which `bare` says more. Raises `BadInput` when the checkpoint cannot be used.
+    Files are decoded as those that the network was trained on; with `invert` light and dark are exchanged first. The
+    logits are divided by the checkpoint's temperature. `model` must name the network where that is a person's own code,
+    or where the file is a bare state dict, of which `bare` says more. Raises `BadInput` when the checkpoint cannot be
+    used.
     """
     about, network, decoding = load_network(checkpoint, model=model, device=device, bare=bare)
     shape = about.architecture
@@ -60,6 +62,9 @@ def classify(
     size = batch_size_for(shape.in_channels, shape.height, shape.width)
     classes = tuple(clean(name) for name in about.classes)
     if decoding is None:
+        known = known_data(checkpoint, about)
+        decoding = known.description.decoding if known is not None else None
+    if decoding is None:  # floats, or a checkpoint of an earlier version without its run
         decoding = Decoding(channels=shape.in_channels, height=shape.height, width=shape.width)
     decoding = msgspec.structs.replace(decoding, channels=shape.in_channels)
     for start in range(0, len(files), size):

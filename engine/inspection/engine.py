@@ -53,6 +53,8 @@ class InspectionEngine:
         )
 
     def _serve(self, opened: OpenedCheckpoint, stay: Callable[[events.State], bool]) -> None:
+        for difference in opened.subject.data.differences:
+            self._reporter.warn(difference)
         answerer = Answerer(opened.subject, self._reporter.progress, self._commands.stop_waits)
         self._reporter.emit(events.StateChanged(state="finished"))
         self._step = opened.step

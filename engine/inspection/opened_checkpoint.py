@@ -10,7 +10,7 @@ from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import load
-from finetui.engine.data.choose_decoding import sized
+from finetui.engine.data.known import Known
 from finetui.engine.data.matched_classes import with_classes
 from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.inspection.answers import Subject
@@ -21,11 +21,12 @@ from finetui.engine.models.device import resolve
 from finetui.engine.predictions.class_matching import match_by_name, match_by_position, require_any
 from finetui.engine.predictions.file import Origin, Predictions
 from finetui.engine.predictions.metrics import Scores, scores_of
-from finetui.engine.protocol.config import DataConfig, load as load_config
+from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.places import same_data
 from finetui.engine.protocol.requests import BareWeights, ClassesBy
 from finetui.engine.protocol.values import Decoding
-from finetui.engine.runs.folder import RunFolder
-from finetui.engine.runs.trust import check_trusted
+from finetui.engine.runs.trust import check_trusted, check_trusted_data
+from finetui.engine.setup.known_data import known_data
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class OpenedCheckpoint:
             step=self.step,
             temperature=self.about.temperature,
             notices=self.matched,
+            description=data.description,
         )
         return predictions_of(report, origin, files)
 
@@ -122,7 +124,7 @@ def load_network(
 
 def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, int]:
     about, weights, training = checkpoint.load(path)
-    check_trusted("the checkpoint's network is", about.architecture.name, "--model", model)
+    about = about.built_by(check_trusted("the checkpoint's network is", about.architecture.name, "--model", model))
     network = build(about.architecture, seed=0)
     try:
         network.load_state_dict(weights)
@@ -144,7 +146,7 @@ def open_checkpoint(
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> OpenedCheckpoint:
-    """Open the checkpoint `path` and its data; images are transformed as it says.
+    """Open the checkpoint `path` and its data; images are decoded as its run had them, and transformed as it says.
 
     `data` None means the data set that it was trained on. `model` must name the network where that is a person's own
     code, or where `path` is a bare state dict, of which `bare` says more. The classes of the data are the network's of
@@ -156,10 +158,12 @@ def open_checkpoint(
     if found is not None and data is None:
         raise BadInput(f"{path} does not say which data it is for; name it with --data")
     about, network, step = (found.about, found.network, 0) if found else _load_network(path, model, target)
-    wanted, seed = _data(path, data, data_dir, about)
-    decoding = found.decoding if found else sized(about.transform.height)
-    decoding = sized(wanted.image_size, decoding)
-    images = load(wanted, target, seed=seed, wanted=decoding, progress=progress, cancelled=cancelled)
+    known = None if found else known_data(path, about)
+    wanted = _wanted(data, data_dir, about, known)
+    decoding = found.decoding if found else None
+    if found is None and known is None:  # nothing is known but what the network takes
+        decoding = Decoding(channels=about.architecture.in_channels, height=0, width=0)
+    images = load(wanted, target, decoding=decoding, known=known, progress=progress, cancelled=cancelled)
     if found and not found.named:
         about = msgspec.structs.replace(about, classes=images.classes)
     where = str(path)
@@ -204,22 +208,21 @@ def evaluate_checkpoint(
     finally:
         opened.close()
     images = opened.subject.data
-    notices = (*images.notices, *opened.matched, *images.problems)
+    notices = (*images.differences, *images.notices, *opened.matched, *images.problems)
     return CheckpointReport(path, images.name, report, notices, scores, opened.about.temperature)
 
 
-def _data(path: Path, name: str | None, data_dir: Path | None, about: checkpoint.About) -> tuple[DataConfig, int]:
-    """Return the data that is asked for, by default the checkpoint's own as its run had it, and the seed for it."""
-    if name is None:
-        check_trusted("the checkpoint's data is", about.data, "--data", None)
-    wanted = DataConfig(name=name or about.data)
-    seed = 0
-    folder = RunFolder(path.parent)
-    if folder.journal.exists() and folder.config.exists():
-        # The run says what a name alone does not: where the data lies, and how a folder was divided.
-        config = load_config(folder.config)
-        if config.data.name == wanted.name:
-            wanted, seed = config.data, config.training.seed
+def _wanted(data: str | None, data_dir: Path | None, about: checkpoint.About, known: Known | None) -> DataConfig:
+    """Return the data that is asked for, by default the checkpoint's own as its run had it."""
+    own = known.description.request if known is not None else None
+    if data is None:
+        check_trusted_data("the checkpoint's data is", own.name if own is not None else about.data, None)
+        wanted = own or DataConfig(name=about.data)
+    else:
+        wanted = DataConfig(name=data)
+        # The run says what a name alone does not: where the data lies, and how it was read.
+        if own is not None and same_data(own, wanted):
+            wanted = msgspec.structs.replace(own, name=data)
     if data_dir is not None:
         wanted = msgspec.structs.replace(wanted, dir=str(data_dir))
-    return wanted, seed
+    return wanted

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.files import replacing
 from finetui.engine.predictions.criteria import LABEL_FILTERS, LabelFilter
+from finetui.engine.protocol.description import DataDescription
 from finetui.engine.text import clean
 
 TOP = 10  # classes kept for each image, likeliest first
@@ -38,8 +39,8 @@ Floats = npt.NDArray[np.float32]
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """What was evaluated: the test set of `data`, by the weights of `run` after `step` steps.
 
-    The logits were divided by `temperature`.
-    `notices` say what a person should know of the images that were scored.
+    The logits were divided by `temperature`. `notices` say what a person should know of the images that were scored,
+    `description` says what they are; None in files of earlier versions.
     """
 
     classes: tuple[str, ...]
@@ -48,6 +49,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     step: int = 0
     temperature: float = 1.0
     notices: tuple[str, ...] = ()
+    description: DataDescription | None = None
 
 
 class Files:

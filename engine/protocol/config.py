@@ -114,8 +114,8 @@ def check_checkpoint_name(name: str) -> None:
 
 def is_factory(name: str) -> bool:
     """Whether `name` names a person's own code: `package.module:factory` or `path/to/file.py:factory`."""
-    where, colon, factory = name.rpartition(":")
-    return bool(colon and where and factory.isidentifier())
+    where, _, factory = name.rpartition(":")
+    return bool(where and factory.isidentifier() and (where.endswith(".py") or "/" not in where))
 
 
 def names_a_place(data: str) -> bool:

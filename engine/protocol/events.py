@@ -13,6 +13,7 @@ import msgspec
 
 from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.config import RunConfig, TrainingConfig
+from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.values import (
     ClassReport as ClassReport,
     DataSummary as DataSummary,
@@ -76,6 +77,7 @@ class RunPrepared(Event, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
     fast: FastPath = FastPath()
     rules: int = 1
+    description: DataDescription | None = None
 
 
 class RunStarted(Event, frozen=True, kw_only=True):

@@ -40,7 +40,8 @@ class Decoding(_Value, frozen=True, kw_only=True):
     filter `interpolation`, then the middle is cut out, as torchvision's `Resize` and `CenterCrop` do. A JPEG file is
     decoded to a half, a quarter or an eighth of its size where that leaves `draft` times what it is scaled to (0:
     never). Pixels of 16 or 32 bits and floating-point ones are scaled from `value_range` to 0 .. 255 (None: those of
-    each picture by its own). The defaults are what was done before these fields were there.
+    each picture by its own). The defaults are what was done before these fields were there. Where one is asked for, 0
+    channels, height and width are those of the pictures; what a run keeps has none.
     """
 
     channels: int

@@ -1,7 +1,7 @@
 """Run folders: naming, creating and finding them.
 
 A run folder holds `config.toml`, `journal.jsonl`, `last.ckpt`, `best.ckpt`, the predictions of the last and of the best
-evaluation and `engine.log`, and while its engine lives the locked file `engine.lock`.
+evaluation, `images.safetensors` and `engine.log`, and while its engine lives the locked file `engine.lock`.
 """
 
 import itertools
@@ -16,6 +16,7 @@ from pathlib import Path
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import RunConfig, is_factory, to_toml
 from finetui.engine.protocol.events import RunPrepared
+from finetui.engine.protocol.places import code_file
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.text import clean
 
@@ -74,6 +75,11 @@ class RunFolder:
     def best_predictions(self) -> Path:
         """Every prediction of the evaluation with the best test accuracy."""
         return self.path / BEST_PREDICTIONS
+
+    @property
+    def images(self) -> Path:
+        """Which image files were in which part of the data."""
+        return self.path / "images.safetensors"
 
     @property
     def log(self) -> Path:
@@ -152,7 +158,7 @@ def default_run_name(data: str, model: str, recipe: str | None = None) -> str:
     data and model are of one file, the model is left out. Data and model have at most 24 characters each.
     """
     parts = [_short(data)]
-    if not (is_factory(data) and is_factory(model) and _code_of(data) == _code_of(model)):
+    if not (is_factory(data) and is_factory(model) and code_file(data) == code_file(model)):
         parts.append(_short(model))
     return "-".join([time.strftime("%Y-%m-%d"), *(part for part in parts if part), *([recipe] if recipe else [])])
 
@@ -160,17 +166,10 @@ def default_run_name(data: str, model: str, recipe: str | None = None) -> str:
 def _short(name: str) -> str:
     if is_factory(name):
         factory = name.rpartition(":")[2]
-        name = f"{_code_of(name).stem}-{factory}"
+        name = f"{code_file(name).stem}-{factory}"
     elif "/" in name or name in (".", ".."):
         name = Path(os.path.abspath(name)).name  # noqa: PTH100  # `photos/..` is the folder that `photos` is in
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:_LONGEST_PART].strip("-.")
-
-
-def _code_of(name: str) -> Path:
-    """Return the file of a person's code, or what stands for it where a module is named."""
-    where = name.rpartition(":")[0]
-    file = where if where.endswith(".py") else f"{where.replace('.', '/')}.py"
-    return Path(os.path.abspath(os.path.expanduser(file)))  # noqa: PTH100, PTH111  # no such user: no error
 
 
 def find_run(name_or_path: str, runs_dir: Path, *, lost_journal: bool = False) -> RunFolder:

@@ -18,6 +18,7 @@ from finetui.engine.protocol.events import (
     StateChanged,
     TrainPoint,
 )
+from finetui.engine.protocol.places import short
 from finetui.engine.runs.folder import RunFolder, run_folders
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lock import Holder, holder_of
@@ -109,7 +110,7 @@ class _Summariser:
             path=clean(str(self._folder.path.absolute()), 4096),
             state="crashed" if silent else self._state,
             data=clean(self._prepared.data.name),
-            model=clean(self._prepared.config.model.name),
+            model=clean(short(self._prepared.config.model.name)),
             epoch=self._epoch,
             step=self._step,
             best_accuracy=self._best,

@@ -4,6 +4,7 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig, check_checkpoint_name, check_learning_rate
+from finetui.engine.protocol.places import short
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.derived import branch_config, child_config
 from finetui.engine.runs.folder import default_run_name, write_config
@@ -51,6 +52,8 @@ class ActiveRun:
         if self._writer.folder is None:
             finetune = self.loop.config.finetune
             data, model = self.loop.prepared.data.name, self.loop.config.model.name
+            if data == short(self.loop.config.data.name):  # of code: whether data and model are of one file
+                data = self.loop.config.data.name
             name = default_run_name(data, model, finetune.recipe if finetune else None)
             folder = self._writer.create(self.loop.config, name)
             self._reporter.emit(events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)))

@@ -68,7 +68,13 @@ class Evaluator:
         best = self.judge.is_best(report)
         self.best = max(self.best, report.accuracy)
         self.report = report
-        origin = Origin(classes=data.classes, data=data.name, run=folder.name if folder else "", step=trainer.step)
+        origin = Origin(
+            classes=data.classes,
+            data=data.name,
+            run=folder.name if folder else "",
+            step=trainer.step,
+            description=data.description,
+        )
         try:
             file = self._keep(report, origin, folder, best)
         except OSError as error:

@@ -7,6 +7,7 @@ import msgspec
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import Transform
+from finetui.engine.data.known import Known, load_images
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import (
     AnyCommand,
@@ -77,7 +78,9 @@ def read_recording(folder: RunFolder) -> Recording:
         raise BadInput(f"the run {folder.name} has written no checkpoint that a replay could be compared with")
     end = max(saved)
     changes = tuple((step, command) for step, command in _changes(held) if step <= end)
-    begun = Beginning(prepared.fast, prepared.rules, prepared.data.train_size, _transform(folder))
+    described = prepared.description
+    known = None if described is None else Known(described, load_images(folder.images))
+    begun = Beginning(prepared.fast, prepared.rules, prepared.data.train_size, _transform(folder), known)
     trainable = sum(group.trainable for group in prepared.layers)
     return Recording(prepared.config, begun, prepared.steps_per_epoch, changes, saved, end, trainable)
 

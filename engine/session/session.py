@@ -17,6 +17,7 @@ from finetui.engine.models.device import deterministic_convolutions
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.commands import ChangeTraining, Save
 from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.places import absolute_places
 from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.runs.folder import RunFolder, how_it_began
 from finetui.engine.runs.journal import Journal
@@ -166,8 +167,10 @@ class Session:
             run.checkpoints.scan()
         if began is None:
             loop.announce()
-        elif changed := changed_settings(began.config, self.config):
+        elif changed := changed_settings(absolute_places(began.config), self.config):
             self._reporter.warn(changed)
+        for difference in prepared.data.differences:
+            self._reporter.warn(difference)
         if found is not None:
             self._go_on(run, found, problems)
         run.set_state("ready")

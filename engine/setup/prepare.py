@@ -15,8 +15,8 @@ from finetui.engine.checkpoints.checkpoint import Checkpoint
 from finetui.engine.checkpoints.state_dict import read_weights
 from finetui.engine.checkpoints.stated_input import StatedInput
 from finetui.engine.checkpoints.wrappings import listed
-from finetui.engine.data import ImageData, Transform, load
-from finetui.engine.data.choose_decoding import sized
+from finetui.engine.data import ImageData, Transform
+from finetui.engine.data.known import Known
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models import (
     Architecture,
@@ -34,10 +34,13 @@ from finetui.engine.models.architecture import auxiliary_notice, example
 from finetui.engine.models.device import describe, resolve
 from finetui.engine.models.heads import probe
 from finetui.engine.protocol.config import RunConfig, is_factory, names_a_place, parent_of
+from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.events import DataSummary, LayerGroup, RunPrepared
-from finetui.engine.protocol.values import Decoding, FastPath
+from finetui.engine.protocol.places import absolute_places
+from finetui.engine.protocol.values import FastPath
 from finetui.engine.runs.trust import check_trusted
 from finetui.engine.setup.finetune import Finetune, build_finetuned
+from finetui.engine.setup.known_data import by_weights, known_data, load_as, load_for_finetune, with_stand_in
 from finetui.engine.setup.network_input import NetworkInput, network_input
 from finetui.engine.setup.pretrained import pretrained
 from finetui.engine.text import clean
@@ -72,6 +75,12 @@ class Prepared:
     path: FastPath = FastPath()  # noqa: RUF009  # immutable
     how: str = ""
     rules: int = training_rules.CURRENT
+    described: DataDescription | None = None
+
+    @property
+    def description(self) -> DataDescription | None:
+        """What the run saw when it began: a run that goes on keeps what it has."""
+        return self.described or self.data.description
 
     def summary(self) -> DataSummary:
         """Return the data in use as the events show it."""
@@ -113,6 +122,7 @@ class Prepared:
             },
             fast=self.path,
             rules=self.rules,
+            description=self.description,
         )
 
     def about(self, run: str) -> checkpoint.About:
@@ -123,6 +133,8 @@ class Prepared:
             classes=self.data.classes,
             data=self.data.requested if names_a_place(self.data.requested) else self.data.name,
             run=run,
+            head=", ".join(group.name for group in self.groups if group.head),
+            description=self.description,
         )
 
 
@@ -134,6 +146,7 @@ class Beginning:
     rules: int
     images: int
     transform: Transform | None
+    known: Known | None = None
 
 
 def prepare(
@@ -149,16 +162,17 @@ def prepare(
     """Load and build what `config` names; `progress(phase, done, total)` reports on the way.
 
     `model` and `data`, where a caller has them in hand, take the place of what the configuration names. With
-    `restored` the run goes on from that checkpoint of it: network, transform, path and rules are those that it has. So
-    does `begun`, for a run from the first step on. From here on as many threads compute as the path says. Raises
-    `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
+    `restored` the run goes on from that checkpoint of it: network, images, transform, path and rules are those that it
+    has. So does `begun`, for a run from the first step on. From here on as many threads compute as the path says.
+    Raises `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
     """
     rules = training_rules.CURRENT
     if restored is not None:
         rules = training_rules.recorded(restored.training)
     elif begun is not None:
         rules = begun.rules
-    prepared = _build(config, progress, cancelled, model, data, restored)
+    known = begun.known if begun is not None else None
+    prepared = _build(absolute_places(config), progress, cancelled, model, data, restored, known)
     epochs = (
         config.training.epochs if restored is None else restored.training.get("plan_epochs", config.training.epochs)
     )
@@ -205,6 +219,7 @@ def _build(
     model: nn.Module | None,
     data: ImageData | None,
     restored: Checkpoint | None,
+    known: Known | None,
 ) -> Prepared:
     device = resolve(config.training.device)
     precision.check(config.training.precision, device)
@@ -212,18 +227,18 @@ def _build(
         given = data.requested if names_a_place(data.requested) else "own:data"
         config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, name=given))
     if restored is not None:
-        size = sized(config.data.image_size or restored.about.transform.height)
-        data = data or _load(config, device, size, progress, cancelled)
+        known = known or known_data(restored.path, restored.about)
+        config = with_stand_in(config, known)
+        data = data or load_as(config, device, progress, cancelled, known=known)
         progress("Building the model", 0, 0)
         return _prepared_again(config, device, data, restored, model)
     finetune = config.finetune
     if finetune is not None:
         about, weights, _ = checkpoint.load(Path(finetune.parent))
-        check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
-        config = _with_model(config, about.architecture.name)
-        stated = StatedInput(about.transform.mean, about.transform.std, about.transform.height, about.transform.width)
-        wanted = network_input(config, stated, "")
-        data = data or _load(config, device, wanted.decoding, progress, cancelled)
+        trusted = check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
+        about = about.built_by(trusted)
+        config = _with_model(config, trusted)
+        data = data or load_for_finetune(config, device, about, known, progress, cancelled)
         progress("Building the model", 0, 0)
         found = build_finetuned(finetune, about, weights, data.classes, data.channels, config.training.seed)
         found = dataclasses.replace(found, transform=_with_mean(config, found.transform))
@@ -233,7 +248,8 @@ def _build(
         check_model(config.model.name)
     start = _start(config, progress, cancelled) if model is None else _Start()
     wanted = network_input(config, start.stated, start.name)
-    data = data or _load(config, device, wanted.decoding, progress, cancelled)
+    asked = wanted.decoding if known is None else None
+    data = data or load_as(config, device, progress, cancelled, decoding=asked, known=known)
     progress("Building the model", 0, 0)
     if model is not None:
         return _prepared_own(config, device, data, model, wanted)
@@ -242,13 +258,6 @@ def _build(
 
 def _with_model(config: RunConfig, name: str) -> RunConfig:
     return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, name=name, weights="none"))
-
-
-def _load(
-    config: RunConfig, device: torch.device, wanted: Decoding, progress: Progress, cancelled: Callable[[], bool]
-) -> ImageData:
-    seed = config.training.seed
-    return load(config.data, device, seed=seed, wanted=wanted, progress=progress, cancelled=cancelled)
 
 
 @dataclass(frozen=True)
@@ -322,6 +331,7 @@ def _prepared_new(
         groups=groups,
         notices=(*notices, *owner_notice(network, groups)),
         dropped=_dropped(moved),
+        described=by_weights(data.description) if wanted.mean else None,
     )
 
 
@@ -336,7 +346,8 @@ def _prepared_again(
             f"written ({len(about.classes)} classes, {about.architecture.in_channels} channels)"
         )
     if model is None:
-        check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
+        trusted = check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
+        about = about.built_by(trusted)
         model = build(about.architecture, config.training.seed)
     try:
         model.load_state_dict(restored.model)
@@ -345,7 +356,9 @@ def _prepared_again(
     model = model.to(device)
     groups = module_groups(model, [find_head(model, example(about.architecture, device))])
     return Prepared(
-        config=_with_model(config, about.architecture.name),
+        config=msgspec.structs.replace(
+            config, model=msgspec.structs.replace(config.model, name=about.architecture.name)
+        ),
         device=device,
         data=data.with_transform(about.transform),
         architecture=about.architecture,
@@ -353,6 +366,7 @@ def _prepared_again(
         model=model,
         groups=groups,
         notices=data.notices,
+        described=about.description,
     )
 
 
@@ -410,6 +424,7 @@ def _prepared_finetune(config: RunConfig, device: torch.device, data: ImageData,
             *owner_notice(found.model, found.groups),
         ),
         dropped=_dropped(found.moved),
+        described=by_weights(data.description),
     )
 
 

@@ -101,8 +101,8 @@ class Origin:
                 bare=place.bare,
                 progress=self._tell,
             )
-            for notice in self._opened.matched:
-                print(notice, file=sys.stderr)
+            for said in (*self._opened.subject.data.differences, *self._opened.matched):
+                print(said, file=sys.stderr)
         return self._opened
 
     def images(self, indices: Sequence[int], side: int = 0) -> list[Image | str]:

@@ -19,7 +19,7 @@ from finetui.engine.protocol.config import (
 from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.derived import finetune_epochs
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
-from finetui.engine.runs.trust import check_trusted
+from finetui.engine.runs.trust import check_trusted_data
 from finetui.tui.cli.options import From, RunMode, RunOptions
 from finetui.tui.cli.start import start
 
@@ -61,9 +61,9 @@ def _config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: 
     """
     folder = RunFolder(path.absolute().parent)
     in_run = folder.config.is_file() and folder.journal.is_file()
-    parent = load(folder.config) if in_run else RunConfig(data=DataConfig(name=finetui.read_about(path).data))
+    parent = load(folder.config) if in_run else RunConfig(data=_data_of(path))
     if options.data is None:
-        check_trusted("the parent's data is", parent.data.name, "--data", None)
+        check_trusted_data("the parent's data is", parent.data.name, None)
     finetune = FinetuneConfig(
         parent=str(path.absolute()),
         parent_run=folder.name if in_run else "",
@@ -87,3 +87,9 @@ def _config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: 
     assert config.finetune is not None
     epochs = finetune_epochs(config.finetune.recipe, options.epochs, parent)
     return with_overrides(config, {("training", "epochs"): epochs})
+
+
+def _data_of(path: Path) -> DataConfig:
+    """Return the data that the checkpoint `path`, which lies beside no run, was trained on."""
+    about = finetui.read_about(path)
+    return about.description.request if about.description is not None else DataConfig(name=about.data)

@@ -15,6 +15,7 @@ from finetui.engine.protocol.events import (
     TrainingChanged,
     TrainPoint,
 )
+from finetui.engine.protocol.places import short
 from finetui.engine.runs.journal import encode_line
 from finetui.tui.cli.reports import write_data
 
@@ -139,7 +140,7 @@ def _lines(event: AnyEvent) -> Iterator[str]:
             yield (
                 f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images from {data.location}, "
                 f"{data.loader}; "
-                f"{event.config.model.name}, {event.parameters:,} parameters, on {event.device}"
+                f"{short(event.config.model.name)}, {event.parameters:,} parameters, on {event.device}"
             )
         case RunStarted():
             yield f"run {event.name} in {event.path}"

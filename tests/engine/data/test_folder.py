@@ -36,8 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 def read(root: Path, **settings: object) -> ImageData:
     seed = settings.pop("seed", 0)
-    image_size = settings.pop("image_size", None)
-    return load(DataConfig(name=str(root), **settings), CPU, seed=seed, image_size=image_size)
+    return load(DataConfig(name=str(root), **settings), CPU, seed=seed)
 
 
 def test_a_folder_with_a_training_and_a_test_part(folder: Path) -> None:

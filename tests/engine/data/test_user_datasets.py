@@ -270,7 +270,7 @@ def test_a_dataset_that_cannot_be_sent_to_workers_is_said() -> None:
 def test_the_size_of_the_weights_reaches_a_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sized_digits.py").write_text(PAIR)
     monkeypatch.chdir(tmp_path)
-    assert load(DataConfig(name="sized_digits:pair"), CPU, image_size=32).height == 32
+    assert load(DataConfig(name="sized_digits:pair", image_size=32), CPU).height == 32
 
 
 def test_pictures_of_32_bits_have_one_scale() -> None:

@@ -11,6 +11,7 @@ from steered import at
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.errors import BadInput
+from finetui.engine.inspection.opened_checkpoint import open_checkpoint
 from finetui.engine.protocol.commands import Branch, RollBack, Save, SetLearningRate, Start, Stop
 from finetui.engine.protocol.config import CheckpointsConfig, RunConfig, load, to_toml
 from finetui.engine.protocol.events import (
@@ -46,6 +47,13 @@ def run(config: RunConfig, *lines: tuple, **options: object) -> RunFolder:
 
 def journal(folder: RunFolder, *kinds: type) -> list:
     return [event for event in JournalReader(folder.journal).read() if isinstance(event, kinds)]
+
+
+def scored_files(folder: RunFolder) -> list[Path]:
+    opened = open_checkpoint(folder.last, device="cpu")
+    opened.close()
+    test = opened.subject.data.test
+    return [Path(test.file(index)) for index in range(len(test))]
 
 
 def steps(folder: RunFolder) -> dict[str, int]:
@@ -269,7 +277,13 @@ def test_data_that_has_changed_is_no_continuation(tmp_path: Path, make_config) -
     config = make_config(data=str(tmp_path / "images"), batch_size=4, name="run")
     folder = run(config, (3, Stop()))
     Image.new("L", (28, 28)).save(tmp_path / "images" / "cat" / "more.png")
-    with pytest.raises(BadInput, match="there are 33 training images now, and there were 32"):
+    # The new one belongs to no part: the run goes on with the images that it has divided.
+    run(load(folder.config), (5, Stop()), resume=folder)
+    assert any("1 image new and in no part" in event.message for event in journal(folder, Log))
+    held_out = {path.name for path in scored_files(folder) if path.parent.name == "cat"}
+    gone = next(path for path in (tmp_path / "images" / "cat").iterdir() if path.name not in {*held_out, "more.png"})
+    gone.unlink()
+    with pytest.raises(BadInput, match="there are 31 training images now, and there were 32"):
         Session(load(folder.config), resume=folder).run()
     for path in (tmp_path / "images" / "dog").iterdir():
         path.unlink()

@@ -11,6 +11,7 @@ from textual.timer import Timer
 
 from finetui.engine.protocol.commands import LAYER_VIEWS, AnyCommand, DescribeModel, SetFrozen, SetFrozenNorm
 from finetui.engine.protocol.events import CommandRefused, LayersMeasured, ModelDescribed
+from finetui.engine.protocol.places import short
 from finetui.engine.protocol.state_rules import refusal
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import ImageCache
@@ -162,7 +163,7 @@ class LayersScreen(Screen[None]):
     def _show_tree(self) -> None:
         view = self._store.view
         modules = self._described.modules if self._described is not None else ()
-        self.query_one(ModuleTree).show_tree(layer_tree(view.layers, modules, view.config.model.name))
+        self.query_one(ModuleTree).show_tree(layer_tree(view.layers, modules, short(view.config.model.name)))
 
     def _show_measures(self, measured: LayersMeasured) -> None:
         self._measured = measured

@@ -3,6 +3,7 @@
 from textual.content import Content
 
 from finetui.engine.protocol.events import State
+from finetui.engine.protocol.places import short
 from finetui.tui.state.store import View
 
 _STATES: dict[State, tuple[str, str]] = {
@@ -30,7 +31,7 @@ def status(view: View, width: int) -> Content:
     )
     facts = [view.device]
     if view.data is not None:
-        model = f"{view.config.model.name} {view.parameters:,} parameters"
+        model = f"{short(view.config.model.name)} {view.parameters:,} parameters"
         facts = [f"{view.data.name} {view.data.train_size:,} + {view.data.test_size:,}", model, view.device]
     if len(view.audience) > 1:
         facts.insert(0, f"{len(view.audience)} dashboards")
