@@ -8,9 +8,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
+from finetui.engine.checkpoints.checkpoint import About
 from finetui.engine.data import InputTransform, Unreadable
 from finetui.engine.data.image_files import decode
+from finetui.engine.inspection.bare_weights import is_bare, open_bare
 from finetui.engine.inspection.evaluation import batch_size_for
 from finetui.engine.inspection.opened_checkpoint import load_network
 from finetui.engine.models.device import resolve
@@ -55,18 +58,12 @@ def classify(
     or where the file is a bare state dict, of which `bare` says more. Raises `BadInput` when the checkpoint cannot be
     used.
     """
-    about, network, decoding = load_network(checkpoint, model=model, device=device, bare=bare)
-    shape = about.architecture
     target = resolve(device)
+    about, network, decoding = _opened(checkpoint, model, target, bare)
+    shape = about.architecture
     finish = InputTransform(about.transform, target)
     size = batch_size_for(shape.in_channels, shape.height, shape.width)
     classes = tuple(clean(name) for name in about.classes)
-    if decoding is None:
-        known = known_data(checkpoint, about)
-        decoding = known.description.decoding if known is not None else None
-    if decoding is None:  # floats, or a checkpoint of an earlier version without its run
-        decoding = Decoding(channels=shape.in_channels, height=shape.height, width=shape.width)
-    decoding = msgspec.structs.replace(decoding, channels=shape.in_channels)
     for start in range(0, len(files), size):
         page = files[start : start + size]
         decoded = [_decoded(path, decoding, invert) for path in page]
@@ -85,6 +82,20 @@ def classify(
             likeliest = zip(labels[:top].tolist(), values[:top].tolist(), strict=True)
             pale = shape.in_channels == 1 and _border(image) > _PALE
             yield Classified(path, tuple((classes[label], value) for label, value in likeliest), image, pale)
+
+
+def _opened(path: Path, model: str, device: torch.device, bare: BareWeights) -> tuple[About, nn.Module, Decoding]:
+    """Return what the file `path` says, its network, and how images for it are decoded."""
+    if is_bare(path):
+        about, network, decoding, _ = open_bare(path, bare, model, device)
+    else:
+        about, network = load_network(path, model=model, device=str(device))
+        known = known_data(path, about)
+        shape = about.architecture
+        # Of floats, and of a checkpoint of an earlier version that lies beside no run, nothing else is known.
+        as_given = Decoding(channels=shape.in_channels, height=shape.height, width=shape.width)
+        decoding = (known.description.decoding if known is not None else None) or as_given
+    return about, network, msgspec.structs.replace(decoding, channels=about.architecture.in_channels)
 
 
 def _decoded(path: Path, decoding: Decoding, invert: bool) -> npt.NDArray[np.uint8] | str:

@@ -108,18 +108,13 @@ def load_network(
     *,
     model: str = "lenet",
     device: str = "auto",
-    bare: BareWeights = BareWeights(),  # noqa: B008  # frozen
-) -> tuple[checkpoint.About, nn.Module, Decoding | None]:
+) -> tuple[checkpoint.About, nn.Module]:
     """Return what the checkpoint `path` says, and its network in `eval()` mode on `device`.
 
-    `model` must name the network where that is a person's own code, or where the file is a bare state dict, of which
-    `bare` says more; then how its images are decoded comes last. Raises `BadInput` when it cannot be used.
+    `model` must name the network where that is a person's own code. Raises `BadInput` when it cannot be used.
     """
-    if is_bare(path):
-        found = open_bare(path, bare, model, resolve(device))
-        return found.about, found.network, found.decoding
     about, network, _ = _load_network(path, model, resolve(device))
-    return about, network, None
+    return about, network
 
 
 def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, int]:
