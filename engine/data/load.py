@@ -24,13 +24,13 @@ def load(
 ) -> ImageData:
     """Return the data that `request` names, on `device` or streamed to it.
 
-    `seed` divides a folder without a test part; `image_size` is the side that images of different sizes are brought
-    to. Raises `BadInput` when it cannot be had, `Cancelled` once `cancelled` answers True.
+    `seed` divides a folder without parts, and draws val images; `image_size` is the side that images of different sizes
+    are brought to. Raises `BadInput` when it cannot be had, `Cancelled` once `cancelled` answers True.
     """
     name = request.name
     given = _expanded(request.dir) if request.dir is not None else None
     if name in mnist.SPECS:
-        return mnist.load(name, given, device, request=request, progress=progress, cancelled=cancelled)
+        return mnist.load(name, given, device, request=request, seed=seed, progress=progress, cancelled=cancelled)
     if name in torchvision_sets.SETS:
         roots, cache = mnist.usual_roots(given), mnist.cache_folder()
         return torchvision_sets.load(
@@ -39,7 +39,7 @@ def load(
     root = _expanded(name)
     if is_factory(name) and not _is_folder(root):
         return user_datasets.from_factory(
-            name, request, device, image_size=image_size, progress=progress, cancelled=cancelled
+            name, request, device, seed=seed, image_size=image_size, progress=progress, cancelled=cancelled
         )
     if not _is_folder(root):
         what = "is not a folder" if root.exists() else "does not exist"
@@ -49,11 +49,12 @@ def load(
         str(root.absolute()),
         image_size=image_size or request.image_size,
         seed=seed,
+        test=request.test != "none",
         follow_links=request.follow_links,
         progress=progress,
         cancelled=cancelled,
     )
-    return hold(found, request, device, progress, cancelled)
+    return hold(found, request, device, progress, cancelled, seed=seed)
 
 
 def _expanded(path: str) -> Path:

@@ -12,8 +12,16 @@ import platformdirs
 import torch
 
 from finetui.engine.data import idx
+from finetui.engine.data.division import val_indices
 from finetui.engine.data.download import DownloadError, Progress, fetch
-from finetui.engine.data.image_data import ImageData, free_memory, mean_and_std, resident_in, streamed_by
+from finetui.engine.data.image_data import (
+    ImageData,
+    free_memory,
+    mean_and_std,
+    require_evaluated,
+    resident_in,
+    streamed_by,
+)
 from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.data.split import Split
 from finetui.engine.data.streaming import StreamedSplit
@@ -73,6 +81,7 @@ def load(
     device: torch.device,
     *,
     request: DataConfig = DataConfig(),  # noqa: B008  # frozen
+    seed: int = 0,
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ImageData:
@@ -80,23 +89,24 @@ def load(
 
     It is looked for in `data_dir` (or $FINETUI_DATA), in the user's cache, where Linux packages put it, and then
     downloaded into the cache. Where MNIST cannot be had at all, the bundled digits stand in and `notices` say so.
-    Raises `BadInput` when it cannot be had or its files are wrong, `Cancelled` once `cancelled` answers True.
+    `seed` draws the val images that `request` asks for. Raises `BadInput` when it cannot be had or its files are wrong,
+    `Cancelled` once `cancelled` answers True.
     """
     spec = _spec(name)
     if not spec.folder:
-        return _read(spec, SAMPLE_FOLDER, name, (), device, request, progress)
+        return _read(spec, SAMPLE_FOLDER, name, (), device, request, seed, progress)
     given = _given(data_dir)
     notices: tuple[str, ...] = ()
     if given is not None:
         folder = _find_in(given, spec)
         if folder is not None:
-            return _read(spec, folder, name, (), device, request, progress)
+            return _read(spec, folder, name, (), device, request, seed, progress)
         notices = (f"{spec.title} is not in {idx.shown(given)}, so it was looked for elsewhere",)
     for root in _usual_places():
         folder = _find_in(root, spec)
         # A download that was cut short left some files in the cache: it is completed below.
         if folder is not None and (root != cache_folder() or _is_complete(folder)):
-            return _read(spec, folder, name, notices, device, request, progress)
+            return _read(spec, folder, name, notices, device, request, seed, progress)
     try:
         folder = _download(spec, progress, cancelled)
     except (DownloadError, OSError) as error:
@@ -111,8 +121,8 @@ def load(
             f"MNIST is not on this machine and could not be downloaded ({reason}): training on mnist-sample instead, "
             "5 000 MNIST digits bundled with finetui (4 000 to train, 1 000 to test)"
         )
-        return _read(SPECS["mnist-sample"], SAMPLE_FOLDER, name, (*notices, why), device, request, progress)
-    return _read(spec, folder, name, notices, device, request, progress)
+        return _read(SPECS["mnist-sample"], SAMPLE_FOLDER, name, (*notices, why), device, request, seed, progress)
+    return _read(spec, folder, name, notices, device, request, seed, progress)
 
 
 def cache_folder() -> Path:
@@ -209,6 +219,7 @@ def _read(
     notices: tuple[str, ...],
     device: torch.device,
     request: DataConfig,
+    seed: int,
     progress: Progress,
 ) -> ImageData:
     progress(f"Reading {spec.title}", 0, 0)
@@ -219,9 +230,16 @@ def _read(
         raise BadInput(
             f"the training and test images in {idx.shown(folder)} have different sizes, {sizes}; fetch them again"
         )
+    size = train_images.nbytes + test_images.nbytes
+    val: tuple[idx.Bytes, idx.Bytes] | None = None
+    if request.val:
+        rest, held_out = val_indices(train_labels, request.val, seed)
+        val = train_images[held_out], train_labels[held_out]
+        train_images, train_labels = train_images[rest], train_labels[rest]
+    test = (test_images, test_labels) if request.test == "auto" else None
+    require_evaluated(spec.title, val, test)
     mean, std = spec.moments or mean_and_std(train_images[:, None], idx.shown(folder))
     _, height, width = train_images.shape
-    size = train_images.nbytes + test_images.nbytes
     streamed = request.loader == "stream"
     loader = streamed_by(request.workers, size) if streamed else resident_in(size, free_memory(device))
     workers = request.workers if streamed else 0
@@ -230,7 +248,8 @@ def _read(
         requested=requested,
         classes=spec.classes,
         train=_split(train_images, train_labels, mean, std, device, workers),
-        test=_split(test_images, test_labels, mean, std, device, workers),
+        val=None if val is None else _split(*val, mean, std, device, workers),
+        test=None if test is None else _split(*test, mean, std, device, workers),
         mean=mean,
         std=std,
         channels=1,

@@ -18,7 +18,7 @@ from finetui.engine.data.user_code import load_factory, own_arguments
 from finetui.engine.data.user_labels import class_names, read_labels
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
-from finetui.engine.protocol.values import Decoding
+from finetui.engine.protocol.values import Decoding, Part
 from finetui.engine.text import clean
 
 _CHECKED_IMAGES = 100  # whose sizes decide which size all get
@@ -101,6 +101,7 @@ def from_factory(
     request: DataConfig,
     device: torch.device,
     *,
+    seed: int,
     image_size: int | None,
     progress: Progress,
     cancelled: Callable[[], bool],
@@ -110,17 +111,18 @@ def from_factory(
     factory = load_factory(name, "data.name (--data)")
     try:
         with own_arguments(name.rpartition(":")[0]):
-            pair = factory()
+            made = factory()
     except (Exception, SystemExit) as error:
         raise BadInput(f"data.name (--data): {name} failed ({type(error).__name__}: {reason_of(error)})") from error
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise BadInput(f"data.name (--data): {name} must return a pair of datasets, (train, test)")
-    train, test = pair
+    if not isinstance(made, (tuple, list)) or len(made) not in (2, 3):
+        raise BadInput(f"data.name (--data): {name} must return datasets: (train, test), or (train, val, test)")
     return from_datasets(
-        train,
-        test,
+        made[0],
+        made[-1],
         device,
+        val=made[1] if len(made) == 3 else None,
         request=request,
+        seed=seed,
         name=name,
         image_size=image_size,
         progress=progress,
@@ -130,50 +132,55 @@ def from_factory(
 
 def from_datasets(
     train: Dataset[Any],
-    test: Dataset[Any],
+    test: Dataset[Any] | None,
     device: torch.device,
     *,
+    val: Dataset[Any] | None = None,
     request: DataConfig = DataConfig(),  # noqa: B008  # frozen
+    seed: int = 0,
     name: str = "own data",
     location: str = "",
     image_size: int | None = None,
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ImageData:
-    """Return the data of two map-style datasets whose items are `(image, label)`.
+    """Return the data of map-style datasets whose items are `(image, label)`: one to train on, `val`, `test` or both.
 
     An image is a PIL image, an uint8 array or tensor `[H, W]`, `[C, H, W]` or `[H, W, C]`, or a float tensor
     `[C, H, W]`, which the network gets as it is. Pictures and bytes are brought to `image_size` pixels a side (None:
-    `request.image_size`, or by their own sizes). Class names come from `train.classes` where it has them. Raises
-    `BadInput` for datasets that are not like this, `Cancelled`.
+    `request.image_size`, or by their own sizes). Class names come from `train.classes` where it has them. Without
+    `val`, the share that `request.val` says is drawn from `train` by `seed`. Raises `BadInput` for datasets that are
+    not like this, `Cancelled`.
     """
     shown = clean(name)
-    parts = []
+    given: dict[Part, Any] = {"train": train, "val": val, "test": test if request.test == "auto" else None}
+    datasets = {part: dataset for part, dataset in given.items() if dataset is not None or part == "train"}
+    labelled = {}
     problems: list[str] = []
-    for dataset, part in ((train, "train"), (test, "test")):
+    for part, dataset in datasets.items():
         if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
             raise BadInput(f"{shown}: the {part} set has no length or no items; give it __len__ and __getitem__")
         if not len(dataset):
             raise BadInput(f"{shown}: the {part} set is empty")
-        parts.append(read_labels(dataset, shown, part, problems, progress, cancelled))
-    classes = class_names(train, max(int(labels.max()) for _, labels in parts) + 1, shown)
-    shape, is_float = _shape(train, parts[0][0], shown, image_size or request.image_size, request.augment)
-    sources = [
-        DatasetSource(dataset, *pair, shape, is_float, part)
-        for dataset, pair, part in zip((train, test), parts, ("train", "test"), strict=True)
-    ]
+        labelled[part] = read_labels(dataset, shown, part, problems, progress, cancelled)
+    classes = class_names(train, max(int(labels.max()) for _, labels in labelled.values()) + 1, shown)
+    shape, is_float = _shape(train, labelled["train"][0], shown, image_size or request.image_size, request.augment)
+    sources = {
+        part: DatasetSource(dataset, *labelled[part], shape, is_float, part) for part, dataset in datasets.items()
+    }
     found = Found(
         name=shown,
         requested=name,
         classes=classes,
-        train=sources[0],
-        test=sources[1],
+        train=sources["train"],
+        val=sources.get("val"),
+        test=sources.get("test"),
         shape=shape,
         location=location or "your own code",
         is_float=is_float,
         problems=tuple(problems),
     )
-    return hold(found, request, device, progress, cancelled)
+    return hold(found, request, device, progress, cancelled, seed=seed)
 
 
 def _shape(

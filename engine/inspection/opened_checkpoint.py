@@ -1,4 +1,4 @@
-"""Looking at a checkpoint without training: its scores on a test set, what it says of each image."""
+"""Looking at a checkpoint without training: its scores on a part of the data, what it says of each image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from finetui.engine.models import build
 from finetui.engine.models.device import resolve
 from finetui.engine.predictions.file import Origin, Predictions
 from finetui.engine.protocol.config import DataConfig, load as load_config
+from finetui.engine.protocol.values import Part
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.trust import check_trusted
 
@@ -34,12 +35,16 @@ class OpenedCheckpoint:
         self,
         progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
         stopped: Callable[[], bool] = lambda: False,
+        part: Part | None = None,
     ) -> Report:
-        """Return the scores on the test set. Raises `FinetuiError` once `stopped` answers True."""
+        """Return the scores on `part`, by default test, and where there is none, val.
+
+        Raises `BadInput` where there is no such part, `FinetuiError` once `stopped` answers True.
+        """
         subject, shape = self.subject, self.about.architecture
         report = evaluate(
             subject.model,
-            subject.data.test,
+            subject.data.part(part or subject.data.scored),
             subject.data.classes,
             batch_size=batch_size_for(shape.in_channels, shape.height, shape.width),
             progress=lambda done, total: progress("Evaluating", done, total),
@@ -49,29 +54,30 @@ class OpenedCheckpoint:
             raise Cancelled("the evaluation was stopped")
         return report
 
-    def predictions(self, report: Report) -> Predictions:
-        """Return what `report` knows of each test image."""
+    def predictions(self, report: Report, part: Part | None = None) -> Predictions:
+        """Return what `report` knows of each image of `part`, by default the same as in `evaluate`."""
         data = self.subject.data
-        files = files_of(data.test)
+        part = part or data.scored
+        files = files_of(data.part(part))
         if len(files) not in (0, report.n):
             files = files.at(report.columns["index"])
-        origin = Origin(classes=data.classes, data=data.name, run=self.about.run, step=self.step)
+        origin = Origin(classes=data.classes, data=data.name, run=self.about.run, step=self.step, part=part)
         return predictions_of(report, origin, files)
 
     def close(self) -> None:
         """End what reads the data."""
-        self.subject.data.train.close()
-        self.subject.data.test.close()
+        self.subject.data.close()
 
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """The scores of the checkpoint `path` on the test set of `data`."""
+    """The scores of the checkpoint `path` on `part` of `data`."""
 
     path: Path
     data: str
     report: Report
     notices: tuple[str, ...]
+    part: Part = "test"
 
 
 def read_about(path: Path) -> checkpoint.About:
@@ -141,16 +147,17 @@ def evaluate_checkpoint(
     data_dir: Path | None = None,
     model: str = "lenet",
     device: str = "auto",
+    part: Part | None = None,
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
 ) -> CheckpointReport:
-    """Evaluate the checkpoint `path`; see `open_checkpoint`."""
+    """Evaluate the checkpoint `path` on `part`, by default test, else val; see `open_checkpoint`."""
     opened = open_checkpoint(path, data=data, data_dir=data_dir, model=model, device=device, progress=progress)
     try:
-        report = opened.evaluate(progress)
+        report = opened.evaluate(progress, part=part)
     finally:
         opened.close()
     images = opened.subject.data
-    return CheckpointReport(path, images.name, report, (*images.notices, *images.problems))
+    return CheckpointReport(path, images.name, report, (*images.notices, *images.problems), part or images.scored)
 
 
 def _data(path: Path, name: str | None, data_dir: Path | None, about: checkpoint.About) -> tuple[DataConfig, int]:

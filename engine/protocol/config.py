@@ -40,6 +40,7 @@ CLASS_WEIGHTS = ("none", "balanced")
 SAMPLINGS = ("shuffle", "balanced")
 ON_DIVERGENCE = ("stop", "pause", "rollback")
 LOADERS = ("auto", "resident", "stream")
+TESTS = ("auto", "none")
 AUGMENTATIONS = ("none", "light", "standard")
 FAST = ("auto", "on", "off")
 PRECISIONS = ("fp32", "bf16")
@@ -130,7 +131,9 @@ class DataConfig(_Section, frozen=True, kw_only=True):
     a named set first. `loader` is `resident` (decoded once, kept on the device), `stream` (decoded for every epoch by
     `workers` processes) or `auto` (by size). Images of a folder are brought to `image_size` pixels a side, 0: chosen
     by the model and the images. `augment` acts on training images only. Symbolic links that lead out of a folder are
-    followed only with `follow_links`.
+    followed only with `follow_links`. `val` is the share of each class's training images that is held out to choose by
+    (best checkpoint, alerts), 0: none, of data without val images of its own; `test` is `auto` (the data's own test
+    images, else a fifth of a folder's) or `none`.
     """
 
     name: str = "mnist"
@@ -140,6 +143,8 @@ class DataConfig(_Section, frozen=True, kw_only=True):
     augment: str = "none"
     image_size: int = 0
     follow_links: bool = False
+    val: float = 0.0
+    test: str = "auto"
 
     def __post_init__(self) -> None:
         if not names_a_place(self.name):
@@ -148,6 +153,8 @@ class DataConfig(_Section, frozen=True, kw_only=True):
         _require_known(self.loader, LOADERS, "data.loader (--loader)", "loader")
         _require_known(self.augment, AUGMENTATIONS, "data.augment (--augment)", "augmentation")
         _require(1 <= self.workers <= 64, "data.workers (--workers)", "from 1 to 64", self.workers)
+        _require(0 <= self.val <= 0.5, "data.val (--val)", "a share from 0 to 0.5", self.val)
+        _require_known(self.test, TESTS, "data.test (--test)", "choice")
         size_ok = self.image_size == 0 or 8 <= self.image_size <= _MAX_IMAGE_SIZE
         _require(size_ok, "data.image_size (--image-size)", f"0 or from 8 to {_MAX_IMAGE_SIZE}", self.image_size)
 
