@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -94,7 +95,7 @@ def load_network(path: Path, *, model: str = "lenet", device: str = "auto") -> t
     return about, network
 
 
-def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, int]:
+def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, dict[str, Any]]:
     about, weights, training = checkpoint.load(path)
     check_trusted("the checkpoint's network is", about.architecture.name, "--model", model)
     network = build(about.architecture, seed=0)
@@ -102,8 +103,7 @@ def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpo
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise BadInput(f"the weights in {path} do not fit its model: {reason_of(error)}") from error
-    step = training.get("step")
-    return about, network.to(device).eval(), step if isinstance(step, int) else 0
+    return about, network.to(device).eval(), training
 
 
 def open_checkpoint(
@@ -122,10 +122,12 @@ def open_checkpoint(
     code. Raises `BadInput` when the checkpoint or the data cannot be used, or do not belong together, `Cancelled`.
     """
     target = resolve(device)
-    about, network, step = _load_network(path, model, target)
+    about, network, training = _load_network(path, model, target)
     wanted, seed = _data(path, data, data_dir, about)
     size = wanted.image_size or about.transform.height or None
     images = load(wanted, target, seed=seed, image_size=size, progress=progress, cancelled=cancelled)
+    if data is None and training.get("watched", "test") == "test":
+        images = images.watching("test")
     where = str(path)
     architecture = about.architecture
     if images.channels != architecture.in_channels:
@@ -137,7 +139,8 @@ def open_checkpoint(
             f"{where} tells {architecture.num_classes} classes apart, and {images.name} has {len(images.classes)}"
         )
     subject = Subject(network, images.with_transform(about.transform), about.transform, architecture, target)
-    return OpenedCheckpoint(path, about, subject, step)
+    step = training.get("step")
+    return OpenedCheckpoint(path, about, subject, step if isinstance(step, int) else 0)
 
 
 def evaluate_checkpoint(

@@ -81,6 +81,7 @@ class FinetunePlan(msgspec.Struct, frozen=True, kw_only=True):
     head: str = "auto"
     freeze: tuple[str, ...] = ()
     data: str | None = None
+    val: float | None = None
     epochs: int | None = None
     lr: float | None = None
     schedule: str | None = None

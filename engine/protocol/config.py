@@ -265,8 +265,8 @@ class GuardsConfig(_Section, frozen=True, kw_only=True):
     On a loss that is NaN, infinite, or `explode_factor` times as high as both guessing and the run's first loss (0:
     never taken for that; a linear probe may come down from thousands), the run is stopped, or goes back to its last
     checkpoint and is paused there, or goes on from there with `rollback_factor` times the learning rate, at most
-    `rollbacks` times in a row. An alert is raised when the test loss did not improve over `plateau_evaluations`
-    evaluations, or rose over `overfit_evaluations` while the training loss fell (0: no such alert).
+    `rollbacks` times in a row. An alert is raised when the loss did not improve over `plateau_evaluations` evaluations,
+    or rose over `overfit_evaluations` while the training loss fell (0: no such alert).
     """
 
     on_divergence: str = "stop"

@@ -18,6 +18,7 @@ from finetui.engine.link.base import Link
 from finetui.engine.predictions.criteria import Choose, Selection
 from finetui.engine.protocol.commands import (
     AnyCommand,
+    Evaluate,
     FindLearningRate,
     SetFrozen,
     SetLearningRate,
@@ -28,6 +29,7 @@ from finetui.engine.protocol.commands import (
 from finetui.engine.protocol.config import check_learning_rate
 from finetui.engine.protocol.events import AnyEvent, CommandAccepted, LearningRateFound
 from finetui.engine.protocol.state_rules import refusal
+from finetui.engine.protocol.values import AnyPart
 from finetui.tui.queries.asker import Asker
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.dialog import Choice, Dialog
@@ -75,6 +77,7 @@ class TrainScreen(Screen[None]):
         Binding("d", "app.detach", "Detach"),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("tab", "app.focus_next", "Next control", show=False),
+        Binding("p", "switch_part", "Other part", show=False),
         Binding("m", "errors", "Errors"),
         Binding("g", "layers", "Layers"),
         Binding("r", "runs", "Runs"),
@@ -127,10 +130,10 @@ class TrainScreen(Screen[None]):
         yield StyledLine(id="status")
         yield StyledLine(id="progress")
         yield Banner()
-        train, test = SeriesStyle("train"), SeriesStyle("test", points=True)
+        train, watched = SeriesStyle("train"), SeriesStyle("test", points=True)
         with Horizontal(id="plots"):
-            yield LinePlot("Loss", (train, test), id="loss")
-            yield LinePlot("Accuracy", (train, test), percent=True, id="accuracy")
+            yield LinePlot("Loss", (train, watched), id="loss")
+            yield LinePlot("Accuracy", (train, watched), percent=True, id="accuracy")
         with Horizontal(id="panels"):
             yield PerClassTable()
             with Vertical(id="side"):
@@ -217,10 +220,12 @@ class TrainScreen(Screen[None]):
         store = self.store
         limit = float(store.view.config.training.epochs)
         marks = [mark.x for mark in store.view.marks]
-        loss, accuracy = (store.train_loss, store.test_loss), (store.train_accuracy, store.test_accuracy)
+        loss, accuracy = (store.train_loss, store.watched_loss), (store.train_accuracy, store.watched_accuracy)
         for name, curves in (("#loss", loss), ("#accuracy", accuracy)):
             points, means = [curve.points() for curve in curves], [curve.means() for curve in curves]
-            self.query_one(name, LinePlot).set_data(points, limit, marks, means=means)
+            plot = self.query_one(name, LinePlot)
+            plot.rename(1, store.view.watched)
+            plot.set_data(points, limit, marks, means=means)
 
     # -- steering ---------------------------------------------------------------------------------------
 
@@ -262,10 +267,24 @@ class TrainScreen(Screen[None]):
         message.stop()
         self.action_press(message.action)
 
+    def action_switch_part(self) -> None:
+        """Show the classes' scores on the other part that is held out; have it evaluated where it was not yet."""
+        view, table = self.store.view, self.query_one(PerClassTable)
+        parts = view.held_out
+        if len(parts) < 2:
+            self.hint(f"there is no other part: {' and '.join(parts)} is all that is held out")
+            return
+        part = parts[(parts.index(table.part or view.watched) + 1) % len(parts)]
+        table.part = part
+        if view.evaluation_of(part) is None:
+            self.send(Evaluate(part=part))
+        table.show(view)
+
     def on_per_class_table_chosen(self, message: PerClassTable.Chosen) -> None:
         """Show the mistakes among the images of a class."""
         message.stop()
-        self.show_errors(lambda _classes: Selection(true=message.label))
+        part = self.query_one(PerClassTable).part
+        self.show_errors(lambda _classes: Selection(true=message.label), part=part)
 
     def on_layer_list_toggled(self, message: LayerList.Toggled) -> None:
         """Freeze or unfreeze at the next step."""
@@ -324,15 +343,18 @@ class TrainScreen(Screen[None]):
             self._set_rate(rate)
 
     def action_errors(self) -> None:
-        """Show the test images that were got wrong."""
+        """Show the images that were got wrong."""
         self.show_errors(lambda _classes: Selection())
 
-    def show_errors(self, choose: Choose, *, leave_with_it: bool = False) -> None:
-        """Show the test images that `choose` lists; `leave_with_it` leaves the program together with that screen."""
+    def show_errors(self, choose: Choose, *, part: AnyPart = "", leave_with_it: bool = False) -> None:
+        """Show the images that `choose` lists of `part`, by default of that which is evaluated while training.
+
+        `leave_with_it` leaves the program together with that screen.
+        """
         from finetui.tui.screens.errors.screen import ErrorsScreen  # with numpy and all, it takes a while to import
 
         leave = (lambda _: self.app.exit()) if leave_with_it else None
-        self.app.push_screen(ErrorsScreen(self.store, self.asker, choose), leave)
+        self.app.push_screen(ErrorsScreen(self.store, self.asker, choose, part), leave)
 
     def action_layers(self) -> None:
         """Show all that there is to know about the layers."""
