@@ -100,7 +100,7 @@ class Answerer:
             raise BadInput(f"there is no {part or self._subject.data.watched} image {index}; there are {len(split):,}")
         return split.item(index)
 
-    def _input(self, index: int, part: AnyPart) -> Tensor:
+    def _input(self, index: int, part: AnyPart = "") -> Tensor:
         """Return image `index` of `part` as the network is given it, float32 `[1, C, H, W]` on the device."""
         try:
             stored = self._stored(index, part)

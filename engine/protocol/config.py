@@ -40,7 +40,6 @@ CLASS_WEIGHTS = ("none", "balanced")
 SAMPLINGS = ("shuffle", "balanced")
 ON_DIVERGENCE = ("stop", "pause", "rollback")
 LOADERS = ("auto", "resident", "stream")
-TESTS = ("auto", "none")
 AUGMENTATIONS = ("none", "light", "standard")
 FAST = ("auto", "on", "off")
 PRECISIONS = ("fp32", "bf16")
@@ -131,9 +130,8 @@ class DataConfig(_Section, frozen=True, kw_only=True):
     a named set first. `loader` is `resident` (decoded once, kept on the device), `stream` (decoded for every epoch by
     `workers` processes) or `auto` (by size). Images of a folder are brought to `image_size` pixels a side, 0: chosen
     by the model and the images. `augment` acts on training images only. Symbolic links that lead out of a folder are
-    followed only with `follow_links`. `val` is the share of each class's training images that is held out to choose by
-    (best checkpoint, alerts), 0: none, of data without val images of its own; `test` is `auto` (the data's own test
-    images, else a fifth of a folder's) or `none`.
+    followed only with `follow_links`. `val` is the share of the training images that is held out to choose by, where
+    there are no val images; `test` is `auto` (the data's own test images, else a fifth of a folder's) or `none`.
     """
 
     name: str = "mnist"
@@ -154,7 +152,7 @@ class DataConfig(_Section, frozen=True, kw_only=True):
         _require_known(self.augment, AUGMENTATIONS, "data.augment (--augment)", "augmentation")
         _require(1 <= self.workers <= 64, "data.workers (--workers)", "from 1 to 64", self.workers)
         _require(0 <= self.val <= 0.5, "data.val (--val)", "a share from 0 to 0.5", self.val)
-        _require_known(self.test, TESTS, "data.test (--test)", "choice")
+        _require(self.test in ("auto", "none"), "data.test (--test)", "auto or none", self.test)
         size_ok = self.image_size == 0 or 8 <= self.image_size <= _MAX_IMAGE_SIZE
         _require(size_ok, "data.image_size (--image-size)", f"0 or from 8 to {_MAX_IMAGE_SIZE}", self.image_size)
 
@@ -177,10 +175,9 @@ class ModelConfig(_Section, frozen=True, kw_only=True):
 class TrainingConfig(_Section, frozen=True, kw_only=True):
     """How it is trained, on the cross entropy.
 
-    The defaults are one cycle (Smith and Topin, "Super-convergence", 2018) of 4 epochs with AdamW.
-    `lr` is the base learning rate: of `one-cycle`, the highest; of the others, the first; where it is not given, 0.003
-    for `adamw` and 0.03 for `sgd`. `weight_decay` is never
-    applied to biases and one-dimensional tensors. `step` multiplies the rate by `step_factor` every `step_epochs`
+    The defaults are one cycle (Smith and Topin, "Super-convergence", 2018) of 4 epochs with AdamW. `lr` is the base
+    learning rate: of `one-cycle`, the highest; of the others, the first; where it is not given, 0.003 for `adamw` and
+    0.03 for `sgd`. `weight_decay` is never applied to biases and one-dimensional tensors. `step` multiplies the rate by `step_factor` every `step_epochs`
     epochs (0: a third of them); `warmup_epochs` of linear warm-up come before any schedule. `class_weights` and
     `sampling` are `balanced` for data whose classes differ in size. `frozen_norm_trains` lets the normalisation
     layers of frozen layers go on collecting statistics. `thaw_warmup_steps` is the length, at most an epoch, of the

@@ -165,8 +165,8 @@ class AlertWatch:
             (risen and fell) or ("overfit" in self._raised and newest[-1].loss > lowest * (1 + _RISE)),
             step,
             lambda: (
-                f"the {self._part} loss rose from {_number(lowest)} in epoch {epoch} to {_number(newest[-1].loss)} while "
-                f"the training loss fell from {_number(before)} to {_number(after)}; "
+                f"the {self._part} loss rose from {_number(lowest)} in epoch {epoch} to {_number(newest[-1].loss)} "
+                f"while the training loss fell from {_number(before)} to {_number(after)}; "
                 "go back to the best checkpoint, or try augmentation or weight decay"
             ),
         )

@@ -7,6 +7,7 @@ import msgspec
 
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.values import AnyPart
 from finetui.tui.state.curves import Curve
 from finetui.tui.state.log_lines import LogLine, log_line
 from finetui.tui.state.sanitize import sanitized
@@ -70,11 +71,13 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             return self.evaluation.part
         return self.data.watched if self.data is not None else "test"
 
-    @property
-    def held_out(self) -> tuple[events.Part, ...]:
-        """The parts that are not trained on, as far as that is known: of a checkpoint without a run it is not."""
-        sizes = self.data.sizes if self.data is not None else ("val", "test")
-        return tuple(part for part in sizes if part != "train")
+    def other_part(self, part: AnyPart) -> events.Part | None:
+        """Return the part that is held out beside `part` (empty: `watched`); None where there is none.
+
+        Of a checkpoint without a run that is not known, and there is one.
+        """
+        other: events.Part = "test" if (part or self.watched) == "val" else "val"
+        return other if self.data is None or other in self.data.sizes else None
 
     def evaluation_of(self, part: events.Part) -> events.Evaluated | None:
         """Return the newest evaluation of `part`, if there is one."""

@@ -3,9 +3,9 @@
 from finetui.tui.screens.help import HelpScreen
 
 _INTRODUCTION = (
-    "Every image that the network got wrong at its last evaluation, the highest loss first: of val where images are held "
-    "out to choose by, else of test; the first line says which. Below each stand the true class and what "
-    "the network took it for, and how sure it was.\n\n"
+    "Every image that the network got wrong at its last evaluation, the highest loss first: of val where images are "
+    "held out to choose by, else of test; the first line says which. Below each stand the true class and what the "
+    "network took it for, and how sure it was.\n\n"
     "loss: how little probability the true class was given (nats). margin: the true class's probability less that of "
     "the likeliest other; below 0 it is a mistake, just above it a near miss.\n\n"
     "? the label is likely wrong: by confident learning, the network is surer of another class than it usually is of "

@@ -14,7 +14,7 @@ from finetui.engine.predictions.criteria import CHANGES, SHOWS, SORTS, Choose, S
 from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol.commands import Evaluate, FindDuplicates
 from finetui.engine.protocol.events import CommandRefused, DuplicatesFound, Evaluated
-from finetui.engine.protocol.values import AnyPart, Part
+from finetui.engine.protocol.values import AnyPart
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import fetch_all
 from finetui.tui.screens.base import Screen
@@ -59,9 +59,7 @@ class ListingScreen(Screen[None]):
         self._part = part
         self._marked: set[int] = set()
         self._looked_for_duplicates = False
-        self._pairs: tuple[tuple[int, int], ...] | None = (
-            None  # of images of the part and training images that are the same
-        )
+        self._pairs: tuple[tuple[int, int], ...] | None = None  # of images here and training images that are the same
 
     @abstractmethod
     def _listing_changed(self, *, same_rows: bool) -> None:
@@ -101,15 +99,10 @@ class ListingScreen(Screen[None]):
 
     def action_switch_part(self) -> None:
         """Show the other part that is held out; have it evaluated where it was not yet."""
-        view = self._store.view
-        parts = view.held_out
-        if len(parts) < 2:
-            self._hint(f"there is no other part: {' and '.join(parts)} is all that is held out")
+        part = self._store.view.other_part(self._part)
+        if part is None:
+            self._hint(f"no other part is held out than {self._store.view.watched}")
             return
-        now = self._part or view.watched
-        self._go_to(parts[(parts.index(now) + 1) % len(parts)])
-
-    def _go_to(self, part: Part) -> None:
         self._part, self._evaluation = part, None
         if self._store.view.evaluation_of(part) is None:
             before = self._listing.predictions.origin.part if self._listing is not None else ""

@@ -59,7 +59,7 @@ class FinetuneForm(Form[FinetunePlan]):
                 yield Static(id="recipe-help")
                 yield ChoiceRow("head", "Head", HEADS, "auto")
                 yield TextRow("data", "Data", config.data.name)
-                yield TextRow("val", "Held out for val", f"{config.data.val:g}", restrict=r"[0-9.]*")
+                yield TextRow("val", "Val share", f"{config.data.val:g}", restrict=r"[0-9.]*")
                 yield TextRow("epochs", "Epochs", str(training.epochs), restrict=r"\d*")
                 yield TextRow("lr", "Learning rate", f"{training.lr:g}", restrict=r"[0-9.eE+\-]*")
                 yield ChoiceRow("schedule", "Schedule", SCHEDULES, training.schedule)
@@ -89,7 +89,7 @@ class FinetuneForm(Form[FinetunePlan]):
         try:
             val = float(self.text("val") or 0)
         except ValueError:
-            raise BadInput(f"held out for val: {self.text('val')!r} is not a number") from None
+            raise BadInput(f"val share: {self.text('val')!r} is not a number") from None
         data = self.text("data")
         if not data:
             raise BadInput("data: name a data set or a folder")

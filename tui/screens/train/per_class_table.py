@@ -150,6 +150,11 @@ class PerClassTable(Vertical):
         """Put the heading over its columns again."""
         self._show_heading()
 
+    def show_part(self, part: Part, view: View) -> None:
+        """Show the scores on `part` from now on."""
+        self.part = part
+        self.show(view)
+
     def show(self, view: View) -> None:
         """Bring the table up to date with `view`."""
         part = self.part or view.watched

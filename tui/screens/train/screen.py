@@ -41,6 +41,7 @@ from finetui.tui.screens.train.finetune import FinetuneForm
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.per_class_table import PerClassTable
+from finetui.tui.screens.train.plots import Plots
 from finetui.tui.screens.train.rates import RatesScreen
 from finetui.tui.screens.train.refresh import RefreshRate
 from finetui.tui.screens.train.runs import RunsScreen
@@ -50,7 +51,6 @@ from finetui.tui.state.log_lines import describe_command
 from finetui.tui.state.store import Store, View
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
-from finetui.tui.widgets.line_plot import LinePlot, SeriesStyle
 from finetui.tui.widgets.styled_line import StyledLine
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
@@ -130,10 +130,7 @@ class TrainScreen(Screen[None]):
         yield StyledLine(id="status")
         yield StyledLine(id="progress")
         yield Banner()
-        train, watched = SeriesStyle("train"), SeriesStyle("test", points=True)
-        with Horizontal(id="plots"):
-            yield LinePlot("Loss", (train, watched), id="loss")
-            yield LinePlot("Accuracy", (train, watched), percent=True, id="accuracy")
+        yield Plots()
         with Horizontal(id="panels"):
             yield PerClassTable()
             with Vertical(id="side"):
@@ -190,7 +187,7 @@ class TrainScreen(Screen[None]):
         plots = evaluated or (due and (not calm or now - self._plots_at >= _PLOT_SECONDS))
         if plots:
             self._plots_at = now
-            self._show_plots()
+            self.query_one(Plots).show(self.store)
         self._behind = not (due and plots)
         controls = ("state", "pending", "refusal")
         steered = before is None or any(getattr(view, name) != getattr(before, name) for name in controls)
@@ -215,17 +212,6 @@ class TrainScreen(Screen[None]):
     def action_hide_alert(self) -> None:
         """Take the alert that is shown off the screen."""
         self.query_one(Banner).hide_alert()
-
-    def _show_plots(self) -> None:
-        store = self.store
-        limit = float(store.view.config.training.epochs)
-        marks = [mark.x for mark in store.view.marks]
-        loss, accuracy = (store.train_loss, store.watched_loss), (store.train_accuracy, store.watched_accuracy)
-        for name, curves in (("#loss", loss), ("#accuracy", accuracy)):
-            points, means = [curve.points() for curve in curves], [curve.means() for curve in curves]
-            plot = self.query_one(name, LinePlot)
-            plot.rename(1, store.view.watched)
-            plot.set_data(points, limit, marks, means=means)
 
     # -- steering ---------------------------------------------------------------------------------------
 
@@ -270,15 +256,13 @@ class TrainScreen(Screen[None]):
     def action_switch_part(self) -> None:
         """Show the classes' scores on the other part that is held out; have it evaluated where it was not yet."""
         view, table = self.store.view, self.query_one(PerClassTable)
-        parts = view.held_out
-        if len(parts) < 2:
-            self.hint(f"there is no other part: {' and '.join(parts)} is all that is held out")
+        part = view.other_part(table.part)
+        if part is None:
+            self.hint(f"no other part is held out than {view.watched}")
             return
-        part = parts[(parts.index(table.part or view.watched) + 1) % len(parts)]
-        table.part = part
+        table.show_part(part, view)
         if view.evaluation_of(part) is None:
             self.send(Evaluate(part=part))
-        table.show(view)
 
     def on_per_class_table_chosen(self, message: PerClassTable.Chosen) -> None:
         """Show the mistakes among the images of a class."""
@@ -320,7 +304,7 @@ class TrainScreen(Screen[None]):
 
     def action_toggle_log(self) -> None:
         """Switch the loss axis between linear and logarithmic."""
-        self.query_one("#loss", LinePlot).toggle_log()
+        self.query_one(Plots).toggle_log()
 
     def action_toggle_theme(self) -> None:
         """Switch between dark and light."""
