@@ -92,7 +92,7 @@ def check_comparable(predictions: Predictions, other: Predictions) -> None:
     if predictions.classes != other.classes:
         raise BadInput("the two cannot be compared: their classes are not the same")
     if not (np.array_equal(predictions.index, other.index) and np.array_equal(predictions.label, other.label)):
-        raise BadInput("the two cannot be compared: they are not about the same images")
+        raise BadInput(f"the two cannot be compared: they are not about the same {predictions.origin.part} images")
 
 
 def changed(predictions: Predictions, before: Predictions, change: Change) -> Mask:

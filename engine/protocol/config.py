@@ -176,17 +176,17 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     """How it is trained, on the cross entropy.
 
     The defaults are one cycle (Smith and Topin, "Super-convergence", 2018) of 4 epochs with AdamW. `lr` is the base
-    learning rate: of `one-cycle`, the highest; of the others, the first; where it is not given, 0.003 for `adamw` and
-    0.03 for `sgd`. `weight_decay` is never applied to biases and one-dimensional tensors. `step` multiplies the rate by `step_factor` every `step_epochs`
-    epochs (0: a third of them); `warmup_epochs` of linear warm-up come before any schedule. `class_weights` and
-    `sampling` are `balanced` for data whose classes differ in size. `frozen_norm_trains` lets the normalisation
-    layers of frozen layers go on collecting statistics. `thaw_warmup_steps` is the length, at most an epoch, of the
-    linear warm-up of a group that is unfrozen while training. `device` is `auto` (CUDA, else MPS, else CPU), `cpu`,
-    `cuda`, `cuda:N` or `mps`. `fast` says how the same mathematics is computed: `off` by the plain loop, `on` with
-    channels-last memory and a fused optimizer, `auto` by whatever takes a few steps in the least time here.
-    `precision` is `fp32`, or `bf16` for mixed precision: other digits, and on some processors less time.
-    `compile` is `off`, or the mode of `torch.compile` that training steps go through: `default` or `reduce-overhead`,
-    which is CUDA graphs on a GPU.
+    learning rate: of `one-cycle`, the highest; of the others, the first; where it is not given, 0.003 for `adamw`
+    and 0.03 for `sgd`. `weight_decay` is never applied to biases and one-dimensional tensors. `step` multiplies the
+    rate by `step_factor` every `step_epochs` epochs (0: a third of them); `warmup_epochs` of linear warm-up come
+    before any schedule. `class_weights` and `sampling` are `balanced` for data whose classes differ in size.
+    `frozen_norm_trains` lets the normalisation layers of frozen layers go on collecting statistics.
+    `thaw_warmup_steps` is the length, at most an epoch, of the linear warm-up of a group that is unfrozen while
+    training. `device` is `auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`. `fast` says how the
+    same mathematics is computed: `off` by the plain loop, `on` with channels-last memory and a fused optimizer,
+    `auto` by whatever takes a few steps in the least time here. `precision` is `fp32`, or `bf16` for mixed
+    precision: other digits, and on some processors less time. `compile` is `off`, or the mode of `torch.compile`
+    that training steps go through: `default` or `reduce-overhead`, which is CUDA graphs on a GPU.
     """
 
     epochs: int = 4

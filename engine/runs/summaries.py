@@ -41,14 +41,14 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     epoch: int
     step: int
-    accuracy: float | None = None
     best_accuracy: float | None
-    test_accuracy: float | None = None
-    part: Part = "test"
     started: str
     parent: str | None
     pid: int | None = None
     host: str | None = None
+    accuracy: float | None = None
+    test_accuracy: float | None = None
+    part: Part = "test"
 
 
 def summarise_runs(runs_dir: Path) -> list[RunSummary]:

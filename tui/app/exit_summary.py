@@ -26,7 +26,7 @@ def summary(view: View, *, outlives: bool) -> Iterator[str]:
         yield f"  back to it:  finetui attach {run}"
         yield f"  end it:      finetui stop {run}"
         return
-    said = last_and_best(view.evaluation, view.best_accuracy, view.others.get("test"))
+    said = last_and_best(view.evaluation, view.best_accuracy, view.others.get("test"), view.watched)
     yield f"{view.name}: {view.state} at step {view.step:,}" + (f", {said}" if said else "")
     yield f"  open it again:  finetui open {run}"
     if view.state in ENDED and view.state != "finished":

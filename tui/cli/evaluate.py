@@ -16,12 +16,12 @@ from finetui.tui.cli.reports import print_json, table
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
     """What `finetui evaluate --json` prints. `confusion` has a row for each true class, a column for each predicted."""
 
-    part: Part
     accuracy: float
     loss: float
     n: int
     per_class: tuple[ClassReport, ...]
     confusion: list[list[int]]
+    part: Part
 
 
 def evaluate(
@@ -42,7 +42,7 @@ def evaluate(
     data
         Data set (default: the one that it was trained on).
     json
-        Print one JSON object: part, accuracy, loss, n, per_class, confusion.
+        Print one JSON object: accuracy, loss, n, per_class, confusion, part.
     """
     found = finetui.evaluate_checkpoint(
         find_checkpoint(from_, runs_dir), data=data, data_dir=data_dir, model=model, device=device, part=part

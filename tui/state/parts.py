@@ -1,6 +1,6 @@
 """Words for the parts of a data set: how large they are, and which of them a number is of."""
 
-from finetui.engine.protocol.events import DataSummary, Evaluated
+from finetui.engine.protocol.events import DataSummary, Evaluated, Part
 
 
 def sizes(data: DataSummary) -> str:
@@ -20,18 +20,20 @@ def scores(event: Evaluated) -> str:
     return text + (f", the best so far (chosen on {event.part})" if event.best else "")
 
 
-def last_and_best(last: Evaluated | None, best: float | None, test: Evaluated | None = None) -> str:
-    """Return the accuracy of the last evaluation, the best one, and that on test at the end, as a phrase.
+def last_and_best(
+    last: Evaluated | None, best: float | None, test: Evaluated | None = None, part: Part = "test"
+) -> str:
+    """Return the accuracy of the last evaluation, the best one (both on `part`), and that on test, as a phrase.
 
     Empty where nothing was evaluated.
     """
     if last is None:
-        return ""
+        return "" if best is None else f"best accuracy {best:.2%}, chosen on {part}"
     words = [f"{last.part} accuracy {last.accuracy:.2%}"]
     if best is not None and best > last.accuracy:
         words.append(f"best {best:.2%}, chosen on {last.part}")
     if test is not None:
         words.append(
-            f"test accuracy {test.accuracy:.2%}" + (f" of the {test.checkpoint} one" if test.checkpoint else "")
+            f"test accuracy {test.accuracy:.2%}" + (f" of the {test.checkpoint} checkpoint" if test.checkpoint else "")
         )
     return words[0] + "".join(f" ({word})" if word.startswith("best") else f", {word}" for word in words[1:])
