@@ -100,9 +100,7 @@ class _Finder:
         train = self._unwrapped(group["train"], frozenset())
         parts: dict[Part, ClassFolders] = {"train": self._folders(train)}
         if not parts["train"]:
-            raise BadInput(
-                f"{self._shown(train)} has no class folders to train on; lay it out as train/CLASS/image.png"
-            )
+            raise BadInput(f"{clean(train, 300)} has no class folders to train on; lay it out as train/CLASS/image.png")
         return self._labelled(parts, [train], group)
 
     def _labelled(self, parts: dict[Part, ClassFolders], folders: list[str], group: _Group) -> Layout:
@@ -141,7 +139,7 @@ class _Finder:
             return f"{self._shown(folder)} holds no images"
         files = "1 image" if count == 1 else f"{count:,} images"
         return (
-            f"{self._shown(folder)} holds {files} in none of the classes to train on, which are not scored; "
+            f"{self._shown(folder)}: {files} in none of the classes to train on, skipped and not scored; "
             "finetui predict classifies them"
         )
 
@@ -194,7 +192,7 @@ class _Finder:
         told = [part_of(name) for name, _ in children]
         if told and None not in told and len({rest for _, rest in filter(None, told)}) == 1:
             raise BadInput(
-                f"{self._shown(folder)} has {_listed([name for name, _ in children])}, and no images to train on in "
+                f"{clean(folder, 300)} has {_listed([name for name, _ in children])}, and no images to train on in "
                 "class folders; lay it out as train/CLASS/image.png, val/CLASS/image.png and test/CLASS/image.png"
             )
 

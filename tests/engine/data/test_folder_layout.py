@@ -126,7 +126,7 @@ def test_images_without_labels_are_not_scored_and_it_is_said(tmp_path: Path, ins
     data = read(tmp_path)
     assert sizes(data) == {"train": 2 * TRAIN, "val": 2 * VAL}
     (said,) = data.notices
-    assert "holds 7 images in none of the classes to train on, which are not scored" in said
+    assert ": 7 images in none of the classes to train on, skipped and not scored" in said
     assert "finetui predict" in said
 
 
