@@ -343,7 +343,7 @@ class LayersScreen(Screen[None]):
             self._choose()
 
     def _say_independent(self) -> None:
-        self._say("filters and weights are the same for every image; 2 and 4 look at one")
+        self._say(f"filters and weights are the same for every {self._store.view.watched} image; 2 and 4 look at one")
 
     def _show_image(self) -> None:
         """Show the test image where there is room for it."""
