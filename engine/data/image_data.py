@@ -2,18 +2,20 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import psutil
 import torch
 
+from finetui.engine.data.division import Subset, require_evaluated, val_indices
 from finetui.engine.data.download import Progress
-from finetui.engine.data.known import ImageKeys
+from finetui.engine.data.known import ImageKeys, describe_files, describe_labels
 from finetui.engine.data.parallel import for_each
 from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.data.split import Source, Split, Unreadable
@@ -22,6 +24,7 @@ from finetui.engine.data.transform import Transform
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.description import DataDescription
+from finetui.engine.protocol.values import Part
 
 MOST_PROBLEMS = 1000
 _MOST_RESIDENT = 4 * 2**30  # bytes
@@ -35,16 +38,16 @@ class ImageData:
     """A data set. `name` is what is used, `requested` what was asked for; `notices` say why they differ.
 
     `mean` and `std` have a number for each of `channels`; `location` is where it came from, `loader` how it is held,
-    for people. `problems` lists what was skipped. `description` and `keys` say what the images are (see `Known`);
-    `unused` counts those that are new to a run whose parts were drawn, and `differences` says in sentences how the data
-    is not what a run saw.
+    for people. `problems` lists what was skipped. There is no `val` or no `test` where a data set has none, or nobody
+    wants it; never neither. `description` and `keys` say what the images are (see `Known`); `unused` counts those that
+    are new to a run whose parts were drawn, and `differences` says in sentences how the data is not what a run saw.
     """
 
     name: str
     requested: str
     classes: tuple[str, ...]
     train: Split
-    test: Split
+    test: Split | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channels: int
@@ -58,16 +61,61 @@ class ImageData:
     keys: ImageKeys = dataclasses.field(default_factory=dict)
     unused: int = 0
     differences: tuple[str, ...] = ()
+    val: Split | None = None
+
+    @property
+    def parts(self) -> dict[Part, Split]:
+        """The parts that there are: train, val, test."""
+        found: dict[Part, Split | None] = {"train": self.train, "val": self.val, "test": self.test}
+        return {part: split for part, split in found.items() if split is not None}
+
+    @property
+    def watched(self) -> Part:
+        """What is evaluated while training, and chosen by: val, and only where there is none, test."""
+        return "test" if self.val is None else "val"
+
+    @property
+    def scored(self) -> Part:
+        """What a trained network is scored on: test, and where there is none, val."""
+        return "val" if self.test is None else "test"
+
+    def part(self, part: Part) -> Split:
+        """Return the images of `part`. Raises `BadInput` where there are none."""
+        found = self.parts.get(part)
+        if found is None:
+            raise BadInput(f"{self.name} has no {part} part; it has {' and '.join(self.parts)}")
+        return found
+
+    def watching(self, part: Part) -> "ImageData":
+        """Return the same images with `part` as that which is evaluated while training.
+
+        A run that began when there was no val goes on with the images that it was evaluated on, as its test part.
+        """
+        if part == self.watched:
+            return self
+        if part == "test":
+            return dataclasses.replace(self, val=None, test=self.test or self.val)
+        raise BadInput(f"the run was evaluated on val while it trained, and {self.name} has none now")
 
     def with_transform(self, transform: Transform) -> "ImageData":
         """Return the same images with another input transform."""
         return dataclasses.replace(
             self,
             train=self.train.with_transform(transform),
-            test=self.test.with_transform(transform),
+            val=None if self.val is None else self.val.with_transform(transform),
+            test=None if self.test is None else self.test.with_transform(transform),
             mean=transform.mean,
             std=transform.std,
         )
+
+    def take_problems(self) -> list[str]:
+        """Return what could not be read since the last call."""
+        return [problem for split in self.parts.values() for problem in split.take_problems()]
+
+    def close(self) -> None:
+        """End worker processes, if there are any."""
+        for split in self.parts.values():
+            split.close()
 
 
 @dataclass(frozen=True)
@@ -78,7 +126,7 @@ class Found:
     requested: str
     classes: tuple[str, ...]
     train: Source
-    test: Source
+    test: Source | None
     shape: tuple[int, int, int]
     location: str
     is_float: bool = False
@@ -87,6 +135,51 @@ class Found:
     description: DataDescription | None = None
     keys: ImageKeys = dataclasses.field(default_factory=dict)
     unused: int = 0
+    val: Source | None = None
+
+    @property
+    def parts(self) -> dict[Part, Source]:
+        """The parts that there are: train, val, test."""
+        found: dict[Part, Source | None] = {"train": self.train, "val": self.val, "test": self.test}
+        return {part: source for part, source in found.items() if source is not None}
+
+    def divided(self, request: DataConfig, seed: int) -> "Found":
+        """Return it with the parts that `request` asks for: val drawn from train by `seed`, test left out.
+
+        Where val was drawn already, for a run that saw these images, it stays so. Raises `BadInput` where nothing is
+        left to evaluate on.
+        """
+        found = self if request.test == "auto" else dataclasses.replace(self, test=None)
+        if request.val and found.val is not None:
+            if found.description is None or found.description.split == "given":
+                said = f"{found.name} has val images of its own: data.val (--val) takes none from the training images"
+                found = dataclasses.replace(found, notices=(*found.notices, said))
+        elif request.val:
+            rest, held_out = val_indices(found.train.labels, request.val, seed)
+            if not len(held_out):
+                raise BadInput(
+                    f"data.val (--val): {found.name} has one training image of each class, and none to spare"
+                )
+            train, val = Subset(found.train, rest), Subset(found.train, held_out)
+            keys = dict(found.keys)
+            if keys:
+                keys |= {"train": keys["train"][rest], "val": keys["train"][held_out]}
+            description = found.description and msgspec.structs.replace(found.description, split="drawn")
+            found = dataclasses.replace(found, train=train, val=val, keys=keys, description=description)
+        require_evaluated(found.name, found.val, found.test)
+        return found._described()
+
+    def _described(self) -> "Found":
+        """Return it with a description of the parts that it has."""
+        keys: ImageKeys = {part: self.keys[part] for part in self.parts} if self.keys else {}
+        description = self.description and msgspec.structs.replace(
+            self.description,
+            parts={
+                part: describe_files(keys[part]) if keys else describe_labels(source.labels)
+                for part, source in self.parts.items()
+            },
+        )
+        return dataclasses.replace(self, keys=keys, description=description)
 
 
 def free_memory(device: torch.device) -> int:
@@ -97,13 +190,21 @@ def free_memory(device: torch.device) -> int:
 
 
 def hold(
-    found: Found, request: DataConfig, device: torch.device, progress: Progress, cancelled: Callable[[], bool]
+    found: Found,
+    request: DataConfig,
+    device: torch.device,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+    *,
+    seed: int = 0,
 ) -> ImageData:
     """Return the data set `found`, resident on `device` or streamed as `request.loader` says.
 
-    Raises `BadInput` when nothing can be read or it cannot be held, `Cancelled`.
+    `seed` draws the val images that `request` asks for. Raises `BadInput` when nothing can be read, it cannot be held,
+    or nothing is left to evaluate on, `Cancelled`.
     """
-    count = len(found.train.labels) + len(found.test.labels)
+    found = found.divided(request, seed)
+    count = sum(len(source.labels) for source in found.parts.values())
     size = count * int(np.prod(found.shape)) * (4 if found.is_float else 1)
     free = free_memory(device)
     fits = size <= min(free * _FREE_SHARE, _MOST_RESIDENT)
@@ -130,31 +231,34 @@ def streamed_by(workers: int, size: int) -> str:
 def _resident(
     found: Found, device: torch.device, loader: str, progress: Progress, cancelled: Callable[[], bool]
 ) -> ImageData:
-    total = len(found.train.labels) + len(found.test.labels)
-    parts = []
+    total = sum(len(source.labels) for source in found.parts.values())
+    read = {}
     problems = list(found.problems)
     done = 0
-    for source, what in ((found.train, "training"), (found.test, "test")):
+    for part, source in found.parts.items():
         tell = partial(_report, progress, f"Reading {found.name}", done, total)
         indices = range(len(source.labels))
         images, good, bad = load_all(source, indices, found.shape, found.is_float, tell, cancelled)
         labels = source.labels if len(good) == len(indices) else source.labels[good]
         # A source has files for all of its images, or for none.
         files = [source.file(index) for index in good] if good and source.file(good[0]) else []
-        parts.append((images, labels, files))
+        read[part] = images, labels, files
         problems += bad
         done += len(indices)
-        _require_some(len(images), what, found.location, problems)
-    mean, std = _moments(found, parts[0][0])
-    train, test = (
-        ResidentSplit(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), mean, std, files=files)
-        for images, labels, files in parts
-    )
-    return _image_data(found, train, test, mean, std, loader, problems)
+        _require_some(len(images), part, found.location, problems)
+    mean, std = _moments(found, read["train"][0])
+    splits: dict[Part, Split] = {
+        part: ResidentSplit(
+            torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), mean, std, files=files
+        )
+        for part, (images, labels, files) in read.items()
+    }
+    return _image_data(found, splits, mean, std, loader, problems)
 
 
-def _require_some(count: int, what: str, location: str, problems: Sequence[str]) -> None:
+def _require_some(count: int, part: Part, location: str, problems: Sequence[str]) -> None:
     if not count:
+        what = "training" if part == "train" else part
         raise BadInput(
             f"none of the {what} images in {location} can be read ({problems[-1] if problems else 'there are none'}); "
             "look at its files"
@@ -184,17 +288,18 @@ def _streamed(
     tell = partial(_report, progress, f"Sampling {found.name}", 0, len(indices))
     # What cannot be read is told when a worker meets it.
     sample, _, bad = load_all(found.train, indices, found.shape, found.is_float, tell, cancelled)
-    _require_some(len(sample), "training", found.location, bad)
+    _require_some(len(sample), "train", found.location, bad)
     mean, std = _moments(found, sample)
     transform = Transform(mean=mean, std=std)
-    train, test = (StreamedSplit(source, transform, device, request.workers) for source in (found.train, found.test))
-    return _image_data(found, train, test, mean, std, loader, list(found.problems))
+    splits: dict[Part, Split] = {
+        part: StreamedSplit(source, transform, device, request.workers) for part, source in found.parts.items()
+    }
+    return _image_data(found, splits, mean, std, loader, list(found.problems))
 
 
 def _image_data(
     found: Found,
-    train: Split,
-    test: Split,
+    splits: Mapping[Part, Split],
     mean: tuple[float, ...],
     std: tuple[float, ...],
     loader: str,
@@ -210,8 +315,9 @@ def _image_data(
         name=found.name,
         requested=found.requested,
         classes=found.classes,
-        train=train,
-        test=test,
+        train=splits["train"],
+        val=splits.get("val"),
+        test=splits.get("test"),
         mean=mean,
         std=std,
         channels=channels,

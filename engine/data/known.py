@@ -35,14 +35,14 @@ class Known:
     images: ImageKeys = field(default_factory=dict)
 
 
-def key_of(path: str, root: str, part: str, size: int) -> tuple[int, int]:
-    """Return what the image file `path` in the folder `root` is known by, two numbers of 64 bits.
+def key_of(path: str, root: str, folder: str, label: str, size: int) -> tuple[int, int]:
+    """Return what the image file `path` in the data `root` is known by, two numbers of 64 bits.
 
-    The first stands for its path in `root`; the second for its path in the folder `part` that its classes are in, and
-    its `size` in bytes, so that a file that is moved to another part is known again.
+    The first stands for its path in `root`; the second for its class `label`, its path in `folder`, which holds that
+    class's images of its part, and its `size` in bytes, so that a file that is moved to another part is known again.
     """
-    inside, below = (os.fsencode(path[len(folder.rstrip(os.sep)) + 1 :]) for folder in (root, part))
-    return _hash(inside), _hash(b"%d " % size + below)
+    inside, below = (os.fsencode(path[len(start.rstrip(os.sep)) + 1 :]) for start in (root, folder))
+    return _hash(inside), _hash(b"%d %s/%s" % (size, os.fsencode(label), below))
 
 
 def _hash(text: bytes) -> int:

@@ -13,8 +13,15 @@ import platformdirs
 import torch
 
 from finetui.engine.data import idx
+from finetui.engine.data.division import require_evaluated, val_indices
 from finetui.engine.data.download import DownloadError, Progress, fetch
-from finetui.engine.data.image_data import ImageData, free_memory, mean_and_std, resident_in, streamed_by
+from finetui.engine.data.image_data import (
+    ImageData,
+    free_memory,
+    mean_and_std,
+    resident_in,
+    streamed_by,
+)
 from finetui.engine.data.image_files import decoded_again, settled
 from finetui.engine.data.known import describe_labels
 from finetui.engine.data.resident import ResidentSplit
@@ -24,7 +31,7 @@ from finetui.engine.data.transform import Transform
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.description import DataDescription
-from finetui.engine.protocol.values import Decoding
+from finetui.engine.protocol.values import Decoding, Part
 
 _AS_THEY_ARE = Decoding(channels=0, height=0, width=0)
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
@@ -79,6 +86,7 @@ def load(
     device: torch.device,
     *,
     request: DataConfig = DataConfig(),  # noqa: B008  # frozen
+    seed: int = 0,
     decoding: Decoding | None = None,
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -87,23 +95,24 @@ def load(
 
     It is looked for in `data_dir` (or $FINETUI_DATA), in the user's cache, where Linux packages put it, and then
     downloaded into the cache. Where MNIST cannot be had at all, the bundled digits stand in and `notices` say so.
-    Raises `BadInput` when it cannot be had or its files are wrong, `Cancelled` once `cancelled` answers True.
+    `seed` draws the val images that `request` asks for. Raises `BadInput` when it cannot be had or its files are wrong,
+    `Cancelled` once `cancelled` answers True.
     """
     spec = _spec(name)
     if not spec.folder:
-        return _read(spec, SAMPLE_FOLDER, name, (), device, request, decoding, progress)
+        return _read(spec, SAMPLE_FOLDER, name, (), device, request, seed, decoding, progress)
     given = _given(data_dir)
     notices: tuple[str, ...] = ()
     if given is not None:
         folder = _find_in(given, spec)
         if folder is not None:
-            return _read(spec, folder, name, (), device, request, decoding, progress)
+            return _read(spec, folder, name, (), device, request, seed, decoding, progress)
         notices = (f"{spec.title} is not in {idx.shown(given)}, so it was looked for elsewhere",)
     for root in _usual_places():
         folder = _find_in(root, spec)
         # A download that was cut short left some files in the cache: it is completed below.
         if folder is not None and (root != cache_folder() or _is_complete(folder)):
-            return _read(spec, folder, name, notices, device, request, decoding, progress)
+            return _read(spec, folder, name, notices, device, request, seed, decoding, progress)
     try:
         folder = _download(spec, progress, cancelled)
     except (DownloadError, OSError) as error:
@@ -118,8 +127,8 @@ def load(
             f"MNIST is not on this machine and could not be downloaded ({reason}): training on mnist-sample instead, "
             "5 000 MNIST digits bundled with finetui (4 000 to train, 1 000 to test)"
         )
-        return _read(SPECS["mnist-sample"], SAMPLE_FOLDER, name, (*notices, why), device, request, decoding, progress)
-    return _read(spec, folder, name, notices, device, request, decoding, progress)
+        spec, folder, notices = SPECS["mnist-sample"], SAMPLE_FOLDER, (*notices, why)
+    return _read(spec, folder, name, notices, device, request, seed, decoding, progress)
 
 
 def cache_folder() -> Path:
@@ -216,6 +225,7 @@ def _read(
     notices: tuple[str, ...],
     device: torch.device,
     request: DataConfig,
+    seed: int,
     decoding: Decoding | None,
     progress: Progress,
 ) -> ImageData:
@@ -227,20 +237,34 @@ def _read(
         raise BadInput(
             f"the training and test images in {idx.shown(folder)} have different sizes, {sizes}; fetch them again"
         )
+    val: tuple[idx.Bytes, idx.Bytes] | None = None
+    if request.val:
+        rest, held_out = val_indices(train_labels, request.val, seed)
+        val = train_images[held_out], train_labels[held_out]
+        train_images, train_labels = train_images[rest], train_labels[rest]
+    test = (test_images, test_labels) if request.test == "auto" else None
+    require_evaluated(spec.title, val, test)
     mean, std = spec.moments or mean_and_std(train_images[:, None], idx.shown(folder))
     decoding = settled(decoding or _AS_THEY_ARE, [train_images.shape[1:]], grey=True)
-    train_images, test_images = _decoded(train_images, decoding), _decoded(test_images, decoding)
     channels, height, width = decoding.shape
-    size = train_images.nbytes + test_images.nbytes
+    pairs: dict[Part, tuple[idx.Bytes, idx.Bytes] | None] = {
+        "train": (train_images, train_labels),
+        "val": val,
+        "test": test,
+    }
+    parts = {part: (_decoded(pair[0], decoding), pair[1]) for part, pair in pairs.items() if pair is not None}
+    size = sum(images.nbytes for images, _ in parts.values())
     streamed = request.loader == "stream"
     loader = streamed_by(request.workers, size) if streamed else resident_in(size, free_memory(device))
     workers = request.workers if streamed else 0
+    splits = {part: _split(*pair, mean, std, device, workers) for part, pair in parts.items()}
     return ImageData(
         name=spec.name,
         requested=requested,
         classes=spec.classes,
-        train=_split(train_images, train_labels, mean, std, device, workers),
-        test=_split(test_images, test_labels, mean, std, device, workers),
+        train=splits["train"],
+        val=splits.get("val"),
+        test=splits.get("test"),
         mean=mean,
         std=std,
         channels=channels,
@@ -253,7 +277,9 @@ def _read(
             request=msgspec.structs.replace(request, name=spec.name),
             kind="idx",
             classes=spec.classes,
-            parts={"train": describe_labels(train_labels), "test": describe_labels(test_labels)},
+            parts={part: describe_labels(labels) for part, (_, labels) in parts.items()},
+            split="given" if val is None else "drawn",
+            seed=seed,
             decoding=decoding,
             moments="published" if spec.moments else "computed",
         ),

@@ -1,8 +1,9 @@
-"""Looking at a checkpoint without training: its scores on a test set, what it says of each image."""
+"""Looking at a checkpoint without training: its scores on a part of the data, what it says of each image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -19,7 +20,7 @@ from finetui.engine.models.device import resolve
 from finetui.engine.predictions.file import Origin, Predictions
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.places import same_data
-from finetui.engine.protocol.values import Decoding
+from finetui.engine.protocol.values import Decoding, Part
 from finetui.engine.runs.trust import check_trusted, check_trusted_data
 from finetui.engine.setup.known_data import known_data
 
@@ -37,12 +38,16 @@ class OpenedCheckpoint:
         self,
         progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
         stopped: Callable[[], bool] = lambda: False,
+        part: Part | None = None,
     ) -> Report:
-        """Return the scores on the test set. Raises `FinetuiError` once `stopped` answers True."""
+        """Return the scores on `part`, by default test, and where there is none, val.
+
+        Raises `BadInput` where there is no such part, `FinetuiError` once `stopped` answers True.
+        """
         subject, shape = self.subject, self.about.architecture
         report = evaluate(
             subject.model,
-            subject.data.test,
+            subject.data.part(part or subject.data.scored),
             subject.data.classes,
             batch_size=batch_size_for(shape.in_channels, shape.height, shape.width),
             progress=lambda done, total: progress("Evaluating", done, total),
@@ -52,31 +57,37 @@ class OpenedCheckpoint:
             raise Cancelled("the evaluation was stopped")
         return report
 
-    def predictions(self, report: Report) -> Predictions:
-        """Return what `report` knows of each test image."""
+    def predictions(self, report: Report, part: Part | None = None) -> Predictions:
+        """Return what `report` knows of each image of `part`, by default the same as in `evaluate`."""
         data = self.subject.data
-        files = files_of(data.test)
+        part = part or data.scored
+        files = files_of(data.part(part))
         if len(files) not in (0, report.n):
             files = files.at(report.columns["index"])
         origin = Origin(
-            classes=data.classes, data=data.name, run=self.about.run, step=self.step, description=data.description
+            classes=data.classes,
+            data=data.name,
+            run=self.about.run,
+            step=self.step,
+            part=part,
+            description=data.description,
         )
         return predictions_of(report, origin, files)
 
     def close(self) -> None:
         """End what reads the data."""
-        self.subject.data.train.close()
-        self.subject.data.test.close()
+        self.subject.data.close()
 
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """The scores of the checkpoint `path` on the test set of `data`."""
+    """The scores of the checkpoint `path` on `part` of `data`."""
 
     path: Path
     data: str
     report: Report
     notices: tuple[str, ...]
+    part: Part = "test"
 
 
 def read_about(path: Path) -> checkpoint.About:
@@ -93,7 +104,7 @@ def load_network(path: Path, *, model: str = "lenet", device: str = "auto") -> t
     return about, network
 
 
-def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, int]:
+def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, dict[str, Any]]:
     about, weights, training = checkpoint.load(path)
     about = about.built_by(check_trusted("the checkpoint's network is", about.architecture.name, "--model", model))
     network = build(about.architecture, seed=0)
@@ -101,8 +112,7 @@ def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpo
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise BadInput(f"the weights in {path} do not fit its model: {reason_of(error)}") from error
-    step = training.get("step")
-    return about, network.to(device).eval(), step if isinstance(step, int) else 0
+    return about, network.to(device).eval(), training
 
 
 def open_checkpoint(
@@ -121,12 +131,14 @@ def open_checkpoint(
     code. Raises `BadInput` when the checkpoint or the data cannot be used, or do not belong together, `Cancelled`.
     """
     target = resolve(device)
-    about, network, step = _load_network(path, model, target)
+    about, network, training = _load_network(path, model, target)
     known = known_data(path, about)
     wanted = _wanted(data, data_dir, about, known)
     # Without a description nothing is known but what the network takes.
     decoding = None if known is not None else Decoding(channels=about.architecture.in_channels, height=0, width=0)
     images = load(wanted, target, decoding=decoding, known=known, progress=progress, cancelled=cancelled)
+    if data is None and training.get("watched", "test") == "test":
+        images = images.watching("test")
     where = str(path)
     architecture = about.architecture
     if images.channels != architecture.in_channels:
@@ -138,7 +150,8 @@ def open_checkpoint(
             f"{where} tells {architecture.num_classes} classes apart, and {images.name} has {len(images.classes)}"
         )
     subject = Subject(network, images.with_transform(about.transform), about.transform, architecture, target)
-    return OpenedCheckpoint(path, about, subject, step)
+    step = training.get("step")
+    return OpenedCheckpoint(path, about, subject, step if isinstance(step, int) else 0)
 
 
 def evaluate_checkpoint(
@@ -148,16 +161,18 @@ def evaluate_checkpoint(
     data_dir: Path | None = None,
     model: str = "lenet",
     device: str = "auto",
+    part: Part | None = None,
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
 ) -> CheckpointReport:
-    """Evaluate the checkpoint `path`; see `open_checkpoint`."""
+    """Evaluate the checkpoint `path` on `part`, by default test, else val; see `open_checkpoint`."""
     opened = open_checkpoint(path, data=data, data_dir=data_dir, model=model, device=device, progress=progress)
     try:
-        report = opened.evaluate(progress)
+        report = opened.evaluate(progress, part=part)
     finally:
         opened.close()
     images = opened.subject.data
-    return CheckpointReport(path, images.name, report, (*images.differences, *images.notices, *images.problems))
+    notices = (*images.differences, *images.notices, *images.problems)
+    return CheckpointReport(path, images.name, report, notices, part or images.scored)
 
 
 def _wanted(data: str | None, data_dir: Path | None, about: checkpoint.About, known: Known | None) -> DataConfig:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.files import replacing
 from finetui.engine.protocol.description import DataDescription
+from finetui.engine.protocol.values import Part
 from finetui.engine.text import clean
 
 TOP = 10  # classes kept for each image, likeliest first
@@ -34,7 +35,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What was evaluated: the test set of `data`, by the weights of `run` after `step` steps.
+    """What was evaluated: `part` of `data`, by the weights of `run` after `step` steps.
 
     `description` says what the images are; None in files of earlier versions.
     """
@@ -44,10 +45,11 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     run: str = ""
     step: int = 0
     description: DataDescription | None = None
+    part: Part = "test"
 
 
 class Files:
-    """The paths of the test images' files: a common `root`, and the rest of each. Empty for images without files."""
+    """The paths of the images' files: a common `root`, and the rest of each. Empty for images without files."""
 
     def __init__(self, root: str, text: npt.NDArray[np.uint8] | Any, ends: npt.NDArray[np.int64]) -> None:
         """Take the bytes of all names, one after the other, and where each ends: int64 `[n]`."""
@@ -114,9 +116,9 @@ class Files:
 
 
 class Predictions:
-    """The predictions for `n` test images; a row is one of them.
+    """The predictions for `n` images; a row is one of them.
 
-    `index` is the image's place in the test set, `label` and `predicted` are classes: int32 `[n]`. `confidence` is the
+    `index` is the image's place in its part, `label` and `predicted` are classes: int32 `[n]`. `confidence` is the
     probability of the predicted class, `loss` the cross entropy in nats, `margin` the probability of the true class
     less that of the likeliest other (negative for mistakes): float32 `[n]`.
     """

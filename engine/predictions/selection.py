@@ -86,10 +86,13 @@ def _ordered(predictions: Predictions, selection: Selection, rows: npt.NDArray[n
 
 def check_comparable(predictions: Predictions, other: Predictions) -> None:
     """Raise `BadInput` unless both are predictions for the same images."""
+    if predictions.origin.part != other.origin.part:
+        parts = f"one is of {predictions.origin.part} images, the other of {other.origin.part} images"
+        raise BadInput(f"the two cannot be compared: {parts}")
     if predictions.classes != other.classes:
         raise BadInput("the two cannot be compared: their classes are not the same")
     if not (np.array_equal(predictions.index, other.index) and np.array_equal(predictions.label, other.label)):
-        raise BadInput("the two cannot be compared: they are not about the same test images")
+        raise BadInput(f"the two cannot be compared: they are not about the same {predictions.origin.part} images")
 
 
 def changed(predictions: Predictions, before: Predictions, change: Change) -> Mask:

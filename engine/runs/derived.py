@@ -37,6 +37,7 @@ def child_config(config: RunConfig, plan: FinetunePlan, parent: Path, parent_run
     return with_overrides(
         child,
         {
+            ("data", "val"): plan.val,
             ("training", "epochs"): plan.epochs,
             ("training", "lr"): plan.lr,
             ("training", "schedule"): plan.schedule,

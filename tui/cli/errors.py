@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from finetui.engine.errors import BadInput
 from finetui.engine.predictions.criteria import Choose, Selection, Show, Sort
-from finetui.tui.cli.options import CheckpointModel, DataDir, Device, PrintedImages, RunsDir, WholeNumber
+from finetui.tui.cli.options import AnyPart, CheckpointModel, DataDir, Device, PrintedImages, RunsDir, WholeNumber
 
 if TYPE_CHECKING:
     from finetui.tui.cli.errors_report import Place
@@ -35,6 +35,7 @@ def errors(
     dashboard: bool = False,
     data: str | None = None,
     data_dir: DataDir = None,
+    part: AnyPart = None,
     model: CheckpointModel = "lenet",
     device: Device = "auto",
     runs_dir: RunsDir = Path("checkpoints"),
@@ -42,9 +43,10 @@ def errors(
     json: bool = False,
     csv: bool = False,
 ) -> int:
-    """List the test images that a run or a checkpoint gets wrong.
+    """List the images that a run or a checkpoint gets wrong.
 
-    Of a run the predictions of its best evaluation are listed; a checkpoint file is evaluated now.
+    Of a run the predictions of its best evaluation while training are listed, of val where it has val images, else of
+    test; a checkpoint file, and any other --part, is evaluated now.
 
     Parameters
     ----------
@@ -95,7 +97,7 @@ def errors(
     from finetui.tui.state.class_names import class_number
 
     _check(limit, min_confidence, max_confidence, json, csv)
-    place = Place(from_, runs_dir, data, data_dir, model, device)
+    place = Place(from_, runs_dir, data, data_dir, model, device, part)
 
     def choose(classes: tuple[str, ...]) -> Selection:
         return Selection(
@@ -113,11 +115,13 @@ def errors(
         )
 
     if dashboard:
+        if part is not None:
+            raise BadInput("--dashboard: p goes to another part there; leave --part out")
         if any((compare, change, confusion, export, json, csv)):
             raise BadInput("--dashboard: comparing (d), the matrix (m) and exports (x) are keys there; leave them out")
         return _open_dashboard(place, choose, images)
     origin = Origin(place)
-    other = Origin(Place(compare, runs_dir, data, data_dir, model, device)) if compare is not None else None
+    other = Origin(Place(compare, runs_dir, data, data_dir, model, device, part)) if compare is not None else None
     try:
         selection = choose(origin.predictions().classes)
         listing = make_listing(origin, selection, compare=other, duplicates=duplicates)

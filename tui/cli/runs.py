@@ -33,13 +33,14 @@ def _print(found: Sequence[RunSummary]) -> None:
     if not found:
         print("No runs yet. `finetui` starts one.")
         return
-    rows = [("NAME", "STATE", "DATA", "MODEL", "EPOCH", "STEP", "BEST", "STARTED", "PARENT")]
+    rows = [("NAME", "STATE", "DATA", "MODEL", "EPOCH", "STEP", "LAST", "BEST ON", "TEST", "STARTED", "PARENT")]
     for prefix, run in run_tree(found):
-        best = "-" if run.best_accuracy is None else f"{run.best_accuracy:.2%}"
+        best = "-" if run.best_accuracy is None else f"{run.best_accuracy:.2%} {run.part}"
+        last, test = ("-" if value is None else f"{value:.2%}" for value in (run.accuracy, run.test_accuracy))
         started = run.started[:16].replace("T", " ")
         where = (prefix + run.name, run.state, run.data, run.model, str(run.epoch), str(run.step))
-        rows.append((*where, best, started or "-", run.parent or "-"))
-    print(table(rows, right=frozenset({4, 5, 6})))
+        rows.append((*where, last, best, test, started or "-", run.parent or "-"))
+    print(table(rows, right=frozenset({4, 5, 6, 7, 8})))
     hints = list(_hints(found))
     if hints:
         print()

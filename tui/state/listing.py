@@ -46,7 +46,7 @@ class Listing:
         return replace(self, flags=msgspec.structs.replace(self.flags, other=other), compared=name)
 
     def with_duplicates(self, pairs: Collection[tuple[int, int]]) -> "Listing":
-        """Return the same list, now that test images (by their place in the test set) are known as training images."""
+        """Return the same list, now that images (by their place in their part) are known as training images."""
         found = dict(pairs)
         mask = np.isin(self.predictions.index, np.fromiter(found, dtype=np.int32, count=len(found)))
         rows = np.flatnonzero(mask)
@@ -61,5 +61,5 @@ def listing_of(found: Predictions, selection: Selection) -> Listing:
 
 
 def image_name(found: Predictions, row: int) -> str:
-    """Return what the image of `row` is called: its path in the data, or its place in the test set."""
-    return clean(found.files.name(row), 1000) or f"test image {found.index[row]:,}"
+    """Return what the image of `row` is called: its path in the data, or its place in its part."""
+    return clean(found.files.name(row), 1000) or f"{found.origin.part} image {found.index[row]:,}"

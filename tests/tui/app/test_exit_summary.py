@@ -32,7 +32,10 @@ def test_a_paused_run_says_how_long_it_waits() -> None:
 @pytest.mark.parametrize("state", ["finished", "stopped", "failed", "crashed"])
 def test_a_run_that_has_ended(state: str) -> None:
     lines = list(summary(view(state, best_accuracy=0.975), outlives=True))
-    assert lines[:2] == [f"a-run: {state} at step 1,234, best accuracy 97.50%", "  open it again:  finetui open a-run"]
+    assert lines[:2] == [
+        f"a-run: {state} at step 1,234, best accuracy 97.50%, chosen on test",
+        "  open it again:  finetui open a-run",
+    ]
     assert lines[2:] == ([] if state == "finished" else ["  go on with it:  finetui resume a-run"])
 
 

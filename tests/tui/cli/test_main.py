@@ -53,7 +53,7 @@ def test_evaluate_agrees_with_the_training(trained) -> None:
         scores = json.loads(found.stdout)
         assert f"{100 * scores['accuracy']:.2f} %" in result.stdout
         assert scores["n"] == 1000
-        assert list(scores) == ["accuracy", "loss", "n", "per_class", "confusion"]
+        assert list(scores) == ["accuracy", "loss", "n", "per_class", "confusion", "part"]
         assert list(scores["per_class"][3]) == ["label", "support", "precision", "recall", "f1", "accuracy"]
         assert sum(map(sum, scores["confusion"])) == 1000
         hits = sum(row[i] for i, row in enumerate(scores["confusion"]))
@@ -67,7 +67,8 @@ def test_runs_lists_it(trained) -> None:
     folder, _ = trained
     (row,) = json.loads(finetui("runs", "--json", cwd=folder).stdout)
     assert list(row) == [
-        "name", "path", "state", "data", "model", "epoch", "step", "best_accuracy", "started", "parent", "pid", "host"
+        "name", "path", "state", "data", "model", "epoch", "step", "best_accuracy", "started", "parent", "pid", "host",
+        "accuracy", "test_accuracy", "part"
     ]  # fmt: skip
     assert (row["name"], row["state"], row["data"], row["model"]) == ("small", "finished", "mnist-sample", "lenet")
     assert (row["epoch"], row["step"], row["parent"]) == (1, 200, None)

@@ -23,6 +23,7 @@ def title(listing: Listing, marked: int) -> Content:
     total, wrong = len(found), int(found.wrong.sum())
     return Content.assemble(
         (" Errors", "bold $accent"),
+        (f"  {found.origin.part}", "bold"),
         f"  {len(listing.rows):,} listed",
         (f"  ·  {wrong:,} of {total:,} wrong, {1 - wrong / max(total, 1):.2%} right", "$muted"),
         (f"  ·  {clean(found.origin.run)}" if found.origin.run else "", "$muted"),
