@@ -99,13 +99,7 @@ def find(
         known = None
     classes = _classes(root, parts, walk, known)
     there = sum(map(len, parts.values()))
-    again = _divided_again(root, parts, keys, known)
-    split: SplitRule = "given" if again is None else "drawn"
-    parts = again or parts
-    if again is None and test and not parts.get("val") and not parts.get("test"):
-        split = "drawn"
-        parts |= _divided(root, parts["train"], seed)
-    parts = {part: items for part, items in parts.items() if items}
+    parts, split = _in_parts(root, parts, keys, known, seed, test=test)
     sizes = [(header.height, header.width) for header in headers.values()]
     decoding = settled(decoding, sizes, grey=all(header.grey for header in headers.values()))
     numbers = {label: number for number, label in enumerate(classes)}
@@ -153,6 +147,25 @@ def _keys(
         for part, items in parts.items()
         for item in items
     }
+
+
+def _in_parts(
+    root: Path,
+    given: dict[Part, list[Item]],
+    keys: dict[str, tuple[int, int]],
+    known: Known | None,
+    seed: int,
+    *,
+    test: bool,
+) -> tuple[dict[Part, list[Item]], SplitRule]:
+    """Return the images of each part that has any, and whether these were drawn. Raises `BadInput`."""
+    parts = _divided_again(root, given, keys, known)
+    drawn_here = parts is None and test and not given.get("val") and not given.get("test")
+    split: SplitRule = "given" if parts is None and not drawn_here else "drawn"
+    parts = parts or given
+    if drawn_here:
+        parts = parts | _divided(root, parts["train"], seed)
+    return {part: items for part, items in parts.items() if items}, split
 
 
 def _divided_again(

@@ -123,7 +123,8 @@ def differences(known: Known, now: DataDescription, images: ImageKeys, unused: i
         ]
         told = told or [f"other {' and '.join(_WORDS[part] for part in changed)} images, as many as then"]
         if before.split == "drawn":
-            told.append("which ones were trained on is kept beside the run only, so some of these may have been")
+            where = "beside the run only" if before.kind == "folder" else "nowhere"
+            told.append(f"which ones were trained on is kept {where}, so some of these may have been")
     return [*found, f"the images are not those that the run saw: {'; '.join(told)}"]
 
 

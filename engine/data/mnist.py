@@ -33,6 +33,7 @@ from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.values import Decoding, Part
 
+_Pair = tuple[idx.Bytes, idx.Bytes]  # images and labels
 _AS_THEY_ARE = Decoding(channels=0, height=0, width=0)
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
 _PACKAGED = Path("/usr/share/datasets")  # where Linux distributions put them (Debian: dataset-fashion-mnist)
@@ -237,22 +238,12 @@ def _read(
         raise BadInput(
             f"the training and test images in {idx.shown(folder)} have different sizes, {sizes}; fetch them again"
         )
-    val: tuple[idx.Bytes, idx.Bytes] | None = None
-    if request.val:
-        rest, held_out = val_indices(train_labels, request.val, seed)
-        val = train_images[held_out], train_labels[held_out]
-        train_images, train_labels = train_images[rest], train_labels[rest]
-    test = (test_images, test_labels) if request.test == "auto" else None
-    require_evaluated(spec.title, val, test)
+    parts = _parts(spec, (train_images, train_labels), (test_images, test_labels), request, seed)
+    train_images = parts["train"][0]
     mean, std = spec.moments or mean_and_std(train_images[:, None], idx.shown(folder))
     decoding = settled(decoding or _AS_THEY_ARE, [train_images.shape[1:]], grey=True)
     channels, height, width = decoding.shape
-    pairs: dict[Part, tuple[idx.Bytes, idx.Bytes] | None] = {
-        "train": (train_images, train_labels),
-        "val": val,
-        "test": test,
-    }
-    parts = {part: (_decoded(pair[0], decoding), pair[1]) for part, pair in pairs.items() if pair is not None}
+    parts = {part: (_decoded(images, decoding), labels) for part, (images, labels) in parts.items()}
     size = sum(images.nbytes for images, _ in parts.values())
     streamed = request.loader == "stream"
     loader = streamed_by(request.workers, size) if streamed else resident_in(size, free_memory(device))
@@ -278,12 +269,25 @@ def _read(
             kind="idx",
             classes=spec.classes,
             parts={part: describe_labels(labels) for part, (_, labels) in parts.items()},
-            split="given" if val is None else "drawn",
+            split="drawn" if "val" in parts else "given",
             seed=seed,
             decoding=decoding,
             moments="published" if spec.moments else "computed",
         ),
     )
+
+
+def _parts(spec: DatasetSpec, train: _Pair, test: _Pair, request: DataConfig, seed: int) -> dict[Part, _Pair]:
+    """Return images and labels of the parts that `request` asks for. Raises `BadInput`."""
+    parts: dict[Part, _Pair] = {"train": train}
+    if request.val:
+        images, labels = train
+        rest, held_out = val_indices(labels, request.val, seed)
+        parts = {"train": (images[rest], labels[rest]), "val": (images[held_out], labels[held_out])}
+    if request.test == "auto":
+        parts["test"] = test
+    require_evaluated(spec.title, parts.get("val"), parts.get("test"))
+    return parts
 
 
 def _decoded(images: idx.Bytes, decoding: Decoding) -> idx.Bytes:
