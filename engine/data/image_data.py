@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import psutil
 import torch
 
+from finetui.engine.data.division import Subset, require_evaluated, val_indices
 from finetui.engine.data.download import Progress
-from finetui.engine.data.known import ImageKeys
+from finetui.engine.data.known import ImageKeys, describe_files, describe_labels
 from finetui.engine.data.parallel import for_each
 from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.data.split import Source, Split, Unreadable
@@ -38,8 +40,9 @@ class ImageData:
     """A data set. `name` is what is used, `requested` what was asked for; `notices` say why they differ.
 
     `mean` and `std` have a number for each of `channels`; `location` is where it came from, `loader` how it is held,
-    for people. `problems` lists what was skipped. `sampled` images are those that `mean` and `std` were computed from;
-    0: nothing was computed. `description` and `keys` say what the images are (see `Known`); `unused` counts those that
+    for people. `problems` lists what was skipped. There is no `val` or no `test` where a data set has none, or nobody
+    wants it; never neither. `sampled` images are those that `mean` and `std` were computed from; 0: nothing was
+    computed. `description` and `keys` say what the images are (see `Known`); `unused` counts those that
     are new to a run whose parts were drawn, and `differences` says in sentences how the data is not what a run saw.
     """
 
@@ -47,7 +50,7 @@ class ImageData:
     requested: str
     classes: tuple[str, ...]
     train: Split
-    test: Split
+    test: Split | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channels: int
@@ -62,13 +65,49 @@ class ImageData:
     keys: ImageKeys = dataclasses.field(default_factory=dict)
     unused: int = 0
     differences: tuple[str, ...] = ()
+    val: Split | None = None
+
+    @property
+    def parts(self) -> dict[Part, Split]:
+        """The parts that there are: train, val, test."""
+        found: dict[Part, Split | None] = {"train": self.train, "val": self.val, "test": self.test}
+        return {part: split for part, split in found.items() if split is not None}
+
+    @property
+    def watched(self) -> Part:
+        """What is evaluated while training, and chosen by: val, and only where there is none, test."""
+        return "test" if self.val is None else "val"
+
+    @property
+    def scored(self) -> Part:
+        """What a trained network is scored on: test, and where there is none, val."""
+        return "val" if self.test is None else "test"
+
+    def part(self, part: Part) -> Split:
+        """Return the images of `part`. Raises `BadInput` where there are none."""
+        found = self.parts.get(part)
+        if found is None:
+            raise BadInput(f"{self.name} has no {part} part; it has {' and '.join(self.parts)}")
+        return found
+
+    def watching(self, part: Part) -> "ImageData":
+        """Return the same images with `part` as that which is evaluated while training.
+
+        A run that began when there was no val goes on with the images that it was evaluated on, as its test part.
+        """
+        if part == self.watched:
+            return self
+        if part == "test":
+            return dataclasses.replace(self, val=None, test=self.test or self.val)
+        raise BadInput(f"the run was evaluated on val while it trained, and {self.name} has none now")
 
     def with_transform(self, transform: Transform) -> "ImageData":
         """Return the same images with another input transform."""
         return dataclasses.replace(
             self,
             train=self.train.with_transform(transform),
-            test=self.test.with_transform(transform),
+            val=None if self.val is None else self.val.with_transform(transform),
+            test=None if self.test is None else self.test.with_transform(transform),
             mean=transform.mean,
             std=transform.std,
         )
@@ -78,11 +117,20 @@ class ImageData:
 
         Earlier versions left out what could not be read while it was made resident.
         """
-        train, test = self.train, self.test
+        train = self.train
         if not isinstance(train, ResidentSplit) or len(train) - len(train.unreadable) != count or not train.unreadable:
             return self
-        test = test.renumbered() if isinstance(test, ResidentSplit) else test
-        return dataclasses.replace(self, train=train.renumbered(), test=test)
+        val, test = (part.renumbered() if isinstance(part, ResidentSplit) else part for part in (self.val, self.test))
+        return dataclasses.replace(self, train=train.renumbered(), val=val, test=test)
+
+    def take_problems(self) -> list[str]:
+        """Return what could not be read since the last call."""
+        return [problem for split in self.parts.values() for problem in split.take_problems()]
+
+    def close(self) -> None:
+        """End worker processes, if there are any."""
+        for split in self.parts.values():
+            split.close()
 
 
 @dataclass(frozen=True)
@@ -93,7 +141,7 @@ class Found:
     requested: str
     classes: tuple[str, ...]
     train: Source
-    test: Source
+    test: Source | None
     shape: tuple[int, int, int]
     location: str
     is_float: bool = False
@@ -102,6 +150,51 @@ class Found:
     description: DataDescription | None = None
     keys: ImageKeys = dataclasses.field(default_factory=dict)
     unused: int = 0
+    val: Source | None = None
+
+    @property
+    def parts(self) -> dict[Part, Source]:
+        """The parts that there are: train, val, test."""
+        found: dict[Part, Source | None] = {"train": self.train, "val": self.val, "test": self.test}
+        return {part: source for part, source in found.items() if source is not None}
+
+    def divided(self, request: DataConfig, seed: int) -> "Found":
+        """Return it with the parts that `request` asks for: val drawn from train by `seed`, test left out.
+
+        Where val was drawn already, for a run that saw these images, it stays so. Raises `BadInput` where nothing is
+        left to evaluate on.
+        """
+        found = self if request.test == "auto" else dataclasses.replace(self, test=None)
+        if request.val and found.val is not None:
+            if found.description is None or found.description.split == "given":
+                said = f"{found.name} has val images of its own: data.val (--val) takes none from the training images"
+                found = dataclasses.replace(found, notices=(*found.notices, said))
+        elif request.val:
+            rest, held_out = val_indices(found.train.labels, request.val, seed)
+            if not len(held_out):
+                raise BadInput(
+                    f"data.val (--val): {found.name} has one training image of each class, and none to spare"
+                )
+            train, val = Subset(found.train, rest), Subset(found.train, held_out)
+            keys = dict(found.keys)
+            if keys:
+                keys |= {"train": keys["train"][rest], "val": keys["train"][held_out]}
+            description = found.description and msgspec.structs.replace(found.description, split="drawn")
+            found = dataclasses.replace(found, train=train, val=val, keys=keys, description=description)
+        require_evaluated(found.name, found.val, found.test)
+        return found._described()
+
+    def _described(self) -> "Found":
+        """Return it with a description of the parts that it has."""
+        keys: ImageKeys = {part: self.keys[part] for part in self.parts} if self.keys else {}
+        description = self.description and msgspec.structs.replace(
+            self.description,
+            parts={
+                part: describe_files(keys[part]) if keys else describe_labels(source.labels)
+                for part, source in self.parts.items()
+            },
+        )
+        return dataclasses.replace(self, keys=keys, description=description)
 
 
 def free_memory(device: torch.device) -> int:
@@ -112,13 +205,21 @@ def free_memory(device: torch.device) -> int:
 
 
 def hold(
-    found: Found, request: DataConfig, device: torch.device, progress: Progress, cancelled: Callable[[], bool]
+    found: Found,
+    request: DataConfig,
+    device: torch.device,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+    *,
+    seed: int = 0,
 ) -> ImageData:
     """Return the data set `found`, resident on `device` or streamed as `request.loader` says.
 
-    Raises `BadInput` when nothing can be read or it cannot be held, `Cancelled`.
+    `seed` draws the val images that `request` asks for. Raises `BadInput` when nothing can be read, it cannot be held,
+    or nothing is left to evaluate on, `Cancelled`.
     """
-    parts: dict[Part, Source] = {"train": found.train, "test": found.test}
+    found = found.divided(request, seed)
+    parts = found.parts
     count = sum(len(source.labels) for source in parts.values())
     size = count * int(np.prod(found.shape)) * (4 if found.is_float else 1)
     free = free_memory(device)
@@ -144,7 +245,7 @@ def hold(
     if again and not streams:
         loader = f"read anew in every epoch, {_bytes(size)}"
     problems = [*found.problems, *(text for part, read in loaded.items() for text in _texts(parts[part], read))]
-    return _image_data(found, splits["train"], splits["test"], mean, std, loader, problems)
+    return _image_data(found, splits, mean, std, loader, problems)
 
 
 def resident_in(size: int, free: int) -> str:
@@ -224,8 +325,7 @@ def _moments(
 
 def _image_data(
     found: Found,
-    train: Split,
-    test: Split,
+    splits: Mapping[Part, Split],
     mean: tuple[float, ...],
     std: tuple[float, ...],
     loader: str,
@@ -241,8 +341,9 @@ def _image_data(
         name=found.name,
         requested=found.requested,
         classes=found.classes,
-        train=train,
-        test=test,
+        train=splits["train"],
+        val=splits.get("val"),
+        test=splits.get("test"),
         mean=mean,
         std=std,
         channels=channels,
@@ -252,7 +353,7 @@ def _image_data(
         notices=notices,
         loader=loader,
         problems=tuple(problems),
-        sampled=0 if found.is_float else min(SAMPLE, len(train)),
+        sampled=0 if found.is_float else min(SAMPLE, len(splits["train"])),
         description=found.description,
         keys=found.keys,
         unused=found.unused,

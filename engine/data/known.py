@@ -35,14 +35,14 @@ class Known:
     images: ImageKeys = field(default_factory=dict)
 
 
-def key_of(path: str, root: str, part: str, size: int) -> tuple[int, int]:
-    """Return what the image file `path` in the folder `root` is known by, two numbers of 64 bits.
+def key_of(path: str, root: str, folder: str, label: str, size: int) -> tuple[int, int]:
+    """Return what the image file `path` in the data `root` is known by, two numbers of 64 bits.
 
-    The first stands for its path in `root`; the second for its path in the folder `part` that its classes are in, and
-    its `size` in bytes, so that a file that is moved to another part is known again.
+    The first stands for its path in `root`; the second for its class `label`, its path in `folder`, which holds that
+    class's images of its part, and its `size` in bytes, so that a file that is moved to another part is known again.
     """
-    inside, below = (os.fsencode(path[len(folder.rstrip(os.sep)) + 1 :]) for folder in (root, part))
-    return _hash(inside), _hash(b"%d " % size + below)
+    inside, below = (os.fsencode(path[len(start.rstrip(os.sep)) + 1 :]) for start in (root, folder))
+    return _hash(inside), _hash(b"%d %s/%s" % (size, os.fsencode(label), below))
 
 
 def _hash(text: bytes) -> int:
@@ -123,7 +123,8 @@ def differences(known: Known, now: DataDescription, images: ImageKeys, unused: i
         ]
         told = told or [f"other {' and '.join(_WORDS[part] for part in changed)} images, as many as then"]
         if before.split == "drawn":
-            told.append("which ones were trained on is kept beside the run only, so some of these may have been")
+            where = "beside the run only" if before.kind == "folder" else "nowhere"
+            told.append(f"which ones were trained on is kept {where}, so some of these may have been")
     return [*found, f"the images are not those that the run saw: {'; '.join(told)}"]
 
 

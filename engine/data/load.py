@@ -30,11 +30,11 @@ def load(
 ) -> ImageData:
     """Return the data that `request` names, on `device` or streamed to it.
 
-    `seed` divides a folder without a test part. Pictures become what `decoding` says, what is 0 in it as they need it;
-    where it is None, what the configuration says, or their sizes. With `known`, what a run saw, they are decoded as for
-    that run, and if this is its data, the classes, the seed and the parts are that run's too, and `differences` of the
-    result says what is not as it was. Raises `BadInput` when it cannot be had, `Cancelled` once `cancelled` answers
-    True.
+    `seed` divides a folder without parts, and draws val images. Pictures become what `decoding` says, what is 0 in it
+    as they need it; where it is None, what the configuration says, or their sizes. With `known`, what a run saw, they
+    are decoded as for that run, and if this is its data, the classes, the seed and the parts are that run's too, and
+    `differences` of the result says what is not as it was. Raises `BadInput` when it cannot be had, `Cancelled` once
+    `cancelled` answers True.
     """
     request = absolute_data(request)
     if known is not None:
@@ -60,7 +60,7 @@ def _load(
     given = _expanded(request.dir) if request.dir is not None else None
     if name in mnist.SPECS:
         return mnist.load(
-            name, given, device, request=request, decoding=decoding, progress=progress, cancelled=cancelled
+            name, given, device, request=request, seed=seed, decoding=decoding, progress=progress, cancelled=cancelled
         )
     if name in torchvision_sets.SETS:
         roots, cache = mnist.usual_roots(given), mnist.cache_folder()
@@ -70,7 +70,7 @@ def _load(
     root = _expanded(name)
     if is_factory(name) and not _is_folder(root):
         return user_datasets.from_factory(
-            name, request, device, decoding=decoding, progress=progress, cancelled=cancelled
+            name, request, device, seed=seed, decoding=decoding, progress=progress, cancelled=cancelled
         )
     if not _is_folder(root):
         what = "is not a folder" if root.exists() else "does not exist"
@@ -84,7 +84,7 @@ def _load(
         progress=progress,
         cancelled=cancelled,
     )
-    return hold(found, request, device, progress, cancelled)
+    return hold(found, request, device, progress, cancelled, seed=seed)
 
 
 def _expanded(path: str) -> Path:

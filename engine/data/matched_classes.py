@@ -20,12 +20,9 @@ def with_classes(images: ImageData, match: ClassMatch) -> ImageData:
     if match.same_order:
         return dataclasses.replace(images, classes=match.network)
     places = torch.from_numpy(match.places)
-    return dataclasses.replace(
-        images,
-        classes=match.network,
-        train=RelabelledSplit(images.train, places),
-        test=RelabelledSplit(images.test, places),
-    )
+    val, test = (None if part is None else RelabelledSplit(part, places) for part in (images.val, images.test))
+    train = RelabelledSplit(images.train, places)
+    return dataclasses.replace(images, classes=match.network, train=train, val=val, test=test)
 
 
 class RelabelledSplit:

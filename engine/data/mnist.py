@@ -13,8 +13,15 @@ import platformdirs
 import torch
 
 from finetui.engine.data import idx
+from finetui.engine.data.division import require_evaluated, val_indices
 from finetui.engine.data.download import DownloadError, Progress, fetch
-from finetui.engine.data.image_data import ImageData, free_memory, mean_and_std, resident_in, streamed_by
+from finetui.engine.data.image_data import (
+    ImageData,
+    free_memory,
+    mean_and_std,
+    resident_in,
+    streamed_by,
+)
 from finetui.engine.data.image_files import decoded_again, settled
 from finetui.engine.data.known import describe_labels
 from finetui.engine.data.resident import ResidentSplit
@@ -24,8 +31,9 @@ from finetui.engine.data.transform import Transform
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.description import DataDescription
-from finetui.engine.protocol.values import Decoding
+from finetui.engine.protocol.values import Decoding, Part
 
+_Pair = tuple[idx.Bytes, idx.Bytes]  # images and labels
 _AS_THEY_ARE = Decoding(channels=0, height=0, width=0)
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
 _PACKAGED = Path("/usr/share/datasets")  # where Linux distributions put them (Debian: dataset-fashion-mnist)
@@ -79,6 +87,7 @@ def load(
     device: torch.device,
     *,
     request: DataConfig = DataConfig(),  # noqa: B008  # frozen
+    seed: int = 0,
     decoding: Decoding | None = None,
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -87,23 +96,24 @@ def load(
 
     It is looked for in `data_dir` (or $FINETUI_DATA), in the user's cache, where Linux packages put it, and then
     downloaded into the cache. Where MNIST cannot be had at all, the bundled digits stand in and `notices` say so.
-    Raises `BadInput` when it cannot be had or its files are wrong, `Cancelled` once `cancelled` answers True.
+    `seed` draws the val images that `request` asks for. Raises `BadInput` when it cannot be had or its files are wrong,
+    `Cancelled` once `cancelled` answers True.
     """
     spec = _spec(name)
     if not spec.folder:
-        return _read(spec, SAMPLE_FOLDER, name, (), device, request, decoding, progress)
+        return _read(spec, SAMPLE_FOLDER, name, (), device, request, seed, decoding, progress)
     given = _given(data_dir)
     notices: tuple[str, ...] = ()
     if given is not None:
         folder = _find_in(given, spec)
         if folder is not None:
-            return _read(spec, folder, name, (), device, request, decoding, progress)
+            return _read(spec, folder, name, (), device, request, seed, decoding, progress)
         notices = (f"{spec.title} is not in {idx.shown(given)}, so it was looked for elsewhere",)
     for root in _usual_places():
         folder = _find_in(root, spec)
         # A download that was cut short left some files in the cache: it is completed below.
         if folder is not None and (root != cache_folder() or _is_complete(folder)):
-            return _read(spec, folder, name, notices, device, request, decoding, progress)
+            return _read(spec, folder, name, notices, device, request, seed, decoding, progress)
     try:
         folder = _download(spec, progress, cancelled)
     except (DownloadError, OSError) as error:
@@ -118,8 +128,8 @@ def load(
             f"MNIST is not on this machine and could not be downloaded ({reason}): training on mnist-sample instead, "
             "5 000 MNIST digits bundled with finetui (4 000 to train, 1 000 to test)"
         )
-        return _read(SPECS["mnist-sample"], SAMPLE_FOLDER, name, (*notices, why), device, request, decoding, progress)
-    return _read(spec, folder, name, notices, device, request, decoding, progress)
+        spec, folder, notices = SPECS["mnist-sample"], SAMPLE_FOLDER, (*notices, why)
+    return _read(spec, folder, name, notices, device, request, seed, decoding, progress)
 
 
 def cache_folder() -> Path:
@@ -216,6 +226,7 @@ def _read(
     notices: tuple[str, ...],
     device: torch.device,
     request: DataConfig,
+    seed: int,
     decoding: Decoding | None,
     progress: Progress,
 ) -> ImageData:
@@ -227,22 +238,26 @@ def _read(
         raise BadInput(
             f"the training and test images in {idx.shown(folder)} have different sizes, {sizes}; fetch them again"
         )
+    parts = _parts(spec, (train_images, train_labels), (test_images, test_labels), request, seed)
+    train_images = parts["train"][0]
     mean, std = spec.moments or mean_and_std(train_images[:, None], idx.shown(folder))
     # What a network asks for is done on the device: stored like that, 28 pixels as 224 would take gigabytes.
     asked = decoding if decoding is not None and decoding.channels else _AS_THEY_ARE
     decoding = settled(asked, [train_images.shape[1:]], grey=True)
-    train_images, test_images = _decoded(train_images, decoding), _decoded(test_images, decoding)
     channels, height, width = decoding.shape
-    size = train_images.nbytes + test_images.nbytes
+    parts = {part: (_decoded(images, decoding), labels) for part, (images, labels) in parts.items()}
+    size = sum(images.nbytes for images, _ in parts.values())
     streamed = request.loader == "stream"
     loader = streamed_by(request.workers, size) if streamed else resident_in(size, free_memory(device))
     workers = request.workers if streamed else 0
+    splits = {part: _split(*pair, mean, std, device, workers) for part, pair in parts.items()}
     return ImageData(
         name=spec.name,
         requested=requested,
         classes=spec.classes,
-        train=_split(train_images, train_labels, mean, std, device, workers),
-        test=_split(test_images, test_labels, mean, std, device, workers),
+        train=splits["train"],
+        val=splits.get("val"),
+        test=splits.get("test"),
         mean=mean,
         std=std,
         channels=channels,
@@ -255,11 +270,26 @@ def _read(
             request=msgspec.structs.replace(request, name=spec.name),
             kind="idx",
             classes=spec.classes,
-            parts={"train": describe_labels(train_labels), "test": describe_labels(test_labels)},
+            parts={part: describe_labels(labels) for part, (_, labels) in parts.items()},
+            split="drawn" if "val" in parts else "given",
+            seed=seed,
             decoding=decoding,
             moments="published" if spec.moments else "computed",
         ),
     )
+
+
+def _parts(spec: DatasetSpec, train: _Pair, test: _Pair, request: DataConfig, seed: int) -> dict[Part, _Pair]:
+    """Return images and labels of the parts that `request` asks for. Raises `BadInput`."""
+    parts: dict[Part, _Pair] = {"train": train}
+    if request.val:
+        images, labels = train
+        rest, held_out = val_indices(labels, request.val, seed)
+        parts = {"train": (images[rest], labels[rest]), "val": (images[held_out], labels[held_out])}
+    if request.test == "auto":
+        parts["test"] = test
+    require_evaluated(spec.title, parts.get("val"), parts.get("test"))
+    return parts
 
 
 def _decoded(images: idx.Bytes, decoding: Decoding) -> idx.Bytes:

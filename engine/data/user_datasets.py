@@ -1,7 +1,7 @@
 """A person's own `Dataset`s: images and labels as Python objects."""
 
 import dataclasses
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from contextlib import suppress
 from typing import Any
 
@@ -26,7 +26,7 @@ from finetui.engine.data.image_files import (
     settled,
     to_array,
 )
-from finetui.engine.data.known import describe_labels, stable
+from finetui.engine.data.known import stable
 from finetui.engine.data.split import Unreadable
 from finetui.engine.data.user_code import load_factory, own_arguments
 from finetui.engine.data.user_labels import class_names, read_labels
@@ -34,7 +34,7 @@ from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.description import DataDescription, DataKind, SplitRule
 from finetui.engine.protocol.places import short
-from finetui.engine.protocol.values import Decoding
+from finetui.engine.protocol.values import Decoding, Part
 from finetui.engine.text import clean
 
 _OWN = "own:data"  # stands for datasets that have no name to find them by
@@ -151,6 +151,7 @@ def from_factory(
     request: DataConfig,
     device: torch.device,
     *,
+    seed: int,
     decoding: Decoding,
     progress: Progress,
     cancelled: Callable[[], bool],
@@ -160,17 +161,18 @@ def from_factory(
     factory = load_factory(name, "data.name (--data)")
     try:
         with own_arguments(name.rpartition(":")[0]):
-            pair = factory()
+            made = factory()
     except (Exception, SystemExit) as error:
         raise BadInput(f"data.name (--data): {name} failed ({type(error).__name__}: {reason_of(error)})") from error
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise BadInput(f"data.name (--data): {name} must return a pair of datasets, (train, test)")
-    train, test = pair
+    if not isinstance(made, (tuple, list)) or len(made) not in (2, 3):
+        raise BadInput(f"data.name (--data): {name} must return datasets: (train, test), or (train, val, test)")
     return from_datasets(
-        train,
-        test,
+        made[0],
+        made[-1],
         device,
+        val=made[1] if len(made) == 3 else None,
         request=request,
+        seed=seed,
         name=name,
         decoding=decoding,
         kind="factory",
@@ -181,40 +183,43 @@ def from_factory(
 
 def from_datasets(
     train: Dataset[Any],
-    test: Dataset[Any],
+    test: Dataset[Any] | None,
     device: torch.device,
     *,
+    val: Dataset[Any] | None = None,
     request: DataConfig = DataConfig(),  # noqa: B008  # frozen
+    seed: int = 0,
     name: str = "own data",
     location: str = "",
     image_size: int | None = None,
     decoding: Decoding | None = None,
     kind: DataKind = "datasets",
     split: SplitRule = "given",
-    seed: int = 0,
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ImageData:
-    """Return the data of two map-style datasets whose items are `(image, label)`.
+    """Return the data of map-style datasets whose items are `(image, label)`: one to train on, `val`, `test` or both.
 
     An image is a PIL image, an uint8 array or tensor `[H, W]`, `[C, H, W]` or `[H, W, C]`, or a float tensor
     `[C, H, W]`, which the network gets as it is. Pictures and bytes become what `decoding` says (None: `image_size`, or
     `request.image_size`, pixels a side, or by their own sizes). Class names come from `train.classes` where it has
-    them. `kind`, `split` and `seed` are for the description of the data. Raises `BadInput` for datasets that are not
-    like this, `Cancelled`.
+    them. Without `val`, the share that `request.val` says is drawn from `train` by `seed`. `kind` and `split` are for
+    the description of the data. Raises `BadInput` for datasets that are not like this, `Cancelled`.
     """
     wanted = sized(image_size or (0 if decoding is not None else request.image_size), decoding or BY_IMAGES)
     with preserved_generators():
-        found = _found(train, test, request, name, location, wanted, progress, cancelled)
+        given: dict[Part, Any] = {"train": train, "val": val, "test": test if request.test == "auto" else None}
+        datasets = {part: dataset for part, dataset in given.items() if dataset is not None or part == "train"}
+        found = _found(datasets, request, name, location, wanted, progress, cancelled)
         assert found.description is not None
         own = request if kind != "datasets" else msgspec.structs.replace(request, name=_OWN)
         description = msgspec.structs.replace(found.description, request=own, kind=kind, split=split, seed=seed)
-        return hold(dataclasses.replace(found, description=description), request, device, progress, cancelled)
+        found = dataclasses.replace(found, description=description)
+        return hold(found, request, device, progress, cancelled, seed=seed)
 
 
 def _found(
-    train: Dataset[Any],
-    test: Dataset[Any],
+    datasets: Mapping[Part, Any],
     request: DataConfig,
     name: str,
     location: str,
@@ -223,31 +228,33 @@ def _found(
     cancelled: Callable[[], bool],
 ) -> Found:
     shown = clean(short(name))
-    parts = []
+    train = datasets["train"]
+    labelled = {}
     problems: list[str] = []
-    for dataset, part in ((train, "train"), (test, "test")):
+    for part, dataset in datasets.items():
         if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
             raise BadInput(f"{shown}: the {part} set has no length or no items; give it __len__ and __getitem__")
         if not len(dataset):
             raise BadInput(f"{shown}: the {part} set is empty")
-        parts.append(read_labels(dataset, shown, part, problems, progress, cancelled))
-    classes = class_names(train, max(int(labels.max()) for _, labels in parts) + 1, shown)
-    shape, decoding, is_float = _shape(train, parts[0][0], shown, wanted, request.augment)
-    sources = [
-        DatasetSource(dataset, *pair, shape, decoding, is_float, part)
-        for dataset, pair, part in zip((train, test), parts, ("train", "test"), strict=True)
-    ]
+        labelled[part] = read_labels(dataset, shown, part, problems, progress, cancelled)
+    classes = class_names(train, max(int(labels.max()) for _, labels in labelled.values()) + 1, shown)
+    shape, decoding, is_float = _shape(train, labelled["train"][0], shown, wanted, request.augment)
+    sources = {
+        part: DatasetSource(dataset, *labelled[part], shape, decoding, is_float, part)
+        for part, dataset in datasets.items()
+    }
     return Found(
         name=shown,
         requested=name,
         classes=classes,
-        train=sources[0],
-        test=sources[1],
+        train=sources["train"],
+        val=sources.get("val"),
+        test=sources.get("test"),
         shape=shape,
         location=location or "your own code",
         is_float=is_float,
         notices=(
-            *(notice for source in sources if (notice := source.notice)),
+            *(notice for source in sources.values() if (notice := source.notice)),
             *(decoding_notices((), decoding) if decoding is not None else ()),
         ),
         problems=tuple(problems),
@@ -255,7 +262,7 @@ def _found(
             request=request,
             kind="datasets",
             classes=tuple(stable(label) for label in classes),
-            parts={"train": describe_labels(parts[0][1]), "test": describe_labels(parts[1][1])},
+            parts={},
             decoding=decoding,
             is_float=is_float,
             moments="none" if is_float else "computed",

@@ -85,6 +85,5 @@ def _of_data(request: DataConfig) -> tuple[int, int, int, int]:
     # Streamed: of a folder then little more than the headers is read.
     request = msgspec.structs.replace(request, loader="stream")
     images = load(request, torch.device("cpu"))
-    images.train.close()
-    images.test.close()
+    images.close()
     return images.channels, images.height, images.width, len(images.classes)

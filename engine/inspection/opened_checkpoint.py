@@ -1,8 +1,9 @@
-"""Looking at a checkpoint without training: its scores on a test set, what it says of each image."""
+"""Looking at a checkpoint without training: its scores on a part of the data, what it says of each image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -24,7 +25,7 @@ from finetui.engine.predictions.metrics import Scores, scores_of
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.places import same_data
 from finetui.engine.protocol.requests import BareWeights, ClassesBy
-from finetui.engine.protocol.values import Decoding
+from finetui.engine.protocol.values import Decoding, Part
 from finetui.engine.runs.trust import check_trusted, check_trusted_data
 from finetui.engine.setup.known_data import known_data
 
@@ -46,12 +47,16 @@ class OpenedCheckpoint:
         self,
         progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
         stopped: Callable[[], bool] = lambda: False,
+        part: Part | None = None,
     ) -> Report:
-        """Return the scores on the test set. Raises `FinetuiError` once `stopped` answers True."""
+        """Return the scores on `part`, by default test, and where there is none, val.
+
+        Raises `BadInput` where there is no such part, `FinetuiError` once `stopped` answers True.
+        """
         subject, shape = self.subject, self.about.architecture
         report = evaluate(
             subject.model,
-            subject.data.test,
+            subject.data.part(part or subject.data.scored),
             subject.data.classes,
             batch_size=batch_size_for(shape.in_channels, shape.height, shape.width),
             temperature=self.about.temperature,
@@ -63,10 +68,11 @@ class OpenedCheckpoint:
             raise Cancelled("the evaluation was stopped")
         return report
 
-    def predictions(self, report: Report) -> Predictions:
-        """Return what `report` knows of each test image."""
+    def predictions(self, report: Report, part: Part | None = None) -> Predictions:
+        """Return what `report` knows of each image of `part`, by default the same as in `evaluate`."""
         data = self.subject.data
-        files = files_of(data.test)
+        part = part or data.scored
+        files = files_of(data.part(part))
         if len(files) not in (0, report.n):
             files = files.at(report.columns["index"])
         origin = Origin(
@@ -76,19 +82,19 @@ class OpenedCheckpoint:
             step=self.step,
             temperature=self.about.temperature,
             notices=self.matched,
+            part=part,
             description=data.description,
         )
         return predictions_of(report, origin, files)
 
     def close(self) -> None:
         """End what reads the data."""
-        self.subject.data.train.close()
-        self.subject.data.test.close()
+        self.subject.data.close()
 
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """The scores of the checkpoint `path` on the test set of `data`, its logits divided by `temperature`."""
+    """The scores of the checkpoint `path` on `part` of `data`, its logits divided by `temperature`."""
 
     path: Path
     data: str
@@ -96,6 +102,7 @@ class CheckpointReport:
     notices: tuple[str, ...]
     scores: Scores
     temperature: float
+    part: Part = "test"
 
 
 def read_about(path: Path) -> checkpoint.About:
@@ -117,7 +124,7 @@ def load_network(
     return about, network
 
 
-def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, int]:
+def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, dict[str, Any]]:
     about, weights, training = checkpoint.load(path)
     about = about.built_by(check_trusted("the checkpoint's network is", about.architecture.name, "--model", model))
     network = build(about.architecture, seed=0)
@@ -125,8 +132,7 @@ def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpo
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise BadInput(f"the weights in {path} do not fit its model: {reason_of(error)}") from error
-    step = training.get("step")
-    return about, network.to(device).eval(), step if isinstance(step, int) else 0
+    return about, network.to(device).eval(), training
 
 
 def open_checkpoint(
@@ -152,7 +158,7 @@ def open_checkpoint(
     found = open_bare(path, bare, model, target) if is_bare(path) else None
     if found is not None and data is None:
         raise BadInput(f"{path} does not say which data it is for; name it with --data")
-    about, network, step = (found.about, found.network, 0) if found else _load_network(path, model, target)
+    about, network, training = (found.about, found.network, {}) if found else _load_network(path, model, target)
     known = None if found else known_data(path, about)
     wanted = _wanted(data, data_dir, about, known)
     decoding = found.decoding if found else None
@@ -161,6 +167,8 @@ def open_checkpoint(
     images = load(wanted, target, decoding=decoding, known=known, progress=progress, cancelled=cancelled)
     if found and not found.named:
         about = msgspec.structs.replace(about, classes=images.classes)
+    if data is None and training.get("watched", "test") == "test":
+        images = images.watching("test")
     where = str(path)
     architecture = about.architecture
     if images.channels != architecture.in_channels:
@@ -169,10 +177,11 @@ def open_checkpoint(
         )
     match = (match_by_position if classes_by == "position" else match_by_name)(about.classes, images.classes)
     require_any(match, where, images.name)
-    matched = tuple(match.notices(images.name, images.test.labels.numpy()))
+    matched = tuple(match.notices(images.name, images.part(images.scored).labels.numpy()))
     images = with_classes(images.with_transform(about.transform), match)
     subject = Subject(network, images, about.transform, architecture, target, about.temperature)
-    return OpenedCheckpoint(path, about, subject, step, matched)
+    step = training.get("step")
+    return OpenedCheckpoint(path, about, subject, step if isinstance(step, int) else 0, matched)
 
 
 def evaluate_checkpoint(
@@ -184,9 +193,10 @@ def evaluate_checkpoint(
     device: str = "auto",
     classes_by: ClassesBy = "name",
     bare: BareWeights = BareWeights(),  # noqa: B008  # frozen
+    part: Part | None = None,
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
 ) -> CheckpointReport:
-    """Evaluate the checkpoint `path`; see `open_checkpoint`."""
+    """Evaluate the checkpoint `path` on `part`, by default test, else val; see `open_checkpoint`."""
     opened = open_checkpoint(
         path,
         data=data,
@@ -198,13 +208,13 @@ def evaluate_checkpoint(
         progress=progress,
     )
     try:
-        report = opened.evaluate(progress)
-        scores = scores_of(opened.predictions(report))
+        report = opened.evaluate(progress, part=part)
+        scores = scores_of(opened.predictions(report, part or opened.subject.data.scored))
     finally:
         opened.close()
     images = opened.subject.data
     notices = (*images.differences, *images.notices, *opened.matched, *images.problems)
-    return CheckpointReport(path, images.name, report, notices, scores, opened.about.temperature)
+    return CheckpointReport(path, images.name, report, notices, scores, opened.about.temperature, part or images.scored)
 
 
 def _wanted(data: str | None, data_dir: Path | None, about: checkpoint.About, known: Known | None) -> DataConfig:

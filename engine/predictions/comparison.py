@@ -89,6 +89,9 @@ def compare(predictions: Predictions, other: Predictions) -> Comparison:
     names, in whatever order either has them. Raises `BadInput` when the two are about other images, or label them
     otherwise.
     """
+    part, others = predictions.origin.part, other.origin.part
+    if part != others:
+        raise BadInput(f"the two cannot be compared: one is of {part} images, the other of {others} images")
     rows = _same_images(predictions, other)
     paired = rows >= 0
     places = match_by_name(predictions.classes, other.classes).places
@@ -96,7 +99,7 @@ def compare(predictions: Predictions, other: Predictions) -> Comparison:
         raise BadInput("the two cannot be compared: they have no class in common")
     labels = places[other.label[rows[paired]]]
     if not paired.any() or not np.array_equal(labels, predictions.label[paired]):
-        raise BadInput("the two cannot be compared: they are not about the same test images with the same labels")
+        raise BadInput(f"the two cannot be compared: they are not about the same {part} images with the same labels")
     return Comparison(other, rows)
 
 

@@ -16,6 +16,7 @@ from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.files import replacing
 from finetui.engine.predictions.criteria import LABEL_FILTERS, LabelFilter
 from finetui.engine.protocol.description import DataDescription
+from finetui.engine.protocol.values import Part
 from finetui.engine.text import clean
 
 TOP = 10  # classes kept for each image, likeliest first
@@ -37,7 +38,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What was evaluated: the test set of `data`, by the weights of `run` after `step` steps.
+    """What was evaluated: `part` of `data`, by the weights of `run` after `step` steps.
 
     The logits were divided by `temperature`. `notices` say what a person should know of the images that were scored,
     `description` says what they are; None in files of earlier versions.
@@ -50,10 +51,11 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float = 1.0
     notices: tuple[str, ...] = ()
     description: DataDescription | None = None
+    part: Part = "test"
 
 
 class Files:
-    """The paths of the test images' files: a common `root`, and the rest of each. Empty for images without files."""
+    """The paths of the images' files: a common `root`, and the rest of each. Empty for images without files."""
 
     def __init__(self, root: str, text: npt.NDArray[np.uint8] | Any, ends: npt.NDArray[np.int64]) -> None:
         """Take the bytes of all names, one after the other, and where each ends: int64 `[n]`."""
@@ -120,9 +122,9 @@ class Files:
 
 
 class Predictions:
-    """The predictions for `n` test images; a row is one of them.
+    """The predictions for `n` images; a row is one of them.
 
-    `index` is the image's place in the test set, `label` and `predicted` are classes: int32 `[n]`. `confidence` is the
+    `index` is the image's place in its part, `label` and `predicted` are classes: int32 `[n]`. `confidence` is the
     probability of the predicted class, `loss` the cross entropy in nats, `margin` the probability of the true class
     less that of the likeliest other (negative for mistakes): float32 `[n]`. `roc_auc` and `average_precision` are those
     of each class against the rest: float64 `[classes]`, NaN where not defined; empty where they were not computed.

@@ -132,7 +132,8 @@ class DataConfig(_Section, frozen=True, kw_only=True):
     a named set first. `loader` is `resident` (decoded once, kept on the device), `stream` (decoded for every epoch by
     `workers` processes) or `auto` (by size). Images of a folder are brought to `image_size` pixels a side, 0: chosen
     by the model and the images. `augment` acts on training images only. Symbolic links that lead out of a folder are
-    followed only with `follow_links`.
+    followed only with `follow_links`. `val` is the share of the training images that is held out to choose by, where
+    there are no val images; `test` is `auto` (the data's own test images, else a fifth of a folder's) or `none`.
     """
 
     name: str = "mnist"
@@ -142,6 +143,8 @@ class DataConfig(_Section, frozen=True, kw_only=True):
     augment: str = "none"
     image_size: int = 0
     follow_links: bool = False
+    val: float = 0.0
+    test: str = "auto"
 
     def __post_init__(self) -> None:
         if not names_a_place(self.name):
@@ -150,6 +153,8 @@ class DataConfig(_Section, frozen=True, kw_only=True):
         _require_known(self.loader, LOADERS, "data.loader (--loader)", "loader")
         _require_known(self.augment, AUGMENTATIONS, "data.augment (--augment)", "augmentation")
         _require(1 <= self.workers <= 64, "data.workers (--workers)", "from 1 to 64", self.workers)
+        _require(0 <= self.val <= 0.5, "data.val (--val)", "a share from 0 to 0.5", self.val)
+        _require(self.test in ("auto", "none"), "data.test (--test)", "auto or none", self.test)
         size_ok = self.image_size == 0 or 8 <= self.image_size <= _MAX_IMAGE_SIZE
         _require(size_ok, "data.image_size (--image-size)", f"0 or from 8 to {_MAX_IMAGE_SIZE}", self.image_size)
 
@@ -194,19 +199,18 @@ class ModelConfig(_Section, frozen=True, kw_only=True):
 class TrainingConfig(_Section, frozen=True, kw_only=True):
     """How it is trained, on the cross entropy.
 
-    The defaults are one cycle (Smith and Topin, "Super-convergence", 2018) of 4 epochs with AdamW.
-    `lr` is the base learning rate: of `one-cycle`, the highest; of the others, the first; where it is not given, 0.003
-    for `adamw` and 0.03 for `sgd`. `weight_decay` is never
-    applied to biases and one-dimensional tensors. `step` multiplies the rate by `step_factor` every `step_epochs`
-    epochs (0: a third of them); `warmup_epochs` of linear warm-up come before any schedule. `class_weights` and
-    `sampling` are `balanced` for data whose classes differ in size. `frozen_norm_trains` lets the normalisation
-    layers of frozen layers go on collecting statistics. `thaw_warmup_steps` is the length, at most an epoch, of the
-    linear warm-up of a group that is unfrozen while training. `device` is `auto` (CUDA, else MPS, else CPU), `cpu`,
-    `cuda`, `cuda:N` or `mps`. `fast` says how the same mathematics is computed: `off` by the plain loop, `on` with
-    channels-last memory and a fused optimizer, `auto` with that of it which pays for the network, by rule.
-    `precision` is `fp32`, or `bf16` for mixed precision: other digits, and on some processors less time.
-    `compile` is `off`, or the mode of `torch.compile` that training steps go through: `default` or `reduce-overhead`,
-    which is CUDA graphs on a GPU.
+    The defaults are one cycle (Smith and Topin, "Super-convergence", 2018) of 4 epochs with AdamW. `lr` is the base
+    learning rate: of `one-cycle`, the highest; of the others, the first; where it is not given, 0.003 for `adamw`
+    and 0.03 for `sgd`. `weight_decay` is never applied to biases and one-dimensional tensors. `step` multiplies the
+    rate by `step_factor` every `step_epochs` epochs (0: a third of them); `warmup_epochs` of linear warm-up come
+    before any schedule. `class_weights` and `sampling` are `balanced` for data whose classes differ in size.
+    `frozen_norm_trains` lets the normalisation layers of frozen layers go on collecting statistics.
+    `thaw_warmup_steps` is the length, at most an epoch, of the linear warm-up of a layer that is unfrozen while
+    training. `device` is `auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`. `fast` says how the
+    same mathematics is computed: `off` by the plain loop, `on` with channels-last memory and a fused optimizer,
+    `auto` with that of it which pays for the network, by rule. `precision` is `fp32`, or `bf16` for mixed
+    precision: other digits, and on some processors less time. `compile` is `off`, or the mode of `torch.compile`
+    that training steps go through: `default` or `reduce-overhead`, which is CUDA graphs on a GPU.
     """
 
     epochs: int = 4
@@ -286,9 +290,9 @@ class GuardsConfig(_Section, frozen=True, kw_only=True):
     On a loss that is NaN, infinite, or `explode_factor` times as high as both guessing and the run's first loss (0:
     never taken for that; a linear probe may come down from thousands), the run is stopped, or goes back to its last
     checkpoint and is paused there, or goes on from there with `rollback_factor` times the learning rate, at most
-    `rollbacks` times in a row. An alert is raised when the test loss did not improve over `plateau_evaluations`
-    evaluations, or rose over `overfit_evaluations` while the training loss fell (0: no such alert). After `early_stop`
-    epochs in a row that did not improve `checkpoints.best_by` the run is finished (0: never).
+    `rollbacks` times in a row. An alert is raised when the loss did not improve over `plateau_evaluations` evaluations,
+    or rose over `overfit_evaluations` while the training loss fell (0: no such alert). After `early_stop` epochs in a
+    row that did not improve `checkpoints.best_by` the run is finished (0: never).
     """
 
     on_divergence: str = "stop"

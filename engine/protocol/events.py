@@ -24,6 +24,7 @@ from finetui.engine.protocol.values import (
     MeanLoss as MeanLoss,
     ModuleRow as ModuleRow,
     NormMode as NormMode,
+    Part as Part,
     Picture as Picture,
     StagePreview as StagePreview,
 )
@@ -127,7 +128,10 @@ class ThinnedPoint(TrainPoint, frozen=True, kw_only=True):
 
 
 class Evaluated(Event, frozen=True, kw_only=True):
-    """One pass over the test set. `confusion[true][predicted]` counts images; `best` is True for a new best.
+    """One pass over the images of `part`. `confusion[true][predicted]` counts images; `best` is True for a new best.
+
+    `watched` tells whether it is the part that is evaluated while training: curves, best and alerts are about no other.
+    `checkpoint` is the kept one (`best`) whose weights were scored; empty: the run's own, at this step.
 
     Whoever attaches to a run, or opens one, gets no `confusion`: it is in the predictions.
     `predictions` is the file with every prediction (`finetui.engine.predictions.file`), relative to the run's folder;
@@ -147,6 +151,9 @@ class Evaluated(Event, frozen=True, kw_only=True):
     averages: tuple[ClassReport, ...] = ()
     best_by: str = "accuracy"
     figure: float | None = None
+    part: Part = "test"
+    watched: bool = True
+    checkpoint: str = ""
 
 
 class LayersChanged(Event, frozen=True, kw_only=True):

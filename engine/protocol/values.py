@@ -1,11 +1,13 @@
 """The values that events carry: what is known of data, layers, classes, images."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 NormMode = Literal["", "batch", "running"]
 Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+AnyPart = Part | Literal[""]  # empty: by default
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
@@ -14,7 +16,7 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataSummary(_Value, frozen=True, kw_only=True):
-    """The data in use. `name` may differ from `requested` (then `notices` says why); sizes in images.
+    """The data in use. `name` may differ from `requested` (then `notices` says why); sizes in images, 0: no such part.
 
     `loader` says how it is held, for people; `input_height` and `input_width` are what the network is given.
     """
@@ -31,6 +33,18 @@ class DataSummary(_Value, frozen=True, kw_only=True):
     input_height: int = 0
     input_width: int = 0
     loader: str = ""
+    val_size: int = 0
+
+    @property
+    def watched(self) -> Part:
+        """What is evaluated while training, and chosen by: val, and only where there is none, test."""
+        return "val" if self.val_size else "test"
+
+    @property
+    def sizes(self) -> dict[Part, int]:
+        """The number of images in each part that there is."""
+        found: dict[Part, int] = {"train": self.train_size, "val": self.val_size, "test": self.test_size}
+        return {part: size for part, size in found.items() if size}
 
 
 class Decoding(_Value, frozen=True, kw_only=True):

@@ -49,6 +49,7 @@ def child_config(config: RunConfig, plan: FinetunePlan, parent: Path, parent_run
     return with_overrides(
         child,
         {
+            ("data", "val"): plan.val,
             ("training", "epochs"): finetune_epochs(plan.recipe, plan.epochs, config),
             ("training", "lr"): plan.lr,
             ("training", "schedule"): plan.schedule,

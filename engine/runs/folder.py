@@ -17,6 +17,7 @@ from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import RunConfig, is_factory, to_toml
 from finetui.engine.protocol.events import RunPrepared
 from finetui.engine.protocol.places import code_file
+from finetui.engine.protocol.values import Part
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.text import clean
 
@@ -59,7 +60,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The checkpoint with the best test accuracy."""
+        """The checkpoint with the best accuracy of the part that is evaluated while training."""
         return self.path / "best.ckpt"
 
     def checkpoint(self, name: str) -> Path:
@@ -68,13 +69,17 @@ class RunFolder:
 
     @property
     def last_predictions(self) -> Path:
-        """Every prediction of the last evaluation."""
+        """Every prediction of the last evaluation of the part that is evaluated while training."""
         return self.path / LAST_PREDICTIONS
 
     @property
     def best_predictions(self) -> Path:
-        """Every prediction of the evaluation with the best test accuracy."""
+        """Every prediction of the evaluation with the best accuracy."""
         return self.path / BEST_PREDICTIONS
+
+    def predictions_of(self, part: Part) -> Path:
+        """Return the file with every prediction of the last evaluation of another part."""
+        return self.path / f"{part}.predictions"
 
     @property
     def images(self) -> Path:

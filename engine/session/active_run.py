@@ -91,8 +91,27 @@ class ActiveRun:
             self._finish()
 
     def _finish(self) -> None:
-        early = "" if self.trainer.done else self.loop.judge.reason()
-        self.set_state("finished", "; ".join(filter(None, (early, self.checkpoints.unsaved()))))
+        """End the run; test images that nothing was chosen by are scored now, once, with the best weights."""
+        reasons = [] if self.trainer.done else [self.loop.judge.reason()]
+        if self.loop.owes_test:
+            if self.loop.test(self._writer.folder, self._best()):
+                self.checkpoints.save()
+            else:
+                reasons.append(
+                    f"the test images were not scored: finetui evaluate --from {self.checkpoints.folder.argument}"
+                )
+        self.set_state("finished", "; ".join(filter(None, (*reasons, self.checkpoints.unsaved()))))
+
+    def _best(self) -> checkpoint.Checkpoint | None:
+        """Return the best checkpoint; None where its weights are those that the run has, or it cannot be read."""
+        kept = next((one for one in self.checkpoints.kept if one.name == BEST), None)
+        if kept is None or kept.step == self.trainer.step:
+            return None
+        try:
+            return checkpoint.read(self.checkpoints.folder.path / kept.file)
+        except BadInput as error:
+            self._reporter.warn(f"the test images are scored with the last weights: {error}")
+            return None
 
     def stop(self, reason: str = "") -> None:
         """Save, and take no further step."""
@@ -155,7 +174,7 @@ class ActiveRun:
                 self.stop()
             case commands.Evaluate():
                 self.loop.emit_point()
-                evaluated = self.loop.evaluate(self._writer.folder)
+                evaluated = self.loop.evaluate(self._writer.folder, command.part or None)
                 if evaluated is not None and evaluated.best and self._writer.folder is not None:
                     self.checkpoints.save(BEST)
             case commands.FindLearningRate():

@@ -1,5 +1,6 @@
 """The training loop: what is trained, how far it is, and what is reported on the way."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
@@ -12,8 +13,9 @@ from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models.device import rng_states, set_rng_states
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig, TrainingConfig, check_learning_rate
-from finetui.engine.protocol.values import KeptCheckpoint
+from finetui.engine.protocol.values import KeptCheckpoint, Part
 from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.kept_checkpoints import BEST
 from finetui.engine.runs.reporter import Reporter
 from finetui.engine.runs.resume import HOW, changed_training
 from finetui.engine.session.evaluator import Evaluator
@@ -37,7 +39,7 @@ class TrainingLoop:
     """Trains what `prepared` holds, as `config` says, and reports it. `stopped` returning True ends long work early.
 
     `accuracy` is that of the last evaluation; `owes_evaluation` is True between the end of an epoch and the end of its
-    evaluation, so that a run that was cut there makes up for it.
+    evaluation, so that a run that was cut there makes up for it. `tested` tells whether test was scored at the end.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class TrainingLoop:
         self.config = config
         self.accuracy: float | None = None
         self.owes_evaluation = False
+        self.tested = False
         self._loss = self._steps = 0.0  # summed since the last evaluation
         self._told_left_out = False
         self.trainer = Trainer(
@@ -90,6 +93,7 @@ class TrainingLoop:
 
     def step(self) -> None:
         """Take one step. Raises `Diverged`."""
+        self.tested = False
         self.trainer.train_step()
         self.questions.stepped()
         if self.trainer.point_due():
@@ -105,25 +109,61 @@ class TrainingLoop:
             self._layers_changed()
             self._alerts.changed()
 
-    def evaluate(self, folder: RunFolder | None) -> events.Evaluated | None:
-        """Run over the test set; return None when a stop came in between. Raises `Diverged`."""
-        evaluated = self.evaluator.evaluate(
-            self.trainer,
-            folder,
-            progress=lambda done, total: self._reporter.progress("Evaluating", done, total),
-            stopped=self._stopped,
-            warn=self._reporter.warn,
-        )
-        self.trainer.restart_clock()
-        if evaluated is None:
-            return None
-        self._reporter.emit(evaluated)
+    def evaluate(self, folder: RunFolder | None, part: Part | None = None) -> events.Evaluated | None:
+        """Run over `part`, by default what is evaluated while training; return None when a stop came in between.
+
+        Raises `Diverged`, and `BadInput` where there is no such part.
+        """
+        evaluated = self._evaluate(folder, part or self.prepared.data.watched)
+        if evaluated is None or not evaluated.watched:
+            return evaluated
         self.accuracy = evaluated.accuracy
         if self.owes_evaluation:
             self.judge.epoch_ended(evaluated.epoch)
         self.owes_evaluation = False
         for alert in self._alerts.evaluated(evaluated, self._take_train_loss()):
             self._reporter.emit(alert)
+        return evaluated
+
+    @property
+    def owes_test(self) -> bool:
+        """Whether there are test images that nothing was chosen by, and that were not scored yet."""
+        data = self.prepared.data
+        return not self.tested and data.watched != "test" and data.test is not None
+
+    def test(self, folder: RunFolder | None, best: Checkpoint | None) -> bool:
+        """Score the test images, with the weights of `best` where they are not those that the run has.
+
+        Return False when a stop came in between.
+        """
+        model = self.prepared.model
+        if best is None:
+            evaluated = self._evaluate(folder, "test", (BEST, self.trainer.step))
+        else:
+            own = copy.deepcopy(model.state_dict())
+            model.load_state_dict(best.model)
+            try:
+                evaluated = self._evaluate(folder, "test", (BEST, best.training["step"]))
+            finally:
+                model.load_state_dict(own)
+        self.tested = evaluated is not None
+        return self.tested
+
+    def _evaluate(
+        self, folder: RunFolder | None, part: Part, checkpoint: tuple[str, int] | None = None
+    ) -> events.Evaluated | None:
+        evaluated = self.evaluator.evaluate(
+            self.trainer,
+            folder,
+            progress=lambda done, total: self._reporter.progress("Evaluating", done, total),
+            stopped=self._stopped,
+            warn=self._reporter.warn,
+            part=part,
+            checkpoint=checkpoint,
+        )
+        self.trainer.restart_clock()
+        if evaluated is not None:
+            self._reporter.emit(evaluated)
         return evaluated
 
     def adjust(self, command: Adjustment) -> None:
@@ -259,8 +299,7 @@ class TrainingLoop:
             self._reporter.emit(effect)
         for alert in self._alerts.point(point):
             self._reporter.emit(alert)
-        data = self.prepared.data
-        self._warn_of_skipped([*data.train.take_problems(), *data.test.take_problems()])
+        self._warn_of_skipped(self.prepared.data.take_problems())
         if self.trainer.left_out and not self._told_left_out:
             self._told_left_out = True
             self._reporter.warn(_LEFT_OUT)
@@ -275,6 +314,8 @@ class TrainingLoop:
             "accuracy": self.accuracy,
             "best_accuracy": self.evaluator.best,
             "owes_evaluation": self.owes_evaluation,
+            "watched": self.prepared.data.watched,
+            "tested": self.tested,
             "train_loss": [self._loss, self._steps],
             "alerts": self._alerts.state_dict(),
             "judge": self.judge.state_dict(),
@@ -290,6 +331,7 @@ class TrainingLoop:
         self.trainer.load_state_dict(training)
         self.accuracy = training["accuracy"]
         self.owes_evaluation = training["owes_evaluation"]
+        self.tested = training.get("tested", False)
         self._loss, self._steps = training["train_loss"]
         self.evaluator.best = training["best_accuracy"]
         self._alerts.load_state_dict(training["alerts"])
@@ -299,8 +341,7 @@ class TrainingLoop:
 
     def close(self) -> None:
         """End what reads the data."""
-        self.prepared.data.train.close()
-        self.prepared.data.test.close()
+        self.prepared.data.close()
         self.evaluator.close()
 
     def _restore(self, found: Checkpoint) -> list[str]:

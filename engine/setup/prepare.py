@@ -91,7 +91,8 @@ class Prepared:
             location=data.location,
             classes=data.classes,
             train_size=len(data.train),
-            test_size=len(data.test),
+            val_size=0 if data.val is None else len(data.val),
+            test_size=0 if data.test is None else len(data.test),
             channels=data.channels,
             height=data.height,
             width=data.width,
@@ -340,6 +341,7 @@ def _prepared_again(
 ) -> Prepared:
     """Prepare a run that goes on; a finetune's parent is not needed any more, since the checkpoint has everything."""
     about = restored.about
+    data = data.watching(restored.training.get("watched", "test"))
     if data.classes != about.classes or data.channels != about.architecture.in_channels:
         raise BadInput(
             f"the run cannot go on: {data.name} now has other classes or channels than when the checkpoint was "

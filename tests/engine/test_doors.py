@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -193,6 +194,7 @@ KINDS = [
     *((name, "resident") for name in ("square", "tall", "wide-rgb", "mixed", "undivided")),
     *((name, "resident") for name in ("idx", "pictures", "arrays", "floats")),
     *((name, "stream") for name in ("tall", "undivided", "idx", "pictures")),
+    *((f"{name}-val", "resident") for name in ("undivided", "idx", "pictures")),
 ]
 
 
@@ -201,6 +203,8 @@ def test_the_network_is_given_the_same_bits_at_every_door(
     kind: str, loader: str, places: Path, given: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, named = "lenet", {}
+    val = 0.3 if kind.endswith("-val") else 0.0
+    kind = kind.removesuffix("-val")
     if kind in FOLDERS:
         FOLDERS[kind](places / "photos")
         data = DataConfig(name="./photos", loader=loader, workers=1)
@@ -212,6 +216,8 @@ def test_the_network_is_given_the_same_bits_at_every_door(
     else:
         data = DataConfig(name=f"code.py:{kind}", loader=loader, workers=1)
         named = {"data": str(places / f"code.py:{kind}")}
+    if val:  # and nothing else to evaluate on
+        data = msgspec.structs.replace(data, val=val, test="none")
     folder = RunFolder(places / "runs" / "whole")
     want = given(lambda: Session(configuration(data, model, "whole")).run())
     assert want.std() > 0.1

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from finetui.engine.predictions.interval import accuracy_words
 from finetui.engine.protocol.events import ENDED
 from finetui.engine.runs.folder import RunFolder
+from finetui.tui.state.parts import last_and_best
 from finetui.tui.state.store import View
 
 _LIVE = ("running", "paused")
@@ -26,17 +26,11 @@ def summary(view: View, *, outlives: bool) -> Iterator[str]:
         yield f"  back to it:  finetui attach {run}"
         yield f"  end it:      finetui stop {run}"
         return
-    best = "" if view.best_accuracy is None else f", best accuracy {_in_words(view.best_accuracy, view)}"
-    yield f"{view.name}: {view.state} at step {view.step:,}{best}"
+    said = last_and_best(view.evaluation, view.best_accuracy, view.others.get("test"), view.watched)
+    yield f"{view.name}: {view.state} at step {view.step:,}" + (f", {said}" if said else "")
     yield f"  open it again:  finetui open {run}"
     if view.state in ENDED and view.state != "finished":
         yield f"  go on with it:  finetui resume {run}"
-
-
-def _in_words(accuracy: float, view: View) -> str:
-    """Return the accuracy with its interval, as far as it is known of how many images it is."""
-    n = view.evaluation.n if view.evaluation else view.data.test_size if view.data else 0
-    return accuracy_words(accuracy, n) if n else f"{accuracy:.2%}"
 
 
 def outlook(view: View, *, outlives: bool, ended: bool) -> str:

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from finetui.engine.errors import BadInput
 from finetui.engine.predictions.criteria import Choose, LabelFilter, Selection, Show, Sort
 from finetui.tui.cli.options import (
+    AnyPart,
     CheckpointModel,
     ClassesByOption,
     DataDir,
@@ -45,6 +46,7 @@ def errors(
     dashboard: bool = False,
     data: str | None = None,
     data_dir: DataDir = None,
+    part: AnyPart = None,
     model: CheckpointModel = "lenet",
     device: Device = "auto",
     classes_by: ClassesByOption = "name",
@@ -54,9 +56,10 @@ def errors(
     csv: bool = False,
     weights: WeightsOptions | None = None,
 ) -> int:
-    """List the test images that a run or a checkpoint gets wrong.
+    """List the images that a run or a checkpoint gets wrong.
 
-    Of a run the predictions of its best evaluation are listed; a checkpoint file is evaluated now.
+    Of a run the predictions of its best evaluation while training are listed, of val where it has val images, else of
+    test; a checkpoint file, and any other --part, is evaluated now.
 
     Parameters
     ----------
@@ -111,7 +114,7 @@ def errors(
     by_default: LabelFilter | None = "confident-learning" if label_errors else None
     label_filter = by_default if isinstance(label_errors, bool) else label_errors
     bare = (weights or WeightsOptions()).given()
-    place = Place(from_, runs_dir, data, data_dir, model, device, classes_by, bare)
+    place = Place(from_, runs_dir, data, data_dir, model, device, classes_by, bare, part)
 
     def choose(classes: tuple[str, ...]) -> Selection:
         return Selection(
@@ -129,6 +132,8 @@ def errors(
         )
 
     if dashboard:
+        if part is not None:
+            raise BadInput("--dashboard: p goes to another part there; leave --part out")
         if any((compare, change, confusion, export, json, csv)):
             raise BadInput("--dashboard: comparing (d), the matrix (m) and exports (x) are keys there; leave them out")
         return _open_dashboard(place, choose, images)

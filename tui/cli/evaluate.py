@@ -1,4 +1,4 @@
-"""`finetui evaluate`: the scores of a checkpoint on a test set, as a table or as JSON."""
+"""`finetui evaluate`: the scores of a checkpoint on a part of a data set, as a table or as JSON."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 import finetui
 from finetui.engine.runs.folder import find_checkpoint
-from finetui.tui.cli.options import CheckpointModel, ClassesByOption, DataDir, Device, From, RunsDir, WeightsOptions
+from finetui.tui.cli.options import (
+    AnyPart,
+    CheckpointModel,
+    ClassesByOption,
+    DataDir,
+    Device,
+    From,
+    RunsDir,
+    WeightsOptions,
+)
 from finetui.tui.cli.reports import print_json, table
 from finetui.tui.state.scores import HEADING, class_rows, diagram, facts
 
@@ -21,6 +30,7 @@ def evaluate(
     from_: From,
     data: str | None = None,
     data_dir: DataDir = None,
+    part: AnyPart = None,
     model: CheckpointModel = "lenet",
     device: Device = "auto",
     classes_by: ClassesByOption = "name",
@@ -29,7 +39,7 @@ def evaluate(
     json: bool = False,
     weights: WeightsOptions | None = None,
 ) -> int:
-    """Score a run or a checkpoint on a test set.
+    """Score a run or a checkpoint on the test images, or on another part of the data.
 
     Parameters
     ----------
@@ -48,13 +58,14 @@ def evaluate(
         device=device,
         classes_by=classes_by,
         bare=(weights or WeightsOptions()).given(),
+        part=part,
     )
     for notice in found.notices:
         print(notice, file=sys.stderr)
     if json:
         print_json(_as_object(found))
         return 0
-    told = facts(found.scores, found.temperature, found.report.uncalibrated)
+    told = facts(found.scores, found.part, found.temperature, found.report.uncalibrated)
     print("\n".join(f"{name:<{_NAME}}{words}" for name, words in told))
     print()
     print(table([HEADING, *class_rows(found.scores)], right=frozenset(range(1, len(HEADING)))))
@@ -74,6 +85,7 @@ def _as_object(found: "CheckpointReport") -> dict[str, object]:
         "n": scores.n,
         "per_class": scores.per_class,
         "confusion": found.report.confusion.tolist(),
+        "part": found.part,
         "interval": scores.interval,
         "balanced_accuracy": scores.balanced_accuracy,
         "macro": scores.macro,

@@ -76,6 +76,10 @@ From = Annotated[
     str,
     Parameter(name="--from", help="A run (its name or folder: the best checkpoint is used) or a checkpoint file."),
 ]
+AnyPart = Annotated[
+    Literal["train", "val", "test"] | None,
+    Parameter(help="Which images: train, val or test (default: test, else val)."),
+]
 DataDir = Annotated[Path | None, Parameter(help="Folder to look for the data in first (default: $FINETUI_DATA).")]
 ClassesByOption = Annotated[
     ClassesBy,
@@ -169,6 +173,10 @@ class RunOptions:
     )
     data_dir: Annotated[str | None, _DATA] = None
     "Folder to look for a named set in first (default: $FINETUI_DATA)."
+    val: Annotated[float | None, _DATA] = None
+    "Share of the training images to hold out and choose by, instead of the test images (default: 0; 0.1 is usual)."
+    test: Annotated[str | None, _DATA] = None
+    "auto (default: the data's own test images, else a fifth of a folder's) or none."
     augment: Annotated[str | None, _DATA] = None
     "Augmentation of the training images: none (default), light or standard."
     image_size: Annotated[WholeNumber | None, _DATA] = None
@@ -280,7 +288,7 @@ class RunOptions:
             ("model", "crop"): self.crop,
             ("model", "interpolation"): self.interpolation,
         }
-        for field in ("augment", "image_size", "loader", "workers", "follow_links"):
+        for field in ("val", "test", "augment", "image_size", "loader", "workers", "follow_links"):
             overrides["data", field] = getattr(self, field)
         for field in TrainingConfig.__struct_fields__:
             if hasattr(self, field):

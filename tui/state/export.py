@@ -125,8 +125,8 @@ def to_csv(listing: Listing, rows: Sequence[int]) -> str:
 def export(target: Target, listing: Listing, rows: Sequence[int], fetch: Fetch) -> str:
     """Write `rows` to `target`, whole or not at all, and return a sentence that says what was written.
 
-    `fetch(indices)` returns test images, uint8 `[H, W, 1 or 3]`, or what is wrong with them. Raises `BadInput` when
-    there are too many for a contact sheet, `FinetuiError` when writing fails.
+    `fetch(indices)` returns images, uint8 `[H, W, 1 or 3]`, or what is wrong with them. Raises `BadInput` when there
+    are too many for a contact sheet, `FinetuiError` when writing fails.
     """
     where = clean(str(target.path))
     if not len(rows):

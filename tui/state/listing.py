@@ -63,7 +63,7 @@ class Listing:
         return "" if place is None else clean(self.training_files.get(row, ""), 4096) or f"training image {place:,}"
 
     def with_duplicates(self, pairs: Collection[tuple[int, int]], names: Sequence[str] = ()) -> "Listing":
-        """Return the same list, now that test images (by their place in the test set) are known as training images.
+        """Return the same list, now that images (by their place in their part) are known as training images.
 
         `names` are the training images' paths, in the order of `pairs`; empty where they have none.
         """
@@ -84,5 +84,5 @@ def listing_of(found: Predictions, selection: Selection) -> Listing:
 
 
 def image_name(found: Predictions, row: int) -> str:
-    """Return what the image of `row` is called: its path in the data, or its place in the test set."""
-    return clean(found.files.name(row), 1000) or f"test image {found.index[row]:,}"
+    """Return what the image of `row` is called: its path in the data, or its place in its part."""
+    return clean(found.files.name(row), 1000) or f"{found.origin.part} image {found.index[row]:,}"

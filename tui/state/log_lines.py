@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from finetui.engine.protocol import commands, events
-from finetui.engine.text import clean, figure_text
+from finetui.engine.text import clean
+from finetui.tui.state.parts import scores, sizes
 
 Level = Literal["info", "warning", "error"]
 
@@ -87,7 +88,7 @@ def describe_command(command: commands.AnyCommand) -> str:
         case commands.FindLearningRate():
             return "find learning rate"
         case commands.Evaluate():
-            return "evaluate"
+            return f"evaluate {clean(command.part)}".strip()
         case commands.Save():
             return f"save as {clean(command.name)}" if command.name else "save"
         case commands.RollBack():
@@ -124,7 +125,7 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
     match event:
         case events.RunPrepared():
             data = event.data
-            where = f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images from {data.location}"
+            where = f"{data.name}: {sizes(data)} from {data.location}"
             text = "; ".join(part for part in (where, data.loader, *event.notices) if part)
             return "warning" if event.notices else "info", text
         case events.RunStarted():
@@ -133,12 +134,7 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
             level: Level = "error" if event.state in ("failed", "crashed") else "info"
             return level, f"{event.state}: {event.reason}" if event.reason else event.state
         case events.Evaluated():
-            by = "" if event.figure is None or event.best_by == "accuracy" else figure_text(event.best_by, event.figure)
-            best = f"{by and f', {by}'}{', the best so far' if event.best else ''}"
-            return (
-                "info",
-                f"epoch {event.epoch}: test loss {event.loss:.4f}, accuracy {event.accuracy:.2%}{best}",
-            )
+            return "info", f"epoch {event.epoch}: {scores(event)}"
         case events.TrainingChanged():
             training = event.training
             return (

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from finetui.engine.predictions.interval import accuracy_words
+from finetui.engine.protocol.values import Part
 
 if TYPE_CHECKING:
     from finetui.engine.predictions.metrics import Bin, Scores
@@ -14,14 +15,14 @@ _SHORTEST = 10
 
 
 def facts(
-    scores: "Scores", temperature: float = 1.0, without: tuple[float, float] | None = None
+    scores: "Scores", part: Part, temperature: float = 1.0, without: tuple[float, float] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Yield names and values of what is known of all images together.
+    """Yield names and values of what is known of all images of `part` together.
 
     `without` are log loss and calibration error without the temperature, where they are known.
     """
     loss, error = ("", "") if without is None else (f" ({without[0]:.4f} uncalibrated)", f", {without[1]:.2%} before")
-    yield "accuracy", accuracy_words(scores.accuracy, scores.n)
+    yield f"{part} accuracy", accuracy_words(scores.accuracy, scores.n)
     yield "balanced accuracy", f"{scores.balanced_accuracy:.2%}"
     yield "majority baseline", f"{scores.majority_baseline:.2%} (always {scores.majority_class})"
     if scores.top5 is not None:

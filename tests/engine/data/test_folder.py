@@ -53,12 +53,6 @@ def test_a_folder_with_a_training_and_a_test_part(folder: Path) -> None:
     assert (data.name, data.requested, data.location) == ("photos", str(folder), str(folder))
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation", "testing", "Test"])
-def test_the_test_part_goes_by_several_names(folder: Path, name: str) -> None:
-    (folder / "test").rename(folder / name)
-    assert len(read(folder).test) == 10
-
-
 def test_without_a_test_part_a_fifth_of_each_class_is_for_testing(folder: Path) -> None:
     root = folder / "train"
     paint(root / "red" / "more.png", (1, 2, 3))

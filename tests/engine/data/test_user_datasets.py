@@ -127,7 +127,7 @@ def test_a_factory_in_a_file_or_a_module(tmp_path: Path, monkeypatch: pytest.Mon
     ("name", "says"),
     [
         ("my_digits.py:broken", "failed .OSError: no disk"),
-        ("my_digits.py:single", "must return a pair"),
+        ("my_digits.py:single", "must return datasets: .train, test., or .train, val, test."),
         ("my_digits.py:nothing", "has no function or class 'nothing'"),
         ("no_such_module_anywhere:pair", "cannot be imported"),
         ("no/such/file.py:pair", "cannot be imported"),

@@ -57,6 +57,7 @@ def test_evaluate_agrees_with_the_training(trained) -> None:
         assert f"{100 * scores['accuracy']:.2f} %" in result.stdout
         assert scores["n"] == 1000
         assert list(scores)[:5] == ["accuracy", "loss", "n", "per_class", "confusion"]
+        assert scores["part"] == "test"
         assert scores["interval"][0] < scores["accuracy"] < scores["interval"][1]
         assert scores["log_loss"] == scores["loss"]
         assert (scores["temperature"], scores["uncalibrated"]) == (1.0, None)
@@ -81,7 +82,7 @@ def test_runs_lists_it(trained) -> None:
     (row,) = json.loads(finetui("runs", "--json", cwd=folder).stdout)
     assert list(row) == [
         "name", "path", "state", "data", "model", "epoch", "step", "best_accuracy", "started", "parent", "pid", "host",
-        "evaluated_on",
+        "evaluated_on", "accuracy", "test_accuracy", "part",
     ]  # fmt: skip
     assert (row["name"], row["state"], row["data"], row["model"]) == ("small", "finished", "mnist-sample", "lenet")
     assert (row["epoch"], row["step"], row["parent"]) == (1, 200, None)

@@ -3,8 +3,9 @@
 from finetui.tui.screens.help import HelpScreen
 
 _INTRODUCTION = (
-    "Every test image that the network got wrong at its last evaluation, the highest loss first. Below each stand the "
-    "true class and what the network took it for, and how sure it was.\n\n"
+    "Every image that the network got wrong at its last evaluation, the highest loss first: of val where images are "
+    "held out to choose by, else of test; the first line says which. Below each stand the true class and what the "
+    "network took it for, and how sure it was.\n\n"
     "loss: how little probability the true class was given (nats). margin: the true class's probability less that of "
     "the likeliest other; below 0 it is a mistake, just above it a near miss.\n\n"
     "? the label is possibly wrong: by confident learning, the network is surer of another class than it usually is of "
@@ -24,6 +25,7 @@ _KEYS = (
     ("c", "Clear all filters"),
     ("m", "Confusion matrix and most confused pairs: a cell opens its images"),
     ("s", "Scores: accuracy with its interval, averages, ROC-AUC, calibration and its diagram"),
+    ("p", "Show the other part, val or test, which is evaluated first where it was not yet"),
     ("d", "Compare with another run or evaluation on the same images; again: end the comparison"),
     ("e", "Where the network looked: Grad-CAM, integrated gradients, occlusion, off"),
     ("l u k", "Only possible label errors; only training images; only marked ones"),

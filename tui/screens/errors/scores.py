@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from finetui.engine.predictions.metrics import Scores
+from finetui.engine.protocol.values import Part
 from finetui.tui.screens.base import ModalScreen
 from finetui.tui.state.scores import HEADING, class_rows, diagram, facts
 from finetui.tui.widgets.key_bar import KeyBar
@@ -18,15 +19,16 @@ _DIAGRAM = 70
 
 
 class ScoresScreen(ModalScreen[None]):
-    """Shows `scores`, of logits divided by `temperature`."""
+    """Shows `scores` on `part`, of logits divided by `temperature`."""
 
     CSS_PATH = "scores.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (150, "-roomy")]
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,s", "leave", "Back", key_display="esc")]
 
-    def __init__(self, scores: Scores, temperature: float) -> None:
+    def __init__(self, scores: Scores, part: Part, temperature: float) -> None:
         super().__init__()
         self._scores = scores
+        self._part = part
         self._temperature = temperature
 
     def compose(self) -> ComposeResult:
@@ -44,7 +46,7 @@ class ScoresScreen(ModalScreen[None]):
         self.query_one("#box").focus()
 
     def _facts(self) -> Content:
-        told = facts(self._scores, self._temperature)
+        told = facts(self._scores, self._part, self._temperature)
         return Content("\n").join(Content.assemble((f"{name:<20}", "$muted"), words) for name, words in told)
 
     def _diagram(self) -> Content:

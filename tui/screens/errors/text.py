@@ -29,6 +29,7 @@ def title(listing: Listing, marked: int) -> Content:
     low, high = wilson(1 - wrong / max(total, 1), total)
     return Content.assemble(
         (" Errors", "bold $accent"),
+        (f"  {found.origin.part}", "bold"),
         f"  {len(listing.rows):,} listed",
         (f"  ·  {wrong:,} of {total:,} wrong, {1 - wrong / max(total, 1):.2%} right", "$muted"),
         (f" (95% CI {100 * low:.2f} to {high:.2%})", "$muted"),

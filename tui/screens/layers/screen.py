@@ -125,6 +125,7 @@ class LayersScreen(Screen[None]):
         if view is before:
             return
         self._shown = view
+        self.query_one(LayerPane).name_part(view.watched)
         if before is None or _names(view) != _names(before):
             self.refresh_bindings()
             self._forget_description()
@@ -330,11 +331,12 @@ class LayersScreen(Screen[None]):
 
     def _take_image(self, index: int) -> None:
         data = self._store.view.data
-        count = data.test_size if data is not None else 0
+        part = self._store.view.watched
+        count = data.sizes.get(part, 0) if data is not None else 0
         if self._view not in _OF_IMAGE:
             self._say_independent()
         elif not 0 <= index < count:
-            self._say(f"there are {count:,} test images, numbered from 0")
+            self._say(f"there are {count:,} {part} images, numbered from 0")
         else:
             self._index = index
             self._say("")
@@ -342,7 +344,7 @@ class LayersScreen(Screen[None]):
             self._choose()
 
     def _say_independent(self) -> None:
-        self._say("filters and weights are the same for every test image; 2 and 4 look at one")
+        self._say(f"filters and weights are the same for every {self._store.view.watched} image; 2 and 4 look at one")
 
     def _show_image(self) -> None:
         """Show the test image where there is room for it."""

@@ -13,6 +13,7 @@ from textual.message import Message
 
 from finetui.engine.predictions.interval import wilson
 from finetui.engine.protocol.events import ClassReport, Evaluated
+from finetui.engine.protocol.values import AnyPart, Part
 from finetui.tui.state.store import View
 from finetui.tui.widgets.lines_view import LinesView
 from finetui.tui.widgets.styled_line import StyledLine
@@ -157,8 +158,10 @@ class PerClassTable(Vertical):
 
     def __init__(self) -> None:
         super().__init__(id="classes")
+        self.part: AnyPart = ""  # the part whose scores are shown; empty: that which is evaluated while training
         self._shown: object = ()
         self._evaluation: Evaluated | None = None
+        self._counted: Part = "test"
 
     def compose(self) -> ComposeResult:
         """A heading, the rows, and below them what all images amount to."""
@@ -174,17 +177,25 @@ class PerClassTable(Vertical):
         self._show_heading()
         self._show_totals()
 
+    def show_part(self, part: Part, view: View) -> None:
+        """Show the scores on `part` from now on."""
+        self.part = part
+        self.show(view)
+
     def show(self, view: View) -> None:
         """Bring the table up to date with `view`."""
-        if self._shown is (view.evaluation or view.data):
+        part = self.part or view.watched
+        evaluation = view.evaluation_of(part)
+        if self._shown is (evaluation or view.data) and self._counted == part:
             return
-        self._shown = view.evaluation or view.data
+        self._shown, self._counted = evaluation or view.data, part
         rows = self.query_one(_Rows)
-        if view.evaluation is not None:
-            before = view.previous.per_class if view.previous else (None,) * len(view.evaluation.per_class)
+        if evaluation is not None:
+            previous = view.previous if part == view.watched else None
+            before = previous.per_class if previous else (None,) * len(evaluation.per_class)
             found = [
                 _Row(index, now.label, now, None if then is None else 100 * (now.accuracy - then.accuracy))
-                for index, (now, then) in enumerate(zip(view.evaluation.per_class, before, strict=True))
+                for index, (now, then) in enumerate(zip(evaluation.per_class, before, strict=True))
             ]
         else:
             classes = view.data.classes if view.data else ()
@@ -192,7 +203,7 @@ class PerClassTable(Vertical):
         rows.longest = max((len(row.label) for row in found), default=_MIN_LABEL)
         rows.longest = max(rows.longest, len("weighted"))
         rows.show(found)
-        self._evaluation = view.evaluation
+        self._evaluation = evaluation
         self._show_heading()
         self._show_totals()
 
@@ -212,5 +223,6 @@ class PerClassTable(Vertical):
     def _show_heading(self) -> None:
         rows = self.query_one(_Rows)
         layout = _layout(rows.scrollable_content_region.width, rows.longest)
-        names = "".join(name.rjust(size) for (name, _), size in zip(_COLUMNS, layout.columns, strict=False))
+        columns = (self._counted, *(name for name, _ in _COLUMNS[1:]))  # the number of images in the part
+        names = "".join(name.rjust(size) for name, size in zip(columns, layout.columns, strict=False))
         self.query_one("#class-heading", StyledLine).show(Content(" class".ljust(layout.label) + names))
