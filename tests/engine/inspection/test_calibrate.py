@@ -1,8 +1,6 @@
 """A temperature: fitted on val images alone, kept in the checkpoint, and used wherever a probability is told."""
 
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,30 +10,18 @@ from PIL import Image
 
 import finetui
 from finetui.engine.checkpoints import checkpoint
-from finetui.engine.data import load
-from finetui.engine.data.image_data import ImageData
 from finetui.engine.errors import BadInput
-from finetui.engine.inspection import opened_checkpoint
 from finetui.engine.inspection.calibrate import calibrate, fit_temperature
+from finetui.engine.protocol.config import RunConfig
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import RunLock
 from finetui.engine.session.session import Session
 
 
-@dataclasses.dataclass(frozen=True)
-class WithVal(ImageData):
-    """The bundled digits with their test images as val images, too."""
-
-    val: Any = None
-
-    def with_transform(self, transform: Any) -> "WithVal":
-        return dataclasses.replace(super().with_transform(transform), val=self.val.with_transform(transform))
-
-
-@pytest.fixture
-def run(make_config) -> RunFolder:
+def trained(config: RunConfig, val: float) -> RunFolder:
     """A run that has learned little, and is too sure of it: its last layer is five times what it was."""
-    folder = Session(make_config(lr=0.05, epochs=2)).run().folder
+    data = msgspec.structs.replace(config.data, val=val)
+    folder = Session(msgspec.structs.replace(config, data=data)).run().folder
     about, weights, training = checkpoint.load(folder.best)
     weights |= {name: 5 * weights[name] for name in ("fc3.weight", "fc3.bias")}
     checkpoint.save(folder.best, about, weights, training)
@@ -43,12 +29,8 @@ def run(make_config) -> RunFolder:
 
 
 @pytest.fixture
-def with_val(monkeypatch: pytest.MonkeyPatch) -> None:
-    def loaded(*arguments: Any, **how: Any) -> WithVal:
-        data = load(*arguments, **how)
-        return WithVal(**{field.name: getattr(data, field.name) for field in dataclasses.fields(data)}, val=data.test)
-
-    monkeypatch.setattr(opened_checkpoint, "load", loaded)
+def run(make_config) -> RunFolder:
+    return trained(make_config(lr=0.05, epochs=2), val=0.2)
 
 
 def test_a_temperature_is_the_minimum_of_the_loss() -> None:
@@ -87,7 +69,7 @@ def test_where_no_temperature_is_the_best_that_is_said() -> None:
         fit_temperature(logits, (logits.argmax(1) + 1) % 4)
 
 
-def test_it_is_kept_in_the_checkpoint_and_nothing_else_changes(run: RunFolder, with_val: None) -> None:
+def test_it_is_kept_in_the_checkpoint_and_nothing_else_changes(run: RunFolder) -> None:
     about, weights, training = checkpoint.load(run.best)
     last = run.last.read_bytes()
     found = calibrate(run.best, device="cpu")
@@ -103,7 +85,7 @@ def test_it_is_kept_in_the_checkpoint_and_nothing_else_changes(run: RunFolder, w
     assert calibrate(run.best, device="cpu").temperature == pytest.approx(found.temperature, rel=1e-6)
 
 
-def test_evaluate_and_predict_use_it(run: RunFolder, with_val: None, tmp_path: Path) -> None:
+def test_evaluate_and_predict_use_it(run: RunFolder, tmp_path: Path) -> None:
     image = tmp_path / "digit.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (28, 28), dtype=np.uint8)).save(image)
 
@@ -111,14 +93,13 @@ def test_evaluate_and_predict_use_it(run: RunFolder, with_val: None, tmp_path: P
         (answer,) = finetui.classify(run.best, [image], top=10, device="cpu")
         return dict(answer.top)
 
-    plain, before = finetui.evaluate_checkpoint(run.best, device="cpu"), probabilities()
+    plain, before = finetui.evaluate_checkpoint(run.best, device="cpu", part="val"), probabilities()
     found = calibrate(run.best, device="cpu")
-    warm, after = finetui.evaluate_checkpoint(run.best, device="cpu"), probabilities()
+    warm, after = finetui.evaluate_checkpoint(run.best, device="cpu", part="val"), probabilities()
     assert (plain.temperature, plain.report.uncalibrated) == (1.0, None)
     assert warm.temperature == found.temperature
     assert warm.scores.accuracy == plain.scores.accuracy
     assert warm.report.uncalibrated == pytest.approx((plain.scores.log_loss, plain.scores.calibration_error), rel=1e-5)
-    # The val images are the test images here.
     assert (warm.scores.log_loss, warm.scores.calibration_error) == pytest.approx(
         (found.log_loss[1], found.calibration_error[1]), rel=1e-4
     )
@@ -127,14 +108,15 @@ def test_evaluate_and_predict_use_it(run: RunFolder, with_val: None, tmp_path: P
     assert [after[name] for name in names] == pytest.approx(expected.tolist(), rel=1e-4)
 
 
-def test_without_val_images_it_is_refused_and_the_checkpoint_stays(run: RunFolder) -> None:
+def test_without_val_images_it_is_refused_and_the_checkpoint_stays(make_config) -> None:
+    run = trained(make_config(), val=0.0)
     content = run.best.read_bytes()
     with pytest.raises(BadInput, match="no val images"):
         calibrate(run.best, device="cpu")
     assert run.best.read_bytes() == content
 
 
-def test_a_run_that_an_engine_has_is_left_alone(run: RunFolder, with_val: None) -> None:
+def test_a_run_that_an_engine_has_is_left_alone(run: RunFolder) -> None:
     content = run.best.read_bytes()
     lock = RunLock(run)
     try:
@@ -145,7 +127,7 @@ def test_a_run_that_an_engine_has_is_left_alone(run: RunFolder, with_val: None) 
     assert run.best.read_bytes() == content
 
 
-def test_what_cannot_be_written_leaves_the_old_checkpoint(run: RunFolder, with_val: None, monkeypatch) -> None:
+def test_what_cannot_be_written_leaves_the_old_checkpoint(run: RunFolder, monkeypatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -162,7 +144,7 @@ def test_a_temperature_that_is_none_is_refused(run: RunFolder, temperature: floa
     about, weights, training = checkpoint.load(run.best)
     plain = msgspec.to_builtins
 
-    def damaged(value: object, **how: Any) -> object:
+    def damaged(value: object, **how: object) -> object:
         return {**plain(value, **how), "temperature": temperature}
 
     monkeypatch.setattr(msgspec, "to_builtins", damaged)

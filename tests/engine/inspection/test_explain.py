@@ -145,6 +145,7 @@ def test_of_a_network_of_ones_own_it_looks_at_the_last_maps_before_the_pooling()
     assert explain(Wrapped(), COLOUR, method="grad-cam", target=3).layer == "backbone.layer4"
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     ("name", "last"), [("resnet18", "layer4"), ("vgg11", "features"), ("squeezenet1_1", "features")]
 )

@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     make(root / "animals", {name: name for name in ("cat", "dog", "horse")})
     config = RunConfig(
         data=DataConfig(name=str(root / "animals")),
-        training=TrainingConfig(epochs=4, batch_size=6, lr=0.02, device="cpu", fast="off"),
+        training=TrainingConfig(epochs=8, batch_size=6, lr=0.005, device="cpu", fast="off"),
         run=RunSection(name="animals", runs_dir=str(root / "checkpoints")),
     )
     outcome = Session(config).run()

@@ -17,6 +17,7 @@ def right(both: int, fixed: int, broken: int, neither: int) -> tuple[np.ndarray,
     return later, earlier
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("fixed", [0, 1, 3, 9, 13, 40, 150])
 @pytest.mark.parametrize("broken", [0, 2, 5, 12, 14, 41, 90])
 def test_it_is_the_test_of_statsmodels_and_scipy(fixed: int, broken: int) -> None:

@@ -30,6 +30,7 @@ def cleanlabs(probabilities: np.ndarray, labels: np.ndarray, name: LabelFilter) 
     return find(labels, probabilities.astype(np.float64), filter_by=name.replace("-", "_"), n_jobs=1)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("name", LABEL_FILTERS)
 @pytest.mark.parametrize(("n", "count"), [(60, 2), (300, 3), (2000, 10), (2000, 11), (3000, 100), (8000, 1000)])
 @pytest.mark.parametrize("sharpness", [1.0, 4.0])
@@ -41,6 +42,7 @@ def test_it_finds_the_rows_that_cleanlab_finds(name: LabelFilter, n: int, count:
         np.testing.assert_array_equal(find_label_errors(probabilities, labels)[name], expected)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("name", LABEL_FILTERS)
 def test_a_class_without_images_and_one_with_a_single_image(name: LabelFilter) -> None:
     probabilities, labels = noisy(400, 12, sharpness=2.0)
@@ -52,6 +54,7 @@ def test_a_class_without_images_and_one_with_a_single_image(name: LabelFilter) -
     )
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("name", LABEL_FILTERS)
 def test_a_network_that_is_never_sure_or_always_the_same(name: LabelFilter) -> None:
     labels = np.arange(90) % 3

@@ -26,6 +26,7 @@ def figure(by: str, *args: np.ndarray) -> float:
     return judge.figure
 
 
+@pytest.mark.peers
 def test_the_figures_are_scikit_learns() -> None:
     metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn")
     rng = np.random.default_rng(0)

@@ -175,7 +175,8 @@ def test_the_log_and_the_last_lines_say_the_part() -> None:
     later = msgspec.structs.replace(evaluated(2, 0.8), part="val", best=False)
     store.fold(running(done, later, scored_on_test(done)))
     said = next(iter(summary(store.view, outlives=False)))
-    assert "val accuracy 80.00% (best 90.00%, chosen on val), test accuracy 50.00% of the best checkpoint" in said
+    assert "val accuracy 80.00% (95% CI 77.41 to 82.36%, n = 1,000), best 90.00% chosen on val" in said
+    assert "test accuracy 50.00% (95% CI 46.91 to 53.09%, n = 1,000) of the best checkpoint" in said
 
 
 def test_what_is_called_best_says_what_it_was_chosen_on() -> None:

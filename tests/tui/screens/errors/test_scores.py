@@ -40,7 +40,7 @@ async def test_scores_and_diagram_of_what_is_shown(tmp_path: Path, size) -> None
 
 async def test_any_class_name_and_a_temperature_keep_their_columns() -> None:
     found = predictions(classes=HOSTILE)
-    app = ScreenApp(ScoresScreen(scores_of(found), 1.5))
+    app = ScreenApp(ScoresScreen(scores_of(found), "test", 1.5))
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         assert "temperature         1.5000" in picture(app)
