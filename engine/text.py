@@ -43,3 +43,9 @@ def _harmless(text: str) -> Iterator[str]:
 def snake_case(name: str) -> str:
     """Return a CamelCase name as snake_case: the tag of an event or a command on the wire."""
     return "".join("_" + char.lower() if char.isupper() else char for char in name).lstrip("_")
+
+
+def figure_text(by: str, value: float) -> str:
+    """Return what an evaluation is judged by (`checkpoints.best_by`) and its value, for people: `macro F1 91.20%`."""
+    name = {"macro-f1": "macro F1", "balanced-accuracy": "balanced accuracy", "top5": "top-5 accuracy"}.get(by, by)
+    return f"{name} {value:.4f}" if by == "loss" else f"{name} {value:.2%}"

@@ -15,6 +15,7 @@ from finetui.engine.version import __version__
 if TYPE_CHECKING:
     from finetui.engine.data import from_datasets as from_datasets
     from finetui.engine.inspection.answers import Answerer as Answerer
+    from finetui.engine.inspection.calibrate import Calibration as Calibration, calibrate as calibrate
     from finetui.engine.inspection.classify import Classified as Classified, classify as classify
     from finetui.engine.inspection.evaluation import Report as Report
     from finetui.engine.inspection.model_summary import summarise_model as summarise_model
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Answerer": "finetui.engine.inspection.answers",
+    "Calibration": "finetui.engine.inspection.calibrate",
     "CheckpointReport": "finetui.engine.inspection.opened_checkpoint",
     "CheckpointsConfig": "finetui.engine.protocol.config",
     "Classified": "finetui.engine.inspection.classify",
@@ -63,6 +65,7 @@ _HOMES = {
     "RunSection": "finetui.engine.protocol.config",
     "Session": "finetui.engine.session.session",
     "TrainingConfig": "finetui.engine.protocol.config",
+    "calibrate": "finetui.engine.inspection.calibrate",
     "classify": "finetui.engine.inspection.classify",
     "evaluate_checkpoint": "finetui.engine.inspection.opened_checkpoint",
     "from_datasets": "finetui.engine.data",

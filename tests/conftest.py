@@ -43,7 +43,6 @@ def make_config(tmp_path: Path) -> Callable[..., RunConfig]:
     """Return a maker of small runs on the bundled digits, kept in a temporary folder."""
 
     def make(data: str = "mnist-sample", data_dir: Path | None = None, name: str = "", **training: Any) -> RunConfig:
-        # Not measured: the same configuration has to lead to the same bits.
         settings = {"epochs": 1, "batch_size": 100, "lr": 0.01, "device": "cpu"} | training
         settings = {"optimizer": "sgd", "schedule": "constant", "weight_decay": 0.0, "fast": "on"} | settings
         return RunConfig(

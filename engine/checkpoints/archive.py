@@ -9,7 +9,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -23,7 +23,16 @@ from finetui.engine.checkpoints.pickle_audit import (
     most_bytes,
 )
 
-__all__ = ["ArchiveError", "MoreThanTensors", "OldFormat", "audit", "find_damage", "is_archive"]
+__all__ = [
+    "ArchiveError",
+    "MoreThanTensors",
+    "OldFormat",
+    "audit",
+    "find_damage",
+    "is_archive",
+    "is_big_endian",
+    "read_storages",
+]
 
 _LOCAL, _CENTRAL, _END, _END_64, _LOCATOR_64 = b"PK\3\4", b"PK\1\2", b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _LOCAL_LENGTH, _CENTRAL_LENGTH, _END_LENGTH, _END_64_LENGTH, _LOCATOR_64_LENGTH = 30, 46, 22, 56, 20
@@ -73,6 +82,25 @@ def audit(file: BinaryIO, allowed: Globals) -> Any:
     raise ArchiveError("it is no file of torch's")
 
 
+def read_storages(file: BinaryIO, keys: Collection[str]) -> dict[str, bytearray]:
+    """Return the bytes of the storages `keys` of a torch file that was audited. Raises `ArchiveError`."""
+    entries = _entries(file, file.seek(0, os.SEEK_END))
+    found = {}
+    for key in keys:
+        entry = entries[f"data/{key}"]
+        data = found[key] = bytearray(entry.size)
+        file.seek(entry.start)
+        if file.readinto(data) != entry.size:  # type: ignore[attr-defined]
+            raise ArchiveError("it is cut short")
+    return found
+
+
+def is_big_endian(file: BinaryIO) -> bool:
+    """Tell whether the numbers in a torch file that was audited are of a machine with the other byte order."""
+    entry = _entries(file, file.seek(0, os.SEEK_END)).get("byteorder")
+    return entry is not None and entry.size == 3 and _read(file, entry.start, entry.size) == b"big"
+
+
 def find_damage(file: BinaryIO) -> str | None:
     """Return the name of a part of the zip archive `file` whose checksum is wrong, or None.
 
@@ -113,7 +141,7 @@ def _audit_archive(file: BinaryIO, size: int, allowed: Globals) -> Any:
         # torch reads each once, as what it is called first, and would enlarge it for what is called so later.
         if storages.setdefault(key, Storage(dtype, numel)).dtype != dtype:
             raise ArchiveError("a storage in it is of two dtypes")
-        return Storage(dtype, numel)
+        return Storage(dtype, numel, key)
 
     return Machine(allowed, storage, size).run(io.BytesIO(_read(file, pickle.start, pickle.size)))
 
@@ -195,6 +223,8 @@ def _listed(directory: bytes, count: int) -> Iterator[tuple[str, int, int, int]]
         extra = directory[extra_at : extra_at + extra_length]
         size, packed, header = _widened((size, packed, header), extra)
         if method != 0 or flags & _ODD_FLAGS or packed != size or disk != 0:
+            if b"/code/__torch__" in directory:
+                raise MoreThanTensors("a TorchScript program")
             raise ArchiveError("it is compressed or encrypted; torch.save writes files that are not")
         name = directory[name_at:extra_at]
         if not name.isascii() or not name.decode("ascii").isprintable():

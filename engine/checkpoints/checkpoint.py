@@ -5,6 +5,7 @@ is a zip archive as torch writes it, whose comment is a SHA-256 of everything be
 """
 
 import hashlib
+import math
 import pickle
 import stat
 import struct
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from finetui.engine.checkpoints.archive import ArchiveError, MoreThanTensors, audit, is_archive
 from finetui.engine.checkpoints.pickle_audit import CHECKPOINT, STATE_DICT
@@ -23,6 +24,7 @@ from finetui.engine.data.transform import Transform
 from finetui.engine.errors import BadInput, FinetuiError, reason_of
 from finetui.engine.files import link, remove_stale, replacing
 from finetui.engine.models import Architecture
+from finetui.engine.protocol.description import DataDescription
 from finetui.engine.runs.folder import RunFolder
 
 __all__ = [
@@ -36,13 +38,28 @@ _OTHER = "use another checkpoint of the run (`finetui resume` falls back by itse
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
-    """What the weights are: how to build their network, how to feed it, what its logits mean."""
+    """What the weights are: how to build their network, how to feed it, what its logits mean.
+
+    Divided by `temperature` the logits give calibrated probabilities; 1 where it was not fitted. `head` names the layer
+    that the logits come from, `description` says what the run saw; files of earlier versions have neither.
+    """
 
     architecture: Architecture
     transform: Transform
     classes: tuple[str, ...]
     data: str
     run: str
+    temperature: float = 1.0
+    head: str = ""
+    description: DataDescription | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"the temperature {self.temperature} is no positive number")
+
+    def built_by(self, name: str) -> "About":
+        """Return the same with the name of the network's code that was given: its file may lie elsewhere now."""
+        return msgspec.structs.replace(self, architecture=msgspec.structs.replace(self.architecture, name=name))
 
 
 class Checkpoint(NamedTuple):
@@ -50,7 +67,7 @@ class Checkpoint(NamedTuple):
 
     path: Path
     about: About
-    model: dict[str, Tensor]
+    model: dict[str, Any]  # tensors, and the extra state of modules that have some
     training: dict[str, Any]
 
 
@@ -58,16 +75,17 @@ class NotFinite(FinetuiError):
     """Weights that are infinite or not a number, which are not written."""
 
 
-def save(path: Path, about: About, model: Mapping[str, Tensor], training: Mapping[str, Any]) -> None:
+def save(path: Path, about: About, model: Mapping[str, Any], training: Mapping[str, Any]) -> None:
     """Write a sealed checkpoint to `path`: a temporary file, flushed and synced, then renamed over the old one.
 
-    `training` holds plain types and tensors only, else TypeError names what is not. Raises `NotFinite` when weights
+    `model` is a state dict; extra state of modules in it, and `training`, hold plain types and tensors only, else
+    `BadInput`, or TypeError, names what is not. Raises `NotFinite` when weights
     are not, and OSError when the file cannot be written; either way the old file stays as it was.
     """
     content = {
         "format": FORMAT,
         "about": msgspec.to_builtins(about, builtin_types=(tuple,)),
-        "model": {name: _kept(name, tensor) for name, tensor in model.items()},
+        "model": {name: (_extra if _is_extra(name) else _kept)(name, value) for name, value in model.items()},
         "training": _plain(dict(training), "training"),
     }
     with replacing(path) as file:
@@ -78,6 +96,20 @@ def save(path: Path, about: About, model: Mapping[str, Tensor], training: Mappin
             audit(file, CHECKPOINT)
         except ArchiveError as error:  # what could not be read must not take the place of what can
             raise FinetuiError(f"the checkpoint {path} cannot be written: {error}") from error
+
+
+def _is_extra(name: str) -> bool:
+    """Whether a state dict has what a module's `get_extra_state` returned under `name`."""
+    return name.rpartition(".")[2] == nn.modules.module._EXTRA_STATE_KEY_SUFFIX
+
+
+def _extra(name: str, value: object) -> Any:
+    try:
+        return _plain(value, name)
+    except TypeError as error:
+        raise BadInput(
+            f"the network's extra state cannot be saved: {error}; let get_extra_state return plain types and tensors"
+        ) from error
 
 
 def _kept(name: str, tensor: Tensor) -> Tensor:
@@ -133,7 +165,7 @@ def _plain(value: Any, where: str) -> Any:
     raise TypeError(f"{where} is a {kind}, which a checkpoint does not hold")
 
 
-def load(path: Path) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
+def load(path: Path) -> tuple[About, dict[str, Any], dict[str, Any]]:
     """Return the description, the state dict (on the CPU) and the training state that `path` holds.
 
     The seal is verified over the whole file, then what it describes is audited, and only then is anything loaded.
@@ -192,7 +224,7 @@ def _why_unsealed(file: BinaryIO, where: str) -> str:
     return f"{where} is a torch file, but not a checkpoint of finetui's; {_OTHER}"
 
 
-def _checked(content: Any, where: str) -> tuple[About, dict[str, Tensor], dict[str, Any]]:
+def _checked(content: Any, where: str) -> tuple[About, dict[str, Any], dict[str, Any]]:
     """Return the parts of `content`. Raises `BadInput` unless they are what `save` writes."""
     try:
         if content["format"] != FORMAT:
@@ -206,6 +238,8 @@ def _checked(content: Any, where: str) -> tuple[About, dict[str, Tensor], dict[s
             f"{where} is a torch file, but not a checkpoint of finetui's: {reason_of(error, 80)}; {_OTHER}"
         ) from error
     for name, tensor in model.items():
+        if _is_extra(name):
+            continue
         problem = "no tensor" if type(tensor) is not Tensor else _problem(tensor)
         if problem is not None:
             raise BadInput(f"{where} is not used: its {name} is {problem}; {_OTHER}")
@@ -243,13 +277,13 @@ def find(folder: RunFolder, name: str = "") -> tuple[Checkpoint, list[str]]:
     raise BadInput(f"the run {folder.name} has no checkpoint to go on from: {why}")
 
 
-def digest(model: Mapping[str, Tensor]) -> str:
+def digest(model: Mapping[str, Any]) -> str:
     """Return what weights are known by: the SHA-256 of names, dtypes, shapes and bytes, in order of name, as hex.
 
-    The device and the strides do not matter.
+    The device and the strides do not matter, and extra state is no weight.
     """
     found = hashlib.sha256()
-    for name in sorted(model):
+    for name in sorted(name for name in model if not _is_extra(name)):
         tensor = model[name].detach().cpu().contiguous()
         head = msgspec.json.encode([name, str(tensor.dtype), list(tensor.shape)])
         found.update(struct.pack("<Q", len(head)) + head)

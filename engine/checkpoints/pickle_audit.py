@@ -7,7 +7,7 @@ can grow to, which torch does not. Needs no torch.
 import io
 import pickletools
 from collections.abc import Callable, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 # What may be read of any file, and how much more for its size: 500 tensors take 60 KB and 20 000 units of work. A unit
@@ -42,18 +42,22 @@ class Dtype:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Stands for a storage of `numel` elements."""
+    """Stands for a storage of `numel` elements, kept under `key`."""
 
     dtype: Dtype
     numel: int
+    key: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SymbolicTensor:
-    """Stands for a tensor."""
+    """Stands for a tensor; `offset` and `stride`, in elements of its dtype, say where it is in the storage `key`."""
 
     dtype: Dtype
     shape: tuple[int, ...]
+    key: str = field(default="", compare=False)
+    offset: int = field(default=0, compare=False)
+    stride: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,18 @@ class Function:
 
 class Ordered(dict[Any, Any]):
     """Stands for an OrderedDict."""
+
+
+class Attributes(dict[Any, Any]):
+    """Stands for an object that is nothing but its attributes and items."""
+
+    def set_state(self, state: Any) -> None:
+        """Take the attributes that pickle keeps of it."""
+        for part in state if type(state) is tuple else (state,):
+            if part is not None:
+                if not isinstance(part, dict):
+                    raise TypeError
+                self.update({_key(name): value for name, value in part.items()})
 
 
 Globals = Mapping[str, Any]  # "module name" -> what stands for it
@@ -139,7 +155,7 @@ class Machine:
 
     def _set_items(self, items: list[Any]) -> None:
         target = self._stack[-1]
-        if type(target) not in (dict, Ordered) or len(items) % 2:
+        if type(target) not in (dict, Ordered, Attributes) or len(items) % 2:
             raise TypeError
         for key, value in zip(items[::2], items[1::2], strict=True):
             target[_key(key)] = value
@@ -178,6 +194,10 @@ class Machine:
         match target, state:
             case Ordered(), dict():  # attributes: a state dict's _metadata
                 self._count(len(state))
+                self._stack.append(target)
+            case object(set_state=set_state), _:  # only what stands for an object has it
+                self._count(len(state) if isinstance(state, Sized) else 1)
+                set_state(state)
                 self._stack.append(target)
             case _:
                 raise MoreThanTensors("an object with a state")
@@ -250,7 +270,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: Dtype | No
         raise ArchiveError("a tensor in it is larger than what is kept of it")
     if offset > have or (count and last >= have):
         raise ArchiveError("a tensor in it reaches beyond its storage")
-    return SymbolicTensor(dtype, tuple(size))
+    return SymbolicTensor(dtype, tuple(size), storage.key, offset, tuple(stride))
 
 
 def _tensor_v2(

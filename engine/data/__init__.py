@@ -3,7 +3,7 @@
 from finetui.engine.data.duplicates import find_duplicates
 from finetui.engine.data.image_data import ImageData
 from finetui.engine.data.load import known_classes, load
-from finetui.engine.data.resident import ResidentSplit, epoch_order
+from finetui.engine.data.resident import ResidentSplit, epoch_order, epoch_seeds
 from finetui.engine.data.split import Split, Unreadable
 from finetui.engine.data.transform import InputTransform, Transform, augmentation
 from finetui.engine.data.user_datasets import from_datasets
@@ -17,6 +17,7 @@ __all__ = [
     "Unreadable",
     "augmentation",
     "epoch_order",
+    "epoch_seeds",
     "find_duplicates",
     "from_datasets",
     "known_classes",

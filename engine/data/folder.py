@@ -1,28 +1,37 @@
-"""Image folders: `train/CLASS/*` with `test/CLASS/*` (or `val`), or `CLASS/*` divided by seed."""
+"""Image folders: `train/CLASS/*` with `val/CLASS/*` and `test/CLASS/*`, or `CLASS/*` divided by seed."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from finetui.engine.data.choose_decoding import choose_decoding, decoding_notices
+from finetui.engine.data.division import TEST_SHARE, drawn
 from finetui.engine.data.download import Progress
+from finetui.engine.data.folder_layout import Layout, find_layout
 from finetui.engine.data.image_data import Found
-from finetui.engine.data.image_files import Header, common_size, decode, read_header
+from finetui.engine.data.image_files import Header, decode, read_header
+from finetui.engine.data.known import (
+    Known,
+    is_of,
+    key_of,
+    keys_array,
+    parts_of,
+    stable,
+)
 from finetui.engine.data.parallel import THREADS, for_each
 from finetui.engine.data.split import Unreadable
 from finetui.engine.errors import BadInput, Cancelled, reason_of
-from finetui.engine.protocol.values import Decoding
+from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.description import DataDescription, SplitRule
+from finetui.engine.protocol.values import Decoding, Part
 from finetui.engine.text import clean
 
-_TRAIN = ("train", "training")
-_TEST = ("test", "testing", "val", "valid", "validation")
 _IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
-_TEST_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,7 @@ class FolderSource:
     """Image files as a `Source`."""
 
     threads = THREADS
+    draws = False
 
     def __init__(self, root: Path, paths: Sequence[str], labels: npt.NDArray[np.int64], decoding: Decoding) -> None:
         self._root = str(root)
@@ -45,7 +55,7 @@ class FolderSource:
         self.labels = labels
         self._decoding = decoding
 
-    def load(self, index: int) -> npt.NDArray[np.uint8]:
+    def load(self, index: int, _seed: int | None = None) -> npt.NDArray[np.uint8]:
         """Decode the file."""
         return decode(self._paths[index], self._decoding)
 
@@ -64,85 +74,184 @@ def _shown(path: str, root: str) -> str:
 
 def find(
     root: Path,
-    requested: str,
+    request: DataConfig,
     *,
-    image_size: int | None,
+    decoding: Decoding,
     seed: int,
-    follow_links: bool,
+    known: Known | None,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> Found:
     """Return the images in the folder `root`, their headers read and what is no image left out.
 
-    Raises `BadInput` when it holds no images in class folders, `Cancelled`.
+    They are decoded as `decoding`; see `choose_decoding`. Where there is neither val nor test, `seed` draws a fifth of
+    each class to test on, unless the request is for no test part. Where it is the data of a run that saw `known`, the
+    classes are that run's, and images are in the parts that it had them in. Raises `BadInput` when it holds no images
+    in class folders, `Cancelled`.
     """
     name = clean(root.resolve().name)
     progress(f"Looking through {name}", 0, 0)
-    walk = _Walk(root, follow_links, cancelled)
-    parts = _parts(root, walk)
-    train, test = [*walk.items(parts), []][:2]
-    headers = _headers([*train, *test], walk, progress, cancelled)
-    train = [item for item in train if item.path in headers]
-    test = [item for item in test if item.path in headers]
-    classes, test, problems = _classes(root, train, test, walk)
-    if not test:
-        train, test = divide(train, seed)
-    if not test:
-        raise BadInput(f"{root} has one image of each class, and none is left to test on; add more")
-    decoding = _decoding(list(headers.values()), image_size)
+    walk = _Walk(root, request.follow_links, cancelled)
+    layout = _layout(root, walk)
+    test = request.test != "none"
+    parts = {part: items for part, items in walk.items(layout).items() if test or part != "test"}
+    headers = _headers([item for items in parts.values() for item in items], walk, progress, cancelled)
+    parts = {part: [item for item in items if item.path in headers] for part, items in parts.items()}
+    keys = _keys(root, layout, parts, headers)
+    if known is not None and not is_of(known, request, keys_array(list(keys.values()))):
+        known = None
+    classes = _classes(root, parts, walk, known)
+    there = sum(map(len, parts.values()))
+    parts, split = _in_parts(root, parts, keys, known, seed, test=test)
+    decoding = choose_decoding(decoding, headers, [item.path for item in parts["train"]], progress, cancelled)
     numbers = {label: number for number, label in enumerate(classes)}
 
-    def source(items: list[Item]) -> FolderSource:
+    def source(part: Part) -> FolderSource | None:
+        if not (items := parts.get(part)):
+            return None
         labels = np.array([numbers[item.label] for item in items], dtype=np.int64)
         return FolderSource(root, [item.path for item in items], labels, decoding)
 
+    train = source("train")
+    assert train is not None, "there are at least two classes"
     return Found(
         name=name,
-        requested=requested,
+        requested=request.name,
         classes=tuple(clean(label, 100) for label in classes),
-        train=source(train),
-        test=source(test),
+        train=train,
+        val=source("val"),
+        test=source("test"),
         shape=decoding.shape,
         location=clean(str(root)),
-        problems=tuple(problems),
+        notices=(
+            *layout.notices,
+            *_other_share(name, request, known, split, parts),
+            *decoding_notices(headers.values(), decoding),
+        ),
+        problems=tuple(walk.problems),
+        description=DataDescription(
+            request=request,
+            kind="folder",
+            classes=tuple(stable(label) for label in classes),
+            parts={},
+            split=split,
+            seed=seed,
+            decoding=decoding,
+        ),
+        keys={part: keys_array([keys[item.path] for item in items]) for part, items in parts.items()},
+        unused=there - sum(map(len, parts.values())),
     )
 
 
-def _classes(root: Path, train: list[Item], test: list[Item], walk: "_Walk") -> tuple[list[str], list[Item], list[str]]:
-    """Return the classes to train on, the test images of these, and all problems. Raises `BadInput`."""
+def _keys(
+    root: Path, layout: Layout, parts: Mapping[Part, list[Item]], headers: dict[str, Header]
+) -> dict[str, tuple[int, int]]:
+    """Return what each image is known by, by its path."""
+    folders = {part: dict(layout.parts[part]) for part in parts}
+    return {
+        item.path: key_of(item.path, str(root), folders[part][item.label], item.label, headers[item.path].size)
+        for part, items in parts.items()
+        for item in items
+    }
+
+
+def _in_parts(
+    root: Path,
+    given: dict[Part, list[Item]],
+    keys: dict[str, tuple[int, int]],
+    known: Known | None,
+    seed: int,
+    *,
+    test: bool,
+) -> tuple[dict[Part, list[Item]], SplitRule]:
+    """Return the images of each part that has any, and whether these were drawn. Raises `BadInput`."""
+    parts = _divided_again(root, given, keys, known)
+    drawn_here = parts is None and test and not given.get("val") and not given.get("test")
+    split: SplitRule = "given" if parts is None and not drawn_here else "drawn"
+    parts = parts or given
+    if drawn_here:
+        parts = parts | _divided(root, parts["train"], seed)
+    return {part: items for part, items in parts.items() if items}, split
+
+
+def _divided_again(
+    root: Path, parts: Mapping[Part, list[Item]], keys: dict[str, tuple[int, int]], known: Known | None
+) -> dict[Part, list[Item]] | None:
+    """Return `parts`, with the images to train on as the run that saw `known` had divided them, without those that are
+    new; None: it had divided none, or it is not known. Raises `BadInput` where nothing is left to evaluate on.
+    """
+    if known is None or known.description.split != "drawn" or not known.images:
+        return None
+    items = parts["train"]
+    places = parts_of(known, keys_array([keys[item.path] for item in items]))
+    drawn_then = {part: [items[place] for place in indices] for part, indices in places.items() if len(indices)}
+    if "train" not in drawn_then:
+        return None
+    # A part that was not drawn is where it was given.
+    found = {**parts, **drawn_then}
+    if not found.get("val") and not found.get("test"):
+        raise BadInput(f"{root} has none of the images any more that the run was evaluated on; put them back")
+    return found
+
+
+def _other_share(
+    name: str, request: DataConfig, known: Known | None, split: SplitRule, parts: Mapping[Part, list[Item]]
+) -> tuple[str, ...]:
+    """Return a sentence where another share is asked for than that of the val images that a run had drawn."""
+    if known is None or split == "given" or "val" not in parts or known.description.request.val == request.val:
+        return ()
+    return (f"{name} keeps the val images of the earlier run: data.val (--val) draws no others",)
+
+
+def _layout(root: Path, walk: "_Walk") -> Layout:
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        raise BadInput(f"the image folder {root} cannot be read: {reason_of(error)}") from error
+    layout = find_layout(root, walk.look)
+    for folder in layout.folders:
+        if walk.target(folder) is None:
+            raise BadInput(f"the image folder {root} cannot be used: {walk.problems[-1]}")
+    return layout
+
+
+def _divided(root: Path, items: list[Item], seed: int) -> dict[Part, list[Item]]:
+    """Return `items` divided into training and test images, 80 to 20 of each class. Raises `BadInput`."""
+    chosen = set(drawn([item.label for item in items], TEST_SHARE, seed))
+    if not chosen:
+        raise BadInput(f"{root} has one image of each class, and none is left to test on; add more")
+    return {
+        "train": [item for index, item in enumerate(items) if index not in chosen],
+        "test": [items[index] for index in sorted(chosen)],
+    }
+
+
+def _classes(root: Path, parts: dict[Part, list[Item]], walk: "_Walk", known: Known | None) -> list[str]:
+    """Return the classes to train on, and leave images of others out of `parts`. Raises `BadInput`."""
     problems = walk.problems
-    classes = sorted({item.label for item in train})
+    classes = sorted({item.label for item in parts["train"]})
     problems += [f"{clean(label)}: a class without images" for label in sorted(walk.classes - set(classes))]
     if len(classes) < 2:
         raise BadInput(
             f"{root} has images of {len(classes)} classes, and two are needed; lay it out as "
             f"train/CLASS/image.png and test/CLASS/image.png, or as CLASS/image.png{_first_of(problems)}"
         )
-    known = set(classes)
-    problems += [f"{_shown(item.path, str(root))}: not a class to train on" for item in test if item.label not in known]
-    return classes, [item for item in test if item.label in known], problems
+    kept = known.description.classes if known is not None else ()
+    if kept and {stable(label) for label in classes} != set(kept):
+        # A number stands for the same class as when the run began: a class may be empty, or new and without a number.
+        there = {stable(label): label for label in classes}
+        classes = [there.get(label, label) for label in kept]
+    taken = set(classes)
+    for part, items in parts.items():
+        others = [item for item in items if item.label not in taken]
+        what = "not a class of the run" if part == "train" else "not a class to train on"
+        problems += [f"{_shown(item.path, str(root))}: {what}" for item in others]
+        parts[part] = [item for item in items if item.label in taken]
+    return classes
 
 
 def _first_of(problems: list[str]) -> str:
     return f" ({len(problems):,} files or classes were skipped; the first: {problems[0]})" if problems else ""
-
-
-def _parts(root: Path, walk: "_Walk") -> list[Path]:
-    """Return the folders with the training and the test classes; without the second, the first is to be divided."""
-    try:
-        children = {entry.name.lower(): Path(entry.path) for entry in os.scandir(root) if entry.is_dir()}
-    except OSError as error:
-        raise BadInput(f"the image folder {root} cannot be read: {reason_of(error)}") from error
-    train = next((children[name] for name in _TRAIN if name in children), None)
-    # `train` without folders in it is a class: of vehicles, say.
-    if train is None or not any(entry.is_dir() for entry in walk.entries(str(train))):
-        return [root]
-    test = next((children[name] for name in _TEST if name in children), None)
-    found = [train] if test is None else [train, test]
-    for part in found:
-        if part.is_symlink() and walk.target(str(part)) is None:
-            raise BadInput(f"the image folder {root} cannot be used: {walk.problems[-1]}")
-    return found
 
 
 class _Walk:
@@ -159,29 +268,28 @@ class _Walk:
         self._images: set[str] = set()
         self._folders: set[str] = set()
 
-    def items(self, parts: list[Path]) -> list[list[Item]]:
-        """Return the files of every class folder in each of `parts`, in a fixed order."""
-        found: list[list[Item]] = [[] for _ in parts]
-        links: deque[tuple[int, str, str]] = deque()  # part, class, path
-        for number, part in enumerate(parts):
-            for entry in self.entries(str(part)):
+    def items(self, layout: Layout) -> dict[Part, list[Item]]:
+        """Return the files of every class folder in each part, in a fixed order."""
+        found: dict[Part, list[Item]] = {part: [] for part in layout.parts}
+        links: deque[tuple[Part, str, str]] = deque()  # part, class, path
+        for folder in layout.folders:
+            for entry in self.entries(folder):
                 if not entry.is_dir():
                     self._skip_stray(entry)
+        self.classes = {label for label, _ in layout.parts["train"]}
+        for part, folders in layout.parts.items():
+            for label, path in folders:
+                if os.path.islink(path):  # noqa: PTH114
+                    links.append((part, label, path))
                     continue
-                if number == 0:
-                    self.classes.add(entry.name)
-                if entry.is_symlink():
-                    links.append((number, entry.name, entry.path))
-                else:
-                    real = os.path.join(os.path.realpath(part), entry.name)  # noqa: PTH118  # a path of a million
-                    inside = self._files(entry.path, real, found[number], entry.name)
-                    links.extend((number, entry.name, path) for path in inside)
+                folder, name = os.path.split(path)
+                real = os.path.join(os.path.realpath(folder), name)  # noqa: PTH118  # a path of a million
+                links.extend((part, label, inside) for inside in self._files(path, real, found[part], label))
         # Links last, so that an image goes by its own name, and by its own part, where it has one.
         while links:
-            number, label, path = links.popleft()
-            inside = self._follow(path, found[number], label)
-            links.extend((number, label, further) for further in inside)
-        return [sorted(items, key=lambda item: (item.label, item.path)) for items in found]
+            part, label, path = links.popleft()
+            links.extend((part, label, further) for further in self._follow(path, found[part], label))
+        return {part: sorted(items, key=lambda item: (item.label, item.path)) for part, items in found.items()}
 
     def _files(self, folder: str, real: str, found: list[Item], label: str) -> list[str]:
         """Add the files below `folder` to `found` and return the links there; `real` is its path without links."""
@@ -229,13 +337,24 @@ class _Walk:
             found.append(Item(path, label))
         return []
 
+    def look(self, folder: str) -> list[os.DirEntry[str]]:
+        """Return the same as `entries`, and nothing where that cannot be read: who takes files from there tells."""
+        try:
+            return self._entries(folder)
+        except OSError:
+            return []
+
     def entries(self, folder: str) -> list[os.DirEntry[str]]:
         """Return what is in `folder` by name, without hidden files and the like."""
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            return self._entries(folder)
         except OSError as error:
             self._skip(folder, error.strerror or str(error))
             return []
+
+    @staticmethod
+    def _entries(folder: str) -> list[os.DirEntry[str]]:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         return [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _IGNORED]
 
     def target(self, path: str) -> str | None:
@@ -283,30 +402,3 @@ def _headers(items: list[Item], walk: _Walk, progress: Progress, cancelled: Call
         elif header is not None:
             headers[item.path] = header
     return headers
-
-
-def _decoding(headers: list[Header], image_size: int | None) -> Decoding:
-    """Return how all images are decoded."""
-    channels = 1 if all(header.grey for header in headers) else 3
-    height, width = image_size or 0, image_size or 0
-    if not image_size:
-        height, width = common_size([(header.height, header.width) for header in headers])
-    return Decoding(channels=channels, height=height, width=width)
-
-
-def divide(items: list[Item], seed: int) -> tuple[list[Item], list[Item]]:
-    """Return `items` divided into training and test images, 80 to 20 of each class, drawn by `seed`."""
-    train: list[Item] = []
-    test: list[Item] = []
-    by_label: dict[str, list[Item]] = {}
-    for item in items:
-        by_label.setdefault(item.label, []).append(item)
-    for number, label in enumerate(sorted(by_label)):
-        members = by_label[label]
-        generator = torch.Generator().manual_seed((seed + 7919 * number) % 2**63)
-        order = torch.randperm(len(members), generator=generator).tolist()
-        count = max(1, round(_TEST_SHARE * len(members))) if len(members) > 1 else 0
-        chosen = set(order[:count])
-        train += [item for index, item in enumerate(members) if index not in chosen]
-        test += [members[index] for index in sorted(chosen)]
-    return train, test

@@ -2,17 +2,20 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import psutil
 import torch
 
+from finetui.engine.data.division import Subset, require_evaluated, val_indices
 from finetui.engine.data.download import Progress
+from finetui.engine.data.known import ImageKeys, describe_files, describe_labels
 from finetui.engine.data.parallel import for_each
 from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.data.split import Source, Split, Unreadable
@@ -20,12 +23,16 @@ from finetui.engine.data.streaming import StreamedSplit
 from finetui.engine.data.transform import Transform
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.description import DataDescription
+from finetui.engine.protocol.values import Part
 
 MOST_PROBLEMS = 1000
 _MOST_RESIDENT = 4 * 2**30  # bytes
 _FREE_SHARE = 0.25
-_SAMPLE = 1000  # images that mean and deviation of a streamed set are computed from
+SAMPLE = 1000  # images that mean and deviation are computed from
 _MOST_REASONS = 3  # that the sentence about what was skipped names
+
+Loaded = tuple[npt.NDArray[Any], dict[int, str]]  # images, and by index what is wrong with those that are not readable
 
 
 @dataclass(frozen=True)
@@ -33,14 +40,17 @@ class ImageData:
     """A data set. `name` is what is used, `requested` what was asked for; `notices` say why they differ.
 
     `mean` and `std` have a number for each of `channels`; `location` is where it came from, `loader` how it is held,
-    for people. `problems` lists what was skipped.
+    for people. `problems` lists what was skipped. There is no `val` or no `test` where a data set has none, or nobody
+    wants it; never neither. `sampled` images are those that `mean` and `std` were computed from; 0: nothing was
+    computed. `description` and `keys` say what the images are (see `Known`); `unused` counts those that
+    are new to a run whose parts were drawn, and `differences` says in sentences how the data is not what a run saw.
     """
 
     name: str
     requested: str
     classes: tuple[str, ...]
     train: Split
-    test: Split
+    test: Split | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channels: int
@@ -50,16 +60,77 @@ class ImageData:
     notices: tuple[str, ...]
     loader: str = "resident"
     problems: tuple[str, ...] = ()
+    sampled: int = 0
+    description: DataDescription | None = None
+    keys: ImageKeys = dataclasses.field(default_factory=dict)
+    unused: int = 0
+    differences: tuple[str, ...] = ()
+    val: Split | None = None
+
+    @property
+    def parts(self) -> dict[Part, Split]:
+        """The parts that there are: train, val, test."""
+        found: dict[Part, Split | None] = {"train": self.train, "val": self.val, "test": self.test}
+        return {part: split for part, split in found.items() if split is not None}
+
+    @property
+    def watched(self) -> Part:
+        """What is evaluated while training, and chosen by: val, and only where there is none, test."""
+        return "test" if self.val is None else "val"
+
+    @property
+    def scored(self) -> Part:
+        """What a trained network is scored on: test, and where there is none, val."""
+        return "val" if self.test is None else "test"
+
+    def part(self, part: Part) -> Split:
+        """Return the images of `part`. Raises `BadInput` where there are none."""
+        found = self.parts.get(part)
+        if found is None:
+            raise BadInput(f"{self.name} has no {part} part; it has {' and '.join(self.parts)}")
+        return found
+
+    def watching(self, part: Part) -> "ImageData":
+        """Return the same images with `part` as that which is evaluated while training.
+
+        A run that began when there was no val goes on with the images that it was evaluated on, as its test part.
+        """
+        if part == self.watched:
+            return self
+        if part == "test":
+            return dataclasses.replace(self, val=None, test=self.test or self.val)
+        raise BadInput(f"the run was evaluated on val while it trained, and {self.name} has none now")
 
     def with_transform(self, transform: Transform) -> "ImageData":
         """Return the same images with another input transform."""
         return dataclasses.replace(
             self,
             train=self.train.with_transform(transform),
-            test=self.test.with_transform(transform),
+            val=None if self.val is None else self.val.with_transform(transform),
+            test=None if self.test is None else self.test.with_transform(transform),
             mean=transform.mean,
             std=transform.std,
         )
+
+    def numbered_for(self, count: int) -> "ImageData":
+        """Return the images as a run with `count` training images numbers them.
+
+        Earlier versions left out what could not be read while it was made resident.
+        """
+        train = self.train
+        if not isinstance(train, ResidentSplit) or len(train) - len(train.unreadable) != count or not train.unreadable:
+            return self
+        val, test = (part.renumbered() if isinstance(part, ResidentSplit) else part for part in (self.val, self.test))
+        return dataclasses.replace(self, train=train.renumbered(), val=val, test=test)
+
+    def take_problems(self) -> list[str]:
+        """Return what could not be read since the last call."""
+        return [problem for split in self.parts.values() for problem in split.take_problems()]
+
+    def close(self) -> None:
+        """End worker processes, if there are any."""
+        for split in self.parts.values():
+            split.close()
 
 
 @dataclass(frozen=True)
@@ -70,12 +141,60 @@ class Found:
     requested: str
     classes: tuple[str, ...]
     train: Source
-    test: Source
+    test: Source | None
     shape: tuple[int, int, int]
     location: str
     is_float: bool = False
     notices: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    description: DataDescription | None = None
+    keys: ImageKeys = dataclasses.field(default_factory=dict)
+    unused: int = 0
+    val: Source | None = None
+
+    @property
+    def parts(self) -> dict[Part, Source]:
+        """The parts that there are: train, val, test."""
+        found: dict[Part, Source | None] = {"train": self.train, "val": self.val, "test": self.test}
+        return {part: source for part, source in found.items() if source is not None}
+
+    def divided(self, request: DataConfig, seed: int) -> "Found":
+        """Return it with the parts that `request` asks for: val drawn from train by `seed`, test left out.
+
+        Where val was drawn already, for a run that saw these images, it stays so. Raises `BadInput` where nothing is
+        left to evaluate on.
+        """
+        found = self if request.test == "auto" else dataclasses.replace(self, test=None)
+        if request.val and found.val is not None:
+            if found.description is None or found.description.split == "given":
+                said = f"{found.name} has val images of its own: data.val (--val) takes none from the training images"
+                found = dataclasses.replace(found, notices=(*found.notices, said))
+        elif request.val:
+            rest, held_out = val_indices(found.train.labels, request.val, seed)
+            if not len(held_out):
+                raise BadInput(
+                    f"data.val (--val): {found.name} has one training image of each class, and none to spare"
+                )
+            train, val = Subset(found.train, rest), Subset(found.train, held_out)
+            keys = dict(found.keys)
+            if keys:
+                keys |= {"train": keys["train"][rest], "val": keys["train"][held_out]}
+            description = found.description and msgspec.structs.replace(found.description, split="drawn")
+            found = dataclasses.replace(found, train=train, val=val, keys=keys, description=description)
+        require_evaluated(found.name, found.val, found.test)
+        return found._described()
+
+    def _described(self) -> "Found":
+        """Return it with a description of the parts that it has."""
+        keys: ImageKeys = {part: self.keys[part] for part in self.parts} if self.keys else {}
+        description = self.description and msgspec.structs.replace(
+            self.description,
+            parts={
+                part: describe_files(keys[part]) if keys else describe_labels(source.labels)
+                for part, source in self.parts.items()
+            },
+        )
+        return dataclasses.replace(self, keys=keys, description=description)
 
 
 def free_memory(device: torch.device) -> int:
@@ -86,24 +205,47 @@ def free_memory(device: torch.device) -> int:
 
 
 def hold(
-    found: Found, request: DataConfig, device: torch.device, progress: Progress, cancelled: Callable[[], bool]
+    found: Found,
+    request: DataConfig,
+    device: torch.device,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+    *,
+    seed: int = 0,
 ) -> ImageData:
     """Return the data set `found`, resident on `device` or streamed as `request.loader` says.
 
-    Raises `BadInput` when nothing can be read or it cannot be held, `Cancelled`.
+    `seed` draws the val images that `request` asks for. Raises `BadInput` when nothing can be read, it cannot be held,
+    or nothing is left to evaluate on, `Cancelled`.
     """
-    count = len(found.train.labels) + len(found.test.labels)
+    found = found.divided(request, seed)
+    parts = found.parts
+    count = sum(len(source.labels) for source in parts.values())
     size = count * int(np.prod(found.shape)) * (4 if found.is_float else 1)
     free = free_memory(device)
     fits = size <= min(free * _FREE_SHARE, _MOST_RESIDENT)
-    if request.loader == "stream" or (request.loader == "auto" and not fits):
-        return _streamed(found, request, device, streamed_by(request.workers, size), progress, cancelled)
-    if size > free:
+    streams = request.loader == "stream" or (request.loader == "auto" and not fits)
+    if not streams and size > free:
         raise BadInput(
             f"data.loader (--loader): {found.name} needs {_bytes(size)} to be resident, and {_bytes(free)} are free; "
             "use stream or auto"
         )
-    return _resident(found, device, resident_in(size, free), progress, cancelled)
+    # What draws is read anew for training alone: evaluations see the same draw.
+    again = {part for part, source in parts.items() if streams or (source.draws and part == "train")}
+    resident = {part: source for part, source in parts.items() if part not in again}
+    loaded = _load_parts(found, resident, progress, cancelled)
+    mean, std = _moments(found, loaded.get("train"), progress, cancelled)
+    splits: dict[Part, Split] = {
+        part: StreamedSplit(source, Transform(mean=mean, std=std), device, request.workers if streams else 0)
+        if part in again
+        else _resident(source, loaded[part], mean, std, device)
+        for part, source in parts.items()
+    }
+    loader = streamed_by(request.workers, size) if streams else resident_in(size, free)
+    if again and not streams:
+        loader = f"read anew in every epoch, {_bytes(size)}"
+    problems = [*found.problems, *(text for part, read in loaded.items() for text in _texts(parts[part], read))]
+    return _image_data(found, splits, mean, std, loader, problems)
 
 
 def resident_in(size: int, free: int) -> str:
@@ -116,74 +258,74 @@ def streamed_by(workers: int, size: int) -> str:
     return f"streamed by {workers} worker{'s' if workers > 1 else ''}, {_bytes(size)}"
 
 
-def _resident(
-    found: Found, device: torch.device, loader: str, progress: Progress, cancelled: Callable[[], bool]
-) -> ImageData:
-    total = len(found.train.labels) + len(found.test.labels)
-    parts = []
-    problems = list(found.problems)
+def _load_parts(
+    found: Found, parts: Mapping[Part, Source], progress: Progress, cancelled: Callable[[], bool]
+) -> dict[Part, Loaded]:
+    """Return all images of `parts`. Raises `BadInput` where none of one can be read."""
+    total = sum(len(source.labels) for source in parts.values())
     done = 0
-    for source, what in ((found.train, "training"), (found.test, "test")):
+    loaded = {}
+    for part, source in parts.items():
         tell = partial(_report, progress, f"Reading {found.name}", done, total)
         indices = range(len(source.labels))
-        images, good, bad = load_all(source, indices, found.shape, found.is_float, tell, cancelled)
-        labels = source.labels if len(good) == len(indices) else source.labels[good]
-        # A source has files for all of its images, or for none.
-        files = [source.file(index) for index in good] if good and source.file(good[0]) else []
-        parts.append((images, labels, files))
-        problems += bad
+        loaded[part] = load_all(source, indices, found.shape, found.is_float, tell, cancelled)
         done += len(indices)
-        _require_some(len(images), what, found.location, problems)
-    mean, std = _moments(found, parts[0][0])
-    train, test = (
-        ResidentSplit(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device), mean, std, files=files)
-        for images, labels, files in parts
-    )
-    return _image_data(found, train, test, mean, std, loader, problems)
+        _require_some(source, loaded[part], part, found)
+    return loaded
 
 
-def _require_some(count: int, what: str, location: str, problems: Sequence[str]) -> None:
-    if not count:
-        raise BadInput(
-            f"none of the {what} images in {location} can be read ({problems[-1] if problems else 'there are none'}); "
-            "look at its files"
-        )
+def _resident(
+    source: Source, loaded: Loaded, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> ResidentSplit:
+    images, unreadable = loaded
+    count = len(source.labels)
+    # A source has files for all of its images, or for none.
+    files = [source.file(index) for index in range(count)] if count and source.file(0) else []
+    labels = torch.from_numpy(source.labels).to(device)
+    held = torch.from_numpy(images).to(device)
+    return ResidentSplit(held, labels, mean, std, files=files, unreadable=unreadable)
+
+
+def _texts(source: Source, loaded: Loaded) -> list[str]:
+    return [f"{source.describe(index)}: {why}" for index, why in sorted(loaded[1].items())]
+
+
+def _require_some(source: Source, loaded: Loaded, part: Part, found: Found) -> None:
+    if len(loaded[1]) == len(loaded[0]):
+        what = "training" if part == "train" else part
+        why = ([*found.problems, *_texts(source, loaded)] or ["there are none"])[-1]
+        raise BadInput(f"none of the {what} images in {found.location} can be read ({why}); look at its files")
 
 
 def _report(progress: Progress, name: str, before: int, total: int, done: int) -> None:
     progress(name, before + done, total)
 
 
-def _moments(found: Found, images: npt.NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _moments(
+    found: Found, loaded: Loaded | None, progress: Progress, cancelled: Callable[[], bool]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of a sample, spread evenly over the training images, `loaded` or not: the same numbers.
+
+    Of a large set: to decode all of a million photographs takes an hour.
+    """
+    count = len(found.train.labels)
+    indices = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(int)).tolist()
+    if loaded is None:
+        # What cannot be read is told when a batch meets it.
+        tell = partial(_report, progress, f"Sampling {found.name}", 0, len(indices))
+        loaded = load_all(found.train, indices, found.shape, found.is_float, tell, cancelled)
+        _require_some(found.train, loaded, "train", found)
+        sample = loaded[0][[place for place, index in enumerate(indices) if index not in loaded[1]]]
+    else:
+        sample = loaded[0][[index for index in indices if index not in loaded[1]]]
     if found.is_float:
         return (0.0,) * found.shape[0], (1.0,) * found.shape[0]
-    return mean_and_std(images, found.location)
-
-
-def _streamed(
-    found: Found,
-    request: DataConfig,
-    device: torch.device,
-    loader: str,
-    progress: Progress,
-    cancelled: Callable[[], bool],
-) -> ImageData:
-    count = len(found.train.labels)
-    indices = np.unique(np.linspace(0, count - 1, min(_SAMPLE, count)).astype(int)).tolist()
-    tell = partial(_report, progress, f"Sampling {found.name}", 0, len(indices))
-    # What cannot be read is told when a worker meets it.
-    sample, _, bad = load_all(found.train, indices, found.shape, found.is_float, tell, cancelled)
-    _require_some(len(sample), "training", found.location, bad)
-    mean, std = _moments(found, sample)
-    transform = Transform(mean=mean, std=std)
-    train, test = (StreamedSplit(source, transform, device, request.workers) for source in (found.train, found.test))
-    return _image_data(found, train, test, mean, std, loader, list(found.problems))
+    return mean_and_std(sample, found.location)
 
 
 def _image_data(
     found: Found,
-    train: Split,
-    test: Split,
+    splits: Mapping[Part, Split],
     mean: tuple[float, ...],
     std: tuple[float, ...],
     loader: str,
@@ -199,8 +341,9 @@ def _image_data(
         name=found.name,
         requested=found.requested,
         classes=found.classes,
-        train=train,
-        test=test,
+        train=splits["train"],
+        val=splits.get("val"),
+        test=splits.get("test"),
         mean=mean,
         std=std,
         channels=channels,
@@ -210,6 +353,10 @@ def _image_data(
         notices=notices,
         loader=loader,
         problems=tuple(problems),
+        sampled=0 if found.is_float else min(SAMPLE, len(splits["train"])),
+        description=found.description,
+        keys=found.keys,
+        unused=found.unused,
     )
 
 
@@ -229,26 +376,23 @@ def load_all(
     is_float: bool,
     tell: Callable[[int], None],
     cancelled: Callable[[], bool],
-) -> tuple[npt.NDArray[Any], list[int], list[str]]:
-    """Return the readable ones of the images `indices`, uint8 or float32 `[N, C, H, W]`; which these are; and what is
-    wrong with the others.
+) -> Loaded:
+    """Return the images `indices`, uint8 or float32 `[N, C, H, W]`, and by index what is wrong with those that are not
+    readable, which are black.
 
     `tell(done)` counts images. Raises `Cancelled`.
     """
-    images = np.empty((len(indices), *shape), dtype=np.float32 if is_float else np.uint8)
+    images = np.zeros((len(indices), *shape), dtype=np.float32 if is_float else np.uint8)
     problems: dict[int, str] = {}
 
     def load(place: int) -> None:
         try:
             images[place] = source.load(indices[place])
         except Unreadable as problem:
-            problems[place] = f"{source.describe(indices[place])}: {problem}"
+            problems[indices[place]] = str(problem)
 
     for_each(load, len(indices), tell=tell, cancelled=cancelled, threads=source.threads)
-    if not problems:
-        return images, list(indices), []
-    good = [place for place in range(len(indices)) if place not in problems]
-    return images[good], [indices[place] for place in good], [problems[place] for place in sorted(problems)]
+    return images, problems
 
 
 def mean_and_std(images: npt.NDArray[np.uint8], location: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

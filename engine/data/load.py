@@ -1,5 +1,6 @@
 """From a configuration to a data set: a known name, a folder, or a person's own code."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -7,10 +8,14 @@ from pathlib import Path
 import torch
 
 from finetui.engine.data import folder, mnist, torchvision_sets, user_datasets
+from finetui.engine.data.choose_decoding import sized
 from finetui.engine.data.download import Progress
 from finetui.engine.data.image_data import ImageData, hold
+from finetui.engine.data.known import Known, all_keys, differences, is_of
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig, is_factory
+from finetui.engine.protocol.places import absolute_data
+from finetui.engine.protocol.values import Decoding
 
 
 def load(
@@ -18,42 +23,68 @@ def load(
     device: torch.device,
     *,
     seed: int = 0,
-    image_size: int | None = None,
+    decoding: Decoding | None = None,
+    known: Known | None = None,
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ImageData:
     """Return the data that `request` names, on `device` or streamed to it.
 
-    `seed` divides a folder without a test part; `image_size` is the side that images of different sizes are brought
-    to. Raises `BadInput` when it cannot be had, `Cancelled` once `cancelled` answers True.
+    `seed` divides a folder without parts, and draws val images. Pictures become what `decoding` says, what is 0 in it
+    as they need it; where it is None, what the configuration says, or their sizes. With `known`, what a run saw, they
+    are decoded as for that run, and if this is its data, the classes, the seed and the parts are that run's too, and
+    `differences` of the result says what is not as it was. Raises `BadInput` when it cannot be had, `Cancelled` once
+    `cancelled` answers True.
     """
+    request = absolute_data(request)
+    if known is not None:
+        seed, decoding = known.description.seed, decoding or known.description.decoding
+    decoding = decoding or sized(request.image_size)
+    data = _load(request, device, seed, decoding, known, progress, cancelled)
+    if known is None or data.description is None or not is_of(known, request, all_keys(data.keys)):
+        return data
+    told = differences(known, data.description, data.keys, data.unused)
+    return dataclasses.replace(data, differences=tuple(told))
+
+
+def _load(
+    request: DataConfig,
+    device: torch.device,
+    seed: int,
+    decoding: Decoding,
+    known: Known | None,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+) -> ImageData:
     name = request.name
     given = _expanded(request.dir) if request.dir is not None else None
     if name in mnist.SPECS:
-        return mnist.load(name, given, device, request=request, progress=progress, cancelled=cancelled)
+        return mnist.load(
+            name, given, device, request=request, seed=seed, decoding=decoding, progress=progress, cancelled=cancelled
+        )
     if name in torchvision_sets.SETS:
         roots, cache = mnist.usual_roots(given), mnist.cache_folder()
         return torchvision_sets.load(
-            request, roots, cache, device, seed=seed, image_size=image_size, progress=progress, cancelled=cancelled
+            request, roots, cache, device, seed=seed, decoding=decoding, progress=progress, cancelled=cancelled
         )
     root = _expanded(name)
     if is_factory(name) and not _is_folder(root):
         return user_datasets.from_factory(
-            name, request, device, image_size=image_size, progress=progress, cancelled=cancelled
+            name, request, device, seed=seed, decoding=decoding, progress=progress, cancelled=cancelled
         )
     if not _is_folder(root):
         what = "is not a folder" if root.exists() else "does not exist"
         raise BadInput(f"data.name (--data): the image folder {name} {what}")
     found = folder.find(
         root,
-        str(root.absolute()),
-        image_size=image_size or request.image_size,
+        request,
+        decoding=decoding,
         seed=seed,
-        follow_links=request.follow_links,
+        known=known,
         progress=progress,
         cancelled=cancelled,
     )
-    return hold(found, request, device, progress, cancelled)
+    return hold(found, request, device, progress, cancelled, seed=seed)
 
 
 def _expanded(path: str) -> Path:

@@ -7,20 +7,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import platformdirs
 import torch
 
 from finetui.engine.data import idx
+from finetui.engine.data.division import require_evaluated, val_indices
 from finetui.engine.data.download import DownloadError, Progress, fetch
-from finetui.engine.data.image_data import ImageData, free_memory, mean_and_std, resident_in, streamed_by
+from finetui.engine.data.image_data import (
+    ImageData,
+    free_memory,
+    mean_and_std,
+    resident_in,
+    streamed_by,
+)
+from finetui.engine.data.image_files import decoded_again, settled
+from finetui.engine.data.known import describe_labels
 from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.data.split import Split
 from finetui.engine.data.streaming import StreamedSplit
 from finetui.engine.data.transform import Transform
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.description import DataDescription
+from finetui.engine.protocol.values import Decoding, Part
 
+_Pair = tuple[idx.Bytes, idx.Bytes]  # images and labels
+_AS_THEY_ARE = Decoding(channels=0, height=0, width=0)
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
 _PACKAGED = Path("/usr/share/datasets")  # where Linux distributions put them (Debian: dataset-fashion-mnist)
 
@@ -73,6 +87,8 @@ def load(
     device: torch.device,
     *,
     request: DataConfig = DataConfig(),  # noqa: B008  # frozen
+    seed: int = 0,
+    decoding: Decoding | None = None,
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ImageData:
@@ -80,23 +96,24 @@ def load(
 
     It is looked for in `data_dir` (or $FINETUI_DATA), in the user's cache, where Linux packages put it, and then
     downloaded into the cache. Where MNIST cannot be had at all, the bundled digits stand in and `notices` say so.
-    Raises `BadInput` when it cannot be had or its files are wrong, `Cancelled` once `cancelled` answers True.
+    `seed` draws the val images that `request` asks for. Raises `BadInput` when it cannot be had or its files are wrong,
+    `Cancelled` once `cancelled` answers True.
     """
     spec = _spec(name)
     if not spec.folder:
-        return _read(spec, SAMPLE_FOLDER, name, (), device, request, progress)
+        return _read(spec, SAMPLE_FOLDER, name, (), device, request, seed, decoding, progress)
     given = _given(data_dir)
     notices: tuple[str, ...] = ()
     if given is not None:
         folder = _find_in(given, spec)
         if folder is not None:
-            return _read(spec, folder, name, (), device, request, progress)
+            return _read(spec, folder, name, (), device, request, seed, decoding, progress)
         notices = (f"{spec.title} is not in {idx.shown(given)}, so it was looked for elsewhere",)
     for root in _usual_places():
         folder = _find_in(root, spec)
         # A download that was cut short left some files in the cache: it is completed below.
         if folder is not None and (root != cache_folder() or _is_complete(folder)):
-            return _read(spec, folder, name, notices, device, request, progress)
+            return _read(spec, folder, name, notices, device, request, seed, decoding, progress)
     try:
         folder = _download(spec, progress, cancelled)
     except (DownloadError, OSError) as error:
@@ -111,8 +128,8 @@ def load(
             f"MNIST is not on this machine and could not be downloaded ({reason}): training on mnist-sample instead, "
             "5 000 MNIST digits bundled with finetui (4 000 to train, 1 000 to test)"
         )
-        return _read(SPECS["mnist-sample"], SAMPLE_FOLDER, name, (*notices, why), device, request, progress)
-    return _read(spec, folder, name, notices, device, request, progress)
+        spec, folder, notices = SPECS["mnist-sample"], SAMPLE_FOLDER, (*notices, why)
+    return _read(spec, folder, name, notices, device, request, seed, decoding, progress)
 
 
 def cache_folder() -> Path:
@@ -209,6 +226,8 @@ def _read(
     notices: tuple[str, ...],
     device: torch.device,
     request: DataConfig,
+    seed: int,
+    decoding: Decoding | None,
     progress: Progress,
 ) -> ImageData:
     progress(f"Reading {spec.title}", 0, 0)
@@ -219,42 +238,82 @@ def _read(
         raise BadInput(
             f"the training and test images in {idx.shown(folder)} have different sizes, {sizes}; fetch them again"
         )
+    parts = _parts(spec, (train_images, train_labels), (test_images, test_labels), request, seed)
+    train_images = parts["train"][0]
     mean, std = spec.moments or mean_and_std(train_images[:, None], idx.shown(folder))
-    _, height, width = train_images.shape
-    size = train_images.nbytes + test_images.nbytes
+    # What a network asks for is done on the device: stored like that, 28 pixels as 224 would take gigabytes.
+    asked = decoding if decoding is not None and decoding.channels else _AS_THEY_ARE
+    decoding = settled(asked, [train_images.shape[1:]], grey=True)
+    channels, height, width = decoding.shape
+    parts = {part: (_decoded(images, decoding), labels) for part, (images, labels) in parts.items()}
+    size = sum(images.nbytes for images, _ in parts.values())
     streamed = request.loader == "stream"
     loader = streamed_by(request.workers, size) if streamed else resident_in(size, free_memory(device))
     workers = request.workers if streamed else 0
+    splits = {part: _split(*pair, mean, std, device, workers) for part, pair in parts.items()}
     return ImageData(
         name=spec.name,
         requested=requested,
         classes=spec.classes,
-        train=_split(train_images, train_labels, mean, std, device, workers),
-        test=_split(test_images, test_labels, mean, std, device, workers),
+        train=splits["train"],
+        val=splits.get("val"),
+        test=splits.get("test"),
         mean=mean,
         std=std,
-        channels=1,
+        channels=channels,
         height=height,
         width=width,
         location="bundled with finetui" if folder == SAMPLE_FOLDER else idx.shown(folder),
         notices=notices,
         loader=loader,
+        description=DataDescription(
+            request=msgspec.structs.replace(request, name=spec.name),
+            kind="idx",
+            classes=spec.classes,
+            parts={part: describe_labels(labels) for part, (_, labels) in parts.items()},
+            split="drawn" if "val" in parts else "given",
+            seed=seed,
+            decoding=decoding,
+            moments="published" if spec.moments else "computed",
+        ),
     )
+
+
+def _parts(spec: DatasetSpec, train: _Pair, test: _Pair, request: DataConfig, seed: int) -> dict[Part, _Pair]:
+    """Return images and labels of the parts that `request` asks for. Raises `BadInput`."""
+    parts: dict[Part, _Pair] = {"train": train}
+    if request.val:
+        images, labels = train
+        rest, held_out = val_indices(labels, request.val, seed)
+        parts = {"train": (images[rest], labels[rest]), "val": (images[held_out], labels[held_out])}
+    if request.test == "auto":
+        parts["test"] = test
+    require_evaluated(spec.title, parts.get("val"), parts.get("test"))
+    return parts
+
+
+def _decoded(images: idx.Bytes, decoding: Decoding) -> idx.Bytes:
+    """Return `images`, `[N, h, w]`, as `decoding` has them: `[N, C, H, W]`."""
+    if decoding.shape == (1, *images.shape[1:]):
+        return images.reshape(len(images), *decoding.shape)
+    return np.stack([decoded_again(image[None], decoding) for image in images])
 
 
 class _Pixels:
     """Images in memory as a `Source`, for those who ask for them to be streamed."""
 
     threads = 1
+    draws = False
 
     def __init__(self, images: idx.Bytes, labels: idx.Bytes) -> None:
         self._images = images
         self.labels = labels.astype(np.int64)
-        self.shape = (1, images.shape[1], images.shape[2])
+        self.shape = (images.shape[1], images.shape[2], images.shape[3])
 
-    def load(self, index: int) -> idx.Bytes:
+    def load(self, index: int, _seed: int | None = None) -> idx.Bytes:
         """Return a copy of the image."""
-        return self._images[index : index + 1].copy()
+        image: idx.Bytes = self._images[index].copy()
+        return image
 
     def describe(self, index: int) -> str:
         """Return the image's place."""
@@ -273,11 +332,11 @@ def _split(
     device: torch.device,
     workers: int,
 ) -> Split:
-    """Return the images resident on `device`, or streamed to it by `workers`, where there are any."""
+    """Return the images, `[N, C, H, W]`, resident on `device`, or streamed to it by `workers`, where there are any."""
     if workers:
         return StreamedSplit(_Pixels(images, labels), Transform(mean=mean, std=std), device, workers)
     return ResidentSplit(
-        torch.from_numpy(images).unsqueeze(1).to(device),
+        torch.from_numpy(images).to(device),
         torch.from_numpy(labels).to(device=device, dtype=torch.int64),
         mean,
         std,

@@ -29,8 +29,15 @@ class Source(Protocol):
     def labels(self) -> npt.NDArray[np.int64]:
         """The classes of the images, `[N]`."""
 
-    def load(self, index: int) -> npt.NDArray[Any]:
-        """Return an image, uint8 or float32 `[C, H, W]`, the same shape for all. Raises `Unreadable`."""
+    @property
+    def draws(self) -> bool:
+        """Whether `load` draws random numbers."""
+
+    def load(self, index: int, seed: int | None = None) -> npt.NDArray[Any]:
+        """Return an image, uint8 or float32 `[C, H, W]`, the same shape for all. Raises `Unreadable`.
+
+        What it draws depends on `seed` alone; None: on the index alone.
+        """
 
     def describe(self, index: int) -> str:
         """Return what a person calls the image: its path, its place."""
@@ -55,13 +62,20 @@ class Split(Protocol):
     def skipped(self) -> frozenset[int]:
         """The indices that are missing from the batch yielded last, because they proved unreadable."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether its images are another draw of random numbers each time that they are read."""
+
     def __len__(self) -> int: ...
 
-    def batches(self, order: Tensor, batch_size: int, augment: Augment | None = None) -> Iterator[Batch]:
+    def batches(
+        self, order: Tensor, batch_size: int, augment: Augment | None = None, seeds: Tensor | None = None
+    ) -> Iterator[Batch]:
         """Yield inputs, float32 `[B, C, H, W]`, and labels, int64 `[B]`, on the device, for the indices `order`.
 
-        `augment` is called right before its batch is yielded. Where files prove unreadable a streamed batch is smaller
-        than `batch_size`, or empty.
+        `augment` is called right before its batch is yielded. Where files prove unreadable a batch is smaller
+        than `batch_size`, or empty. Of images that `draws`, `seeds` (int64, one for each of `order`) says which draw;
+        None: the one that belongs to the image.
         """
 
     def with_transform(self, transform: Transform) -> "Split":

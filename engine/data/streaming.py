@@ -1,4 +1,4 @@
-"""Data sets that are decoded anew for every epoch, by worker processes."""
+"""Data sets that are read anew for every epoch, by worker processes or in this one."""
 
 import math
 import multiprocessing
@@ -28,6 +28,7 @@ _PREFETCHED_BYTES = 2**27  # of all workers: they lie in shared memory, of which
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAFE_PATH = "PYTHONSAFEPATH", "for finetui"  # an environment variable of Python's, and our mark
 _GRACE_SECONDS = 5.0  # for an engine that was told to end to get to the next step, with the images for it
+_Wanted = tuple[int, int | None]  # an image's index, and the seed of what it draws
 _Problem = tuple[int, str]  # the image's index, what is wrong with it
 _Loaded = tuple[Tensor, Tensor, list[_Problem]]  # images, labels, problems
 
@@ -38,9 +39,10 @@ class _Images(Dataset[Any]):
     def __init__(self, source: Source) -> None:
         self._source = source
 
-    def __getitem__(self, index: int) -> tuple[Any, int] | _Problem:
+    def __getitem__(self, wanted: _Wanted) -> tuple[Any, int] | _Problem:
+        index, seed = wanted
         try:
-            return self._source.load(index), int(self._source.labels[index])
+            return self._source.load(index, seed), int(self._source.labels[index])
         except Unreadable as problem:
             return index, f"{self._source.describe(index)}: {problem}"
 
@@ -120,9 +122,9 @@ class _Plan:
     """The batch sampler: an explicit list of batches, so that an epoch can be continued where it was left."""
 
     def __init__(self) -> None:
-        self.batches: list[list[int]] = []
+        self.batches: list[list[_Wanted]] = []
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[_Wanted]]:
         return iter(self.batches)
 
     def __len__(self) -> int:
@@ -130,12 +132,13 @@ class _Plan:
 
 
 class StreamedSplit:
-    """A training or test set that is decoded by `workers` processes; they start with the first batch."""
+    """A training or test set that is read by `workers` processes, which start with the first batch; 0: by this one."""
 
     in_memory = False
 
     def __init__(self, source: Source, transform: Transform, device: torch.device, workers: int) -> None:
         self.labels = torch.from_numpy(source.labels)
+        self.draws = source.draws
         self._source = source
         self._device = device
         self._workers = workers
@@ -152,14 +155,16 @@ class StreamedSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, order: Tensor, batch_size: int, augment: Augment | None = None) -> Iterator[Batch]:
+    def batches(
+        self, order: Tensor, batch_size: int, augment: Augment | None = None, seeds: Tensor | None = None
+    ) -> Iterator[Batch]:
         """Yield the images `order` in batches; see `Split`.
 
         Raises `BadInput` when a person's own dataset cannot be sent to workers, `FinetuiError` when one of these dies.
         """
         self._turn += 1
         turn = self._turn
-        self._reading = self._loaded(order, batch_size)
+        self._reading = self._loaded(order, batch_size, seeds)
         for images, labels, problems in self._reading:
             self.skipped = frozenset(index for index, _ in problems)
             self._note([text for _, text in problems])
@@ -170,10 +175,11 @@ class StreamedSplit:
             if turn != self._turn:
                 raise RuntimeError("the data is being read from elsewhere, or closed, since this iteration began")
 
-    def _loaded(self, order: Tensor, batch_size: int) -> Generator[_Loaded, None, None]:
+    def _loaded(self, order: Tensor, batch_size: int, seeds: Tensor | None) -> Generator[_Loaded, None, None]:
         if not len(order):
             return
-        self._plan.batches = [batch.tolist() for batch in torch.split(order, batch_size)]
+        wanted = list(zip(order.tolist(), [None] * len(order) if seeds is None else seeds.tolist(), strict=True))
+        self._plan.batches = [wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size)]
         iterator = self._iterator(min(batch_size, len(order)))
         for _ in range(len(self._plan)):
             try:
@@ -210,6 +216,10 @@ class StreamedSplit:
             self._processes += [child for child in multiprocessing.active_children() if child not in others]
 
     def _start(self, batch_size: int) -> DataLoader[Any]:
+        if not self._workers:
+            return DataLoader(
+                _Images(self._source), batch_sampler=self._plan, collate_fn=_collate, generator=torch.Generator()
+            )
         # Not fork: the engine has threads, and CUDA does not survive a fork.
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from finetui.engine.data.division import TEST_SHARE, drawn
 from finetui.engine.data.download import DownloadError, Progress
-from finetui.engine.data.folder import Item, divide
 from finetui.engine.data.image_data import ImageData
 from finetui.engine.data.user_datasets import from_datasets
 from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.description import SplitRule
+from finetui.engine.protocol.values import PARTS, Decoding, Part
 from finetui.engine.text import clean
 
 _SILENCE_SECONDS = 30.0
@@ -28,34 +30,45 @@ _STAGING = ".downloading-"  # begins the name of the folder, beside the sets, th
 _LEFT_SECONDS = 86_400.0
 
 
+_Arguments = dict[Part, dict[str, Any]]
+
+
 class _Set(NamedTuple):
-    """A class of `torchvision.datasets`, and what it is called with for its two parts."""
+    """A class of `torchvision.datasets`, and what it is called with for each of its parts.
+
+    `with_val` takes the place of `parts` where somebody asks for val images. No parts but train: it is divided here.
+    """
 
     kind: str
-    train: dict[str, Any]
-    test: dict[str, Any]
+    parts: _Arguments
+    with_val: _Arguments | None = None
 
 
 def _flag(kind: str) -> _Set:
-    return _Set(kind, {"train": True}, {"train": False})
+    return _Set(kind, {"train": {"train": True}, "test": {"train": False}})
 
 
-def _split(kind: str, train: str = "train", test: str = "test") -> _Set:
-    return _Set(kind, {"split": train}, {"split": test})
+def _split(kind: str, *, train: str = "train", val: str = "", test: str = "test") -> _Set:
+    return _Set(kind, _splits(train, val, test))
+
+
+def _splits(train: str, val: str, test: str) -> _Arguments:
+    return {part: {"split": name} for part, name in zip(PARTS, (train, val, test), strict=True) if name}
 
 
 SETS = {
     "cifar10": _flag("CIFAR10"),
     "cifar100": _flag("CIFAR100"),
-    "dtd": _split("DTD"),
-    "eurosat": _Set("EuroSAT", {}, {}),
-    "fgvc-aircraft": _split("FGVCAircraft", "trainval"),
-    "flowers102": _split("Flowers102"),
+    "dtd": _split("DTD", val="val"),
+    "eurosat": _Set("EuroSAT", {"train": {}}),
+    # All that it is compared with is trained on both; its own val is used where somebody asks for val.
+    "fgvc-aircraft": _Set("FGVCAircraft", _splits("trainval", "", "test"), _splits("train", "val", "test")),
+    "flowers102": _split("Flowers102", val="val"),
     "food101": _split("Food101"),
     "gtsrb": _split("GTSRB"),
-    "imagenette": _split("Imagenette", test="val"),
+    "imagenette": _split("Imagenette", val="val", test=""),
     "kmnist": _flag("KMNIST"),
-    "oxford-iiit-pet": _split("OxfordIIITPet", "trainval"),
+    "oxford-iiit-pet": _split("OxfordIIITPet", train="trainval"),
     "stl10": _split("STL10"),
     "svhn": _split("SVHN"),
     "usps": _flag("USPS"),
@@ -69,7 +82,7 @@ def load(
     device: torch.device,
     *,
     seed: int,
-    image_size: int | None,
+    decoding: Decoding,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> ImageData:
@@ -79,26 +92,33 @@ def load(
     """
     name = request.name
     progress(f"Looking for {name}", 0, 0)
-    found = _find(name, roots)
+    val = request.val > 0
+    found = _find(name, roots, val=val)
     if found is None:
         try:
             _fetch(name, cache, progress, cancelled)
-            found = _find(name, [cache])
+            found = _find(name, [cache], val=val)
         except (DownloadError, OSError) as error:
             raise _not_to_be_had(name, roots, reason_of(error)) from error
         if found is None:
             raise _not_to_be_had(name, roots, "torchvision does not find what it downloaded")
-    (train, test), root = found
-    if train is test:
-        train, test = _divided(train, seed)
+    parts, root = found
+    split: SplitRule = "given"
+    if len(parts) == 1 and request.test == "auto":
+        split = "drawn"
+        parts = _divided(parts["train"], seed)
     return from_datasets(
-        train,
-        test,
+        parts["train"],
+        parts.get("test"),
         device,
+        val=parts.get("val"),
         request=request,
+        seed=seed,
         name=name,
         location=clean(str(root)),
-        image_size=image_size,
+        decoding=decoding,
+        kind="torchvision",
+        split=split,
         progress=progress,
         cancelled=cancelled,
     )
@@ -112,20 +132,20 @@ def _not_to_be_had(name: str, roots: list[Path], reason: str) -> BadInput:
     )
 
 
-def _open(name: str, root: Path, *, download: bool) -> tuple[Any, Any]:
-    """Return the training and the test part, the same object where torchvision does not divide the set."""
+def _open(name: str, root: Path, *, download: bool, val: bool = False) -> dict[Part, Any]:
+    """Return the parts of the set, one where torchvision does not divide it; with `val` one of that as well."""
     from torchvision import datasets  # takes a second to import
 
     spec = SETS[name]
     kind = getattr(datasets, spec.kind)
-    train = kind(root, **spec.train, download=download)
-    return train, train if spec.train == spec.test else kind(root, **spec.test, download=download)
+    parts = spec.with_val if val and spec.with_val else spec.parts
+    return {part: kind(root, **arguments, download=download) for part, arguments in parts.items()}
 
 
-def _find(name: str, roots: list[Path]) -> tuple[tuple[Any, Any], Path] | None:
+def _find(name: str, roots: list[Path], *, val: bool) -> tuple[dict[Part, Any], Path] | None:
     for root in roots:
         try:
-            return _open(name, root, download=False), root
+            return _open(name, root, download=False, val=val), root
         except (RuntimeError, FileNotFoundError, NotADirectoryError) as error:
             if "scipy" in str(error).lower():
                 raise _needs(name, error) from error
@@ -236,7 +256,7 @@ class _Part(torch.utils.data.Subset[Any]):
         self.targets = [whole.targets[index] for index in indices]
 
 
-def _divided(whole: Any, seed: int) -> tuple[_Part, _Part]:
-    items = [Item(str(index), str(label)) for index, label in enumerate(whole.targets)]
-    train, test = ([int(item.path) for item in part] for part in divide(items, seed))
-    return _Part(whole, sorted(train)), _Part(whole, sorted(test))
+def _divided(whole: Any, seed: int) -> dict[Part, Any]:
+    test = drawn([str(target) for target in whole.targets], TEST_SHARE, seed)
+    train = sorted(set(range(len(whole))) - set(test))
+    return {"train": _Part(whole, train), "test": _Part(whole, test)}

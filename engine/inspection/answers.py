@@ -1,4 +1,4 @@
-"""Answers to a dashboard's questions about a network and its test images; nothing that trains is changed by them."""
+"""Answers to a dashboard's questions about a network and its images; nothing that trains is changed by them."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from finetui.engine.data import ImageData, InputTransform, Transform, Unreadable, find_duplicates
+from finetui.engine.data import ImageData, InputTransform, Split, Transform, Unreadable, find_duplicates
 from finetui.engine.errors import BadInput
 from finetui.engine.inspection.explain import explain
 from finetui.engine.inspection.layer_views import (
@@ -21,9 +21,11 @@ from finetui.engine.inspection.layer_views import (
 from finetui.engine.models import Architecture
 from finetui.engine.models.device import preserved_rng
 from finetui.engine.models.isolated import isolated
+from finetui.engine.models.outputs import logits
 from finetui.engine.models.summary import ModelSummary, ModuleSummary, summarise
 from finetui.engine.predictions.images import for_people, picture, reduce
 from finetui.engine.protocol import commands, events
+from finetui.engine.protocol.values import AnyPart, Part
 from finetui.engine.text import clean
 
 MOST_IMAGES = 256  # in one answer
@@ -32,13 +34,17 @@ _LARGEST_MAP = 64  # pixels; a terminal shows no more of a filter or a feature m
 
 @dataclass(frozen=True)
 class Subject:
-    """What is asked about: a network on `device`, the data it is used with, and how its inputs are made."""
+    """What is asked about: a network on `device`, the data it is used with, and how its inputs are made.
+
+    Its logits are divided by `temperature` where they are told as probabilities.
+    """
 
     model: nn.Module
     data: ImageData
     transform: Transform
     architecture: Architecture
     device: torch.device
+    temperature: float = 1.0
 
 
 class Answerer:
@@ -54,7 +60,7 @@ class Answerer:
         self._progress = progress
         self._stopped = stopped
         self._transform_input = InputTransform(subject.transform, subject.device)
-        self._duplicates: tuple[tuple[int, int], ...] | None = None
+        self._duplicates: dict[Part, tuple[tuple[int, int], ...]] = {}
         self._summary: ModelSummary | None = None
 
     def answer(self, question: commands.AnyQuestion) -> events.AnyEvent:
@@ -78,39 +84,44 @@ class Answerer:
     def _images(self, question: commands.FetchImages) -> events.Images:
         if len(question.indices) > MOST_IMAGES:
             raise BadInput(f"at most {MOST_IMAGES} images can be asked for at a time, not {len(question.indices)}")
-        pictures = tuple(self._picture(index, max(question.side, 0)) for index in question.indices)
+        pictures = tuple(self._picture(index, question.part, max(question.side, 0)) for index in question.indices)
         return events.Images(command=question, pictures=pictures)
 
-    def _picture(self, index: int, side: int) -> events.Picture:
+    def _picture(self, index: int, part: AnyPart, side: int) -> events.Picture:
         try:
-            stored = self._stored(index)
+            stored = self._stored(index, part)
         except (BadInput, Unreadable) as problem:
             return events.Picture(index=index, problem=str(problem))
-        name = clean(self._subject.data.test.file(index), 4096)
+        name = clean(self._split(part).file(index), 4096)
         return picture(reduce(for_people(stored.numpy()), side), index, name)
 
-    def _stored(self, index: int) -> Tensor:
-        test = self._subject.data.test
-        if not 0 <= index < len(test):
-            raise BadInput(f"there is no test image {index}; there are {len(test):,}")
-        return test.item(index)
+    def _split(self, part: AnyPart) -> Split:
+        data = self._subject.data
+        return data.part(part or data.watched)
 
-    def _input(self, index: int) -> Tensor:
-        """Return test image `index` as the network is given it, float32 `[1, C, H, W]` on the device."""
+    def _stored(self, index: int, part: AnyPart) -> Tensor:
+        split = self._split(part)
+        if not 0 <= index < len(split):
+            raise BadInput(f"there is no {part or self._subject.data.watched} image {index}; there are {len(split):,}")
+        return split.item(index)
+
+    def _input(self, index: int, part: AnyPart = "") -> Tensor:
+        """Return image `index` of `part` as the network is given it, float32 `[1, C, H, W]` on the device."""
         try:
-            stored = self._stored(index)
+            stored = self._stored(index, part)
         except Unreadable as problem:
-            raise BadInput(f"test image {index} cannot be read: {problem}") from problem
+            what = f"{part or self._subject.data.watched} image {index}"
+            raise BadInput(f"{what} cannot be read: {problem}") from problem
         # A copy: the transform works in place on what is a float already.
         return self._transform_input(stored[None].clone().to(self._subject.device), None)
 
     def _explain(self, question: commands.ExplainImage) -> events.Explained:
-        inputs = self._input(question.index)
+        inputs = self._input(question.index, question.part)
         with isolated(self._subject.model, self._subject.device) as network, torch.inference_mode():
-            probabilities = network(inputs)[0].float().softmax(0)
+            probabilities = (logits(network, inputs)[0].float() / self._subject.temperature).softmax(0)
         target = int(probabilities.argmax()) if question.target is None else question.target
         baseline = self._transform_input(
-            torch.zeros_like(self._stored(question.index))[None].to(self._subject.device), None
+            torch.zeros_like(self._stored(question.index, question.part))[None].to(self._subject.device), None
         )
         found = explain(self._subject.model, inputs, method=question.method, target=target, baseline=baseline)
         height, width = found.values.shape
@@ -140,12 +151,14 @@ class Answerer:
             case "filters":
                 return self._page(question, weight_filters(model, layer, question.first, self._count(question)))
             case "feature-maps":
-                inputs = self._input(question.index)
+                inputs = self._input(question.index, question.part)
                 return self._page(question, feature_maps(model, layer, inputs, question.first, self._count(question)))
             case "weights":
                 return self._histogram(question, weight_histogram(model, layer))
             case "activations":
-                return self._histogram(question, activation_histogram(model, layer, self._input(question.index)))
+                return self._histogram(
+                    question, activation_histogram(model, layer, self._input(question.index, question.part))
+                )
         raise BadInput(f"there is no view {question.view!r} of a layer; known: {', '.join(commands.LAYER_VIEWS)}")
 
     @staticmethod
@@ -173,16 +186,21 @@ class Answerer:
         )
 
     def _find_duplicates(self, question: commands.FindDuplicates) -> events.DuplicatesFound:
-        if self._duplicates is None:
-            data = self._subject.data
+        data = self._subject.data
+        part = question.part or data.watched
+        if part == "train":
+            raise BadInput("these are the training images themselves")
+        if part not in self._duplicates:
             pairs = find_duplicates(
                 data.train,
-                data.test,
+                data.part(part),
                 progress=lambda done, total: self._progress("Looking for duplicates", done, total),
                 stopped=self._stopped,
             )
-            self._duplicates = tuple(pairs)
-        return events.DuplicatesFound(command=question, pairs=self._duplicates)
+            self._duplicates[part] = tuple(pairs)
+        found, train = self._duplicates[part], self._subject.data.train
+        names = tuple(clean(train.file(ours), 4096) for _, ours in found)
+        return events.DuplicatesFound(command=question, pairs=found, names=names if any(names) else ())
 
 
 def _module_row(model: nn.Module, module: ModuleSummary) -> events.ModuleRow:

@@ -10,6 +10,7 @@ from finetui.engine.protocol import events
 from finetui.engine.protocol.commands import AnyCommand, Evaluate, Question, Stop
 from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.protocol.requests import Inspection
+from finetui.engine.protocol.values import AnyPart
 from finetui.engine.runs.reporter import Reporter, Sink
 
 
@@ -46,11 +47,15 @@ class InspectionEngine:
             data_dir=Path(wanted.data_dir) if wanted.data_dir is not None else None,
             model=wanted.model,
             device=wanted.device,
+            classes_by=wanted.classes_by,
+            bare=wanted.bare,
             progress=self._reporter.progress,
             cancelled=self._commands.stop_waits,
         )
 
     def _serve(self, opened: OpenedCheckpoint, stay: Callable[[events.State], bool]) -> None:
+        for difference in opened.subject.data.differences:
+            self._reporter.warn(difference)
         answerer = Answerer(opened.subject, self._reporter.progress, self._commands.stop_waits)
         self._reporter.emit(events.StateChanged(state="finished"))
         self._step = opened.step
@@ -70,16 +75,19 @@ class InspectionEngine:
                 self._reporter.emit(answerer.answer(command))
                 return True
             if isinstance(command, Evaluate):
-                self._reporter.emit(self._evaluate(opened))
+                self._reporter.emit(self._evaluate(opened, command.part))
                 return False
         except OSError as error:
             raise BadInput(f"the predictions could not be written: {reason_of(error)}") from error
         raise BadInput("nothing trains here; this only looks at a checkpoint")
 
-    def _evaluate(self, opened: OpenedCheckpoint) -> events.Evaluated:
-        report = opened.evaluate(self._reporter.progress, self._commands.stop_waits)
-        path = Path(self._inspection.scratch)
-        opened.predictions(report).save(path)
+    def _evaluate(self, opened: OpenedCheckpoint, wanted: AnyPart) -> events.Evaluated:
+        part = wanted or opened.subject.data.scored
+        report = opened.evaluate(self._reporter.progress, self._commands.stop_waits, part)
+        scratch = Path(self._inspection.scratch)
+        # Whoever looks at one part must not have its file changed by an evaluation of another.
+        path = scratch if part == opened.subject.data.scored else scratch.with_name(f"{part}.predictions")
+        opened.predictions(report, part).save(path)
         return events.Evaluated(
             epoch=0,
             loss=report.loss,
@@ -90,4 +98,7 @@ class InspectionEngine:
             best=False,
             seconds=0.0,
             predictions=str(path),
+            averages=report.averages,
+            part=part,
+            watched=not wanted,
         )

@@ -1,7 +1,7 @@
 """One pass over a test set, and what it says of each class."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,16 @@ from torch import Tensor, nn
 
 from finetui.engine.data import Split
 from finetui.engine.errors import BadInput
+from finetui.engine.inspection.ranking import ClassRanking
+from finetui.engine.models.outputs import logits
+from finetui.engine.predictions.criteria import LabelFilter
 from finetui.engine.predictions.file import TOP, Files, Origin, Predictions
+from finetui.engine.predictions.label_errors import find_label_errors
+from finetui.engine.predictions.metrics import averages, calibration, calibration_error, class_reports
 from finetui.engine.protocol.events import ClassReport
 
 EVALUATION_BATCH = 1000
+_MOST_KEPT = 2**30  # bytes of probabilities, of which label errors are found: 260,000 images in 1000 classes
 _MOST_VALUES = 2_000_000  # in one batch: 1000 of MNIST's images, 16 of ImageNet's
 
 
@@ -27,9 +33,11 @@ def batch_size_for(channels: int, height: int, width: int) -> int:
 class Report:
     """What one pass over `n` images found.
 
-    `loss` is the mean cross entropy in nats, `accuracy` from 0 to 1. `confusion` is int64
-    `[classes, classes]`, rows true, columns predicted. `columns`, `top` and `top_probability` are what
-    `finetui.engine.predictions.file.Predictions` is made of.
+    `loss` is the mean cross entropy in nats, `accuracy` from 0 to 1; `averages` are the macro and the weighted ones of
+    `per_class`. `confusion` is int64 `[classes, classes]`, rows true, columns predicted. `columns`, `top` and
+    `top_probability`, where they were asked for `roc_auc` and `average_precision`, and for more than `TOP` classes
+    `label_errors`, are what `finetui.engine.predictions.file.Predictions` is made of. `uncalibrated` are the loss and
+    the expected calibration error without the temperature, where one was given.
     """
 
     loss: float
@@ -40,16 +48,30 @@ class Report:
     columns: dict[str, npt.NDArray[Any]]
     top: npt.NDArray[np.int32]
     top_probability: npt.NDArray[np.float32]
+    label_errors: Mapping[LabelFilter, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    averages: tuple[ClassReport, ...] = ()
+    roc_auc: npt.NDArray[np.float64] | None = None
+    average_precision: npt.NDArray[np.float64] | None = None
+    uncalibrated: tuple[float, float] | None = None
 
 
 class _Collector:
     """Gathers what is known of each image, batch by batch, on the CPU."""
 
-    def __init__(self) -> None:
+    def __init__(self, images: int, classes: int, temperature: float, ranked: bool) -> None:
+        """Expect at most `images`; the probabilities of all `classes` are kept where their first ones do not do."""
         self._batches: list[dict[str, npt.NDArray[Any]]] = []
+        self._images = images
+        self._temperature = temperature
+        self._ranked = ranked
+        self._ranking: ClassRanking | None = None
+        self._done = 0
+        in_full = classes > TOP and 4 * images * classes <= _MOST_KEPT
+        self._probabilities = np.empty((images, classes), dtype=np.float32) if in_full else None
 
     def add(self, index: list[int], logits: Tensor, labels: Tensor) -> None:
-        logits = logits.float()
+        before = logits.float()
+        logits = before if self._temperature == 1 else before / self._temperature
         # Stable: among equals the first class is the predicted one, as with argmax.
         ordered, classes = logits.sort(dim=1, descending=True, stable=True)
         log_sum = logits.logsumexp(1, keepdim=True)
@@ -57,6 +79,10 @@ class _Collector:
         log_true = logits.gather(1, labels[:, None]) - log_sum
         hit = classes[:, 0] == labels
         second = top_probability[:, 1] if logits.shape[1] > 1 else torch.zeros_like(top_probability[:, 0])
+        if self._probabilities is not None:
+            rows = slice(self._done, self._done + len(labels))
+            self._probabilities[rows] = (logits - log_sum).exp().numpy(force=True)
+        self._done += len(labels)
         margin = log_true[:, 0].exp() - torch.where(hit, second, top_probability[:, 0])
         self._batches.append(
             {
@@ -70,11 +96,50 @@ class _Collector:
                 "top_probability": top_probability.numpy(force=True),
             }
         )
+        if self._temperature != 1:
+            log_all = before.log_softmax(1)
+            self._batches[-1] |= {
+                "raw_loss": -log_all.gather(1, labels[:, None])[:, 0].numpy(force=True),
+                "raw_confidence": log_all.amax(1).exp().numpy(force=True),
+            }
+        if self._ranked:
+            self._ranking = self._ranking or ClassRanking(logits.shape[1], self._images)
+            self._ranking.add((logits - log_sum).exp().numpy(force=True), self._batches[-1]["label"])
 
-    def take(self) -> dict[str, npt.NDArray[Any]]:
-        """Return what was gathered, by name; nothing where there was no image."""
-        batches, self._batches = self._batches, []
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in (batches[0] if batches else ())}
+    def report(self, classes: Sequence[str]) -> Report:
+        """Return what was gathered of one image or more."""
+        columns = {name: np.concatenate([batch[name] for batch in self._batches]) for name in self._batches[0]}
+        self._batches = []
+        top, top_probability = columns.pop("top"), columns.pop("top_probability")
+        uncalibrated = None
+        if self._temperature != 1:
+            bins = calibration(columns.pop("raw_confidence"), columns["label"] == columns["predicted"])
+            uncalibrated = float(columns.pop("raw_loss").mean(dtype=np.float64)), calibration_error(bins)
+        roc_auc, average_precision = (None, None) if self._ranking is None else self._ranking.take()
+        count, n = len(classes), len(columns["label"])
+        cells = columns["label"].astype(np.int64) * count + columns["predicted"]
+        matrix = np.bincount(cells, minlength=count * count).reshape(count, count)
+        return Report(
+            loss=float(columns["loss"].mean(dtype=np.float64)),
+            accuracy=float(np.trace(matrix)) / n,
+            n=n,
+            per_class=class_reports(matrix, classes),
+            confusion=matrix,
+            columns=columns,
+            top=top,
+            top_probability=top_probability,
+            label_errors=self._label_errors(columns["label"]),
+            averages=averages(matrix),
+            roc_auc=roc_auc,
+            average_precision=average_precision,
+            uncalibrated=uncalibrated,
+        )
+
+    def _label_errors(self, labels: npt.NDArray[np.int32]) -> Mapping[LabelFilter, npt.NDArray[np.bool_]]:
+        """Return which labels are possibly wrong; nothing where that follows from the likeliest classes."""
+        if self._probabilities is None:
+            return {}
+        return find_label_errors(self._probabilities[: self._done], labels)
 
 
 def _numbers(values: Tensor) -> npt.NDArray[np.int32]:
@@ -87,75 +152,51 @@ def evaluate(
     classes: Sequence[str],
     *,
     batch_size: int = 0,
+    temperature: float = 1.0,
+    ranked: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Report | None:
     """Return the report of `model` on `data`, or None when `stopped` answered True before the end.
 
-    The model is left in `eval()` mode. `batch_size` 0 means `EVALUATION_BATCH`. `progress(done, total)` counts images.
-    Raises `BadInput` when no image could be read.
+    The model is left in `eval()` mode. `batch_size` 0 means `EVALUATION_BATCH`. Logits are divided by `temperature`.
+    With `ranked`, ROC-AUC and average precision are computed, which sorts all images once for each class.
+    `progress(done, total)` counts images. Raises `BadInput` when no image could be read.
     """
     model.eval()
-    count = len(classes)
     batch_size = batch_size or EVALUATION_BATCH
-    collector = _Collector()
+    order = torch.nonzero(data.labels >= 0)[:, 0]  # a label below 0: no class of the network's
+    places = order.tolist()
+    collector = _Collector(len(places), len(classes), temperature, ranked)
     start = done = 0
     with torch.inference_mode():
-        for inputs, labels in data.batches(torch.arange(len(data)), batch_size):
+        for inputs, labels in data.batches(order, batch_size):
             if stopped():
                 return None
-            indices = [i for i in range(start, min(start + batch_size, len(data))) if i not in data.skipped]
+            indices = [index for index in places[start : start + batch_size] if index not in data.skipped]
             # Files that prove unreadable leave a streamed batch smaller, or empty.
             if len(labels):
-                collector.add(indices, model(inputs), labels)
+                collector.add(indices, logits(model, inputs), labels)
                 done += len(labels)
             start += batch_size
-            progress(done, len(data))
+            progress(done, len(places))
     if not done:
         raise BadInput("none of the test images could be read")
-    columns = collector.take()
-    top, top_probability = columns.pop("top"), columns.pop("top_probability")
-    cells = columns["label"].astype(np.int64) * count + columns["predicted"]
-    matrix = np.bincount(cells, minlength=count * count).reshape(count, count)
-    return Report(
-        loss=float(columns["loss"].mean(dtype=np.float64)),
-        accuracy=float(np.trace(matrix)) / done,
-        n=done,
-        per_class=class_reports(matrix, classes),
-        confusion=matrix,
-        columns=columns,
-        top=top,
-        top_probability=top_probability,
-    )
-
-
-def class_reports(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> tuple[ClassReport, ...]:
-    """Return each class's scores from the matrix `[classes, classes]` (rows true, columns predicted).
-
-    A score whose denominator is 0 (a class never predicted, or without images) is 0, as in scikit-learn.
-    """
-    hits = np.diag(confusion).astype(np.float64)
-    support = confusion.sum(1)
-    predicted = confusion.sum(0)
-    precision = hits / np.maximum(predicted, 1)
-    recall = hits / np.maximum(support, 1)
-    f1 = 2 * hits / np.maximum(support + predicted, 1)
-    return tuple(
-        ClassReport(
-            label=label,
-            support=int(support[i]),
-            precision=float(precision[i]),
-            recall=float(recall[i]),
-            f1=float(f1[i]),
-            accuracy=float(recall[i]),
-        )
-        for i, label in enumerate(classes)
-    )
+    return collector.report(classes)
 
 
 def predictions_of(report: Report, origin: Origin, files: Files) -> Predictions:
     """Return what `report` knows of each image."""
-    return Predictions(origin, report.columns, report.top, report.top_probability, files)
+    return Predictions(
+        origin,
+        report.columns,
+        report.top,
+        report.top_probability,
+        files,
+        label_errors=report.label_errors,
+        roc_auc=report.roc_auc,
+        average_precision=report.average_precision,
+    )
 
 
 def files_of(split: Split) -> Files:

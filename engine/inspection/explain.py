@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from finetui.engine.errors import BadInput
 from finetui.engine.models.heads import forward
-from finetui.engine.models.isolated import isolated, kind, submodule, tensors_in
+from finetui.engine.models.isolated import check_hooks, isolated, kind, submodule, tensors_in
+from finetui.engine.models.outputs import logits
 from finetui.engine.text import clean
 
 _STEPS = 32  # of the integral; Gauss-Legendre, so that few are enough
@@ -44,9 +45,9 @@ class _Question:
     target: int
     layer: str | None
 
-    def logits(self, images: Tensor) -> Any:
+    def logits(self, images: Tensor) -> Tensor:
         """Return the network's logits. It gets a copy: its first layer may work in place."""
-        return self.network(images.clone())
+        return logits(self.network, images.clone())
 
 
 def explain(
@@ -60,10 +61,11 @@ def explain(
 ) -> Attribution:
     """Return what in `inputs`, float32 `[1, C, H, W]` as the network takes it, speaks for the class `target`.
 
-    `method` is one of `METHODS`. Grad-CAM looks at `layer`, by default the last convolution with an output larger than
-    1x1, and tells only what speaks for the class. The others compare with `baseline`, float32 `[1, C, H, W]`: the input
-    for a black image, say; None: all zero. Everything is on the device of `model`, which is not touched. Raises
-    `BadInput` when the method cannot be used on this network, or there is no such method, class or layer.
+    `method` is one of `METHODS`. Grad-CAM looks at `layer`, by default the output of the last stage before the pooling
+    (see `_last_stage`), and tells only what speaks for the class. The others compare with `baseline`, float32
+    `[1, C, H, W]`: the input for a black image, say; None: all zero. Everything is on the device of `model`, which is
+    not touched. Raises `BadInput` when the method cannot be used on this network, or there is no such method, class or
+    layer.
     """
     if method not in _METHODS:
         raise BadInput(f"there is no explanation {method!r}; known: {', '.join(METHODS)}")
@@ -75,7 +77,8 @@ def explain(
             f"{list(baseline.shape)}"
         )
     with isolated(model, inputs.device) as network, torch.enable_grad():
-        network.requires_grad_(False)  # gradients are asked for with respect to activations and pixels alone
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)  # gradients are asked for with respect to activations and pixels alone
         question = _Question(network, inputs, baseline, target, layer)
         found, used = _METHODS[method](question)
     return _scaled(found, used)
@@ -91,13 +94,13 @@ def _scaled(found: Tensor, layer: str) -> Attribution:
 
 def _try(question: _Question, inputs: Tensor) -> Tensor:
     """Return the network's logits, after a check that they are `[1, classes]` with the class that is asked for."""
-    logits = forward(question.network, inputs)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
-        returned = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    found = forward(question.network, inputs, alone=True)
+    if found.ndim != 2 or len(found) != 1:
+        returned = list(found.shape)
         raise BadInput(f"the network {kind(question.network)} must return logits [1, classes], and returns {returned}")
-    if not 0 <= question.target < logits.shape[1]:
-        raise BadInput(f"there is no class {question.target}: the network tells {logits.shape[1]} apart, from 0 on")
-    return logits
+    if not 0 <= question.target < found.shape[1]:
+        raise BadInput(f"there is no class {question.target}: the network tells {found.shape[1]} apart, from 0 on")
+    return found
 
 
 def _check_gradient(question: _Question) -> None:
@@ -162,11 +165,20 @@ METHODS = tuple(_METHODS)
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """One call of a module in a forward pass, and the shape of the first tensor that it returned."""
+    """One call of a module in a forward pass, with the first tensor that it returned.
+
+    `alone` tells whether it returned nothing beside it.
+    """
 
     path: str
     module: nn.Module
-    shape: torch.Size
+    output: Tensor | None
+    alone: bool
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the tensor."""
+        return torch.Size() if self.output is None else self.output.shape
 
     @property
     def is_map(self) -> bool:
@@ -177,11 +189,10 @@ class _Call:
 def _layer_to_look_at(question: _Question) -> str:
     """Return the path of the layer that Grad-CAM looks at, after one forward pass that shows what it reaches."""
     network = question.network
+    check_hooks(network)
     wanted = None if question.layer is None else submodule(network, question.layer)
-    kinds = (nn.Conv2d, nn.Linear, nn.MultiheadAttention)
-    watched: dict[nn.Module, str] = {
-        module: path for path, module in network.named_modules() if isinstance(module, kinds)
-    }
+    # Not the network itself: what it returns are the logits.
+    watched: dict[nn.Module, str] = {module: path for path, module in network.named_modules() if path}
     if wanted is not None:
         watched[wanted] = question.layer or ""
     calls: list[_Call] = []
@@ -192,7 +203,7 @@ def _layer_to_look_at(question: _Question) -> str:
         for hook in hooks:
             hook.remove()
     if question.layer is None:
-        return _last_convolution(calls, network)
+        return _last_stage(calls, network)
     mine = [call for call in calls if call.module is wanted]
     if not mine or not mine[-1].is_map:
         returns = f"returns {list(mine[-1].shape)}" if mine else "is not reached by the forward pass"
@@ -203,29 +214,55 @@ def _layer_to_look_at(question: _Question) -> str:
 
 def _noting(path: str, calls: list[_Call]) -> Callable[[nn.Module, Any, Any], None]:
     def note(module: nn.Module, _inputs: Any, output: Any) -> None:
-        first = next(tensors_in(output), None)
-        calls.append(_Call(path, module, first.shape if first is not None else torch.Size()))
+        calls.append(_Call(path, module, next(tensors_in(output), None), alone=isinstance(output, Tensor)))
 
     return note
 
 
-def _last_convolution(calls: list[_Call], network: nn.Module) -> str:
-    maps = [call for call in calls if isinstance(call.module, nn.Conv2d) and call.is_map]
-    if not maps:
+def _last_stage(calls: list[_Call], network: nn.Module) -> str:
+    """Return the module whose output Grad-CAM customarily looks at, as pytorch-grad-cam recommends for each network.
+
+    `features` where a network calls its stages so, as torchvision's VGG, DenseNet, EfficientNet, MobileNet and ConvNeXt
+    do; else the last module that returns maps and does not pool, of several around it the outermost: `layer4` of a
+    ResNet, after the sum with the residual.
+    """
+    convolutions = [call for call in calls if isinstance(call.module, nn.Conv2d) and call.is_map]
+    if not convolutions:
         raise BadInput(
             f"Grad-CAM needs a convolution with an output of more than one pixel, and {kind(network)} has none; "
             "integrated-gradients and occlusion work"
         )
-    last = maps[-1]
+    _check_depth(calls, convolutions, network)
+    idle = (nn.Dropout, nn.Dropout2d, nn.Identity)  # in evaluation mode; what is before them has a better name
+    maps = [call for call in calls if call.is_map and call.alone and not isinstance(call.module, idle)]
+    stages = [call for call in maps if call.path.rpartition(".")[2] == "features"]
+    # A single convolution may follow: the head.
+    if stages and sum(call in convolutions for call in calls[calls.index(stages[-1]) :]) <= 1:
+        return stages[-1].path
+    late = set(map(id, calls[calls.index(convolutions[-1]) :]))
+    return [call for call in maps if id(call) in late and not _pools_or_mixes(call, calls)][-1].path
+
+
+def _pools_or_mixes(call: _Call, calls: list[_Call]) -> bool:
+    """Whether what the module returns was pooled last, or has its channels in the last place."""
+    return any(
+        type(other.module) in (nn.Linear, nn.LayerNorm) or type(other.module).__module__ == nn.MaxPool2d.__module__
+        for other in calls
+        if other.output is call.output
+    )
+
+
+def _check_depth(calls: list[_Call], convolutions: list[_Call], network: nn.Module) -> None:
+    """Raise `BadInput` where the only convolution cuts the image into patches: nothing is recognised there yet."""
+    last = convolutions[-1]
     after = calls[calls.index(last) + 1 :]
-    # A vision transformer's only convolution cuts the image into patches: at that depth nothing is recognised yet.
-    tokens = any(not isinstance(call.module, nn.Conv2d) and len(call.shape) > 2 for call in after)
-    if tokens and all(call.module is last.module for call in maps) and _cuts_patches(last.module):
+    mixing = (nn.Linear, nn.MultiheadAttention)
+    tokens = any(isinstance(call.module, mixing) and len(call.shape) > 2 for call in after)
+    if tokens and all(call.module is last.module for call in convolutions) and _cuts_patches(last.module):
         raise BadInput(
             f"Grad-CAM needs a convolution that sees what the network recognises, and the only one of {kind(network)}, "
             f"{last.path}, cuts the image into patches; integrated-gradients and occlusion work"
         )
-    return last.path
 
 
 def _cuts_patches(module: nn.Module) -> bool:

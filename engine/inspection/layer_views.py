@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from finetui.engine.errors import BadInput
 from finetui.engine.models.heads import forward
-from finetui.engine.models.isolated import isolated, submodule, tensors_in
+from finetui.engine.models.isolated import check_hooks, isolated, submodule, tensors_in
 from finetui.engine.text import clean
 
 MOST_IMAGES = 256  # on one page
@@ -182,6 +182,7 @@ def _weight(model: nn.Module, layer: str) -> tuple[str, Tensor]:
 
 def _output(model: nn.Module, layer: str, inputs: Tensor) -> Tensor:
     """Return what the module at `layer` returns for `inputs`, a copy: the first tensor of the last call."""
+    check_hooks(model)
     submodule(model, layer)
     found: list[Tensor | None] = []
 

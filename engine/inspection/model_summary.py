@@ -42,8 +42,8 @@ def summarise_model(
         if not (data is None and image_size is None and classes is None):
             raise BadInput("a checkpoint says what its network is: --from goes without --data, --image-size, --classes")
         about = checkpoint.load(path)[0]
-        check_trusted("the checkpoint's network is", about.architecture.name, "--model", model or "lenet")
-        architecture = about.architecture
+        trusted = check_trusted("the checkpoint's network is", about.architecture.name, "--model", model or "lenet")
+        architecture = about.built_by(trusted).architecture
     else:
         architecture = _architecture(model or "lenet", data, data_dir, image_size, classes)
     target = resolve(device)
@@ -84,7 +84,6 @@ def _of_data(request: DataConfig) -> tuple[int, int, int, int]:
         return 1, INPUT_SIZE, INPUT_SIZE, len(known)  # MNIST and its kin: nothing has to be there
     # Streamed: of a folder then little more than the headers is read.
     request = msgspec.structs.replace(request, loader="stream")
-    images = load(request, torch.device("cpu"), image_size=request.image_size or None)
-    images.train.close()
-    images.test.close()
+    images = load(request, torch.device("cpu"))
+    images.close()
     return images.channels, images.height, images.width, len(images.classes)

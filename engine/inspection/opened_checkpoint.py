@@ -1,8 +1,9 @@
-"""Looking at a checkpoint without training: its scores on a test set, what it says of each image."""
+"""Looking at a checkpoint without training: its scores on a part of the data, what it says of each image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -10,38 +11,56 @@ from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import load
+from finetui.engine.data.known import Known
+from finetui.engine.data.matched_classes import with_classes
 from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.inspection.answers import Subject
+from finetui.engine.inspection.bare_weights import is_bare, open_bare
 from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
 from finetui.engine.models import build
 from finetui.engine.models.device import resolve
+from finetui.engine.predictions.class_matching import match_by_name, match_by_position, require_any
 from finetui.engine.predictions.file import Origin, Predictions
-from finetui.engine.protocol.config import DataConfig, load as load_config
-from finetui.engine.runs.folder import RunFolder
-from finetui.engine.runs.trust import check_trusted
+from finetui.engine.predictions.metrics import Scores, scores_of
+from finetui.engine.protocol.config import DataConfig
+from finetui.engine.protocol.places import same_data
+from finetui.engine.protocol.requests import BareWeights, ClassesBy
+from finetui.engine.protocol.values import Decoding, Part
+from finetui.engine.runs.trust import check_trusted, check_trusted_data
+from finetui.engine.setup.known_data import known_data
 
 
 @dataclass(frozen=True)
 class OpenedCheckpoint:
-    """A checkpoint with the data that it is looked at with; `subject` is what questions can be asked about."""
+    """A checkpoint with the data that it is looked at with; `subject` is what questions can be asked about.
+
+    `matched` says how the classes of the data are those of the network, where that is not plain.
+    """
 
     path: Path
     about: checkpoint.About
     subject: Subject
     step: int
+    matched: tuple[str, ...] = ()
 
     def evaluate(
         self,
         progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
         stopped: Callable[[], bool] = lambda: False,
+        part: Part | None = None,
     ) -> Report:
-        """Return the scores on the test set. Raises `FinetuiError` once `stopped` answers True."""
+        """Return the scores on `part`, by default test, and where there is none, val.
+
+        Raises `BadInput` where there is no such part, `FinetuiError` once `stopped` answers True.
+        """
         subject, shape = self.subject, self.about.architecture
         report = evaluate(
             subject.model,
-            subject.data.test,
+            subject.data.part(part or subject.data.scored),
             subject.data.classes,
             batch_size=batch_size_for(shape.in_channels, shape.height, shape.width),
+            temperature=self.about.temperature,
+            ranked=True,
             progress=lambda done, total: progress("Evaluating", done, total),
             stopped=stopped,
         )
@@ -49,29 +68,41 @@ class OpenedCheckpoint:
             raise Cancelled("the evaluation was stopped")
         return report
 
-    def predictions(self, report: Report) -> Predictions:
-        """Return what `report` knows of each test image."""
+    def predictions(self, report: Report, part: Part | None = None) -> Predictions:
+        """Return what `report` knows of each image of `part`, by default the same as in `evaluate`."""
         data = self.subject.data
-        files = files_of(data.test)
+        part = part or data.scored
+        files = files_of(data.part(part))
         if len(files) not in (0, report.n):
             files = files.at(report.columns["index"])
-        origin = Origin(classes=data.classes, data=data.name, run=self.about.run, step=self.step)
+        origin = Origin(
+            classes=data.classes,
+            data=data.name,
+            run=self.about.run,
+            step=self.step,
+            temperature=self.about.temperature,
+            notices=self.matched,
+            part=part,
+            description=data.description,
+        )
         return predictions_of(report, origin, files)
 
     def close(self) -> None:
         """End what reads the data."""
-        self.subject.data.train.close()
-        self.subject.data.test.close()
+        self.subject.data.close()
 
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """The scores of the checkpoint `path` on the test set of `data`."""
+    """The scores of the checkpoint `path` on `part` of `data`, its logits divided by `temperature`."""
 
     path: Path
     data: str
     report: Report
     notices: tuple[str, ...]
+    scores: Scores
+    temperature: float
+    part: Part = "test"
 
 
 def read_about(path: Path) -> checkpoint.About:
@@ -79,7 +110,12 @@ def read_about(path: Path) -> checkpoint.About:
     return checkpoint.load(path)[0]
 
 
-def load_network(path: Path, *, model: str = "lenet", device: str = "auto") -> tuple[checkpoint.About, nn.Module]:
+def load_network(
+    path: Path,
+    *,
+    model: str = "lenet",
+    device: str = "auto",
+) -> tuple[checkpoint.About, nn.Module]:
     """Return what the checkpoint `path` says, and its network in `eval()` mode on `device`.
 
     `model` must name the network where that is a person's own code. Raises `BadInput` when it cannot be used.
@@ -88,16 +124,15 @@ def load_network(path: Path, *, model: str = "lenet", device: str = "auto") -> t
     return about, network
 
 
-def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, int]:
+def _load_network(path: Path, model: str, device: torch.device) -> tuple[checkpoint.About, nn.Module, dict[str, Any]]:
     about, weights, training = checkpoint.load(path)
-    check_trusted("the checkpoint's network is", about.architecture.name, "--model", model)
+    about = about.built_by(check_trusted("the checkpoint's network is", about.architecture.name, "--model", model))
     network = build(about.architecture, seed=0)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise BadInput(f"the weights in {path} do not fit its model: {reason_of(error)}") from error
-    step = training.get("step")
-    return about, network.to(device).eval(), step if isinstance(step, int) else 0
+    return about, network.to(device).eval(), training
 
 
 def open_checkpoint(
@@ -107,31 +142,46 @@ def open_checkpoint(
     data_dir: Path | None = None,
     model: str = "lenet",
     device: str = "auto",
+    classes_by: ClassesBy = "name",
+    bare: BareWeights = BareWeights(),  # noqa: B008  # frozen
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> OpenedCheckpoint:
-    """Open the checkpoint `path` and its data; images are transformed as it says.
+    """Open the checkpoint `path` and its data; images are decoded as its run had them, and transformed as it says.
 
     `data` None means the data set that it was trained on. `model` must name the network where that is a person's own
-    code. Raises `BadInput` when the checkpoint or the data cannot be used, or do not belong together, `Cancelled`.
+    code, or where `path` is a bare state dict, of which `bare` says more. The classes of the data are the network's of
+    the same names, or with `classes_by` "position" those in the same places. Raises `BadInput` when the checkpoint or
+    the data cannot be used, or do not belong together, `Cancelled`.
     """
     target = resolve(device)
-    about, network, step = _load_network(path, model, target)
-    wanted, seed = _data(path, data, data_dir, about)
-    size = wanted.image_size or about.transform.height or None
-    images = load(wanted, target, seed=seed, image_size=size, progress=progress, cancelled=cancelled)
+    found = open_bare(path, bare, model, target) if is_bare(path) else None
+    if found is not None and data is None:
+        raise BadInput(f"{path} does not say which data it is for; name it with --data")
+    about, network, training = (found.about, found.network, {}) if found else _load_network(path, model, target)
+    known = None if found else known_data(path, about)
+    wanted = _wanted(data, data_dir, about, known)
+    decoding = found.decoding if found else None
+    if found is None and known is None:  # nothing is known but what the network takes
+        decoding = Decoding(channels=about.architecture.in_channels, height=0, width=0)
+    images = load(wanted, target, decoding=decoding, known=known, progress=progress, cancelled=cancelled)
+    if found and not found.named:
+        about = msgspec.structs.replace(about, classes=images.classes)
+    if data is None and training.get("watched", "test") == "test":
+        images = images.watching("test")
     where = str(path)
     architecture = about.architecture
     if images.channels != architecture.in_channels:
         raise BadInput(
             f"{where} takes images of {architecture.in_channels} channels, and {images.name} has {images.channels}"
         )
-    if len(images.classes) != architecture.num_classes:
-        raise BadInput(
-            f"{where} tells {architecture.num_classes} classes apart, and {images.name} has {len(images.classes)}"
-        )
-    subject = Subject(network, images.with_transform(about.transform), about.transform, architecture, target)
-    return OpenedCheckpoint(path, about, subject, step)
+    match = (match_by_position if classes_by == "position" else match_by_name)(about.classes, images.classes)
+    require_any(match, where, images.name)
+    matched = tuple(match.notices(images.name, images.part(images.scored).labels.numpy()))
+    images = with_classes(images.with_transform(about.transform), match)
+    subject = Subject(network, images, about.transform, architecture, target, about.temperature)
+    step = training.get("step")
+    return OpenedCheckpoint(path, about, subject, step if isinstance(step, int) else 0, matched)
 
 
 def evaluate_checkpoint(
@@ -141,30 +191,43 @@ def evaluate_checkpoint(
     data_dir: Path | None = None,
     model: str = "lenet",
     device: str = "auto",
+    classes_by: ClassesBy = "name",
+    bare: BareWeights = BareWeights(),  # noqa: B008  # frozen
+    part: Part | None = None,
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
 ) -> CheckpointReport:
-    """Evaluate the checkpoint `path`; see `open_checkpoint`."""
-    opened = open_checkpoint(path, data=data, data_dir=data_dir, model=model, device=device, progress=progress)
+    """Evaluate the checkpoint `path` on `part`, by default test, else val; see `open_checkpoint`."""
+    opened = open_checkpoint(
+        path,
+        data=data,
+        data_dir=data_dir,
+        model=model,
+        device=device,
+        classes_by=classes_by,
+        bare=bare,
+        progress=progress,
+    )
     try:
-        report = opened.evaluate(progress)
+        report = opened.evaluate(progress, part=part)
+        scores = scores_of(opened.predictions(report, part or opened.subject.data.scored))
     finally:
         opened.close()
     images = opened.subject.data
-    return CheckpointReport(path, images.name, report, (*images.notices, *images.problems))
+    notices = (*images.differences, *images.notices, *opened.matched, *images.problems)
+    return CheckpointReport(path, images.name, report, notices, scores, opened.about.temperature, part or images.scored)
 
 
-def _data(path: Path, name: str | None, data_dir: Path | None, about: checkpoint.About) -> tuple[DataConfig, int]:
-    """Return the data that is asked for, by default the checkpoint's own as its run had it, and the seed for it."""
-    if name is None:
-        check_trusted("the checkpoint's data is", about.data, "--data", None)
-    wanted = DataConfig(name=name or about.data)
-    seed = 0
-    folder = RunFolder(path.parent)
-    if folder.journal.exists() and folder.config.exists():
-        # The run says what a name alone does not: where the data lies, and how a folder was divided.
-        config = load_config(folder.config)
-        if config.data.name == wanted.name:
-            wanted, seed = config.data, config.training.seed
+def _wanted(data: str | None, data_dir: Path | None, about: checkpoint.About, known: Known | None) -> DataConfig:
+    """Return the data that is asked for, by default the checkpoint's own as its run had it."""
+    own = known.description.request if known is not None else None
+    if data is None:
+        check_trusted_data("the checkpoint's data is", own.name if own is not None else about.data, None)
+        wanted = own or DataConfig(name=about.data)
+    else:
+        wanted = DataConfig(name=data)
+        # The run says what a name alone does not: where the data lies, and how it was read.
+        if own is not None and same_data(own, wanted):
+            wanted = msgspec.structs.replace(own, name=data)
     if data_dir is not None:
         wanted = msgspec.structs.replace(wanted, dir=str(data_dir))
-    return wanted, seed
+    return wanted

@@ -67,7 +67,9 @@ class JournalLink:
         self.events = EventQueue(limit=2**62)
         self._folder = folder
         self._closed = threading.Event()
-        inspection = Inspection(checkpoint=str(folder.last), data=data, model=model)
+        self._scratch = tempfile.TemporaryDirectory(prefix="finetui-")
+        scratch = str(Path(self._scratch.name) / LAST_PREDICTIONS)
+        inspection = Inspection(checkpoint=str(folder.last), data=data, model=model, scratch=scratch)
         self._client = InspectionClient(inspection, self.events)
 
     def run(self) -> None:
@@ -95,8 +97,9 @@ class JournalLink:
             self.events.put(told)
 
     def send(self, command: AnyCommand) -> None:
-        """Have a question answered, if it is about what a checkpoint holds; refuse all else."""
-        if isinstance(command, Question) and not isinstance(command, PreviewFinetune | MeasureLayers):
+        """Have a question answered, or another part evaluated, by what a checkpoint holds; refuse all else."""
+        other_part = isinstance(command, Evaluate) and command.part
+        if other_part or (isinstance(command, Question) and not isinstance(command, PreviewFinetune | MeasureLayers)):
             self._client.send(command)
         else:
             how = f"; `finetui attach {self._folder.argument}` steers it" if is_live(self._folder) else ""
@@ -106,3 +109,4 @@ class JournalLink:
         """Stop reading."""
         self._closed.set()
         self._client.close()
+        self._scratch.cleanup()

@@ -12,10 +12,11 @@ from finetui.engine.models.groups import ModuleGroup, ModuleLayer, module_groups
 from finetui.engine.models.heads import find_head, replace_head
 from finetui.engine.models.lenet import LeNet
 from finetui.engine.models.stems import adapt_stem
-from finetui.engine.models.transplant import Transplant, apply_transplant, plan_transplant
+from finetui.engine.models.transplant import HeadRows, Transplant, apply_transplant, plan_transplant
 
 __all__ = [
     "Architecture",
+    "HeadRows",
     "LeNet",
     "ModuleGroup",
     "ModuleLayer",

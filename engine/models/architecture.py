@@ -9,21 +9,27 @@ from typing import Any
 import msgspec
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.overrides import TorchFunctionMode
 
 from finetui.engine.data.user_code import load_factory, own_arguments
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models.heads import (
+    Head,
+    Probed,
     add_feature_head,
+    auxiliary_heads,
     can_have_feature_head,
-    find_head,
+    evaluating,
     forward,
+    probe,
     replace_head,
     seeded,
     width,
 )
 from finetui.engine.models.lenet import INPUT_SIZE, LeNet
-from finetui.engine.models.stems import adapt_stem
+from finetui.engine.models.outputs import Outputs
+from finetui.engine.models.stems import adapt_stem, find_unfit
 from finetui.engine.protocol.config import is_factory
 from finetui.engine.text import clean
 
@@ -77,12 +83,13 @@ def check_model(name: str) -> None:
         raise BadInput(f"{_OPTION}: there is no model {name!r}; {hint}")
 
 
-def build(architecture: Architecture, seed: int) -> nn.Module:
+def build(architecture: Architecture, seed: int, note: Callable[[str], None] | None = None) -> nn.Module:
     """Return the network with weights initialised from `seed`, on torch's default device; nothing is downloaded.
 
     The global random number generator is left as it was. Under `torch.device("meta")` no weight is computed. A
-    person's own network gets a new head if it is made for another number of classes. Raises `BadInput` when there is no
-    such network or it cannot take such images.
+    person's own network is tried as it is first: it gets a new stem where it does not take such images, and a new head
+    if it is made for another number of classes; `note` is told. Raises `BadInput` when there is no such network or it
+    cannot take such images.
     """
     if architecture.head not in _HEADS:
         raise BadInput(f"there is no head {architecture.head!r}; known: {', '.join(_HEADS)}")
@@ -90,14 +97,58 @@ def build(architecture: Architecture, seed: int) -> nn.Module:
         if architecture.name == "lenet":
             return _build_lenet(architecture)
         model = _construct(architecture)
-        adapt_stem(model, architecture.in_channels)
+        if is_factory(architecture.name):
+            _adapt_own_stem(model, architecture, note or _ignore)
+        else:
+            adapt_stem(model, architecture.in_channels)
         if is_factory(architecture.name) or architecture.head == "features":
-            head = find_head(model, _example(architecture, model))
-            if width(model.get_submodule(head)) != architecture.num_classes:
-                replace_head(model, head, architecture.num_classes)
+            found = probe(model, _example(architecture, model))
+            if found.classes != architecture.num_classes:
+                _adapt_head(model, found, architecture.num_classes, note or _ignore)
             if architecture.head == "features":
-                add_feature_head(model, head)
+                add_feature_head(model, found.head)
+            if note is not None:
+                for sentence in auxiliary_notice(model, _example(architecture, model)):
+                    note(sentence)
     return model
+
+
+def auxiliary_notice(model: nn.Module, example: Tensor) -> list[str]:
+    """Return a sentence on the auxiliary heads of `model`, as a list of one; an empty one where it has none."""
+    count = auxiliary_heads(model, example)
+    if not count:
+        return []
+    weight = Outputs(example, (example,) * count).auxiliary_weight()
+    heads = "an auxiliary head" if count == 1 else f"{count} auxiliary heads"
+    return [f"the network has {heads} in training: the loss is that of the first output plus {weight} x theirs"]
+
+
+def _ignore(_sentence: str) -> None: ...
+
+
+def _adapt_own_stem(model: nn.Module, architecture: Architecture, note: Callable[[str], None]) -> None:
+    example = _example(architecture, model)
+    with evaluating(model), torch.random.fork_rng(devices=[]):
+        unfit = find_unfit(model, example)
+    if unfit is not None:
+        note(adapt_stem(model, architecture.in_channels, unfit) or "")
+
+
+def _adapt_head(model: nn.Module, found: Probed, num_classes: int, note: Callable[[str], None]) -> None:
+    kind = clean(type(model).__name__, 60)
+    outputs = f"{found.classes} output{'s' if found.classes != 1 else ''}"
+    layer = dict(model.named_modules()).get(found.head)
+    # A new layer before a sigmoid would train, and badly: a single output is no head of logits.
+    if found.classes == 1 or not isinstance(layer, Head) or width(layer) != found.classes:
+        raise BadInput(
+            f"the network {kind} returns {outputs} for an image where the data has {num_classes} classes, and its head "
+            "cannot be replaced; let it return one logit for each of num_classes classes"
+        )
+    replace_head(model, found.head, num_classes)
+    note(
+        f"{kind} has {outputs} whatever num_classes is: its head {clean(found.head, 60)} was replaced by a new one for "
+        f"{num_classes} classes"
+    )
 
 
 def _build_lenet(architecture: Architecture) -> LeNet:
@@ -139,15 +190,22 @@ def _probe(name: str, in_channels: int) -> Callable[[int, int], None]:
     # torchvision's networks tell without computing anything; what a person's own does on `meta` is anyone's guess.
     device = "cpu" if is_factory(name) else "meta"
     built: list[nn.Module] = []
+    lazy = False
 
     def takes(height: int, width: int) -> None:
         architecture = Architecture(name=name, num_classes=2, in_channels=in_channels, height=height, width=width)
+        nonlocal lazy
         with torch.device(device), seeded(0), torch.no_grad():
-            if not built or _size_arguments(architecture):
+            # Lazy layers are made for the size that they see first.
+            if not built or lazy or _size_arguments(architecture):
                 model = _construct(architecture)
-                adapt_stem(model, in_channels)
+                if not is_factory(name):
+                    adapt_stem(model, in_channels)
                 built[:] = [model]
+                lazy = any(isinstance(module, LazyModuleMixin) for module in model.modules())
             model = built[0]
+            if is_factory(name):
+                _adapt_own_stem(model, architecture, _ignore)
             inputs = _example(architecture, model)
             forward(model.eval(), inputs)
             # In training, normalisation also needs more than one value for each channel.

@@ -58,6 +58,17 @@ def set_rng_states(device: torch.device, states: Mapping[str, torch.Tensor]) -> 
 
 
 @contextmanager
+def deterministic_convolutions() -> Iterator[None]:
+    """Let cuDNN choose its algorithms by rule, and only such as give the same bits twice."""
+    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+
+
+@contextmanager
 def preserved_rng(device: torch.device) -> Iterator[None]:
     """Put the global random generators of the CPU and of `device` back to where they were."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -80,7 +80,8 @@ def module_groups(model: nn.Module, head: Sequence[str] = ()) -> tuple[ModuleGro
     They are the model's children, where one that holds nearly all parameters, or one of very few, is divided into its
     own children; `head` names the layers that are groups of their own and come last (see `find_head`), by default the
     last group. Normalisation layers belong to the group before them, tensors that a divided module owns to the
-    first. Every parameter and buffer is in exactly one layer of one group.
+    first, but for a head that is a parameter of the model's own. Every parameter and buffer is in exactly one layer of
+    one group.
     """
     parts = _expand(model, tuple(head))
     parts = [*(part for part in parts if not part.head), *(part for part in parts if part.head)]
@@ -102,10 +103,21 @@ def module_groups(model: nn.Module, head: Sequence[str] = ()) -> tuple[ModuleGro
                 summary=_summary(main.module),
             )
         )
+    groups = _with_own_heads(groups, head)
     if not any(group.head for group in groups):
         last = max((i for i, group in enumerate(groups) if group.in_use), default=None)
         groups = [replace(group, head=index == last) for index, group in enumerate(groups)]
     return tuple(groups)
+
+
+def _with_own_heads(groups: list[ModuleGroup], head: Sequence[str]) -> list[ModuleGroup]:
+    """Return `groups` with each layer that is a tensor of the model's own, and a head, as a group of its own."""
+    own = [layer for group in groups for layer in group.layers if layer.name in head and layer.name in layer.parameters]
+    if not own:
+        return groups
+    rest = [replace(group, layers=tuple(layer for layer in group.layers if layer not in own)) for group in groups]
+    heads = [ModuleGroup(layer.name, (layer,), (), in_use=True, head=True, summary=layer.summary) for layer in own]
+    return [*(group for group in rest if group.layers), *heads]
 
 
 def _expand(model: nn.Module, head: tuple[str, ...]) -> list[_Part]:

@@ -1,63 +1,113 @@
 """The head of a network: the layer that produces the logits. Found by running the network, and replaced."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput, reason_of
+from finetui.engine.models.outputs import logits, outputs, outputs_of
 
 Head = nn.Linear | nn.Conv2d
 
 
-def find_head(model: nn.Module, example: Tensor) -> str:
-    """Return the name of the layer that produces the logits: the last linear or convolutional layer that runs.
+class Probed(NamedTuple):
+    """What running a network shows: the layer that produces the logits, `` where none can be named, and their width."""
 
-    `example` is a batch of inputs, float32 `[B, C, H, W]`, on the device of `model` (`meta` too); what follows the
-    layer may pool, flatten or clamp its output, but not change the number of classes. The model and the random number
-    generators are left as they were. Raises `BadInput` when the model does not take such inputs, does not return a
-    tensor `[B, classes]`, or has no such layer.
+    head: str
+    classes: int
+
+
+def find_head(model: nn.Module, example: Tensor) -> str:
+    """Return the name of the layer that produces the logits; see `probe`."""
+    return probe(model, example).head
+
+
+def probe(model: nn.Module, example: Tensor) -> Probed:
+    """Return the layer that produces the logits, and how many classes they tell apart.
+
+    The layer is the last linear or convolutional one that runs, if it has one output for each class: what follows it
+    may pool, flatten or clamp. Otherwise (a cosine or prototype head, TorchScript, which does not tell what runs) it is
+    the last layer with a matrix of its own that has a row or a column for each class, or such a matrix that the model
+    itself owns; without any, no layer is named.
+
+    `example` is a batch of inputs, float32 `[B, C, H, W]`, on the device of `model` (`meta` too). Lazy layers become
+    what they are for. Otherwise the model and the random number generators are left as they were. Raises `BadInput`
+    when the model has no parameters, does not take such inputs, or does not return logits `[B, classes]`.
     """
+    kind = type(model).__name__
+    if next(model.parameters(), None) is None:
+        raise BadInput(f"the network {kind} has no parameters, so there is nothing to train")
     names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
-    ran: list[Head] = []
+    ran: list[nn.Module] = []
 
     def note(module: nn.Module, _inputs: Any, _output: Any) -> None:
-        if isinstance(module, Head):
-            ran.append(module)
+        ran.append(module)
 
-    hooks = [module.register_forward_hook(note) for module in names if isinstance(module, Head)]
+    def has_own(module: nn.Module) -> bool:
+        # A parametrized layer's parameters are its children's.
+        return isinstance(module, Head) or next(module.parameters(recurse=False), None) is not None
+
+    own = [module for module in names if has_own(module) and not isinstance(module, torch.jit.ScriptModule)]
+    hooks = [module.register_forward_hook(note) for module in own]
     try:
         with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output = forward(model, example)
+            output = forward(model, example.clone())
     finally:
         for hook in hooks:
             hook.remove()
-    kind = type(model).__name__
-    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(example):
-        returned = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if output.ndim != 2 or len(output) != len(example):
         raise BadInput(
             f"the network {kind} must return logits, a tensor [{len(example)}, classes] for a batch of "
-            f"{len(example)} images, and returns {returned}"
+            f"{len(example)} images, and returns {list(output.shape)}"
         )
-    if not ran or width(ran[-1]) != output.shape[1] or not names[ran[-1]]:
-        raise BadInput(
-            f"the network {kind} has no head that can be found: its last layer with weights must be an "
-            f"nn.Linear or nn.Conv2d with one output for each of the {output.shape[1]} classes"
-        )
-    return names[ran[-1]]
+    heads = [module for module in ran if isinstance(module, Head)]
+    if heads and width(heads[-1]) == output.shape[1] and names[heads[-1]]:
+        return Probed(names[heads[-1]], output.shape[1])
+    return Probed(_head_by_shape(model, ran, output.shape[1]), output.shape[1])
 
 
-def forward(model: nn.Module, inputs: Tensor) -> Any:
-    """Return what `model` makes of `inputs`. Raises `BadInput` with the reason when it cannot take them."""
+def _head_by_shape(model: nn.Module, ran: Sequence[nn.Module], classes: int) -> str:
+    def fitting(module: nn.Module) -> list[str]:
+        return [name for name, p in module.named_parameters(recurse=False) if p.ndim == 2 and classes in p.shape]
+
+    names = {module: name for name, module in model.named_modules()}
+    layers = [module for module in ran if module is not model]
+    own = fitting(model)
+    if own and not (layers and fitting(layers[-1])):
+        return own[-1]
+    layers = [*(module for module in names if isinstance(module, torch.jit.ScriptModule)), *layers]
+    return next((names[module] for module in reversed(layers) if names[module] and fitting(module)), "")
+
+
+def auxiliary_heads(model: nn.Module, example: Tensor) -> int:
+    """Return how many auxiliary heads `model` has while it trains; 0 where a copy of it cannot tell."""
     try:
-        return model(inputs)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            return len(outputs(copy.deepcopy(model).train(), example.clone()).auxiliary)
+    except Exception:  # noqa: BLE001  # a person's own code: training itself will tell, if it is broken
+        return 0
+
+
+def forward(model: nn.Module, inputs: Tensor, *, alone: bool = False) -> Tensor:
+    """Return the logits that `model` makes of `inputs`. Raises `BadInput` with the reason when it makes none.
+
+    With `alone` a single image is one also for networks that take none; see `outputs.logits`.
+    """
+    try:
+        return logits(model, inputs) if alone else outputs_of(model(inputs)).logits
+    except BadInput:
+        raise
     except Exception as error:
         # The network may be a person's own code: whatever it raises is theirs to read.
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), inputs.dtype)
+        hint = f"; its weights are {str(dtype).removeprefix('torch.')}, and images are float32"
         raise BadInput(
             f"the network {type(model).__name__} does not take inputs of the shape {list(inputs.shape)} "
-            f"({type(error).__name__}: {reason_of(error)})"
+            f"({type(error).__name__}: {reason_of(error)}){hint if dtype != inputs.dtype else ''}"
         ) from error
 
 
@@ -99,7 +149,7 @@ def add_feature_head(model: nn.Module, head: str) -> None:
     ends in a new layer named `head`. Where `head` is the classifier's only layer, it stays: it is on the features
     already. Raises `BadInput` for a classifier that is written in `forward`.
     """
-    if not can_have_feature_head(model, head):
+    if head not in dict(model.named_modules()) or not can_have_feature_head(model, head):
         raise BadInput(f"the network {type(model).__name__} has no feature head; use --head replace")
     layer = model.get_submodule(head)
     parent_name, _, _ = head.rpartition(".")

@@ -30,6 +30,12 @@ def isolated(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
             torch.backends.mha.set_fastpath_enabled(fused)
 
 
+def check_hooks(model: nn.Module) -> None:
+    """Raise `BadInput` for a network whose layers cannot be watched while it runs."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise BadInput(f"the network {kind(model)} is TorchScript, whose layers cannot be looked into")
+
+
 def submodule(model: nn.Module, path: str) -> nn.Module:
     """Return the module at `path`, such as "layer1.0.conv1"; "" is the model itself. Raises `BadInput`."""
     modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
@@ -66,7 +72,8 @@ def _copied(model: nn.Module) -> nn.Module:
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     try:
-        copied: nn.Module = copy.deepcopy(model, memo)
+        with torch.no_grad():  # a copy of TorchScript would hang on the graph
+            copied: nn.Module = copy.deepcopy(model, memo)
     except Exception as error:
         # A person's own network may hold anything, and copying runs its code.
         raise BadInput(

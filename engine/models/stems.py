@@ -1,5 +1,7 @@
 """The stem of a network: its first convolution, adapted to the number of channels that the images have."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -12,13 +14,43 @@ def find_stem(model: nn.Module) -> tuple[str, nn.Conv2d] | None:
     return next(((name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)), None)
 
 
-def adapt_stem(model: nn.Module, in_channels: int) -> str | None:
-    """Let the first convolution of `model` take images of `in_channels` channels; return a sentence if that changed it.
+def find_unfit(model: nn.Module, images: Tensor) -> tuple[str, nn.Conv2d] | None:
+    """Return the convolution that `images`, `[B, C, H, W]`, reach and whose channels are not theirs, by name; or None.
+
+    None also where the network takes them, or fails for another reason. It is run as it is, and left so.
+    """
+    names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
+    entered: list[tuple[str, nn.Conv2d, int]] = []
+
+    def note(module: nn.Module, inputs: Any) -> None:
+        if isinstance(module, nn.Conv2d) and inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim > 2:
+            entered.append((names[module], module, inputs[0].shape[-3]))
+
+    convolutions = [m for m in names if isinstance(m, nn.Conv2d) and not isinstance(m, torch.jit.ScriptModule)]
+    hooks = [module.register_forward_pre_hook(note) for module in convolutions]
+    try:
+        with torch.no_grad():
+            model(images.clone())
+    except Exception:  # noqa: BLE001  # a person's own code, which whoever runs it next is told of
+        if entered:
+            name, module, channels = entered[-1]
+            if module.in_channels != channels == images.shape[1]:
+                return name, module
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return None
+
+
+def adapt_stem(model: nn.Module, in_channels: int, found: tuple[str, nn.Conv2d] | None = None) -> str | None:
+    """Let a convolution of `model` take images of `in_channels` channels; return a sentence if that changed it.
+
+    It is `found`, by default the first that is registered.
 
     For one channel, each filter is the sum of its three: a grey image is then seen as the same image in grey RGB. For
     three, each of the three is a third of the one. Raises `BadInput` for other numbers of channels.
     """
-    found = find_stem(model)
+    found = found or find_stem(model)
     if found is None or found[1].in_channels == in_channels:
         return None
     name, stem = found

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from finetui.engine.models.groups import ModuleLayer
 from finetui.engine.models.heads import forward
-from finetui.engine.models.isolated import isolated, tensors_in
+from finetui.engine.models.isolated import check_hooks, isolated, tensors_in
 
 _COUNTED = "matrix products, convolutions and attention"
 _RUNS = 5
@@ -112,6 +112,7 @@ def summarise(
     that any network takes no more than a moment, and there nothing is timed. Raises `BadInput` when the network does
     not take such images.
     """
+    check_hooks(model)
     inputs = torch.zeros(1, *input_shape, device=device)
     with isolated(model, device) as network:
         with torch.no_grad():

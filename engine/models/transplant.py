@@ -1,16 +1,19 @@
 """State dicts from files, and what of one network's weights fits into another."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from finetui.engine.models.stems import adapt_filters, find_stem
+from finetui.engine.models.stems import adapt_filters
 from finetui.engine.text import clean
 
-_OWNER_PREFIXES = ("model.", "net.", "network.", "backbone.")  # of a training class around the network
+_DEEPEST_PREFIX = (
+    4  # modules around the network: those of training classes, of DistributedDataParallel, of torch.compile
+)
 # Names in torchvision's published files that its own loaders translate: densenet.py, vision_transformer.py.
 _OLD_NAMES = (
     (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
@@ -21,6 +24,15 @@ _NEW_LAYER = "this layer starts anew"
 _UNKNOWN = "not in this network"
 _SHAPE = "other shape"
 _MOST_NAMES = 6
+_AVERAGED = {"ema", "teacher", "averaged", "average", "avg", "swa", "shadow"}
+
+
+@dataclass(frozen=True)
+class HeadRows:
+    """Rows of the layer `layer`, one for each class: pairs (row in the network, row in the weights)."""
+
+    layer: str
+    pairs: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,9 @@ class Transplant:
 
     `reused`: names of tensors that are taken over as they are called; `renamed`: (name in the weights, name in the
     network); `dropped`: (name in the weights, why it fits nowhere); `fresh`: the network's tensors that get none.
-    `adapted`: those of the network's that are taken over for another number of channels.
+    `adapted`: those of the network's that are taken over for another number of channels. `rows`: what of the head is
+    taken over class by class, whether or not all of it is. `prefix`: what the names in the weights have in front, such
+    as `module.model.`.
     """
 
     reused: tuple[str, ...]
@@ -37,6 +51,8 @@ class Transplant:
     dropped: tuple[tuple[str, str], ...]
     fresh: tuple[str, ...]
     adapted: tuple[str, ...] = ()
+    rows: HeadRows | None = None
+    prefix: str = ""
 
     def sentence(self) -> str:
         """Return all of it in one line, by modules."""
@@ -44,6 +60,8 @@ class Transplant:
         fresh = [name for name in self.fresh if not _counts_batches(name)]
         fates = dict.fromkeys(kept, "kept") | dict.fromkeys(fresh, "new")
         parts = [f"weights kept in {_modules(kept, fates) if fresh else 'all layers'}"] if kept else ["no weights fit"]
+        if self.prefix:
+            parts[0] += f" (the file's tensors under {clean(self.prefix, 60).rstrip('.')})"
         if self.adapted:
             parts.append(f"{', '.join(map(clean, self.adapted))} adapted to the images' channels")
         if fresh:
@@ -56,26 +74,35 @@ class Transplant:
         return "; ".join(parts)
 
 
+def is_averaged(key: str) -> bool:
+    """Whether `key` is what averaged weights (of an EMA, SWA, or a teacher that is one) are kept under."""
+    return not _AVERAGED.isdisjoint(re.split(r"[._\-]", key.lower()))
+
+
 def plan_transplant(model: nn.Module, weights: Mapping[str, Tensor], *, skip: Collection[str] = ()) -> Transplant:
     """Return where each of `weights` goes in `model`, by name and shape; nothing is copied, either may be on `meta`.
 
-    The tensors of the layers named in `skip` stay fresh. Known prefixes and torchvision's older names are translated;
-    filters of the first convolution fit if only their channels differ, one against three.
+    The tensors of the layers named in `skip` stay fresh. A prefix of the names, of whatever was around the network, and
+    torchvision's older names are translated; of weights and averaged ones under prefixes the averaged are taken;
+    filters of a convolution fit if only their channels differ, one against three. What is no tensor (extra state) stays
+    the network's.
     """
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    stem = find_stem(model)
-    stem_weight = f"{stem[0]}.weight" if stem is not None and stem[1].groups == 1 else None
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+    weights = {name: tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)}
+    convolutions = (item for item in model.named_modules() if isinstance(item[1], nn.Conv2d) and item[1].groups == 1)
+    filters = {f"{name}.weight" if name else "weight" for name, _ in convolutions}
     reused, renamed, dropped, adapted = [], [], [], []
     taken: set[str] = set()
+    prefix = _prefix(weights, wanted)
     # Tensors under their own names have precedence over renamed ones.
     for name, tensor in sorted(weights.items(), key=lambda item: item[0] not in wanted):
-        target = _target(name, wanted)
+        target = _target(name, prefix, wanted)
         if target is None or target in taken:
             dropped.append((name, _UNKNOWN))
-        elif any(target.startswith(f"{layer}.") for layer in skip):
+        elif any(target == layer or target.startswith(f"{layer}.") for layer in skip):
             dropped.append((name, _NEW_LAYER))
         elif tensor.shape != wanted[target] and not (
-            target == stem_weight and _differ_in_channels(tensor.shape, wanted[target])
+            target in filters and _differ_in_channels(tensor.shape, wanted[target])
         ):
             dropped.append((name, f"{_SHAPE}: {_by(tensor.shape)}, not {_by(wanted[target])}"))
         else:
@@ -87,7 +114,8 @@ def plan_transplant(model: nn.Module, weights: Mapping[str, Tensor], *, skip: Co
             if tensor.shape != wanted[target]:
                 adapted.append(target)
     fresh = tuple(name for name in wanted if name not in taken)
-    return Transplant(tuple(reused), tuple(renamed), tuple(dropped), fresh, tuple(adapted))
+    prefix = prefix if renamed else ""
+    return Transplant(tuple(reused), tuple(renamed), tuple(dropped), fresh, tuple(adapted), prefix=prefix)
 
 
 def apply_transplant(model: nn.Module, weights: Mapping[str, Tensor], moved: Transplant) -> None:
@@ -99,16 +127,45 @@ def apply_transplant(model: nn.Module, weights: Mapping[str, Tensor], moved: Tra
             if new in moved.adapted:
                 tensor = adapt_filters(tensor, targets[new].shape[1])
             targets[new].copy_(tensor)
+        if moved.rows is not None:
+            _copy_rows(targets, weights, moved.rows)
 
 
-def _target(name: str, wanted: Collection[str]) -> str | None:
+def _copy_rows(targets: Mapping[str, Tensor], weights: Mapping[str, Tensor], rows: HeadRows) -> None:
+    ours, theirs = (list(side) for side in zip(*rows.pairs, strict=True))
+    prefix = _prefix(weights, targets)
+    for name in (f"{rows.layer}.weight", f"{rows.layer}.bias"):
+        old = next((key for key in weights if _target(key, prefix, targets) == name), None)
+        # A layer of the same name with other inputs is another layer.
+        if old is not None and name in targets and weights[old].shape[1:] == targets[name].shape[1:]:
+            targets[name][ours] = weights[old][theirs].to(targets[name])
+
+
+def _prefix(names: Iterable[str], wanted: Collection[str]) -> str:
+    """Return what most of `names` that are `wanted` have in front; of averaged weights, where there are as many."""
+    counts: Counter[str] = Counter()
+    for name in names:
+        pieces = name.split(".")
+        for count in range(1, min(len(pieces), _DEEPEST_PREFIX + 1)):
+            if _renamed(".".join(pieces[count:])) in wanted:
+                counts["".join(f"{piece}." for piece in pieces[:count])] += 1
+    return max(counts, key=lambda prefix: (counts[prefix], is_averaged(prefix), -len(prefix)), default="")
+
+
+def _renamed(name: str) -> str:
+    """Return a name of torchvision's published files as its networks have it."""
+    for old, new in _OLD_NAMES:
+        name = old.sub(new, name)
+    return name
+
+
+def _target(name: str, prefix: str, wanted: Collection[str]) -> str | None:
     """Return the name in the network that a tensor called `name` belongs to."""
-    plain = next((name.removeprefix(p) for p in _OWNER_PREFIXES if name.startswith(p)), name)
+    plain = name.removeprefix(prefix)
     for candidate in (name, plain):
         if candidate in wanted:
             return candidate
-    for old, new in _OLD_NAMES:
-        plain = old.sub(new, plain)
+    plain = _renamed(plain)
     return plain if plain in wanted else None
 
 

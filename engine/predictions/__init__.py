@@ -1,1 +1,1 @@
-"""What an evaluation said of each test image: the file, and selecting from it. Torch is not needed."""
+"""What an evaluation said of each image: the file, and selecting from it. Torch is not needed."""

@@ -7,10 +7,12 @@ import msgspec
 
 Show = Literal["wrong", "unsure", "right", "all"]
 Sort = Literal["loss", "confidence", "margin", "index"]
+LabelFilter = Literal["confident-learning", "prune-by-noise-rate"]
 Change = Literal["", "fixed", "broken", "still-wrong"]
 SHOWS: tuple[Show, ...] = get_args(Show)
 SORTS: tuple[Sort, ...] = get_args(Sort)
 CHANGES: tuple[Change, ...] = get_args(Change)
+LABEL_FILTERS: tuple[LabelFilter, ...] = get_args(LabelFilter)
 
 UNSURE_MARGIN = 0.3  # a right answer whose margin is smaller is an unsure one
 
@@ -20,8 +22,9 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
     `show` is mistakes, right answers with a margin below `UNSURE_MARGIN`, all right answers, or all; with `change`, how
     a prediction differs from the one compared with, it does not count. `true` and `predicted` are classes,
-    `confidence` is that of the predicted class. `text` is looked for in the path. `sort` puts the highest loss, the
-    highest confidence, the lowest margin or the lowest index first, `reverse` the other way round.
+    `confidence` is that of the predicted class. `text` is looked for in the path; `label_errors` is a filter for
+    possibly wrong labels. `sort` puts the highest loss, the highest confidence, the lowest margin or the lowest index
+    first, `reverse` the other way round.
     """
 
     show: Show = "wrong"
@@ -30,7 +33,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     low: float = 0.0
     high: float = 1.0
     text: str = ""
-    label_errors: bool = False
+    label_errors: LabelFilter | None = None
     duplicates: bool = False
     marked: bool = False
     change: Change = ""

@@ -4,7 +4,7 @@ The file is in the safetensors format: plain arrays, no code, mapped into memory
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.files import replacing
+from finetui.engine.predictions.criteria import LABEL_FILTERS, LabelFilter
+from finetui.engine.protocol.description import DataDescription
+from finetui.engine.protocol.values import Part
 from finetui.engine.text import clean
 
 TOP = 10  # classes kept for each image, likeliest first
@@ -26,6 +29,8 @@ _COLUMNS = {
     "loss": np.float32,
     "margin": np.float32,
 }
+_BY_CLASS = ("roc_auc", "average_precision")  # not in every file
+_FLAG = "label_errors."  # before the name of a filter: an array that not every file has
 _PAGE = 65536  # rows looked at at a time, where all are
 
 Ints = npt.NDArray[np.int32]
@@ -33,16 +38,24 @@ Floats = npt.NDArray[np.float32]
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What was evaluated: the test set of `data`, by the weights of `run` after `step` steps."""
+    """What was evaluated: `part` of `data`, by the weights of `run` after `step` steps.
+
+    The logits were divided by `temperature`. `notices` say what a person should know of the images that were scored,
+    `description` says what they are; None in files of earlier versions.
+    """
 
     classes: tuple[str, ...]
     data: str
     run: str = ""
     step: int = 0
+    temperature: float = 1.0
+    notices: tuple[str, ...] = ()
+    description: DataDescription | None = None
+    part: Part = "test"
 
 
 class Files:
-    """The paths of the test images' files: a common `root`, and the rest of each. Empty for images without files."""
+    """The paths of the images' files: a common `root`, and the rest of each. Empty for images without files."""
 
     def __init__(self, root: str, text: npt.NDArray[np.uint8] | Any, ends: npt.NDArray[np.int64]) -> None:
         """Take the bytes of all names, one after the other, and where each ends: int64 `[n]`."""
@@ -109,11 +122,12 @@ class Files:
 
 
 class Predictions:
-    """The predictions for `n` test images; a row is one of them.
+    """The predictions for `n` images; a row is one of them.
 
-    `index` is the image's place in the test set, `label` and `predicted` are classes: int32 `[n]`. `confidence` is the
+    `index` is the image's place in its part, `label` and `predicted` are classes: int32 `[n]`. `confidence` is the
     probability of the predicted class, `loss` the cross entropy in nats, `margin` the probability of the true class
-    less that of the likeliest other (negative for mistakes): float32 `[n]`.
+    less that of the likeliest other (negative for mistakes): float32 `[n]`. `roc_auc` and `average_precision` are those
+    of each class against the rest: float64 `[classes]`, NaN where not defined; empty where they were not computed.
     """
 
     index: Ints
@@ -123,14 +137,34 @@ class Predictions:
     loss: Floats
     margin: Floats
 
-    def __init__(self, origin: Origin, columns: dict[str, Any], top: Any, top_probability: Any, files: Files) -> None:
-        """Take arrays by the names above, and `top` and `top_probability` `[n, k]`, likeliest class first."""
+    def __init__(
+        self,
+        origin: Origin,
+        columns: dict[str, Any],
+        top: Any,
+        top_probability: Any,
+        files: Files,
+        *,
+        label_errors: Mapping[LabelFilter, Any] | None = None,
+        roc_auc: Any = None,
+        average_precision: Any = None,
+    ) -> None:
+        """Take arrays by the names above, and `top` and `top_probability` `[n, k]`, likeliest class first.
+
+        `label_errors` tells by the name of a filter of each row whether its label is possibly wrong: bool `[n]`. It is
+        kept where there are more than `TOP` classes, else it follows from `top_probability`.
+        """
+        self.label_errors = {name: np.asarray(mask, dtype=np.bool_) for name, mask in (label_errors or {}).items()}
         self.origin = origin
         self.files = files
         for name, kind in _COLUMNS.items():
             setattr(self, name, np.asarray(columns[name], dtype=kind))
         self._top = top
         self._top_probability = top_probability
+        self.roc_auc, self.average_precision = (
+            np.ascontiguousarray(() if found is None else found, dtype=np.float64)
+            for found in (roc_auc, average_precision)
+        )
 
     def __len__(self) -> int:
         return len(self.index)
@@ -156,6 +190,15 @@ class Predictions:
             rows = slice(start, min(start + _PAGE, len(self)))
             yield rows, self._top[rows], self._top_probability[rows]
 
+    def at(self, rows: npt.NDArray[Any]) -> "Predictions":
+        """Return the predictions in `rows` alone, in their order."""
+        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        flags = {name: mask[rows] for name, mask in self.label_errors.items()}
+        files = self.files.at(rows) if len(self.files) else self.files
+        return Predictions(
+            self.origin, columns, self._top[:][rows], self._top_probability[:][rows], files, label_errors=flags
+        )
+
     def confusion(self, rows: npt.NDArray[Any] | None = None) -> npt.NDArray[np.int64]:
         """Return how many of `rows` (default: all) are of one class and taken for another: `[true, predicted]`."""
         count = len(self.classes)
@@ -172,6 +215,8 @@ class Predictions:
             "top": np.ascontiguousarray(self._top[:]),
             "top_probability": np.ascontiguousarray(self._top_probability[:]),
         }
+        arrays |= {name: getattr(self, name) for name in _BY_CLASS if len(getattr(self, name))}
+        arrays |= {_FLAG + name: mask for name, mask in self.label_errors.items()}
         arrays |= {"file_text": self.files.text[:], "file_ends": self.files.ends}
         about = {
             "format": _FORMAT,
@@ -197,7 +242,11 @@ def load_predictions(path: Path) -> Predictions:
         root = bytes.fromhex(about["root"]).decode("utf-8", "surrogateescape")
         files = Files(root, file.get_slice("file_text"), file.get_tensor("file_ends"))
         columns = {name: file.get_tensor(name) for name in _COLUMNS}
-        predictions = Predictions(origin, columns, file.get_slice("top"), file.get_slice("top_probability"), files)
+        names = set(file.keys())
+        by_class = {name: file.get_tensor(name) for name in _BY_CLASS if name in names}
+        flags = {name: file.get_tensor(_FLAG + name) for name in LABEL_FILTERS if _FLAG + name in names}
+        top, probability = file.get_slice("top"), file.get_slice("top_probability")
+        predictions = Predictions(origin, columns, top, probability, files, label_errors=flags, **by_class)
         _check(predictions, file)
         return predictions
     except FileNotFoundError as error:
@@ -213,9 +262,13 @@ def _check(predictions: Predictions, file: Any) -> None:
     n, count = len(predictions), len(predictions.classes)
     top, probability, text = (file.get_slice(name).get_shape() for name in ("top", "top_probability", "file_text"))
     sizes = {getattr(predictions, name).shape for name in _COLUMNS}
+    sizes |= {mask.shape for mask in predictions.label_errors.values()}
     fits = sizes == {(n,)} and top == probability and len(top) == 2 and top[0] == n and 0 < top[1] <= max(count, 1)
     if not fits:
         raise ValueError("its arrays do not fit each other")
+    for by_class in (predictions.roc_auc, predictions.average_precision):
+        if by_class.shape not in ((0,), (count,)):
+            raise ValueError("its arrays do not fit its classes")
     for classes in (predictions.label, predictions.predicted):
         if n and not (classes.min() >= 0 and classes.max() < count):
             raise ValueError("it has classes without names")

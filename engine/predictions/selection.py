@@ -1,13 +1,14 @@
 """Which predictions are listed, and in what order. Works on numbers in memory, needs no torch."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from finetui.engine.errors import BadInput
-from finetui.engine.predictions.criteria import UNSURE_MARGIN, Change, Selection
+from finetui.engine.predictions.comparison import Comparison
+from finetui.engine.predictions.criteria import UNSURE_MARGIN, Change, LabelFilter, Selection
 from finetui.engine.predictions.file import Predictions
 
 Rows = npt.NDArray[np.int32]
@@ -15,11 +16,14 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Flags(msgspec.Struct, frozen=True, kw_only=True):
-    """What else is known of the rows: bool `[n]` each, None where it was not looked into."""
+    """What else is known of the rows: bool `[n]` each, None where it was not looked into.
 
-    label_errors: Mask | None = None
+    `label_errors` has the possibly wrong labels, by the name of each filter.
+    """
+
+    label_errors: Mapping[LabelFilter, Mask | None] = {}
     duplicates: Mask | None = None
-    other: Predictions | None = None
+    comparison: Comparison | None = None
 
 
 def select(
@@ -27,8 +31,8 @@ def select(
 ) -> Rows:
     """Return the rows that `selection` lists, in its order; `marked` are rows that a person marked.
 
-    A flag that was not looked into lists nothing. Raises `BadInput` when a comparison is asked for and there is nothing
-    to compare with.
+    Duplicates that nobody looked for are none. Raises `BadInput` when a comparison is asked for and there is nothing
+    to compare with, and where nothing is known of the label errors that are asked for.
     """
     flags = flags or Flags()
     keep = _shown(predictions, selection, flags)
@@ -40,9 +44,10 @@ def select(
         keep &= predictions.confidence >= selection.low
     if selection.high < 1:
         keep &= predictions.confidence <= selection.high
-    for wanted, flag in ((selection.label_errors, flags.label_errors), (selection.duplicates, flags.duplicates)):
-        if wanted:
-            keep &= False if flag is None else flag
+    if selection.label_errors is not None:
+        keep &= _label_errors(flags, selection.label_errors)
+    if selection.duplicates:
+        keep &= False if flags.duplicates is None else flags.duplicates
     if selection.marked:
         only = np.zeros(len(predictions), dtype=np.bool_)
         only[list(marked)] = True
@@ -52,11 +57,18 @@ def select(
     return _ordered(predictions, selection, np.flatnonzero(keep))
 
 
+def _label_errors(flags: Flags, wanted: LabelFilter) -> Mask:
+    found = flags.label_errors.get(wanted)
+    if found is None:
+        raise BadInput(f"these predictions do not tell possible label errors by {wanted}; evaluate anew")
+    return found
+
+
 def _shown(predictions: Predictions, selection: Selection, flags: Flags) -> Mask:
     if selection.change:
-        if flags.other is None:
+        if flags.comparison is None:
             raise BadInput("there is nothing to compare with; choose another run or checkpoint first")
-        return changed(predictions, flags.other, selection.change)
+        return changed(predictions, flags.comparison, selection.change)
     wrong = predictions.wrong
     match selection.show:
         case "wrong":
@@ -84,18 +96,11 @@ def _ordered(predictions: Predictions, selection: Selection, rows: npt.NDArray[n
     return rows[order].astype(np.int32)
 
 
-def check_comparable(predictions: Predictions, other: Predictions) -> None:
-    """Raise `BadInput` unless both are predictions for the same images."""
-    if predictions.classes != other.classes:
-        raise BadInput("the two cannot be compared: their classes are not the same")
-    if not (np.array_equal(predictions.index, other.index) and np.array_equal(predictions.label, other.label)):
-        raise BadInput("the two cannot be compared: they are not about the same test images")
-
-
-def changed(predictions: Predictions, before: Predictions, change: Change) -> Mask:
-    """Tell of each row whether it is fixed, broken or still wrong, compared with `before`: bool `[n]`."""
-    was, is_now = before.wrong, predictions.wrong
-    return {"": np.ones_like(was), "fixed": was & ~is_now, "broken": ~was & is_now, "still-wrong": was & is_now}[change]
+def changed(predictions: Predictions, comparison: Comparison, change: Change) -> Mask:
+    """Tell of each row whether it is fixed, broken or still wrong, as far as it can be compared: bool `[n]`."""
+    was, is_now = comparison.was_wrong(), predictions.wrong
+    broken = ~was & is_now & comparison.paired
+    return {"": np.ones_like(was), "fixed": was & ~is_now, "broken": broken, "still-wrong": was & is_now}[change]
 
 
 class Pair(msgspec.Struct, frozen=True):

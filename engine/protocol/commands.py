@@ -9,6 +9,8 @@ import uuid
 
 import msgspec
 
+from finetui.engine.protocol.config import TrainingConfig
+from finetui.engine.protocol.values import AnyPart
 from finetui.engine.text import snake_case
 
 
@@ -73,6 +75,16 @@ class SetFrozenNorm(Command, frozen=True, kw_only=True):
     trains: bool
 
 
+class ChangeTraining(Command, frozen=True, kw_only=True):
+    """Train by these settings from the next step on; a finished run that has epochs left by them goes on at once.
+
+    Seed, device, precision and the way steps are computed stay as they are. `early_stop` is counted anew.
+    """
+
+    training: TrainingConfig
+    early_stop: int = 0
+
+
 class FinetunePlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a finetune is to be; the fields are those of the configuration, None keeps what this run has."""
 
@@ -80,6 +92,7 @@ class FinetunePlan(msgspec.Struct, frozen=True, kw_only=True):
     head: str = "auto"
     freeze: tuple[str, ...] = ()
     data: str | None = None
+    val: float | None = None
     epochs: int | None = None
     lr: float | None = None
     schedule: str | None = None
@@ -87,7 +100,10 @@ class FinetunePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Question(Command, frozen=True, kw_only=True):
-    """Base of the commands that change nothing: the answer carries the question, and is never journaled."""
+    """Base of the commands that change nothing: the answer carries the question, and is never journaled.
+
+    Where one has a `part`, an empty one stands for the part that is evaluated while training.
+    """
 
 
 class PreviewFinetune(Question, frozen=True, kw_only=True):
@@ -107,7 +123,9 @@ class FindLearningRate(Command, frozen=True, kw_only=True):
 
 
 class Evaluate(Command, frozen=True, kw_only=True):
-    """Run over the test set now."""
+    """Run over the images of `part` now; empty: those that are evaluated while training."""
+
+    part: AnyPart = ""
 
 
 class Save(Command, frozen=True, kw_only=True):
@@ -137,14 +155,18 @@ class Branch(Command, frozen=True, kw_only=True):
 
 
 class FetchImages(Question, frozen=True, kw_only=True):
-    """The test images with these `indices`, reduced to at most `side` pixels (0: as stored); answered by `Images`."""
+    """The images of `part` with these `indices`, reduced to at most `side` pixels (0: as stored).
+
+    Answered by `Images`.
+    """
 
     indices: tuple[int, ...]
     side: int = 0
+    part: AnyPart = ""
 
 
 class ExplainImage(Question, frozen=True, kw_only=True):
-    """What in test image `index` speaks for class `target`? Answered by an `Explained`.
+    """What in image `index` of `part` speaks for class `target`? Answered by an `Explained`.
 
     `method` is one of `EXPLANATIONS`; `target` None means the class that the network predicts.
     """
@@ -152,10 +174,13 @@ class ExplainImage(Question, frozen=True, kw_only=True):
     index: int
     method: str
     target: int | None = None
+    part: AnyPart = ""
 
 
 class FindDuplicates(Question, frozen=True, kw_only=True):
-    """Which test images are among the training images? Answered by a `DuplicatesFound`."""
+    """Which images of `part` are among the training images? Answered by a `DuplicatesFound`."""
+
+    part: AnyPart = ""
 
 
 class DescribeModel(Question, frozen=True, kw_only=True):
@@ -170,7 +195,7 @@ class ViewLayer(Question, frozen=True, kw_only=True):
     """A look into the module with the path `layer`; answered by a `LayerView`.
 
     `view` is one of `LAYER_VIEWS`; `filters` and `feature-maps` are a page of `count` images from the `first` on.
-    Feature maps and activations are those of test image `index`.
+    Feature maps and activations are those of image `index` of `part`.
     """
 
     layer: str
@@ -178,6 +203,7 @@ class ViewLayer(Question, frozen=True, kw_only=True):
     index: int = 0
     first: int = 0
     count: int = 64
+    part: AnyPart = ""
 
 
 EXPLANATIONS = ("grad-cam", "integrated-gradients", "occlusion")
@@ -193,6 +219,7 @@ AnyCommand = (
     | SetLearningRate
     | SetFrozen
     | SetFrozenNorm
+    | ChangeTraining
     | AnyQuestion
     | StartFinetune
     | FindLearningRate

@@ -38,11 +38,13 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "one-cycle")
 CLASS_WEIGHTS = ("none", "balanced")
 SAMPLINGS = ("shuffle", "balanced")
+BEST_BY = ("accuracy", "loss", "macro-f1", "balanced-accuracy", "top5")
 ON_DIVERGENCE = ("stop", "pause", "rollback")
 LOADERS = ("auto", "resident", "stream")
 AUGMENTATIONS = ("none", "light", "standard")
 FAST = ("auto", "on", "off")
 PRECISIONS = ("fp32", "bf16")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 COMPILE = ("off", "default", "reduce-overhead")
 # The tutorial's settings; all else is finetui's own recipe, which gets further in a tenth of the time.
 ARTICLE = {
@@ -112,8 +114,8 @@ def check_checkpoint_name(name: str) -> None:
 
 def is_factory(name: str) -> bool:
     """Whether `name` names a person's own code: `package.module:factory` or `path/to/file.py:factory`."""
-    where, colon, factory = name.rpartition(":")
-    return bool(colon and where and factory.isidentifier())
+    where, _, factory = name.rpartition(":")
+    return bool(where and factory.isidentifier() and (where.endswith(".py") or "/" not in where))
 
 
 def names_a_place(data: str) -> bool:
@@ -130,7 +132,8 @@ class DataConfig(_Section, frozen=True, kw_only=True):
     a named set first. `loader` is `resident` (decoded once, kept on the device), `stream` (decoded for every epoch by
     `workers` processes) or `auto` (by size). Images of a folder are brought to `image_size` pixels a side, 0: chosen
     by the model and the images. `augment` acts on training images only. Symbolic links that lead out of a folder are
-    followed only with `follow_links`.
+    followed only with `follow_links`. `val` is the share of the training images that is held out to choose by, where
+    there are no val images; `test` is `auto` (the data's own test images, else a fifth of a folder's) or `none`.
     """
 
     name: str = "mnist"
@@ -140,6 +143,8 @@ class DataConfig(_Section, frozen=True, kw_only=True):
     augment: str = "none"
     image_size: int = 0
     follow_links: bool = False
+    val: float = 0.0
+    test: str = "auto"
 
     def __post_init__(self) -> None:
         if not names_a_place(self.name):
@@ -148,6 +153,8 @@ class DataConfig(_Section, frozen=True, kw_only=True):
         _require_known(self.loader, LOADERS, "data.loader (--loader)", "loader")
         _require_known(self.augment, AUGMENTATIONS, "data.augment (--augment)", "augmentation")
         _require(1 <= self.workers <= 64, "data.workers (--workers)", "from 1 to 64", self.workers)
+        _require(0 <= self.val <= 0.5, "data.val (--val)", "a share from 0 to 0.5", self.val)
+        _require(self.test in ("auto", "none"), "data.test (--test)", "auto or none", self.test)
         size_ok = self.image_size == 0 or 8 <= self.image_size <= _MAX_IMAGE_SIZE
         _require(size_ok, "data.image_size (--image-size)", f"0 or from 8 to {_MAX_IMAGE_SIZE}", self.image_size)
 
@@ -155,34 +162,55 @@ class DataConfig(_Section, frozen=True, kw_only=True):
 class ModelConfig(_Section, frozen=True, kw_only=True):
     """Which network: `name` of an architecture (`lenet`, any of torchvision's, or `package.module:factory`), and the
     `weights` that it starts with: `none`, `default` (torchvision's own) or the path of a state dict.
+
+    The rest is the input that these need, where it is not to be what they say, or the data's own: `mean` and `std` of
+    each channel (or one for all), of pixels in [0, 1]; the shorter side is scaled to `resize` pixels with the filter
+    `interpolation`, and the middle `crop` x `crop` is cut out (0 and empty: not given).
     """
 
     name: str = "lenet"
     weights: str = "none"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    resize: int = 0
+    crop: int = 0
+    interpolation: str = ""
 
     def __post_init__(self) -> None:
         # Whether torchvision has a network of this name, only torchvision can tell.
         known = is_factory(self.name) or re.fullmatch(r"[a-z][a-z0-9_]*", self.name) is not None
         _require(known, "model.name (--model)", "the name of a model, or package.module:factory", self.name)
         _require(bool(self.weights), "model.weights (--weights)", "none, default or a file", self.weights)
+        for field, values in (("mean", self.mean), ("std", self.std)):
+            where = f"model.{field} (--{field})"
+            _require(len(values) in (0, 1, 3) and all(map(math.isfinite, values)), where, "1 or 3 numbers", values)
+        _require(len(self.mean) == len(self.std), "model.mean and std (--mean, --std)", "given together", self.mean)
+        _require(all(0 <= mean <= 1 for mean in self.mean), "model.mean (--mean)", "of pixels from 0 to 1", self.mean)
+        _require(all(0 < std <= 1 for std in self.std), "model.std (--std)", "above 0 and at most 1", self.std)
+        for field, side in (("resize", self.resize), ("crop", self.crop)):
+            side_ok = side == 0 or 8 <= side <= _MAX_IMAGE_SIZE
+            _require(side_ok, f"model.{field} (--{field})", f"0 or from 8 to {_MAX_IMAGE_SIZE}", side)
+        crop_ok = not self.resize or self.crop <= self.resize
+        _require(crop_ok, "model.crop (--crop)", f"at most --resize, {self.resize}", self.crop)
+        if self.interpolation:
+            _require_known(self.interpolation, INTERPOLATIONS, "model.interpolation (--interpolation)", "filter")
 
 
 class TrainingConfig(_Section, frozen=True, kw_only=True):
     """How it is trained, on the cross entropy.
 
-    The defaults are one cycle (Smith and Topin, "Super-convergence", 2018) of 4 epochs with AdamW.
-    `lr` is the base learning rate: of `one-cycle`, the highest; of the others, the first; where it is not given, 0.003
-    for `adamw` and 0.03 for `sgd`. `weight_decay` is never
-    applied to biases and one-dimensional tensors. `step` multiplies the rate by `step_factor` every `step_epochs`
-    epochs (0: a third of them); `warmup_epochs` of linear warm-up come before any schedule. `class_weights` and
-    `sampling` are `balanced` for data whose classes differ in size. `frozen_norm_trains` lets the normalisation
-    layers of frozen layers go on collecting statistics. `thaw_warmup_steps` is the length, at most an epoch, of the
-    linear warm-up of a group that is unfrozen while training. `device` is `auto` (CUDA, else MPS, else CPU), `cpu`,
-    `cuda`, `cuda:N` or `mps`. `fast` says how the same mathematics is computed: `off` by the plain loop, `on` with
-    channels-last memory and a fused optimizer, `auto` by whatever takes a few steps in the least time here.
-    `precision` is `fp32`, or `bf16` for mixed precision: other digits, and on some processors less time.
-    `compile` is `off`, or the mode of `torch.compile` that training steps go through: `default` or `reduce-overhead`,
-    which is CUDA graphs on a GPU.
+    The defaults are one cycle (Smith and Topin, "Super-convergence", 2018) of 4 epochs with AdamW. `lr` is the base
+    learning rate: of `one-cycle`, the highest; of the others, the first; where it is not given, 0.003 for `adamw`
+    and 0.03 for `sgd`. `weight_decay` is never applied to biases and one-dimensional tensors. `step` multiplies the
+    rate by `step_factor` every `step_epochs` epochs (0: a third of them); `warmup_epochs` of linear warm-up come
+    before any schedule. `class_weights` and `sampling` are `balanced` for data whose classes differ in size.
+    `frozen_norm_trains` lets the normalisation layers of frozen layers go on collecting statistics.
+    `thaw_warmup_steps` is the length, at most an epoch, of the linear warm-up of a layer that is unfrozen while
+    training. `device` is `auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`. `fast` says how the
+    same mathematics is computed: `off` by the plain loop, `on` with channels-last memory and a fused optimizer,
+    `auto` with that of it which pays for the network, by rule. `precision` is `fp32`, or `bf16` for mixed
+    precision: other digits, and on some processors less time. `compile` is `off`, or the mode of `torch.compile`
+    that training steps go through: `default` or `reduce-overhead`, which is CUDA graphs on a GPU.
     """
 
     epochs: int = 4
@@ -241,14 +269,18 @@ class CheckpointsConfig(_Section, frozen=True, kw_only=True):
     """When a checkpoint is written besides the end of each epoch: after so many steps or minutes (0: not for that).
 
     What is written by the minute takes at most a hundredth of the time; by the step it is written as often as that.
+    `best_by` is the figure of an evaluation by which the best checkpoint is chosen: `loss` the lowest, all others the
+    highest.
     """
 
     every_steps: int = 0
     every_minutes: float = 5.0
+    best_by: str = "accuracy"
 
     def __post_init__(self) -> None:
         _require(self.every_steps >= 0, "checkpoints.every_steps (--save-steps)", "at least 0", self.every_steps)
         minutes_ok = math.isfinite(self.every_minutes) and self.every_minutes >= 0
+        _require_known(self.best_by, BEST_BY, "checkpoints.best_by (--best-by)", "figure")
         _require(minutes_ok, "checkpoints.every_minutes (--save-minutes)", "at least 0", self.every_minutes)
 
 
@@ -258,8 +290,9 @@ class GuardsConfig(_Section, frozen=True, kw_only=True):
     On a loss that is NaN, infinite, or `explode_factor` times as high as both guessing and the run's first loss (0:
     never taken for that; a linear probe may come down from thousands), the run is stopped, or goes back to its last
     checkpoint and is paused there, or goes on from there with `rollback_factor` times the learning rate, at most
-    `rollbacks` times in a row. An alert is raised when the test loss did not improve over `plateau_evaluations`
-    evaluations, or rose over `overfit_evaluations` while the training loss fell (0: no such alert).
+    `rollbacks` times in a row. An alert is raised when the loss did not improve over `plateau_evaluations` evaluations,
+    or rose over `overfit_evaluations` while the training loss fell (0: no such alert). After `early_stop` epochs in a
+    row that did not improve `checkpoints.best_by` the run is finished (0: never).
     """
 
     on_divergence: str = "stop"
@@ -268,12 +301,14 @@ class GuardsConfig(_Section, frozen=True, kw_only=True):
     rollbacks: int = 3
     plateau_evaluations: int = 5
     overfit_evaluations: int = 3
+    early_stop: int = 0
 
     def __post_init__(self) -> None:
         _require_known(self.on_divergence, ON_DIVERGENCE, "guards.on_divergence (--on-divergence)", "choice")
         explode_ok = self.explode_factor == 0 or 1 < self.explode_factor < math.inf
         _require(explode_ok, "guards.explode_factor", "0 or above 1", self.explode_factor)
         _require(0 < self.rollback_factor <= 1, "guards.rollback_factor", "above 0, at most 1", self.rollback_factor)
+        _require(self.early_stop >= 0, "guards.early_stop (--early-stop)", "at least 0", self.early_stop)
         for name in ("rollbacks", "plateau_evaluations", "overfit_evaluations"):
             _require(getattr(self, name) >= 0, f"guards.{name}", "at least 0", getattr(self, name))
 

@@ -12,7 +12,8 @@ from typing import Literal
 import msgspec
 
 from finetui.engine.protocol.commands import AnyCommand
-from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.config import RunConfig, TrainingConfig
+from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.values import (
     ClassReport as ClassReport,
     DataSummary as DataSummary,
@@ -23,6 +24,7 @@ from finetui.engine.protocol.values import (
     MeanLoss as MeanLoss,
     ModuleRow as ModuleRow,
     NormMode as NormMode,
+    Part as Part,
     Picture as Picture,
     StagePreview as StagePreview,
 )
@@ -60,7 +62,10 @@ class Phase(Event, frozen=True, kw_only=True):
 
 
 class RunPrepared(Event, frozen=True, kw_only=True):
-    """Data, model and device are ready; a session's first journaled event, and a reset for every reader."""
+    """Data, model and device are ready; a session's first journaled event, and a reset for every reader.
+
+    `rules` are the training rules (`finetui.engine.training.rules`).
+    """
 
     config: RunConfig
     data: DataSummary
@@ -72,6 +77,8 @@ class RunPrepared(Event, frozen=True, kw_only=True):
     parent: str | None = None
     versions: dict[str, str] = {}
     fast: FastPath = FastPath()
+    rules: int = 1
+    description: DataDescription | None = None
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
@@ -94,8 +101,9 @@ class TrainPoint(Event, frozen=True, kw_only=True):
     `loss` is the mean cross entropy in nats, `accuracy` the share of training images recognised (0 to 1)
     during those steps, `grad_norm` the L2 norm of the last step's gradient, `samples_per_second` counts images,
     and `hundreds` holds the mean loss of every 100 steps of an epoch, for the tutorial's way of printing.
-    `learning_rate` is that of a group without a factor of its own. `group_grad_norms` and `group_rate_factors` have
-    a number for each layer group, in the order of the layer table; no factors at all stand for factors of 1.
+    `learning_rate` is that of a layer without a factor of its own. `group_grad_norms` and `group_rate_factors` have
+    a number for each layer group, in the order of the layer table; no factors at all stand for factors of 1. The factor
+    of a group is the highest of its layers that train: it does not fall while one layer of many warms up.
     """
 
     epoch: int
@@ -120,11 +128,15 @@ class ThinnedPoint(TrainPoint, frozen=True, kw_only=True):
 
 
 class Evaluated(Event, frozen=True, kw_only=True):
-    """One pass over the test set. `confusion[true][predicted]` counts images; `best` is True for a new best.
+    """One pass over the images of `part`. `confusion[true][predicted]` counts images; `best` is True for a new best.
+
+    `watched` tells whether it is the part that is evaluated while training: curves, best and alerts are about no other.
+    `checkpoint` is the kept one (`best`) whose weights were scored; empty: the run's own, at this step.
 
     Whoever attaches to a run, or opens one, gets no `confusion`: it is in the predictions.
     `predictions` is the file with every prediction (`finetui.engine.predictions.file`), relative to the run's folder;
-    empty where none was written.
+    empty where none was written. `averages` are the macro and the weighted average of `per_class`; empty in journals
+    that know none. `best` goes by `figure`, which is that of the kind `best_by` (None: the accuracy).
     """
 
     epoch: int
@@ -136,6 +148,12 @@ class Evaluated(Event, frozen=True, kw_only=True):
     best: bool
     seconds: float
     predictions: str = ""
+    averages: tuple[ClassReport, ...] = ()
+    best_by: str = "accuracy"
+    figure: float | None = None
+    part: Part = "test"
+    watched: bool = True
+    checkpoint: str = ""
 
 
 class LayersChanged(Event, frozen=True, kw_only=True):
@@ -148,6 +166,19 @@ class LearningRateChanged(Event, frozen=True, kw_only=True):
     """A person set the learning rate; it holds from the next step on."""
 
     learning_rate: float
+
+
+class TrainingChanged(Event, frozen=True, kw_only=True):
+    """The run goes on by other settings from this step on; the schedule is that of the whole run by the new ones.
+
+    `early_stop` is the patience from here on, counted anew. `epochs` have been trained by then, as a number with a
+    fraction: an epoch that had begun goes on with the images that come next, in batches of the new size.
+    """
+
+    training: TrainingConfig
+    early_stop: int
+    steps_per_epoch: int
+    epochs: float
 
 
 class StageStarted(Event, frozen=True, kw_only=True):
@@ -226,9 +257,13 @@ class Explained(Answer, frozen=True, kw_only=True):
 
 
 class DuplicatesFound(Answer, frozen=True, kw_only=True):
-    """Pairs of a test image and a training image, by index, that are the same pixel by pixel."""
+    """Pairs of a test image and a training image, by index, that are the same pixel by pixel.
+
+    `names` are the paths of the training images, in the order of `pairs`; there are none for images without files.
+    """
 
     pairs: tuple[tuple[int, int], ...]
+    names: tuple[str, ...] = ()
 
 
 class ModelDescribed(Answer, frozen=True, kw_only=True):
@@ -345,6 +380,7 @@ AnyEvent = (
     | Evaluated
     | LayersChanged
     | LearningRateChanged
+    | TrainingChanged
     | StageStarted
     | EffectMeasured
     | LearningRateFound

@@ -1,8 +1,25 @@
 """What an engine process is asked to do when it starts."""
 
+from typing import Literal
+
 import msgspec
 
 from finetui.engine.protocol.config import RunConfig
+
+ClassesBy = Literal["name", "position"]  # how the classes of data are found among those of a network
+
+
+class BareWeights(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file of weights does not say, where it takes the place of a checkpoint: the `classes` in their order
+    (empty: those of the data, or numbers), and the input as in `ModelConfig`.
+    """
+
+    classes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    resize: int = 0
+    crop: int = 0
+    interpolation: str = ""
 
 
 class Inspection(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +33,8 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str | None = None
     model: str = "lenet"
     device: str = "auto"
+    classes_by: ClassesBy = "name"
+    bare: BareWeights = BareWeights()
     scratch: str = ""
 
 

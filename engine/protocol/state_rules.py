@@ -13,6 +13,7 @@ _ALLOWED: dict[type[commands.AnyCommand], frozenset[events.State]] = {
     commands.SetLearningRate: frozenset({"ready", "running", "paused", "stopped"}),
     commands.SetFrozen: frozenset({"ready", "running", "paused", "stopped"}),
     commands.SetFrozenNorm: frozenset({"ready", "running", "paused", "stopped"}),
+    commands.ChangeTraining: _PREPARED,
     commands.PreviewFinetune: _PREPARED,
     commands.FetchImages: _PREPARED,
     commands.ExplainImage: _PREPARED,

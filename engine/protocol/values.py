@@ -1,11 +1,13 @@
 """The values that events carry: what is known of data, layers, classes, images."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 NormMode = Literal["", "batch", "running"]
 Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+AnyPart = Part | Literal[""]  # empty: by default
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
@@ -14,7 +16,7 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataSummary(_Value, frozen=True, kw_only=True):
-    """The data in use. `name` may differ from `requested` (then `notices` says why); sizes in images.
+    """The data in use. `name` may differ from `requested` (then `notices` says why); sizes in images, 0: no such part.
 
     `loader` says how it is held, for people; `input_height` and `input_width` are what the network is given.
     """
@@ -31,13 +33,29 @@ class DataSummary(_Value, frozen=True, kw_only=True):
     input_height: int = 0
     input_width: int = 0
     loader: str = ""
+    val_size: int = 0
+
+    @property
+    def watched(self) -> Part:
+        """What is evaluated while training, and chosen by: val, and only where there is none, test."""
+        return "val" if self.val_size else "test"
+
+    @property
+    def sizes(self) -> dict[Part, int]:
+        """The number of images in each part that there is."""
+        found: dict[Part, int] = {"train": self.train_size, "val": self.val_size, "test": self.test_size}
+        return {part: size for part, size in found.items() if size}
 
 
 class Decoding(_Value, frozen=True, kw_only=True):
     """How a picture becomes what is stored of it: uint8 `[channels, height, width]`, 1 channel (grey) or 3 (RGB).
 
     The shorter side is scaled to `resize` pixels (0: so that the picture just covers `height` x `width`) with Pillow's
-    filter `interpolation`, then the middle is cut out.
+    filter `interpolation`, then the middle is cut out, as torchvision's `Resize` and `CenterCrop` do. A JPEG file is
+    decoded to a half, a quarter or an eighth of its size where that leaves `draft` times what it is scaled to (0:
+    never). Pixels of 16 or 32 bits and floating-point ones are scaled from `value_range` to 0 .. 255 (None: those of
+    each picture by its own). The defaults are what was done before these fields were there. Where one is asked for, 0
+    channels, height and width are those of the pictures; what a run keeps has none.
     """
 
     channels: int
@@ -45,6 +63,8 @@ class Decoding(_Value, frozen=True, kw_only=True):
     width: int
     resize: int = 0
     interpolation: Interpolation = "bilinear"
+    draft: int = 1
+    value_range: tuple[float, float] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -133,7 +153,8 @@ class StagePreview(_Value, frozen=True, kw_only=True):
 class KeptCheckpoint(_Value, frozen=True, kw_only=True):
     """A checkpoint that a run can go back to: `name` (`last`, `previous`, `best`, or a person's), file, where it is.
 
-    `at` is the number that the run's next event had when it was written; `accuracy` that of the last evaluation before.
+    `at` is the number that the run's next event had when it was written; `accuracy` that of the last evaluation before,
+    and `figure` what it is judged by (`best_by`; None: the accuracy, or no evaluation).
     """
 
     name: str
@@ -142,6 +163,8 @@ class KeptCheckpoint(_Value, frozen=True, kw_only=True):
     epoch: int
     at: int
     accuracy: float | None = None
+    best_by: str = "accuracy"
+    figure: float | None = None
 
 
 class Picture(_Value, frozen=True, kw_only=True):

@@ -15,6 +15,18 @@ from finetui.engine.protocol.config import (
     with_overrides,
 )
 
+# The epochs that a recipe has besides those that it is given: fastai's `fine_tune(5)` trains six.
+_EPOCHS_BESIDE = {"fastai": 1}
+
+
+def finetune_epochs(recipe: str, given: int | None, parent: RunConfig) -> int:
+    """Return how many epochs a finetune by `recipe` of a run configured by `parent` has in all.
+
+    `given` None: as many as the parent, not counting those that a recipe of its own had besides.
+    """
+    own = _EPOCHS_BESIDE.get(parent.finetune.recipe, 0) if parent.finetune is not None else 0
+    return (max(parent.training.epochs - own, 1) if given is None else given) + _EPOCHS_BESIDE.get(recipe, 0)
+
 
 def child_config(config: RunConfig, plan: FinetunePlan, parent: Path, parent_run: str) -> RunConfig:
     """Return the configuration of the finetune `plan` of the run `parent_run` (configured by `config`).
@@ -37,7 +49,8 @@ def child_config(config: RunConfig, plan: FinetunePlan, parent: Path, parent_run
     return with_overrides(
         child,
         {
-            ("training", "epochs"): plan.epochs,
+            ("data", "val"): plan.val,
+            ("training", "epochs"): finetune_epochs(plan.recipe, plan.epochs, config),
             ("training", "lr"): plan.lr,
             ("training", "schedule"): plan.schedule,
             ("training", "optimizer"): plan.optimizer,

@@ -1,7 +1,7 @@
 """Run folders: naming, creating and finding them.
 
 A run folder holds `config.toml`, `journal.jsonl`, `last.ckpt`, `best.ckpt`, the predictions of the last and of the best
-evaluation and `engine.log`, and while its engine lives the locked file `engine.lock`.
+evaluation, `images.safetensors` and `engine.log`, and while its engine lives the locked file `engine.lock`.
 """
 
 import itertools
@@ -16,6 +16,8 @@ from pathlib import Path
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import RunConfig, is_factory, to_toml
 from finetui.engine.protocol.events import RunPrepared
+from finetui.engine.protocol.places import code_file
+from finetui.engine.protocol.values import Part
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.text import clean
 
@@ -58,7 +60,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The checkpoint with the best test accuracy."""
+        """The checkpoint with the best accuracy of the part that is evaluated while training."""
         return self.path / "best.ckpt"
 
     def checkpoint(self, name: str) -> Path:
@@ -67,13 +69,22 @@ class RunFolder:
 
     @property
     def last_predictions(self) -> Path:
-        """Every prediction of the last evaluation."""
+        """Every prediction of the last evaluation of the part that is evaluated while training."""
         return self.path / LAST_PREDICTIONS
 
     @property
     def best_predictions(self) -> Path:
-        """Every prediction of the evaluation with the best test accuracy."""
+        """Every prediction of the evaluation with the best accuracy."""
         return self.path / BEST_PREDICTIONS
+
+    def predictions_of(self, part: Part) -> Path:
+        """Return the file with every prediction of the last evaluation of another part."""
+        return self.path / f"{part}.predictions"
+
+    @property
+    def images(self) -> Path:
+        """Which image files were in which part of the data."""
+        return self.path / "images.safetensors"
 
     @property
     def log(self) -> Path:
@@ -152,7 +163,7 @@ def default_run_name(data: str, model: str, recipe: str | None = None) -> str:
     data and model are of one file, the model is left out. Data and model have at most 24 characters each.
     """
     parts = [_short(data)]
-    if not (is_factory(data) and is_factory(model) and _code_of(data) == _code_of(model)):
+    if not (is_factory(data) and is_factory(model) and code_file(data) == code_file(model)):
         parts.append(_short(model))
     return "-".join([time.strftime("%Y-%m-%d"), *(part for part in parts if part), *([recipe] if recipe else [])])
 
@@ -160,17 +171,10 @@ def default_run_name(data: str, model: str, recipe: str | None = None) -> str:
 def _short(name: str) -> str:
     if is_factory(name):
         factory = name.rpartition(":")[2]
-        name = f"{_code_of(name).stem}-{factory}"
+        name = f"{code_file(name).stem}-{factory}"
     elif "/" in name or name in (".", ".."):
         name = Path(os.path.abspath(name)).name  # noqa: PTH100  # `photos/..` is the folder that `photos` is in
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:_LONGEST_PART].strip("-.")
-
-
-def _code_of(name: str) -> Path:
-    """Return the file of a person's code, or what stands for it where a module is named."""
-    where = name.rpartition(":")[0]
-    file = where if where.endswith(".py") else f"{where.replace('.', '/')}.py"
-    return Path(os.path.abspath(os.path.expanduser(file)))  # noqa: PTH100, PTH111  # no such user: no error
 
 
 def find_run(name_or_path: str, runs_dir: Path, *, lost_journal: bool = False) -> RunFolder:

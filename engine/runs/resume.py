@@ -1,7 +1,11 @@
 """Which runs can go on, with which configuration, and a branch of one."""
 
+from collections.abc import Mapping
+
+import msgspec
+
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.config import RunConfig, load, with_overrides
+from finetui.engine.protocol.config import RunConfig, SectionName, load, with_overrides
 from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.derived import branch_config
 from finetui.engine.runs.folder import RunFolder, how_it_began
@@ -11,9 +15,11 @@ from finetui.engine.runs.trust import check_run_trusted
 
 
 def resumable(
-    folder: RunFolder, checkpoint: str = "", *, model: str | None = None, data: str | None = None
+    folder: RunFolder, checkpoint: str = "", *, model: str | None = None, data: str | None = None, epochs: int = 0
 ) -> RunConfig:
     """Return the configuration with which the run in `folder` goes on from `checkpoint`, by default its last one.
+
+    One that has finished can, where it shall have more than its `epochs` in all.
 
     A person's own code that it uses has to be named as `model` and `data`: a run folder may come from anywhere. Raises
     `BadInput` that says what can be done instead when the run cannot go on.
@@ -29,10 +35,13 @@ def resumable(
         known = ", ".join(file.stem for file in files)
         raise BadInput(f"the run {name} has no checkpoint {checkpoint!r}; there are: {known}")
     summary = summarise_run(folder) if folder.journal.is_file() else None
-    if summary is not None and summary.state == "finished" and not checkpoint:
+    if summary is not None and epochs and not checkpoint and epochs <= summary.epoch - (summary.state != "finished"):
+        raise BadInput(f"the run {name} has trained {summary.epoch} epochs: --epochs counts all, so give it more")
+    if summary is not None and summary.state == "finished" and not checkpoint and not epochs:
         raise BadInput(
             f"the run {name} has finished all its epochs; start a finetune from it (finetui finetune --from "
-            f"{folder.argument}), or go back to a checkpoint (finetui resume {folder.argument} --checkpoint NAME)"
+            f"{folder.argument}), let it go on to N in all (finetui extend {folder.argument} --epochs N), or go back "
+            f"to a checkpoint (finetui resume {folder.argument} --checkpoint NAME)"
         )
     config = configuration(folder)
     check_run_trusted(config, model=model, data=data)
@@ -59,8 +68,41 @@ def branched(folder: RunFolder, checkpoint: str, name: str, epochs: int | None) 
     return branch_config(config, folder.path / pinned.file, folder.name, name)
 
 
+# How the same steps are computed, and where: no part of what a run is trained by.
+HOW = ("device", "fast", "precision", "compile")
+
+
+def changed_training(before: RunConfig, now: RunConfig) -> bool:
+    """Return whether a run that goes on is trained by other settings, but for how its steps are computed."""
+    how = {name: getattr(now.training, name) for name in HOW}
+    same = msgspec.structs.replace(before.training, **how) == now.training
+    return not same or before.guards.early_stop != now.guards.early_stop
+
+
 def changed_settings(before: RunConfig, now: RunConfig) -> str:
-    """Return in a sentence where the settings of a run that goes on are not those it began with; empty: nowhere."""
-    changed = [name for name in ("data", "model", "training") if getattr(before, name) != getattr(now, name)]
+    """Return in a sentence where the settings of a run that goes on are not those it began with; empty: nowhere.
+
+    What it is trained by is left out: where that changes, the journal tells.
+    """
+    changed = [name for name in ("data", "model") if getattr(before, name) != getattr(now, name)]
+    if any(getattr(before.training, name) != getattr(now.training, name) for name in HOW):
+        changed.append("training")
     where = " and ".join(f"[{name}]" for name in changed)
     return where and f"config.toml is not what the run began with, in {where}: it goes on by the new settings"
+
+
+def with_changes(config: RunConfig, changes: Mapping[tuple[SectionName, str], object]) -> RunConfig:
+    """Return the configuration of a run that goes on by other settings; None leaves one as it is. Raises `BadInput`."""
+    all_changes = dict(changes)
+    if changes.get(("training", "optimizer")) == "adamw":
+        all_changes["training", "nesterov"] = False
+    return with_overrides(config, all_changes)
+
+
+def extended(folder: RunFolder, epochs: int, *, model: str | None = None, data: str | None = None) -> RunConfig:
+    """Return the configuration with which the run in `folder`, finished or not, goes on to `epochs` epochs in all.
+
+    It goes on without early stopping. Raises `BadInput`, also where it has as many already.
+    """
+    config = resumable(folder, model=model, data=data, epochs=epochs)
+    return with_overrides(config, {("training", "epochs"): epochs, ("guards", "early_stop"): 0})

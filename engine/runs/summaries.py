@@ -18,6 +18,8 @@ from finetui.engine.protocol.events import (
     StateChanged,
     TrainPoint,
 )
+from finetui.engine.protocol.places import short
+from finetui.engine.protocol.values import Part
 from finetui.engine.runs.folder import RunFolder, run_folders
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lock import Holder, holder_of
@@ -27,7 +29,9 @@ from finetui.engine.text import clean
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One row of `finetui runs`; `started` is local time in ISO 8601, accuracies run from 0 to 1.
 
-    `pid` and `host` are those of the engine that has the run now, if any.
+    `accuracy` is that of the last evaluation while training, on `evaluated_on` images, `best_accuracy` the best of
+    these, all on `part`; `test_accuracy` that of test images that nothing was chosen by. `pid` and `host` are those of
+    the engine that has the run now, if any.
     """
 
     name: str
@@ -42,6 +46,10 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None
     pid: int | None = None
     host: str | None = None
+    evaluated_on: int | None = None
+    accuracy: float | None = None
+    test_accuracy: float | None = None
+    part: Part = "test"
 
 
 def summarise_runs(runs_dir: Path) -> list[RunSummary]:
@@ -73,6 +81,8 @@ class _Summariser:
         self._prepared: RunPrepared | None = None
         self._state: State = "preparing"
         self._best: float | None = None
+        self._last: Evaluated | None = None
+        self._test: float | None = None
         self._step = 0
         self._epoch = 0
 
@@ -83,6 +93,7 @@ class _Summariser:
             match event:
                 case Rewound():
                     self._step, self._epoch, self._best = event.step, event.epoch, event.best_accuracy
+                    self._test = None
                 case RunPrepared():
                     self._prepared = event
                 case RunStarted():
@@ -91,8 +102,10 @@ class _Summariser:
                     self._state = event.state
                 case TrainPoint():
                     self._epoch = event.epoch
+                case Evaluated(watched=False):
+                    self._test = event.accuracy if event.part == "test" else self._test
                 case Evaluated():
-                    self._epoch = event.epoch
+                    self._epoch, self._last = event.epoch, event
                     self._best = max(self._best or 0.0, event.accuracy)
         return self._summary(started)
 
@@ -106,14 +119,18 @@ class _Summariser:
             path=clean(str(self._folder.path.absolute()), 4096),
             state="crashed" if silent else self._state,
             data=clean(self._prepared.data.name),
-            model=clean(self._prepared.config.model.name),
+            model=clean(short(self._prepared.config.model.name)),
             epoch=self._epoch,
             step=self._step,
+            accuracy=None if self._last is None else self._last.accuracy,
             best_accuracy=self._best,
+            test_accuracy=self._test,
+            part="test" if self._last is None else self._last.part,
             started=_local_time(started),
             parent=None if self._prepared.parent is None else clean(self._prepared.parent),
             pid=there.pid if there is not None else None,
             host=clean(there.host) if there is not None else None,
+            evaluated_on=None if self._last is None else self._last.n,
         )
 
 

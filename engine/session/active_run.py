@@ -1,12 +1,13 @@
 """A run that is prepared: the state machine that trains, evaluates, saves and obeys."""
 
 from finetui.engine.checkpoints import checkpoint
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig, check_checkpoint_name, check_learning_rate
+from finetui.engine.protocol.places import short
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.derived import branch_config, child_config
-from finetui.engine.runs.folder import default_run_name
+from finetui.engine.runs.folder import default_run_name, write_config
 from finetui.engine.runs.kept_checkpoints import BEST, LAST, find
 from finetui.engine.runs.reporter import Reporter
 from finetui.engine.runs.run_writer import RunWriter
@@ -43,20 +44,23 @@ class ActiveRun:
         """Be again where `found` was written, after `before` steps; all that is in the journal since is undone."""
         # A branch has a journal of its own, with nothing to undo.
         at = self._writer.journal.next_seq if cause == "branch" else found.training["at"]
-        self.loop.go_back_to(found, cause, at=at, before=before, kept=self.checkpoints.kept, reason=reason)
+        if self.loop.go_back_to(found, cause, at=at, before=before, kept=self.checkpoints.kept, reason=reason):
+            self._keep_settings()
 
     def start(self) -> None:
         """Begin to train, or go on; a new run gets its folder."""
         if self._writer.folder is None:
             finetune = self.loop.config.finetune
             data, model = self.loop.prepared.data.name, self.loop.config.model.name
+            if data == short(self.loop.config.data.name):  # of code: whether data and model are of one file
+                data = self.loop.config.data.name
             name = default_run_name(data, model, finetune.recipe if finetune else None)
             folder = self._writer.create(self.loop.config, name)
             self._reporter.emit(events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)))
             # There is always something to go back to, also before the first epoch has ended.
             self.checkpoints.save(*([BEST] if self.loop.accuracy is not None else []))
-        if self.trainer.done and not self.loop.owes_evaluation:
-            self.set_state("finished")
+        if self.loop.over and not self.loop.owes_evaluation:
+            self._finish()
         else:
             self.set_state("running")
 
@@ -66,8 +70,9 @@ class ActiveRun:
             if self.loop.owes_evaluation:
                 self._end_evaluation()
                 return
-            self.loop.step()
-            if self.trainer.position == self.trainer.steps_per_epoch:
+            if not self.trainer.epoch_complete:  # a larger batch size may have ended it
+                self.loop.step()
+            if self.trainer.epoch_complete:
                 self.loop.end_epoch()
                 self._end_evaluation()
             elif self.checkpoints.due(self.trainer.step):
@@ -82,8 +87,31 @@ class ActiveRun:
         if evaluated is None:
             return  # a stop waits
         self.checkpoints.save(*([BEST] if evaluated.best else []))
-        if self.trainer.done:
-            self.set_state("finished", self.checkpoints.unsaved())
+        if self.loop.over:
+            self._finish()
+
+    def _finish(self) -> None:
+        """End the run; test images that nothing was chosen by are scored now, once, with the best weights."""
+        reasons = [] if self.trainer.done else [self.loop.judge.reason()]
+        if self.loop.owes_test:
+            if self.loop.test(self._writer.folder, self._best()):
+                self.checkpoints.save()
+            else:
+                reasons.append(
+                    f"the test images were not scored: finetui evaluate --from {self.checkpoints.folder.argument}"
+                )
+        self.set_state("finished", "; ".join(filter(None, (*reasons, self.checkpoints.unsaved()))))
+
+    def _best(self) -> checkpoint.Checkpoint | None:
+        """Return the best checkpoint; None where its weights are those that the run has, or it cannot be read."""
+        kept = next((one for one in self.checkpoints.kept if one.name == BEST), None)
+        if kept is None or kept.step == self.trainer.step:
+            return None
+        try:
+            return checkpoint.read(self.checkpoints.folder.path / kept.file)
+        except BadInput as error:
+            self._reporter.warn(f"the test images are scored with the last weights: {error}")
+            return None
 
     def stop(self, reason: str = "") -> None:
         """Save, and take no further step."""
@@ -146,7 +174,7 @@ class ActiveRun:
                 self.stop()
             case commands.Evaluate():
                 self.loop.emit_point()
-                evaluated = self.loop.evaluate(self._writer.folder)
+                evaluated = self.loop.evaluate(self._writer.folder, command.part or None)
                 if evaluated is not None and evaluated.best and self._writer.folder is not None:
                     self.checkpoints.save(BEST)
             case commands.FindLearningRate():
@@ -156,6 +184,11 @@ class ActiveRun:
             case commands.Question():
                 self.loop.questions.ask(command, self._writer.folder.name if self._writer.folder else "this run")
                 return True
+            case commands.ChangeTraining():
+                self.loop.change(command.training, command.early_stop)
+                self._keep_settings()
+                if self.state == "finished" and not self.loop.over:
+                    self.set_state("running")
             case commands.Save():
                 self.loop.emit_point()
                 self._save_as(command)
@@ -169,6 +202,15 @@ class ActiveRun:
             case _:
                 self.loop.adjust(command)
         return False
+
+    def _keep_settings(self) -> None:
+        """Write the settings that hold now into the run's folder; warn where that cannot be done."""
+        if self._writer.folder is None:
+            return
+        try:
+            write_config(self._writer.folder, self.loop.config)
+        except OSError as error:
+            self._reporter.warn(f"the new settings could not be written to config.toml: {reason_of(error)}")
 
     def _save_as(self, command: commands.Save) -> None:
         if command.name:
@@ -207,5 +249,5 @@ class ActiveRun:
             self.loop.slow_down(rate_factor)
         # Whoever resumes this run must find this line of it, and not the one that was left.
         self.checkpoints.save()
-        if self.state == "finished" and not self.trainer.done:
+        if self.state == "finished" and not self.loop.over:
             self.set_state("stopped")

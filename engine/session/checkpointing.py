@@ -10,6 +10,7 @@ from torch import Tensor
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.checkpoints.checkpoint import NotFinite
+from finetui.engine.data.known import save_images
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.events import AnyEvent, CheckpointSaved, Log
 from finetui.engine.protocol.values import KeptCheckpoint
@@ -74,6 +75,9 @@ class CheckpointManager:
                 self._reporter.warn(
                     "the run's folder was deleted while it trains, and made anew; older checkpoints are lost"
                 )
+            keys = self._loop.prepared.data.keys
+            if keys and not self.folder.images.exists():
+                save_images(self.folder.images, keys)
             # All that is emitted about this checkpoint below still holds for whoever goes back to it.
             at = self._writer.journal.next_seq + 1 + len(names) + len(followed_by)
             self._write(model, self._loop.state_dict() | {"at": at})
@@ -151,6 +155,7 @@ class CheckpointManager:
 
 def _kept(name: str, file: str, training: Mapping[str, Any]) -> KeptCheckpoint:
     accuracy = training.get("accuracy")
+    judge = training.get("judge", {})
     try:
         return KeptCheckpoint(
             name=name,
@@ -159,8 +164,10 @@ def _kept(name: str, file: str, training: Mapping[str, Any]) -> KeptCheckpoint:
             epoch=int(training["epoch"]),
             at=int(training["at"]),
             accuracy=None if accuracy is None else float(accuracy),
+            best_by=str(judge.get("by", "accuracy")),
+            figure=judge.get("figure"),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"the checkpoint {file} does not say where in its run it was written") from error
 
 

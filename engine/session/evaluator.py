@@ -10,23 +10,32 @@ from finetui.engine.data import ImageData
 from finetui.engine.errors import reason_of
 from finetui.engine.files import link
 from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
+from finetui.engine.inspection.ranking import QUICKLY_RANKED
 from finetui.engine.models import Architecture
 from finetui.engine.predictions.file import Files, Origin
 from finetui.engine.protocol.events import Evaluated
-from finetui.engine.runs.folder import BEST_PREDICTIONS, LAST_PREDICTIONS, RunFolder
+from finetui.engine.protocol.values import Part
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.session.judge import Judge
 from finetui.engine.training.divergence import Diverged
 from finetui.engine.training.trainer import Trainer
 
 
 class Evaluator:
-    """Evaluates a network between two training steps; the latest report is `report`, the best accuracy `best`."""
+    """Evaluates a network between two training steps.
 
-    def __init__(self, data: ImageData, architecture: Architecture) -> None:
+    `report` is the latest of the part that is evaluated while training, `best` the best accuracy on it.
+
+    `judge` says which evaluation is the best, maybe by another figure.
+    """
+
+    def __init__(self, data: ImageData, architecture: Architecture, judge: Judge) -> None:
         self.report: Report | None = None
         self.best = -1.0
+        self.judge = judge
         self._data = data
         self._batch_size = batch_size_for(architecture.in_channels, architecture.height, architecture.width)
-        self._files: Files | None = None
+        self._files: dict[Part, Files] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def evaluate(
@@ -36,26 +45,47 @@ class Evaluator:
         progress: Callable[[int, int], None],
         stopped: Callable[[], bool],
         warn: Callable[[str], None],
+        part: Part,
+        checkpoint: tuple[str, int] | None = None,
     ) -> Evaluated | None:
         """Evaluate the network of `trainer`, and keep the predictions in `folder`, or where there is none yet, aside.
 
+        `checkpoint` is the name and step of the one whose weights it has for the moment, None that they are its own.
         Return None when `stopped` answered True before the end. Predictions that cannot be written are no reason to end
-        a training: `warn` is told. Raises `Diverged` when the loss is not finite.
+        a training: `warn` is told. Raises `Diverged` when the loss of what is evaluated while training is not finite,
+        `BadInput` where there is no such part.
         """
         started = time.monotonic()
         data = self._data
+        split, watched = data.part(part), part == data.watched
         report = evaluate(
-            trainer.model, data.test, data.classes, batch_size=self._batch_size, progress=progress, stopped=stopped
+            trainer.model,
+            split,
+            data.classes,
+            batch_size=self._batch_size,
+            # A training is not kept waiting for it.
+            ranked=len(split) * len(data.classes) <= QUICKLY_RANKED,
+            progress=progress,
+            stopped=stopped,
         )
         trainer.freezer.train_mode()
         if report is None:
             return None
-        if not math.isfinite(report.loss):
-            raise Diverged(f"the test loss became {report.loss} at step {trainer.step}", trainer.step)
-        best = report.accuracy > self.best
-        self.best = max(self.best, report.accuracy)
-        self.report = report
-        origin = Origin(classes=data.classes, data=data.name, run=folder.name if folder else "", step=trainer.step)
+        if watched and not math.isfinite(report.loss):
+            raise Diverged(f"the {part} loss became {report.loss} at step {trainer.step}", trainer.step)
+        best = watched and self.judge.is_best(report)
+        if watched:
+            self.best = max(self.best, report.accuracy)
+            self.report = report
+        name, step = checkpoint or ("", trainer.step)
+        origin = Origin(
+            classes=data.classes,
+            data=data.name,
+            run=folder.name if folder else "",
+            step=step,
+            part=part,
+            description=data.description,
+        )
         try:
             file = self._keep(report, origin, folder, best)
         except OSError as error:
@@ -71,28 +101,40 @@ class Evaluator:
             best=best,
             seconds=time.monotonic() - started,
             predictions=file,
+            averages=report.averages,
+            best_by=self.judge.by,
+            figure=self.judge.figure if watched else None,
+            part=part,
+            watched=watched,
+            checkpoint=name,
         )
 
     def _keep(self, report: Report, origin: Origin, folder: RunFolder | None, best: bool) -> str:
         """Write the predictions and return their file, relative to `folder`."""
-        if self._files is None:
-            self._files = files_of(self._data.test)
-        # Files that proved unreadable while streaming have no row.
-        files = self._files if len(self._files) in (0, report.n) else self._files.at(report.columns["index"])
+        part = origin.part
+        if part not in self._files:
+            self._files[part] = files_of(self._data.part(part))
+        files = self._files[part]
+        if len(files) not in (0, report.n):
+            files = files.at(report.columns["index"])  # files that proved unreadable while streaming have no row
         predictions = predictions_of(report, origin, files)
         if folder is None:
             if self._scratch is None:
                 self._scratch = tempfile.TemporaryDirectory(prefix="finetui-")
-            path = Path(self._scratch.name) / LAST_PREDICTIONS
+            path = _file_of(RunFolder(Path(self._scratch.name)), part, self._data.watched)
             predictions.save(path)
             return str(path)
-        path = folder.path / LAST_PREDICTIONS
+        path = _file_of(folder, part, self._data.watched)
         predictions.save(path)
         if best:
-            link(path, folder.path / BEST_PREDICTIONS)
+            link(path, folder.best_predictions)
         return path.name
 
     def close(self) -> None:
         """Remove what was kept aside."""
         if self._scratch is not None:
             self._scratch.cleanup()
+
+
+def _file_of(folder: RunFolder, part: Part, watched: Part) -> Path:
+    return folder.last_predictions if part == watched else folder.predictions_of(part)

@@ -1,26 +1,36 @@
 """The training loop: what is trained, how far it is, and what is reported on the way."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
+import msgspec
 import torch
 
 from finetui.engine.checkpoints.checkpoint import Checkpoint
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models.device import rng_states, set_rng_states
 from finetui.engine.protocol import commands, events
-from finetui.engine.protocol.config import RunConfig, check_learning_rate
-from finetui.engine.protocol.values import KeptCheckpoint
+from finetui.engine.protocol.config import RunConfig, TrainingConfig, check_learning_rate
+from finetui.engine.protocol.values import KeptCheckpoint, Part
 from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.kept_checkpoints import BEST
 from finetui.engine.runs.reporter import Reporter
+from finetui.engine.runs.resume import HOW, changed_training
 from finetui.engine.session.evaluator import Evaluator
+from finetui.engine.session.judge import Judge
 from finetui.engine.session.questions import Questions
 from finetui.engine.setup.prepare import Prepared
 from finetui.engine.training.alerts import AlertWatch
 from finetui.engine.training.freezing_effect import EffectMeter
 from finetui.engine.training.lr_finder import find_learning_rate, suggest
+from finetui.engine.training.recipes import stretched
 from finetui.engine.training.trainer import OnStep, Trainer
+
+_LEFT_OUT = (
+    "a batch of which one image is left, since the others cannot be read, is passed over: batch normalisation needs two"
+)
 
 Adjustment = commands.SetLearningRate | commands.SetFrozen | commands.SetFrozenNorm
 
@@ -29,7 +39,7 @@ class TrainingLoop:
     """Trains what `prepared` holds, as `config` says, and reports it. `stopped` returning True ends long work early.
 
     `accuracy` is that of the last evaluation; `owes_evaluation` is True between the end of an epoch and the end of its
-    evaluation, so that a run that was cut there makes up for it.
+    evaluation, so that a run that was cut there makes up for it. `tested` tells whether test was scored at the end.
     """
 
     def __init__(
@@ -44,21 +54,25 @@ class TrainingLoop:
         self.config = config
         self.accuracy: float | None = None
         self.owes_evaluation = False
+        self.tested = False
         self._loss = self._steps = 0.0  # summed since the last evaluation
+        self._told_left_out = False
         self.trainer = Trainer(
             prepared.model,
             prepared.groups,
             prepared.data.train,
             config.training,
             on_step,
-            plan=prepared.plan,
+            plan=stretched(prepared.plan, config.training.epochs),
             always_frozen=config.finetune.freeze if config.finetune else (),
             augment=config.data.augment,
             classes=len(prepared.data.classes),
             explode_factor=config.guards.explode_factor,
             path=prepared.path,
+            rules=prepared.rules,
         )
-        self.evaluator = Evaluator(prepared.data, prepared.architecture)
+        self.judge = Judge(config, len(prepared.data.classes))
+        self.evaluator = Evaluator(prepared.data, prepared.architecture, self.judge)
         self._alerts = AlertWatch(config.guards)
         self.questions = Questions(prepared, config, self.trainer, reporter, stopped)
         self._effect = EffectMeter(self.trainer.freezer.trainable())
@@ -79,6 +93,7 @@ class TrainingLoop:
 
     def step(self) -> None:
         """Take one step. Raises `Diverged`."""
+        self.tested = False
         self.trainer.train_step()
         self.questions.stepped()
         if self.trainer.point_due():
@@ -94,23 +109,61 @@ class TrainingLoop:
             self._layers_changed()
             self._alerts.changed()
 
-    def evaluate(self, folder: RunFolder | None) -> events.Evaluated | None:
-        """Run over the test set; return None when a stop came in between. Raises `Diverged`."""
+    def evaluate(self, folder: RunFolder | None, part: Part | None = None) -> events.Evaluated | None:
+        """Run over `part`, by default what is evaluated while training; return None when a stop came in between.
+
+        Raises `Diverged`, and `BadInput` where there is no such part.
+        """
+        evaluated = self._evaluate(folder, part or self.prepared.data.watched)
+        if evaluated is None or not evaluated.watched:
+            return evaluated
+        self.accuracy = evaluated.accuracy
+        if self.owes_evaluation:
+            self.judge.epoch_ended(evaluated.epoch)
+        self.owes_evaluation = False
+        for alert in self._alerts.evaluated(evaluated, self._take_train_loss()):
+            self._reporter.emit(alert)
+        return evaluated
+
+    @property
+    def owes_test(self) -> bool:
+        """Whether there are test images that nothing was chosen by, and that were not scored yet."""
+        data = self.prepared.data
+        return not self.tested and data.watched != "test" and data.test is not None
+
+    def test(self, folder: RunFolder | None, best: Checkpoint | None) -> bool:
+        """Score the test images, with the weights of `best` where they are not those that the run has.
+
+        Return False when a stop came in between.
+        """
+        model = self.prepared.model
+        if best is None:
+            evaluated = self._evaluate(folder, "test", (BEST, self.trainer.step))
+        else:
+            own = copy.deepcopy(model.state_dict())
+            model.load_state_dict(best.model)
+            try:
+                evaluated = self._evaluate(folder, "test", (BEST, best.training["step"]))
+            finally:
+                model.load_state_dict(own)
+        self.tested = evaluated is not None
+        return self.tested
+
+    def _evaluate(
+        self, folder: RunFolder | None, part: Part, checkpoint: tuple[str, int] | None = None
+    ) -> events.Evaluated | None:
         evaluated = self.evaluator.evaluate(
             self.trainer,
             folder,
             progress=lambda done, total: self._reporter.progress("Evaluating", done, total),
             stopped=self._stopped,
             warn=self._reporter.warn,
+            part=part,
+            checkpoint=checkpoint,
         )
         self.trainer.restart_clock()
-        if evaluated is None:
-            return None
-        self._reporter.emit(evaluated)
-        self.accuracy = evaluated.accuracy
-        self.owes_evaluation = False
-        for alert in self._alerts.evaluated(evaluated, self._take_train_loss()):
-            self._reporter.emit(alert)
+        if evaluated is not None:
+            self._reporter.emit(evaluated)
         return evaluated
 
     def adjust(self, command: Adjustment) -> None:
@@ -128,6 +181,37 @@ class TrainingLoop:
             case _:
                 assert_never(command)
         self._alerts.changed()
+
+    def change(self, training: TrainingConfig, early_stop: int) -> None:
+        """Train by these settings from the next step on, but for how steps are computed. Raises `BadInput`."""
+        self.emit_point()
+        now = self.config.training
+        training = msgspec.structs.replace(training, **{name: getattr(now, name) for name in HOW})
+        if training.seed != now.seed:
+            raise BadInput("training.seed (--seed): a run keeps the seed that it began with")
+        self.trainer.change(training, stretched(self.prepared.plan, training.epochs))
+        guards = msgspec.structs.replace(self.config.guards, early_stop=early_stop)
+        self.config = msgspec.structs.replace(self.config, training=training, guards=guards)
+        self.questions.changed(self.config)
+        self._training_changed()
+
+    def _training_changed(self) -> None:
+        self.judge.begin(self.config.guards.early_stop)
+        self._alerts.changed()
+        trainer = self.trainer
+        self._reporter.emit(
+            events.TrainingChanged(
+                training=self.config.training,
+                early_stop=self.judge.patience,
+                steps_per_epoch=trainer.steps_per_epoch,
+                epochs=trainer.progress,
+            )
+        )
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.trainer.done or self.judge.over
 
     def find_learning_rate(self) -> None:
         """Try rising rates on a copy, and emit what came out."""
@@ -152,8 +236,8 @@ class TrainingLoop:
         before: int,
         kept: Sequence[KeptCheckpoint],
         reason: str = "",
-    ) -> None:
-        """Be again where `found` was written, and report it.
+    ) -> bool:
+        """Be again where `found` was written, and report it; return whether other settings hold than held there.
 
         `at` is the number of the first event that is undone, `before` the steps that the run had taken, `kept` what it
         can go back to. Raises `BadInput` when the checkpoint is of another run.
@@ -162,6 +246,7 @@ class TrainingLoop:
         warnings = self._restore(found)
         if cause == "branch":
             self.evaluator.best = -1.0 if self.accuracy is None else self.accuracy
+            self.judge.begin_branch()
         best = self.evaluator.best
         self._reporter.emit(
             events.Rewound(
@@ -182,6 +267,18 @@ class TrainingLoop:
         for warning in warnings:
             self._reporter.warn(warning)
         self._effect = EffectMeter(trainer.freezer.trainable())
+        changed = changed_training(self._settings_of(found.training), self.config)
+        if changed:
+            self._training_changed()
+        return changed
+
+    def _settings_of(self, state: Mapping[str, Any]) -> RunConfig:
+        """Return the configuration by which a run had been trained when it was in `state`."""
+        if "settings" not in state:
+            return self.config
+        guards = msgspec.structs.replace(self.config.guards, early_stop=state["early_stop"])
+        training = msgspec.convert(state["settings"], TrainingConfig)
+        return msgspec.structs.replace(self.config, training=training, guards=guards)
 
     def slow_down(self, factor: float) -> None:
         """Multiply the learning rate by `factor` from the next step on."""
@@ -202,8 +299,10 @@ class TrainingLoop:
             self._reporter.emit(effect)
         for alert in self._alerts.point(point):
             self._reporter.emit(alert)
-        data = self.prepared.data
-        self._warn_of_skipped([*data.train.take_problems(), *data.test.take_problems()])
+        self._warn_of_skipped(self.prepared.data.take_problems())
+        if self.trainer.left_out and not self._told_left_out:
+            self._told_left_out = True
+            self._reporter.warn(_LEFT_OUT)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the training, plain types and tensors: all that a checkpoint holds besides the weights.
@@ -215,8 +314,13 @@ class TrainingLoop:
             "accuracy": self.accuracy,
             "best_accuracy": self.evaluator.best,
             "owes_evaluation": self.owes_evaluation,
+            "watched": self.prepared.data.watched,
+            "tested": self.tested,
             "train_loss": [self._loss, self._steps],
             "alerts": self._alerts.state_dict(),
+            "judge": self.judge.state_dict(),
+            "early_stop": self.judge.patience,
+            "plan_epochs": sum(stage.epochs for stage in self.prepared.plan),
             "rng": rng_states(device),
             "images": len(self.prepared.data.train),
             "machine": _machine(device),
@@ -227,16 +331,17 @@ class TrainingLoop:
         self.trainer.load_state_dict(training)
         self.accuracy = training["accuracy"]
         self.owes_evaluation = training["owes_evaluation"]
+        self.tested = training.get("tested", False)
         self._loss, self._steps = training["train_loss"]
         self.evaluator.best = training["best_accuracy"]
         self._alerts.load_state_dict(training["alerts"])
+        self.judge.load_state_dict(training)
         # Last, since reading the data may draw numbers as well.
         set_rng_states(self.prepared.device, training["rng"])
 
     def close(self) -> None:
         """End what reads the data."""
-        self.prepared.data.train.close()
-        self.prepared.data.test.close()
+        self.prepared.data.close()
         self.evaluator.close()
 
     def _restore(self, found: Checkpoint) -> list[str]:

@@ -45,6 +45,10 @@ class Questions:
                 self._emit(self._answerer.answer(question))
         self._trainer.restart_clock()
 
+    def changed(self, config: RunConfig) -> None:
+        """Answer for a run that is configured by `config` from here on."""
+        self._config = config
+
     def stepped(self) -> None:
         """Answer what was asked of the step just taken, if it was measured."""
         found = self._trainer.measures

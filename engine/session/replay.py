@@ -1,36 +1,57 @@
 """A run again, from its journal: the same start, every change at the step where it had been made, the same end."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from finetui.engine.checkpoints import checkpoint
+from finetui.engine.data import Transform
+from finetui.engine.data.known import Known, load_images
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.commands import AnyCommand, Save, SetFrozen, SetFrozenNorm, SetLearningRate, Stop
+from finetui.engine.protocol.commands import (
+    AnyCommand,
+    ChangeTraining,
+    Save,
+    SetFrozen,
+    SetFrozenNorm,
+    SetLearningRate,
+    Stop,
+)
 from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.events import AnyEvent, CheckpointSaved, CommandAccepted, LearningRateChanged, RunPrepared
+from finetui.engine.protocol.events import (
+    AnyEvent,
+    CheckpointSaved,
+    CommandAccepted,
+    LearningRateChanged,
+    RunPrepared,
+    TrainingChanged,
+)
 from finetui.engine.protocol.queues import CommandQueue
-from finetui.engine.protocol.values import FastPath
 from finetui.engine.runs.derived import free_name
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
 from finetui.engine.runs.reporter import Sink
 from finetui.engine.session.session import Session
+from finetui.engine.setup.prepare import Beginning
 
 
 class Recording(msgspec.Struct, frozen=True):
     """What a journal tells of a run that still holds: undone lines are left out.
 
     `changes` are the commands that changed what is trained, each with the steps completed when it took effect;
-    `weights` the SHA-256 of the weights after so many steps; `end` the step of the last checkpoint.
+    `weights` the SHA-256 of the weights after so many steps; `end` the step of the last checkpoint; `trainable` the
+    number of parameters that trained at first.
     """
 
     config: RunConfig
-    path: FastPath
+    begun: Beginning
     steps_per_epoch: int
     changes: tuple[tuple[int, AnyCommand], ...]
     weights: dict[int, str]
     end: int
+    trainable: int = 0
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -57,7 +78,19 @@ def read_recording(folder: RunFolder) -> Recording:
         raise BadInput(f"the run {folder.name} has written no checkpoint that a replay could be compared with")
     end = max(saved)
     changes = tuple((step, command) for step, command in _changes(held) if step <= end)
-    return Recording(prepared.config, prepared.fast, prepared.steps_per_epoch, changes, saved, end)
+    described = prepared.description
+    known = None if described is None else Known(described, load_images(folder.images))
+    begun = Beginning(prepared.fast, prepared.rules, prepared.data.train_size, _transform(folder), known)
+    trainable = sum(group.trainable for group in prepared.layers)
+    return Recording(prepared.config, begun, prepared.steps_per_epoch, changes, saved, end, trainable)
+
+
+def _transform(folder: RunFolder) -> Transform | None:
+    """Return the run's input transform, which earlier versions found by another rule; None: it has no checkpoint."""
+    try:
+        return checkpoint.find(folder)[0].about.transform
+    except BadInput:
+        return None
 
 
 def _changes(events: Iterable[AnyEvent]) -> Iterable[tuple[int, AnyCommand]]:
@@ -66,6 +99,8 @@ def _changes(events: Iterable[AnyEvent]) -> Iterable[tuple[int, AnyCommand]]:
             # Also a rollback that slows down says which rate holds from there on.
             case LearningRateChanged():
                 yield event.step, SetLearningRate(value=event.learning_rate, by="replay")
+            case TrainingChanged():
+                yield event.step, ChangeTraining(training=event.training, early_stop=event.early_stop, by="replay")
             case CommandAccepted(command=SetFrozen() | SetFrozenNorm() as command):
                 yield event.step, msgspec.structs.replace(command, by="replay")
 
@@ -74,8 +109,9 @@ class _Script:
     """Gives each change at its step, saves where there is something to compare with, and stops at the end."""
 
     def __init__(self, recording: Recording) -> None:
-        # At the end of an epoch, and at the beginning, a run saves by itself.
-        saves = (step for step in recording.weights if step % recording.steps_per_epoch)
+        # At the end of an epoch, and at the beginning, a run saves by itself; with other batches that is elsewhere.
+        same = min((step for step, change in recording.changes if isinstance(change, ChangeTraining)), default=math.inf)
+        saves = (step for step in recording.weights if step % recording.steps_per_epoch or step > same)
         wanted: list[tuple[int, AnyCommand]] = [*((step, Save(by="replay")) for step in saves), *recording.changes]
         self._waiting = [*sorted(wanted, key=lambda item: item[0]), (recording.end, Stop(by="replay"))]
 
@@ -107,8 +143,17 @@ def replay_run(
         if isinstance(event, CheckpointSaved):
             seen[event.step] = event.weights
 
-    script = _Script(recording)
-    outcome = Session(config, commands=commands, sinks=[*sinks, note], script=script, path=recording.path).run()
+    changes = _Script(recording)
+
+    def script(step: int) -> AnyCommand | None:
+        trainer = session.active.trainer if session.active is not None and not step else None
+        # Earlier versions trained what the network's own code had frozen.
+        if trainer is not None and trainer.freezer.trainable() != recording.trainable:
+            trainer.train_owners_frozen()
+        return changes(step)
+
+    session = Session(config, commands=commands, sinks=[*sinks, note], script=script, begun=recording.begun)
+    outcome = session.run()
     assert outcome.folder is not None, "a run that has taken a step has a folder"
     common = sorted(seen.keys() & recording.weights.keys())
     different = next((step for step in common if seen[step] != recording.weights[step]), None)

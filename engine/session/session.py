@@ -6,16 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import torch
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData
 from finetui.engine.errors import FinetuiError, describe
 from finetui.engine.inspection.evaluation import Report
+from finetui.engine.models.device import deterministic_convolutions
 from finetui.engine.protocol import commands, events
+from finetui.engine.protocol.commands import ChangeTraining, Save
 from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.places import absolute_places
 from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
-from finetui.engine.protocol.values import FastPath
 from finetui.engine.runs.folder import RunFolder, how_it_began
 from finetui.engine.runs.journal import Journal
 from finetui.engine.runs.reporter import Reporter, Sink
@@ -23,7 +26,7 @@ from finetui.engine.runs.resume import changed_settings
 from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.session.active_run import ActiveRun
 from finetui.engine.session.loop import TrainingLoop
-from finetui.engine.setup.prepare import prepare
+from finetui.engine.setup.prepare import Beginning, prepare
 from finetui.engine.training.trainer import OnStep
 
 
@@ -47,7 +50,7 @@ class Session:
     of what the configuration names: a module that takes float32 `[B, C, H, W]` and returns logits `[B, classes]`, and
     what `finetui.from_datasets` returns. `resume` is the folder of a run, configured by `config`, that goes on from
     its last checkpoint, or from the one that is kept as `resume_from`. `script(step)` gives commands that take effect
-    before step `step` + 1, and `path` is how steps are computed, as in a replay.
+    before step `step` + 1, and `begun` is what a run that is replayed began with.
 
     `active` is the run, once it is prepared.
 
@@ -70,7 +73,7 @@ class Session:
         resume: RunFolder | None = None,
         resume_from: str = "",
         script: Callable[[int], commands.AnyCommand | None] | None = None,
-        path: FastPath | None = None,
+        begun: Beginning | None = None,
     ) -> None:
         self.config = config
         self._writer = RunWriter(socket)
@@ -83,7 +86,7 @@ class Session:
         self._resume = resume
         self._resume_from = resume_from
         self._script = script
-        self._path = path
+        self._begun = begun
         self._reporter = Reporter(self.journal, sinks, self._steps)
         self.active: ActiveRun | None = None
 
@@ -110,13 +113,8 @@ class Session:
         """
         threads = torch.get_num_threads()
         try:
-            self.open()
-            run = self._prepare()
-            # Whoever has asked to stop by now does not want it to begin.
-            if self._autostart and not self._commands.stop_waits():
-                run.start()
-            while self._advance(run):
-                pass
+            with deterministic_convolutions():
+                run = self._train()
         except FinetuiError as error:
             self._fail(str(error))
             raise
@@ -132,8 +130,24 @@ class Session:
             self._writer.release()
         return Outcome(run.state, self.folder, run.loop.evaluator.report, run.next)
 
+    def _train(self) -> ActiveRun:
+        self.open()
+        run = self._prepare()
+        # Whoever has asked to stop by now does not want it to begin.
+        if self._autostart and not self._commands.stop_waits():
+            run.start()
+        while self._advance(run):
+            pass
+        return run
+
     def _prepare(self) -> ActiveRun:
         found, problems = self._where_to_begin()
+        began = how_it_began(self._resume) if self._resume is not None else None
+        if found is not None and began is not None:
+            # The first checkpoints do not tell by which settings they were trained.
+            found.training.setdefault("settings", msgspec.to_builtins(began.config.training))
+            found.training.setdefault("plan_epochs", began.config.training.epochs)
+            found.training.setdefault("early_stop", 0)
         self._reporter.emit(events.StateChanged(state="preparing"))
         torch.manual_seed(self.config.training.seed)
         stopped = self._commands.stop_waits
@@ -144,18 +158,19 @@ class Session:
             model=self._own_model,
             data=self._own_data,
             restored=found,
-            path=self._path,
+            begun=self._begun,
         )
         self.config = prepared.config
         loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step)
-        began = how_it_began(self._resume) if self._resume is not None else None
         run = self.active = ActiveRun(loop, self._writer, self._reporter)
         if self.folder is not None:
             run.checkpoints.scan()
         if began is None:
             loop.announce()
-        elif changed := changed_settings(began.config, self.config):
+        elif changed := changed_settings(absolute_places(began.config), self.config):
             self._reporter.warn(changed)
+        for difference in prepared.data.differences:
+            self._reporter.warn(difference)
         if found is not None:
             self._go_on(run, found, problems)
         run.set_state("ready")
@@ -185,6 +200,10 @@ class Session:
         """Let `run` obey one command, or take one step, or wait a little; return False when the session is over."""
         running = run.state == "running"
         command = self._script(run.trainer.step) if running and self._script is not None else None
+        if run.state == "finished" and self._script is not None:
+            # What is replayed had got more epochs here, or had gone on although it was stopped early.
+            command = self._script(run.trainer.step)
+            command = command if isinstance(command, (ChangeTraining, Save)) else None
         if command is None:
             command = self._commands.take(0 if running else IDLE_WAIT)
         if command is not None:

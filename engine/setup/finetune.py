@@ -1,5 +1,6 @@
 """Finetuning: from a checkpoint and new data to a network with the right head and the weights that fit it."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from finetui.engine.data.transform import for_channels
 from finetui.engine.errors import BadInput
 from finetui.engine.models import (
     Architecture,
+    HeadRows,
     ModuleGroup,
     Transplant,
     build,
@@ -21,6 +23,7 @@ from finetui.engine.models import (
     plan_transplant,
 )
 from finetui.engine.models.architecture import example
+from finetui.engine.predictions.class_matching import ClassMatch, listed, match_by_name
 from finetui.engine.protocol.config import FinetuneConfig
 
 
@@ -40,21 +43,47 @@ class Finetune:
     notices: tuple[str, ...]
 
 
-def choose_head(finetune: FinetuneConfig, about: About, classes: tuple[str, ...]) -> str:
-    """Return the head that `finetune` means for data with `classes`: `keep`, `replace` or `features`.
+def choose_head(finetune: FinetuneConfig, match: ClassMatch, architecture: Architecture) -> str:
+    """Return the head that `finetune` means for data whose classes are `match`: `keep`, `replace` or `features`.
 
-    Raises `BadInput` when a head is to be kept that tells another number of classes apart.
+    Classes are the same by their names, in whatever order. Raises `BadInput` when a head is to be kept that tells
+    another number of classes apart.
     """
-    if finetune.head == "keep" and len(classes) != about.architecture.num_classes:
+    if finetune.head == "keep" and len(match.data) != architecture.num_classes:
         raise BadInput(
-            f"finetune.head (--head): the head tells {about.architecture.num_classes} classes apart and the data has "
-            f"{len(classes)}, so it cannot be kept; use --head replace"
+            f"finetune.head (--head): the head tells {architecture.num_classes} classes apart and the data has "
+            f"{len(match.data)}, so it cannot be kept; use --head replace"
         )
     if finetune.head != "auto":
         return finetune.head
     if finetune.recipe == "linear-probe":
-        return "features" if about.architecture.name == "lenet" else "replace"
-    return "keep" if classes == about.classes else "replace"
+        return "features" if architecture.name == "lenet" else "replace"
+    return "keep" if match.is_permutation else "replace"
+
+
+def _head_rows(finetune: FinetuneConfig, head: str, layer: str, match: ClassMatch) -> tuple[HeadRows | None, list[str]]:
+    """Return which rows of the parent's head the new one begins with, and sentences on that."""
+    said = []
+    rows = None
+    if head == "keep" and not match.same_order:
+        places = match.places.tolist()
+        free = iter(sorted(set(range(len(places))) - set(places)))
+        rows = HeadRows(layer, tuple((place, ours if ours >= 0 else next(free)) for place, ours in enumerate(places)))
+        said.append(f"the head, {layer}, is kept: its rows are put in the order of the data's classes, by name")
+        if unknown := match.unknown():
+            said.append(
+                f"{listed(unknown)} begin with the rows of {listed(match.lacking())}, of which there are no images"
+            )
+    if head == "replace" and finetune.head == "auto" and not match.is_permutation:
+        known = [(place, int(ours)) for place, ours in enumerate(match.places) if ours >= 0]
+        what = f"a new head, {layer}, for {len(match.data)} classes: the weights were trained for other classes"
+        if known and finetune.recipe != "linear-probe":
+            rows = HeadRows(layer, tuple(known))
+            what += f"; it begins with their rows for {listed(match.data[place] for place, _ in known)}"
+        said.append(what)
+    if rows is not None and match.respelled:
+        said.append(match.respelling())
+    return rows, said
 
 
 def build_finetuned(
@@ -71,20 +100,24 @@ def build_finetuned(
     On the device `meta` nothing is computed, so that a plan can be looked at. Raises `BadInput`.
     """
     parent = about.architecture
-    head = choose_head(finetune, about, classes)
+    match = match_by_name(about.classes, classes)
+    head = choose_head(finetune, match, parent)
     architecture = msgspec.structs.replace(
         parent,
         num_classes=len(classes),
         in_channels=channels,
         head="features" if head == "features" else parent.head,
     )
+    adapted: list[str] = []
     with torch.device(device):
-        model = build(architecture, seed)
+        model = build(architecture, seed, adapted.append)
         layer = find_head(model, example(architecture))
     moved = plan_transplant(model, weights, skip=() if head == "keep" else (layer,))
     notices = [f"from {finetune.parent_run or 'a checkpoint'}: {moved.sentence()}"]
-    if head == "replace" and finetune.head == "auto" and classes != about.classes:
-        notices.append(f"a new head, {layer}, for {len(classes)} classes: the weights were trained for other classes")
+    rows, said = _head_rows(finetune, head, layer, match)
+    if rows is not None:
+        moved = dataclasses.replace(moved, rows=rows)
+    notices += [*adapted, *said]
     transform = Transform(
         mean=for_channels(about.transform.mean, channels),
         std=for_channels(about.transform.std, channels),

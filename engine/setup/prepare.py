@@ -2,19 +2,21 @@
 
 import dataclasses
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.checkpoints.checkpoint import Checkpoint
-from finetui.engine.checkpoints.state_dict import read_state_dict
-from finetui.engine.data import ImageData, Transform, load
-from finetui.engine.data.transform import for_channels
+from finetui.engine.checkpoints.state_dict import read_weights
+from finetui.engine.checkpoints.stated_input import StatedInput
+from finetui.engine.checkpoints.wrappings import listed
+from finetui.engine.data import ImageData, Transform
+from finetui.engine.data.known import Known
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models import (
     Architecture,
@@ -28,28 +30,36 @@ from finetui.engine.models import (
     module_groups,
     plan_transplant,
 )
-from finetui.engine.models.architecture import example
+from finetui.engine.models.architecture import auxiliary_notice, example
 from finetui.engine.models.device import describe, resolve
+from finetui.engine.models.heads import probe
 from finetui.engine.protocol.config import RunConfig, is_factory, names_a_place, parent_of
+from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.events import DataSummary, LayerGroup, RunPrepared
+from finetui.engine.protocol.places import absolute_places
 from finetui.engine.protocol.values import FastPath
 from finetui.engine.runs.trust import check_trusted
 from finetui.engine.setup.finetune import Finetune, build_finetuned
-from finetui.engine.setup.pretrained import Pretrained, pretrained
+from finetui.engine.setup.known_data import by_weights, known_data, load_as, load_for_finetune, with_stand_in
+from finetui.engine.setup.network_input import NetworkInput, network_input
+from finetui.engine.setup.pretrained import pretrained
 from finetui.engine.text import clean
-from finetui.engine.training import fast_paths, precision, torch_compile
+from finetui.engine.training import fast_paths, precision, rules as training_rules, torch_compile
+from finetui.engine.training.freezing import owner_notice
 from finetui.engine.training.recipes import Stage, build_plan, whole_run
 from finetui.engine.version import __version__
 
 Progress = Callable[[str, int, int], None]
+_MOST_CLASSES = 5  # that a sentence names
 
 
 @dataclass(frozen=True)
 class Prepared:
     """What a session trains, all on `device`. `config` is the one asked for with the model's name filled in.
 
-    `dropped` names the tensors of the starting weights that fit nowhere. `path` is how its steps are computed, `how` a
-    sentence on why.
+    `plan` is that of the epochs that the run began with. `dropped` names the tensors of the starting weights that fit
+    nowhere. `path` is how its steps are computed, `how` a sentence on why, and `rules` are those of
+    `finetui.engine.training.rules`.
     """
 
     config: RunConfig
@@ -59,11 +69,18 @@ class Prepared:
     transform: Transform
     model: nn.Module
     groups: tuple[ModuleGroup, ...]
-    plan: tuple[Stage, ...]
     notices: tuple[str, ...]
+    plan: tuple[Stage, ...] = ()
     dropped: tuple[str, ...] = ()
     path: FastPath = FastPath()  # noqa: RUF009  # immutable
     how: str = ""
+    rules: int = training_rules.CURRENT
+    described: DataDescription | None = None
+
+    @property
+    def description(self) -> DataDescription | None:
+        """What the run saw when it began: a run that goes on keeps what it has."""
+        return self.described or self.data.description
 
     def summary(self) -> DataSummary:
         """Return the data in use as the events show it."""
@@ -74,7 +91,8 @@ class Prepared:
             location=data.location,
             classes=data.classes,
             train_size=len(data.train),
-            test_size=len(data.test),
+            val_size=0 if data.val is None else len(data.val),
+            test_size=0 if data.test is None else len(data.test),
             channels=data.channels,
             height=data.height,
             width=data.width,
@@ -104,6 +122,8 @@ class Prepared:
                 "python": platform.python_version(),
             },
             fast=self.path,
+            rules=self.rules,
+            description=self.description,
         )
 
     def about(self, run: str) -> checkpoint.About:
@@ -114,7 +134,20 @@ class Prepared:
             classes=self.data.classes,
             data=self.data.requested if names_a_place(self.data.requested) else self.data.name,
             run=run,
+            head=", ".join(group.name for group in self.groups if group.head),
+            description=self.description,
         )
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What an earlier run began with, for one that is to be the same; `images` it trained on, `transform` if known."""
+
+    path: FastPath
+    rules: int
+    images: int
+    transform: Transform | None
+    known: Known | None = None
 
 
 def prepare(
@@ -125,37 +158,59 @@ def prepare(
     model: nn.Module | None = None,
     data: ImageData | None = None,
     restored: Checkpoint | None = None,
-    path: FastPath | None = None,
+    begun: Beginning | None = None,
 ) -> Prepared:
     """Load and build what `config` names; `progress(phase, done, total)` reports on the way.
 
     `model` and `data`, where a caller has them in hand, take the place of what the configuration names. With
-    `restored` the run goes on from that checkpoint of it: network, transform and path are those that it has. `path`
-    takes the place of the one that the configuration would lead to. From here on as many threads compute as the path
-    says. Raises `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
+    `restored` the run goes on from that checkpoint of it: network, images, transform, path and rules are those that it
+    has. So does `begun`, for a run from the first step on. From here on as many threads compute as the path says.
+    Raises `BadInput` for anything that cannot be had, `Cancelled` once `cancelled` answers True.
     """
-    prepared = _build(config, progress, cancelled, model, data, restored)
+    rules = training_rules.CURRENT
+    if restored is not None:
+        rules = training_rules.recorded(restored.training)
+    elif begun is not None:
+        rules = begun.rules
+    known = begun.known if begun is not None else None
+    prepared = _build(absolute_places(config), progress, cancelled, model, data, restored, known)
+    epochs = (
+        config.training.epochs if restored is None else restored.training.get("plan_epochs", config.training.epochs)
+    )
+    plan = _plan(prepared.config, prepared.groups, prepared.architecture.name, epochs, rules)
     how = ""
-    if path is None and restored is not None:
+    if restored is not None:
         path = fast_paths.recorded(restored.training.get("fast"), prepared.device)
-    elif path is None:
+        data = prepared.data.numbered_for(restored.training.get("images", 0))
+        prepared = dataclasses.replace(prepared, data=data)
+    elif begun is not None:
+        path = begun.path
+        transform = begun.transform or prepared.transform
+        data = prepared.data.numbered_for(begun.images).with_transform(transform)
+        prepared = dataclasses.replace(prepared, data=data, transform=transform)
+    else:
         path, how = fast_paths.choose(
             prepared.model,
             prepared.groups,
-            prepared.data.train,
+            prepared.architecture,
             config.training,
-            progress=lambda done, total: progress("Measuring fast paths", done, total),
-            stopped=cancelled,
         )
     if path.threads:
         torch.set_num_threads(path.threads)
     fast_paths.arrange(prepared.model, path)
-    said = precision.notices(config.training.precision, prepared.device)
+    said = [*precision.notices(config.training.precision, prepared.device), *_empty_classes(prepared)]
     if config.training.compile != "off":
         progress("Compiling the network", 0, 0)
         torch_compile.check(prepared.model, prepared.data.train, config.training, path)
         said.append(torch_compile.NOTICE)
-    return dataclasses.replace(prepared, path=path, how=how, notices=(*prepared.notices, *said))
+    notices = (*prepared.notices, *said)
+    return dataclasses.replace(prepared, plan=plan, path=path, how=how, rules=rules, notices=notices)
+
+
+def _plan(config: RunConfig, groups: tuple[ModuleGroup, ...], model: str, epochs: int, rules: int) -> tuple[Stage, ...]:
+    if config.finetune is None:
+        return whole_run(epochs)
+    return build_plan(config.finetune.recipe, groups, epochs, model=model, rules=rules)
 
 
 def _build(
@@ -165,6 +220,7 @@ def _build(
     model: nn.Module | None,
     data: ImageData | None,
     restored: Checkpoint | None,
+    known: Known | None,
 ) -> Prepared:
     device = resolve(config.training.device)
     precision.check(config.training.precision, device)
@@ -172,60 +228,76 @@ def _build(
         given = data.requested if names_a_place(data.requested) else "own:data"
         config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, name=given))
     if restored is not None:
-        height = restored.about.transform.height or None
-        data = data or _load(config, device, height, progress, cancelled)
+        known = known or known_data(restored.path, restored.about)
+        config = with_stand_in(config, known)
+        data = data or load_as(config, device, progress, cancelled, known=known)
         progress("Building the model", 0, 0)
         return _prepared_again(config, device, data, restored, model)
     finetune = config.finetune
     if finetune is not None:
         about, weights, _ = checkpoint.load(Path(finetune.parent))
-        check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
-        config = _with_model(config, about.architecture.name)
-        data = data or _load(config, device, about.transform.height or None, progress, cancelled)
+        trusted = check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
+        about = about.built_by(trusted)
+        config = _with_model(config, trusted)
+        data = data or load_for_finetune(config, device, about, known, progress, cancelled)
         progress("Building the model", 0, 0)
         found = build_finetuned(finetune, about, weights, data.classes, data.channels, config.training.seed)
+        found = dataclasses.replace(found, transform=_with_mean(config, found.transform))
         apply_transplant(found.model, weights, found.moved)
         return _prepared_finetune(config, device, data, found)
     if model is None:
         check_model(config.model.name)
-    ready = _pretrained(config, progress, cancelled)
-    data = data or _load(config, device, ready.height if ready else None, progress, cancelled)
+    start = _start(config, progress, cancelled) if model is None else _Start()
+    wanted = network_input(config, start.stated, start.name)
+    asked = wanted.decoding if known is None else None
+    data = data or load_as(config, device, progress, cancelled, decoding=asked, known=known)
     progress("Building the model", 0, 0)
     if model is not None:
-        return _prepared_own(config, device, data, model)
-    return _prepared_new(config, device, data, ready)
+        return _prepared_own(config, device, data, model, wanted)
+    return _prepared_new(config, device, data, start, wanted)
 
 
 def _with_model(config: RunConfig, name: str) -> RunConfig:
     return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, name=name, weights="none"))
 
 
-def _load(
-    config: RunConfig, device: torch.device, size: int | None, progress: Progress, cancelled: Callable[[], bool]
-) -> ImageData:
-    size = config.data.image_size or size
-    seed = config.training.seed
-    return load(config.data, device, seed=seed, image_size=size, progress=progress, cancelled=cancelled)
+@dataclass(frozen=True)
+class _Start:
+    """The weights that a new network starts with, none or those that are called `name`, and what they say."""
+
+    weights: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    stated: StatedInput | None = None
+    name: str = ""
+    notices: tuple[str, ...] = ()
 
 
-def _pretrained(config: RunConfig, progress: Progress, cancelled: Callable[[], bool]) -> Pretrained | None:
-    if config.model.weights != "default":
-        return None
-    return pretrained(config.model.name, progress=progress, cancelled=cancelled)
+def _start(config: RunConfig, progress: Progress, cancelled: Callable[[], bool]) -> _Start:
+    chosen = config.model.weights
+    if chosen == "none":
+        return _Start()
+    if chosen == "default":
+        ready = pretrained(config.model.name, progress=progress, cancelled=cancelled)
+        stated = StatedInput(ready.mean, ready.std, ready.height, ready.width, ready.resize, ready.interpolation)
+        return _Start(ready.weights, stated, ready.description)
+    file = read_weights(Path(chosen).expanduser())
+    return _Start(file.tensors, file.stated, clean(chosen), file.notices)
 
 
-def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, ready: Pretrained | None) -> Prepared:
+def _with_mean(config: RunConfig, transform: Transform) -> Transform:
+    """Return `transform` with the mean and deviation that `config` gives, if it does."""
+    given = NetworkInput(mean=config.model.mean, std=config.model.std)
+    return given.transform(transform, len(transform.mean))
+
+
+def _prepared_new(
+    config: RunConfig, device: torch.device, data: ImageData, start: _Start, wanted: NetworkInput
+) -> Prepared:
     name = config.model.name
-    if ready is not None:
-        transform = Transform(
-            mean=for_channels(ready.mean, data.channels),
-            std=for_channels(ready.std, data.channels),
-            height=ready.height,
-            width=ready.width,
-        )
-    else:
+    height, width = wanted.height, wanted.width
+    if not height or name == "lenet":
         height, width = fit_input(name, data.channels, data.height, data.width)
-        transform = Transform(mean=data.mean, std=data.std, height=height, width=width)
+    transform = Transform(mean=data.mean, std=data.std, height=height, width=width)
+    transform = dataclasses.replace(wanted, height=0).transform(transform, data.channels)
     architecture = Architecture(
         name=name,
         num_classes=len(data.classes),
@@ -233,17 +305,23 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
         height=transform.height,
         width=transform.width,
     )
-    network = build(architecture, config.training.seed)
+    notices = [*data.notices, *_input_notices(config, data, transform), *wanted.notices(config, transform)]
+    network = build(architecture, config.training.seed, notices.append)
     head = find_head(network, example(architecture))
-    notices = [*data.notices, *_input_notices(config, data, transform)]
+    if not wanted.mean and 0 < data.sampled < len(data.train):
+        count = f"{data.sampled:,} of the {len(data.train):,} training images, evenly spread"
+        notices.append(f"mean and deviation, which inputs are normalised by, are those of {count}")
     moved = Transplant(reused=(), renamed=(), dropped=(), fresh=())
-    if ready is not None or config.model.weights != "none":
-        weights = ready.weights if ready is not None else read_state_dict(Path(config.model.weights).expanduser())
-        moved = plan_transplant(network, weights)
+    if start.name:
+        moved = plan_transplant(network, start.weights)
         if not moved.reused and not moved.renamed:
-            raise BadInput(f"model.weights (--weights): nothing in {config.model.weights} fits {name}")
-        apply_transplant(network, weights, moved)
-        notices.append(f"{ready.description if ready else clean(config.model.weights)}: {moved.sentence()}")
+            raise BadInput(
+                f"model.weights (--weights): nothing in {config.model.weights} fits {name}; it has "
+                f"{listed(start.weights)}; {name} has {listed(network.state_dict())}"
+            )
+        apply_transplant(network, start.weights, moved)
+        notices += [*start.notices, f"{start.name}: {moved.sentence()}"]
+    groups = module_groups(network, [head])
     return Prepared(
         config=config,
         device=device,
@@ -251,10 +329,10 @@ def _prepared_new(config: RunConfig, device: torch.device, data: ImageData, read
         architecture=architecture,
         transform=transform,
         model=network.to(device),
-        groups=module_groups(network, [head]),
-        plan=whole_run(config.training.epochs),
-        notices=tuple(notices),
+        groups=groups,
+        notices=(*notices, *owner_notice(network, groups)),
         dropped=_dropped(moved),
+        described=by_weights(data.description) if wanted.mean else None,
     )
 
 
@@ -263,13 +341,15 @@ def _prepared_again(
 ) -> Prepared:
     """Prepare a run that goes on; a finetune's parent is not needed any more, since the checkpoint has everything."""
     about = restored.about
+    data = data.watching(restored.training.get("watched", "test"))
     if data.classes != about.classes or data.channels != about.architecture.in_channels:
         raise BadInput(
             f"the run cannot go on: {data.name} now has other classes or channels than when the checkpoint was "
             f"written ({len(about.classes)} classes, {about.architecture.in_channels} channels)"
         )
     if model is None:
-        check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
+        trusted = check_trusted("the checkpoint's network is", about.architecture.name, "--model", config.model.name)
+        about = about.built_by(trusted)
         model = build(about.architecture, config.training.seed)
     try:
         model.load_state_dict(restored.model)
@@ -277,22 +357,24 @@ def _prepared_again(
         raise BadInput(f"the checkpoint's weights do not fit the run's model: {reason_of(error)}") from error
     model = model.to(device)
     groups = module_groups(model, [find_head(model, example(about.architecture, device))])
-    epochs = config.training.epochs
-    plan = build_plan(config.finetune.recipe, groups, epochs) if config.finetune is not None else whole_run(epochs)
     return Prepared(
-        config=_with_model(config, about.architecture.name),
+        config=msgspec.structs.replace(
+            config, model=msgspec.structs.replace(config.model, name=about.architecture.name)
+        ),
         device=device,
         data=data.with_transform(about.transform),
         architecture=about.architecture,
         transform=about.transform,
         model=model,
         groups=groups,
-        plan=plan,
         notices=data.notices,
+        described=about.description,
     )
 
 
-def _prepared_own(config: RunConfig, device: torch.device, data: ImageData, model: nn.Module) -> Prepared:
+def _prepared_own(
+    config: RunConfig, device: torch.device, data: ImageData, model: nn.Module, wanted: NetworkInput
+) -> Prepared:
     """Prepare a caller's own module as it is: its images are given as they are, its weights are where it has them."""
     # The name under which `--model` finds it again, if its module can be imported.
     config = _with_model(config, f"{type(model).__module__}:{type(model).__name__}")
@@ -304,23 +386,31 @@ def _prepared_own(config: RunConfig, device: torch.device, data: ImageData, mode
         width=data.width,
     )
     model = model.to(device)
-    head = find_head(model, example(architecture).to(device))
+    images = example(architecture, device)
+    found = probe(model, images)
+    if found.classes != len(data.classes):
+        raise BadInput(
+            f"the network {type(model).__name__} returns {found.classes} logits for an image, and {data.name} has "
+            f"{len(data.classes)} classes"
+        )
+    groups = module_groups(model, [found.head])
+    transform = Transform(mean=data.mean, std=data.std, height=data.height, width=data.width)
+    if wanted.mean:
+        transform = dataclasses.replace(wanted, height=0).transform(transform, data.channels)
+        data = data.with_transform(transform)
     return Prepared(
         config=config,
         device=device,
         data=data,
         architecture=architecture,
-        transform=Transform(mean=data.mean, std=data.std, height=data.height, width=data.width),
+        transform=transform,
         model=model,
-        groups=module_groups(model, [head]),
-        plan=whole_run(config.training.epochs),
-        notices=data.notices,
+        groups=groups,
+        notices=(*data.notices, *auxiliary_notice(model, images), *owner_notice(model, groups)),
     )
 
 
 def _prepared_finetune(config: RunConfig, device: torch.device, data: ImageData, found: Finetune) -> Prepared:
-    assert config.finetune is not None
-    plan = build_plan(config.finetune.recipe, found.groups, config.training.epochs)
     return Prepared(
         config=config,
         device=device,
@@ -329,10 +419,27 @@ def _prepared_finetune(config: RunConfig, device: torch.device, data: ImageData,
         transform=found.transform,
         model=found.model.to(device),
         groups=found.groups,
-        plan=plan,
-        notices=(*data.notices, *_input_notices(config, data, found.transform), *found.notices),
+        notices=(
+            *data.notices,
+            *_input_notices(config, data, found.transform),
+            *found.notices,
+            *owner_notice(found.model, found.groups),
+        ),
         dropped=_dropped(found.moved),
+        described=by_weights(data.description),
     )
+
+
+def _empty_classes(prepared: Prepared) -> list[str]:
+    """Return what there is to know of classes without training images where classes are weighed."""
+    data = prepared.data
+    counts = torch.bincount(data.train.labels, minlength=len(data.classes)).tolist()
+    empty = [name for name, count in zip(data.classes, counts, strict=False) if not count]
+    if prepared.config.training.class_weights == "none" or not empty:
+        return []
+    named = ", ".join(empty[:_MOST_CLASSES]) + (", ..." if len(empty) > _MOST_CLASSES else "")
+    what = f"class {named} has" if len(empty) == 1 else f"{len(empty)} classes ({named}) have"
+    return [f"{what} no training images, and no weight in the loss"]
 
 
 def _dropped(moved: Transplant) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from finetui.engine.data.download import DownloadError, Progress, fetch
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models.architecture import check_model
 from finetui.engine.protocol.config import is_factory
+from finetui.engine.protocol.values import Interpolation
 from finetui.engine.text import clean
 
 _OPTION = "model.weights (--weights)"
@@ -27,7 +28,7 @@ _HALF = ("googlenet", "inception_v3")
 @dataclass(frozen=True)
 class Pretrained:
     """Published weights and what they need: `height`, `width` of the input, `mean` and `std` per channel of pixels in
-    [0, 1]. Their authors scaled the shorter side to `resize` and cut out the middle.
+    [0, 1]. Their authors scaled the shorter side to `resize` with the filter `interpolation` and cut out the middle.
     """
 
     weights: dict[str, Tensor]
@@ -36,6 +37,7 @@ class Pretrained:
     height: int
     width: int
     resize: int
+    interpolation: Interpolation
     classes: tuple[str, ...]
     description: str
 
@@ -63,6 +65,7 @@ def pretrained(name: str, *, progress: Progress, cancelled: Callable[[], bool]) 
         height=preset.crop_size[0],
         width=preset.crop_size[-1],
         resize=preset.resize_size[0],
+        interpolation=preset.interpolation.value,
         classes=tuple(clean(label) for label in source.meta["categories"]),
         description=f"torchvision's {source}",
     )

@@ -15,7 +15,7 @@ from finetui.engine.runs.derived import child_config
 from finetui.engine.setup.finetune import Finetune, build_finetuned
 from finetui.engine.training.freezing import Freezer
 from finetui.engine.training.optimizer import build_optimizer
-from finetui.engine.training.recipes import Stage, build_plan
+from finetui.engine.training.recipes import build_plan, frozen_layers
 
 
 def preview(
@@ -64,14 +64,18 @@ def _stages(child: RunConfig, found: Finetune) -> tuple[StagePreview, ...]:
     finetune: FinetuneConfig | None = child.finetune
     assert finetune is not None
     training = child.training
-    plan = build_plan(finetune.recipe, found.groups, training.epochs)
+    plan = build_plan(finetune.recipe, found.groups, training.epochs, model=found.architecture.name)
     previews: list[StagePreview] = []
     epoch = 1
+    freezer = Freezer(found.model, found.groups, build_optimizer(found.groups, training))
     for stage in plan:
-        freezer = Freezer(found.model, found.groups, build_optimizer(found.groups, training))
-        freezer.set(freezer.layers_of((*stage.frozen, *finetune.freeze)), frozen=True)
+        wanted = frozen_layers(stage, freezer) | freezer.layers_of(finetune.freeze) | freezer.owner
+        freezer.set(freezer.frozen - wanted - freezer.bypassed, frozen=False)
+        freezer.set(wanted, frozen=True)
         trains = [group for group in freezer.table() if group.trainable]
-        rates = [training.lr * _factor(stage, group.name) for group in trains]
+        layers = [layer.name for group in found.groups for layer in group.layers if layer.parameters]
+        factors = [stage.factors.get(name, 1.0) for name in layers if name not in freezer.frozen]
+        rates = [training.lr * stage.lr_factor * factor for factor in factors]
         previews.append(
             StagePreview(
                 name=stage.name,
@@ -84,7 +88,3 @@ def _stages(child: RunConfig, found: Finetune) -> tuple[StagePreview, ...]:
         )
         epoch += stage.epochs
     return tuple(previews)
-
-
-def _factor(stage: Stage, group: str) -> float:
-    return stage.lr_factor * stage.group_factors.get(group, 1.0)

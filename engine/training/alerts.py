@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from finetui.engine.protocol.config import GuardsConfig
-from finetui.engine.protocol.events import Alert, Evaluated, TrainPoint
+from finetui.engine.protocol.events import Alert, Evaluated, Part, TrainPoint
 
 _Kind = Literal["plateau", "overfit", "divergence", "unstable"]
 
-# A test loss that improves by less is standing still: on ten thousand images that is what chance makes of it.
+# An evaluation's loss that improves by less is standing still: on ten thousand images that is what chance makes of it.
 _IMPROVEMENT = 0.001
-# Above its minimum by less than this share a test loss is not rising: evaluations of a settled network differ by it.
+# Above its minimum by less than this share it is not rising: evaluations of a settled network differ by it.
 _RISE = 0.01
 
 # The training loss is averaged over about so many steps. With shorter memory the minimum of a long run is a lucky
@@ -54,6 +54,7 @@ class AlertWatch:
 
     def __init__(self, guards: GuardsConfig) -> None:
         self._guards = guards
+        self._part: Part = "test"
         self._raised: set[_Kind] = set()
         # Evaluations, at most one an epoch: the newest, and the best of all that were before these.
         self._evaluations: list[_Evaluation] = []
@@ -73,7 +74,7 @@ class AlertWatch:
     def changed(self) -> None:
         """Note that a rate, the frozen layers or the stage changed: what comes now needs time to show.
 
-        The test loss is judged by evaluations from here on, the training loss after a while; and what had been
+        The evaluations' loss is judged by evaluations from here on, the training loss after a while; and what had been
         raised may be raised again, for then the change did not help.
         """
         self._since_change = 0
@@ -94,12 +95,13 @@ class AlertWatch:
         """
         if not math.isfinite(evaluated.loss):
             return []
+        self._part = evaluated.part
         self._remember(_Evaluation(evaluated.epoch, evaluated.loss, train_loss if math.isfinite(train_loss) else None))
         overfit = self._overfit(evaluated.step)
         plateau = self._plateau(evaluated.step)
         return [alert for alert in (overfit, plateau) if alert is not None]
 
-    # -- the test loss --------------------------------------------------------------------------------------
+    # -- the evaluations' loss --------------------------------------------------------------------------------------
 
     def _remember(self, evaluation: _Evaluation) -> None:
         if self._evaluations and self._evaluations[-1].epoch == evaluation.epoch:
@@ -115,14 +117,14 @@ class AlertWatch:
                 self._best_before, self._best_epoch_before = oldest.loss, oldest.epoch
 
     def _best_of_all_but(self, newest: int) -> tuple[float, int] | None:
-        """Return the lowest test loss before the `newest` evaluations, and its epoch."""
+        """Return the lowest loss before the `newest` evaluations, and its epoch."""
         older = [(e.loss, e.epoch) for e in self._evaluations[:-newest]]
         if self._best_before is not None:
             older.append((self._best_before, self._best_epoch_before))
         return min(older, default=None)
 
     def _plateau(self, step: int) -> Alert | None:
-        """The best test loss did not improve by more than `_IMPROVEMENT` over the configured evaluations.
+        """The best loss did not improve by more than `_IMPROVEMENT` over the configured evaluations.
 
         Overfitting says the same and more, so that nothing is added to it.
         """
@@ -138,15 +140,15 @@ class AlertWatch:
             holds and "overfit" not in self._raised,
             step,
             lambda: (
-                f"the test loss has not improved over {count} evaluations (best {_number(lowest)} in epoch {epoch}, "
-                f"since then {_number(newest)}); try a lower learning rate, thaw layers, or stop here"
+                f"the {self._part} loss has not improved over {count} evaluations (best {_number(lowest)} in "
+                f"epoch {epoch}, since then {_number(newest)}); try a lower learning rate, thaw layers, or stop here"
             ),
         )
 
     def _overfit(self, step: int) -> Alert | None:
-        """The test loss stayed above its minimum by `_RISE` and does not come down, while the training loss fell.
+        """The loss stayed above its minimum by `_RISE` and does not come down, while the training loss fell.
 
-        It has cleared once the test loss is back at its minimum: between two rises it wavers.
+        It has cleared once the loss is back at its minimum: between two rises it wavers.
         """
         count = self._guards.overfit_evaluations
         best = self._best_of_all_but(count) if 0 < count <= self._since_change else None
@@ -163,8 +165,8 @@ class AlertWatch:
             (risen and fell) or ("overfit" in self._raised and newest[-1].loss > lowest * (1 + _RISE)),
             step,
             lambda: (
-                f"the test loss rose from {_number(lowest)} in epoch {epoch} to {_number(newest[-1].loss)} while the "
-                f"training loss fell from {_number(before)} to {_number(after)}; "
+                f"the {self._part} loss rose from {_number(lowest)} in epoch {epoch} to {_number(newest[-1].loss)} "
+                f"while the training loss fell from {_number(before)} to {_number(after)}; "
                 "go back to the best checkpoint, or try augmentation or weight decay"
             ),
         )

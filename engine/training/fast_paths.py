@@ -1,4 +1,4 @@
-"""The fast paths: the same mathematics in the order, layout and number of threads that this machine does best.
+"""The fast paths: the same mathematics in an order and layout that is faster.
 
 Nothing here changes a loss by more than its last digits. What was chosen is kept with the run, so that it goes on, and
 is replayed, by the same path, and so to the same bits.
@@ -6,34 +6,22 @@ is replayed, by the same path, and so to the same bits.
 
 import copy
 import os
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import cycle
+from collections.abc import Sequence
 
 import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from finetui.engine.data import Split, epoch_order
 from finetui.engine.errors import BadInput, describe as describe_error, reason_of
-from finetui.engine.models import ModuleGroup
+from finetui.engine.models import Architecture, ModuleGroup
 from finetui.engine.models.device import preserved_rng
 from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.values import FastPath
-from finetui.engine.training.optimizer import ParameterGroups, build_optimizer
+from finetui.engine.training.optimizer import build_optimizer
 from finetui.engine.training.precision import forward
 
-_SECONDS = 0.15  # that comparing two paths of a small network takes; of a large one, two steps by each
-_ROUNDS = 3
-_WARM_UP = 3  # steps: what is allocated and chosen at the first ones is there afterwards
-_BATCHES = 4
-_CLEARLY = 0.95  # of another path's time: what is nearer than that, noise would decide, and not twice alike
-
-Progress = Callable[[int, int], None]
-Parts = tuple[nn.Module, Sequence[ModuleGroup]]
+_MOST_WEIGHTS = 2**19  # of a convolution: with larger ones the plain layout is as fast on a CPU, or faster
 
 
 def plain(device: torch.device) -> FastPath:
@@ -47,47 +35,27 @@ def arrange(model: nn.Module, path: FastPath) -> None:
         model.to(memory_format=torch.channels_last)
 
 
-@contextmanager
-def threads_of(path: FastPath) -> Iterator[None]:
-    """Let as many threads compute as `path` says, in the calling thread and for the time being."""
-    before = torch.get_num_threads()
-    if path.threads:
-        torch.set_num_threads(path.threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def choose(
-    model: nn.Module,
-    groups: Sequence[ModuleGroup],
-    data: Split,
-    training: TrainingConfig,
-    *,
-    progress: Progress = lambda _done, _total: None,
-    stopped: Callable[[], bool] = lambda: False,
+    model: nn.Module, groups: Sequence[ModuleGroup], architecture: Architecture, training: TrainingConfig
 ) -> tuple[FastPath, str]:
-    """Return the path that `training.fast` means for `model`, and a sentence on how it was found; empty for `off`.
+    """Return the path that `training.fast` means for `model`, and a sentence on it; empty for `off`.
 
-    `model` is on the device that `data` gives its batches on. `auto` takes a few steps on copies; the random generators
-    are put back, and neither the model nor the data is touched. `progress(done, total)` counts paths that were
-    measured; `stopped` True ends that early. Where the copies cannot be made, or fail, it is the plain loop.
+    By rules alone, so that the same command computes the same bits: see docs/decisions/0010-fast-paths.md. A step is
+    tried on a copy; where that fails, it is the next path towards the plain one, which is taken untried.
     """
     device = next(model.parameters()).device
     slow = plain(device)
     if training.fast == "off":
         return slow, ""
-    wanted = [FastPath(threads=slow.threads, channels_last=_has_images(model), fused=_can_fuse(groups, training))]
-    if training.fast == "on":
-        return wanted[0], f"fast: on: {describe(wanted[0])}"
-    if wanted[0].channels_last:
-        wanted.insert(0, FastPath(threads=slow.threads, fused=wanted[0].fused))
-    try:
-        with preserved_rng(device):
-            return _measured(_Bench(model, groups, data, training), slow, wanted, progress, stopped)
-    except Exception as error:  # noqa: BLE001  # a person's own code: training itself will tell, if it is broken
-        return slow, f"fast: auto could not measure, so it is the plain loop: {describe_error(error)}"
+    layout = _has_images(model) and (training.fast == "on" or _gains(model, device, training.precision))
+    wanted = FastPath(threads=slow.threads, channels_last=layout, fused=_can_fuse(groups, training))
+    problem = ""
+    for path in (wanted, msgspec.structs.replace(wanted, channels_last=False), slow):
+        why = _problem(model, groups, architecture, training, path) if path != slow else ""
+        if not why:
+            break
+        problem = problem or f" ({describe(wanted)} fails: {why})"
+    return path, f"fast: {training.fast}: {describe(path)}{problem}"
 
 
 def describe(path: FastPath) -> str:
@@ -115,90 +83,37 @@ def _can_fuse(groups: Sequence[ModuleGroup], training: TrainingConfig) -> bool:
     return True
 
 
-def _measured(
-    bench: "_Bench", slow: FastPath, wanted: Sequence[FastPath], progress: Progress, stopped: Callable[[], bool]
-) -> tuple[FastPath, str]:
-    """Return the last of `wanted`, unless another or `slow` is clearly faster, with as few threads as are as fast."""
-    # From all threads down to one by halves, for as long as that does not take longer.
-    fewer = [slow.threads >> shift for shift in range(1, slow.threads.bit_length())]
-    total = len(wanted) + len(fewer)
-    seconds: dict[FastPath, float] = {}
-    for done, path in enumerate(wanted):
-        progress(done, total)
-        if stopped():
-            return slow, ""
-        seconds[path], seconds[slow] = bench.seconds([path, slow])
-    best = wanted[-1]
-    for path, taken in seconds.items():
-        best = path if taken < _CLEARLY * seconds[best] else best
-    for done, threads in enumerate(fewer, start=len(wanted)):
-        progress(done, total)
-        if stopped():
-            return slow, ""
-        path = FastPath(threads=threads, channels_last=best.channels_last, fused=best.fused)
-        seconds[path], seconds[best] = bench.seconds([path, best])
-        if seconds[path] * _CLEARLY > seconds[best]:
-            break
-        best = path
-    progress(total, total)
-    if not seconds[best]:
-        return slow, ""
-    ratio = seconds[slow] / seconds[best]
-    milliseconds = f"{1000 * seconds[best]:.3g} ms a step"
-    return best, f"fast: auto chose {describe(best)}: {milliseconds}, {ratio:.2f} x as fast as the plain loop"
+def _gains(model: nn.Module, device: torch.device, precision: str) -> bool:
+    """Return whether channels-last is expected to be faster, by what was measured."""
+    if device.type == "cuda":
+        return precision == "bf16"  # tensor cores take images so; in float32 it depends on the network
+    sizes = [module.weight.numel() for module in model.modules() if isinstance(module, nn.Conv2d)]
+    return device.type == "cpu" and max(sizes, default=0) <= _MOST_WEIGHTS
 
 
-class _Bench:
-    """Takes steps by several paths in turn, on copies of the model and on the same few batches."""
-
-    def __init__(self, model: nn.Module, groups: Sequence[ModuleGroup], data: Split, training: TrainingConfig) -> None:
-        self._parts: Parts = (model, groups)
-        self._training = training
-        self._device = next(model.parameters()).device
-        order = epoch_order(len(data), training.seed, 0)[: _BATCHES * training.batch_size]
-        self._batches = [batch for batch in data.batches(order, training.batch_size) if len(batch[1])]
-
-    def seconds(self, paths: Sequence[FastPath]) -> list[float]:
-        """Return the seconds of a step by each of `paths`; 0 where there is no image to take a step with."""
-        if not self._batches:
-            return [0.0] * len(paths)
-        steppers = [self._stepper(path) for path in paths]
-        first = sum(self._time(path, step, 1) for path, step in zip(paths, steppers, strict=True))
-        rounds = _ROUNDS if first < _SECONDS else 1
-        if rounds > 1:
-            first = sum(self._time(path, step, _WARM_UP) for path, step in zip(paths, steppers, strict=True)) / _WARM_UP
-        steps = max(1, int(_SECONDS / rounds / max(first, 1e-6)))
-        times: list[list[float]] = [[] for _ in paths]
-        for _ in range(rounds):
-            for taken, path, step in zip(times, paths, steppers, strict=True):
-                taken.append(self._time(path, step, steps) / steps)
-        return [statistics.median(taken) for taken in times]
-
-    def _time(self, path: FastPath, step: Callable[[], None], steps: int) -> float:
-        with threads_of(path):
-            started = time.perf_counter()
-            for _ in range(steps):
-                step()
-            if self._device.type != "cpu":
-                torch.accelerator.synchronize(self._device)
-            return time.perf_counter() - started
-
-    def _stepper(self, path: FastPath) -> Callable[[], None]:
-        model, groups = copy.deepcopy(self._parts)
-        arrange(model, path)
-        model.train()
-        optimizer = build_optimizer(groups, self._training, fused=path.fused)
-        ParameterGroups(optimizer).set_rate(0.0)  # the same work, and no copy goes astray
-        batches = cycle(self._batches)
-
-        def step() -> None:
-            inputs, labels = next(batches)
-            optimizer.zero_grad(set_to_none=True)
-            logits = forward(model, laid_out(inputs, path), self._training.precision)
-            F.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
+def _problem(
+    model: nn.Module,
+    groups: Sequence[ModuleGroup],
+    architecture: Architecture,
+    training: TrainingConfig,
+    path: FastPath,
+) -> str:
+    """Return what is wrong with a step of two images by `path`, on a copy; empty where nothing is."""
+    device = next(model.parameters()).device
+    shape = (2, architecture.in_channels, architecture.height, architecture.width)
+    try:
+        with preserved_rng(device):
+            copied, its_groups = copy.deepcopy((model, groups))
+            arrange(copied, path)
+            copied.train()
+            optimizer = build_optimizer(its_groups, training, fused=path.fused)
+            images = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
+            logits = forward(copied, laid_out(images, path), training.precision)
+            F.cross_entropy(logits, torch.zeros(2, dtype=torch.int64, device=device)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-
-        return step
+    except Exception as error:  # noqa: BLE001  # a person's own code raises what it likes
+        return describe_error(error)
+    return ""
 
 
 def laid_out(images: Tensor, path: FastPath) -> Tensor:

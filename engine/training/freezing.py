@@ -10,6 +10,8 @@ from finetui.engine.models import ModuleGroup, ModuleLayer
 from finetui.engine.protocol.events import Layer, LayerGroup, NormMode
 from finetui.engine.text import clean
 
+_MOST_NAMES = 6
+
 
 class Freezer:
     """Knows which layers of a model are frozen, and keeps them so; whole groups can be named as well.
@@ -19,6 +21,10 @@ class Freezer:
     normalisation layer uses and keeps its running statistics. All modules of a wholly frozen group are in evaluation
     mode: dropout in it is off. With `norm_trains`, frozen normalisation layers go on using the batch's statistics and
     collecting running ones; their parameters stay as they are.
+
+    What the model's owner froze (`requires_grad_(False)` before it came here) is frozen to begin with: `owner` are such
+    layers, which can be thawed like any other. `held` are single parameters that the owner froze in layers that
+    otherwise train, by their full names: they never train.
     """
 
     def __init__(
@@ -26,15 +32,17 @@ class Freezer:
     ) -> None:
         self._model = model
         self._groups = tuple(groups)
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         self._layers = {layer.name: layer for group in groups for layer in group.layers}
         self._members = _layers_by_path(self._layers)
         # A group has precedence over a module of the same name: ResNet's group conv1 holds bn1 as well.
         self._members |= {group.name: tuple(layer.name for layer in group.layers) for group in groups}
         self.bypassed = frozenset(layer.name for group in groups if not group.in_use for layer in group.layers)
+        self.norms = frozenset(name for name, layer in self._layers.items() if layer.normalises)
         self.norm_trains = norm_trains
+        self.owner, self.held = frozen_by_owner(model, groups)
         self.frozen: frozenset[str] = frozenset()
-        self._set(self.bypassed)
+        self._set(self.bypassed | self.owner)
 
     def layers_of(self, names: Collection[str]) -> frozenset[str]:
         """Return the names of the layers that the groups, modules and layers `names` stand for. Raises `BadInput`."""
@@ -56,20 +64,30 @@ class Freezer:
         if bypassed and not frozen:
             raise BadInput(f"{bypassed[0]} cannot be trained: the forward pass bypasses it, so it gets no gradient")
         after = self.frozen | layers if frozen else self.frozen - layers
-        if not any(layer.parameters for name, layer in self._layers.items() if name not in after):
+        if not self.leaves_any(after):
             raise BadInput("at least one layer with parameters must stay trainable")
         before = self.frozen
         self._set(after)
         return before ^ after
 
+    def leaves_any(self, frozen: Collection[str]) -> bool:
+        """Whether a parameter still trains when the layers `frozen` are frozen."""
+        return any(self._trainable(layer) for name, layer in self._layers.items() if name not in frozen)
+
+    def hold(self, parameters: Collection[str]) -> None:
+        """Let the parameters with these full names be the ones that never train."""
+        self.held = frozenset(parameters)
+        self._set(self.frozen)
+
     def _set(self, frozen: frozenset[str]) -> None:
         self.frozen = frozen
         for name, layer in self._layers.items():
-            for parameter in layer.parameters.values():
-                parameter.requires_grad_(name not in frozen)
-                if name in frozen:
+            for full_name, parameter in layer.parameters.items():
+                trains = name not in frozen and full_name not in self.held and _can_train(parameter)
+                parameter.requires_grad_(trains)
+                if not trains:
                     parameter.grad = None
-                    self._optimizer.state.pop(parameter, None)
+                    self.optimizer.state.pop(parameter, None)
         self.train_mode()
 
     def set_norm_trains(self, trains: bool) -> bool:
@@ -96,7 +114,12 @@ class Freezer:
 
     def trainable(self) -> int:
         """Return the number of parameters (scalars) that are not frozen."""
-        return sum(_count(layer) for name, layer in self._layers.items() if name not in self.frozen)
+        return sum(self._trainable(layer) for name, layer in self._layers.items() if name not in self.frozen)
+
+    def _trainable(self, layer: ModuleLayer) -> int:
+        """Return the number of parameters (scalars) of `layer` that train while it is not frozen."""
+        trains = (p for name, p in layer.parameters.items() if name not in self.held and _can_train(p))
+        return sum(parameter.numel() for parameter in trains)
 
     def table(self) -> tuple[LayerGroup, ...]:
         """Return the layer table as the events show it."""
@@ -118,13 +141,58 @@ class Freezer:
             name=clean(group.name),
             summary=clean(group.summary, 40),
             parameters=sum(layer.parameters for layer in layers),
-            trainable=sum(layer.parameters for layer in layers if not layer.frozen),
+            trainable=sum(self._trainable(layer) for layer in group.layers if layer.name not in self.frozen),
             frozen=self._wholly_frozen(group),
             in_use=group.in_use,
             head=group.head,
             norm="batch" if "batch" in modes else "running" if modes else "",
             layers=layers,
         )
+
+
+def frozen_by_owner(model: nn.Module, groups: Sequence[ModuleGroup]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return what of `model` has `requires_grad` False: whole layers, and single parameters of others, by their names.
+
+    A layer without parameters (a normalisation without weights) is frozen with the module around it.
+    """
+    layers = [layer for group in groups if group.in_use for layer in group.layers]
+    whole = frozenset(layer.name for layer in layers if _is_frozen(model, layer))
+    rest = (layer for layer in layers if layer.name not in whole)
+    held = (name for layer in rest for name, p in layer.parameters.items() if not p.requires_grad)
+    return whole, frozenset(held)
+
+
+def _is_frozen(model: nn.Module, layer: ModuleLayer) -> bool:
+    parameters = list(layer.parameters.values())
+    path = layer.name
+    while not parameters and path:
+        path = path.rpartition(".")[0]
+        parameters = list(model.get_submodule(path).parameters()) if path else []
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+
+
+def owner_notice(model: nn.Module, groups: Sequence[ModuleGroup]) -> list[str]:
+    """Return a sentence on what the owner of `model` froze, as a list of one; an empty one where that is nothing."""
+    whole, held = frozen_by_owner(model, groups)
+    if not whole and not held:
+        return []
+    names: list[str] = []
+    for group in groups:
+        own = [layer.name for layer in group.layers if layer.name in whole]
+        names += [group.name] if len(own) == len(group.layers) else own
+    names += sorted(held)
+    shown = ", ".join(clean(name, 60) for name in names[:_MOST_NAMES])
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    sentence = f"frozen by the network's own code, and left so: {shown}{more}"
+    frozen = [layer for group in groups for layer in group.layers if layer.name in whole]
+    if any(getattr(layer.module, "running_mean", None) is not None for layer in frozen):
+        sentence += "; its normalisation keeps its running statistics, which a plain training loop would go on changing"
+    return [sentence]
+
+
+def _can_train(parameter: nn.Parameter) -> bool:
+    # Whole numbers have no gradient.
+    return parameter.is_floating_point() or parameter.is_complex()
 
 
 def _layers_by_path(layers: Collection[str]) -> dict[str, tuple[str, ...]]:

@@ -4,6 +4,9 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 
+import torch
+
+from finetui.engine.errors import BadInput
 from finetui.engine.models.device import preserved_rng
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer
 from finetui.engine.training.trainer import Batch, Trainer
@@ -29,6 +32,8 @@ def find_learning_rate(
 def _try_rates(
     trainer: Trainer, progress: Callable[[int, int], None], stopped: Callable[[], bool]
 ) -> tuple[list[float], list[float]]:
+    if any(isinstance(module, torch.jit.ScriptModule) for module in trainer.model.modules()):
+        raise BadInput("rates are tried on a copy of the network, and TorchScript cannot be copied for training")
     model, groups = copy.deepcopy((trainer.model, trainer.groups))
     optimizer = build_optimizer(groups, trainer.training, fused=trainer.path.fused)
     rated = ParameterGroups(optimizer)
@@ -41,7 +46,7 @@ def _try_rates(
         rate = LOWEST * (HIGHEST / LOWEST) ** (index / (STEPS - 1))
         rated.set_rate(rate)
         optimizer.zero_grad(set_to_none=True)
-        loss = trainer.loss(trainer.forward(model, inputs), labels)
+        loss, _ = trainer.loss_and_logits(model, inputs, labels)
         value = float(loss.detach())
         mean = _MEMORY * mean + (1 - _MEMORY) * value
         smooth = mean / (1 - _MEMORY ** (index + 1))
@@ -58,8 +63,7 @@ def _try_rates(
 
 def _endless(trainer: Trainer) -> Iterator[Batch]:
     while True:
-        # Streamed batches are empty where none of their files can be read.
-        yield from (batch for batch in trainer.batches(trainer.epoch, 0) if len(batch[1]))
+        yield from (batch for batch in trainer.batches(trainer.epoch, 0) if trainer.trains_on(batch[1]))
 
 
 def suggest(rates: list[float], losses: list[float]) -> float | None:

@@ -1,7 +1,7 @@
 """Parameter groups, and optimizer state by parameter name."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from finetui.engine.protocol.config import TrainingConfig
 
 
 def build_optimizer(groups: Iterable[ModuleGroup], training: TrainingConfig, *, fused: bool = False) -> Optimizer:
-    """Return SGD or AdamW over all parameters, in groups of (layer group) x (decay, no decay).
+    """Return SGD or AdamW over all parameters, in groups of (layer) x (decay, no decay).
 
     With `fused` all parameters are updated in one operation. Raises RuntimeError where the device has no such one.
 
@@ -22,12 +22,12 @@ def build_optimizer(groups: Iterable[ModuleGroup], training: TrainingConfig, *, 
     which the optimizer skips. Biases and one-dimensional tensors (normalisation) get no weight decay.
     """
     param_groups: list[dict[str, Any]] = []
-    for group in groups:
+    for layer in (layer for group in groups for layer in group.layers):
         for decays in (True, False):
-            named = [(name, p) for name, p in group.parameters.items() if (p.ndim > 1) == decays]
+            named = [(name, p) for name, p in layer.parameters.items() if (p.ndim > 1) == decays]
             if named:
                 weight_decay = training.weight_decay if decays else 0.0
-                param_groups.append({"params": named, "weight_decay": weight_decay, "group": group.name})
+                param_groups.append({"params": named, "weight_decay": weight_decay, "layer": layer.name})
     if training.optimizer == "adamw":
         return AdamW(param_groups, lr=training.lr, fused=fused or None)
     return SGD(
@@ -36,26 +36,29 @@ def build_optimizer(groups: Iterable[ModuleGroup], training: TrainingConfig, *, 
 
 
 class ParameterGroups:
-    """The parameter groups of an optimizer that `build_optimizer` returned, and their learning rates.
+    """The parameter groups of an optimizer that `build_optimizer` returned, with their learning rates and momentum.
 
-    Each group is an update of its own, which for a small network takes longer than its mathematics. So while no layer
-    group has a rate of its own, the optimizer is given one group for each weight decay; its state, which torch keeps
-    by parameter, does not notice.
+    Each group is an update of its own, which for a small network takes longer than its mathematics. So layers with the
+    same rate and weight decay share one; the optimizer's state, which torch keeps by parameter, does not notice.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
         self._apart = optimizer.param_groups
-        self._together: list[dict[str, Any]] = []
-        for group in self._apart:
-            alike = [one for one in self._together if one["weight_decay"] == group["weight_decay"]]
-            if alike:
-                alike[0]["params"] += group["params"]
-            else:
-                self._together.append({**group, "params": [*group["params"]]})
-        # The names of parameters, which torch keeps beside them, are not needed: state is kept by ours.
-        for one in self._together:
-            one.pop("param_names", None)
+        first = self._apart[0]
+        self._momentum: float = first["betas"][0] if "betas" in first else first["momentum"]
+        self._together = self._merged([group["weight_decay"] for group in self._apart])
+        self._divided: list[dict[str, Any]] = []
+        self._division: list[int] = []
+
+    def _merged(self, kinds: Sequence[Hashable]) -> list[dict[str, Any]]:
+        """Return the groups of layers, those that are of the same of `kinds` as one."""
+        merged: dict[Hashable, dict[str, Any]] = {}
+        for group, kind in zip(self._apart, kinds, strict=True):
+            # The names of parameters, which torch keeps beside them, are not needed: state is kept by ours.
+            rest = {key: value for key, value in group.items() if key not in ("params", "param_names", "layer")}
+            merged.setdefault(kind, {"params": [], **rest})["params"] += group["params"]
+        return list(merged.values())
 
     def set_rate(self, lr: float) -> None:
         """Let all parameters be updated with the learning rate `lr`."""
@@ -65,11 +68,25 @@ class ParameterGroups:
             group["lr"] = lr
 
     def set_rates(self, lr: float, factor: Callable[[str], float]) -> None:
-        """Let those of each layer group be updated with `lr` times the `factor` of the layer group's name."""
-        if self._optimizer.param_groups is not self._apart:
-            self._give(self._apart)
-        for group in self._apart:
-            group["lr"] = lr * factor(group["group"])
+        """Let those of each layer be updated with `lr` times the `factor` of the layer's name."""
+        found: dict[tuple[float, float], int] = {}
+        kinds = [(group["weight_decay"], factor(group["layer"])) for group in self._apart]
+        division = [found.setdefault(kind, len(found)) for kind in kinds]
+        if division != self._division:
+            self._divided, self._division = self._merged(division), division
+        if self._optimizer.param_groups is not self._divided:
+            self._give(self._divided)
+        for group, (_, own) in zip(self._divided, found, strict=True):
+            group["lr"] = lr * own
+
+    def set_momentum(self, momentum: float | None) -> None:
+        """Update with `momentum` (AdamW: as beta1), where there is any; None: with that of the configuration."""
+        value = self._momentum if momentum is None else momentum
+        for group in self._optimizer.param_groups:
+            if "betas" in group:
+                group["betas"] = (value, group["betas"][1])
+            elif group["momentum"]:
+                group["momentum"] = value
 
     def _give(self, groups: list[dict[str, Any]]) -> None:
         """Let the optimizer go by `groups`. Raises RuntimeError if its own hold other parameters than these."""

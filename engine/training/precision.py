@@ -1,28 +1,35 @@
 """The numbers that a training step's forward and backward pass are computed with."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput, describe
+from finetui.engine.models.outputs import Outputs, outputs_of
 
 NOTICE = "precision: bf16, forward and backward pass in bfloat16; weights, optimizer and evaluation in float32"
 _SLOW = "precision: this processor has no instructions for bfloat16; steps may take ten times as long as with fp32"
 
 
-def forward(model: Callable[[Tensor], Tensor], images: Tensor, precision: str) -> Tensor:
-    """Return the logits of `images`, float32 or wider `[B, classes]`.
+def forward(model: Callable[[Tensor], Any], images: Tensor, precision: str) -> Tensor:
+    """Return the logits of `images`, float32 or wider `[B, classes]`; see `outputs`."""
+    return outputs(model, images, precision).logits
+
+
+def outputs(model: Callable[[Tensor], Any], images: Tensor, precision: str) -> Outputs:
+    """Return what `model` makes of a batch in training: logits and those of auxiliary heads, float32 or wider.
 
     With the precision `bf16` what gains by it is computed in bfloat16, by torch's automatic mixed precision
     (Micikevicius et al., "Mixed precision training", 2018); its range is that of float32, so that no loss has to be
     scaled. With `fp32` it is `model` alone.
     """
     if precision == "fp32":
-        return model(images)
+        return outputs_of(model(images))
     with torch.autocast(images.device.type, torch.bfloat16):
-        logits = model(images)
-    return logits.float()
+        returned = model(images)
+    return outputs_of(returned)
 
 
 def notices(precision: str, device: torch.device) -> list[str]:

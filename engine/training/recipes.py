@@ -5,8 +5,14 @@
                 (Kumar et al., "Fine-tuning can distort pretrained features", 2022).
 `gradual`       the head, then one more group from the top at a time (Howard and Ruder, "ULMFiT", 2018).
 `full`          everything from the first step.
-`fastai`        fastai's `fine_tune`: an epoch with only the head, then everything at half the rate, one cycle, with
-                rates that fall geometrically to a hundredth from the head down to the stem.
+`fastai`        fastai's `fine_tune`: an epoch with only the head and all normalisation, then everything at half the
+                rate, one cycle each, with rates that rise geometrically from a hundredth over fastai's layer groups.
+
+Of fastai (2.8, `fastai/callback/schedule.py`, `vision/learner.py`, `optimizer.py`) `fastai` takes the two cycles with
+their momentum, the layer groups and their rates, the normalisation layers that train in the frozen part, and the
+optimizer's state that is cleared at the unfreeze. What `fine_tune` does not define stays the run's: optimizer, weight
+decay, AdamW's beta2 and eps (fastai's Adam: 0.01, 0.99, 1e-5), augmentation, and the head (fastai builds one of two
+layers on concatenated poolings). Dropout in wholly frozen groups is off; in fastai it is on.
 """
 
 import math
@@ -16,31 +22,43 @@ import msgspec
 
 from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup
+from finetui.engine.training.fastai_groups import layer_group
+from finetui.engine.training.freezing import Freezer
+from finetui.engine.training.rules import CURRENT
 
 _FULL_AFTER_PROBE = 0.1  # lp-ft: the share of the probe's rate; within the range that Kumar et al. searched
-_FASTAI_RANGE = 100.0
+_FASTAI_RANGE = 100.0  # lr_mult
+_FASTAI_FROZEN = 0.1  # of the head's rate: `slice(base_lr)` gives that to all groups but the last
 
 
 class Cycle(msgspec.Struct, frozen=True, kw_only=True):
-    """A one-cycle schedule of a stage's own; see `schedules.one_cycle`."""
+    """A one-cycle schedule of a stage's own; see `schedules.fastai_cycle`."""
 
     rise: float
     start_div: float
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a run: `epochs` epochs in which the groups `frozen` are frozen.
+    """A part of a run: `epochs` epochs in which the groups `frozen` are frozen, with `norms_train` but for their norms.
 
-    The learning rate is the run's times `lr_factor`, times that of the group in `group_factors`, where it is named.
-    `cycle` None: the run's own schedule.
+    The learning rate is the run's times `lr_factor`, times that of the layer in `factors`, where it is named.
+    `cycle` None: the run's own schedule. With `fresh` the optimizer forgets what it knew of all layers when the stage
+    begins, and none warms up.
     """
 
     name: str
     epochs: int
     frozen: tuple[str, ...] = ()
+    norms_train: bool = False
     lr_factor: float = 1.0
-    group_factors: dict[str, float] = {}
+    factors: dict[str, float] = {}
     cycle: Cycle | None = None
+    fresh: bool = False
+
+
+def frozen_layers(stage: Stage, freezer: Freezer) -> frozenset[str]:
+    """Return the layers of `freezer` that are frozen in `stage`."""
+    return freezer.layers_of(stage.frozen) - (freezer.norms if stage.norms_train else frozenset())
 
 
 def whole_run(epochs: int) -> tuple[Stage, ...]:
@@ -48,14 +66,31 @@ def whole_run(epochs: int) -> tuple[Stage, ...]:
     return (Stage(name="", epochs=epochs),)
 
 
-def build_plan(recipe: str, groups: Sequence[ModuleGroup], epochs: int) -> tuple[Stage, ...]:
-    """Return the stages of `recipe` for a model's layer groups, from the stem up to the head, over `epochs` epochs.
+def stretched(plan: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:
+    """Return `plan` over `epochs` epochs: its last stage lasts as long as that makes it, the others as they did.
 
-    Raises `BadInput` when there are too few epochs for the recipe's stages.
+    Where there are too few epochs the last stages go.
     """
-    used = [group.name for group in groups if group.in_use]
-    heads = [group.name for group in groups if group.head]
-    body = tuple(name for name in used if name not in heads)
+    stages: list[Stage] = []
+    left = epochs
+    for stage in plan:
+        take = left if stage is plan[-1] else min(stage.epochs, left)
+        if take:
+            stages.append(msgspec.structs.replace(stage, epochs=take))
+        left -= take
+    return tuple(stages)
+
+
+def build_plan(
+    recipe: str, groups: Sequence[ModuleGroup], epochs: int, *, model: str = "", rules: int = CURRENT
+) -> tuple[Stage, ...]:
+    """Return the stages of `recipe` for the layer groups, from the stem up to the head, of an architecture `model`.
+
+    They have `epochs` epochs in all, also those of `fastai`, the first of which is its frozen one. For `rules` see
+    `finetui.engine.training.rules`. Raises `BadInput` when there are too few epochs for the recipe's stages.
+    """
+    used = [group for group in groups if group.in_use]
+    body = tuple(group.name for group in used if not group.head)
     if recipe in ("lp-ft", "gradual", "fastai") and epochs < 2:
         raise BadInput(f"training.epochs (--epochs): the recipe {recipe} has two stages or more, so give it 2 epochs")
     match recipe:
@@ -70,7 +105,7 @@ def build_plan(recipe: str, groups: Sequence[ModuleGroup], epochs: int) -> tuple
         case "gradual":
             return _gradual(body, epochs)
         case "fastai":
-            return _fastai(used, body, epochs)
+            return _fastai(used, body, epochs, model) if rules > 1 else _first_fastai(used, body, epochs)
         case _:
             return (Stage(name="all layers", epochs=epochs),)
 
@@ -86,16 +121,38 @@ def _gradual(body: tuple[str, ...], epochs: int) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def _fastai(used: Sequence[str], body: tuple[str, ...], epochs: int) -> tuple[Stage, ...]:
-    steps = max(len(used) - 1, 1)
-    factors = {name: _FASTAI_RANGE ** (index / steps - 1) for index, name in enumerate(used)}
+def _fastai(used: Sequence[ModuleGroup], body: tuple[str, ...], epochs: int, model: str) -> tuple[Stage, ...]:
+    """Return `fine_tune(epochs - 1)`: `freeze_epochs` is 1, and comes beside what it calls `epochs`."""
+    count, places = layer_group(model, used)
     return (
-        Stage(name="head only", epochs=1, frozen=body, cycle=Cycle(rise=0.99, start_div=25.0)),
+        Stage(
+            name="head only",
+            epochs=1,
+            frozen=body,
+            norms_train=True,
+            factors={layer: _FASTAI_FROZEN for layer, place in places.items() if place < count - 1},
+            cycle=Cycle(rise=0.99, start_div=25.0),
+            fresh=True,
+        ),
         Stage(
             name="all layers",
             epochs=epochs - 1,
             lr_factor=0.5,
-            group_factors=factors,
+            factors={layer: _FASTAI_RANGE ** (place / (count - 1) - 1) for layer, place in places.items()},
             cycle=Cycle(rise=0.3, start_div=5.0),
+            fresh=True,
+        ),
+    )
+
+
+def _first_fastai(used: Sequence[ModuleGroup], body: tuple[str, ...], epochs: int) -> tuple[Stage, ...]:
+    steps = max(len(used) - 1, 1)
+    factors = {
+        layer.name: _FASTAI_RANGE ** (index / steps - 1) for index, group in enumerate(used) for layer in group.layers
+    }
+    return (
+        Stage(name="head only", epochs=1, frozen=body, cycle=Cycle(rise=0.99, start_div=25.0)),
+        Stage(
+            name="all layers", epochs=epochs - 1, lr_factor=0.5, factors=factors, cycle=Cycle(rise=0.3, start_div=5.0)
         ),
     )

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from finetui.engine.data import Split, augmentation, epoch_order
+from finetui.engine.data import Split, augmentation, epoch_order, epoch_seeds
 from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup
 from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.events import TrainPoint
 from finetui.engine.protocol.values import FastPath
+from finetui.engine.text import clean
 from finetui.engine.training.divergence import Diverged, LossGuard
 from finetui.engine.training.fast_paths import laid_out
 from finetui.engine.training.freezing import Freezer
@@ -21,9 +22,10 @@ from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter
 from finetui.engine.training.learning_rate import LearningRates
 from finetui.engine.training.metrics import Meter
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
-from finetui.engine.training.precision import forward
-from finetui.engine.training.recipes import Stage, whole_run
-from finetui.engine.training.schedules import build_schedule, one_cycle
+from finetui.engine.training.precision import outputs
+from finetui.engine.training.recipes import Stage, frozen_layers, whole_run
+from finetui.engine.training.rules import CURRENT
+from finetui.engine.training.schedules import build_schedule, fastai_cycle, first_one_cycle
 from finetui.engine.training.torch_compile import CompiledNetwork
 
 OnStep = Callable[[int, Tensor], None]
@@ -36,7 +38,8 @@ class Trainer:
     `step` counts the steps completed in the run, `epoch` the epochs, `position` the steps completed in the epoch
     in progress. The data order of an epoch depends on the seed and the epoch's number alone, so these three say
     which batch comes next. `plan` divides the epochs into stages; layers that a person froze or unfroze by hand stay
-    as the person left them when a stage begins. `training` is the configuration's section.
+    as the person left them when a stage begins. What the model's owner froze counts as frozen by hand before the first
+    step: no stage thaws it, a person can. `training` is the configuration's section.
     """
 
     def __init__(
@@ -53,54 +56,83 @@ class Trainer:
         classes: int = 0,
         explode_factor: float = 0.0,
         path: FastPath = FastPath(),  # noqa: B008  # immutable
+        rules: int = CURRENT,
     ) -> None:
         """Build the optimizer for `model`, which is on the device that `data` gives its batches on.
 
         `on_step(step, loss)` is called after every step with the steps completed and the batch's loss, a detached
         scalar on the device. `classes` is needed where the last ones may have no image; for `explode_factor` see
-        `LossGuard`; `model` lies in memory as `path` has it (see `fast_paths`). Raises
-        `BadInput` when a batch is larger than the data, or nothing would train.
+        `LossGuard`; `model` lies in memory as `path` has it (see `fast_paths`), and is trained by `rules` (see the
+        module of this name). Raises `BadInput` when a batch is larger than the data, or nothing would train.
         """
-        if training.batch_size > len(data):
-            raise BadInput(
-                f"training.batch_size (--batch-size): {training.batch_size} is more than the "
-                f"{len(data)} training images"
-            )
-        if training.batch_size == 1 and _has_batch_norm(model):
-            raise BadInput("training.batch_size (--batch-size): batch normalisation needs at least 2 images a step")
+        self.left_out = 0  # batches of one image that were passed over
         self.model = model
         self.groups = groups
-        self.plan = tuple(plan) or whole_run(training.epochs)
-        self.optimizer = build_optimizer(groups, training, fused=path.fused)
-        self._compiled = CompiledNetwork(model, training.compile)
-        self._rated = ParameterGroups(self.optimizer)
         self.path = path
-        self.freezer = Freezer(model, groups, self.optimizer, training.frozen_norm_trains)
-        self.steps_per_epoch = steps_per_epoch(model, len(data), training.batch_size)
-        # On a small set a hundred steps would be several epochs.
-        self.rates = LearningRates(training.lr, min(training.thaw_warmup_steps, self.steps_per_epoch))
-        self.epochs = training.epochs
-        self.step = self.epoch = self.position = 0
-        self.device = next(model.parameters()).device
+        self.rules = rules
         self._data = data
-        self.training = training
+        self._classes = classes
+        self._configure(training, plan)
+        self.freezer = Freezer(model, groups, self.optimizer, training.frozen_norm_trains)
+        self.step = self.epoch = self.position = 0
+        self._resized = (0, 0)  # where in this epoch the batch size was changed: steps and images before
+        self.epoch_steps = self.steps_per_epoch  # of the epoch in progress
+        self.device = next(model.parameters()).device
         self._on_step = on_step
         self._parameters = {name: p for group in groups for name, p in group.parameters.items()}
-        self._class_weights = _class_weights(data.labels, training.class_weights, classes, model)
         self._augmentation = augmentation(augment)
         self._always_frozen = self.freezer.layers_of(always_frozen)
-        self._by_hand: frozenset[str] = frozenset()
+        self._by_hand = self.freezer.owner
         self._batches: Iterator[Batch] | None = None
         self._guard = LossGuard(explode_factor, classes)
         self._meter = Meter(self._guard)
         self._layer_meter: LayerMeter | None = None
         self.measures: dict[str, LayerMeasure] = {}  # of the last step that was measured
+        self._check_plan()
         self._begin_stage()
+
+    def _configure(self, training: TrainingConfig, plan: Sequence[Stage]) -> None:
+        """Build what follows from the settings. Raises `BadInput`."""
+        if training.batch_size > len(self._data):
+            raise BadInput(
+                f"training.batch_size (--batch-size): {training.batch_size} is more than the "
+                f"{len(self._data)} training images"
+            )
+        self._needs_two = _has_batch_norm(self.model)
+        if training.batch_size == 1 and self._needs_two:
+            raise BadInput("training.batch_size (--batch-size): batch normalisation needs at least 2 images a step")
+        self.training = training
+        self.plan = tuple(plan) or whole_run(training.epochs)
+        self.epochs = training.epochs
+        self.optimizer = build_optimizer(self.groups, training, fused=self.path.fused)
+        self._rated = ParameterGroups(self.optimizer)
+        self._compiled = CompiledNetwork(self.model, training.compile)
+        self.steps_per_epoch = steps_per_epoch(self.model, len(self._data), training.batch_size)
+        # On a small set a hundred steps would be several epochs.
+        self.rates = LearningRates(training.lr, min(training.thaw_warmup_steps, self.steps_per_epoch))
+        self._class_weights = _class_weights(self._data.labels, training.class_weights, self._classes, self.model)
+
+    def change(self, training: TrainingConfig, plan: Sequence[Stage]) -> None:
+        """Train by other settings from the next step on, as a run does that goes on by them. Raises `BadInput`."""
+        state = self.state_dict()
+        self._configure(training, plan)
+        self.freezer.optimizer = self.optimizer
+        self.load_state_dict(state)
 
     @property
     def done(self) -> bool:
         """Whether all epochs are complete."""
         return self.epoch >= self.epochs
+
+    @property
+    def epoch_complete(self) -> bool:
+        """Whether all steps of the epoch in progress were taken."""
+        return self.position >= self.epoch_steps
+
+    @property
+    def progress(self) -> float:
+        """The epochs trained so far; one whose batch size was changed counts what is left of it by the new size."""
+        return self.epoch + 1 - (self.epoch_steps - self.position) / self.steps_per_epoch
 
     @property
     def stage(self) -> int:
@@ -120,12 +152,12 @@ class Trainer:
         """
         inputs, labels = self._next_batch()
         self.rates.apply(self._rated, self.step)
-        if len(labels):
+        trains = self.trains_on(labels)
+        if trains:
             for parameter in self._parameters.values():  # what `zero_grad` does, without its bookkeeping
                 parameter.grad = None
             network = self._compiled.network(self.freezer.frozen, self.freezer.norm_trains)
-            logits = self.forward(network, inputs)
-            loss = self.loss(logits, labels)
+            loss, logits = self.loss_and_logits(network, inputs, labels)
             if self.device.type == "cpu":
                 self._check(loss.item())
             loss.backward()  # type: ignore[no-untyped-call]
@@ -137,8 +169,17 @@ class Trainer:
             self._meter.add(loss.detach(), logits.detach(), labels)
         self.step += 1
         self.position += 1
-        if self._on_step is not None and len(labels):
+        if self._on_step is not None and trains:
             self._on_step(self.step, loss.detach())
+
+    def trains_on(self, labels: Tensor) -> bool:
+        """Return whether a step is taken on a batch with these labels: it may have shrunk by what cannot be read.
+
+        Batch normalisation cannot train on a single image.
+        """
+        if len(labels) == 1 and self._needs_two:
+            self.left_out += 1
+        return len(labels) > (1 if self._needs_two else 0)
 
     def _check(self, loss: float) -> None:
         try:
@@ -152,9 +193,16 @@ class Trainer:
         self.measures = {}
         self._layer_meter = LayerMeter([layer for group in self.groups for layer in group.layers])
 
-    def forward(self, model: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """Return what `model`, this trainer's, compiled or not, or a copy, makes of a batch: logits `[B, classes]`."""
-        return forward(model, laid_out(inputs, self.path), self.training.precision)
+    def loss_and_logits(self, model: Callable[[Tensor], Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of a batch and its logits `[B, classes]`, by this trainer's model (compiled too) or a copy.
+
+        What auxiliary heads return counts in the loss; see `Outputs.auxiliary_weight`.
+        """
+        found = outputs(model, laid_out(inputs, self.path), self.training.precision)
+        loss = self.loss(found.logits, labels)
+        for auxiliary in found.auxiliary:
+            loss = loss + found.auxiliary_weight() * self.loss(auxiliary, labels)
+        return loss, found.logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the training loss of a batch: cross entropy with the configured class weights and smoothing."""
@@ -166,8 +214,12 @@ class Trainer:
         training = self.training
         weights = balanced_weights(self._data.labels) if training.sampling == "balanced" else None
         order = epoch_order(len(self._data), training.seed, epoch, weights=weights)
-        order = order[position * training.batch_size : self.steps_per_epoch * training.batch_size]
-        return self._data.batches(order, training.batch_size, self._augment if self._augmentation else None)
+        before, images = self._resized if epoch == self.epoch and position >= self._resized[0] else (0, 0)
+        steps = self.epoch_steps if images else self.steps_per_epoch
+        left = slice(*(images + (step - before) * training.batch_size for step in (position, steps)))
+        seeds = epoch_seeds(len(order), training.seed, epoch)[left] if self._data.draws else None
+        augment = self._augment if self._augmentation else None
+        return self._data.batches(order[left], training.batch_size, augment, seeds)
 
     def _next_batch(self) -> Batch:
         if self._batches is None:
@@ -185,20 +237,42 @@ class Trainer:
         before = self.stage
         self.epoch += 1
         self.position = 0
+        self._resized, self.epoch_steps = (0, 0), self.steps_per_epoch
         self._batches = None
         if self.done or self.stage == before:
             return None
         self._begin_stage()
         return self.plan[self.stage]
 
+    def _check_plan(self) -> None:
+        owner = self.freezer.owner
+        for stage in self.plan if owner else ():
+            wanted = self.freezer.layers_of(stage.frozen) | self._always_frozen | owner | self.freezer.bypassed
+            if not self.freezer.leaves_any(wanted):
+                name = f" in the stage {stage.name!r}" if stage.name else ""
+                raise BadInput(
+                    f"nothing would train{name}: the network's own code freezes all that is to train "
+                    f"(requires_grad_(False) in {clean(min(owner))}); leave that out, or choose another recipe"
+                )
+
+    def train_owners_frozen(self) -> None:
+        """Train what the model's owner froze as well, as earlier versions did, where nothing was trained yet."""
+        self._by_hand -= self.freezer.owner
+        self.freezer.hold(())
+        self._begin_stage()
+
     def _begin_stage(self) -> None:
         """Freeze and thaw what the stage that contains `epoch` says, and take up its learning rates."""
         stage = self.plan[self.stage]
-        wanted = self.freezer.layers_of(stage.frozen) | self._always_frozen
+        wanted = frozen_layers(stage, self.freezer) | self._always_frozen
         freeze = wanted - self._by_hand
         thaw = self.freezer.frozen - wanted - self._by_hand - self.freezer.bypassed
-        self._change_frozen(self.freezer.set(thaw, frozen=False))
+        thawed = self.freezer.set(thaw, frozen=False)
         self.freezer.set(freeze, frozen=True)
+        if stage.fresh:
+            self.optimizer.state.clear()
+        else:
+            self._warm_up(thawed)
         self._follow_schedule()
 
     def _follow_schedule(self) -> None:
@@ -206,29 +280,34 @@ class Trainer:
         first_epoch = sum(earlier.epochs for earlier in self.plan[: self.stage])
         steps = stage.epochs * self.steps_per_epoch
         if stage.cycle is not None:
-            schedule = one_cycle(steps, stage.cycle.rise, stage.cycle.start_div)
+            cycle = fastai_cycle if self.rules > 1 else first_one_cycle
+            schedules = cycle(steps, stage.cycle.rise, stage.cycle.start_div)
         else:
-            schedule = build_schedule(self.training, steps, self.steps_per_epoch)
-        first_step = first_epoch * self.steps_per_epoch
-        self.rates.begin(schedule, first_step, stage.lr_factor, stage.group_factors)
+            first = first_epoch == 0
+            schedules = build_schedule(self.training, steps, self.steps_per_epoch, first=first, rules=self.rules)
+        # By what is left: an epoch whose batch size was changed has other steps than the schedule counts with.
+        left = self.epoch_steps - self.position
+        first_step = self.step + left - (self.epoch + 1 - first_epoch) * self.steps_per_epoch
+        self.rates.begin(schedules, first_step, stage.lr_factor, stage.factors)
 
     def set_frozen(self, groups: Sequence[str], frozen: bool, layers: Sequence[str] = ()) -> bool:
         """Freeze or unfreeze layer groups (or modules) and layers from the next step on; return whether that changed.
 
-        A group that is unfrozen in the course of training warms up. Raises `BadInput` when it cannot be done.
+        What is unfrozen in the course of training warms up, layer by layer. Raises `BadInput` when it cannot be done.
         """
         changed = self.freezer.set(self.freezer.layers_of(groups) | frozenset(layers), frozen)
         self._by_hand |= changed
         if not frozen:
-            self._change_frozen(changed)
+            self._warm_up(changed)
         return bool(changed)
 
-    def _change_frozen(self, thawed: frozenset[str]) -> None:
+    def _warm_up(self, thawed: frozenset[str]) -> None:
         if not self.step:
             return
         for group in self.groups:
-            if any(layer.name in thawed for layer in group.layers):
-                self.rates.thaw(group.name, self.step)
+            layers = {layer.name for layer in group.layers}
+            for layer in layers & thawed if self.rules > 1 else layers if layers & thawed else ():
+                self.rates.thaw(layer, self.step)
 
     def point_due(self) -> bool:
         """Whether it is time for `take_point`; asking costs next to nothing."""
@@ -242,7 +321,7 @@ class Trainer:
         if not self._meter.steps:
             return None
         norms = self._gradient_norms()
-        factors = tuple(self.rates.factor(group.name, self.step - 1) for group in self.groups)
+        factors = tuple(map(self._group_factor, self.groups))
         means = self._meter.take(self.epoch + 1, self.position, self.step)
         return TrainPoint(
             step=self.step,
@@ -254,6 +333,11 @@ class Trainer:
             group_rate_factors=() if set(factors) == {1.0} else tuple(float(f"{factor:.4g}") for factor in factors),
             **means,
         )
+
+    def _group_factor(self, group: ModuleGroup) -> float:
+        """Return the highest factor of the layers of `group` that train: while one of them warms up, the others'."""
+        names = [layer.name for layer in group.layers if layer.parameters and layer.name not in self.freezer.frozen]
+        return max((self.rates.factor(name, self.step - 1) for name in names), default=1.0)
 
     def _gradient_norms(self) -> Tensor:
         """Return the L2 norm of each layer group's last gradient, float32 `[groups]`, on the CPU."""
@@ -279,8 +363,12 @@ class Trainer:
             "position": self.position,
             "frozen": sorted(self.freezer.frozen),
             "by_hand": sorted(self._by_hand),
+            "held": sorted(self.freezer.held),
             "norm_trains": self.freezer.norm_trains,
             "fast": msgspec.to_builtins(self.path),
+            "rules": self.rules,
+            "settings": msgspec.to_builtins(self.training),
+            "resized": list(self._resized),
             "rates": self.rates.state_dict(),
             "meter": self._meter.state_dict(),
             "guard": self._guard.state_dict(),
@@ -288,21 +376,48 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned. Raises `BadInput` when it does not fit this model."""
+        """Restore what `state_dict` returned. Raises `BadInput` when it does not fit this model.
+
+        Of a training by other settings it keeps the place in the epoch's images; another optimizer begins anew, and
+        with another learning rate one that a person had set is forgotten.
+        """
+        now = msgspec.to_builtins(self.training)
+        changed = {name for name, value in state.get("settings", now).items() if now.get(name) != value}
         self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
+        self._take_up_epoch(state, resized="batch_size" in changed)
         frozen = frozenset(state["frozen"])
+        self.freezer.hold(state.get("held", ()))  # before these were kept, what the owner had frozen trained
         self.freezer.set(self.freezer.frozen - frozen, frozen=False)
         self.freezer.set(frozen, frozen=True)
-        self.freezer.set_norm_trains(state["norm_trains"])
+        self.freezer.set_norm_trains(
+            self.training.frozen_norm_trains if "frozen_norm_trains" in changed else state["norm_trains"]
+        )
         self._by_hand = frozenset(state["by_hand"])
         self._follow_schedule()
-        self.rates.load_state_dict(state["rates"])
+        self.rates.load_state_dict(
+            state["rates"], {group.name: tuple(layer.name for layer in group.layers) for group in self.groups}
+        )
+        if "lr" in changed:
+            self.rates.user = 1.0
         self._meter.load_state_dict(state["meter"])
         self._guard.load_state_dict(state["guard"])
-        load_state_by_name(self.optimizer, self._parameters, state["optimizer"])
+        kept = {} if "optimizer" in changed else state["optimizer"]
+        load_state_by_name(self.optimizer, self._parameters, kept)
         self._batches = None
         self._layer_meter = None
         self.measures = {}
+
+    def _take_up_epoch(self, state: dict[str, Any], *, resized: bool) -> None:
+        """Be in the middle of an epoch: what is left of its images comes in batches of the present size."""
+        before, images = state.get("resized", (0, 0))
+        if resized:
+            images += (self.position - before) * state["settings"]["batch_size"]
+            before = self.position
+        self._resized, self.epoch_steps = (before, images) if images else (0, 0), self.steps_per_epoch
+        if images:
+            left = max(len(self._data) - images, 0)
+            alone = left == 1 and _has_batch_norm(self.model)
+            self.epoch_steps = before + (0 if alone else steps_per_epoch(self.model, left, self.training.batch_size))
 
 
 def steps_per_epoch(model: nn.Module, images: int, batch_size: int) -> int:
@@ -329,5 +444,6 @@ def _class_weights(labels: Tensor, choice: str, classes: int, model: nn.Module) 
     if choice == "none":
         return None
     counts = torch.bincount(labels, minlength=classes)
-    weights = len(labels) / (len(counts) * counts.clamp(min=1))
+    # A class without images weighs nothing: smoothed labels would give it their share times its weight.
+    weights = torch.where(counts > 0, len(labels) / (len(counts) * counts.clamp(min=1)), 0.0)
     return weights.to(next(model.parameters()))

@@ -23,11 +23,13 @@ class Small(nn.Module):
         return self.head(self.neck(self.body(self.stem(x))).flatten(1))
 
 
-def make_trainer(plan: tuple = (), always_frozen: tuple = (), **training: object) -> Trainer:
+def make_trainer(
+    plan: tuple = (), always_frozen: tuple = (), model: nn.Module | None = None, **training: object
+) -> Trainer:
     torch.manual_seed(0)
     images = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8)
     data = ResidentSplit(images, torch.randint(0, 3, (64,)), (0.5,), (0.5,))
-    model = Small()
+    model = model or Small()
     settings = {"batch_size": 8, "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "thaw_warmup_steps": 5}
     settings = settings | {"optimizer": "sgd", "schedule": "constant"} | training
     return Trainer(

@@ -45,7 +45,7 @@ def test_a_run_is_started_steered_and_stopped(open_terminal, tmp_path: Path) -> 
     assert terminal.until_exit() == 0
     assert terminal.restored()
     assert "steered: stopped at step" in terminal.left()
-    assert "best accuracy" in terminal.left()
+    assert "test accuracy" in terminal.left()
     assert "finetui open steered" in terminal.left()
     assert "finetui resume steered" in terminal.left()
     (run,) = list_runs(tmp_path)

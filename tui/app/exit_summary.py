@@ -5,6 +5,7 @@ from pathlib import Path
 
 from finetui.engine.protocol.events import ENDED
 from finetui.engine.runs.folder import RunFolder
+from finetui.tui.state.parts import last_and_best
 from finetui.tui.state.store import View
 
 _LIVE = ("running", "paused")
@@ -25,8 +26,8 @@ def summary(view: View, *, outlives: bool) -> Iterator[str]:
         yield f"  back to it:  finetui attach {run}"
         yield f"  end it:      finetui stop {run}"
         return
-    best = "" if view.best_accuracy is None else f", best accuracy {view.best_accuracy:.2%}"
-    yield f"{view.name}: {view.state} at step {view.step:,}{best}"
+    said = last_and_best(view.evaluation, view.best_accuracy, view.others.get("test"), view.watched)
+    yield f"{view.name}: {view.state} at step {view.step:,}" + (f", {said}" if said else "")
     yield f"  open it again:  finetui open {run}"
     if view.state in ENDED and view.state != "finished":
         yield f"  go on with it:  finetui resume {run}"

@@ -8,6 +8,7 @@ from typing import Literal
 
 from finetui.engine.protocol.events import ENDED, Alert, AnyEvent, Evaluated, RunPrepared, RunStarted, StateChanged
 from finetui.engine.text import clean
+from finetui.tui.state.parts import last_and_best
 
 Notify = Literal["off", "bell", "osc9"]
 _LIMIT = 250  # characters
@@ -28,6 +29,8 @@ class Notifier:
         self._since = time.time() if since is None else since
         self._name = ""
         self._best = -math.inf
+        self._last: Evaluated | None = None
+        self._test: Evaluated | None = None
         self._seen_alive = False
 
     def hear(self, events: Iterable[AnyEvent]) -> None:
@@ -44,16 +47,20 @@ class Notifier:
         match event:
             case RunPrepared():
                 self._name, self._best = event.config.run.name, -math.inf
+                self._last = self._test = None
             case RunStarted():
                 self._name = event.name
+            case Evaluated(watched=False):
+                self._test = event if event.part == "test" else self._test
             case Evaluated():
-                self._best = max(self._best, event.accuracy)
+                self._last, self._best = event, max(self._best, event.accuracy)
             case Alert() if is_news:
                 return f"{self._name}: {event.kind}: {event.message}"
             case StateChanged() if is_news and event.state in ENDED:
-                best = f", best accuracy {self._best:.2%}" if self._best >= 0 else ""
+                said = last_and_best(self._last, self._best, self._test)
+                said = f", {said}" if said else ""
                 reason = f": {event.reason}" if event.reason else ""
-                return f"{self._name or 'the run'} {event.state} at step {event.step:,}{best}{reason}"
+                return f"{self._name or 'the run'} {event.state} at step {event.step:,}{said}{reason}"
         return ""
 
 

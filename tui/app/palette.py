@@ -14,7 +14,7 @@ def train_commands(train: TrainScreen) -> Iterator[SystemCommand]:
         yield SystemCommand(action.label, action.help, lambda name=action.name: train.action_press(name))
     yield SystemCommand("Log scale", "Loss axis: linear or logarithmic", train.action_toggle_log)
     yield SystemCommand("Learning rate", "Go to the learning rate", train.action_focus_rate)
-    yield SystemCommand("Errors", "Test images that were got wrong, and why", train.action_errors)
+    yield SystemCommand("Errors", "Images that were got wrong, and why", train.action_errors)
     yield SystemCommand("Layers", "All about the layers, and freezing them", train.action_layers)
     yield SystemCommand("Checkpoints", "Go back to one, branch from one, keep one", train.action_checkpoints)
     yield SystemCommand("Runs", "All runs as a tree", train.action_runs)

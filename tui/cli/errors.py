@@ -1,13 +1,24 @@
 """`finetui errors`: what is asked of the predictions of a run or a checkpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from finetui.engine.errors import BadInput
-from finetui.engine.predictions.criteria import Choose, Selection, Show, Sort
-from finetui.tui.cli.options import CheckpointModel, DataDir, Device, PrintedImages, RunsDir, WholeNumber
+from finetui.engine.predictions.criteria import Choose, LabelFilter, Selection, Show, Sort
+from finetui.tui.cli.options import (
+    AnyPart,
+    CheckpointModel,
+    ClassesByOption,
+    DataDir,
+    Device,
+    PrintedImages,
+    RunsDir,
+    WeightsOptions,
+    WholeNumber,
+)
 
 if TYPE_CHECKING:
     from finetui.tui.cli.errors_report import Place
@@ -22,7 +33,7 @@ def errors(
     min_confidence: float = 0.0,
     max_confidence: float = 1.0,
     text: str = "",
-    label_errors: bool = False,
+    label_errors: bool | LabelFilter = False,
     duplicates: bool = False,
     compare: str | None = None,
     change: Literal["fixed", "broken", "still-wrong"] | None = None,
@@ -35,16 +46,20 @@ def errors(
     dashboard: bool = False,
     data: str | None = None,
     data_dir: DataDir = None,
+    part: AnyPart = None,
     model: CheckpointModel = "lenet",
     device: Device = "auto",
+    classes_by: ClassesByOption = "name",
     runs_dir: RunsDir = Path("checkpoints"),
     images: PrintedImages = "auto",
     json: bool = False,
     csv: bool = False,
+    weights: WeightsOptions | None = None,
 ) -> int:
-    """List the test images that a run or a checkpoint gets wrong.
+    """List the images that a run or a checkpoint gets wrong.
 
-    Of a run the predictions of its best evaluation are listed; a checkpoint file is evaluated now.
+    Of a run the predictions of its best evaluation while training are listed, of val where it has val images, else of
+    test; a checkpoint file, and any other --part, is evaluated now.
 
     Parameters
     ----------
@@ -63,7 +78,7 @@ def errors(
     text
         Only images with this in their path.
     label_errors
-        Only images whose label is likely wrong (confident learning).
+        Only images whose label is possibly wrong, by confident-learning (default) or prune-by-noise-rate.
     duplicates
         Only images that are in the training set as well.
     compare
@@ -87,7 +102,8 @@ def errors(
     data
         Data set (default: the one that it was trained on).
     json
-        Print a JSON list of objects: index, path, true, predicted, confidence, loss, margin, top and more.
+        Print a JSON list of objects: index, path, true, predicted, confidence, loss, margin, top and more. With
+        --compare it is the value of images in an object that has compared_with and mcnemar as well.
     csv
         Print the same as CSV.
     """
@@ -95,7 +111,10 @@ def errors(
     from finetui.tui.state.class_names import class_number
 
     _check(limit, min_confidence, max_confidence, json, csv)
-    place = Place(from_, runs_dir, data, data_dir, model, device)
+    by_default: LabelFilter | None = "confident-learning" if label_errors else None
+    label_filter = by_default if isinstance(label_errors, bool) else label_errors
+    bare = (weights or WeightsOptions()).given()
+    place = Place(from_, runs_dir, data, data_dir, model, device, classes_by, bare, part)
 
     def choose(classes: tuple[str, ...]) -> Selection:
         return Selection(
@@ -105,7 +124,7 @@ def errors(
             low=min_confidence,
             high=max_confidence,
             text=text,
-            label_errors=label_errors,
+            label_errors=label_filter,
             duplicates=duplicates,
             change=change or ("broken" if compare is not None else ""),
             sort=sort,
@@ -113,11 +132,13 @@ def errors(
         )
 
     if dashboard:
+        if part is not None:
+            raise BadInput("--dashboard: p goes to another part there; leave --part out")
         if any((compare, change, confusion, export, json, csv)):
             raise BadInput("--dashboard: comparing (d), the matrix (m) and exports (x) are keys there; leave them out")
         return _open_dashboard(place, choose, images)
     origin = Origin(place)
-    other = Origin(Place(compare, runs_dir, data, data_dir, model, device)) if compare is not None else None
+    other = Origin(replace(place, run_or_file=compare)) if compare is not None else None
     try:
         selection = choose(origin.predictions().classes)
         listing = make_listing(origin, selection, compare=other, duplicates=duplicates)
@@ -160,5 +181,7 @@ def _open_dashboard(place: "Place", choose: Choose, images: str) -> int:
         data_dir=str(place.data_dir) if place.data_dir is not None else None,
         model=place.model,
         device=place.device,
+        classes_by=place.classes_by,
+        bare=place.bare,
     )
     return open_checkpoint(inspection, choose, images=drawn)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,13 @@ from finetui.engine.predictions.images import pixels
 from finetui.engine.predictions.selection import most_confused
 from finetui.engine.protocol.commands import FetchImages, FindDuplicates
 from finetui.engine.protocol.events import DuplicatesFound, Images
+from finetui.engine.protocol.requests import BareWeights, ClassesBy
+from finetui.engine.protocol.values import Part
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
+from finetui.engine.text import clean
 from finetui.tui.cli.reports import output_width, write_data
 from finetui.tui.graphics import Mode, choose_mode, strips
-from finetui.tui.screens.errors.text import brief_details, title
+from finetui.tui.screens.errors.text import brief_details, end_of, title
 from finetui.tui.state.export import export, target_of, to_csv, to_json
 from finetui.tui.state.listing import Listing, image_name, listing_of
 
@@ -46,6 +50,9 @@ class Place:
     data_dir: Path | None = None
     model: str = "lenet"
     device: str = "auto"
+    classes_by: ClassesBy = "name"
+    bare: BareWeights = BareWeights()  # noqa: RUF009  # frozen
+    part: Part | None = None
 
     @property
     def is_file(self) -> bool:
@@ -74,13 +81,15 @@ class Origin:
         return self.checkpoint.name if self._place.is_file else self.checkpoint.parent.name
 
     def predictions(self) -> Predictions:
-        """Return what a run kept of its best evaluation; or evaluate the checkpoint now."""
+        """Return what a run kept of its best evaluation, if that is of the part wanted; or evaluate it now."""
         kept = RunFolder(self.checkpoint.parent)
         same = not self._place.is_file and self._place.data is None and self.checkpoint == kept.best
         if same and kept.best_predictions.is_file():
-            return load_predictions(kept.best_predictions)
+            found = load_predictions(kept.best_predictions)
+            if self._place.part in (None, found.origin.part):
+                return found
         opened = self.opened()
-        return opened.predictions(opened.evaluate(self._tell))
+        return opened.predictions(opened.evaluate(self._tell, part=self._place.part), self._place.part)
 
     def opened(self) -> "OpenedCheckpoint":
         """Return the checkpoint with its data."""
@@ -93,26 +102,30 @@ class Origin:
                 data_dir=place.data_dir,
                 model=place.model,
                 device=place.device,
+                classes_by=place.classes_by,
+                bare=place.bare,
                 progress=self._tell,
             )
+            for said in (*self._opened.subject.data.differences, *self._opened.matched):
+                print(said, file=sys.stderr)
         return self._opened
 
-    def images(self, indices: Sequence[int], side: int = 0) -> list[Image | str]:
-        """Return test images, uint8 `[H, W, 1 or 3]` of at most `side` pixels, or what is wrong with them."""
+    def images(self, part: Part, indices: Sequence[int], side: int = 0) -> list[Image | str]:
+        """Return images of `part`, uint8 `[H, W, 1 or 3]` of at most `side` pixels, or what is wrong with them."""
         answerer = finetui.Answerer(self.opened().subject)
         found: list[Image | str] = []
         for start in range(0, len(indices), _FETCHED):
-            question = FetchImages(indices=tuple(indices[start : start + _FETCHED]), side=side)
+            question = FetchImages(indices=tuple(indices[start : start + _FETCHED]), side=side, part=part)
             answer = answerer.answer(question)
             assert isinstance(answer, Images)
             found += [picture.problem or pixels(picture) for picture in answer.pictures]
         return found
 
-    def duplicates(self) -> tuple[tuple[int, int], ...]:
-        """Return which test images are training images."""
-        answer = finetui.Answerer(self.opened().subject, self._tell).answer(FindDuplicates())
+    def duplicates(self, part: Part) -> DuplicatesFound:
+        """Return which images of `part` are training images."""
+        answer = finetui.Answerer(self.opened().subject, self._tell).answer(FindDuplicates(part=part))
         assert isinstance(answer, DuplicatesFound)
-        return answer.pairs
+        return answer
 
     def _tell(self, phase: str, _done: int, _total: int) -> None:
         if phase != self._phase:
@@ -124,7 +137,8 @@ def make_listing(origin: Origin, selection: Selection, *, compare: Origin | None
     """Return what `selection` lists, compared with `compare` and with training images looked for if so wanted."""
     listing = listing_of(origin.predictions(), Selection())
     if duplicates:
-        listing = listing.with_duplicates(origin.duplicates())
+        found = origin.duplicates(listing.predictions.origin.part)
+        listing = listing.with_duplicates(found.pairs, found.names)
     if compare is not None:
         listing = listing.compared_with(compare.predictions(), compare.name)
     return listing.select(selection, ())
@@ -136,9 +150,12 @@ def print_errors(
     """Print the first `limit` rows (0: all) of `listing` in the `form` text, csv or json; or export all `to` a path."""
     if to:
         target = target_of(to, overwrite=overwrite)
-        print(export(target, listing, listing.rows.tolist(), origin.images))
+        print(export(target, listing, listing.rows.tolist(), partial(origin.images, listing.predictions.origin.part)))
         return 0
     shown = listing.rows[: limit or None].tolist()
+    tested = listing.mcnemar()
+    if tested is not None and form != "json":
+        print(tested.sentence(clean(listing.compared)), file=sys.stdout if form == "text" else sys.stderr)
     if form == "json":
         write_data(to_json(listing, shown).encode() + b"\n")
     elif form == "csv":
@@ -157,19 +174,28 @@ def _print_rows(origin: Origin, listing: Listing, shown: Sequence[int], images: 
         _print_thumbnails(origin, listing, shown, choose_mode(images))
         return
     width = output_width()
+    # Of images without files the number is all that tells them apart: it is never cut.
+    least = (
+        0
+        if len(listing.predictions.files)
+        else max((len(image_name(listing.predictions, row)) for row in shown), default=0)
+    )
     for row in shown:
-        print(_line(listing, row, width).plain.rstrip())
+        print(_line(listing, row, width, least).plain.rstrip())
+        if duplicate := listing.training_image(row):
+            print(f"  = {duplicate}")
 
 
-def _line(listing: Listing, row: int, width: int) -> Content:
-    """Return one line: name, classes, confidence, loss, margin, flags."""
+def _line(listing: Listing, row: int, width: int, least: int) -> Content:
+    """Return one line: name (in `least` cells or more), classes, confidence, loss, margin, flags."""
     found = listing.predictions
     true, predicted = (Content(found.classes[kind[row]]) for kind in (found.label, found.predicted))
     signs = f"{_signs(listing, row):<2}"
     numbers = f"{found.confidence[row]:>7.1%}  loss {found.loss[row]:>7.3f}  margin {found.margin[row]:>+6.3f} {signs}"
     words = width - len(numbers) - len(" " + " → ")  # the name and both classes share what the numbers leave
-    label = max(words // 3, 6)
-    name = Content(image_name(found, row)).truncate(max(words - 2 * label, 6), ellipsis=True, pad=True)
+    label = max(min(words // 3, (words - least) // 2), 6)
+    wide = max(words - 2 * label, least, 12)
+    name = Content(end_of(image_name(found, row), wide)).truncate(wide, pad=True)
     return Content.assemble(
         name, " ", true.truncate(label, ellipsis=True, pad=True), " → ",
         predicted.truncate(label, ellipsis=True, pad=True), numbers,
@@ -177,7 +203,7 @@ def _line(listing: Listing, row: int, width: int) -> Content:
 
 
 def _signs(listing: Listing, row: int) -> str:
-    flagged = listing.flags.label_errors
+    flagged = listing.label_errors
     return "".join(
         sign
         for sign, holds in (("?", flagged is not None and flagged[row]), ("=", row in (listing.duplicates or {})))
@@ -190,7 +216,8 @@ def _print_thumbnails(origin: Origin, listing: Listing, shown: Sequence[int], mo
     wide, high = _THUMBNAIL
     width = min(output_width(), 100) - wide - 2
     console = Console(markup=False, highlight=False)
-    found = origin.images([int(listing.predictions.index[row]) for row in shown], side=64)
+    part = listing.predictions.origin.part
+    found = origin.images(part, [int(listing.predictions.index[row]) for row in shown], side=64)
     for row, image in zip(shown, found, strict=True):
         lines = brief_details(listing, row, width, marked=False, explained="")
         drawn = [] if isinstance(image, str) else strips(image, wide, high, ascii=mode == "ascii")
@@ -209,6 +236,7 @@ def _print_confusion(listing: Listing) -> None:
     """Print the most confused pairs and, of few classes, the whole matrix; rows are true, columns predicted classes."""
     found = listing.predictions
     matrix = found.confusion()
+    print(f"{found.origin.part} images: {int(np.trace(matrix)):,} of {len(found):,} right\n")
     for pair in most_confused(matrix)[:_MOST_PAIRS]:
         print(f"{pair.count:>7,}  {found.classes[pair.true]} → {found.classes[pair.predicted]}")
     if len(found.classes) <= _WIDEST_MATRIX:

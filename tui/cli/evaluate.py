@@ -1,25 +1,28 @@
-"""`finetui evaluate`: the scores of a checkpoint on a test set, as a table or as JSON."""
+"""`finetui evaluate`: the scores of a checkpoint on a part of a data set, as a table or as JSON."""
 
 import sys
 from pathlib import Path
-
-import msgspec
+from typing import TYPE_CHECKING
 
 import finetui
-from finetui.engine.protocol.events import ClassReport
 from finetui.engine.runs.folder import find_checkpoint
-from finetui.tui.cli.options import CheckpointModel, DataDir, Device, From, RunsDir
+from finetui.tui.cli.options import (
+    AnyPart,
+    CheckpointModel,
+    ClassesByOption,
+    DataDir,
+    Device,
+    From,
+    RunsDir,
+    WeightsOptions,
+)
 from finetui.tui.cli.reports import print_json, table
+from finetui.tui.state.scores import HEADING, class_rows, diagram, facts
 
+if TYPE_CHECKING:
+    from finetui.engine.inspection.opened_checkpoint import CheckpointReport
 
-class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """What `finetui evaluate --json` prints. `confusion` has a row for each true class, a column for each predicted."""
-
-    accuracy: float
-    loss: float
-    n: int
-    per_class: tuple[ClassReport, ...]
-    confusion: list[list[int]]
+_NAME = 20  # cells
 
 
 def evaluate(
@@ -27,46 +30,76 @@ def evaluate(
     from_: From,
     data: str | None = None,
     data_dir: DataDir = None,
+    part: AnyPart = None,
     model: CheckpointModel = "lenet",
     device: Device = "auto",
+    classes_by: ClassesByOption = "name",
     runs_dir: RunsDir = Path("checkpoints"),
+    calibration: bool = False,
     json: bool = False,
+    weights: WeightsOptions | None = None,
 ) -> int:
-    """Score a run or a checkpoint on a test set.
+    """Score a run or a checkpoint on the test images, or on another part of the data.
 
     Parameters
     ----------
     data
         Data set (default: the one that it was trained on).
+    calibration
+        Also draw the reliability diagram: how often the network is right when it is how sure.
     json
-        Print one JSON object: accuracy, loss, n, per_class, confusion.
+        Print one JSON object: accuracy, interval, log_loss, n, per_class, confusion, calibration and more.
     """
     found = finetui.evaluate_checkpoint(
-        find_checkpoint(from_, runs_dir), data=data, data_dir=data_dir, model=model, device=device
+        find_checkpoint(from_, runs_dir),
+        data=data,
+        data_dir=data_dir,
+        model=model,
+        device=device,
+        classes_by=classes_by,
+        bare=(weights or WeightsOptions()).given(),
+        part=part,
     )
     for notice in found.notices:
         print(notice, file=sys.stderr)
-    report = found.report
-    scores = Scores(
-        accuracy=report.accuracy,
-        loss=report.loss,
-        n=report.n,
-        per_class=report.per_class,
-        confusion=report.confusion.tolist(),
-    )
-    _print(scores, as_json=json)
+    if json:
+        print_json(_as_object(found))
+        return 0
+    told = facts(found.scores, found.part, found.temperature, found.report.uncalibrated)
+    print("\n".join(f"{name:<{_NAME}}{words}" for name, words in told))
+    print()
+    print(table([HEADING, *class_rows(found.scores)], right=frozenset(range(1, len(HEADING)))))
+    if calibration:
+        print()
+        print("\n".join(diagram(found.scores.calibration)))
     return 0
 
 
-def _print(scores: Scores, *, as_json: bool) -> None:
-    """Print the scores as a table, or as one JSON object."""
-    if as_json:
-        print_json(scores)
-        return
-    print(f"accuracy {scores.accuracy:.2%}   loss {scores.loss:.4f}   images {scores.n}\n")
-    rows = [("CLASS", "SUPPORT", "PRECISION", "RECALL", "F1", "ACCURACY")]
-    rows += [
-        (c.label, str(c.support), f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}", f"{c.accuracy:.2%}")
-        for c in scores.per_class
-    ]
-    print(table(rows, right=frozenset(range(1, 6))))
+def _as_object(found: "CheckpointReport") -> dict[str, object]:
+    """Return what `--json` prints. `confusion` has a row for each true class, a column for each predicted."""
+    scores = found.scores
+    without = found.report.uncalibrated
+    return {
+        "accuracy": scores.accuracy,
+        "loss": scores.log_loss,
+        "n": scores.n,
+        "per_class": scores.per_class,
+        "confusion": found.report.confusion.tolist(),
+        "part": found.part,
+        "interval": scores.interval,
+        "balanced_accuracy": scores.balanced_accuracy,
+        "macro": scores.macro,
+        "weighted": scores.weighted,
+        "majority_baseline": scores.majority_baseline,
+        "majority_class": scores.majority_class,
+        "top5": scores.top5,
+        "log_loss": scores.log_loss,
+        "calibration_error": scores.calibration_error,
+        "calibration": scores.calibration,
+        "roc_auc": scores.roc_auc,
+        "average_precision": scores.average_precision,
+        "macro_roc_auc": scores.macro_roc_auc,
+        "macro_average_precision": scores.macro_average_precision,
+        "temperature": found.temperature,
+        "uncalibrated": None if without is None else {"log_loss": without[0], "calibration_error": without[1]},
+    }

@@ -7,10 +7,19 @@ import msgspec
 from cyclopts import Parameter
 
 import finetui
-from finetui.engine.protocol.config import DataConfig, FinetuneConfig, ModelConfig, RunConfig, RunSection, load
+from finetui.engine.protocol.config import (
+    DataConfig,
+    FinetuneConfig,
+    ModelConfig,
+    RunConfig,
+    RunSection,
+    load,
+    with_overrides,
+)
 from finetui.engine.runs import kept_checkpoints
+from finetui.engine.runs.derived import finetune_epochs
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
-from finetui.engine.runs.trust import check_trusted
+from finetui.engine.runs.trust import check_trusted_data
 from finetui.tui.cli.options import From, RunMode, RunOptions
 from finetui.tui.cli.start import start
 
@@ -31,7 +40,8 @@ def finetune(
     Parameters
     ----------
     recipe
-        linear-probe (only a new head), lp-ft (default: head, then all), gradual (thaw from the top), full, or fastai.
+        linear-probe (only a new head), lp-ft (default: head, then all), gradual (thaw from the top), full, or fastai
+        (its fine_tune: one epoch of the head, and --epochs of all).
     freeze
         Layer groups or layers that stay frozen throughout.
     head
@@ -51,9 +61,9 @@ def _config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: 
     """
     folder = RunFolder(path.absolute().parent)
     in_run = folder.config.is_file() and folder.journal.is_file()
-    parent = load(folder.config) if in_run else RunConfig(data=DataConfig(name=finetui.read_about(path).data))
+    parent = load(folder.config) if in_run else RunConfig(data=_data_of(path))
     if options.data is None:
-        check_trusted("the parent's data is", parent.data.name, "--data", None)
+        check_trusted_data("the parent's data is", parent.data.name, None)
     finetune = FinetuneConfig(
         parent=str(path.absolute()),
         parent_run=folder.name if in_run else "",
@@ -70,4 +80,16 @@ def _config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: 
         finetune=finetune,
     )
     config = options.to_config(base)
-    return config if config.finetune is not None else msgspec.structs.replace(config, finetune=finetune)
+    if config.finetune is None:
+        config = msgspec.structs.replace(config, finetune=finetune)
+    if options.config is not None and options.epochs is None:
+        return config  # a file says how many there are in all
+    assert config.finetune is not None
+    epochs = finetune_epochs(config.finetune.recipe, options.epochs, parent)
+    return with_overrides(config, {("training", "epochs"): epochs})
+
+
+def _data_of(path: Path) -> DataConfig:
+    """Return the data that the checkpoint `path`, which lies beside no run, was trained on."""
+    about = finetui.read_about(path)
+    return about.description.request if about.description is not None else DataConfig(name=about.data)

@@ -15,7 +15,7 @@ from finetui.engine.protocol.events import AnyEvent, Phase
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.cli.lost_output import LostOutput
-from finetui.tui.cli.printers import BarPrinter, choose_printer, print_accuracy
+from finetui.tui.cli.printers import choose_printer
 
 _ONE_WISH_SECONDS = 0.25  # `timeout` sends its signal twice, and means it once
 
@@ -55,7 +55,7 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
         try:
             with signals:
                 show(Phase(name="Importing PyTorch"))
-                outcome = finetui.serve(
+                finetui.serve(
                     config,
                     commands,
                     [signals.note, endpoint.publish, show],
@@ -74,7 +74,4 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
         finally:
             with output.printing():
                 printer.close()
-    if isinstance(printer, BarPrinter) and outcome.report is not None:
-        with output.printing():
-            print_accuracy(outcome.report.n, outcome.report.accuracy)
     return signals.status or int(output.left)

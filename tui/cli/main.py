@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.text import clean
 from finetui.engine.version import __version__
+from finetui.tui.cli.calibrate import calibrate
 from finetui.tui.cli.errors import errors
 from finetui.tui.cli.evaluate import evaluate
 from finetui.tui.cli.finetune import finetune
@@ -23,7 +24,7 @@ from finetui.tui.cli.options import Images, NotifyBy, RunOptions, TrainingRecipe
 from finetui.tui.cli.predict import predict
 from finetui.tui.cli.replay import replay
 from finetui.tui.cli.reports import data_only
-from finetui.tui.cli.resume import branch, resume
+from finetui.tui.cli.resume import branch, extend, resume
 from finetui.tui.cli.runs import list_runs
 from finetui.tui.cli.start import train
 from finetui.tui.cli.summary import summary
@@ -67,6 +68,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "attach": attach,
     "stop": stop,
     "resume": resume,
+    "extend": extend,
     "rollback": rollback,
     "branch": branch,
     "replay": replay,
@@ -74,6 +76,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "open": open_run,
     "log": log,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "errors": errors,
     "predict": predict,
     "summary": summary,

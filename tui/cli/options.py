@@ -17,6 +17,7 @@ from finetui.engine.protocol.config import (
     load,
     with_overrides,
 )
+from finetui.engine.protocol.requests import BareWeights, ClassesBy
 from finetui.engine.runs.folder import check_runs_dir
 from finetui.engine.text import clean
 
@@ -28,6 +29,24 @@ def _whole(_type: type, tokens: Sequence[Token]) -> int:
     return int(tokens[0].value)
 
 
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def channel_values(text: str | None, option: Literal["mean", "std"]) -> tuple[float, ...] | None:
+    """Return the numbers, one for each channel, that are given as `--mean` or `--std`. Raises `BadInput`."""
+    if text is None:
+        return None
+    if text.strip().lower() == "imagenet":
+        return _IMAGENET[option]
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError as error:
+        raise BadInput(
+            f"--{option}: give 1 or 3 numbers with commas between them, or imagenet, not {text!r}"
+        ) from error
+
+
+_WEIGHTS = Parameter(group=Group("Weights without a description", sort_key=9))
 WholeNumber = Annotated[int, Parameter(converter=_whole)]
 
 TrainingRecipe = Annotated[
@@ -57,7 +76,18 @@ From = Annotated[
     str,
     Parameter(name="--from", help="A run (its name or folder: the best checkpoint is used) or a checkpoint file."),
 ]
+AnyPart = Annotated[
+    Literal["train", "val", "test"] | None,
+    Parameter(help="Which images: train, val or test (default: test, else val)."),
+]
 DataDir = Annotated[Path | None, Parameter(help="Folder to look for the data in first (default: $FINETUI_DATA).")]
+ClassesByOption = Annotated[
+    ClassesBy,
+    Parameter(
+        name="--classes-by",
+        help="How the data's classes are found among the network's: by name (default), or by position.",
+    ),
+]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps (default: auto).")]
 CheckpointModel = Annotated[
     str,
@@ -71,6 +101,36 @@ OwnModel = Annotated[
 OwnData = Annotated[
     str | None, Parameter(help="Needed only for data of your own code: module:factory or file.py:factory.")
 ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class WeightsOptions:
+    """What a bare state dict (--from FILE with --model) does not say."""
+
+    classes: Annotated[str | None, _WEIGHTS] = None
+    "Its classes in their order, with commas between them (default: those of the data, or numbers)."
+    mean: Annotated[str | None, _WEIGHTS] = None
+    "Mean of each channel of pixels in [0, 1]: 0.5 or 0.485,0.456,0.406, or imagenet (default: what the file says)."
+    std: Annotated[str | None, _WEIGHTS] = None
+    "Standard deviation of each channel: 0.5 or 0.229,0.224,0.225, or imagenet (default: what the file says)."
+    resize: Annotated[WholeNumber | None, _WEIGHTS] = None
+    "Pixels that the shorter side is scaled to before the middle is cut out."
+    crop: Annotated[WholeNumber | None, _WEIGHTS] = None
+    "Side in pixels of the middle that is cut out, the network's input (default: what the file says, or 224)."
+    interpolation: Annotated[str | None, _WEIGHTS] = None
+    "Filter that images are scaled with: nearest, bilinear, bicubic or lanczos."
+
+    def given(self) -> BareWeights:
+        """Return what these options say. Raises `BadInput`."""
+        return BareWeights(
+            classes=tuple(name.strip() for name in self.classes.split(",")) if self.classes else (),
+            mean=channel_values(self.mean, "mean") or (),
+            std=channel_values(self.std, "std") or (),
+            resize=self.resize or 0,
+            crop=self.crop or 0,
+            interpolation=self.interpolation or "",
+        )
 
 
 @Parameter(name="*")
@@ -113,6 +173,10 @@ class RunOptions:
     )
     data_dir: Annotated[str | None, _DATA] = None
     "Folder to look for a named set in first (default: $FINETUI_DATA)."
+    val: Annotated[float | None, _DATA] = None
+    "Share of the training images to hold out and choose by, instead of the test images (default: 0; 0.1 is usual)."
+    test: Annotated[str | None, _DATA] = None
+    "auto (default: the data's own test images, else a fifth of a folder's) or none."
     augment: Annotated[str | None, _DATA] = None
     "Augmentation of the training images: none (default), light or standard."
     image_size: Annotated[WholeNumber | None, _DATA] = None
@@ -130,6 +194,16 @@ class RunOptions:
     )
     weights: Annotated[str | None, _MODEL] = None
     "none (default), default (torchvision's own) or a file with a state dict."
+    mean: Annotated[str | None, _MODEL] = None
+    "Mean of each channel of pixels in [0, 1] that the weights need: 0.5 or 0.485,0.456,0.406, or imagenet."
+    std: Annotated[str | None, _MODEL] = None
+    "Standard deviation of each channel that the weights need: 0.5 or 0.229,0.224,0.225, or imagenet."
+    resize: Annotated[WholeNumber | None, _MODEL] = None
+    "Pixels that the shorter side is scaled to before the middle is cut out (default: what the weights say)."
+    crop: Annotated[WholeNumber | None, _MODEL] = None
+    "Side in pixels of the middle that is cut out, the network's input (default: what the weights say)."
+    interpolation: Annotated[str | None, _MODEL] = None
+    "Filter that images are scaled with: nearest, bilinear, bicubic or lanczos (default: what the weights say)."
     epochs: Annotated[WholeNumber | None, _TRAINING] = None
     "Number of epochs (default: 4)."
     batch_size: Annotated[WholeNumber | None, _TRAINING] = None
@@ -159,7 +233,7 @@ class RunOptions:
     seed: Annotated[WholeNumber | None, _TRAINING] = None
     "Seed of the weights and of the data order (default: 0)."
     fast: Annotated[str | None, _TRAINING] = None
-    "How steps are computed: auto (default: measured at the start), on, or off (the plain loop)."
+    "How steps are computed: auto (default: chosen by rule), on, or off (the plain loop)."
     precision: Annotated[str | None, _TRAINING] = None
     "fp32 (default), or bf16: mixed precision, other digits and on some processors faster."
     compile: Annotated[str | None, _TRAINING] = None
@@ -168,6 +242,10 @@ class RunOptions:
     "auto, cpu, cuda, cuda:N or mps (default: auto)."
     save_steps: Annotated[WholeNumber | None, _SAFETY] = None
     "Write a checkpoint after so many steps (default: 0, at the end of each epoch and by --save-minutes only)."
+    best_by: Annotated[str | None, _SAFETY] = None
+    "What the best checkpoint is chosen by: accuracy (default), loss, macro-f1, balanced-accuracy or top5."
+    early_stop: Annotated[WholeNumber | None, _SAFETY] = None
+    "Finish after so many epochs in a row without a better one, by --best-by (default: 0, never)."
     save_minutes: Annotated[float | None, _SAFETY] = None
     "Write a checkpoint after so many minutes (default: 5; 0: never)."
     on_divergence: Annotated[str | None, _SAFETY] = None
@@ -199,11 +277,18 @@ class RunOptions:
             ("run", "linger_minutes"): self.linger,
             ("checkpoints", "every_steps"): self.save_steps,
             ("checkpoints", "every_minutes"): self.save_minutes,
+            ("checkpoints", "best_by"): self.best_by,
             ("guards", "on_divergence"): self.on_divergence,
+            ("guards", "early_stop"): self.early_stop,
             ("model", "name"): self.model,
             ("model", "weights"): self.weights,
+            ("model", "mean"): channel_values(self.mean, "mean"),
+            ("model", "std"): channel_values(self.std, "std"),
+            ("model", "resize"): self.resize,
+            ("model", "crop"): self.crop,
+            ("model", "interpolation"): self.interpolation,
         }
-        for field in ("augment", "image_size", "loader", "workers", "follow_links"):
+        for field in ("val", "test", "augment", "image_size", "loader", "workers", "follow_links"):
             overrides["data", field] = getattr(self, field)
         for field in TrainingConfig.__struct_fields__:
             if hasattr(self, field):
@@ -213,3 +298,39 @@ class RunOptions:
         if config.run.name and (Path(config.run.runs_dir) / config.run.name).exists():
             raise BadInput(f"a run named {config.run.name!r} exists in {config.run.runs_dir}; choose another --name")
         return config
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ChangedSettings:
+    """What a run that goes on is trained by from there on; what is not given stays."""
+
+    epochs: Annotated[WholeNumber | None, _TRAINING] = None
+    "Number of epochs in all."
+    batch_size: Annotated[WholeNumber | None, _TRAINING] = None
+    "Images per step; the rest of an epoch that has begun comes in the new size."
+    lr: Annotated[float | None, _TRAINING] = None
+    "Learning rate, of one-cycle the highest; one that was set by hand is forgotten."
+    optimizer: Annotated[str | None, _TRAINING] = None
+    "adamw or sgd; another one begins without what the old one knew."
+    momentum: Annotated[float | None, _TRAINING] = None
+    "Momentum of SGD."
+    weight_decay: Annotated[float | None, _TRAINING] = None
+    "Weight decay, not of biases and normalisation."
+    schedule: Annotated[str | None, _TRAINING] = None
+    "one-cycle, constant, step or cosine: the schedule of the whole run, from where the run stands."
+    label_smoothing: Annotated[float | None, _TRAINING] = None
+    "Label smoothing."
+    class_weights: Annotated[str | None, _TRAINING] = None
+    "none or balanced."
+    sampling: Annotated[str | None, _TRAINING] = None
+    "shuffle or balanced."
+    early_stop: Annotated[WholeNumber | None, _SAFETY] = None
+    "Finish after so many epochs in a row without a better one; 0: never."
+
+    def changes(self) -> dict[tuple[SectionName, str], object]:
+        """Return what was given, by section and field."""
+        training = [name for name in self.__dataclass_fields__ if name != "early_stop"]
+        found: dict[tuple[SectionName, str], object] = {("training", name): getattr(self, name) for name in training}
+        found["guards", "early_stop"] = self.early_stop
+        return {key: value for key, value in found.items() if value is not None}

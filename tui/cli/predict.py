@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from finetui.engine.runs.folder import find_checkpoint
-from finetui.tui.cli.options import CheckpointModel, Device, From, PrintedImages, RunsDir, WholeNumber
+from finetui.tui.cli.options import CheckpointModel, Device, From, PrintedImages, RunsDir, WeightsOptions, WholeNumber
 
 
 def predict(
@@ -16,6 +16,7 @@ def predict(
     runs_dir: RunsDir = Path("checkpoints"),
     images: PrintedImages = "auto",
     json: bool = False,
+    weights: WeightsOptions | None = None,
 ) -> int:
     """Classify image files of your own.
 
@@ -36,5 +37,13 @@ def predict(
 
     checkpoint = find_checkpoint(from_, runs_dir)
     return print_predictions(
-        checkpoint, files, top=top, model=model, device=device, invert=invert, images=images, as_json=json
+        checkpoint,
+        files,
+        top=top,
+        model=model,
+        device=device,
+        invert=invert,
+        images=images,
+        as_json=json,
+        bare=(weights or WeightsOptions()).given(),
     )

@@ -11,6 +11,7 @@ from textual.content import Content
 
 import finetui
 from finetui.engine.errors import BadInput
+from finetui.engine.protocol.requests import BareWeights
 from finetui.engine.text import clean
 from finetui.tui.cli.reports import print_json
 from finetui.tui.graphics import choose_mode, strips
@@ -29,6 +30,7 @@ def print_predictions(
     invert: bool,
     images: str,
     as_json: bool,
+    bare: BareWeights,
 ) -> int:
     """Print the likeliest classes of `files`; return the exit status: 2 when one of them could not be read."""
     if top < 1:
@@ -39,7 +41,7 @@ def print_predictions(
     console = Console(markup=False, highlight=False)
     objects: list[dict[str, object]] = []
     failed = pale = 0
-    for found in finetui.classify(checkpoint, files, top=top, model=model, device=device, invert=invert):
+    for found in finetui.classify(checkpoint, files, top=top, model=model, device=device, invert=invert, bare=bare):
         shown = clean(str(found.path), 1000)
         if found.problem:
             failed += 1

@@ -4,9 +4,22 @@ import os
 import sys
 from collections.abc import Iterator
 
-from finetui.engine.protocol.events import AnyEvent, Evaluated, Phase, RunPrepared, RunStarted, StateChanged, TrainPoint
+from finetui.engine.predictions.interval import wilson
+from finetui.engine.protocol.events import (
+    AnyEvent,
+    Evaluated,
+    Phase,
+    RunPrepared,
+    RunStarted,
+    StateChanged,
+    TrainingChanged,
+    TrainPoint,
+)
+from finetui.engine.protocol.places import short
+from finetui.engine.protocol.values import Part
 from finetui.engine.runs.journal import encode_line
 from finetui.tui.cli.reports import write_data
+from finetui.tui.state.parts import scores, sizes
 
 
 class Printer:
@@ -49,12 +62,21 @@ class LinePrinter(Printer):
                 for mean in event.hundreds:
                     print(f"[{mean.epoch}, {mean.step_in_epoch:5d}] loss: {mean.loss:.3f}", flush=True)
             case Evaluated():
-                print_accuracy(event.n, event.accuracy)
+                print_accuracy(event.n, event.accuracy, event.part, event.checkpoint)
 
 
-def print_accuracy(n: int, accuracy: float) -> None:
-    """Print the tutorial's line about `n` test images."""
-    print(f"Accuracy of the network on the {n} test images: {100 * accuracy:.2f} %", flush=True)
+def print_accuracy(n: int, accuracy: float, part: Part = "test", checkpoint: str = "") -> None:
+    """Print the tutorial's line about the `n` images of `part`, and how far the accuracy may be from the true one.
+
+    `checkpoint` is the one whose weights were scored.
+    """
+    low, high = wilson(accuracy, n)
+    of = f", {checkpoint} checkpoint, chosen on val" if checkpoint else ""
+    print(
+        f"Accuracy of the network on the {n} {part} images: {100 * accuracy:.2f} % "
+        f"(95 % CI {100 * low:.2f} to {100 * high:.2f} %){of}",
+        flush=True,
+    )
 
 
 def choose_printer(*, as_json: bool) -> Printer:
@@ -81,6 +103,7 @@ class BarPrinter(Printer):
         )
         self._task = self._progress.add_task("Starting", total=None, detail="")
         self._steps = self._epochs = 0
+        self._evaluated: dict[Part, Evaluated] = {}
         self._progress.start()
 
     def _say(self, line: str) -> None:
@@ -95,18 +118,24 @@ class BarPrinter(Printer):
             case RunPrepared():
                 self._epochs = event.config.training.epochs
                 self._steps = event.steps_per_epoch * self._epochs
+            case TrainingChanged():
+                self._epochs = event.training.epochs
+                self._steps = event.step + round((self._epochs - event.epochs) * event.steps_per_epoch)
             case TrainPoint():
                 detail = f"loss {event.loss:.4f}  {event.samples_per_second:,.0f} images/s"
                 name = f"epoch {event.epoch}/{self._epochs}"
                 update(self._task, description=name, total=self._steps, completed=event.step, detail=detail)
             case Evaluated():
-                self._say(f"epoch {event.epoch}: test loss {event.loss:.4f}, accuracy {event.accuracy:.2%}")
+                self._evaluated[event.part] = event
+                self._say(f"epoch {event.epoch}: {scores(event)}")
         for line in _lines(event):
             self._say(line)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Take the bar away, and print the last accuracies to standard output."""
         self._progress.stop()
+        for event in self._evaluated.values():
+            print_accuracy(event.n, event.accuracy, event.part, event.checkpoint)
 
     def abandon(self) -> None:
         """Show the cursor again; Rich itself would wait for whatever holds its lock."""
@@ -119,9 +148,8 @@ def _lines(event: AnyEvent) -> Iterator[str]:
         case RunPrepared(data=data):
             yield from event.notices
             yield (
-                f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images from {data.location}, "
-                f"{data.loader}; "
-                f"{event.config.model.name}, {event.parameters:,} parameters, on {event.device}"
+                f"{data.name}: {sizes(data)} from {data.location}, {data.loader}; "
+                f"{short(event.config.model.name)}, {event.parameters:,} parameters, on {event.device}"
             )
         case RunStarted():
             yield f"run {event.name} in {event.path}"

@@ -1,11 +1,11 @@
-"""`finetui resume` and `finetui branch`: a run, or a new one, goes on from a checkpoint."""
+"""`finetui resume`, `extend` and `branch`: a run, or a new one, goes on from a checkpoint."""
 
 from pathlib import Path
 
 from finetui.engine.runs.folder import find_run
-from finetui.engine.runs.resume import branched, configuration, resumable
+from finetui.engine.runs.resume import branched, configuration, extended, resumable, with_changes
 from finetui.engine.runs.trust import check_run_trusted
-from finetui.tui.cli.options import OwnData, OwnModel, Run, RunMode, RunsDir, WholeNumber
+from finetui.tui.cli.options import ChangedSettings, OwnData, OwnModel, Run, RunMode, RunsDir, WholeNumber
 from finetui.tui.cli.start import start
 
 
@@ -14,6 +14,7 @@ def resume(
     /,
     *,
     checkpoint: str = "",
+    settings: ChangedSettings | None = None,
     mode: RunMode | None = None,
     model: OwnModel = None,
     data: OwnData = None,
@@ -21,7 +22,8 @@ def resume(
 ) -> int:
     """Go on with a run that was stopped, or whose engine was killed, from its last checkpoint, as if nothing had been.
 
-    What the journal tells of after that checkpoint is undone, and done again.
+    What the journal tells of after that checkpoint is undone, and done again. With other settings the run is the same
+    up to there; the journal tells of the change, and the run's config.toml keeps it.
 
     Parameters
     ----------
@@ -29,8 +31,34 @@ def resume(
         Go on from this one of its checkpoints instead: previous, best, or the name that you gave it.
     """
     folder = find_run(run, runs_dir, lost_journal=True)
-    config = resumable(folder, checkpoint, model=model, data=data)
-    return start(config, mode or RunMode(), resume=folder, resume_from=checkpoint)
+    changes = (settings or ChangedSettings()).changes()
+    more = (settings or ChangedSettings()).epochs or 0
+    config = resumable(folder, checkpoint, model=model, data=data, epochs=more)
+    return start(with_changes(config, changes), mode or RunMode(), resume=folder, resume_from=checkpoint)
+
+
+def extend(
+    run: Run,
+    /,
+    *,
+    epochs: WholeNumber,
+    mode: RunMode | None = None,
+    model: OwnModel = None,
+    data: OwnData = None,
+    runs_dir: RunsDir = Path("checkpoints"),
+) -> int:
+    """Let a run, also a finished one, go on to N epochs in all.
+
+    Its schedule is that of N epochs from there on: one-cycle and cosine take their rate up again. It goes on without
+    --early-stop.
+
+    Parameters
+    ----------
+    epochs
+        Number of epochs in all, those that it has trained included.
+    """
+    folder = find_run(run, runs_dir, lost_journal=True)
+    return start(extended(folder, epochs, model=model, data=data), mode or RunMode(), resume=folder)
 
 
 def branch(

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 from finetui.engine.link.base import Link
-from finetui.engine.protocol.commands import AnyQuestion
-from finetui.engine.protocol.events import Answer, AnyEvent, CommandRefused, StateChanged
+from finetui.engine.protocol.commands import AnyQuestion, Evaluate
+from finetui.engine.protocol.events import Answer, AnyEvent, CommandAccepted, CommandRefused, StateChanged
 
 Reply = Answer | CommandRefused
+Asked = AnyQuestion | Evaluate
 
 
 class Asker:
@@ -17,14 +18,17 @@ class Asker:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._waiting: dict[str, tuple[AnyQuestion, Callable[[Reply], None]]] = {}
+        self._waiting: dict[str, tuple[Asked, Callable[[Reply], None]]] = {}
 
-    def ask(self, question: AnyQuestion, then: Callable[[Reply], None]) -> None:
-        """Send `question`; `then` is called once, with its answer or with the refusal that says why there is none."""
+    def ask(self, question: Asked, then: Callable[[Reply], None]) -> None:
+        """Send `question`; `then` is called once, with its answer or with the refusal that says why there is none.
+
+        An evaluation is answered by its event, to everybody: `then` hears only of a refusal.
+        """
         self._waiting[question.id] = (question, then)
         self._link.send(question)
 
-    def forget(self, question: AnyQuestion) -> None:
+    def forget(self, question: Asked) -> None:
         """Do not wait for the answer to `question` any more."""
         self._waiting.pop(question.id, None)
 
@@ -34,6 +38,8 @@ class Asker:
             _, then = self._waiting.pop(event.command.id, (None, None))
             if then is not None:
                 then(event)
+        elif isinstance(event, CommandAccepted):
+            self._waiting.pop(event.command.id, None)
         elif isinstance(event, StateChanged) and event.state in ("failed", "crashed"):
             # Whoever could have answered is gone.
             waiting, self._waiting = self._waiting, {}

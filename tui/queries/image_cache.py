@@ -1,4 +1,4 @@
-"""Test images on their way from the engine to the screen: asked for by the page, and a bounded number kept."""
+"""Images on their way from the engine to the screen: asked for by the page, and a bounded number kept."""
 
 import threading
 from collections import OrderedDict
@@ -13,6 +13,7 @@ from finetui.engine.errors import FinetuiError
 from finetui.engine.predictions.images import pixels
 from finetui.engine.protocol.commands import FetchImages
 from finetui.engine.protocol.events import CommandRefused, Images
+from finetui.engine.protocol.values import AnyPart
 from finetui.tui.queries.asker import Asker, Reply
 
 Image = npt.NDArray[np.uint8]
@@ -21,8 +22,8 @@ _ASKED = 48  # images in one question: a screenful
 _LOOK_SECONDS = 0.2
 
 
-def fetch_all(app: App[None], asker: Asker, indices: Sequence[int]) -> list[Image | str]:
-    """Return the test images `indices` in full, or what is wrong with them; called from a thread, which waits."""
+def fetch_all(app: App[None], asker: Asker, part: AnyPart, indices: Sequence[int]) -> list[Image | str]:
+    """Return the images `indices` of `part` in full, or what is wrong with them; called from a thread, which waits."""
     arrived = threading.Event()
     replies: list[Reply] = []
 
@@ -30,7 +31,7 @@ def fetch_all(app: App[None], asker: Asker, indices: Sequence[int]) -> list[Imag
         replies.append(reply)
         arrived.set()
 
-    app.call_from_thread(asker.ask, FetchImages(indices=tuple(indices)), take)
+    app.call_from_thread(asker.ask, FetchImages(indices=tuple(indices), part=part), take)
     worker = get_current_worker()
     while not arrived.wait(_LOOK_SECONDS):
         if worker.is_cancelled:
@@ -43,7 +44,7 @@ def fetch_all(app: App[None], asker: Asker, indices: Sequence[int]) -> list[Imag
 
 
 class ImageCache:
-    """Images by their place in the test set, reduced to `side` pixels; `on_images(indices)` is told of new ones."""
+    """Images by their place in `part`, reduced to `side` pixels; `on_images(indices)` is told of new ones."""
 
     def __init__(self, asker: Asker, side: int, on_images: Callable[[list[int]], None]) -> None:
         self._asker = asker
@@ -51,6 +52,14 @@ class ImageCache:
         self._on_images = on_images
         self._found: OrderedDict[int, Image | str] = OrderedDict()
         self._waiting: set[int] = set()
+        self.part: AnyPart = ""
+
+    def of(self, part: AnyPart) -> None:
+        """Hold images of `part` from now on."""
+        if part != self.part:
+            self.part = part
+            self._found.clear()
+            self._waiting.clear()
 
     def get(self, index: int) -> Image | str | None:
         """Return the image, uint8 `[H, W, C]`; why there is none; or None while nobody knows."""
@@ -65,12 +74,14 @@ class ImageCache:
         for start in range(0, len(missing), _ASKED):
             part = missing[start : start + _ASKED]
             self._waiting.update(part)
-            question = FetchImages(indices=tuple(part), side=self._side)
+            question = FetchImages(indices=tuple(part), side=self._side, part=self.part)
             self._asker.ask(question, self._arrived)
 
     def _arrived(self, reply: Reply) -> None:
         asked = reply.command
         assert isinstance(asked, FetchImages)
+        if asked.part != self.part:
+            return
         self._waiting.difference_update(asked.indices)
         if isinstance(reply, Images):
             for picture in reply.pictures:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from finetui.engine.predictions.images import pixels
 from finetui.engine.protocol.commands import EXPLANATIONS, ExplainImage, FetchImages
 from finetui.engine.protocol.events import CommandRefused, Explained, Images
+from finetui.engine.protocol.values import AnyPart
 from finetui.tui.queries.asker import Asker, Reply
 
 _METHODS = ("", *EXPLANATIONS)
@@ -24,6 +25,12 @@ class ImageDetail:
         self._image: npt.NDArray[np.uint8] | None = None
         self._explained: Explained | CommandRefused | None = None
         self.method = ""
+        self.part: AnyPart = ""
+
+    def of(self, part: AnyPart) -> None:
+        """Be about images of `part` from now on."""
+        if part != self.part:
+            self.part, self._index = part, -1
 
     def next_method(self) -> None:
         """Explain by the next method; after the last, not at all."""
@@ -31,17 +38,19 @@ class ImageDetail:
         self._explained = None
 
     def ask(self, index: int, target: int, *, in_full: bool) -> None:
-        """Look at test image `index`: ask for it `in_full`, and for what speaks for `target`, if not known yet."""
+        """Look at image `index`: ask for it `in_full`, and for what speaks for `target`, if not known yet."""
         if index != self._index:
             self._index, self._image, self._explained = index, None, None
         if in_full and self._image is None:
-            self._asker.ask(FetchImages(indices=(index,), side=_LARGE), self._arrived)
+            self._asker.ask(FetchImages(indices=(index,), side=_LARGE, part=self.part), self._arrived)
         if self.method and self._explained is None:
-            self._asker.ask(ExplainImage(index=index, method=self.method, target=target), self._arrived)
+            self._asker.ask(ExplainImage(index=index, method=self.method, target=target, part=self.part), self._arrived)
 
     def _arrived(self, reply: Reply) -> None:
         """Take an answer, unless the cursor has gone on."""
         asked = reply.command
+        if isinstance(asked, FetchImages | ExplainImage) and asked.part != self.part:
+            return
         if isinstance(asked, FetchImages) and isinstance(reply, Images) and asked.indices == (self._index,):
             shown = reply.pictures[0]
             self._image = None if shown.problem else pixels(shown)
@@ -52,7 +61,7 @@ class ImageDetail:
         self._on_change()
 
     def image(self, index: int) -> npt.NDArray[np.uint8] | None:
-        """Return test image `index` in full, if it is there."""
+        """Return image `index` in full, if it is there."""
         return self._image if index == self._index else None
 
     def overlay(self, index: int, classes: tuple[str, ...]) -> tuple[npt.NDArray[np.float32] | None, str]:

@@ -11,10 +11,11 @@ from finetui.tui.screens.base import ModalScreen
 from finetui.tui.state.actions import ACTIONS
 
 _INTRODUCTION = (
-    "The plots show the training loss and accuracy (means between two points) and the test set's, measured after "
-    "every epoch. A tick on the edge marks what was changed by hand: the learning rate, or which layers train.\n\n"
-    "The table shows, for each class, the number of test images, the share recognised, the F1 score, and the change "
-    "since the previous evaluation in percentage points.\n\n"
+    "The plots show the training loss and accuracy (means between two points) and those on val, where images are held "
+    "out to choose by, else on test, measured after every epoch. A tick on the edge marks what was changed by hand: "
+    "the learning rate, or which layers train.\n\n"
+    "The table shows, for each class, the number of val or test images, the share recognised, the F1 score, and the "
+    "change since the previous evaluation in percentage points.\n\n"
     "Freezing a layer takes effect at the next step: it gets no gradient, and it stays the same bit for bit until it "
     "is unfrozen."
 )
@@ -25,7 +26,8 @@ _MORE_KEYS = (
     ("tab", "Next control"),
     ("g", "Layers: all columns, single layers, normalisation"),
     ("␣ → a b", "In the layer list: freeze or unfreeze; open a group; all above, all below the cursor"),
-    ("m", "Errors: the test images that were got wrong; enter or a click on a class shows that class's"),
+    ("p", "The table: the other part, val or test, which is evaluated first where it was not yet"),
+    ("m", "Errors: the images that were got wrong; enter or a click on a class shows that class's"),
     ("c", "Checkpoints: roll back to one, branch from one, keep the present state under a name"),
     ("r", "Runs: a finetune stands below the run that it started from"),
     ("o", "Log: the whole journal, and what the engine printed; a click on the lines below opens it as well"),

@@ -38,7 +38,7 @@ ACTIONS: tuple[Action, ...] = (
     _action("resume", "space", "Resume", Resume, "Go on after a pause"),
     _action("step", "n", "Step", StepOnce, "While paused: take one training step"),
     _action("stop", "x", "Stop", Stop, "Save a checkpoint and end the run"),
-    _action("evaluate", "e", "Evaluate", Evaluate, "Run over the test set now"),
+    _action("evaluate", "e", "Evaluate", Evaluate, "Run over the images that are held out (val, else test) now"),
     _action("save", "w", "Save", Save, "Write last.ckpt now"),
     _action("finetune", "f", "Finetune", StartFinetune, "Start a new run from these weights: recipe, head, data"),
     _action("find", "L", "Find rate", FindLearningRate, "Try rising learning rates on a copy of the model"),

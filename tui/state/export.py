@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -23,7 +24,7 @@ Fetch = Callable[[Sequence[int]], list[Image | str]]
 
 COLUMNS = (
     "index", "path", "true", "predicted", "true_name", "predicted_name", "confidence", "loss", "margin",
-    "label_likely_wrong", "training_image", "top",
+    "label_likely_wrong", "training_image", "training_path", "top",
 )  # fmt: skip
 SHEET_MOST = 1000  # images on one contact sheet
 _FETCHED = 64
@@ -71,7 +72,7 @@ def objects(listing: Listing, rows: Sequence[int]) -> Iterator[dict[str, object]
     Python does (`surrogateescape`).
     """
     found = listing.predictions
-    classes, flagged = found.classes, listing.flags.label_errors
+    classes, flagged = found.classes, listing.label_errors
     for row in rows:
         true, predicted = int(found.label[row]), int(found.predicted[row])
         yield {
@@ -86,6 +87,7 @@ def objects(listing: Listing, rows: Sequence[int]) -> Iterator[dict[str, object]
             "margin": _short(found.margin[row]),
             "label_likely_wrong": None if flagged is None else bool(flagged[row]),
             "training_image": (listing.duplicates or {}).get(row),
+            "training_path": listing.training_files.get(row) or None,
             "top": [{"class": classes[label], "probability": _short(p)} for label, p in found.top(row)],
         }
 
@@ -95,8 +97,16 @@ def _short(value: float) -> float:
 
 
 def to_json(listing: Listing, rows: Sequence[int]) -> str:
-    """Return `objects` as a JSON list; pure ASCII, so that any path can be written."""
-    return json.dumps(list(objects(listing, rows)), indent=1)
+    """Return `objects` as a JSON list; pure ASCII, so that any path can be written.
+
+    Of a comparison the list is the value of `images` in an object that has McNemar's test as well.
+    """
+    images = list(objects(listing, rows))
+    tested = listing.mcnemar()
+    if tested is None:
+        return json.dumps(images, indent=1)
+    compared = {"compared_with": listing.compared, "mcnemar": msgspec.to_builtins(tested), "images": images}
+    return json.dumps(compared, indent=1)
 
 
 def to_csv(listing: Listing, rows: Sequence[int]) -> str:
@@ -115,8 +125,8 @@ def to_csv(listing: Listing, rows: Sequence[int]) -> str:
 def export(target: Target, listing: Listing, rows: Sequence[int], fetch: Fetch) -> str:
     """Write `rows` to `target`, whole or not at all, and return a sentence that says what was written.
 
-    `fetch(indices)` returns test images, uint8 `[H, W, 1 or 3]`, or what is wrong with them. Raises `BadInput` when
-    there are too many for a contact sheet, `FinetuiError` when writing fails.
+    `fetch(indices)` returns images, uint8 `[H, W, 1 or 3]`, or what is wrong with them. Raises `BadInput` when there
+    are too many for a contact sheet, `FinetuiError` when writing fails.
     """
     where = clean(str(target.path))
     if not len(rows):

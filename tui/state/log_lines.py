@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from finetui.engine.protocol import commands, events
 from finetui.engine.text import clean
+from finetui.tui.state.parts import scores, sizes
 
 Level = Literal["info", "warning", "error"]
 
@@ -68,6 +69,8 @@ def describe_command(command: commands.AnyCommand) -> str:
             return f"{'freeze' if command.frozen else 'unfreeze'} {names}"
         case commands.SetFrozenNorm():
             return f"statistics of frozen normalisation {'collected' if command.trains else 'kept'}"
+        case commands.ChangeTraining():
+            return f"other settings, {command.training.epochs} epochs"
         case commands.StartFinetune():
             return f"finetune ({clean(command.plan.recipe, 40)})"
         case commands.PreviewFinetune():
@@ -85,7 +88,7 @@ def describe_command(command: commands.AnyCommand) -> str:
         case commands.FindLearningRate():
             return "find learning rate"
         case commands.Evaluate():
-            return "evaluate"
+            return f"evaluate {clean(command.part)}".strip()
         case commands.Save():
             return f"save as {clean(command.name)}" if command.name else "save"
         case commands.RollBack():
@@ -122,7 +125,7 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
     match event:
         case events.RunPrepared():
             data = event.data
-            where = f"{data.name}: {data.train_size:,} training and {data.test_size:,} test images from {data.location}"
+            where = f"{data.name}: {sizes(data)} from {data.location}"
             text = "; ".join(part for part in (where, data.loader, *event.notices) if part)
             return "warning" if event.notices else "info", text
         case events.RunStarted():
@@ -131,10 +134,13 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
             level: Level = "error" if event.state in ("failed", "crashed") else "info"
             return level, f"{event.state}: {event.reason}" if event.reason else event.state
         case events.Evaluated():
-            best = ", the best so far" if event.best else ""
+            return "info", f"epoch {event.epoch}: {scores(event)}"
+        case events.TrainingChanged():
+            training = event.training
             return (
                 "info",
-                f"epoch {event.epoch}: test loss {event.loss:.4f}, accuracy {event.accuracy:.2%}{best}",
+                f"other settings from step {event.step:,}: {training.epochs} epochs, batches of {training.batch_size}, "
+                f"{training.optimizer}, {training.schedule}, learning rate {training.lr:g}",
             )
         case events.StageStarted():
             lasts = f"{event.epochs} epoch{'s' if event.epochs > 1 else ''}, learning rate {event.learning_rate:g}"

@@ -7,6 +7,7 @@ import msgspec
 
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.values import AnyPart
 from finetui.tui.state.curves import Curve
 from finetui.tui.state.log_lines import LogLine, log_line
 from finetui.tui.state.sanitize import sanitized
@@ -25,6 +26,7 @@ class Mark(NamedTuple):
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """Everything but the curves that widgets show.
 
+    `evaluation` and `previous` are of the part that is evaluated while training, `others` the newest of other parts.
     `pending` holds unanswered commands by their id; `audience` names the dashboards on this run, this one among them.
     """
 
@@ -38,6 +40,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     device: str = ""
     parameters: int = 0
     steps_per_epoch: int = 0
+    counted_from: tuple[int, float] = (0, 0.0)  # a step, and the epochs until then: later ones have `steps_per_epoch`
     parent: str | None = None
     notices: tuple[str, ...] = ()
     phase: events.Phase | None = None
@@ -48,6 +51,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float = 0.0
     evaluation: events.Evaluated | None = None
     previous: events.Evaluated | None = None
+    others: Mapping[events.Part, events.Evaluated] = {}
     best_accuracy: float | None = None
     marks: tuple[Mark, ...] = ()
     stage: events.StageStarted | None = None
@@ -62,9 +66,29 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     audience: tuple[str, ...] = ()
 
     @property
+    def watched(self) -> events.Part:
+        """The part that is evaluated while training."""
+        if self.evaluation is not None:
+            return self.evaluation.part
+        return self.data.watched if self.data is not None else "test"
+
+    def other_part(self, part: AnyPart) -> events.Part | None:
+        """Return the part that is held out beside `part` (empty: `watched`); None where there is none.
+
+        Of a checkpoint without a run that is not known, and there is one.
+        """
+        other: events.Part = "test" if (part or self.watched) == "val" else "val"
+        return other if self.data is None or other in self.data.sizes else None
+
+    def evaluation_of(self, part: events.Part) -> events.Evaluated | None:
+        """Return the newest evaluation of `part`, if there is one."""
+        return self.evaluation if part == self.watched else self.others.get(part)
+
+    @property
     def total_steps(self) -> int:
         """Steps of the whole run; 0 while that is not known."""
-        return self.steps_per_epoch * self.config.training.epochs
+        step, epochs = self.counted_from
+        return step + round(self.steps_per_epoch * (self.config.training.epochs - epochs))
 
     @property
     def seconds_left(self) -> float | None:
@@ -80,7 +104,13 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     def epochs_at(self, step: int) -> float:
         """Return `step` in epochs."""
-        return step / self.steps_per_epoch if self.steps_per_epoch else 0.0
+        if not self.steps_per_epoch:
+            return 0.0
+        from_step, epochs = self.counted_from
+        # Before a change of the batch size the epochs were of other steps.
+        if step < from_step:
+            return epochs * step / from_step
+        return epochs + (step - from_step) / self.steps_per_epoch
 
 
 def reduce(view: View, event: events.AnyEvent) -> View:
@@ -109,7 +139,14 @@ def _alert(view: View, event: events.AnyEvent) -> events.Alert | None:
     improved = isinstance(event, events.Evaluated) and event.best
     changed = isinstance(
         event,
-        (events.LearningRateChanged, events.LayersChanged, events.StageStarted, events.Rewound, events.RunPrepared),
+        (
+            events.LearningRateChanged,
+            events.TrainingChanged,
+            events.LayersChanged,
+            events.StageStarted,
+            events.Rewound,
+            events.RunPrepared,
+        ),
     )
     return None if improved or changed else view.alert
 
@@ -140,6 +177,8 @@ def _change(view: View, event: events.AnyEvent) -> View:
                 speed=speed,
                 phase=None,
             )
+        case events.Evaluated(watched=False):
+            return replace(view, others={**view.others, event.part: event}, phase=None)
         case events.Evaluated():
             best = max(view.best_accuracy or 0.0, event.accuracy)
             return replace(view, evaluation=event, previous=view.evaluation, best_accuracy=best, phase=None)
@@ -150,6 +189,12 @@ def _change(view: View, event: events.AnyEvent) -> View:
         case events.LearningRateChanged():
             marks = _marked(view, event.step, f"lr {event.learning_rate:g}")
             return replace(view, learning_rate=event.learning_rate, marks=marks)
+        case events.TrainingChanged():
+            config = replace(view.config, training=event.training)
+            marks = _marked(view, event.step, "settings")
+            counted = (event.step, event.epochs)
+            steps = event.steps_per_epoch
+            return replace(view, config=config, steps_per_epoch=steps, counted_from=counted, marks=marks)
         case events.StageStarted():
             label = f"stage {event.index}: {event.name}"
             rate = event.learning_rate
@@ -208,6 +253,7 @@ def _rewound(view: View, event: events.Rewound) -> View:
         norm_trains=event.norm_trains,
         best_accuracy=event.best_accuracy,
         evaluation=evaluation,
+        others={part: other for part, other in view.others.items() if other.step <= event.step},
         marks=tuple(mark for mark in view.marks if mark.x <= view.epochs_at(event.step)),
         device=event.device or view.device,
         kept=event.kept or view.kept,
@@ -243,7 +289,7 @@ class _Snapshot(NamedTuple):
 
 
 # What a run's past decides; everything else in a view is of the present.
-_PAST = ("stage", "effect", "evaluation", "previous", "marks")
+_PAST = ("stage", "effect", "evaluation", "previous", "others", "marks")
 
 
 class Store:
@@ -254,8 +300,8 @@ class Store:
         self._new_curves()
 
     def _new_curves(self) -> None:
-        self.train_loss, self.test_loss = Curve(), Curve()
-        self.train_accuracy, self.test_accuracy = Curve(), Curve()
+        self.train_loss, self.watched_loss = Curve(), Curve()
+        self.train_accuracy, self.watched_accuracy = Curve(), Curve()
         self._snapshots: dict[int, _Snapshot] = {}
 
     def fold(self, arrived: Iterable[events.AnyEvent]) -> list[events.AnyEvent]:
@@ -275,15 +321,15 @@ class Store:
                 case events.TrainPoint():
                     self.train_loss.add(x, event.loss)
                     self.train_accuracy.add(x, event.accuracy)
-                case events.Evaluated():
-                    self.test_loss.add(x, event.loss)
-                    self.test_accuracy.add(x, event.accuracy)
+                case events.Evaluated(watched=True):
+                    self.watched_loss.add(x, event.loss)
+                    self.watched_accuracy.add(x, event.accuracy)
                 case events.CheckpointSaved():
                     self._remember(event)
         return harmless
 
     def _remember(self, event: events.CheckpointSaved) -> None:
-        curves = (self.train_loss, self.test_loss, self.train_accuracy, self.test_accuracy)
+        curves = (self.train_loss, self.watched_loss, self.train_accuracy, self.watched_accuracy)
         snapshot = _Snapshot(self.view, tuple(curve.copy() for curve in curves))
         # One for each checkpoint that there still is: nobody can go back to any other.
         there = {kept.at for kept in event.kept}
@@ -296,9 +342,9 @@ class Store:
             past = {name: getattr(found.view, name) for name in _PAST}
             self.view = msgspec.structs.replace(self.view, **past)
             copies = [curve.copy() for curve in found.curves]
-            self.train_loss, self.test_loss, self.train_accuracy, self.test_accuracy = copies
+            self.train_loss, self.watched_loss, self.train_accuracy, self.watched_accuracy = copies
             return
-        for curve in (self.train_loss, self.test_loss, self.train_accuracy, self.test_accuracy):
+        for curve in (self.train_loss, self.watched_loss, self.train_accuracy, self.watched_accuracy):
             curve.cut(self.view.epochs_at(event.step))
 
     def sent(self, command: commands.AnyCommand) -> None:

@@ -1,6 +1,7 @@
 """A plot of up to three curves over the epochs (or another quantity) that repaints only the cells that changed."""
 
 import asyncio
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -185,6 +186,13 @@ class LinePlot(Widget):
         self._means = tuple((np.array(x, dtype=float), np.array(y, dtype=float)) for x, y in means)
         self._x_limit, self._marks = float(x_limit), tuple(float(mark) for mark in marks)
         self._update()
+
+    def rename(self, index: int, name: str) -> None:
+        """Call the series `index` by another name; what is drawn next has it."""
+        self._series = tuple(
+            dataclasses.replace(style, name=name) if place == index else style
+            for place, style in enumerate(self._series)
+        )
 
     def toggle_log(self) -> None:
         """Change between a linear and a logarithmic y axis; the latter leaves values that are not positive out."""

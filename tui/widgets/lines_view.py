@@ -46,6 +46,8 @@ class LinesView(ScrollView, Generic[Row], can_focus=True):
 
     def repaint(self) -> None:
         """Paint those cells in sight that look otherwise by now: they are all that is sent."""
+        if not self._drawn:  # what is on the screen was drawn before it had this size
+            self.refresh()
         for y, drawn in list(self._drawn.items()):
             regions = changed_regions(drawn, self.render_line(y), y)
             if regions:

@@ -36,8 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 def read(root: Path, **settings: object) -> ImageData:
     seed = settings.pop("seed", 0)
-    image_size = settings.pop("image_size", None)
-    return load(DataConfig(name=str(root), **settings), CPU, seed=seed, image_size=image_size)
+    return load(DataConfig(name=str(root), **settings), CPU, seed=seed)
 
 
 def test_a_folder_with_a_training_and_a_test_part(folder: Path) -> None:
@@ -52,12 +51,6 @@ def test_a_folder_with_a_training_and_a_test_part(folder: Path) -> None:
     assert data.mean == pytest.approx((130 / 255, 10 / 255, 130 / 255))
     assert data.loader.startswith("resident, 13.0 KB of ")
     assert (data.name, data.requested, data.location) == ("photos", str(folder), str(folder))
-
-
-@pytest.mark.parametrize("name", ["val", "valid", "validation", "testing", "Test"])
-def test_the_test_part_goes_by_several_names(folder: Path, name: str) -> None:
-    (folder / "test").rename(folder / name)
-    assert len(read(folder).test) == 10
 
 
 def test_without_a_test_part_a_fifth_of_each_class_is_for_testing(folder: Path) -> None:
@@ -105,7 +98,8 @@ def test_what_is_no_readable_image_is_skipped_and_listed(folder: Path) -> None:
     (folder / "train" / "__MACOSX").mkdir()
     os.mkfifo(red / "pipe.png")
     data = read(folder, image_size=12)
-    assert (len(data.train), len(data.test)) == (20, 10)
+    # What proves no image only when it is decoded keeps its place.
+    assert (len(data.train), len(data.train.unreadable), len(data.test)) == (21, 1, 10)
     assert data.classes == ("blue", "red")
     problems = "\n".join(data.problems)
     for says in (
@@ -339,3 +333,28 @@ def test_a_resident_loader_that_cannot_fit_is_refused(folder: Path, monkeypatch:
     monkeypatch.setattr(image_data, "free_memory", lambda _device: 5000)
     with pytest.raises(BadInput, match="needs 13.0 KB to be resident, and 5.0 KB are free"):
         read(folder, loader="resident")
+
+
+# -- how the files are decoded ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loader", ["resident", "stream"])
+@pytest.mark.parametrize("kind", ["<f4", "<i4"])
+def test_pixels_of_32_bits_have_one_scale_in_all_images(tmp_path: Path, kind: str, loader: str) -> None:
+    for part, levels in (("train", (0, 400, -100, 900)), ("test", (400, 2000))):
+        for number, level in enumerate(levels):
+            path = tmp_path / part / "ab"[number % 2] / f"{number}.tiff"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((9, 9), level, dtype=kind)).save(path)
+    data = read(tmp_path, loader=loader, workers=1)
+    assert [int(data.train.item(index)[0, 0, 0]) for index in range(4)] == [26, 0, 128, 255]
+    assert [int(data.test.item(index)[0, 0, 0]) for index in range(2)] == [128, 255]
+    assert data.notices[0] == "pixels of more than 8 bits are scaled from -100 .. 900 to 0 .. 255, in all images alike"
+    data.train.close()
+
+
+def test_which_jpeg_files_are_decoded_to_a_fraction_is_said(folder: Path) -> None:
+    for number in range(3):
+        paint(folder / "train" / "red" / f"{number}.jpg", (200, 0, 0), (400, 400) if number else (50, 50))
+    assert read(folder, image_size=24).notices[0].startswith("2 of 3 JPEG files are 10 or more times as large")
+    assert not read(folder, image_size=100).notices

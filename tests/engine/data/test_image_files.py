@@ -2,11 +2,24 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageDraw, ImageOps
+from torchvision.models import get_model_weights
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILToTensor, Resize
 
-from finetui.engine.data.image_files import common_size, decode, read_header
+from finetui.engine.data.image_files import (
+    DRAFT,
+    common_range,
+    common_size,
+    decode,
+    draft_fraction,
+    pixel_range,
+    read_header,
+    to_array,
+)
 from finetui.engine.data.split import Unreadable
 from finetui.engine.protocol.values import Decoding
 
@@ -76,3 +89,125 @@ def test_the_size_that_images_are_brought_to() -> None:
     assert common_size([(300, 300)] * 3) == (224, 224)
     assert common_size([(10, 20), (30, 20), (50, 40)]) == (20, 20)
     assert common_size([(2, 3), (3, 3)]) == (8, 8)
+
+
+# -- scaled and cut out as torchvision does it -----------------------------------------------------------------
+
+
+def textures(height: int, width: int, seed: int = 0) -> dict[str, Image.Image]:
+    """Pictures such as photographs have: one that varies over all lengths, one with edges, one of noise."""
+    generator = np.random.default_rng(seed)
+    across, down = np.fft.fftfreq(width)[None], np.fft.fftfreq(height)[:, None]
+    frequency = np.hypot(across, down)
+    frequency[0, 0] = np.inf
+    spectrum = np.fft.fft2(generator.normal(size=(3, height, width))) / frequency
+    smooth = np.fft.ifft2(spectrum).real
+    smooth = 120 + 50 * smooth / smooth.std()
+    edges = Image.new("RGB", (width, height), (90, 140, 180))
+    draw = ImageDraw.Draw(edges)
+    for _ in range(60):
+        left, top = int(generator.integers(width)), int(generator.integers(height))
+        colour = tuple(int(value) for value in generator.integers(0, 256, 3))
+        draw.ellipse([left, top, left + width // 9, top + height // 9], fill=colour)
+    return {
+        "photograph": Image.fromarray(np.clip(smooth, 0, 255).astype(np.uint8).transpose(1, 2, 0).copy()),
+        "drawing": edges,
+        "noise": Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)),
+    }
+
+
+@pytest.mark.parametrize("size", [(300, 400), (401, 333), (256, 256), (200, 260), (517, 90)])
+@pytest.mark.parametrize("crop", [(224, 224), (160, 192), (224, 301)])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+def test_resize_and_crop_are_torchvisions(size: tuple[int, int], crop: tuple[int, int], interpolation: str) -> None:
+    for mode, channels in (("RGB", 3), ("L", 1)):
+        image = textures(*size)["photograph"].convert(mode)
+        wanted = Decoding(
+            channels=channels, height=crop[0], width=crop[1], resize=232, interpolation=interpolation, draft=DRAFT
+        )
+        theirs = Compose([Resize(232, InterpolationMode(interpolation)), CenterCrop(crop), PILToTensor()])(image)
+        assert np.array_equal(to_array(image, wanted), theirs.numpy())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "efficientnet_b0", "vit_l_16", "swin_t", "inception_v3"])
+def test_pixels_are_those_of_the_transform_that_torchvisions_weights_come_with(name: str) -> None:
+    preset = get_model_weights(name).DEFAULT.transforms()
+    image = textures(375, 500)["photograph"]
+    wanted = Decoding(
+        channels=3,
+        height=preset.crop_size[0],
+        width=preset.crop_size[-1],
+        resize=preset.resize_size[0],
+        interpolation=preset.interpolation.value,
+        draft=DRAFT,
+    )
+    mean, std = torch.tensor(preset.mean).view(3, 1, 1), torch.tensor(preset.std).view(3, 1, 1)
+    ours = (torch.from_numpy(to_array(image, wanted)).float() / 255 - mean) / std
+    assert torch.equal(ours, preset(image))
+
+
+# -- JPEG files decoded to a fraction of their size ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("part", [2, 4, 8])
+def test_a_jpeg_decoded_to_a_fraction_is_within_half_a_level(part: int, channels: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    for quality, extra, resize in ((75, 3, 0), (90, 5, 28)) if part < 8 else ((95, 7, 0),):
+        for image in textures(part * DRAFT * 28 + extra, part * DRAFT * 33 + 1, quality).values():
+            image.save(path, quality=quality)
+            wanted = Decoding(channels=channels, height=24 if resize else 28, width=28, resize=resize, draft=DRAFT)
+            header = read_header(str(path))
+            assert draft_fraction(header, wanted) == part
+            full = to_array(Image.open(path), wanted).astype(float)
+            error = np.abs(decode(str(path), wanted) - full).mean()
+            assert 0 < error <= 0.5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_jpeg_is_cut_out_where_it_would_be_in_full(orientation: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    textures(1003, 667)["photograph"].save(path, exif=exif, quality=90)
+    for wanted in (
+        Decoding(channels=3, height=40, width=61, draft=DRAFT),
+        Decoding(channels=3, height=30, width=55, resize=60, draft=DRAFT),
+    ):
+        full = to_array(ImageOps.exif_transpose(Image.open(path)), wanted).astype(float)
+        drafted = decode(str(path), wanted)
+        assert 0 < np.abs(drafted - full).mean() <= 0.5
+
+
+def test_a_jpeg_that_is_not_large_is_decoded_in_full(tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    textures(2 * DRAFT * 28 - 1, 2 * DRAFT * 28)["drawing"].save(path)
+    wanted = Decoding(channels=3, height=28, width=28, draft=DRAFT)
+    assert np.array_equal(decode(str(path), wanted), to_array(Image.open(path), wanted))
+    before = msgspec.structs.replace(wanted, draft=1)  # as runs of earlier versions had it
+    assert not np.array_equal(decode(str(path), before), decode(str(path), wanted))
+
+
+# -- one scale for all images ---------------------------------------------------------------------------------
+
+
+def test_pixels_of_many_bits_have_one_scale() -> None:
+    wanted = Decoding(channels=1, height=1, width=3, value_range=(-10.0, 10.0))
+    for kind in ("<i4", "<f4"):
+        image = Image.fromarray(wide([[-5, 0, 20]], kind))
+        assert to_array(image, wanted).ravel().tolist() == [64, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        ([wide([[0, 0.5]], "<f4"), wide([[0.1, 1]], "<f4")], (0, 1)),
+        ([wide([[0, 0.5]], "<f4"), wide([[0.1, 200]], "<f4")], (0, 255)),
+        ([wide([[0, 200]], "<i4"), wide([[0, 300]], "<i4")], (0, 65535)),
+        ([wide([[0, 200]], "<u2"), wide([[0, 3]], "<u2")], (0, 65535)),
+        ([wide([[0, 200]], "<i4"), wide([[-1, 3]], "<i4")], (-1, 200)),
+        ([wide([[1, 2]], "<f4"), wide([[3, 1e5]], "<f4")], (1, 1e5)),
+    ],
+)
+def test_the_range_is_that_of_all_images(images: list[np.ndarray], expected: tuple[float, float]) -> None:
+    assert common_range([pixel_range(image) for image in images]) == expected

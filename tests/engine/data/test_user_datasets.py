@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from finetui.engine.data import from_datasets, load
+from finetui.engine.data import Unreadable, from_datasets, load
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import DataConfig
 
@@ -78,7 +78,9 @@ def test_a_bad_item_is_skipped_like_a_bad_file() -> None:
         Items((grey(1), 0)),
         CPU,
     )
-    assert data.train.labels.tolist() == [0, 1]
+    ((images, labels),) = data.train.batches(torch.arange(4), 4)
+    assert (len(images), labels.tolist(), data.train.skipped) == (2, [0, 1], {1, 2})
+    assert data.train.labels.tolist() == [0, 1, 1, 1]  # it keeps its place, as in a streamed set
     assert [problem.partition(":")[0] for problem in data.problems] == ["train item 1", "train item 2"]
 
 
@@ -125,7 +127,7 @@ def test_a_factory_in_a_file_or_a_module(tmp_path: Path, monkeypatch: pytest.Mon
     ("name", "says"),
     [
         ("my_digits.py:broken", "failed .OSError: no disk"),
-        ("my_digits.py:single", "must return a pair"),
+        ("my_digits.py:single", "must return datasets: .train, test., or .train, val, test."),
         ("my_digits.py:nothing", "has no function or class 'nothing'"),
         ("no_such_module_anywhere:pair", "cannot be imported"),
         ("no/such/file.py:pair", "cannot be imported"),
@@ -163,8 +165,13 @@ def test_an_item_that_raises_is_skipped_whether_labels_are_listed_or_not() -> No
         if listed is not None:
             train.targets = listed
         data = from_datasets(train, Items((grey(1), 0)), CPU)
-        assert data.train.labels.tolist() == [0, 1]
-        assert [int(data.train.item(index)[0, 0, 0]) for index in (0, 1)] == [1, 3]
+        # Without a label it cannot keep its place.
+        assert data.train.labels.tolist() == ([0, 1, 1] if listed else [0, 1])
+        (images,) = [images for images, _ in data.train.batches(torch.arange(len(data.train)), 3)]
+        assert (images[:, 0, 0, 0] > images[0, 0, 0, 0]).tolist() == [False, True]
+        if listed:
+            with pytest.raises(Unreadable, match="disk"):
+                data.train.item(1)
         assert data.problems == ("train item 1: OSError: disk",)
 
 
@@ -198,7 +205,7 @@ def test_a_list_of_labels_saves_reading_every_item() -> None:
     reads = []
     from_datasets(train, Items((grey(1), 0)), CPU, progress=lambda *_: reads.append(train.reads))
     assert reads[0] < 200
-    assert train.reads <= 200 + 16 + 100
+    assert train.reads <= 200 + 16 + 100 + 64
 
 
 def test_a_dataset_is_never_read_by_two_threads_at_once() -> None:
@@ -238,7 +245,7 @@ def test_half_precision_and_what_floats_are_not() -> None:
     items = Items((torch.ones(1, 2, 2, dtype=torch.bfloat16), 0), (torch.zeros(1, 2, 2), 1), (grey(1), 1))
     data = from_datasets(items, items, CPU)
     assert data.train.item(0).dtype == torch.float32
-    assert len(data.train) == 2
+    assert data.train.unreadable.keys() == {2}
     outside = Items((torch.full((1, 2, 2), -1.0), 0), (torch.zeros(1, 2, 2), 1))
     with pytest.raises(BadInput, match="--augment.: standard needs pixels from 0 to 1"):
         from_datasets(outside, outside, CPU, request=DataConfig(augment="standard"))
@@ -263,4 +270,12 @@ def test_a_dataset_that_cannot_be_sent_to_workers_is_said() -> None:
 def test_the_size_of_the_weights_reaches_a_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sized_digits.py").write_text(PAIR)
     monkeypatch.chdir(tmp_path)
-    assert load(DataConfig(name="sized_digits:pair"), CPU, image_size=32).height == 32
+    assert load(DataConfig(name="sized_digits:pair", image_size=32), CPU).height == 32
+
+
+def test_pictures_of_32_bits_have_one_scale() -> None:
+    pictures = [(Image.fromarray(np.full((9, 9), level, dtype="<f4")), level % 2) for level in (-100, 400, 901)]
+    data = from_datasets(Items(*pictures), Items((Image.fromarray(np.full((9, 9), 2000.0, dtype="<f4")), 0)), CPU)
+    assert [int(data.train.item(index)[0, 0, 0]) for index in range(3)] == [0, 127, 255]
+    assert int(data.test.item(0)[0, 0, 0]) == 255
+    assert data.notices == ("pixels of more than 8 bits are scaled from -100 .. 901 to 0 .. 255, in all images alike",)

@@ -4,7 +4,8 @@ from constant_model import Constant, split
 from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from finetui.engine.inspection.evaluation import class_reports, evaluate
+from finetui.engine.inspection.evaluation import evaluate
+from finetui.engine.predictions.metrics import class_reports
 
 
 def test_scores_of_a_known_confusion() -> None:

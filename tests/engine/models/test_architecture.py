@@ -45,7 +45,7 @@ def only_32(num_classes):
 def a_tuple(num_classes):
     class Two(Net):
         def forward(self, x):
-            return super().forward(x), x
+            return x, super().forward(x)
     return Two(num_classes)
 
 def no_head(num_classes):
@@ -175,8 +175,8 @@ def test_a_persons_own_network_gets_the_size_it_takes(own: str) -> None:
         ("no_module", "own_net.py:no_module must return an nn.Module, not list"),
         ("no_argument", "own_net.py:no_argument is called with num_classes"),
         ("missing", "has no function or class 'missing'"),
-        ("a_tuple", "must return logits, a tensor .* returns tuple"),
-        ("no_head", "no head that can be found"),
+        ("a_tuple", r"must return logits, a tensor .* returns \[2, 1, 32, 32\]"),
+        ("no_head", "has no parameters"),
     ],
 )
 def test_own_code_that_cannot_be_used_is_refused_in_words(own: str, factory: str, problem: str) -> None:

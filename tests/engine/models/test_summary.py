@@ -220,3 +220,14 @@ def test_nothing_is_touched_by_a_failure_at_any_forward_pass() -> None:
 def test_images_that_do_not_fit_are_refused() -> None:
     with pytest.raises(BadInput, match=r"LeNet does not take inputs of the shape \[1, 3, 28, 28\]"):
         summarise(LeNet(), (3, 28, 28), CPU)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "mobilenet_v3_small", "densenet121", "shufflenet_v2_x0_5"])
+def test_flops_are_fvcores(name: str) -> None:
+    """A multiply-add is one of theirs; what they count besides matrix products (normalisation, pooling) is not ours."""
+    peer = pytest.importorskip("fvcore.nn", reason="needs the extra `peers`")
+    model = build(Architecture(name=name, num_classes=10, in_channels=3, height=64, width=64), 0).eval()
+    counted = peer.FlopCountAnalysis(model, torch.zeros(1, 3, 64, 64)).unsupported_ops_warnings(False)
+    theirs = sum(count for kind, count in counted.by_operator().items() if kind in ("conv", "linear", "matmul"))
+    assert summarise(model, (3, 64, 64), CPU, timed=False).modules[0].flops == 2 * theirs

@@ -6,10 +6,10 @@ from hypothesis import given, strategies as st
 from made_predictions import make
 
 from finetui.engine.errors import BadInput
-from finetui.engine.predictions.criteria import CHANGES, SHOWS, SORTS, UNSURE_MARGIN, Selection
+from finetui.engine.predictions.comparison import compare
+from finetui.engine.predictions.criteria import CHANGES, LABEL_FILTERS, SHOWS, SORTS, UNSURE_MARGIN, Selection
 from finetui.engine.predictions.file import Predictions
-from finetui.engine.predictions.label_errors import likely_label_errors
-from finetui.engine.predictions.selection import Flags, Pair, check_comparable, most_confused, select
+from finetui.engine.predictions.selection import Flags, Pair, most_confused, select
 
 found_ones = st.builds(
     make, st.integers(1, 60), st.integers(1, 6), seed=st.integers(0, 999), paths=st.just(())
@@ -26,7 +26,7 @@ def selections(draw, classes: int) -> Selection:
         predicted=draw(label),
         low=draw(st.sampled_from((0.0, bounds[0]))),
         high=draw(st.sampled_from((1.0, bounds[1]))),
-        label_errors=draw(st.booleans()),
+        label_errors=draw(st.sampled_from((None, *LABEL_FILTERS))),
         duplicates=draw(st.booleans()),
         marked=draw(st.booleans()),
         sort=draw(st.sampled_from(SORTS)),
@@ -50,7 +50,7 @@ def plainly(found: Predictions, selection: Selection, flags: Flags, marked: set[
             selection.predicted in (None, found.predicted[row]),
             selection.low <= 0 or found.confidence[row] >= np.float32(selection.low),
             selection.high >= 1 or found.confidence[row] <= np.float32(selection.high),
-            not selection.label_errors or flags.label_errors[row],
+            selection.label_errors is None or flags.label_errors[selection.label_errors][row],
             not selection.duplicates or flags.duplicates[row],
             not selection.marked or row in marked,
         )
@@ -63,7 +63,7 @@ def plainly(found: Predictions, selection: Selection, flags: Flags, marked: set[
 def test_a_selection_lists_what_the_same_written_plainly_lists(data, found: Predictions) -> None:
     selection = data.draw(selections(len(found.classes)))
     mask = st.lists(st.booleans(), min_size=len(found), max_size=len(found)).map(np.array)
-    flags = Flags(label_errors=data.draw(mask), duplicates=data.draw(mask))
+    flags = Flags(label_errors={name: data.draw(mask) for name in LABEL_FILTERS}, duplicates=data.draw(mask))
     marked = data.draw(st.sets(st.integers(0, len(found) - 1)))
     rows = select(found, selection, flags, marked)
     assert len(rows) == len(set(rows.tolist()))
@@ -101,7 +101,7 @@ def test_filtered_lists_add_up_to_the_confusion_matrix(found: Predictions) -> No
 def test_comparing_divides_the_images_into_four(seeds: tuple[int, int], n: int) -> None:
     now, before = make(n, 3, seed=seeds[0]), make(n, 3, seed=seeds[1])
     before.label = now.label
-    flags = Flags(other=before)
+    flags = Flags(comparison=compare(now, before))
     listed = {change: set(select(now, Selection(change=change), flags).tolist()) for change in CHANGES if change}
     assert listed["fixed"] == {r for r in range(n) if before.wrong[r] and not now.wrong[r]}
     assert listed["broken"] == {r for r in range(n) if not before.wrong[r] and now.wrong[r]}
@@ -112,10 +112,11 @@ def test_comparing_divides_the_images_into_four(seeds: tuple[int, int], n: int) 
 def test_a_comparison_needs_something_to_compare_with() -> None:
     with pytest.raises(BadInput, match="nothing to compare with"):
         select(make(), Selection(change="fixed"))
-    with pytest.raises(BadInput, match="classes are not the same"):
-        check_comparable(make(5, 3), make(5, 4))
-    with pytest.raises(BadInput, match="same test images"):
-        check_comparable(make(5, 3), make(6, 3))
+
+
+def test_label_errors_that_are_not_known_are_asked_for_anew() -> None:
+    with pytest.raises(BadInput, match="prune-by-noise-rate; evaluate anew"):
+        select(make(), Selection(label_errors="prune-by-noise-rate"), Flags(label_errors={"prune-by-noise-rate": None}))
 
 
 def test_a_flag_that_nobody_looked_into_lists_nothing() -> None:
@@ -138,46 +139,3 @@ def test_clearing_keeps_the_order_only() -> None:
 def test_nothing_confused_is_no_pair() -> None:
     assert most_confused(np.diag([3, 4])) == []
     assert most_confused(np.array([[3, 1], [0, 4]])) == [Pair(0, 1, 1)]
-
-
-# -- labels that are likely wrong ---------------------------------------------------------------------------
-
-
-@given(found=found_ones)
-def test_label_errors_are_those_of_the_definition(found: Predictions) -> None:
-    count = len(found.classes)
-    probabilities = np.zeros((len(found), count))
-    for row in range(len(found)):
-        for label, probability in found.top(row):
-            probabilities[row, label] = probability
-    usual = np.full(count, np.inf)
-    for label in range(count):
-        if (found.label == label).any():
-            usual[label] = probabilities[found.label == label, label].mean()
-    expected = []
-    for row in range(len(found)):
-        confident = [label for label in range(count) if probabilities[row, label] >= usual[label] - 1e-6]
-        suggested = max(confident, key=lambda label: probabilities[row, label], default=found.label[row])
-        expected.append(suggested != found.label[row])
-    # A probability that is the usual one but for rounding may be counted either way.
-    near = np.abs(probabilities - usual).min(1) < 1e-5
-    assert [bool(flag) for flag in likely_label_errors(found)[~near]] == np.array(expected)[~near].tolist()
-
-
-def test_planted_label_errors_are_found() -> None:
-    random = np.random.default_rng(0)
-    n, count = 2000, 5
-    truth = random.integers(0, count, n)
-    logits = random.normal(size=(n, count))
-    logits[np.arange(n), truth] += 4
-    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    planted = random.random(n) < 0.05
-    labels = np.where(planted, (truth + 1) % count, truth)
-    found = make(n, count)
-    order = np.argsort(-probabilities, 1)
-    found.label, found.predicted = labels.astype(np.int32), order[:, 0].astype(np.int32)
-    found.loss = -np.log(probabilities[np.arange(n), labels]).astype(np.float32)
-    found._top, found._top_probability = order.astype(np.int32), np.take_along_axis(probabilities, order, 1)
-    flagged = likely_label_errors(found)
-    assert flagged[planted].mean() > 0.7
-    assert flagged[~planted].mean() < 0.02

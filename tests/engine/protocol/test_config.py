@@ -8,6 +8,7 @@ from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import (
     DataConfig,
     FinetuneConfig,
+    ModelConfig,
     RunConfig,
     RunSection,
     TrainingConfig,
@@ -91,3 +92,17 @@ def test_none_leaves_a_setting_as_it_is() -> None:
 def test_data_that_no_file_can_be_called_is_refused_in_words(name: str) -> None:
     with pytest.raises(BadInput, match="there is no data set or folder"):
         DataConfig(name=name)
+
+
+def test_the_input_that_weights_need_is_checked() -> None:
+    ModelConfig(mean=(0.5,), std=(0.5,), resize=256, crop=224, interpolation="bicubic")
+    for wrong, said in (
+        ({"mean": (0.5,)}, "given together"),
+        ({"mean": (127.0,), "std": (0.5,)}, "of pixels from 0 to 1"),
+        ({"mean": (0.5,), "std": (0.0,)}, "above 0"),
+        ({"mean": (0.5, 0.5), "std": (0.5, 0.5)}, "1 or 3 numbers"),
+        ({"resize": 100, "crop": 224}, "at most --resize"),
+        ({"interpolation": "cubic"}, "bicubic"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            ModelConfig(**wrong)

@@ -2,6 +2,8 @@
 
 import shutil
 
+import msgspec
+import odd_networks
 import pytest
 from steered import at
 
@@ -24,6 +26,7 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.session.replay import read_recording, replay_run
 from finetui.engine.session.session import Session
+from finetui.engine.training import freezing
 
 STEERED = (
     (10, SetLearningRate(value=0.03, by="somebody")),
@@ -123,3 +126,18 @@ def test_a_journal_without_a_beginning_cannot_be_replayed(make_config) -> None:
     folder.journal.write_bytes(b"".join(lines[10:]))
     with pytest.raises(BadInput, match="does not tell how the run began"):
         read_recording(folder)
+
+
+def test_a_run_that_trained_what_the_owner_froze_is_replayed_so(make_config, monkeypatch) -> None:
+    """Earlier versions did, and their journals show those layers as training."""
+    config = make_config()
+    own = msgspec.structs.replace(config.model, name=f"{odd_networks.__file__}:Frozen")
+    config = msgspec.structs.replace(config, model=own)
+    with monkeypatch.context() as patch:
+        patch.setattr(freezing, "frozen_by_owner", lambda _model, _groups: (frozenset(), frozenset()))
+        outcome = Session(config).run()
+    found = replay_run(outcome.folder)
+    assert (found.different_at, found.complete) == (None, True)
+    # And one that left it frozen, as runs do now.
+    found = replay_run(Session(config).run().folder)
+    assert (found.different_at, found.complete) == (None, True)

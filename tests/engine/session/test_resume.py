@@ -11,6 +11,7 @@ from steered import at
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.errors import BadInput
+from finetui.engine.inspection.opened_checkpoint import open_checkpoint
 from finetui.engine.protocol.commands import Branch, RollBack, Save, SetLearningRate, Start, Stop
 from finetui.engine.protocol.config import CheckpointsConfig, RunConfig, load, to_toml
 from finetui.engine.protocol.events import (
@@ -22,6 +23,7 @@ from finetui.engine.protocol.events import (
     RunPrepared,
     RunStarted,
     StateChanged,
+    TrainingChanged,
     TrainPoint,
 )
 from finetui.engine.protocol.queues import CommandQueue
@@ -45,6 +47,13 @@ def run(config: RunConfig, *lines: tuple, **options: object) -> RunFolder:
 
 def journal(folder: RunFolder, *kinds: type) -> list:
     return [event for event in JournalReader(folder.journal).read() if isinstance(event, kinds)]
+
+
+def scored_files(folder: RunFolder) -> list[Path]:
+    opened = open_checkpoint(folder.last, device="cpu")
+    opened.close()
+    test = opened.subject.data.test
+    return [Path(test.file(index)) for index in range(len(test))]
 
 
 def steps(folder: RunFolder) -> dict[str, int]:
@@ -268,7 +277,13 @@ def test_data_that_has_changed_is_no_continuation(tmp_path: Path, make_config) -
     config = make_config(data=str(tmp_path / "images"), batch_size=4, name="run")
     folder = run(config, (3, Stop()))
     Image.new("L", (28, 28)).save(tmp_path / "images" / "cat" / "more.png")
-    with pytest.raises(BadInput, match="there are 33 training images now, and there were 32"):
+    # The new one belongs to no part: the run goes on with the images that it has divided.
+    run(load(folder.config), (5, Stop()), resume=folder)
+    assert any("1 image new and in no part" in event.message for event in journal(folder, Log))
+    held_out = {path.name for path in scored_files(folder) if path.parent.name == "cat"}
+    gone = next(path for path in (tmp_path / "images" / "cat").iterdir() if path.name not in {*held_out, "more.png"})
+    gone.unlink()
+    with pytest.raises(BadInput, match="there are 31 training images now, and there were 32"):
         Session(load(folder.config), resume=folder).run()
     for path in (tmp_path / "images" / "dog").iterdir():
         path.unlink()
@@ -280,11 +295,12 @@ def test_an_edited_configuration_is_said(make_config, recorder) -> None:
     folder = run(make_config(epochs=2, name="run"), (30, Stop()))
     config = load(folder.config)
     training = msgspec.structs.replace(config.training, epochs=3)
-    folder.config.write_text(to_toml(msgspec.structs.replace(config, training=training)))
+    data = msgspec.structs.replace(config.data, workers=3)
+    folder.config.write_text(to_toml(msgspec.structs.replace(config, training=training, data=data)))
     Session(load(folder.config), resume=folder, sinks=[recorder]).run()
     said = [event.message for event in recorder.of(Log)]
-    assert "config.toml is not what the run began with, in [training]: it goes on by the new settings" in said
-    assert recorder.of(TrainPoint)[-1].step == 120
+    assert "config.toml is not what the run began with, in [data]: it goes on by the new settings" in said
+    assert [(event.step, event.training.epochs) for event in recorder.of(TrainingChanged)] == [(30, 3)]
 
 
 def test_a_run_that_somebody_has_is_not_resumed(make_config) -> None:

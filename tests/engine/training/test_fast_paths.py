@@ -1,4 +1,4 @@
-"""Fast paths: another way to the same numbers, chosen by measuring, and kept with the run."""
+"""Fast paths: another way to the same numbers, chosen by rule, and kept with the run."""
 
 import msgspec
 import pytest
@@ -7,7 +7,7 @@ from torch import nn
 
 from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.errors import BadInput
-from finetui.engine.models import module_groups
+from finetui.engine.models import Architecture, module_groups
 from finetui.engine.protocol.config import TrainingConfig, load as load_config
 from finetui.engine.protocol.events import Log, RunPrepared
 from finetui.engine.protocol.values import FastPath
@@ -59,54 +59,67 @@ def test_every_path_leads_to_the_same_losses(optimizer: str) -> None:
     assert max(abs(a - b) for a, b in zip(plain, quick, strict=True)) < 1e-5
 
 
-def test_auto_measures_and_touches_nothing() -> None:
+def choose(model: nn.Module, **settings: object) -> tuple[FastPath, str]:
+    architecture = Architecture(name="own", num_classes=4, in_channels=3, height=12, width=12)
+    return fast_paths.choose(model, module_groups(model), architecture, TrainingConfig(batch_size=8, **settings))
+
+
+def test_auto_touches_nothing() -> None:
     model = network()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     torch.manual_seed(9)
     state = torch.get_rng_state()
-    counted: list[tuple[int, int]] = []
-    path, how = fast_paths.choose(
-        model, module_groups(model), images(), TrainingConfig(batch_size=8), progress=lambda *n: counted.append(n)
-    )
-    assert 1 <= path.threads <= torch.get_num_threads()
-    assert fast_paths.describe(path) in how and "x as fast as the plain loop" in how
-    assert counted[-1][0] == counted[-1][1]
+    path, how = choose(model)
+    assert path == FastPath(threads=torch.get_num_threads(), channels_last=True, fused=True)
+    assert how == f"fast: auto: {fast_paths.describe(path)}"
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
     assert next(model.parameters()).is_contiguous()
 
 
-def test_auto_takes_what_took_the_least_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    def seconds(_bench: object, paths: list[FastPath]) -> list[float]:
-        return [times[path.channels_last, path.fused, path.threads] for path in paths]
+def test_large_convolutions_keep_their_layout_unless_asked() -> None:
+    def wide() -> nn.Module:
+        convolutions = nn.Conv2d(3, 64, 3), nn.Conv2d(64, 1024, 3)
+        return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1024, 4))
 
-    monkeypatch.setattr("finetui.engine.training.fast_paths._Bench.seconds", seconds)
-    monkeypatch.setattr("torch.get_num_threads", lambda: 4)
-    chosen = lambda: fast_paths.choose(network(), module_groups(network()), images(), TrainingConfig(batch_size=8))[0]  # noqa: E731
-    times = {(False, False, 4): 4.0, (False, True, 4): 2.0, (True, True, 4): 3.0, (False, True, 2): 9.0}
-    assert chosen() == FastPath(threads=4, fused=True)
-    # Fewer threads, down to where it takes longer.
-    times |= {(False, True, 2): 2.01, (False, True, 1): 2.5}
-    assert chosen() == FastPath(threads=2, fused=True)
-    times |= {(False, False, 4): 1.0, (False, False, 2): 1.5}
-    assert chosen() == FastPath(threads=4)
+    assert not choose(wide())[0].channels_last
+    assert choose(wide(), fast="on")[0].channels_last
 
 
-def test_on_and_off_measure_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("finetui.engine.training.fast_paths._Bench")
-    model = network()
+def test_on_and_off_say_what_they_mean() -> None:
     threads = torch.get_num_threads()
-    for choice, wanted in (
-        ("on", FastPath(threads=threads, channels_last=True, fused=True)),
-        ("off", FastPath(threads=threads)),
-    ):
-        path, _ = fast_paths.choose(model, module_groups(model), images(), TrainingConfig(batch_size=8, fast=choice))
-        assert path == wanted
+    assert choose(network(), fast="on")[0] == FastPath(threads=threads, channels_last=True, fused=True)
+    assert choose(network(), fast="off") == (FastPath(threads=threads), "")
+
+
+class Viewing(nn.Module):
+    """Flattens as many do, which torch refuses for another layout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(800, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        return self.head(x.view(len(x), -1))
+
+
+@pytest.mark.parametrize("choice", ["auto", "on"])
+def test_a_network_that_fails_by_another_layout_keeps_its_own(choice: str) -> None:
+    path, how = choose(Viewing(), fast=choice)
+    assert path == FastPath(threads=torch.get_num_threads(), fused=True)
+    assert "channels-last, fused optimizer" in how and "fails: " in how and "view" in how
+
+
+def test_a_network_that_fails_by_every_path_gets_the_plain_one() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4, 4))  # of another number of channels
+    assert choose(model)[0] == FastPath(threads=torch.get_num_threads())
 
 
 def test_a_network_that_the_layout_does_not_fit_keeps_its_own() -> None:
     model = nn.Sequential(network(), nn.Conv3d(1, 1, 1))
-    path, _ = fast_paths.choose(model, module_groups(model), images(), TrainingConfig(batch_size=8, fast="on"))
+    path, _ = choose(model, fast="on")
     assert not path.channels_last
     fast_paths.arrange(model, path)
     # A person's own layout is theirs.
@@ -117,7 +130,7 @@ def test_a_network_that_the_layout_does_not_fit_keeps_its_own() -> None:
 
 def test_without_convolutions_there_is_no_layout_to_choose() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 4))
-    path, _ = fast_paths.choose(model, module_groups(model), images(), TrainingConfig(batch_size=8, fast="on"))
+    path, _ = choose(model, fast="on")
     assert not path.channels_last and path.fused
 
 

@@ -1,5 +1,7 @@
+import copy
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -82,3 +84,26 @@ def test_the_noise_of_the_first_batches_does_not_count() -> None:
 def test_there_is_no_suggestion_where_the_loss_never_falls() -> None:
     assert suggest([10.0**n for n in range(-7, 1)] * 3, [float(n) for n in range(24)]) is None
     assert suggest([], []) is None
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_rates_and_losses_are_those_of_torch_lr_finder(optimizer: str) -> None:
+    """Step by step, before smoothing: theirs weighs the past otherwise, and starts from the first loss."""
+    peer = pytest.importorskip("torch_lr_finder", reason="needs the extra `peers`")
+    trainer = make_trainer(optimizer=optimizer, weight_decay=0.0)
+    trainer.model.stem[3].p = 0.0  # the two draw other random numbers
+    model = copy.deepcopy(trainer.model)
+    batches = [(x.clone(), y.clone()) for x, y in trainer.batches(0, 0)]
+    rates, smooth = search(trainer)
+    count = len(rates)
+    assert count > 60
+    given = torch.utils.data.DataLoader([batches[i % len(batches)] for i in range(100)], batch_size=None)
+    kind = {"sgd": partial(torch.optim.SGD, momentum=0.9), "adamw": partial(torch.optim.AdamW, weight_decay=0.0)}
+    finder = peer.LRFinder(model, kind[optimizer](model.parameters(), lr=LOWEST), torch.nn.CrossEntropyLoss())
+    finder.range_test(given, start_lr=LOWEST, end_lr=HIGHEST, num_iter=100, smooth_f=0, diverge_th=1e9)
+    assert rates == pytest.approx(finder.history["lr"][:count])
+    means = [value * (1 - 0.9 ** (i + 1)) for i, value in enumerate(smooth)]
+    losses = [(now - 0.9 * before) / 0.1 for before, now in itertools.pairwise([0.0, *means])]
+    calm = count - 20  # where the loss explodes, so do the last digits
+    assert losses[:calm] == pytest.approx(finder.history["loss"][:calm], rel=1e-4)

@@ -40,11 +40,17 @@ def test_gradual_thaws_from_the_top_until_all_train(epochs: int) -> None:
 
 def test_fastai_is_fastais_fine_tune() -> None:
     head, everything = build_plan("fastai", GROUPS, 5)
-    assert (head.epochs, head.frozen, head.cycle.rise, head.cycle.start_div) == (1, BODY, 0.99, 25.0)
-    assert (everything.epochs, everything.frozen, everything.lr_factor) == (4, (), 0.5)
+    assert (head.epochs, head.frozen, head.norms_train, head.fresh) == (1, BODY, True, True)
+    assert (head.cycle.rise, head.cycle.start_div, head.factors) == (0.99, 25.0, dict.fromkeys(BODY, 0.1))
+    assert (everything.epochs, everything.frozen, everything.lr_factor, everything.fresh) == (4, (), 0.5, True)
     assert (everything.cycle.rise, everything.cycle.start_div) == (0.3, 5.0)
-    # fastai's even_mults(base / 100, base, 5)
-    assert everything.group_factors == pytest.approx(
+    assert everything.factors == pytest.approx(dict.fromkeys(BODY, 0.01) | {"fc3": 1.0})
+
+
+def test_the_first_rules_had_a_fastai_of_their_own() -> None:
+    head, everything = build_plan("fastai", GROUPS, 5, rules=1)
+    assert not (head.norms_train or head.fresh or head.factors or everything.fresh)
+    assert everything.factors == pytest.approx(
         {"conv1": 0.01, "conv2": 0.0316227766, "fc1": 0.1, "fc2": 0.316227766, "fc3": 1.0}
     )
 

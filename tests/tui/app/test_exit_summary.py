@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from canned import evaluated
 
 from finetui.engine.protocol.config import RunConfig, RunSection
 from finetui.tui.app.exit_summary import outlook, summary
@@ -31,8 +32,13 @@ def test_a_paused_run_says_how_long_it_waits() -> None:
 
 @pytest.mark.parametrize("state", ["finished", "stopped", "failed", "crashed"])
 def test_a_run_that_has_ended(state: str) -> None:
-    lines = list(summary(view(state, best_accuracy=0.975), outlives=True))
-    assert lines[:2] == [f"a-run: {state} at step 1,234, best accuracy 97.50%", "  open it again:  finetui open a-run"]
+    ended = view(state, best_accuracy=0.975, evaluation=evaluated(2, 0.97))
+    lines = list(summary(ended, outlives=True))
+    last = "test accuracy 97.00% (95% CI 95.75 to 97.89%, n = 1,000)"
+    assert lines[:2] == [
+        f"a-run: {state} at step 1,234, {last}, best 97.50% chosen on test",
+        "  open it again:  finetui open a-run",
+    ]
     assert lines[2:] == ([] if state == "finished" else ["  go on with it:  finetui resume a-run"])
 
 

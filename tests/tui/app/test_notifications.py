@@ -67,7 +67,8 @@ def test_an_alert_is_a_notification_with_the_runs_name() -> None:
 def test_the_end_of_a_run_is_told(state) -> None:
     end = StateChanged(state=state, step=1000, reason="there was a reason")
     (text,) = _told("osc9", *at(1, running(evaluated(1, 0.91), evaluated(2, 0.9), end)))
-    assert text == f"\x1b]9;finetui: a-run {state} at step 1,000, best accuracy 91.00%: there was a reason\x07"
+    said = "test accuracy 90.00% (95% CI 87.98 to 91.71%, n = 1,000), best 91.00% chosen on test"
+    assert text == f"\x1b]9;finetui: a-run {state} at step 1,000, {said}: there was a reason\x07"
 
 
 def test_what_a_journal_tells_of_the_past_is_no_news() -> None:
@@ -226,6 +227,6 @@ def test_the_end_of_a_real_run_is_told_once(tmp_path: Path) -> None:
         terminal.type("q")
         assert terminal.until_exit() == 0
         (told,) = re.findall(rb"\x1b\]9;(.*?)\x07", terminal.raw)
-        assert told.startswith(b"finetui: told finished at step 32, best accuracy")
+        assert told.startswith(b"finetui: told finished at step 32, test accuracy")
     finally:
         terminal.close()

@@ -3,17 +3,21 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
+from finetui.engine.predictions.comparison import mcnemar
 from finetui.engine.predictions.criteria import Selection
 from finetui.engine.predictions.file import load_predictions
+from finetui.engine.predictions.label_errors import possible_label_errors
 from finetui.engine.protocol.config import DataConfig, RunConfig, RunSection, TrainingConfig
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.app.app import FinetuiApp
@@ -99,7 +103,64 @@ def test_two_runs_are_compared(in_process: Call, folder) -> None:
     ):
         arguments = ("--compare", "first", "--change", change, "--limit", "0", "--json")
         result = in_process("errors", "--from", "second", *arguments, cwd=folder)
-        assert sorted(item["index"] for item in json.loads(result.stdout)) == np.flatnonzero(keep).tolist()
+        assert sorted(item["index"] for item in json.loads(result.stdout)["images"]) == np.flatnonzero(keep).tolist()
+
+
+def test_a_comparison_is_tested(in_process: Call, folder) -> None:
+    before, after = (load_predictions(run_of(folder, name).best_predictions) for name in ("first", "second"))
+    expected = mcnemar(~after.wrong, ~before.wrong)
+    arguments = ("errors", "--from", "second", "--compare", "first")
+    found = json.loads(in_process(*arguments, "--json", cwd=folder).stdout)
+    assert found["compared_with"] == "first"
+    assert found["mcnemar"] == msgspec.to_builtins(expected)
+    sentence = f"compared with first on the same {len(after):,} images: {expected.brief()}"
+    assert in_process(*arguments, cwd=folder).stdout.splitlines()[0] == sentence
+    listed = in_process(*arguments, "--csv", cwd=folder)
+    assert sentence in listed.stderr
+    assert listed.stdout.startswith("index,")
+
+
+def test_the_number_of_an_image_is_never_cut(in_process: Call, folder) -> None:
+    found = load_predictions(run_of(folder, "first").best_predictions)
+    lines = in_process("errors", "--from", "first", "--show", "all", "--sort", "index", "--limit", "0", cwd=folder)
+    for row, line in enumerate(lines.stdout.splitlines()[1:]):
+        assert line.startswith(f"test image {found.index[row]:,} "), line
+
+
+def test_a_filter_for_label_errors_is_chosen(in_process: Call, folder) -> None:
+    flags = possible_label_errors(load_predictions(run_of(folder, "first").best_predictions))
+    for arguments, name in (
+        (("--label-errors",), "confident-learning"),
+        (("--label-errors", "confident-learning"), "confident-learning"),
+        (("--label-errors", "prune-by-noise-rate"), "prune-by-noise-rate"),
+    ):
+        asked = ("--from", "first", "--show", "all", "--limit", "0", "--json")
+        result = in_process("errors", *asked, *arguments, cwd=folder)
+        flagged = np.flatnonzero(flags[name])
+        assert len(flagged)
+        assert sorted(item["index"] for item in json.loads(result.stdout)) == flagged.tolist()
+    refused = in_process("errors", "--from", "first", "--label-errors", "guess", cwd=folder)
+    assert refused.returncode == 2
+
+
+def test_a_training_image_is_named_by_its_path(in_process: Call, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for part, name in ((part, name) for part in ("train", "test") for name in ("dark", "light")):
+        (tmp_path / "photos" / part / name).mkdir(parents=True)
+        for index in range(6):
+            pixels = random.integers(0, 255, (28, 28)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / part / name / f"{index}.png")
+    copied = tmp_path / "photos" / "train" / "light" / "3.png"
+    shutil.copy(copied, tmp_path / "photos" / "test" / "dark" / "5.png")
+    arguments = ("--data", "photos", "--epochs", "1", "--name", "copies", "--fast", "off", "--batch-size", "4")
+    assert in_process("train", *arguments, cwd=tmp_path).returncode == 0
+    asked = ("errors", "--from", "copies", "--show", "all", "--duplicates")
+    (item,) = json.loads(in_process(*asked, "--json", cwd=tmp_path).stdout)
+    assert (item["path"], item["training_path"]) == (
+        str(tmp_path / "photos" / "test" / "dark" / "5.png"),
+        str(copied),
+    )
+    assert in_process(*asked, cwd=tmp_path).stdout.splitlines()[-1] == f"  = {copied}"
 
 
 def test_training_images_are_looked_for_where_asked(in_process: Call, folder) -> None:

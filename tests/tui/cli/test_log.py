@@ -53,7 +53,7 @@ def test_a_line_says_when_after_how_many_steps_what_and_who(in_process, tmp_path
         "2026-03-01 12:00:01          0   ready",
         f"2026-03-01 12:00:02          0   run a-run in {tmp_path}/checkpoints/a-run",
         "2026-03-01 12:00:03          0   running",
-        "2026-03-01 12:00:05        100   epoch 1: test loss 0.1000, accuracy 90.00%, the best so far",
+        "2026-03-01 12:00:05        100   epoch 1: test loss 0.1000, accuracy 90.00%, the best so far (chosen on test)",
         "2026-03-01 12:00:06        110   undone: learning rate 0.5 at step 110 (by ada@here pts/1)",
         "2026-03-01 12:00:07        120 ✗ undone: the loss is high",
         "2026-03-01 12:00:08        120   undone: roll back to best at step 120 (by ada@here pts/1)",

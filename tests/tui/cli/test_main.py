@@ -34,7 +34,10 @@ def test_train_prints_the_tutorials_lines(trained) -> None:
     assert len(losses) == 2
     assert re.fullmatch(r"\[1,   100\] loss: \d\.\d{3}", losses[0])
     assert re.fullmatch(r"\[1,   200\] loss: \d\.\d{3}", losses[1])
-    assert re.fullmatch(r"Accuracy of the network on the 1000 test images: \d\d\.\d\d %", accuracy)
+    assert re.fullmatch(
+        r"Accuracy of the network on the 1000 test images: \d\d\.\d\d % \(95 % CI \d\d\.\d\d to \d\d\.\d\d %\)",
+        accuracy,
+    )
     assert "\x1b" not in result.stdout + result.stderr
 
 
@@ -53,21 +56,33 @@ def test_evaluate_agrees_with_the_training(trained) -> None:
         scores = json.loads(found.stdout)
         assert f"{100 * scores['accuracy']:.2f} %" in result.stdout
         assert scores["n"] == 1000
-        assert list(scores) == ["accuracy", "loss", "n", "per_class", "confusion"]
+        assert list(scores)[:5] == ["accuracy", "loss", "n", "per_class", "confusion"]
+        assert scores["part"] == "test"
+        assert scores["interval"][0] < scores["accuracy"] < scores["interval"][1]
+        assert scores["log_loss"] == scores["loss"]
+        assert (scores["temperature"], scores["uncalibrated"]) == (1.0, None)
+        assert [len(scores[name]) for name in ("roc_auc", "average_precision", "calibration")] == [10, 10, 15]
         assert list(scores["per_class"][3]) == ["label", "support", "precision", "recall", "f1", "accuracy"]
         assert sum(map(sum, scores["confusion"])) == 1000
         hits = sum(row[i] for i, row in enumerate(scores["confusion"]))
         assert hits / 1000 == scores["accuracy"]
         assert [sum(row) for row in scores["confusion"]] == [c["support"] for c in scores["per_class"]]
-    text = finetui("evaluate", "--from", "small", cwd=folder)
-    assert f"accuracy {scores['accuracy']:.2%}" in text.stdout
+    text = finetui("evaluate", "--from", "small", "--calibration", cwd=folder)
+    low, high = (f"{100 * end:.2f}" for end in scores["interval"])
+    first, *others = text.stdout.splitlines()
+    assert first.split() == f"accuracy {scores['accuracy']:.2%} (95% CI {low} to {high}%, n = 1,000)".split()
+    for name in ("balanced accuracy", "majority baseline", "top-5 accuracy", "log loss", "calibration error"):
+        assert any(line.startswith(name) for line in others)
+    for name in ("macro avg", "weighted avg", "  0 to   7%", " 93 to 100%"):
+        assert any(line.startswith(name) for line in others)
 
 
 def test_runs_lists_it(trained) -> None:
     folder, _ = trained
     (row,) = json.loads(finetui("runs", "--json", cwd=folder).stdout)
     assert list(row) == [
-        "name", "path", "state", "data", "model", "epoch", "step", "best_accuracy", "started", "parent", "pid", "host"
+        "name", "path", "state", "data", "model", "epoch", "step", "best_accuracy", "started", "parent", "pid", "host",
+        "evaluated_on", "accuracy", "test_accuracy", "part",
     ]  # fmt: skip
     assert (row["name"], row["state"], row["data"], row["model"]) == ("small", "finished", "mnist-sample", "lenet")
     assert (row["epoch"], row["step"], row["parent"]) == (1, 200, None)

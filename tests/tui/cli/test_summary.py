@@ -171,7 +171,7 @@ def test_a_checkpoint_cannot_run_code_that_is_not_named(in_process, tmp_path: Pa
         (["--classes", "0"], "--classes: a network tells at least 1 class apart"),
         (["--classes", "1.5"], "not a whole number"),
         (["--batch-size", "0"], "--batch-size: a batch has at least 1 image"),
-        (["--data", "./nowhere"], "data.name (--data): the image folder ./nowhere does not exist"),
+        (["--data", "./nowhere"], "/nowhere does not exist"),
         (["--from", "nothing"], "nothing"),
         (["--device", "gpu"], "training.device (--device)"),
         (["--model", "squeezenet1_1", "--image-size", "8"], "does not take inputs of the shape"),

@@ -45,7 +45,7 @@ def test_json_and_csv_say_the_same(listing: Listing) -> None:
         assert item["true_name"] == line["true_name"] == found.classes[found.label[row]]
         assert item["loss"] == pytest.approx(float(found.loss[row]), rel=1e-5)
         assert sum(top["probability"] for top in item["top"]) == pytest.approx(1, abs=1e-4)
-        assert item["label_likely_wrong"] == bool(listing.flags.label_errors[row])
+        assert item["label_likely_wrong"] == bool(listing.label_errors[row])
     to_json(listing, rows).encode("ascii")
     to_csv(listing, rows).encode("utf-8", "surrogateescape")
 

@@ -35,7 +35,7 @@ def test_a_run_is_followed() -> None:
     x, y = store.train_loss.points()
     assert x.tolist() == [0.5, 1.5]
     assert y.tolist() == [0.5, 0.25]
-    assert store.test_accuracy.points()[0].tolist() == [1.0]
+    assert store.watched_accuracy.points()[0].tolist() == [1.0]
     assert view.seconds_left == pytest.approx((1000 - 150) * 64 / 6400)
 
 
@@ -147,7 +147,7 @@ def test_what_is_undone_leaves_the_curves_and_all_that_is_shown() -> None:
     store.fold([rewound(100, 7, best_accuracy=0.9), point(150, loss=0.3)])
     view = store.view
     assert losses(store) == ([0.5, 1.0, 1.5], [0.5, 0.4, 0.3])
-    assert store.test_loss.points()[0].tolist() == [1.0]
+    assert store.watched_loss.points()[0].tolist() == [1.0]
     assert (view.step, view.learning_rate, view.layers, view.best_accuracy) == (150, 0.001, LAYERS, 0.9)
     assert view.evaluation.accuracy == 0.9
     assert [mark.label for mark in view.marks] == ["rollback"]

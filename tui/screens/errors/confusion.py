@@ -12,6 +12,7 @@ from textual.widgets import Static
 from textual.widgets.option_list import Option
 
 from finetui.engine.predictions.selection import Pair, most_confused
+from finetui.engine.protocol.values import Part
 from finetui.tui.screens.base import ModalScreen
 from finetui.tui.screens.errors.heat_map import HeatMap
 from finetui.tui.widgets.key_bar import KeyBar
@@ -31,10 +32,12 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
         Binding("tab", "other", "Matrix or pairs", priority=True),
     ]
 
-    def __init__(self, confusion: npt.NDArray[np.int64], classes: tuple[str, ...]) -> None:
+    def __init__(self, confusion: npt.NDArray[np.int64], classes: tuple[str, ...], part: Part = "test") -> None:
+        """Say that the images are those of `part`."""
         super().__init__()
         self._confusion = confusion
         self._labels = classes
+        self._part = part
         self._pairs = most_confused(confusion)
 
     def compose(self) -> ComposeResult:
@@ -44,7 +47,7 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
             yield Static(
                 Content.assemble(
                     ("Confusion matrix", "bold $accent"),
-                    f"  {total - right:,} of {total:,} wrong",
+                    f"  {total - right:,} of {total:,} {self._part} images wrong",
                     ("  ·  rows true, columns predicted", "$muted"),
                 ),
                 id="title",

@@ -7,7 +7,7 @@ from textual.binding import BindingType
 from textual.widget import Widget
 
 from finetui.engine.errors import BadInput
-from finetui.engine.predictions.criteria import SHOWS, SORTS, Selection
+from finetui.engine.predictions.criteria import LABEL_FILTERS, SHOWS, SORTS, Selection
 from finetui.tui.screens.form import ENTER, Form
 from finetui.tui.state.class_names import class_number
 from finetui.tui.widgets.form_rows import ChoiceRow, TextRow
@@ -42,7 +42,7 @@ class FilterForm(Form[Selection]):
         if self._has_files:
             rows.append(TextRow("text", "Path contains", now.text, "any"))
         rows += [
-            ChoiceRow("label_errors", "Wrong labels", (_ANY, _ONLY), _ONLY if now.label_errors else _ANY),
+            ChoiceRow("label_errors", "Label errors", (_ANY, *LABEL_FILTERS), now.label_errors or _ANY),
             ChoiceRow("duplicates", "In training", (_ANY, _ONLY), _ONLY if now.duplicates else _ANY),
             ChoiceRow("marked", "Marked", (_ANY, _ONLY), _ONLY if now.marked else _ANY),
         ]
@@ -68,7 +68,7 @@ class FilterForm(Form[Selection]):
                 "low": low / 100,
                 "high": high / 100,
                 "text": self.text("text") if self._has_files else "",
-                "label_errors": self.choice("label_errors") == _ONLY,
+                "label_errors": None if (by := self.choice("label_errors")) == _ANY else by,
                 "duplicates": self.choice("duplicates") == _ONLY,
                 "marked": self.choice("marked") == _ONLY,
                 "change": change,

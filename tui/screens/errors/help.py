@@ -3,14 +3,16 @@
 from finetui.tui.screens.help import HelpScreen
 
 _INTRODUCTION = (
-    "Every test image that the network got wrong at its last evaluation, the highest loss first. Below each stand the "
-    "true class and what the network took it for, and how sure it was.\n\n"
+    "Every image that the network got wrong at its last evaluation, the highest loss first: of val where images are "
+    "held out to choose by, else of test; the first line says which. Below each stand the true class and what the "
+    "network took it for, and how sure it was.\n\n"
     "loss: how little probability the true class was given (nats). margin: the true class's probability less that of "
     "the likeliest other; below 0 it is a mistake, just above it a near miss.\n\n"
-    "? the label is likely wrong: by confident learning, the network is surer of another class than it usually is of "
-    "images with that label. = the same image is in the training set.\n\n"
+    "? the label is possibly wrong: by confident learning, the network is surer of another class than it usually is of "
+    "images with that label. The filter (f) knows prune by noise rate as well. = the same image is in "
+    "the training set.\n\n"
     "Explanations (e) colour what spoke for the class that the network chose, and what spoke against it, with the "
-    "weights that the run has now: Grad-CAM by the last convolution's maps, integrated gradients pixel by pixel, "
+    "weights that the run has now: Grad-CAM by the maps of the last stage, integrated gradients pixel by pixel, "
     "occlusion by covering patches."
 )
 _KEYS = (
@@ -22,9 +24,11 @@ _KEYS = (
     ("f", "Filter by true and predicted class, confidence, path, flags"),
     ("c", "Clear all filters"),
     ("m", "Confusion matrix and most confused pairs: a cell opens its images"),
+    ("s", "Scores: accuracy with its interval, averages, ROC-AUC, calibration and its diagram"),
+    ("p", "Show the other part, val or test, which is evaluated first where it was not yet"),
     ("d", "Compare with another run or evaluation on the same images; again: end the comparison"),
     ("e", "Where the network looked: Grad-CAM, integrated gradients, occlusion, off"),
-    ("l u k", "Only likely wrong labels; only training images; only marked ones"),
+    ("l u k", "Only possible label errors; only training images; only marked ones"),
     ("space", "Mark the image"),
     ("x", "Export what is listed or marked: CSV, JSON, contact sheet, or a folder of images"),
     ("n", "Show the newest evaluation"),

@@ -10,10 +10,11 @@ import msgspec
 from textual import work
 
 from finetui.engine.errors import BadInput, FinetuiError
-from finetui.engine.predictions.criteria import CHANGES, SHOWS, SORTS, Choose, Selection
+from finetui.engine.predictions.criteria import CHANGES, LABEL_FILTERS, SHOWS, SORTS, Choose, Selection
 from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol.commands import Evaluate, FindDuplicates
 from finetui.engine.protocol.events import CommandRefused, DuplicatesFound, Evaluated
+from finetui.engine.protocol.values import AnyPart
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import fetch_all
 from finetui.tui.screens.base import Screen
@@ -27,9 +28,9 @@ _MOST_COMPARED = 200_000  # images among which duplicates are looked for without
 Change = Callable[[Listing, frozenset[int]], Listing]  # from a list and the marked rows to another list
 
 
-def _with_duplicates(listing: Listing, pairs: Collection[tuple[int, int]], marked: Collection[int]) -> Listing:
+def _with_duplicates(listing: Listing, found: DuplicatesFound, marked: Collection[int]) -> Listing:
     """Return the list anew, now that it is known which images are in the training set."""
-    return listing.with_duplicates(pairs).select(listing.selection, marked)
+    return listing.with_duplicates(found.pairs, found.names).select(listing.selection, marked)
 
 
 def _waiting(view: View) -> str:
@@ -45,8 +46,8 @@ def _waiting(view: View) -> str:
 class ListingScreen(Screen[None]):
     """Works out the list away from the event loop, and asks for filters, a comparison and exports."""
 
-    def __init__(self, store: Store, asker: Asker, choose: Choose) -> None:
-        """List first what `choose` says of the run in `store`."""
+    def __init__(self, store: Store, asker: Asker, choose: Choose, part: AnyPart = "") -> None:
+        """List first what `choose` says of `part` of the run in `store`; empty: what is evaluated while training."""
         super().__init__()
         self._store = store
         self._asker = asker
@@ -55,13 +56,18 @@ class ListingScreen(Screen[None]):
         self._changes: list[Change] = []  # what is asked for meanwhile is worked out next, from what came out
         self._listing: Listing | None = None
         self._evaluation: Evaluated | None = None  # the one that is shown
+        self._part = part
         self._marked: set[int] = set()
         self._looked_for_duplicates = False
-        self._pairs: tuple[tuple[int, int], ...] | None = None  # of test and training images that are the same
+        self._duplicates: DuplicatesFound | None = None  # the images here that are training images
 
     @abstractmethod
     def _listing_changed(self, *, same_rows: bool) -> None:
         """Show the list, which is another, or the same rows with more known of them."""
+
+    @abstractmethod
+    def _part_changed(self, part: AnyPart) -> None:
+        """Forget the images of another part."""
 
     @abstractmethod
     def _say(self, text: str) -> None:
@@ -81,15 +87,36 @@ class ListingScreen(Screen[None]):
     def action_newest(self) -> None:
         """Show the predictions of the newest evaluation."""
         view = self._store.view
-        self._evaluation = view.evaluation
-        if view.evaluation is None:
+        found = view.evaluation_of(self._part or view.watched)
+        self._evaluation = found
+        if found is None:
             self._say(_waiting(view))
-        elif not view.evaluation.predictions:
+        elif not found.predictions:
             name = view.name or "RUN"
             self._say(f"The predictions of this evaluation were not kept; `finetui errors --from {name}` makes them.")
         else:
-            path = Path(view.path) / view.evaluation.predictions
-            self._open(path)
+            self._open(Path(view.path) / found.predictions)
+
+    def action_switch_part(self) -> None:
+        """Show the other part that is held out; have it evaluated where it was not yet."""
+        part = self._store.view.other_part(self._part)
+        if part is None:
+            self._hint(f"no other part is held out than {self._store.view.watched}")
+            return
+        self._part, self._evaluation = part, None
+        if self._store.view.evaluation_of(part) is None:
+            before = self._listing.predictions.origin.part if self._listing is not None else ""
+            self._hint(f"evaluating the {part} images …")
+            self._asker.ask(Evaluate(part=part), lambda reply: self._not_evaluated(reply, before))
+        else:
+            self.action_newest()
+
+    def _not_evaluated(self, reply: Reply, before: AnyPart) -> None:
+        """Stay with the part that was shown before."""
+        if self.stands and isinstance(reply, CommandRefused):
+            self._part = before
+            self._evaluation = self._store.view.evaluation_of(before or self._store.view.watched)
+            self._refused(f"the other part cannot be shown: {reply.reason}")
 
     def _opened(self, path: Path) -> Listing:
         found = load_predictions(path)
@@ -98,13 +125,16 @@ class ListingScreen(Screen[None]):
         else:
             selection = msgspec.structs.replace(self._listing.selection, change="", marked=False)
         listing = listing_of(found, selection)
-        return listing if self._pairs is None else _with_duplicates(listing, self._pairs, ())
+        if self._listing is not None and self._listing.predictions.origin.part != found.origin.part:
+            return listing
+        return listing if self._duplicates is None else _with_duplicates(listing, self._duplicates, ())
 
     def _look_for_newer(self) -> None:
         view = self._store.view
-        if self._evaluation is None:
+        newest = view.evaluation_of(self._part or view.watched)
+        if self._evaluation is None and (self._listing is None or newest is not None):
             self.action_newest()
-        elif view.evaluation is not self._evaluation and self._listing is not None:
+        elif newest is not self._evaluation and self._listing is not None:
             self._hint("a newer evaluation is there: n shows it")
 
     @work(group="list", exit_on_error=False)
@@ -148,6 +178,9 @@ class ListingScreen(Screen[None]):
         same_rows = self._listing is not None and self._listing.rows is listing.rows
         if self._listing is None or self._listing.predictions is not listing.predictions:
             self._marked.clear()
+        if self._listing is None or self._listing.predictions.origin.part != listing.predictions.origin.part:
+            self._looked_for_duplicates, self._duplicates = False, None
+            self._part_changed(listing.predictions.origin.part)
         self._listing = listing
         self._listing_changed(same_rows=same_rows)
 
@@ -165,18 +198,23 @@ class ListingScreen(Screen[None]):
         listing = self._listing
         if not self._looked_for_duplicates and listing is not None and len(listing.predictions) <= _MOST_COMPARED:
             self._looked_for_duplicates = True
-            self._asker.ask(FindDuplicates(), self._duplicates_found)
+            self._asker.ask(FindDuplicates(part=listing.predictions.origin.part), self._duplicates_found)
 
     def _duplicates_found(self, reply: Reply) -> None:
         if not self.stands:
             return
+        asked = reply.command
+        if self._listing is None or not isinstance(asked, FindDuplicates):
+            return
+        if asked.part != self._listing.predictions.origin.part:
+            return  # another part is shown by now
         if isinstance(reply, DuplicatesFound):
-            self._pairs = pairs = reply.pairs
+            self._duplicates = reply
             self._relist(
                 lambda listing, marked: (
-                    _with_duplicates(listing, pairs, marked)
+                    _with_duplicates(listing, reply, marked)
                     if listing.selection.duplicates
-                    else listing.with_duplicates(pairs)
+                    else listing.with_duplicates(reply.pairs, reply.names)
                 )
             )
         elif isinstance(reply, CommandRefused):
@@ -204,10 +242,15 @@ class ListingScreen(Screen[None]):
 
     def action_toggle_flag(self, flag: str) -> None:
         """List only what has `flag`, or all again."""
-        if flag == "duplicates" and self._pairs is None:
+        if flag == "duplicates" and self._duplicates is None and self._listing is not None:
             self._hint("looking for training images among these …")
-            self._asker.ask(FindDuplicates(), self._duplicates_found)
+            part = self._listing.predictions.origin.part
+            self._asker.ask(FindDuplicates(part=part), self._duplicates_found)
         self._choose(lambda now: {flag: not getattr(now, flag)})
+
+    def action_toggle_label_errors(self) -> None:
+        """List only what possibly has a wrong label, or all again."""
+        self._choose(lambda now: {"label_errors": None if now.label_errors else LABEL_FILTERS[0]})
 
     def action_clear(self) -> None:
         """Take all filters away."""
@@ -225,7 +268,7 @@ class ListingScreen(Screen[None]):
             listing.selection,
             listing.predictions.classes,
             has_files=len(listing.predictions.files) > 0,
-            can_compare=listing.flags.other is not None,
+            can_compare=listing.flags.comparison is not None,
         )
         chosen = await self.app.push_screen_wait(form)
         if chosen is not None:
@@ -239,11 +282,20 @@ class ListingScreen(Screen[None]):
         if self._listing is None:
             return
         found = self._listing.predictions
-        chosen = await self.app.push_screen_wait(ConfusionScreen(found.confusion(), found.classes))
+        chosen = await self.app.push_screen_wait(ConfusionScreen(found.confusion(), found.classes, found.origin.part))
         if chosen is not None:
             true, predicted = (None if label < 0 else label for label in chosen)
             show = "all" if true == predicted else "wrong"
             self._choose(lambda _: {"show": show, "true": true, "predicted": predicted, "change": ""})
+
+    def action_scores(self) -> None:
+        """Show what the predictions amount to, all of them together."""
+        from finetui.engine.predictions.metrics import scores_of
+        from finetui.tui.screens.errors.scores import ScoresScreen
+
+        if self._listing is not None and len(self._listing.predictions):
+            found = self._listing.predictions
+            self.app.push_screen(ScoresScreen(scores_of(found), found.origin.part, found.origin.temperature))
 
     @work
     async def action_compare(self) -> None:
@@ -281,8 +333,9 @@ class ListingScreen(Screen[None]):
     @work(thread=True, exclusive=True, group="export", exit_on_error=False)
     def _export(self, target: Target, listing: Listing, rows: list[int]) -> None:
         """Write away from the screen; images are asked for as everywhere."""
+        part = listing.predictions.origin.part
         try:
-            words = export(target, listing, rows, lambda indices: fetch_all(self.app, self._asker, indices))
+            words = export(target, listing, rows, lambda indices: fetch_all(self.app, self._asker, part, indices))
         except FinetuiError as error:
             words = str(error)
         self.app.call_from_thread(self._hint, words)

@@ -1,4 +1,4 @@
-"""The Errors screen: the test images that the network got wrong, and why."""
+"""The Errors screen: the images that the network got wrong, and why."""
 
 from collections.abc import Iterable
 from typing import ClassVar
@@ -12,6 +12,7 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from finetui.engine.predictions.criteria import Choose
+from finetui.engine.protocol.values import AnyPart
 from finetui.engine.text import clean
 from finetui.tui.queries.asker import Asker
 from finetui.tui.queries.image_cache import ImageCache
@@ -44,27 +45,29 @@ class ErrorsScreen(ListingScreen):
         Binding("f", "filter", "Filter"),
         Binding("c", "clear", "Clear", show=False),
         Binding("m", "confusion", "Matrix"),
+        Binding("s", "scores", "Scores"),
         Binding("e", "explain", "Explain"),
         Binding("d", "compare", "Compare"),
         Binding("enter", "enlarge", "Enlarge", show=False),
-        Binding("l", "toggle_flag('label_errors')", "Likely wrong labels", show=False),
+        Binding("l", "toggle_label_errors", "Possible label errors", show=False),
         Binding("u", "toggle_flag('duplicates')", "Training images", show=False),
         Binding("k", "toggle_flag('marked')", "Marked only", show=False),
         Binding("x", "export", "Export"),
+        Binding("p", "switch_part", "Part", show=False),
         Binding("n", "newest", "Newest", show=False),
         Binding("left,up", "step(-1)", "Previous", show=False),
         Binding("right,down", "step(1)", "Next", show=False),
     ]
 
-    def __init__(self, store: Store, asker: Asker, choose: Choose) -> None:
-        """Begin with what `choose` lists."""
-        super().__init__(store, asker, choose)
+    def __init__(self, store: Store, asker: Asker, choose: Choose, part: AnyPart = "") -> None:
+        """Begin with what `choose` lists of `part`, by default of that which is evaluated while training."""
+        super().__init__(store, asker, choose, part)
         self._thumbnails = ImageCache(asker, _THUMBNAIL, self._show_tiles)
         self._said = ""
         self._row = -1
         self._detail = ImageDetail(asker, self._show_detail)
         self._rest: Timer | None = None
-        self._places: dict[int, int] = {}  # of the page in sight: where each test image is
+        self._places: dict[int, int] = {}  # of the page in sight: where each image is
 
     def compose(self) -> ComposeResult:
         """Two lines on top, the grid, and the pane for the image under the cursor."""
@@ -109,6 +112,10 @@ class ErrorsScreen(ListingScreen):
         if self._listing is not None:
             self.query_one("#errors-title", StyledLine).show(title(self._listing, len(self._marked)))
             self.query_one("#errors-filter", StyledLine).show(filter_line(self._listing))
+
+    def _part_changed(self, part: AnyPart) -> None:
+        self._thumbnails.of(part)
+        self._detail.of(part)
 
     # -- the grid -------------------------------------------------------------------------------------------
 

@@ -2,13 +2,18 @@
 
 from textual.content import Content
 
+from finetui.engine.predictions.criteria import LabelFilter
 from finetui.engine.predictions.file import Predictions
+from finetui.engine.predictions.interval import wilson
 from finetui.engine.text import clean
 from finetui.tui.state.listing import SHOWN_TOP, Listing, image_name
 
 _SHOWS = {"wrong": "mistakes", "unsure": "right but unsure", "right": "right", "all": "all images"}
 
-
+_BY: dict[LabelFilter, str] = {
+    "confident-learning": "label possibly wrong",
+    "prune-by-noise-rate": "label possibly wrong by noise rate",
+}
 _ORDERS = {
     "loss": ("highest loss first", "lowest loss first"),
     "confidence": ("most confident first", "least confident first"),
@@ -21,10 +26,13 @@ def title(listing: Listing, marked: int) -> Content:
     """Return one line: how many are listed, of how many, and how many of these are wrong."""
     found = listing.predictions
     total, wrong = len(found), int(found.wrong.sum())
+    low, high = wilson(1 - wrong / max(total, 1), total)
     return Content.assemble(
         (" Errors", "bold $accent"),
+        (f"  {found.origin.part}", "bold"),
         f"  {len(listing.rows):,} listed",
         (f"  ·  {wrong:,} of {total:,} wrong, {1 - wrong / max(total, 1):.2%} right", "$muted"),
+        (f" (95% CI {100 * low:.2f} to {high:.2%})", "$muted"),
         (f"  ·  {clean(found.origin.run)}" if found.origin.run else "", "$muted"),
         (f" step {found.origin.step:,}" if found.origin.step else "", "$muted"),
         (f"  ·  {marked:,} marked" if marked else "", "$success"),
@@ -32,7 +40,7 @@ def title(listing: Listing, marked: int) -> Content:
 
 
 def filter_line(listing: Listing) -> Content:
-    """Return one line: the filters that are in force, and the order."""
+    """Return one line: the filters that are in force, the order, and what is to be known of the images."""
     selection, classes = listing.selection, listing.predictions.classes
     parts = [_SHOWS[selection.show]]
     if selection.change:
@@ -45,14 +53,19 @@ def filter_line(listing: Listing) -> Content:
         parts.append(f"confidence {selection.low:.0%} to {selection.high:.0%}")
     if selection.text:
         parts.append(f"path has {clean(selection.text, 40)!r}")
-    flags = ((selection.label_errors, "label likely wrong"), (selection.duplicates, "in the training set"))
-    parts += [words for wanted, words in (*flags, (selection.marked, "marked")) if wanted]
+    if selection.label_errors is not None:
+        parts.append(_BY[selection.label_errors])
+    flags = ((selection.duplicates, "in the training set"), (selection.marked, "marked"))
+    parts += [words for wanted, words in flags if wanted]
+    tested = listing.mcnemar() if selection.change else None
     order = _ORDERS[selection.sort][selection.reverse]
     return Content.assemble(
         " ",
         (" + ".join(parts), "bold" if selection.is_filtered else ""),
+        (f"  ·  {tested.brief()}" if tested is not None else "", "$accent"),
         (f"  ·  {order}", "$muted"),
         ("  ·  c clears" if selection.is_filtered else "", "$muted"),
+        *((f"  ·  {clean(notice, 300)}", "$warning") for notice in listing.predictions.origin.notices),
     )
 
 
@@ -69,7 +82,7 @@ def caption(listing: Listing, row: int) -> tuple[Content, Content]:
 
 
 def _flags(listing: Listing, row: int) -> tuple[bool, bool]:
-    label_errors, duplicates = listing.flags.label_errors, listing.duplicates or {}
+    label_errors, duplicates = listing.label_errors, listing.duplicates or {}
     return label_errors is not None and bool(label_errors[row]), row in duplicates
 
 
@@ -80,7 +93,7 @@ def brief_details(listing: Listing, row: int, width: int, *, marked: bool, expla
     unseen = found.label[row] not in [label for label, _ in found.top(row)[:SHOWN_TOP]]
     true = Content.assemble(("  true ", "$muted"), found.classes[found.label[row]]) if unseen else Content("")
     true = true.truncate(max(width // 2, 1), ellipsis=True)
-    name = _end_of(image_name(found, row), width - len(signs) - 1 - true.cell_length)
+    name = end_of(image_name(found, row), width - len(signs) - 1 - true.cell_length)
     numbers = Content.assemble(
         ("loss ", "$muted"), f"{found.loss[row]:.3f}", ("  margin ", "$muted"), f"{found.margin[row]:+.3f}"
     )
@@ -95,21 +108,22 @@ def details(listing: Listing, row: int, width: int, *, marked: bool, explained: 
     classes = found.classes
     wrong = found.label[row] != found.predicted[row]
     lines = [
-        Content(_end_of(image_name(found, row), width)).stylize("bold"),
+        Content(end_of(image_name(found, row), width)).stylize("bold"),
         Content.assemble(("true      ", "$muted"), classes[found.label[row]]),
         Content.assemble(("predicted ", "$muted"), (classes[found.predicted[row]], "$error" if wrong else "$success")),
         Content.assemble(
             ("loss ", "$muted"), f"{found.loss[row]:.3f}", ("  margin ", "$muted"), f"{found.margin[row]:+.3f}"
         ),
     ]
-    likely_wrong, duplicate = _flags(listing, row)
-    if likely_wrong:
-        lines.append(Content.styled("? the label is likely wrong", "$warning"))
-    if duplicate and listing.duplicates is not None:
-        lines.append(Content.styled(f"= training image {listing.duplicates[row]:,}", "$warning"))
-    if listing.flags.other is not None:
-        before = listing.flags.other
-        was = f"{classes[before.predicted[row]]}, {before.confidence[row]:.1%}"
+    possibly_wrong, duplicate = _flags(listing, row)
+    if possibly_wrong:
+        lines.append(Content.styled("? possibly a wrong label", "$warning"))
+    if duplicate:
+        lines.append(Content.styled(f"= {end_of(listing.training_image(row), width - 2)}", "$warning"))
+    comparison = listing.flags.comparison
+    if comparison is not None and comparison.paired[row]:
+        before, at = comparison.other, comparison.rows[row]
+        was = f"{before.classes[before.predicted[at]]}, {before.confidence[at]:.1%}"
         lines.append(Content.assemble((f"{clean(listing.compared)}: ", "$muted"), was))
     if marked:
         lines.append(Content.styled("● marked", "$success"))
@@ -142,7 +156,7 @@ def top_lines(found: Predictions, row: int, width: int) -> list[Content]:
     return lines
 
 
-def _end_of(name: str, width: int) -> str:
+def end_of(name: str, width: int) -> str:
     """Return `name`, without its beginning where it is too long: the end tells files apart."""
     if Content(name).cell_length <= width:
         return name

@@ -1,4 +1,4 @@
-"""Which test image is meant: a number, with a step to either side."""
+"""Which image is meant: a number, with a step to either side."""
 
 from typing import ClassVar
 
@@ -29,7 +29,7 @@ class _Number(Input):
 
 
 class ImageChooser(Horizontal):
-    """Shows the number of a test image; it can be typed, or changed by one."""
+    """Shows the number of an image; it can be typed, or changed by one."""
 
     DEFAULT_CSS = """
     ImageChooser {
@@ -65,7 +65,7 @@ class ImageChooser(Horizontal):
 
     def compose(self) -> ComposeResult:
         """A word, the number, and two buttons."""
-        yield Label("image")
+        yield Label("test", id="image-part")
         yield _Number()
         yield ActionButton("previous", ",", "‹")
         yield ActionButton("next", ".", "›")
@@ -74,6 +74,10 @@ class ImageChooser(Horizontal):
         """Show that `index` is meant."""
         self._index = index
         self.query_one(_Number).value = str(index)
+
+    def name_part(self, part: str) -> None:
+        """Say of which part it is."""
+        self.query_one("#image-part", Label).update(part)
 
     def type(self) -> None:
         """Let a number be typed."""

@@ -99,8 +99,12 @@ class LayerPane(Vertical):
         self.query_one(ImageChooser).visible = chosen in ("feature-maps", "activations")
 
     def show_index(self, index: int) -> None:
-        """Show that the test image `index` is meant."""
+        """Show that image `index` is meant."""
         self.query_one(ImageChooser).show(index)
+
+    def name_part(self, part: str) -> None:
+        """Say of which part the images are."""
+        self.query_one(ImageChooser).name_part(part)
 
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
         """Ask for another view."""
@@ -111,11 +115,11 @@ class LayerPane(Vertical):
 
     @property
     def shows_image(self) -> bool:
-        """Whether there is room for the test image."""
+        """Whether there is room for the image."""
         return bool(self.query_one("#view-image").display)
 
     def show_image(self, image: npt.NDArray[np.uint8] | None, note: str) -> None:
-        """Show the test image itself, where there is room beside its feature maps."""
+        """Show the image itself, where there is room beside its feature maps."""
         self.query_one("#view-image", Picture).show(image, note=note)
 
     def say(self, text: str) -> None:

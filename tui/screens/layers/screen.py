@@ -11,6 +11,7 @@ from textual.timer import Timer
 
 from finetui.engine.protocol.commands import LAYER_VIEWS, AnyCommand, DescribeModel, SetFrozen, SetFrozenNorm
 from finetui.engine.protocol.events import CommandRefused, LayersMeasured, ModelDescribed
+from finetui.engine.protocol.places import short
 from finetui.engine.protocol.state_rules import refusal
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import ImageCache
@@ -124,6 +125,7 @@ class LayersScreen(Screen[None]):
         if view is before:
             return
         self._shown = view
+        self.query_one(LayerPane).name_part(view.watched)
         if before is None or _names(view) != _names(before):
             self.refresh_bindings()
             self._forget_description()
@@ -162,7 +164,7 @@ class LayersScreen(Screen[None]):
     def _show_tree(self) -> None:
         view = self._store.view
         modules = self._described.modules if self._described is not None else ()
-        self.query_one(ModuleTree).show_tree(layer_tree(view.layers, modules, view.config.model.name))
+        self.query_one(ModuleTree).show_tree(layer_tree(view.layers, modules, short(view.config.model.name)))
 
     def _show_measures(self, measured: LayersMeasured) -> None:
         self._measured = measured
@@ -329,11 +331,12 @@ class LayersScreen(Screen[None]):
 
     def _take_image(self, index: int) -> None:
         data = self._store.view.data
-        count = data.test_size if data is not None else 0
+        part = self._store.view.watched
+        count = data.sizes.get(part, 0) if data is not None else 0
         if self._view not in _OF_IMAGE:
             self._say_independent()
         elif not 0 <= index < count:
-            self._say(f"there are {count:,} test images, numbered from 0")
+            self._say(f"there are {count:,} {part} images, numbered from 0")
         else:
             self._index = index
             self._say("")
@@ -341,7 +344,7 @@ class LayersScreen(Screen[None]):
             self._choose()
 
     def _say_independent(self) -> None:
-        self._say("filters and weights are the same for every test image; 2 and 4 look at one")
+        self._say(f"filters and weights are the same for every {self._store.view.watched} image; 2 and 4 look at one")
 
     def _show_image(self) -> None:
         """Show the test image where there is room for it."""

@@ -59,6 +59,7 @@ class FinetuneForm(Form[FinetunePlan]):
                 yield Static(id="recipe-help")
                 yield ChoiceRow("head", "Head", HEADS, "auto")
                 yield TextRow("data", "Data", config.data.name)
+                yield TextRow("val", "Val share", f"{config.data.val:g}", restrict=r"[0-9.]*")
                 yield TextRow("epochs", "Epochs", str(training.epochs), restrict=r"\d*")
                 yield TextRow("lr", "Learning rate", f"{training.lr:g}", restrict=r"[0-9.eE+\-]*")
                 yield ChoiceRow("schedule", "Schedule", SCHEDULES, training.schedule)
@@ -85,6 +86,10 @@ class FinetuneForm(Form[FinetunePlan]):
             rate = float(lr)
         except ValueError:
             raise BadInput(f"learning rate: {lr!r} is not a number") from None
+        try:
+            val = float(self.text("val") or 0)
+        except ValueError:
+            raise BadInput(f"val share: {self.text('val')!r} is not a number") from None
         data = self.text("data")
         if not data:
             raise BadInput("data: name a data set or a folder")
@@ -93,6 +98,7 @@ class FinetuneForm(Form[FinetunePlan]):
             head=self.choice("head"),
             freeze=freeze,
             data=None if data == self._store.view.config.data.name else data,
+            val=val,
             epochs=int(epochs),
             lr=rate,
             schedule=self.choice("schedule"),

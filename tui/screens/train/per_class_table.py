@@ -1,5 +1,6 @@
 """The per-class table: how well each class is recognised, and what the last epoch changed."""
 
+from itertools import zip_longest
 from typing import ClassVar, NamedTuple
 
 from textual import events
@@ -10,12 +11,15 @@ from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
 
-from finetui.engine.protocol.events import ClassReport
+from finetui.engine.predictions.interval import wilson
+from finetui.engine.protocol.events import ClassReport, Evaluated
+from finetui.engine.protocol.values import AnyPart, Part
 from finetui.tui.state.store import View
 from finetui.tui.widgets.lines_view import LinesView
 from finetui.tui.widgets.styled_line import StyledLine
 
 _COLUMNS = (("images", 7), ("acc %", 8), ("F1", 8), ("change", 8))
+_AVERAGES = ("class-macro", "class-weighted")
 _MIN_LABEL, _MAX_LABEL = 7, 24
 _MIN_BAR, _MAX_BAR = 5, 40
 
@@ -87,12 +91,13 @@ class _Rows(LinesView[_Row]):
 
     def content_of(self, row: _Row, width: int) -> Content:
         """Return the row's label, scores and bar."""
-        content = self._scores(row, width)
+        content = self.scores(row, width)
         if row.place == self.cursor and self.has_focus:
             return content.truncate(width, pad=True).stylize("on $accent 30%")
         return content
 
-    def _scores(self, row: _Row, width: int) -> Content:
+    def scores(self, row: _Row, width: int) -> Content:
+        """Return the label, scores and bar of `row`."""
         layout = _layout(width, self.longest)
         report = row.report
         label = Content(" " + row.label).truncate(layout.label, ellipsis=True, pad=True)
@@ -115,8 +120,24 @@ class _Rows(LinesView[_Row]):
         )
 
 
+def _total(found: Evaluated, width: int) -> Content:
+    """Return the accuracy of all images, with its interval and their number as far as there is room."""
+    low, high = wilson(found.accuracy, found.n)
+    accuracy = (f" {found.accuracy:.2%}", "bold")
+    for words in (
+        f" of {found.n:,} images, 95% CI {100 * low:.2f} to {high:.2%}",
+        f" of {found.n:,}, 95% CI {100 * low:.2f} to {high:.2%}",
+        f" of {found.n:,}, {100 * low:.2f} to {high:.2%}",
+        f" of {found.n:,}",
+    ):
+        content = Content.assemble(accuracy, (words, "$muted"))
+        if content.cell_length <= width:
+            break
+    return content
+
+
 class PerClassTable(Vertical):
-    """Support, accuracy, F1, change since the previous evaluation, and a bar, for each class.
+    """Support, accuracy, F1, change since the previous evaluation, and a bar, for each class; below, for all together.
 
     Enter or a click asks for a class's images.
     """
@@ -124,6 +145,7 @@ class PerClassTable(Vertical):
     DEFAULT_CSS = """
     PerClassTable {
         #class-heading { color: $muted; text-style: bold; }
+        #class-averages { display: none; height: 2; }
     }
     """
 
@@ -136,38 +158,71 @@ class PerClassTable(Vertical):
 
     def __init__(self) -> None:
         super().__init__(id="classes")
+        self.part: AnyPart = ""  # the part whose scores are shown; empty: that which is evaluated while training
         self._shown: object = ()
+        self._evaluation: Evaluated | None = None
+        self._counted: Part = "test"
 
     def compose(self) -> ComposeResult:
-        """A heading and the rows."""
+        """A heading, the rows, and below them what all images amount to."""
         yield StyledLine(id="class-heading")
         yield _Rows(id="class-rows")
+        yield StyledLine(id="class-accuracy")
+        with Vertical(id="class-averages"):
+            for name in _AVERAGES:
+                yield StyledLine(id=name)
 
     def on_resize(self) -> None:
-        """Put the heading over its columns again."""
+        """Put the heading over its columns again, and the averages under them."""
         self._show_heading()
+        self._show_totals()
+
+    def show_part(self, part: Part, view: View) -> None:
+        """Show the scores on `part` from now on."""
+        self.part = part
+        self.show(view)
 
     def show(self, view: View) -> None:
         """Bring the table up to date with `view`."""
-        if self._shown is (view.evaluation or view.data):
+        part = self.part or view.watched
+        evaluation = view.evaluation_of(part)
+        if self._shown is (evaluation or view.data) and self._counted == part:
             return
-        self._shown = view.evaluation or view.data
+        self._shown, self._counted = evaluation or view.data, part
         rows = self.query_one(_Rows)
-        if view.evaluation is not None:
-            before = view.previous.per_class if view.previous else (None,) * len(view.evaluation.per_class)
+        if evaluation is not None:
+            previous = view.previous if part == view.watched else None
+            before = previous.per_class if previous else (None,) * len(evaluation.per_class)
             found = [
                 _Row(index, now.label, now, None if then is None else 100 * (now.accuracy - then.accuracy))
-                for index, (now, then) in enumerate(zip(view.evaluation.per_class, before, strict=True))
+                for index, (now, then) in enumerate(zip(evaluation.per_class, before, strict=True))
             ]
         else:
             classes = view.data.classes if view.data else ()
             found = [_Row(index, label, None, None) for index, label in enumerate(classes)]
         rows.longest = max((len(row.label) for row in found), default=_MIN_LABEL)
+        rows.longest = max(rows.longest, len("weighted"))
         rows.show(found)
+        self._evaluation = evaluation
         self._show_heading()
+        self._show_totals()
+
+    def _show_totals(self) -> None:
+        """Show the accuracy with its interval, and where there is room the averages of the classes."""
+        found, rows = self._evaluation, self.query_one(_Rows)
+        total = Content("") if found is None else _total(found, rows.scrollable_content_region.width)
+        self.query_one("#class-accuracy", StyledLine).show(total)
+        averages = found.averages if found is not None else ()
+        for name, report in zip_longest(_AVERAGES, averages[: len(_AVERAGES)]):
+            line = Content("")
+            if report is not None:
+                row = _Row(-1, report.label.removesuffix(" avg"), report, None)
+                line = rows.scores(row, rows.scrollable_content_region.width).stylize("$muted")
+            self.query_one(f"#{name}", StyledLine).show(line)
 
     def _show_heading(self) -> None:
         rows = self.query_one(_Rows)
         layout = _layout(rows.scrollable_content_region.width, rows.longest)
-        names = "".join(name.rjust(size) for (name, _), size in zip(_COLUMNS, layout.columns, strict=False))
+        columns = (self._counted, *(name for name, _ in _COLUMNS[1:]))  # the number of images in the part
+        names = "".join(name.rjust(size) for name, size in zip(columns, layout.columns, strict=False))
         self.query_one("#class-heading", StyledLine).show(Content(" class".ljust(layout.label) + names))

@@ -18,6 +18,7 @@ from finetui.engine.link.base import Link
 from finetui.engine.predictions.criteria import Choose, Selection
 from finetui.engine.protocol.commands import (
     AnyCommand,
+    Evaluate,
     FindLearningRate,
     SetFrozen,
     SetLearningRate,
@@ -28,6 +29,7 @@ from finetui.engine.protocol.commands import (
 from finetui.engine.protocol.config import check_learning_rate
 from finetui.engine.protocol.events import AnyEvent, CommandAccepted, LearningRateFound
 from finetui.engine.protocol.state_rules import refusal
+from finetui.engine.protocol.values import AnyPart
 from finetui.tui.queries.asker import Asker
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.dialog import Choice, Dialog
@@ -39,6 +41,7 @@ from finetui.tui.screens.train.finetune import FinetuneForm
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.per_class_table import PerClassTable
+from finetui.tui.screens.train.plots import Plots
 from finetui.tui.screens.train.rates import RatesScreen
 from finetui.tui.screens.train.refresh import RefreshRate
 from finetui.tui.screens.train.runs import RunsScreen
@@ -48,7 +51,6 @@ from finetui.tui.state.log_lines import describe_command
 from finetui.tui.state.store import Store, View
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
-from finetui.tui.widgets.line_plot import LinePlot, SeriesStyle
 from finetui.tui.widgets.styled_line import StyledLine
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
@@ -75,6 +77,7 @@ class TrainScreen(Screen[None]):
         Binding("d", "app.detach", "Detach"),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("tab", "app.focus_next", "Next control", show=False),
+        Binding("p", "switch_part", "Other part", show=False),
         Binding("m", "errors", "Errors"),
         Binding("g", "layers", "Layers"),
         Binding("r", "runs", "Runs"),
@@ -127,10 +130,7 @@ class TrainScreen(Screen[None]):
         yield StyledLine(id="status")
         yield StyledLine(id="progress")
         yield Banner()
-        train, test = SeriesStyle("train"), SeriesStyle("test", points=True)
-        with Horizontal(id="plots"):
-            yield LinePlot("Loss", (train, test), id="loss")
-            yield LinePlot("Accuracy", (train, test), percent=True, id="accuracy")
+        yield Plots()
         with Horizontal(id="panels"):
             yield PerClassTable()
             with Vertical(id="side"):
@@ -187,7 +187,7 @@ class TrainScreen(Screen[None]):
         plots = evaluated or (due and (not calm or now - self._plots_at >= _PLOT_SECONDS))
         if plots:
             self._plots_at = now
-            self._show_plots()
+            self.query_one(Plots).show(self.store)
         self._behind = not (due and plots)
         controls = ("state", "pending", "refusal")
         steered = before is None or any(getattr(view, name) != getattr(before, name) for name in controls)
@@ -212,15 +212,6 @@ class TrainScreen(Screen[None]):
     def action_hide_alert(self) -> None:
         """Take the alert that is shown off the screen."""
         self.query_one(Banner).hide_alert()
-
-    def _show_plots(self) -> None:
-        store = self.store
-        limit = float(store.view.config.training.epochs)
-        marks = [mark.x for mark in store.view.marks]
-        loss, accuracy = (store.train_loss, store.test_loss), (store.train_accuracy, store.test_accuracy)
-        for name, curves in (("#loss", loss), ("#accuracy", accuracy)):
-            points, means = [curve.points() for curve in curves], [curve.means() for curve in curves]
-            self.query_one(name, LinePlot).set_data(points, limit, marks, means=means)
 
     # -- steering ---------------------------------------------------------------------------------------
 
@@ -262,10 +253,22 @@ class TrainScreen(Screen[None]):
         message.stop()
         self.action_press(message.action)
 
+    def action_switch_part(self) -> None:
+        """Show the classes' scores on the other part that is held out; have it evaluated where it was not yet."""
+        view, table = self.store.view, self.query_one(PerClassTable)
+        part = view.other_part(table.part)
+        if part is None:
+            self.hint(f"no other part is held out than {view.watched}")
+            return
+        table.show_part(part, view)
+        if view.evaluation_of(part) is None:
+            self.send(Evaluate(part=part))
+
     def on_per_class_table_chosen(self, message: PerClassTable.Chosen) -> None:
         """Show the mistakes among the images of a class."""
         message.stop()
-        self.show_errors(lambda _classes: Selection(true=message.label))
+        part = self.query_one(PerClassTable).part
+        self.show_errors(lambda _classes: Selection(true=message.label), part=part)
 
     def on_layer_list_toggled(self, message: LayerList.Toggled) -> None:
         """Freeze or unfreeze at the next step."""
@@ -301,7 +304,7 @@ class TrainScreen(Screen[None]):
 
     def action_toggle_log(self) -> None:
         """Switch the loss axis between linear and logarithmic."""
-        self.query_one("#loss", LinePlot).toggle_log()
+        self.query_one(Plots).toggle_log()
 
     def action_toggle_theme(self) -> None:
         """Switch between dark and light."""
@@ -324,15 +327,18 @@ class TrainScreen(Screen[None]):
             self._set_rate(rate)
 
     def action_errors(self) -> None:
-        """Show the test images that were got wrong."""
+        """Show the images that were got wrong."""
         self.show_errors(lambda _classes: Selection())
 
-    def show_errors(self, choose: Choose, *, leave_with_it: bool = False) -> None:
-        """Show the test images that `choose` lists; `leave_with_it` leaves the program together with that screen."""
+    def show_errors(self, choose: Choose, *, part: AnyPart = "", leave_with_it: bool = False) -> None:
+        """Show the images that `choose` lists of `part`, by default of that which is evaluated while training.
+
+        `leave_with_it` leaves the program together with that screen.
+        """
         from finetui.tui.screens.errors.screen import ErrorsScreen  # with numpy and all, it takes a while to import
 
         leave = (lambda _: self.app.exit()) if leave_with_it else None
-        self.app.push_screen(ErrorsScreen(self.store, self.asker, choose), leave)
+        self.app.push_screen(ErrorsScreen(self.store, self.asker, choose, part), leave)
 
     def action_layers(self) -> None:
         """Show all that there is to know about the layers."""

@@ -2,7 +2,8 @@
 
 from textual.content import Content
 
-from finetui.engine.protocol.events import State
+from finetui.engine.protocol.events import DataSummary, State
+from finetui.engine.protocol.places import short
 from finetui.tui.state.store import View
 
 _STATES: dict[State, tuple[str, str]] = {
@@ -30,8 +31,8 @@ def status(view: View, width: int) -> Content:
     )
     facts = [view.device]
     if view.data is not None:
-        model = f"{view.config.model.name} {view.parameters:,} parameters"
-        facts = [f"{view.data.name} {view.data.train_size:,} + {view.data.test_size:,}", model, view.device]
+        model = f"{short(view.config.model.name)} {view.parameters:,} parameters"
+        facts = [f"{view.data.name} {_sizes(view.data)}", model, view.device]
     if len(view.audience) > 1:
         facts.insert(0, f"{len(view.audience)} dashboards")
     while facts:
@@ -41,6 +42,10 @@ def status(view: View, width: int) -> Content:
             return Content.assemble(left, " " * gap, right)
         facts.pop()
     return left
+
+
+def _sizes(data: DataSummary) -> str:
+    return " + ".join(f"{size:,}" if part == "train" else f"{size:,} {part}" for part, size in data.sizes.items())
 
 
 def progress(view: View, width: int) -> Content:

@@ -38,7 +38,7 @@ async def test_every_number_of_ten_classes_is_in_sight(size) -> None:
         for label, row in enumerate(rows[1:11]):
             assert row.split() == [str(label), *(str(count) if count else "·" for count in confusion[label])]
         wrong = confusion.sum() - np.trace(confusion)
-        assert f"{wrong:,} of {confusion.sum():,} wrong" in picture(app)
+        assert f"{wrong:,} of {confusion.sum():,} test images wrong" in picture(app)
 
 
 async def test_it_begins_at_the_most_confused_pair_and_enter_opens_it() -> None:
@@ -151,7 +151,7 @@ async def test_without_any_mistake_it_says_so() -> None:
     app = ScreenApp(ConfusionScreen(np.diag([5, 5]).astype(np.int64), ("a", "b")))
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
-        assert "0 of 10 wrong" in picture(app)
+        assert "0 of 10 test images wrong" in picture(app)
         await pilot.press("tab", "tab", "escape")
         await pilot.settle()
         assert app.answer is None

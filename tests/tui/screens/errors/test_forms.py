@@ -13,6 +13,7 @@ from errors_pilot import ScreenApp, events_of, listed, opened
 from PIL import Image
 from pilot import open_app, picture
 
+from finetui.engine.predictions.comparison import mcnemar
 from finetui.engine.predictions.criteria import Selection
 from finetui.engine.protocol.events import RunStarted, StateChanged
 from finetui.engine.runs.journal import encode_line
@@ -70,8 +71,8 @@ async def test_what_makes_no_sense_is_said_and_not_applied(field: str, typed: st
 
 async def test_the_form_begins_with_what_is_and_can_be_applied_unchanged() -> None:
     selection = Selection(
-        show="all", true=1, predicted=0, low=0.25, high=0.75, text="IMG", label_errors=True, marked=True,
-        change="fixed", sort="margin", reverse=True, duplicates=True,
+        show="all", true=1, predicted=0, low=0.25, high=0.75, text="IMG", marked=True,
+        label_errors="prune-by-noise-rate", change="fixed", sort="margin", reverse=True, duplicates=True,
     )  # fmt: skip
     app = ScreenApp(FilterForm(selection, ("a", "b"), has_files=True, can_compare=True))
     async with open_app(app, size=(80, 24)) as pilot:
@@ -116,6 +117,7 @@ async def test_the_parent_comes_first_and_another_run_is_compared_with(tmp_path:
         assert app.screen is screen
         assert sorted(listed(screen)) == np.flatnonzero(~before.wrong & now.wrong).tolist()
         assert "broken since older best" in screen.query_one("#errors-filter")._content.plain
+        assert mcnemar(~now.wrong, ~before.wrong).brief() in picture(app)
         for words, keep in (("still wrong", before.wrong & now.wrong), ("fixed", before.wrong & ~now.wrong)):
             await pilot.press("v")
             await pilot.settle()
@@ -124,6 +126,16 @@ async def test_the_parent_comes_first_and_another_run_is_compared_with(tmp_path:
         await pilot.press("d")
         await pilot.settle()
         assert sorted(listed(screen)) == np.flatnonzero(now.wrong).tolist()
+
+
+async def test_what_has_no_counterpart_among_the_classes_is_said(tmp_path: Path) -> None:
+    found = predictions()
+    found.origin = msgspec.structs.replace(found.origin, notices=("b lacks a class of the network's, horse",))
+    app = FinetuiApp(AnsweringLink(*events_of(make_run(tmp_path / "a-run", found))))
+    async with open_app(app, size=(120, 40)) as pilot:
+        await opened(pilot)
+        await pilot.settle()
+        assert "b lacks a class of the network's, horse" in picture(app)
 
 
 async def test_other_images_are_refused_in_words_and_the_list_stays(tmp_path: Path) -> None:

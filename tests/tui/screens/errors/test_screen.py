@@ -158,9 +158,9 @@ async def test_flags_filter_and_c_clears(tmp_path: Path, found) -> None:
         assert "= training image" in picture(app)
         await pilot.press("u", "l")
         await pilot.settle()
-        flagged = screen._listing.flags.label_errors
+        flagged = screen._listing.label_errors
         assert listed(screen) == by_loss(found, np.flatnonzero(flagged & found.wrong))
-        assert "the label is likely wrong" in picture(app)
+        assert "possibly a wrong label" in picture(app)
         await pilot.press("c")
         await pilot.settle()
         assert len(listed(screen)) == len(wrong)

@@ -123,7 +123,7 @@ async def test_the_test_image_is_chosen_for_maps_and_activations() -> None:
         # Escape leaves the field, not the screen, and a number that was not submitted is gone.
         await pilot.press("i", "7", "escape")
         assert app.screen is screen
-        assert "image 12" in picture(app)
+        assert "test  12" in picture(app)
         await pilot.press("i", *"1000", "enter")
         await pilot.wait(0.3)
         assert "there are 1,000 test images, numbered from 0" in picture(app)

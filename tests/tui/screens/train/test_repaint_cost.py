@@ -8,6 +8,7 @@ from pilot import open_app
 from textual.widget import Widget
 
 from finetui.tui.app.app import FinetuiApp
+from finetui.tui.screens.train.plots import Plots
 from finetui.tui.widgets import plot_geometry
 from finetui.tui.widgets.line_plot import LinePlot
 
@@ -79,7 +80,7 @@ async def test_a_plot_that_looks_the_same_is_not_drawn(monkeypatch: pytest.Monke
         plot = app.train_screen.query_one("#loss", LinePlot)
         watched = Watched(app, monkeypatch)
         for _ in range(10):
-            app.train_screen._show_plots()
+            app.train_screen.query_one(Plots).show(app.train_screen.store)
             plot._update()
         await pilot.drawn()
         assert not drawn

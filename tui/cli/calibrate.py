@@ -1,0 +1,44 @@
+"""`finetui calibrate`: a temperature for a checkpoint, so that its confidence means what it says."""
+
+from pathlib import Path
+
+import finetui
+from finetui.engine.runs.folder import find_checkpoint
+from finetui.tui.cli.options import CheckpointModel, DataDir, Device, RunsDir
+from finetui.tui.cli.reports import print_json
+
+
+def calibrate(
+    checkpoint: str,
+    /,
+    *,
+    data: str | None = None,
+    data_dir: DataDir = None,
+    model: CheckpointModel = "lenet",
+    device: Device = "auto",
+    runs_dir: RunsDir = Path("checkpoints"),
+    json: bool = False,
+) -> int:
+    """Fit a temperature on the validation images, and keep it in the checkpoint for predict and evaluate.
+
+    Which class is the likeliest does not change, only how probable it is said to be. Further training begins without.
+
+    Parameters
+    ----------
+    checkpoint
+        A run (its name or folder: the best checkpoint is used) or a checkpoint file.
+    data
+        Data set with a validation part (default: the one that it was trained on).
+    json
+        Print one JSON object: path, temperature, n, log_loss and calibration_error, each before and after.
+    """
+    found = finetui.calibrate(
+        find_checkpoint(checkpoint, runs_dir), data=data, data_dir=data_dir, model=model, device=device
+    )
+    if json:
+        print_json(found)
+        return 0
+    print(f"temperature {found.temperature:.4f}, fitted on {found.n:,} val images, kept in {found.path}")
+    print("  log loss           {:.4f}, was {:.4f}".format(*reversed(found.log_loss)))
+    print("  calibration error  {:.2%}, was {:.2%}".format(*reversed(found.calibration_error)))
+    return 0

@@ -1,0 +1,69 @@
+"""What an evaluation amounts to: its scores, a reliability diagram, and every class against the rest."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from finetui.engine.predictions.metrics import Scores
+from finetui.engine.protocol.values import Part
+from finetui.tui.screens.base import ModalScreen
+from finetui.tui.state.scores import HEADING, class_rows, diagram, facts
+from finetui.tui.widgets.key_bar import KeyBar
+
+_LABEL, _NUMBERS = 19, (8, 10, 8, 8, 9, 8)  # cells
+_DIAGRAM = 70
+
+
+class ScoresScreen(ModalScreen[None]):
+    """Shows `scores` on `part`, of logits divided by `temperature`."""
+
+    CSS_PATH = "scores.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (150, "-roomy")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,s", "leave", "Back", key_display="esc")]
+
+    def __init__(self, scores: Scores, part: Part, temperature: float) -> None:
+        super().__init__()
+        self._scores = scores
+        self._part = part
+        self._temperature = temperature
+
+    def compose(self) -> ComposeResult:
+        """The facts beside the diagram where there is room, and a row for each class below."""
+        with VerticalScroll(id="box"):
+            yield Static(Content.styled("Scores", "bold $accent"))
+            with Horizontal(id="columns"):
+                yield Static(self._facts(), id="facts")
+                yield Static(self._diagram(), id="diagram")
+            yield Static(self._rows(), id="rows")
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        """Let the keys scroll."""
+        self.query_one("#box").focus()
+
+    def _facts(self) -> Content:
+        told = facts(self._scores, self._part, self._temperature)
+        return Content("\n").join(Content.assemble((f"{name:<20}", "$muted"), words) for name, words in told)
+
+    def _diagram(self) -> Content:
+        head, *lines = diagram(self._scores.calibration, _DIAGRAM)
+        return Content("\n").join([Content.styled(head, "$muted"), *map(Content, lines)])
+
+    def _rows(self) -> Content:
+        lines = [_line(HEADING).stylize("$muted"), *map(_line, class_rows(self._scores))]
+        return Content("\n").join(lines)
+
+    def action_leave(self) -> None:
+        """Go back."""
+        self.dismiss(None)
+
+
+def _line(cells: tuple[str, ...] | list[str]) -> Content:
+    """Return a label and its numbers in columns."""
+    label, *numbers = cells
+    name = Content(label).truncate(_LABEL, ellipsis=True, pad=True)
+    return Content.assemble(name, "".join(number.rjust(width) for number, width in zip(numbers, _NUMBERS, strict=True)))
