@@ -189,9 +189,25 @@ def _divided_again(
         return None
     # A part that was not drawn is where it was given.
     found = {**parts, **drawn_then}
+    if known.grows:
+        _add_new(found, items, known.description.seed)
     if not found.get("val") and not found.get("test"):
         raise BadInput(f"{root} has none of the images any more that the run was evaluated on; put them back")
     return found
+
+
+def _add_new(parts: dict[Part, list[Item]], items: Sequence[Item], seed: int) -> None:
+    """Add those of `items` that are in none of `parts`, divided as all were: none that was trained on is moved."""
+    there = {item.path for part in parts.values() for item in part}
+    new = [item for item in items if item.path not in there]
+    chosen = set(drawn([item.label for item in new], TEST_SHARE, seed))
+    held_out: Part = "test" if parts.get("test") else "val"
+    parts["train"] = _ordered([*parts["train"], *(item for at, item in enumerate(new) if at not in chosen)])
+    parts[held_out] = _ordered([*parts.get(held_out, []), *(item for at, item in enumerate(new) if at in chosen)])
+
+
+def _ordered(items: Sequence[Item]) -> list[Item]:
+    return sorted(items, key=lambda item: (item.label, item.path))
 
 
 def _other_share(
@@ -236,7 +252,7 @@ def _classes(root: Path, parts: dict[Part, list[Item]], walk: "_Walk", known: Kn
             f"{root} has images of {len(classes)} classes, and two are needed; lay it out as "
             f"train/CLASS/image.png and test/CLASS/image.png, or as CLASS/image.png{_first_of(problems)}"
         )
-    kept = known.description.classes if known is not None else ()
+    kept = known.description.classes if known is not None and not known.grows else ()
     if kept and {stable(label) for label in classes} != set(kept):
         # A number stands for the same class as when the run began: a class may be empty, or new and without a number.
         there = {stable(label): label for label in classes}

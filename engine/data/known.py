@@ -28,11 +28,13 @@ ImageKeys = Mapping[Part, Keys]
 @dataclass(frozen=True)
 class Known:
     """What a run saw. `images` has two numbers for each image file of each part: uint64 `[N, 2]`, see `key_of`; it is
-    empty where there are no files, or nothing tells of them.
+    empty where there are no files, or nothing tells of them. Where it is for a finetune, the data `grows`: images and
+    classes that are new are used, too.
     """
 
     description: DataDescription
     images: ImageKeys = field(default_factory=dict)
+    grows: bool = False
 
 
 def key_of(path: str, root: str, folder: str, label: str, size: int) -> tuple[int, int]:

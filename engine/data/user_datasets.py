@@ -301,6 +301,8 @@ def _shape(
         return (channels, height, width), None, False
     sizes = [(values.shape[1], values.shape[2]) for values in pictures]
     decoding = settled(wanted, sizes, grey=all(len(values) == 1 for values in pictures))
+    if not wanted.channels:  # a dataset has decoded its pictures in full
+        decoding = msgspec.structs.replace(decoding, draft=0)
     if wide and not wanted.channels:
         decoding = msgspec.structs.replace(decoding, value_range=_value_range(train, indices))
     return decoding.shape, decoding, False

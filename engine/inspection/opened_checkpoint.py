@@ -161,14 +161,23 @@ def open_checkpoint(
     about, network, training = (found.about, found.network, {}) if found else _load_network(path, model, target)
     known = None if found else known_data(path, about)
     wanted = _wanted(data, data_dir, about, known)
-    decoding = found.decoding if found else None
+    decoding = None
+    if found is not None:
+        decoding = msgspec.structs.replace(found.decoding, channels=about.architecture.in_channels)
     if found is None and known is None:  # nothing is known but what the network takes
         decoding = Decoding(channels=about.architecture.in_channels, height=0, width=0)
     images = load(wanted, target, decoding=decoding, known=known, progress=progress, cancelled=cancelled)
     if found and not found.named:
+        if len(images.classes) != about.architecture.num_classes:
+            raise BadInput(
+                f"the weights in {path} tell {about.architecture.num_classes} classes apart, and {images.name} has "
+                f"{len(images.classes)}; name theirs with --classes"
+            )
         about = msgspec.structs.replace(about, classes=images.classes)
-    if data is None and training.get("watched", "test") == "test":
-        images = images.watching("test")
+    if data is None:
+        images = images.numbered_for(training.get("images", 0))
+        if training.get("watched", "test") == "test":
+            images = images.watching("test")
     where = str(path)
     architecture = about.architecture
     if images.channels != architecture.in_channels:

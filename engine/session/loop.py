@@ -161,6 +161,8 @@ class TrainingLoop:
             part=part,
             checkpoint=checkpoint,
         )
+        if part == "train":
+            self.trainer.restart_batches()  # they were read from elsewhere
         self.trainer.restart_clock()
         if evaluated is not None:
             self._reporter.emit(evaluated)

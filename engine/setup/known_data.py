@@ -1,5 +1,6 @@
 """What a checkpoint, and the run that it lies beside, know of the data that was trained on."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,11 +98,12 @@ def load_for_finetune(
     assert config.finetune is not None
     if known is not None:
         return load_as(config, device, progress, cancelled, known=known)
-    asked = network_input(config, None, "").decoding
-    if (config.model.crop, config.model.resize, config.model.interpolation) != (0, 0, ""):
-        return load_as(config, device, progress, cancelled, decoding=asked)
     parent = known_data(Path(config.finetune.parent), about)
-    decoding = None if _is_same(parent, config.data) else for_other_data(parent, about.transform, config)
+    if (config.model.crop, config.model.resize, config.model.interpolation) != (0, 0, ""):
+        decoding: Decoding | None = network_input(config, None, "").decoding
+    else:
+        decoding = None if _is_same(parent, config.data) else for_other_data(parent, about.transform, config)
+    parent = parent and dataclasses.replace(parent, grows=True)
     return load_as(config, device, progress, cancelled, decoding=decoding, known=parent)
 
 

@@ -173,7 +173,7 @@ def prepare(
     elif begun is not None:
         rules = begun.rules
     known = begun.known if begun is not None else None
-    prepared = _build(absolute_places(config), progress, cancelled, model, data, restored, known)
+    prepared = _build(absolute_places(config), progress, cancelled, model, data, restored, known, rules)
     epochs = (
         config.training.epochs if restored is None else restored.training.get("plan_epochs", config.training.epochs)
     )
@@ -221,6 +221,7 @@ def _build(
     data: ImageData | None,
     restored: Checkpoint | None,
     known: Known | None,
+    rules: int,
 ) -> Prepared:
     device = resolve(config.training.device)
     precision.check(config.training.precision, device)
@@ -231,6 +232,8 @@ def _build(
         known = known or known_data(restored.path, restored.about)
         config = with_stand_in(config, known)
         data = data or load_as(config, device, progress, cancelled, known=known)
+        if known is not None and known.images:  # a branch keeps what its run saw, whatever is there now
+            data = dataclasses.replace(data, keys=known.images)
         progress("Building the model", 0, 0)
         return _prepared_again(config, device, data, restored, model)
     finetune = config.finetune
@@ -241,7 +244,9 @@ def _build(
         config = _with_model(config, trusted)
         data = data or load_for_finetune(config, device, about, known, progress, cancelled)
         progress("Building the model", 0, 0)
-        found = build_finetuned(finetune, about, weights, data.classes, data.channels, config.training.seed)
+        found = build_finetuned(
+            finetune, about, weights, data.classes, data.channels, config.training.seed, rules=rules
+        )
         found = dataclasses.replace(found, transform=_with_mean(config, found.transform))
         apply_transplant(found.model, weights, found.moved)
         return _prepared_finetune(config, device, data, found)
