@@ -13,7 +13,8 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData, Unreadable, image_data, load
 from finetui.engine.inspection.evaluation import evaluate
 from finetui.engine.protocol.commands import Stop
-from finetui.engine.protocol.config import DataConfig, RunConfig, load as load_config
+from finetui.engine.protocol.config import DataConfig, RunConfig
+from finetui.engine.protocol.config_file import load as load_config
 from finetui.engine.protocol.events import RunPrepared
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.session.replay import replay_run
