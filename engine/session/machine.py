@@ -16,6 +16,7 @@ def machine(device: torch.device) -> dict[str, str]:
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return a sentence on how the machine `now` is not that of `before`; nothing where they are alike."""
     changed = [
         f"{key} {before.get(key, 'none')} then, {now.get(key, 'none')} now"
         for key in sorted(before.keys() | now.keys())
