@@ -21,7 +21,7 @@ from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.session.judge import Judge
 from finetui.engine.session.machine import differences, machine
 from finetui.engine.session.questions import Questions
-from finetui.engine.setup.prepare import Prepared
+from finetui.engine.setup.prepared import Prepared
 from finetui.engine.training.alerts import AlertWatch
 from finetui.engine.training.freezing_effect import EffectMeter
 from finetui.engine.training.lr_finder import find_learning_rate, suggest
