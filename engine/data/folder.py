@@ -12,7 +12,7 @@ from finetui.engine.data.division import TEST_SHARE, drawn
 from finetui.engine.data.download import Progress
 from finetui.engine.data.folder_layout import Layout, find_layout
 from finetui.engine.data.folder_walk import FolderWalk, Item, path_within
-from finetui.engine.data.image_data import Found
+from finetui.engine.data.found import Found
 from finetui.engine.data.image_files import Header, decode, read_header
 from finetui.engine.data.known import (
     Known,
