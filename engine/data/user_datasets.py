@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 from finetui.engine.data.choose_decoding import BY_IMAGES, decoding_notices, sized
 from finetui.engine.data.download import Progress
 from finetui.engine.data.draws import draws_of, preserved_generators, seeded
-from finetui.engine.data.image_data import Found, ImageData, hold
+from finetui.engine.data.found import Found
+from finetui.engine.data.image_data import ImageData, hold
 from finetui.engine.data.image_files import (
     WIDE_MODES,
     common_range,

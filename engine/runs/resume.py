@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import msgspec
 
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.config import RunConfig, SectionName, load, with_overrides
+from finetui.engine.protocol.config import RunConfig, SectionName, with_overrides
+from finetui.engine.protocol.config_file import load
 from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.derived import branch_config
 from finetui.engine.runs.folder import RunFolder, how_it_began

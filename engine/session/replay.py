@@ -36,7 +36,7 @@ from finetui.engine.runs.lineage import effective
 from finetui.engine.runs.reporter import Sink
 from finetui.engine.session.session import Session
 from finetui.engine.setup.known_data import known_data
-from finetui.engine.setup.prepare import Beginning
+from finetui.engine.setup.prepared import Beginning
 
 
 class Recording(msgspec.Struct, frozen=True):

@@ -12,13 +12,8 @@ from finetui.engine.data import ImageData, Transform, load
 from finetui.engine.data.choose_decoding import BY_IMAGES, sized
 from finetui.engine.data.download import Progress
 from finetui.engine.data.known import Known, load_images, matching
-from finetui.engine.protocol.config import (
-    TORCHVISION_DATASETS,
-    DataConfig,
-    RunConfig,
-    load as load_config,
-    names_a_place,
-)
+from finetui.engine.protocol.config import TORCHVISION_DATASETS, DataConfig, RunConfig, names_a_place
+from finetui.engine.protocol.config_file import load as load_config
 from finetui.engine.protocol.description import DataDescription, DataKind
 from finetui.engine.protocol.places import is_code, same_data
 from finetui.engine.protocol.values import Decoding

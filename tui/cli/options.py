@@ -9,14 +9,8 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter, Token
 
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.config import (
-    TRAINING_RECIPES,
-    RunConfig,
-    SectionName,
-    TrainingConfig,
-    load,
-    with_overrides,
-)
+from finetui.engine.protocol.config import TRAINING_RECIPES, RunConfig, SectionName, TrainingConfig, with_overrides
+from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.requests import BareWeights, ClassesBy
 from finetui.engine.runs.folder import check_runs_dir
 from finetui.engine.text import clean

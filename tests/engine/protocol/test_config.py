@@ -12,10 +12,9 @@ from finetui.engine.protocol.config import (
     RunConfig,
     RunSection,
     TrainingConfig,
-    load,
-    to_toml,
     with_overrides,
 )
+from finetui.engine.protocol.config_file import load, to_toml
 
 
 @given(

@@ -9,7 +9,7 @@ from steered import at
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import ChangeTraining, RollBack, Save, Stop
-from finetui.engine.protocol.config import load
+from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.events import Evaluated, StateChanged, TrainingChanged
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
