@@ -69,8 +69,9 @@ def describe_labels(labels: npt.NDArray[Any]) -> PartDescription:
 
 
 def stable(name: str) -> str:
-    """Return the name of a class as it is kept: what is no text, byte by byte."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """Return the name of a class as it is kept: what is no text, or a terminal might obey, as escapes."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def is_of(known: Known, request: DataConfig, images: Keys) -> bool:

@@ -30,7 +30,7 @@ from finetui.engine.models.architecture import auxiliary_notice, example
 from finetui.engine.models.device import resolve
 from finetui.engine.models.heads import probe
 from finetui.engine.protocol.config import RunConfig, is_factory, names_a_place
-from finetui.engine.protocol.places import absolute_places
+from finetui.engine.protocol.places import absolute_places, short
 from finetui.engine.runs.trust import check_trusted
 from finetui.engine.setup.finetune import Finetune, build_finetuned
 from finetui.engine.setup.known_data import by_weights, known_data, load_as, load_for_finetune, with_stand_in
@@ -328,7 +328,7 @@ def _dropped(moved: Transplant) -> tuple[str, ...]:
 def _input_notices(config: RunConfig, data: ImageData, transform: Transform) -> list[str]:
     """Return what a person should know about what the network is given."""
     notices = []
-    name = clean(config.model.name)
+    name = clean(short(config.model.name))
     if is_factory(config.model.name):
         notices.append(f"the network is your own code, {name}: it ran in the engine's process")
     if (transform.height, transform.width) != (data.height, data.width):
