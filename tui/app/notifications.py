@@ -1,6 +1,5 @@
 """Telling a person who looks elsewhere: a bell, or a notification of the terminal's own (OSC 9)."""
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -28,7 +27,7 @@ class Notifier:
         self._write = write
         self._since = time.time() if since is None else since
         self._name = ""
-        self._best = -math.inf
+        self._best: float | None = None
         self._last: Evaluated | None = None
         self._test: Evaluated | None = None
         self._seen_alive = False
@@ -46,14 +45,14 @@ class Notifier:
         self._seen_alive |= event.time >= self._since
         match event:
             case RunPrepared():
-                self._name, self._best = event.config.run.name, -math.inf
+                self._name, self._best = event.config.run.name, None
                 self._last = self._test = None
             case RunStarted():
                 self._name = event.name
             case Evaluated(watched=False):
                 self._test = event if event.part == "test" else self._test
             case Evaluated():
-                self._last, self._best = event, max(self._best, event.accuracy)
+                self._last, self._best = event, max(self._best or 0.0, event.accuracy)
             case Alert() if is_news:
                 return f"{self._name}: {event.kind}: {event.message}"
             case StateChanged() if is_news and event.state in ENDED:
