@@ -20,7 +20,9 @@ def scores(event: Evaluated) -> str:
     if event.figure is not None and event.best_by != "accuracy":
         text += f", {figure_text(event.best_by, event.figure)}"
     if event.checkpoint:
-        return f"{text}, of the {event.checkpoint} checkpoint, which was chosen on val"
+        return f"{text}, of the {event.checkpoint} checkpoint" + (
+            ", which was chosen on val" if event.checkpoint == "best" else ""
+        )
     return text + (f", the best so far (chosen on {event.part})" if event.best else "")
 
 

@@ -82,7 +82,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     def evaluation_of(self, part: events.Part) -> events.Evaluated | None:
         """Return the newest evaluation of `part`, if there is one."""
-        return self.evaluation if part == self.watched else self.others.get(part)
+        return self.evaluation if part == self.watched and self.evaluation is not None else self.others.get(part)
 
     @property
     def total_steps(self) -> int:

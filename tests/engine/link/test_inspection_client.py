@@ -46,8 +46,8 @@ def test_an_evaluation_of_an_opened_run_is_answered(make_config, watch) -> None:
     asked = Evaluate(part="test")
     link.send(asked)
     found = watcher.until(lambda event: isinstance(event, Evaluated) and not event.watched)
-    assert watcher.until(lambda event: isinstance(event, CommandAccepted) and event.command == asked)
-    assert (found.epoch, found.step) == (2, 80)
+    assert watcher.until(lambda event: isinstance(event, CommandAccepted) and event.command.id == asked.id)
+    assert (found.epoch, found.step, found.checkpoint) == (1, 40, "last")
 
 
 def test_an_engine_that_nobody_waits_for_is_stopped_whatever_it_is_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from finetui.engine.protocol.commands import AnyCommand, Evaluate, FetchImages, 
 from finetui.engine.protocol.events import CommandAccepted, CommandRefused, Evaluated
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.app.exit_summary import summary
+from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.state.log_lines import log_line
 from finetui.tui.state.parts import sizes
 from finetui.tui.state.store import Store
@@ -149,6 +150,30 @@ async def test_a_class_of_the_table_opens_the_errors_of_its_part(tmp_path: Path)
         await pilot.press("enter")
         await pilot.settle()
         assert line(app.screen, "title").startswith(" Errors  test  ")
+
+
+async def test_the_errors_are_those_of_the_part_that_the_table_shows_until_another_run_begins(tmp_path: Path) -> None:
+    link = TwoParts(tmp_path)
+    app = FinetuiApp(link)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
+        await pilot.press("p")
+        await pilot.settle()
+        await opened(pilot)
+        assert line(app.screen, "title").startswith(" Errors  test  ")
+        await pilot.press("escape")
+        table = app.screen.query_one(PerClassTable)
+        assert table.part == "test"
+        for event in running():
+            link.events.put(event)
+        await pilot.until(lambda: table.part == "")
+
+
+def test_an_evaluation_of_the_watched_part_on_request_is_found() -> None:
+    store = Store()
+    on_request = msgspec.structs.replace(evaluated(1, 0.9), watched=False)
+    store.fold(running(on_request))
+    assert store.view.evaluation_of("test") == on_request
 
 
 async def test_the_layers_screen_says_of_which_part_its_image_is(tmp_path: Path) -> None:
