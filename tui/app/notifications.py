@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from finetui.engine.protocol.events import ENDED, Alert, AnyEvent, Evaluated, RunPrepared, RunStarted, StateChanged
+from finetui.engine.protocol.events import ENDED, Alert, AnyEvent, Evaluated, Rewound, RunPrepared, RunStarted, StateChanged
+from finetui.engine.runs.summaries import best_accuracy
 from finetui.engine.text import clean
 from finetui.tui.state.parts import last_and_best
 
@@ -49,10 +50,15 @@ class Notifier:
                 self._last = self._test = None
             case RunStarted():
                 self._name = event.name
+            case Rewound():
+                self._best = event.best_accuracy
+                self._last, self._test = (
+                    None if found is None or found.step > event.step else found for found in (self._last, self._test)
+                )
             case Evaluated(watched=False):
                 self._test = event if event.part == "test" else self._test
             case Evaluated():
-                self._last, self._best = event, max(self._best or 0.0, event.accuracy)
+                self._last, self._best = event, best_accuracy(self._best, event)
             case Alert() if is_news:
                 return f"{self._name}: {event.kind}: {event.message}"
             case StateChanged() if is_news and event.state in ENDED:
