@@ -293,14 +293,17 @@ class ListingScreen(Screen[None]):
             show = "all" if true == predicted else "wrong"
             self._choose(lambda _: {"show": show, "true": true, "predicted": predicted, "change": ""})
 
-    def action_scores(self) -> None:
+    @work(exclusive=True, group="scores")
+    async def action_scores(self) -> None:
         """Show what the predictions amount to, all of them together."""
         from finetui.engine.predictions.metrics import scores_of
         from finetui.tui.screens.errors.scores import ScoresScreen
 
         if self._listing is not None and len(self._listing.predictions):
             found = self._listing.predictions
-            self.app.push_screen(ScoresScreen(scores_of(found), found.origin.part, found.origin.temperature))
+            scores = await asyncio.to_thread(scores_of, found)  # the longer, the more images and classes there are
+            if self.is_current:
+                self.app.push_screen(ScoresScreen(scores, found.origin.part, found.origin.temperature))
 
     @work
     async def action_compare(self) -> None:
