@@ -34,7 +34,8 @@ from finetui.engine.setup.known_data import known_data
 class OpenedCheckpoint:
     """A checkpoint with the data that it is looked at with; `subject` is what questions can be asked about.
 
-    `matched` says how the classes of the data are those of the network, where that is not plain.
+    `matched` says how the classes of the data are those of the network, where that is not plain; `step` and `epoch`
+    are where its run was (0 where it says nothing of them).
     """
 
     path: Path
@@ -42,6 +43,7 @@ class OpenedCheckpoint:
     subject: Subject
     step: int
     matched: tuple[str, ...] = ()
+    epoch: int = 0
 
     def evaluate(
         self,
@@ -144,6 +146,7 @@ def open_checkpoint(
     device: str = "auto",
     classes_by: ClassesBy = "name",
     bare: BareWeights = BareWeights(),  # noqa: B008  # frozen
+    part: Part | None = None,
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> OpenedCheckpoint:
@@ -151,7 +154,8 @@ def open_checkpoint(
 
     `data` None means the data set that it was trained on. `model` must name the network where that is a person's own
     code, or where `path` is a bare state dict, of which `bare` says more. The classes of the data are the network's of
-    the same names, or with `classes_by` "position" those in the same places. Raises `BadInput` when the checkpoint or
+    the same names, or with `classes_by` "position" those in the same places; what is said of images of unknown classes
+    is of `part`, by default that of `evaluate`. Raises `BadInput` when the checkpoint or
     the data cannot be used, or do not belong together, `Cancelled`.
     """
     target = resolve(device)
@@ -186,11 +190,15 @@ def open_checkpoint(
         )
     match = (match_by_position if classes_by == "position" else match_by_name)(about.classes, images.classes)
     require_any(match, where, images.name)
-    matched = tuple(match.notices(images.name, images.part(images.scored).labels.numpy()))
+    matched = tuple(match.notices(images.name, images.part(part or images.scored).labels.numpy()))
     images = with_classes(images.with_transform(about.transform), match)
     subject = Subject(network, images, about.transform, architecture, target, about.temperature)
-    step = training.get("step")
-    return OpenedCheckpoint(path, about, subject, step if isinstance(step, int) else 0, matched)
+    step, epoch, position = (_count(training.get(name)) for name in ("step", "epoch", "position"))
+    return OpenedCheckpoint(path, about, subject, step, matched, epoch + (position > 0))
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def evaluate_checkpoint(
@@ -214,6 +222,7 @@ def evaluate_checkpoint(
         device=device,
         classes_by=classes_by,
         bare=bare,
+        part=part,
         progress=progress,
     )
     try:

@@ -104,6 +104,7 @@ class Origin:
                 device=place.device,
                 classes_by=place.classes_by,
                 bare=place.bare,
+                part=place.part,
                 progress=self._tell,
             )
             for said in (*self._opened.subject.data.differences, *self._opened.matched):
