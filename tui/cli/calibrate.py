@@ -1,5 +1,6 @@
 """`finetui calibrate`: a temperature for a checkpoint, so that its confidence means what it says."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import finetui
@@ -36,7 +37,7 @@ def calibrate(
         find_checkpoint(checkpoint, runs_dir), data=data, data_dir=data_dir, model=model, device=device
     )
     if json:
-        print_json(found)
+        print_json(asdict(found) | {"path": str(found.path)})
         return 0
     print(f"temperature {found.temperature:.4f}, fitted on {found.n:,} val images, kept in {found.path}")
     print("  log loss           {:.4f}, was {:.4f}".format(*reversed(found.log_loss)))
