@@ -22,7 +22,7 @@ def calibrate(
 ) -> int:
     """Fit a temperature on the validation images, and keep it in the checkpoint for predict and evaluate.
 
-    Which class is the likeliest does not change, only how probable it is said to be. Further training begins without.
+    Which class is the likeliest does not change, only how probable it is said to be. Further training drops it.
 
     Parameters
     ----------
@@ -41,5 +41,6 @@ def calibrate(
         return 0
     print(f"temperature {found.temperature:.4f}, fitted on {found.n:,} val images, kept in {found.path}")
     print("  log loss           {:.4f}, was {:.4f}".format(*reversed(found.log_loss)))
-    print("  calibration error  {:.2%}, was {:.2%}".format(*reversed(found.calibration_error)))
+    before, after = found.calibration_error
+    print(f"  calibration error  {after:.2%}, was {before:.2%}{'; higher, on so few images' if after > before else ''}")
     return 0

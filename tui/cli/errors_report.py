@@ -143,7 +143,8 @@ def make_listing(origin: Origin, selection: Selection, *, compare: Origin | None
         found = origin.duplicates(listing.predictions.origin.part)
         listing = listing.with_duplicates(found.pairs, found.names)
     if compare is not None:
-        listing = listing.compared_with(compare.predictions(), compare.name)
+        advice = "--part test takes the same images of both"
+        listing = listing.compared_with(compare.predictions(), compare.name, advice)
     return listing.select(selection, ())
 
 
