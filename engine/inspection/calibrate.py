@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.errors import BadInput, reason_of
+from finetui.engine.inspection.bare_weights import is_bare
 from finetui.engine.inspection.evaluation import batch_size_for
 from finetui.engine.inspection.opened_checkpoint import OpenedCheckpoint, open_checkpoint
 from finetui.engine.models.outputs import logits as forward
@@ -48,6 +49,8 @@ def calibrate(
     The file is replaced as a whole, its weights and training state as they were. Raises `BadInput` when there are no
     val images, no temperature fits, an engine has the run, or the file cannot be written.
     """
+    if is_bare(path):
+        raise BadInput(f"calibrate needs a checkpoint of finetui's; {path} holds weights alone")
     with _left_alone(path):
         opened = open_checkpoint(path, data=data, data_dir=data_dir, model=model, device=device, progress=progress)
         try:

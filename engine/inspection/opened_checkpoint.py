@@ -15,7 +15,7 @@ from finetui.engine.data.known import Known
 from finetui.engine.data.matched_classes import with_classes
 from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.inspection.answers import Subject
-from finetui.engine.inspection.bare_weights import is_bare, open_bare
+from finetui.engine.inspection.bare_weights import check_not_bare, is_bare, open_bare
 from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
 from finetui.engine.models import build
 from finetui.engine.models.device import resolve
@@ -163,6 +163,8 @@ def open_checkpoint(
     if found is not None and data is None:
         raise BadInput(f"{path} does not say which data it is for; name it with --data")
     about, network, training = (found.about, found.network, {}) if found else _load_network(path, model, target)
+    if found is None:
+        check_not_bare(path, bare)
     known = None if found else known_data(path, about)
     wanted = _wanted(data, data_dir, about, known)
     decoding = None

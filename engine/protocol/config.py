@@ -181,7 +181,8 @@ class ModelConfig(_Section, frozen=True, kw_only=True):
         for field, values in (("mean", self.mean), ("std", self.std)):
             where = f"model.{field} (--{field})"
             _require(len(values) in (0, 1, 3) and all(map(math.isfinite, values)), where, "1 or 3 numbers", values)
-        _require(len(self.mean) == len(self.std), "model.mean and std (--mean, --std)", "given together", self.mean)
+        if len(self.mean) != len(self.std):
+            raise BadInput("--mean and --std (model.mean and std) must be given together, as many numbers each")
         _require(all(0 <= mean <= 1 for mean in self.mean), "model.mean (--mean)", "of pixels from 0 to 1", self.mean)
         _require(all(0 < std <= 1 for std in self.std), "model.std (--std)", "above 0 and at most 1", self.std)
         for field, side in (("resize", self.resize), ("crop", self.crop)):

@@ -257,7 +257,7 @@ class Explained(Answer, frozen=True, kw_only=True):
 
 
 class DuplicatesFound(Answer, frozen=True, kw_only=True):
-    """Pairs of a test image and a training image, by index, that are the same pixel by pixel.
+    """Pairs of an image of the part asked about and a training image, by index, that are the same pixel by pixel.
 
     `names` are the paths of the training images, in the order of `pairs`; there are none for images without files.
     """

@@ -37,7 +37,8 @@ def resumable(
         raise BadInput(f"the run {name} has no checkpoint {checkpoint!r}; there are: {known}")
     summary = summarise_run(folder) if folder.journal.is_file() else None
     if summary is not None and epochs and not checkpoint and epochs <= summary.epoch - (summary.state != "finished"):
-        raise BadInput(f"the run {name} has trained {summary.epoch} epochs: --epochs counts all, so give it more")
+        trained = f"{summary.epoch} epoch{'s' if summary.epoch != 1 else ''}"
+        raise BadInput(f"the run {name} has already trained {trained}; --epochs is the total, so give a larger number")
     if summary is not None and summary.state == "finished" and not checkpoint and not epochs:
         raise BadInput(
             f"the run {name} has finished all its epochs; start a finetune from it (finetui finetune --from "

@@ -66,7 +66,7 @@ class Judge:
         assert self._best_end is not None, "the first epoch is better than none"
         best = figure_text(self.by, self._best_end)
         epochs = f"{self.since} epoch{'s' if self.since > 1 else ''}"
-        return f"stopped early, no better for {epochs}: the best was epoch {self._best_epoch} ({best})"
+        return f"stopped early: no improvement for {epochs}; best epoch {self._best_epoch} ({best})"
 
     def begin(self, patience: int) -> None:
         """Have `patience` from here on, and all of it."""

@@ -65,8 +65,15 @@ def test_what_is_missing_is_asked_for(network: nn.Module, photos: Path, tmp_path
         )
     with pytest.raises(BadInput, match=r"122 keys: conv1\.weight.*name their network with --model"):
         finetui.evaluate_checkpoint(tmp_path / "w.pt", bare=GIVEN, **place)
+    with pytest.raises(BadInput, match="name their network with --model"):  # before the normalisation is asked for
+        finetui.evaluate_checkpoint(tmp_path / "w.pt", **place)
     with pytest.raises(BadInput, match="name it with --data"):
         finetui.evaluate_checkpoint(tmp_path / "w.pt", bare=GIVEN, model="resnet18", device="cpu")
+
+
+def test_there_is_nothing_to_calibrate_in_it(network: nn.Module, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"calibrate needs a checkpoint of finetui's; .*w\.pt holds weights alone"):
+        finetui.calibrate(tmp_path / "w.pt", data=str(photos), model="resnet18", device="cpu")
 
 
 def test_weights_for_other_classes_than_the_datas_are_refused(network: nn.Module, photos: Path, tmp_path: Path) -> None:

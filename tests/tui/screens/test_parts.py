@@ -12,7 +12,14 @@ from pilot import open_app, picture
 from finetui.engine.predictions.criteria import Selection
 from finetui.engine.predictions.file import Predictions
 from finetui.engine.protocol.commands import AnyCommand, Evaluate, FetchImages, FindDuplicates
-from finetui.engine.protocol.events import AnyEvent, CommandAccepted, CommandRefused, DuplicatesFound, Evaluated, Rewound
+from finetui.engine.protocol.events import (
+    AnyEvent,
+    CommandAccepted,
+    CommandRefused,
+    DuplicatesFound,
+    Evaluated,
+    Rewound,
+)
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import Journal
 from finetui.engine.runs.summaries import RunSummary, summarise_run

@@ -11,7 +11,7 @@ from textual.widgets import Static
 from finetui.engine.predictions.metrics import Scores
 from finetui.engine.protocol.values import Part
 from finetui.tui.screens.base import ModalScreen
-from finetui.tui.state.scores import HEADING, class_rows, diagram, facts
+from finetui.tui.state.scores import HEADING, NAME_WIDTH, class_rows, diagram, facts
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.lines_view import LinesView
 
@@ -30,7 +30,7 @@ class ScoresScreen(ModalScreen[None]):
     """Shows `scores` on `part`, of logits divided by `temperature`."""
 
     CSS_PATH = "scores.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (150, "-roomy")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (158, "-roomy")]
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,s", "leave", "Back", key_display="esc")]
 
     def __init__(self, scores: Scores, part: Part, temperature: float) -> None:
@@ -61,7 +61,7 @@ class ScoresScreen(ModalScreen[None]):
 
     def _facts(self) -> Content:
         told = facts(self._scores, self._part, self._temperature)
-        return Content("\n").join(Content.assemble((f"{name:<20}", "$muted"), words) for name, words in told)
+        return Content("\n").join(Content.assemble((f"{name:<{NAME_WIDTH}}", "$muted"), words) for name, words in told)
 
     def _diagram(self) -> Content:
         bins = [found for found in self._scores.calibration if found.count]

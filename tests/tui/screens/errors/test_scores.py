@@ -39,11 +39,12 @@ async def test_scores_and_diagram_of_what_is_shown(tmp_path: Path, size) -> None
 
 
 async def test_any_class_name_and_a_temperature_keep_their_columns() -> None:
-    found = predictions(classes=HOSTILE)
+    found = predictions(10_000, classes=HOSTILE)
     app = ScreenApp(ScoresScreen(scores_of(found), "test", 1.5))
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
-        assert "temperature         1.5000" in picture(app)
+        assert f"{'temperature':<28}1.5000" in picture(app)
+        assert "n = 10,000)" in picture(app)  # not on two lines
         await pilot.press("end")
         await pilot.settle()
         assert "weighted avg" in picture(app)
