@@ -24,9 +24,8 @@ from finetui.engine.training.trainer import Trainer
 class Evaluator:
     """Evaluates a network between two training steps.
 
-    `report` is the latest of the part that is evaluated while training, `best` the accuracy on it of the best evaluation.
-
-    `judge` says which evaluation is the best, maybe by another figure.
+    `report` is the latest of the part that is evaluated while training, `best` the accuracy on it of the best one;
+    `judge` says which that is, maybe by another figure.
     """
 
     def __init__(self, data: ImageData, architecture: Architecture, judge: Judge) -> None:
