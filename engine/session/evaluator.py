@@ -24,7 +24,7 @@ from finetui.engine.training.trainer import Trainer
 class Evaluator:
     """Evaluates a network between two training steps.
 
-    `report` is the latest of the part that is evaluated while training, `best` the accuracy on it of the best evaluation.
+    `report` is the latest of the part that is evaluated while training, `best` the accuracy of the best one.
 
     `judge` says which evaluation is the best, maybe by another figure.
     """

@@ -5,7 +5,16 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from finetui.engine.protocol.events import ENDED, Alert, AnyEvent, Evaluated, Rewound, RunPrepared, RunStarted, StateChanged
+from finetui.engine.protocol.events import (
+    ENDED,
+    Alert,
+    AnyEvent,
+    Evaluated,
+    Rewound,
+    RunPrepared,
+    RunStarted,
+    StateChanged,
+)
 from finetui.engine.runs.summaries import best_accuracy
 from finetui.engine.text import clean
 from finetui.tui.state.parts import last_and_best
