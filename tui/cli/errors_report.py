@@ -189,6 +189,10 @@ def _print_rows(origin: Origin, listing: Listing, shown: Sequence[int], images: 
         print(_line(listing, row, width, least).plain.rstrip())
         if duplicate := listing.training_image(row):
             print(f"  = {duplicate}")
+    signs = "".join(_signs(listing, row) for row in shown)
+    meanings = (("?", "? label possibly wrong"), ("=", "= in the training set"))
+    if told := [words for sign, words in meanings if sign in signs]:
+        print("   ".join(told))
 
 
 def _line(listing: Listing, row: int, width: int, least: int) -> Content:

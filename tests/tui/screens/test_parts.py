@@ -31,6 +31,7 @@ from finetui.tui.state.listing import listing_of
 from finetui.tui.state.log_lines import log_line
 from finetui.tui.state.parts import sizes
 from finetui.tui.state.store import Store
+from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.line_plot import LinePlot
 
 
@@ -116,6 +117,28 @@ async def test_a_part_that_cannot_be_had_leaves_the_other_on_the_screen(tmp_path
         assert listed(screen) == before
         await pilot.wait(1)
         assert line(screen, "title").startswith(" Errors  val  ")
+
+
+async def test_the_key_for_the_other_part_is_shown_where_there_is_one(tmp_path: Path, link) -> None:
+    for shown, run in ((True, TwoParts(tmp_path)), (False, link)):
+        app = FinetuiApp(run)
+        async with open_app(app, size=(120, 40)) as pilot:
+            screen = await opened(pilot)
+            assert ("p Part" in screen.query_one(KeyBar)._content.plain) == shown
+
+
+async def test_a_narrow_title_has_room_for_the_run_and_the_marks(tmp_path: Path) -> None:
+    app = FinetuiApp(TwoParts(tmp_path))
+    async with open_app(app, size=(80, 24)) as pilot:
+        screen = await opened(pilot)
+        await pilot.press("space")
+        await pilot.settle()
+        told = line(screen, "title")
+        assert told.endswith("1 marked  ·  a-run step 100") and "CI" not in told
+        assert "1 marked  ·  a-run step 100" in picture(app)
+        await pilot.resize_terminal(120, 40)
+        await pilot.settle()
+        assert "95% CI" in line(screen, "title")
 
 
 async def test_without_val_there_is_nothing_to_switch_to(link) -> None:
