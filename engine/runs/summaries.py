@@ -39,7 +39,7 @@ def best_accuracy(before: float | None, event: Evaluated) -> float:
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One row of `finetui runs`; `started` is local time in ISO 8601, accuracies run from 0 to 1.
 
-        `accuracy` is that of the last evaluation while training, on `evaluated_on` images, `best_accuracy` that of the best
+    `accuracy` is that of the last evaluation while training, on `evaluated_on` images, `best_accuracy` that of the best
     of these, all on `part`; `test_accuracy` that of test images that nothing was chosen by. `pid` and `host` are those
     of the engine that has the run now, if any.
     """
