@@ -24,7 +24,7 @@ from finetui.engine.training.trainer import Trainer
 class Evaluator:
     """Evaluates a network between two training steps.
 
-        `report` is the latest of the part that is evaluated while training, `best` the accuracy on it of the best one;
+    `report` is the latest of the part that is evaluated while training, `best` the accuracy on it of the best one;
     `judge` says which that is, maybe by another figure.
     """
 
