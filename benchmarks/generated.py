@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 
 from finetui.engine.predictions.file import Files, Origin, Predictions
-from finetui.engine.protocol.config import DataConfig, RunConfig, TrainingConfig, to_toml
+from finetui.engine.protocol.config import DataConfig, RunConfig, TrainingConfig
+from finetui.engine.protocol.config_file import to_toml
 from finetui.engine.protocol.events import (
     AnyEvent,
     ClassReport,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from finetui.engine.version import __version__
 
 if TYPE_CHECKING:
+    from finetui.engine.checkpoints.temperature import read_temperature as read_temperature
     from finetui.engine.data import from_datasets as from_datasets
     from finetui.engine.inspection.answers import Answerer as Answerer
     from finetui.engine.inspection.calibrate import Calibration as Calibration, calibrate as calibrate
@@ -71,6 +72,7 @@ _HOMES = {
     "from_datasets": "finetui.engine.data",
     "open_checkpoint": "finetui.engine.inspection.opened_checkpoint",
     "read_about": "finetui.engine.inspection.opened_checkpoint",
+    "read_temperature": "finetui.engine.checkpoints.temperature",
     "replay_run": "finetui.engine.session.replay",
     "serve": "finetui.engine.session.serve",
     "summarise_model": "finetui.engine.inspection.model_summary",

@@ -54,7 +54,9 @@ def _range(
     paths: Sequence[str], headers: Mapping[str, Header], progress: Progress, cancelled: Callable[[], bool]
 ) -> tuple[float, float] | None:
     """Return what the pixels of the images `paths`, which have more than 8 bits, are scaled from."""
-    if paths and not any(headers[path].mode in MODES_OF_32_BITS for path in paths):
+    if not paths:
+        return None
+    if not any(headers[path].mode in MODES_OF_32_BITS for path in paths):
         return common_range([PixelRange(0, 1, is_float=False, is_16_bit=True)])
     found: list[PixelRange] = []
 

@@ -1,9 +1,7 @@
 """Image folders: `train/CLASS/*` with `val/CLASS/*` and `test/CLASS/*`, or `CLASS/*` divided by seed."""
 
 import os
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,8 @@ from finetui.engine.data.choose_decoding import choose_decoding, decoding_notice
 from finetui.engine.data.division import TEST_SHARE, drawn
 from finetui.engine.data.download import Progress
 from finetui.engine.data.folder_layout import Layout, find_layout
-from finetui.engine.data.image_data import Found
+from finetui.engine.data.folder_walk import FolderWalk, Item, path_within
+from finetui.engine.data.found import Found
 from finetui.engine.data.image_files import Header, decode, read_header
 from finetui.engine.data.known import (
     Known,
@@ -25,21 +24,11 @@ from finetui.engine.data.known import (
 )
 from finetui.engine.data.parallel import THREADS, for_each
 from finetui.engine.data.split import Unreadable
-from finetui.engine.errors import BadInput, Cancelled, reason_of
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.description import DataDescription, SplitRule
 from finetui.engine.protocol.values import Decoding, Part
 from finetui.engine.text import clean
-
-_IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
-
-
-@dataclass(frozen=True)
-class Item:
-    """An image file of the class `label`."""
-
-    path: str
-    label: str
 
 
 class FolderSource:
@@ -61,15 +50,11 @@ class FolderSource:
 
     def describe(self, index: int) -> str:
         """Return the path inside the folder."""
-        return _shown(self._paths[index], self._root)
+        return path_within(self._paths[index], self._root)
 
     def file(self, index: int) -> str:
         """Return the path."""
         return str(Path(self._paths[index]).absolute())
-
-
-def _shown(path: str, root: str) -> str:
-    return clean(os.path.relpath(path, root), 300)
 
 
 def find(
@@ -91,7 +76,7 @@ def find(
     """
     name = clean(root.resolve().name)
     progress(f"Looking through {name}", 0, 0)
-    walk = _Walk(root, request.follow_links, cancelled)
+    walk = FolderWalk(root, request.follow_links, cancelled)
     layout = _layout(root, walk)
     test = request.test != "none"
     parts = {part: items for part, items in walk.items(layout).items() if test or part != "test"}
@@ -189,9 +174,25 @@ def _divided_again(
         return None
     # A part that was not drawn is where it was given.
     found = {**parts, **drawn_then}
+    if known.grows:
+        _add_new(found, items, known.description.seed)
     if not found.get("val") and not found.get("test"):
         raise BadInput(f"{root} has none of the images any more that the run was evaluated on; put them back")
     return found
+
+
+def _add_new(parts: dict[Part, list[Item]], items: Sequence[Item], seed: int) -> None:
+    """Add those of `items` that are in none of `parts`, divided as all were: none that was trained on is moved."""
+    there = {item.path for part in parts.values() for item in part}
+    new = [item for item in items if item.path not in there]
+    chosen = set(drawn([item.label for item in new], TEST_SHARE, seed))
+    held_out: Part = "test" if parts.get("test") else "val"
+    parts["train"] = _ordered([*parts["train"], *(item for at, item in enumerate(new) if at not in chosen)])
+    parts[held_out] = _ordered([*parts.get(held_out, []), *(item for at, item in enumerate(new) if at in chosen)])
+
+
+def _ordered(items: Sequence[Item]) -> list[Item]:
+    return sorted(items, key=lambda item: (item.label, item.path))
 
 
 def _other_share(
@@ -203,7 +204,7 @@ def _other_share(
     return (f"{name} keeps the val images of the earlier run: data.val (--val) draws no others",)
 
 
-def _layout(root: Path, walk: "_Walk") -> Layout:
+def _layout(root: Path, walk: FolderWalk) -> Layout:
     try:
         os.scandir(root).close()
     except OSError as error:
@@ -226,7 +227,7 @@ def _divided(root: Path, items: list[Item], seed: int) -> dict[Part, list[Item]]
     }
 
 
-def _classes(root: Path, parts: dict[Part, list[Item]], walk: "_Walk", known: Known | None) -> list[str]:
+def _classes(root: Path, parts: dict[Part, list[Item]], walk: FolderWalk, known: Known | None) -> list[str]:
     """Return the classes to train on, and leave images of others out of `parts`. Raises `BadInput`."""
     problems = walk.problems
     classes = sorted({item.label for item in parts["train"]})
@@ -236,7 +237,7 @@ def _classes(root: Path, parts: dict[Part, list[Item]], walk: "_Walk", known: Kn
             f"{root} has images of {len(classes)} classes, and two are needed; lay it out as "
             f"train/CLASS/image.png and test/CLASS/image.png, or as CLASS/image.png{_first_of(problems)}"
         )
-    kept = known.description.classes if known is not None else ()
+    kept = known.description.classes if known is not None and not known.grows else ()
     if kept and {stable(label) for label in classes} != set(kept):
         # A number stands for the same class as when the run began: a class may be empty, or new and without a number.
         there = {stable(label): label for label in classes}
@@ -245,7 +246,7 @@ def _classes(root: Path, parts: dict[Part, list[Item]], walk: "_Walk", known: Kn
     for part, items in parts.items():
         others = [item for item in items if item.label not in taken]
         what = "not a class of the run" if part == "train" else "not a class to train on"
-        problems += [f"{_shown(item.path, str(root))}: {what}" for item in others]
+        problems += [f"{path_within(item.path, str(root))}: {what}" for item in others]
         parts[part] = [item for item in items if item.label in taken]
     return classes
 
@@ -254,135 +255,9 @@ def _first_of(problems: list[str]) -> str:
     return f" ({len(problems):,} files or classes were skipped; the first: {problems[0]})" if problems else ""
 
 
-class _Walk:
-    """Finds the files of each class; remembers what was left out, and why."""
-
-    def __init__(self, root: Path, follow_links: bool, cancelled: Callable[[], bool]) -> None:
-        self.problems: list[str] = []
-        self.classes: set[str] = set()
-        self._root = str(root)
-        self._real_root = os.path.realpath(root)
-        self._follow_links = follow_links
-        self._cancelled = cancelled
-        # What was taken, by its path without links: nothing is taken twice, whatever links lead there.
-        self._images: set[str] = set()
-        self._folders: set[str] = set()
-
-    def items(self, layout: Layout) -> dict[Part, list[Item]]:
-        """Return the files of every class folder in each part, in a fixed order."""
-        found: dict[Part, list[Item]] = {part: [] for part in layout.parts}
-        links: deque[tuple[Part, str, str]] = deque()  # part, class, path
-        for folder in layout.folders:
-            for entry in self.entries(folder):
-                if not entry.is_dir():
-                    self._skip_stray(entry)
-        self.classes = {label for label, _ in layout.parts["train"]}
-        for part, folders in layout.parts.items():
-            for label, path in folders:
-                if os.path.islink(path):  # noqa: PTH114
-                    links.append((part, label, path))
-                    continue
-                folder, name = os.path.split(path)
-                real = os.path.join(os.path.realpath(folder), name)  # noqa: PTH118  # a path of a million
-                links.extend((part, label, inside) for inside in self._files(path, real, found[part], label))
-        # Links last, so that an image goes by its own name, and by its own part, where it has one.
-        while links:
-            part, label, path = links.popleft()
-            links.extend((part, label, further) for further in self._follow(path, found[part], label))
-        return {part: sorted(items, key=lambda item: (item.label, item.path)) for part, items in found.items()}
-
-    def _files(self, folder: str, real: str, found: list[Item], label: str) -> list[str]:
-        """Add the files below `folder` to `found` and return the links there; `real` is its path without links."""
-        links: list[str] = []
-        waiting = [(folder, real)]
-        while waiting:
-            if self._cancelled():
-                raise Cancelled("reading the data was cancelled")
-            folder, real = waiting.pop()
-            if real in self._folders:
-                self._skip(folder, "a folder that is there already")
-                continue
-            self._folders.add(real)
-            for entry in self.entries(folder):
-                if entry.is_symlink():
-                    links.append(entry.path)
-                elif entry.is_dir(follow_symlinks=False):
-                    waiting.append((entry.path, f"{real}{os.sep}{entry.name}"))
-                elif entry.is_file(follow_symlinks=False):
-                    self._images.add(f"{real}{os.sep}{entry.name}")
-                    found.append(Item(entry.path, label))
-                else:
-                    self._skip(entry.path, "not a file")
-        return links
-
-    def _follow(self, path: str, found: list[Item], label: str) -> list[str]:
-        """Take what the link `path` leads to, and return the links there."""
-        real = self.target(path)
-        if real is None:
-            return []
-        here = os.path.realpath(os.path.dirname(path))  # noqa: PTH120
-        if os.path.isdir(real):  # noqa: PTH112
-            if f"{here}{os.sep}".startswith(f"{real.rstrip(os.sep)}{os.sep}"):
-                self._skip(path, "a link that leads back to where it is")
-            elif real in self._folders:
-                self._skip(path, "a link to a folder that is there already")
-            else:
-                return self._files(path, real, found, label)
-        elif not os.path.isfile(real):  # noqa: PTH113
-            self._skip(path, "not a file")
-        elif real in self._images:
-            self._skip(path, "a link to an image that is there already")
-        else:
-            self._images.add(real)
-            found.append(Item(path, label))
-        return []
-
-    def look(self, folder: str) -> list[os.DirEntry[str]]:
-        """Return the same as `entries`, and nothing where that cannot be read: who takes files from there tells."""
-        try:
-            return self._entries(folder)
-        except OSError:
-            return []
-
-    def entries(self, folder: str) -> list[os.DirEntry[str]]:
-        """Return what is in `folder` by name, without hidden files and the like."""
-        try:
-            return self._entries(folder)
-        except OSError as error:
-            self._skip(folder, error.strerror or str(error))
-            return []
-
-    @staticmethod
-    def _entries(folder: str) -> list[os.DirEntry[str]]:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        return [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _IGNORED]
-
-    def target(self, path: str) -> str | None:
-        """Return where the link `path` leads; None, and a problem, where it must not be followed."""
-        try:
-            real = os.path.realpath(path, strict=True)
-        except OSError as error:
-            self._skip(path, f"a link that leads nowhere ({error.strerror})")
-            return None
-        inside = real == self._real_root or real.startswith(self._real_root.rstrip(os.sep) + os.sep)
-        if not inside and not self._follow_links:
-            self._skip(path, "a link that leads out of the folder; --follow-links would follow it")
-            return None
-        return real
-
-    def _skip_stray(self, entry: os.DirEntry[str]) -> None:
-        if not entry.is_symlink() or self.target(entry.path) is not None:
-            self._skip(entry.path, "not in a class folder")
-
-    def _skip(self, path: str, why: str) -> None:
-        self.problems.append(f"{_shown(path, self._root)}: {why}")
-
-    def unreadable(self, path: str, problem: Unreadable) -> None:
-        """Note that a file is no image."""
-        self._skip(path, str(problem))
-
-
-def _headers(items: list[Item], walk: _Walk, progress: Progress, cancelled: Callable[[], bool]) -> dict[str, Header]:
+def _headers(
+    items: list[Item], walk: FolderWalk, progress: Progress, cancelled: Callable[[], bool]
+) -> dict[str, Header]:
     """Return the header of every file that is an image."""
     found: list[Header | Unreadable | None] = [None] * len(items)
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import psutil
 import torch
 
-from finetui.engine.data.division import Subset, require_evaluated, val_indices
 from finetui.engine.data.download import Progress
-from finetui.engine.data.known import ImageKeys, describe_files, describe_labels
+from finetui.engine.data.found import Found
+from finetui.engine.data.known import ImageKeys
+from finetui.engine.data.moments import mean_and_std
 from finetui.engine.data.parallel import for_each
 from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.data.split import Source, Split, Unreadable
@@ -131,70 +131,6 @@ class ImageData:
         """End worker processes, if there are any."""
         for split in self.parts.values():
             split.close()
-
-
-@dataclass(frozen=True)
-class Found:
-    """Sources of a data set before its images are read; `shape` is `(channels, height, width)` of every image."""
-
-    name: str
-    requested: str
-    classes: tuple[str, ...]
-    train: Source
-    test: Source | None
-    shape: tuple[int, int, int]
-    location: str
-    is_float: bool = False
-    notices: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-    description: DataDescription | None = None
-    keys: ImageKeys = dataclasses.field(default_factory=dict)
-    unused: int = 0
-    val: Source | None = None
-
-    @property
-    def parts(self) -> dict[Part, Source]:
-        """The parts that there are: train, val, test."""
-        found: dict[Part, Source | None] = {"train": self.train, "val": self.val, "test": self.test}
-        return {part: source for part, source in found.items() if source is not None}
-
-    def divided(self, request: DataConfig, seed: int) -> "Found":
-        """Return it with the parts that `request` asks for: val drawn from train by `seed`, test left out.
-
-        Where val was drawn already, for a run that saw these images, it stays so. Raises `BadInput` where nothing is
-        left to evaluate on.
-        """
-        found = self if request.test == "auto" else dataclasses.replace(self, test=None)
-        if request.val and found.val is not None:
-            if found.description is None or found.description.split == "given":
-                said = f"{found.name} has val images of its own: data.val (--val) takes none from the training images"
-                found = dataclasses.replace(found, notices=(*found.notices, said))
-        elif request.val:
-            rest, held_out = val_indices(found.train.labels, request.val, seed)
-            if not len(held_out):
-                raise BadInput(
-                    f"data.val (--val): {found.name} has one training image of each class, and none to spare"
-                )
-            train, val = Subset(found.train, rest), Subset(found.train, held_out)
-            keys = dict(found.keys)
-            if keys:
-                keys |= {"train": keys["train"][rest], "val": keys["train"][held_out]}
-            description = found.description and msgspec.structs.replace(found.description, split="drawn")
-            found = dataclasses.replace(found, train=train, val=val, keys=keys, description=description)
-        require_evaluated(found.name, found.val, found.test)
-        return found._described()
-
-    def _described(self) -> "Found":
-        """Return it with a description of the parts that it has."""
-        keys: ImageKeys = {part: self.keys[part] for part in self.parts} if self.keys else {}
-        description = self.description and msgspec.structs.replace(
-            self.description,
-            parts={
-                part: describe_files(keys[part]) if keys else describe_labels(source.labels)
-                for part, source in self.parts.items()
-            },
-        )
-        return dataclasses.replace(self, keys=keys, description=description)
 
 
 def free_memory(device: torch.device) -> int:
@@ -393,26 +329,6 @@ def load_all(
 
     for_each(load, len(indices), tell=tell, cancelled=cancelled, threads=source.threads)
     return images, problems
-
-
-def mean_and_std(images: npt.NDArray[np.uint8], location: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel of `images`, uint8 `[N, C, H, W]`, scaled to [0, 1].
-
-    Exact: bytes have 256 values, so counting them is enough. Raises `BadInput` when all pixels are the same.
-    """
-    means, deviations = [], []
-    values = np.arange(256) / 255
-    for channel in range(images.shape[1]):
-        counts = np.zeros(256, dtype=np.int64)
-        for start in range(0, len(images), 4096):
-            counts += np.bincount(images[start : start + 4096, channel].ravel(), minlength=256)
-        mean = float((counts * values).sum() / counts.sum())
-        means.append(mean)
-        deviations.append(float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum())))
-    if not any(deviations):
-        raise BadInput(f"all training images in {location} are one and the same colour; look at its files")
-    # A channel without any variation tells nothing; it must not be divided by 0.
-    return tuple(means), tuple(deviation or 1.0 for deviation in deviations)
 
 
 def _bytes(count: float) -> str:

@@ -28,11 +28,13 @@ ImageKeys = Mapping[Part, Keys]
 @dataclass(frozen=True)
 class Known:
     """What a run saw. `images` has two numbers for each image file of each part: uint64 `[N, 2]`, see `key_of`; it is
-    empty where there are no files, or nothing tells of them.
+    empty where there are no files, or nothing tells of them. Where it is for a finetune, the data `grows`: images and
+    classes that are new are used, too.
     """
 
     description: DataDescription
     images: ImageKeys = field(default_factory=dict)
+    grows: bool = False
 
 
 def key_of(path: str, root: str, folder: str, label: str, size: int) -> tuple[int, int]:
@@ -67,8 +69,9 @@ def describe_labels(labels: npt.NDArray[Any]) -> PartDescription:
 
 
 def stable(name: str) -> str:
-    """Return the name of a class as it is kept: what is no text, byte by byte."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """Return the name of a class as it is kept: what is no text, or a terminal might obey, as escapes."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def is_of(known: Known, request: DataConfig, images: Keys) -> bool:

@@ -15,15 +15,10 @@ import torch
 from finetui.engine.data import idx
 from finetui.engine.data.division import require_evaluated, val_indices
 from finetui.engine.data.download import DownloadError, Progress, fetch
-from finetui.engine.data.image_data import (
-    ImageData,
-    free_memory,
-    mean_and_std,
-    resident_in,
-    streamed_by,
-)
+from finetui.engine.data.image_data import ImageData, free_memory, resident_in, streamed_by
 from finetui.engine.data.image_files import decoded_again, settled
 from finetui.engine.data.known import describe_labels
+from finetui.engine.data.moments import mean_and_std
 from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.data.split import Split
 from finetui.engine.data.streaming import StreamedSplit
@@ -241,8 +236,8 @@ def _read(
     parts = _parts(spec, (train_images, train_labels), (test_images, test_labels), request, seed)
     train_images = parts["train"][0]
     mean, std = spec.moments or mean_and_std(train_images[:, None], idx.shown(folder))
-    # What a network asks for is done on the device: stored like that, 28 pixels as 224 would take gigabytes.
-    asked = decoding if decoding is not None and decoding.channels else _AS_THEY_ARE
+    # The size that a network asks for is made on the device: stored like that, 28 pixels as 224 would take gigabytes.
+    asked = msgspec.structs.replace(_AS_THEY_ARE, channels=decoding.channels if decoding is not None else 0)
     decoding = settled(asked, [train_images.shape[1:]], grey=True)
     channels, height, width = decoding.shape
     parts = {part: (_decoded(images, decoding), labels) for part, (images, labels) in parts.items()}

@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 from finetui.engine.data.choose_decoding import BY_IMAGES, decoding_notices, sized
 from finetui.engine.data.download import Progress
 from finetui.engine.data.draws import draws_of, preserved_generators, seeded
-from finetui.engine.data.image_data import Found, ImageData, hold
+from finetui.engine.data.found import Found
+from finetui.engine.data.image_data import ImageData, hold
 from finetui.engine.data.image_files import (
     WIDE_MODES,
     common_range,
@@ -301,6 +302,8 @@ def _shape(
         return (channels, height, width), None, False
     sizes = [(values.shape[1], values.shape[2]) for values in pictures]
     decoding = settled(wanted, sizes, grey=all(len(values) == 1 for values in pictures))
+    if not wanted.channels:  # a dataset has decoded its pictures in full
+        decoding = msgspec.structs.replace(decoding, draft=0)
     if wide and not wanted.channels:
         decoding = msgspec.structs.replace(decoding, value_range=_value_range(train, indices))
     return decoding.shape, decoding, False

@@ -52,6 +52,15 @@ def is_bare(path: Path) -> bool:
     return not (isinstance(content, dict) and "about" in content and "format" in content)
 
 
+def check_not_bare(path: Path, given: BareWeights) -> None:
+    """Raise `BadInput` where `given` says anything of the checkpoint `path`, which says it itself."""
+    if given != BareWeights():
+        raise BadInput(
+            f"{path} says its own classes and input; leave --classes, --mean, --std, --resize, --crop and "
+            "--interpolation out"
+        )
+
+
 def open_bare(path: Path, given: BareWeights, model: str, device: torch.device) -> Bare:
     """Return the network `model` with the weights of the file `path`, in `eval()` mode on `device`.
 
@@ -70,10 +79,6 @@ def open_bare(path: Path, given: BareWeights, model: str, device: torch.device) 
         interpolation=given.interpolation,
     )
     wanted = network_input(RunConfig(model=options), file.stated, where)
-    if not wanted.mean:
-        raise BadInput(
-            f"the normalisation of {where} is not known, and without it no score can be trusted; give --mean and --std"
-        )
     architecture = _architecture(model, file, (wanted.height, wanted.width), where)
     classes = given.classes or tuple(map(str, range(architecture.num_classes)))
     if len(classes) != architecture.num_classes:
@@ -84,6 +89,10 @@ def open_bare(path: Path, given: BareWeights, model: str, device: torch.device) 
     network = build(architecture, seed=0)
     moved = plan_transplant(network, file.tensors)
     _check_all_there(moved, file, model, where)
+    if not wanted.mean:
+        raise BadInput(
+            f"the normalisation of {where} is not known, and without it no score can be trusted; give --mean and --std"
+        )
     apply_transplant(network, file.tensors, moved)
     size = Transform(mean=(), std=(), height=architecture.height, width=architecture.width)
     transform = wanted.transform(size, architecture.in_channels)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from finetui.engine.checkpoints import checkpoint
-from finetui.engine.data import Split
 from finetui.engine.errors import BadInput, reason_of
+from finetui.engine.inspection.bare_weights import is_bare
 from finetui.engine.inspection.evaluation import batch_size_for
 from finetui.engine.inspection.opened_checkpoint import OpenedCheckpoint, open_checkpoint
 from finetui.engine.models.outputs import logits as forward
@@ -49,6 +49,8 @@ def calibrate(
     The file is replaced as a whole, its weights and training state as they were. Raises `BadInput` when there are no
     val images, no temperature fits, an engine has the run, or the file cannot be written.
     """
+    if is_bare(path):
+        raise BadInput(f"calibrate needs a checkpoint of finetui's; {path} holds weights alone")
     with _left_alone(path):
         opened = open_checkpoint(path, data=data, data_dir=data_dir, model=model, device=device, progress=progress)
         try:
@@ -80,14 +82,17 @@ def _left_alone(path: Path) -> Iterator[None]:
 def _val_logits(opened: OpenedCheckpoint, progress: Callable[[str, int, int], None]) -> tuple[Tensor, Tensor]:
     """Return the logits `[n, classes]` and the labels `[n]` of the val images, on the CPU."""
     subject, shape = opened.subject, opened.about.architecture
-    val: Split | None = getattr(subject.data, "val", None)
-    if val is None or not len(val):
+    val = subject.data.val
+    usable = (
+        torch.empty(0) if val is None else torch.nonzero(val.labels >= 0)[:, 0]
+    )  # below 0: no class of the network's
+    if val is None or not len(usable):
         raise BadInput(
             f"{subject.data.name} has no val images to fit a temperature on, and fitted on the test images it would "
             "flatter their scores; train with --val 0.1, or name --data that has a val part"
         )
-    wanted = min(len(val), max(_MOST_LOGITS // shape.num_classes, 1))
-    indices = torch.linspace(0, len(val) - 1, wanted, dtype=torch.float64).round().long()
+    wanted = min(len(usable), max(_MOST_LOGITS // shape.num_classes, 1))
+    indices = usable[torch.linspace(0, len(usable) - 1, wanted, dtype=torch.float64).round().long()]
     found: list[tuple[Tensor, Tensor]] = []
     done = 0
     with torch.inference_mode():

@@ -13,7 +13,7 @@ from torch import nn
 from finetui.engine.checkpoints.checkpoint import About
 from finetui.engine.data import InputTransform, Unreadable
 from finetui.engine.data.image_files import decode
-from finetui.engine.inspection.bare_weights import is_bare, open_bare
+from finetui.engine.inspection.bare_weights import check_not_bare, is_bare, open_bare
 from finetui.engine.inspection.evaluation import batch_size_for
 from finetui.engine.inspection.opened_checkpoint import load_network
 from finetui.engine.models.device import resolve
@@ -90,6 +90,7 @@ def _opened(path: Path, model: str, device: torch.device, bare: BareWeights) -> 
         about, network, decoding, _ = open_bare(path, bare, model, device)
     else:
         about, network = load_network(path, model=model, device=str(device))
+        check_not_bare(path, bare)
         known = known_data(path, about)
         shape = about.architecture
         # Of floats, and of a checkpoint of an earlier version that lies beside no run, nothing else is known.

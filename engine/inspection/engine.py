@@ -89,7 +89,7 @@ class InspectionEngine:
         path = scratch if part == opened.subject.data.scored else scratch.with_name(f"{part}.predictions")
         opened.predictions(report, part).save(path)
         return events.Evaluated(
-            epoch=0,
+            epoch=opened.epoch,
             loss=report.loss,
             accuracy=report.accuracy,
             n=report.n,
@@ -101,4 +101,5 @@ class InspectionEngine:
             averages=report.averages,
             part=part,
             watched=not wanted,
+            checkpoint=opened.path.stem if wanted else "",
         )

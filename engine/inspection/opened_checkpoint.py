@@ -15,7 +15,7 @@ from finetui.engine.data.known import Known
 from finetui.engine.data.matched_classes import with_classes
 from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.inspection.answers import Subject
-from finetui.engine.inspection.bare_weights import is_bare, open_bare
+from finetui.engine.inspection.bare_weights import check_not_bare, is_bare, open_bare
 from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
 from finetui.engine.models import build
 from finetui.engine.models.device import resolve
@@ -34,7 +34,8 @@ from finetui.engine.setup.known_data import known_data
 class OpenedCheckpoint:
     """A checkpoint with the data that it is looked at with; `subject` is what questions can be asked about.
 
-    `matched` says how the classes of the data are those of the network, where that is not plain.
+    `matched` says how the classes of the data are those of the network, where that is not plain; `step` and `epoch`
+    are where its run was (0 where it says nothing of them).
     """
 
     path: Path
@@ -42,6 +43,7 @@ class OpenedCheckpoint:
     subject: Subject
     step: int
     matched: tuple[str, ...] = ()
+    epoch: int = 0
 
     def evaluate(
         self,
@@ -144,6 +146,7 @@ def open_checkpoint(
     device: str = "auto",
     classes_by: ClassesBy = "name",
     bare: BareWeights = BareWeights(),  # noqa: B008  # frozen
+    part: Part | None = None,
     progress: Callable[[str, int, int], None] = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> OpenedCheckpoint:
@@ -151,7 +154,8 @@ def open_checkpoint(
 
     `data` None means the data set that it was trained on. `model` must name the network where that is a person's own
     code, or where `path` is a bare state dict, of which `bare` says more. The classes of the data are the network's of
-    the same names, or with `classes_by` "position" those in the same places. Raises `BadInput` when the checkpoint or
+    the same names, or with `classes_by` "position" those in the same places; what is said of images of unknown classes
+    is of `part`, by default that of `evaluate`. Raises `BadInput` when the checkpoint or
     the data cannot be used, or do not belong together, `Cancelled`.
     """
     target = resolve(device)
@@ -159,16 +163,27 @@ def open_checkpoint(
     if found is not None and data is None:
         raise BadInput(f"{path} does not say which data it is for; name it with --data")
     about, network, training = (found.about, found.network, {}) if found else _load_network(path, model, target)
+    if found is None:
+        check_not_bare(path, bare)
     known = None if found else known_data(path, about)
     wanted = _wanted(data, data_dir, about, known)
-    decoding = found.decoding if found else None
+    decoding = None
+    if found is not None:
+        decoding = msgspec.structs.replace(found.decoding, channels=about.architecture.in_channels)
     if found is None and known is None:  # nothing is known but what the network takes
         decoding = Decoding(channels=about.architecture.in_channels, height=0, width=0)
     images = load(wanted, target, decoding=decoding, known=known, progress=progress, cancelled=cancelled)
     if found and not found.named:
+        if len(images.classes) != about.architecture.num_classes:
+            raise BadInput(
+                f"the weights in {path} tell {about.architecture.num_classes} classes apart, and {images.name} has "
+                f"{len(images.classes)}; name theirs with --classes"
+            )
         about = msgspec.structs.replace(about, classes=images.classes)
-    if data is None and training.get("watched", "test") == "test":
-        images = images.watching("test")
+    if data is None:
+        images = images.numbered_for(training.get("images", 0))
+        if training.get("watched", "test") == "test":
+            images = images.watching("test")
     where = str(path)
     architecture = about.architecture
     if images.channels != architecture.in_channels:
@@ -177,11 +192,15 @@ def open_checkpoint(
         )
     match = (match_by_position if classes_by == "position" else match_by_name)(about.classes, images.classes)
     require_any(match, where, images.name)
-    matched = tuple(match.notices(images.name, images.part(images.scored).labels.numpy()))
+    matched = tuple(match.notices(images.name, images.part(part or images.scored).labels.numpy()))
     images = with_classes(images.with_transform(about.transform), match)
     subject = Subject(network, images, about.transform, architecture, target, about.temperature)
-    step = training.get("step")
-    return OpenedCheckpoint(path, about, subject, step if isinstance(step, int) else 0, matched)
+    step, epoch, position = (_count(training.get(name)) for name in ("step", "epoch", "position"))
+    return OpenedCheckpoint(path, about, subject, step, matched, epoch + (position > 0))
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def evaluate_checkpoint(
@@ -205,6 +224,7 @@ def evaluate_checkpoint(
         device=device,
         classes_by=classes_by,
         bare=bare,
+        part=part,
         progress=progress,
     )
     try:

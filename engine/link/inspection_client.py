@@ -33,14 +33,11 @@ class _Relay(EventQueue):
             self._unanswered[command.id] = command
 
     def put(self, event: AnyEvent) -> None:
-        if isinstance(event, Answer | CommandRefused):
+        if isinstance(event, Answer | CommandAccepted | CommandRefused):
             with self._guard:
                 waited = self._unanswered.pop(event.command.id, None) is not None
             if waited:
                 self._target.put(event)
-        elif isinstance(event, CommandAccepted):
-            with self._guard:
-                self._unanswered.pop(event.command.id, None)
         elif isinstance(event, Phase | Evaluated):
             self._target.put(event)
         elif isinstance(event, StateChanged) and event.state in ("failed", "crashed"):

@@ -82,16 +82,17 @@ class Comparison:
         return mcnemar(~predictions.wrong[paired], ~self.other.wrong[self.rows[paired]])
 
 
-def compare(predictions: Predictions, other: Predictions) -> Comparison:
+def compare(predictions: Predictions, other: Predictions, advice: str = "") -> Comparison:
     """Return `predictions` with those of `other` on the same images.
 
-    Images are the same by their paths, those of images without files by their places in the test set; classes by their
+    Images are the same by their paths, those of images without files by their places in their part; classes by their
     names, in whatever order either has them. Raises `BadInput` when the two are about other images, or label them
-    otherwise.
+    otherwise; `advice` says what to do about two of different parts.
     """
     part, others = predictions.origin.part, other.origin.part
     if part != others:
-        raise BadInput(f"the two cannot be compared: one is of {part} images, the other of {others} images")
+        said = f"the two cannot be compared: one is of {part} images, the other of {others} images"
+        raise BadInput(f"{said}; {advice}" if advice else said)
     rows = _same_images(predictions, other)
     paired = rows >= 0
     places = match_by_name(predictions.classes, other.classes).places

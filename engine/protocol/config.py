@@ -1,17 +1,14 @@
-"""What a run is: small frozen sections, read from and written to TOML, each validated where it is declared."""
+"""What a run is: small frozen sections, each validated where it is declared."""
 
 import math
 import os
 import re
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import tomli_w
 
-from finetui.engine.errors import BadInput, reason_of
+from finetui.engine.errors import BadInput
 from finetui.engine.text import clean
 
 DATASETS = ("mnist", "fashion-mnist", "mnist-sample")
@@ -184,7 +181,8 @@ class ModelConfig(_Section, frozen=True, kw_only=True):
         for field, values in (("mean", self.mean), ("std", self.std)):
             where = f"model.{field} (--{field})"
             _require(len(values) in (0, 1, 3) and all(map(math.isfinite, values)), where, "1 or 3 numbers", values)
-        _require(len(self.mean) == len(self.std), "model.mean and std (--mean, --std)", "given together", self.mean)
+        if len(self.mean) != len(self.std):
+            raise BadInput("--mean and --std (model.mean and std) must be given together, as many numbers each")
         _require(all(0 <= mean <= 1 for mean in self.mean), "model.mean (--mean)", "of pixels from 0 to 1", self.mean)
         _require(all(0 < std <= 1 for std in self.std), "model.std (--std)", "above 0 and at most 1", self.std)
         for field, side in (("resize", self.resize), ("crop", self.crop)):
@@ -398,34 +396,3 @@ def with_overrides(config: RunConfig, overrides: Mapping[tuple[SectionName, str]
         training.setdefault("lr", _NOT_GIVEN)
     sections = {name: msgspec.structs.replace(getattr(config, name), **fields) for name, fields in changes.items()}
     return msgspec.structs.replace(config, **sections)
-
-
-def to_toml(config: RunConfig) -> str:
-    """Return `config` as TOML text that `load` reads back to an equal value."""
-    sections = msgspec.to_builtins(config)
-    present = {
-        name: {field: value for field, value in section.items() if value is not None}
-        for name, section in sections.items()
-        if section is not None
-    }
-    return tomli_w.dumps(present)
-
-
-def load(path: Path) -> RunConfig:
-    """Read a `RunConfig` from the TOML file at `path`.
-
-    Raises `BadInput` that names the file, and the field, when it cannot be read or is not valid.
-    """
-    where = str(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        return msgspec.convert(table, RunConfig)
-    except OSError as error:
-        raise BadInput(f"the configuration {where} cannot be read: {reason_of(error)}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(f"the configuration {where} is not TOML: {reason_of(error)}") from error
-    except msgspec.ValidationError as error:
-        problem = reason_of(error).replace("`$.", "`")
-        raise BadInput(f"the configuration {where} is not valid: {problem}") from error
-    except BadInput as error:
-        raise BadInput(f"the configuration {where} is not valid: {error}") from error

@@ -131,7 +131,7 @@ class Evaluated(Event, frozen=True, kw_only=True):
     """One pass over the images of `part`. `confusion[true][predicted]` counts images; `best` is True for a new best.
 
     `watched` tells whether it is the part that is evaluated while training: curves, best and alerts are about no other.
-    `checkpoint` is the kept one (`best`) whose weights were scored; empty: the run's own, at this step.
+    `checkpoint` is the kept one (`best`, `last`) whose weights were scored; empty: the run's own, at this step.
 
     Whoever attaches to a run, or opens one, gets no `confusion`: it is in the predictions.
     `predictions` is the file with every prediction (`finetui.engine.predictions.file`), relative to the run's folder;
@@ -257,7 +257,7 @@ class Explained(Answer, frozen=True, kw_only=True):
 
 
 class DuplicatesFound(Answer, frozen=True, kw_only=True):
-    """Pairs of a test image and a training image, by index, that are the same pixel by pixel.
+    """Pairs of an image of the part asked about and a training image, by index, that are the same pixel by pixel.
 
     `names` are the paths of the training images, in the order of `pairs`; there are none for images without files.
     """

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetui.engine.errors import BadInput, reason_of
-from finetui.engine.protocol.config import RunConfig, is_factory, to_toml
+from finetui.engine.protocol.config import RunConfig, is_factory
+from finetui.engine.protocol.config_file import to_toml
 from finetui.engine.protocol.events import RunPrepared
 from finetui.engine.protocol.places import code_file
 from finetui.engine.protocol.values import Part

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import msgspec
 
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.config import RunConfig, SectionName, load, with_overrides
+from finetui.engine.protocol.config import RunConfig, SectionName, with_overrides
+from finetui.engine.protocol.config_file import load
 from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.derived import branch_config
 from finetui.engine.runs.folder import RunFolder, how_it_began
@@ -36,7 +37,8 @@ def resumable(
         raise BadInput(f"the run {name} has no checkpoint {checkpoint!r}; there are: {known}")
     summary = summarise_run(folder) if folder.journal.is_file() else None
     if summary is not None and epochs and not checkpoint and epochs <= summary.epoch - (summary.state != "finished"):
-        raise BadInput(f"the run {name} has trained {summary.epoch} epochs: --epochs counts all, so give it more")
+        trained = f"{summary.epoch} epoch{'s' if summary.epoch != 1 else ''}"
+        raise BadInput(f"the run {name} has already trained {trained}; --epochs is the total, so give a larger number")
     if summary is not None and summary.state == "finished" and not checkpoint and not epochs:
         raise BadInput(
             f"the run {name} has finished all its epochs; start a finetune from it (finetui finetune --from "

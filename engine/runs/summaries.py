@@ -26,12 +26,22 @@ from finetui.engine.runs.lock import Holder, holder_of
 from finetui.engine.text import clean
 
 
+def best_accuracy(before: float | None, event: Evaluated) -> float:
+    """Return the accuracy of the best evaluation, `before` or `event`; without a figure the best is the most accurate.
+
+    A new best by another figure may be less accurate than the one before.
+    """
+    if event.figure is None:
+        return max(before or 0.0, event.accuracy)
+    return event.accuracy if event.best or before is None else before
+
+
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One row of `finetui runs`; `started` is local time in ISO 8601, accuracies run from 0 to 1.
 
-    `accuracy` is that of the last evaluation while training, on `evaluated_on` images, `best_accuracy` the best of
-    these, all on `part`; `test_accuracy` that of test images that nothing was chosen by. `pid` and `host` are those of
-    the engine that has the run now, if any.
+    `accuracy` is that of the last evaluation while training, on `evaluated_on` images, `best_accuracy` that of the best
+    of these, all on `part`; `test_accuracy` that of test images that nothing was chosen by. `pid` and `host` are those
+    of the engine that has the run now, if any.
     """
 
     name: str
@@ -82,7 +92,7 @@ class _Summariser:
         self._state: State = "preparing"
         self._best: float | None = None
         self._last: Evaluated | None = None
-        self._test: float | None = None
+        self._test: Evaluated | None = None
         self._step = 0
         self._epoch = 0
 
@@ -93,7 +103,10 @@ class _Summariser:
             match event:
                 case Rewound():
                     self._step, self._epoch, self._best = event.step, event.epoch, event.best_accuracy
-                    self._test = None
+                    self._last, self._test = (
+                        None if found is None or found.step > event.step else found
+                        for found in (self._last, self._test)
+                    )
                 case RunPrepared():
                     self._prepared = event
                 case RunStarted():
@@ -103,10 +116,10 @@ class _Summariser:
                 case TrainPoint():
                     self._epoch = event.epoch
                 case Evaluated(watched=False):
-                    self._test = event.accuracy if event.part == "test" else self._test
+                    self._test = event if event.part == "test" else self._test
                 case Evaluated():
                     self._epoch, self._last = event.epoch, event
-                    self._best = max(self._best or 0.0, event.accuracy)
+                    self._best = best_accuracy(self._best, event)
         return self._summary(started)
 
     def _summary(self, started: float) -> RunSummary | None:
@@ -124,8 +137,8 @@ class _Summariser:
             step=self._step,
             accuracy=None if self._last is None else self._last.accuracy,
             best_accuracy=self._best,
-            test_accuracy=self._test,
-            part="test" if self._last is None else self._last.part,
+            test_accuracy=None if self._test is None else self._test.accuracy,
+            part=self._prepared.data.watched if self._last is None else self._last.part,
             started=_local_time(started),
             parent=None if self._prepared.parent is None else clean(self._prepared.parent),
             pid=there.pid if there is not None else None,

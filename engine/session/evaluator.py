@@ -24,9 +24,8 @@ from finetui.engine.training.trainer import Trainer
 class Evaluator:
     """Evaluates a network between two training steps.
 
-    `report` is the latest of the part that is evaluated while training, `best` the best accuracy on it.
-
-    `judge` says which evaluation is the best, maybe by another figure.
+    `report` is the latest of the part that is evaluated while training, `best` the accuracy on it of the best one;
+    `judge` says which that is, maybe by another figure.
     """
 
     def __init__(self, data: ImageData, architecture: Architecture, judge: Judge) -> None:
@@ -75,7 +74,7 @@ class Evaluator:
             raise Diverged(f"the {part} loss became {report.loss} at step {trainer.step}", trainer.step)
         best = watched and self.judge.is_best(report)
         if watched:
-            self.best = max(self.best, report.accuracy)
+            self.best = report.accuracy if best else self.best
             self.report = report
         name, step = checkpoint or ("", trainer.step)
         origin = Origin(

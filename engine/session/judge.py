@@ -3,38 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from finetui.engine.errors import BadInput
 from finetui.engine.inspection.evaluation import Report
+from finetui.engine.predictions.metrics import TOP_K, averages, balanced_accuracy
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.text import figure_text
-
-_TOP = 5
-
-
-def _balanced_accuracy(report: Report) -> float:
-    """Return the mean recall of the classes that have images, as scikit-learn's `balanced_accuracy_score` does."""
-    support = report.confusion.sum(1)
-    return float((np.diag(report.confusion)[support > 0] / support[support > 0]).mean())
-
-
-def _macro_f1(report: Report) -> float:
-    """Return the mean F1 of the classes that have images or are predicted, as scikit-learn's `f1_score` does."""
-    total = report.confusion.sum(0) + report.confusion.sum(1)
-    return float((2 * np.diag(report.confusion)[total > 0] / total[total > 0]).mean())
-
-
-def _top5(report: Report) -> float:
-    return float((report.top[:, :_TOP] == report.columns["label"][:, None]).any(1).mean())
-
 
 _FIGURES: Mapping[str, Callable[[Report], float]] = {
     "accuracy": lambda report: report.accuracy,
     "loss": lambda report: report.loss,
-    "macro-f1": _macro_f1,
-    "balanced-accuracy": _balanced_accuracy,
-    "top5": _top5,
+    "macro-f1": lambda report: averages(report.confusion)[0].f1,
+    "balanced-accuracy": lambda report: balanced_accuracy(report.confusion),
+    "top5": lambda report: float((report.top[:, :TOP_K] == report.columns["label"][:, None]).any(1).mean()),
 }
 
 
@@ -48,7 +28,7 @@ class Judge:
 
     def __init__(self, config: RunConfig, classes: int) -> None:
         self.by = config.checkpoints.best_by
-        if self.by == "top5" and classes <= _TOP:
+        if self.by == "top5" and classes <= TOP_K:
             raise BadInput(
                 f"checkpoints.best_by (--best-by): with {classes} classes the top 5 are always right; "
                 "choose another figure"
@@ -86,7 +66,7 @@ class Judge:
         assert self._best_end is not None, "the first epoch is better than none"
         best = figure_text(self.by, self._best_end)
         epochs = f"{self.since} epoch{'s' if self.since > 1 else ''}"
-        return f"stopped early, no better for {epochs}: the best was epoch {self._best_epoch} ({best})"
+        return f"stopped early: no improvement for {epochs}; best epoch {self._best_epoch} ({best})"
 
     def begin(self, patience: int) -> None:
         """Have `patience` from here on, and all of it."""

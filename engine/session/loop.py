@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
 import msgspec
-import torch
 
 from finetui.engine.checkpoints.checkpoint import Checkpoint
 from finetui.engine.errors import BadInput, reason_of
@@ -20,8 +19,9 @@ from finetui.engine.runs.reporter import Reporter
 from finetui.engine.runs.resume import HOW, changed_training
 from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.session.judge import Judge
+from finetui.engine.session.machine import differences, machine
 from finetui.engine.session.questions import Questions
-from finetui.engine.setup.prepare import Prepared
+from finetui.engine.setup.prepared import Prepared
 from finetui.engine.training.alerts import AlertWatch
 from finetui.engine.training.freezing_effect import EffectMeter
 from finetui.engine.training.lr_finder import find_learning_rate, suggest
@@ -161,6 +161,8 @@ class TrainingLoop:
             part=part,
             checkpoint=checkpoint,
         )
+        if part == "train":
+            self.trainer.restart_batches()  # they were read from elsewhere
         self.trainer.restart_clock()
         if evaluated is not None:
             self._reporter.emit(evaluated)
@@ -323,7 +325,7 @@ class TrainingLoop:
             "plan_epochs": sum(stage.epochs for stage in self.prepared.plan),
             "rng": rng_states(device),
             "images": len(self.prepared.data.train),
-            "machine": _machine(device),
+            "machine": machine(device),
         }
 
     def load_state_dict(self, training: dict[str, Any]) -> None:
@@ -358,7 +360,7 @@ class TrainingLoop:
                 )
             self.prepared.model.load_state_dict(found.model)
             self.load_state_dict(training)
-            return _differences(training["machine"], _machine(self.prepared.device))
+            return differences(training["machine"], machine(self.prepared.device))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             why = f"{type(error).__name__}: {reason_of(error)}"
             raise BadInput(f"the checkpoint {found.path.name} does not fit this run ({why})") from error
@@ -394,24 +396,3 @@ class TrainingLoop:
     def _warn_of_skipped(self, problems: Sequence[str]) -> None:
         for problem in problems:
             self._reporter.warn(f"skipped: {problem}")
-
-
-def _machine(device: torch.device) -> dict[str, str]:
-    """Return what a computation depends on besides its inputs, for people: another one gives other last digits."""
-    found = {"device": device.type, "torch": str(torch.__version__)}
-    if device.type == "cpu":
-        found |= {"threads": str(torch.get_num_threads()), "instructions": torch.backends.cpu.get_cpu_capability()}
-    elif device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
-    return found
-
-
-def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    changed = [
-        f"{key} {before.get(key, 'none')} then, {now.get(key, 'none')} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    if not changed:
-        return []
-    return [f"the last digits may differ from those of a run without a break: {', '.join(changed)}"]

@@ -7,7 +7,7 @@ from finetui.engine.protocol import events
 from finetui.engine.protocol.commands import AnyQuestion, MeasureLayers, PreviewFinetune
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.runs.reporter import Reporter
-from finetui.engine.setup.prepare import Prepared
+from finetui.engine.setup.prepared import Prepared
 from finetui.engine.setup.preview import preview
 from finetui.engine.training.trainer import Trainer
 

@@ -19,6 +19,7 @@ from finetui.engine.protocol.commands import (
     Stop,
 )
 from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.events import (
     AnyEvent,
     CheckpointSaved,
@@ -34,7 +35,8 @@ from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
 from finetui.engine.runs.reporter import Sink
 from finetui.engine.session.session import Session
-from finetui.engine.setup.prepare import Beginning
+from finetui.engine.setup.known_data import known_data
+from finetui.engine.setup.prepared import Beginning
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -78,19 +80,20 @@ def read_recording(folder: RunFolder) -> Recording:
         raise BadInput(f"the run {folder.name} has written no checkpoint that a replay could be compared with")
     end = max(saved)
     changes = tuple((step, command) for step, command in _changes(held) if step <= end)
-    described = prepared.description
-    known = None if described is None else Known(described, load_images(folder.images))
-    begun = Beginning(prepared.fast, prepared.rules, prepared.data.train_size, _transform(folder), known)
+    transform, known = _seen(folder, prepared.description)
+    begun = Beginning(prepared.fast, prepared.rules, prepared.data.train_size, transform, known)
     trainable = sum(group.trainable for group in prepared.layers)
     return Recording(prepared.config, begun, prepared.steps_per_epoch, changes, saved, end, trainable)
 
 
-def _transform(folder: RunFolder) -> Transform | None:
-    """Return the run's input transform, which earlier versions found by another rule; None: it has no checkpoint."""
+def _seen(folder: RunFolder, described: DataDescription | None) -> tuple[Transform | None, Known | None]:
+    """Return the run's input transform and its images, which earlier versions found by other rules; None: not known."""
     try:
-        return checkpoint.find(folder)[0].about.transform
+        found = checkpoint.find(folder)[0]
     except BadInput:
-        return None
+        return None, None if described is None else Known(described, load_images(folder.images))
+    known = known_data(found.path, found.about) if described is None else Known(described, load_images(folder.images))
+    return found.about.transform, known
 
 
 def _changes(events: Iterable[AnyEvent]) -> Iterable[tuple[int, AnyCommand]]:
@@ -146,7 +149,8 @@ def replay_run(
     changes = _Script(recording)
 
     def script(step: int) -> AnyCommand | None:
-        trainer = session.active.trainer if session.active is not None and not step else None
+        old = recording.begun.rules == 1
+        trainer = session.active.trainer if session.active is not None and not step and old else None
         # Earlier versions trained what the network's own code had frozen.
         if trainer is not None and trainer.freezer.trainable() != recording.trainable:
             trainer.train_owners_frozen()

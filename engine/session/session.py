@@ -26,7 +26,8 @@ from finetui.engine.runs.resume import changed_settings
 from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.session.active_run import ActiveRun
 from finetui.engine.session.loop import TrainingLoop
-from finetui.engine.setup.prepare import Beginning, prepare
+from finetui.engine.setup.prepare import prepare
+from finetui.engine.setup.prepared import Beginning
 from finetui.engine.training.trainer import OnStep
 
 

@@ -25,6 +25,7 @@ from finetui.engine.models import (
 from finetui.engine.models.architecture import example
 from finetui.engine.predictions.class_matching import ClassMatch, listed, match_by_name
 from finetui.engine.protocol.config import FinetuneConfig
+from finetui.engine.training.rules import CURRENT
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class Finetune:
     notices: tuple[str, ...]
 
 
-def choose_head(finetune: FinetuneConfig, match: ClassMatch, architecture: Architecture) -> str:
+def choose_head(finetune: FinetuneConfig, match: ClassMatch, architecture: Architecture, rules: int = CURRENT) -> str:
     """Return the head that `finetune` means for data whose classes are `match`: `keep`, `replace` or `features`.
 
-    Classes are the same by their names, in whatever order. Raises `BadInput` when a head is to be kept that tells
-    another number of classes apart.
+    Classes are the same by their names, in whatever order (by the first `rules`: in the same order). Raises `BadInput`
+    when a head is to be kept that tells another number of classes apart.
     """
     if finetune.head == "keep" and len(match.data) != architecture.num_classes:
         raise BadInput(
@@ -58,7 +59,8 @@ def choose_head(finetune: FinetuneConfig, match: ClassMatch, architecture: Archi
         return finetune.head
     if finetune.recipe == "linear-probe":
         return "features" if architecture.name == "lenet" else "replace"
-    return "keep" if match.is_permutation else "replace"
+    same = match.is_permutation if rules > 1 else match.network == match.data
+    return "keep" if same else "replace"
 
 
 def _head_rows(finetune: FinetuneConfig, head: str, layer: str, match: ClassMatch) -> tuple[HeadRows | None, list[str]]:
@@ -94,14 +96,16 @@ def build_finetuned(
     channels: int,
     seed: int,
     device: str = "cpu",
+    rules: int = CURRENT,
 ) -> Finetune:
     """Return the network for `finetune`, freshly initialised, and where `weights` go in it (see `apply_transplant`).
 
-    On the device `meta` nothing is computed, so that a plan can be looked at. Raises `BadInput`.
+    On the device `meta` nothing is computed, so that a plan can be looked at. `rules` are those of
+    `finetui.engine.training.rules`: by the first, no row of a head is taken over by itself. Raises `BadInput`.
     """
     parent = about.architecture
     match = match_by_name(about.classes, classes)
-    head = choose_head(finetune, match, parent)
+    head = choose_head(finetune, match, parent, rules)
     architecture = msgspec.structs.replace(
         parent,
         num_classes=len(classes),
@@ -114,7 +118,7 @@ def build_finetuned(
         layer = find_head(model, example(architecture))
     moved = plan_transplant(model, weights, skip=() if head == "keep" else (layer,))
     notices = [f"from {finetune.parent_run or 'a checkpoint'}: {moved.sentence()}"]
-    rows, said = _head_rows(finetune, head, layer, match)
+    rows, said = _head_rows(finetune, head, layer, match) if rules > 1 else (None, [])
     if rows is not None:
         moved = dataclasses.replace(moved, rows=rows)
     notices += [*adapted, *said]

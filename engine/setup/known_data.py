@@ -1,5 +1,6 @@
 """What a checkpoint, and the run that it lies beside, know of the data that was trained on."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +12,8 @@ from finetui.engine.data import ImageData, Transform, load
 from finetui.engine.data.choose_decoding import BY_IMAGES, sized
 from finetui.engine.data.download import Progress
 from finetui.engine.data.known import Known, load_images, matching
-from finetui.engine.protocol.config import (
-    TORCHVISION_DATASETS,
-    DataConfig,
-    RunConfig,
-    load as load_config,
-    names_a_place,
-)
+from finetui.engine.protocol.config import TORCHVISION_DATASETS, DataConfig, RunConfig, names_a_place
+from finetui.engine.protocol.config_file import load as load_config
 from finetui.engine.protocol.description import DataDescription, DataKind
 from finetui.engine.protocol.places import is_code, same_data
 from finetui.engine.protocol.values import Decoding
@@ -97,11 +93,12 @@ def load_for_finetune(
     assert config.finetune is not None
     if known is not None:
         return load_as(config, device, progress, cancelled, known=known)
-    asked = network_input(config, None, "").decoding
-    if (config.model.crop, config.model.resize, config.model.interpolation) != (0, 0, ""):
-        return load_as(config, device, progress, cancelled, decoding=asked)
     parent = known_data(Path(config.finetune.parent), about)
-    decoding = None if _is_same(parent, config.data) else for_other_data(parent, about.transform, config)
+    if (config.model.crop, config.model.resize, config.model.interpolation) != (0, 0, ""):
+        decoding: Decoding | None = network_input(config, None, "").decoding
+    else:
+        decoding = None if _is_same(parent, config.data) else for_other_data(parent, about.transform, config)
+    parent = parent and dataclasses.replace(parent, grows=True)
     return load_as(config, device, progress, cancelled, decoding=decoding, known=parent)
 
 

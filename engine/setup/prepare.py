@@ -1,19 +1,15 @@
 """Everything that must be there before the first step: device, data, network, starting weights, plan."""
 
 import dataclasses
-import platform
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.checkpoints.checkpoint import Checkpoint
-from finetui.engine.checkpoints.state_dict import read_weights
-from finetui.engine.checkpoints.stated_input import StatedInput
 from finetui.engine.checkpoints.wrappings import listed
 from finetui.engine.data import ImageData, Transform
 from finetui.engine.data.known import Known
@@ -31,123 +27,23 @@ from finetui.engine.models import (
     plan_transplant,
 )
 from finetui.engine.models.architecture import auxiliary_notice, example
-from finetui.engine.models.device import describe, resolve
+from finetui.engine.models.device import resolve
 from finetui.engine.models.heads import probe
-from finetui.engine.protocol.config import RunConfig, is_factory, names_a_place, parent_of
-from finetui.engine.protocol.description import DataDescription
-from finetui.engine.protocol.events import DataSummary, LayerGroup, RunPrepared
-from finetui.engine.protocol.places import absolute_places
-from finetui.engine.protocol.values import FastPath
+from finetui.engine.protocol.config import RunConfig, is_factory, names_a_place
+from finetui.engine.protocol.places import absolute_places, short
 from finetui.engine.runs.trust import check_trusted
 from finetui.engine.setup.finetune import Finetune, build_finetuned
 from finetui.engine.setup.known_data import by_weights, known_data, load_as, load_for_finetune, with_stand_in
 from finetui.engine.setup.network_input import NetworkInput, network_input
-from finetui.engine.setup.pretrained import pretrained
+from finetui.engine.setup.prepared import Beginning, Prepared
+from finetui.engine.setup.start_weights import StartWeights, start_weights
 from finetui.engine.text import clean
 from finetui.engine.training import fast_paths, precision, rules as training_rules, torch_compile
 from finetui.engine.training.freezing import owner_notice
 from finetui.engine.training.recipes import Stage, build_plan, whole_run
-from finetui.engine.version import __version__
 
 Progress = Callable[[str, int, int], None]
 _MOST_CLASSES = 5  # that a sentence names
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a session trains, all on `device`. `config` is the one asked for with the model's name filled in.
-
-    `plan` is that of the epochs that the run began with. `dropped` names the tensors of the starting weights that fit
-    nowhere. `path` is how its steps are computed, `how` a sentence on why, and `rules` are those of
-    `finetui.engine.training.rules`.
-    """
-
-    config: RunConfig
-    device: torch.device
-    data: ImageData
-    architecture: Architecture
-    transform: Transform
-    model: nn.Module
-    groups: tuple[ModuleGroup, ...]
-    notices: tuple[str, ...]
-    plan: tuple[Stage, ...] = ()
-    dropped: tuple[str, ...] = ()
-    path: FastPath = FastPath()  # noqa: RUF009  # immutable
-    how: str = ""
-    rules: int = training_rules.CURRENT
-    described: DataDescription | None = None
-
-    @property
-    def description(self) -> DataDescription | None:
-        """What the run saw when it began: a run that goes on keeps what it has."""
-        return self.described or self.data.description
-
-    def summary(self) -> DataSummary:
-        """Return the data in use as the events show it."""
-        data = self.data
-        return DataSummary(
-            name=data.name,
-            requested=data.requested,
-            location=data.location,
-            classes=data.classes,
-            train_size=len(data.train),
-            val_size=0 if data.val is None else len(data.val),
-            test_size=0 if data.test is None else len(data.test),
-            channels=data.channels,
-            height=data.height,
-            width=data.width,
-            input_height=self.architecture.height,
-            input_width=self.architecture.width,
-            loader=data.loader,
-        )
-
-    def device_name(self) -> str:
-        """Return the device's name for people."""
-        return describe(self.device)
-
-    def event(self, layers: tuple[LayerGroup, ...], steps_per_epoch: int) -> RunPrepared:
-        """Return the event that says what was prepared."""
-        return RunPrepared(
-            config=self.config,
-            data=self.summary(),
-            layers=layers,
-            device=self.device_name(),
-            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
-            steps_per_epoch=steps_per_epoch,
-            notices=self.notices,
-            parent=parent_of(self.config),
-            versions={
-                "finetui": __version__,
-                "torch": str(torch.__version__),
-                "python": platform.python_version(),
-            },
-            fast=self.path,
-            rules=self.rules,
-            description=self.description,
-        )
-
-    def about(self, run: str) -> checkpoint.About:
-        """Return what a checkpoint of the run `run` says about its weights."""
-        return checkpoint.About(
-            architecture=self.architecture,
-            transform=self.transform,
-            classes=self.data.classes,
-            data=self.data.requested if names_a_place(self.data.requested) else self.data.name,
-            run=run,
-            head=", ".join(group.name for group in self.groups if group.head),
-            description=self.description,
-        )
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """What an earlier run began with, for one that is to be the same; `images` it trained on, `transform` if known."""
-
-    path: FastPath
-    rules: int
-    images: int
-    transform: Transform | None
-    known: Known | None = None
 
 
 def prepare(
@@ -173,7 +69,7 @@ def prepare(
     elif begun is not None:
         rules = begun.rules
     known = begun.known if begun is not None else None
-    prepared = _build(absolute_places(config), progress, cancelled, model, data, restored, known)
+    prepared = _build(absolute_places(config), progress, cancelled, model, data, restored, known, rules)
     epochs = (
         config.training.epochs if restored is None else restored.training.get("plan_epochs", config.training.epochs)
     )
@@ -221,6 +117,7 @@ def _build(
     data: ImageData | None,
     restored: Checkpoint | None,
     known: Known | None,
+    rules: int,
 ) -> Prepared:
     device = resolve(config.training.device)
     precision.check(config.training.precision, device)
@@ -231,6 +128,8 @@ def _build(
         known = known or known_data(restored.path, restored.about)
         config = with_stand_in(config, known)
         data = data or load_as(config, device, progress, cancelled, known=known)
+        if known is not None and known.images:  # a branch keeps what its run saw, whatever is there now
+            data = dataclasses.replace(data, keys=known.images)
         progress("Building the model", 0, 0)
         return _prepared_again(config, device, data, restored, model)
     finetune = config.finetune
@@ -241,13 +140,15 @@ def _build(
         config = _with_model(config, trusted)
         data = data or load_for_finetune(config, device, about, known, progress, cancelled)
         progress("Building the model", 0, 0)
-        found = build_finetuned(finetune, about, weights, data.classes, data.channels, config.training.seed)
+        found = build_finetuned(
+            finetune, about, weights, data.classes, data.channels, config.training.seed, rules=rules
+        )
         found = dataclasses.replace(found, transform=_with_mean(config, found.transform))
         apply_transplant(found.model, weights, found.moved)
         return _prepared_finetune(config, device, data, found)
     if model is None:
         check_model(config.model.name)
-    start = _start(config, progress, cancelled) if model is None else _Start()
+    start = start_weights(config, progress, cancelled) if model is None else StartWeights()
     wanted = network_input(config, start.stated, start.name)
     asked = wanted.decoding if known is None else None
     data = data or load_as(config, device, progress, cancelled, decoding=asked, known=known)
@@ -261,28 +162,6 @@ def _with_model(config: RunConfig, name: str) -> RunConfig:
     return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, name=name, weights="none"))
 
 
-@dataclass(frozen=True)
-class _Start:
-    """The weights that a new network starts with, none or those that are called `name`, and what they say."""
-
-    weights: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
-    stated: StatedInput | None = None
-    name: str = ""
-    notices: tuple[str, ...] = ()
-
-
-def _start(config: RunConfig, progress: Progress, cancelled: Callable[[], bool]) -> _Start:
-    chosen = config.model.weights
-    if chosen == "none":
-        return _Start()
-    if chosen == "default":
-        ready = pretrained(config.model.name, progress=progress, cancelled=cancelled)
-        stated = StatedInput(ready.mean, ready.std, ready.height, ready.width, ready.resize, ready.interpolation)
-        return _Start(ready.weights, stated, ready.description)
-    file = read_weights(Path(chosen).expanduser())
-    return _Start(file.tensors, file.stated, clean(chosen), file.notices)
-
-
 def _with_mean(config: RunConfig, transform: Transform) -> Transform:
     """Return `transform` with the mean and deviation that `config` gives, if it does."""
     given = NetworkInput(mean=config.model.mean, std=config.model.std)
@@ -290,7 +169,7 @@ def _with_mean(config: RunConfig, transform: Transform) -> Transform:
 
 
 def _prepared_new(
-    config: RunConfig, device: torch.device, data: ImageData, start: _Start, wanted: NetworkInput
+    config: RunConfig, device: torch.device, data: ImageData, start: StartWeights, wanted: NetworkInput
 ) -> Prepared:
     name = config.model.name
     height, width = wanted.height, wanted.width
@@ -449,7 +328,7 @@ def _dropped(moved: Transplant) -> tuple[str, ...]:
 def _input_notices(config: RunConfig, data: ImageData, transform: Transform) -> list[str]:
     """Return what a person should know about what the network is given."""
     notices = []
-    name = clean(config.model.name)
+    name = clean(short(config.model.name))
     if is_factory(config.model.name):
         notices.append(f"the network is your own code, {name}: it ran in the engine's process")
     if (transform.height, transform.width) != (data.height, data.width):

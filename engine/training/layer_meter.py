@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from finetui.engine.models import ModuleLayer
+from finetui.engine.models import ModuleGroup, ModuleLayer
 
 
 @dataclass(frozen=True)
@@ -82,3 +82,12 @@ def _norm(tensor: Tensor) -> Tensor:
     """Return the L2 norm as a float32 scalar on the device."""
     norm: Tensor = torch.linalg.vector_norm(tensor.float())
     return norm
+
+
+def gradient_norms(groups: Sequence[ModuleGroup], device: torch.device) -> Tensor:
+    """Return the L2 norm of each layer group's last gradient, float32 `[groups]`, on the CPU."""
+    norms = []
+    for group in groups:
+        grads = [p.grad for p in group.parameters.values() if p.grad is not None]
+        norms.append(torch.nn.utils.get_total_norm(grads) if grads else torch.zeros((), device=device))
+    return torch.stack(norms).float().cpu()

@@ -22,6 +22,7 @@ import msgspec
 
 from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup
+from finetui.engine.text import clean
 from finetui.engine.training.fastai_groups import layer_group
 from finetui.engine.training.freezing import Freezer
 from finetui.engine.training.rules import CURRENT
@@ -59,6 +60,28 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 def frozen_layers(stage: Stage, freezer: Freezer) -> frozenset[str]:
     """Return the layers of `freezer` that are frozen in `stage`."""
     return freezer.layers_of(stage.frozen) - (freezer.norms if stage.norms_train else frozenset())
+
+
+def check_plan(plan: Sequence[Stage], freezer: Freezer, always_frozen: frozenset[str]) -> None:
+    """Raise `BadInput` where what the model's owner froze, and the layers `always_frozen`, leave a stage nothing."""
+    for stage in plan if freezer.owner else ():
+        wanted = freezer.layers_of(stage.frozen) | always_frozen | freezer.owner | freezer.bypassed
+        if not freezer.leaves_any(wanted):
+            name = f" in the stage {stage.name!r}" if stage.name else ""
+            raise BadInput(
+                f"nothing would train{name}: the network's own code freezes all that is to train "
+                f"(requires_grad_(False) in {clean(min(freezer.owner))}); leave that out, or choose another recipe"
+            )
+
+
+def stage_at(plan: Sequence[Stage], epoch: int) -> int:
+    """Return the index of the stage that `epoch` (from 0) belongs to; after the last epoch, that of the last."""
+    end = 0
+    for index, stage in enumerate(plan):
+        end += stage.epochs
+        if epoch < end:
+            return index
+    return len(plan) - 1
 
 
 def whole_run(epochs: int) -> tuple[Stage, ...]:

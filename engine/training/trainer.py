@@ -14,16 +14,17 @@ from finetui.engine.models import ModuleGroup
 from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.events import TrainPoint
 from finetui.engine.protocol.values import FastPath
-from finetui.engine.text import clean
+from finetui.engine.training.class_balance import class_weights, sampling_weights
 from finetui.engine.training.divergence import Diverged, LossGuard
+from finetui.engine.training.epoch_steps import has_batch_norm, steps_per_epoch
 from finetui.engine.training.fast_paths import laid_out
 from finetui.engine.training.freezing import Freezer
-from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter
+from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter, gradient_norms
 from finetui.engine.training.learning_rate import LearningRates
 from finetui.engine.training.metrics import Meter
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
 from finetui.engine.training.precision import outputs
-from finetui.engine.training.recipes import Stage, frozen_layers, whole_run
+from finetui.engine.training.recipes import Stage, check_plan, frozen_layers, stage_at, whole_run
 from finetui.engine.training.rules import CURRENT
 from finetui.engine.training.schedules import build_schedule, fastai_cycle, first_one_cycle
 from finetui.engine.training.torch_compile import CompiledNetwork
@@ -88,7 +89,7 @@ class Trainer:
         self._meter = Meter(self._guard)
         self._layer_meter: LayerMeter | None = None
         self.measures: dict[str, LayerMeasure] = {}  # of the last step that was measured
-        self._check_plan()
+        check_plan(self.plan, self.freezer, self._always_frozen)
         self._begin_stage()
 
     def _configure(self, training: TrainingConfig, plan: Sequence[Stage]) -> None:
@@ -98,7 +99,7 @@ class Trainer:
                 f"training.batch_size (--batch-size): {training.batch_size} is more than the "
                 f"{len(self._data)} training images"
             )
-        self._needs_two = _has_batch_norm(self.model)
+        self._needs_two = has_batch_norm(self.model)
         if training.batch_size == 1 and self._needs_two:
             raise BadInput("training.batch_size (--batch-size): batch normalisation needs at least 2 images a step")
         self.training = training
@@ -110,7 +111,7 @@ class Trainer:
         self.steps_per_epoch = steps_per_epoch(self.model, len(self._data), training.batch_size)
         # On a small set a hundred steps would be several epochs.
         self.rates = LearningRates(training.lr, min(training.thaw_warmup_steps, self.steps_per_epoch))
-        self._class_weights = _class_weights(self._data.labels, training.class_weights, self._classes, self.model)
+        self._class_weights = class_weights(self._data.labels, training.class_weights, self._classes, self.model)
 
     def change(self, training: TrainingConfig, plan: Sequence[Stage]) -> None:
         """Train by other settings from the next step on, as a run does that goes on by them. Raises `BadInput`."""
@@ -137,12 +138,7 @@ class Trainer:
     @property
     def stage(self) -> int:
         """Index of the stage that the epoch in progress belongs to."""
-        end = 0
-        for index, stage in enumerate(self.plan):
-            end += stage.epochs
-            if self.epoch < end:
-                return index
-        return len(self.plan) - 1
+        return stage_at(self.plan, self.epoch)
 
     def train_step(self) -> None:
         """Take one step: get the batch, forward, backward, update.
@@ -212,7 +208,7 @@ class Trainer:
     def batches(self, epoch: int, position: int) -> Iterator[Batch]:
         """Yield the batches of `epoch` from step `position` on."""
         training = self.training
-        weights = balanced_weights(self._data.labels) if training.sampling == "balanced" else None
+        weights = sampling_weights(self._data.labels) if training.sampling == "balanced" else None
         order = epoch_order(len(self._data), training.seed, epoch, weights=weights)
         before, images = self._resized if epoch == self.epoch and position >= self._resized[0] else (0, 0)
         steps = self.epoch_steps if images else self.steps_per_epoch
@@ -243,17 +239,6 @@ class Trainer:
             return None
         self._begin_stage()
         return self.plan[self.stage]
-
-    def _check_plan(self) -> None:
-        owner = self.freezer.owner
-        for stage in self.plan if owner else ():
-            wanted = self.freezer.layers_of(stage.frozen) | self._always_frozen | owner | self.freezer.bypassed
-            if not self.freezer.leaves_any(wanted):
-                name = f" in the stage {stage.name!r}" if stage.name else ""
-                raise BadInput(
-                    f"nothing would train{name}: the network's own code freezes all that is to train "
-                    f"(requires_grad_(False) in {clean(min(owner))}); leave that out, or choose another recipe"
-                )
 
     def train_owners_frozen(self) -> None:
         """Train what the model's owner froze as well, as earlier versions did, where nothing was trained yet."""
@@ -320,7 +305,7 @@ class Trainer:
         """
         if not self._meter.steps:
             return None
-        norms = self._gradient_norms()
+        norms = gradient_norms(self.groups, self.device)
         factors = tuple(map(self._group_factor, self.groups))
         means = self._meter.take(self.epoch + 1, self.position, self.step)
         return TrainPoint(
@@ -338,14 +323,6 @@ class Trainer:
         """Return the highest factor of the layers of `group` that train: while one of them warms up, the others'."""
         names = [layer.name for layer in group.layers if layer.parameters and layer.name not in self.freezer.frozen]
         return max((self.rates.factor(name, self.step - 1) for name in names), default=1.0)
-
-    def _gradient_norms(self) -> Tensor:
-        """Return the L2 norm of each layer group's last gradient, float32 `[groups]`, on the CPU."""
-        norms = []
-        for group in self.groups:
-            grads = [p.grad for p in group.parameters.values() if p.grad is not None]
-            norms.append(torch.nn.utils.get_total_norm(grads) if grads else torch.zeros((), device=self.device))
-        return torch.stack(norms).float().cpu()
 
     def restart_batches(self) -> None:
         """Get the batches anew from the present position on, after somebody else has read the data."""
@@ -416,34 +393,5 @@ class Trainer:
         self._resized, self.epoch_steps = (before, images) if images else (0, 0), self.steps_per_epoch
         if images:
             left = max(len(self._data) - images, 0)
-            alone = left == 1 and _has_batch_norm(self.model)
+            alone = left == 1 and has_batch_norm(self.model)
             self.epoch_steps = before + (0 if alone else steps_per_epoch(self.model, left, self.training.batch_size))
-
-
-def steps_per_epoch(model: nn.Module, images: int, batch_size: int) -> int:
-    """Return the number of steps that see `images` images.
-
-    Batch normalisation cannot train on a single image, so where the model has some, a last batch of one is left out
-    (of another image in every epoch).
-    """
-    full, rest = divmod(images, batch_size)
-    return full + (rest > 1 or (rest == 1 and (not _has_batch_norm(model) or full == 0)))
-
-
-def _has_batch_norm(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-
-
-def balanced_weights(labels: Tensor) -> Tensor:
-    """Return a weight for each image, float64 `[N]`, inverse to the size of its class (int64 `labels` `[N]`)."""
-    return 1.0 / torch.bincount(labels)[labels].double()
-
-
-def _class_weights(labels: Tensor, choice: str, classes: int, model: nn.Module) -> Tensor | None:
-    """Return `N / (classes x images of the class)`, the weights that scikit-learn calls balanced; None for none."""
-    if choice == "none":
-        return None
-    counts = torch.bincount(labels, minlength=classes)
-    # A class without images weighs nothing: smoothed labels would give it their share times its weight.
-    weights = torch.where(counts > 0, len(labels) / (len(counts) * counts.clamp(min=1)), 0.0)
-    return weights.to(next(model.parameters()))

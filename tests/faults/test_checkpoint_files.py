@@ -24,7 +24,7 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.checkpoints.state_dict import read_state_dict
 from finetui.engine.errors import BadInput
 from finetui.engine.models import Architecture, build
-from finetui.engine.protocol import config
+from finetui.engine.protocol import config_file
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.summaries import summarise_runs
 
@@ -157,7 +157,7 @@ def test_a_pickle_as_configuration_is_not_run(tmp_path: Path) -> None:
     for content in (*PICKLES, deep, b"\xff\xfe", b"[data]\nname = 3", b"\0" * 100, b'[data]\n"name\x1b" = "x"'):
         path.write_bytes(content)
         with pytest.raises(BadInput, match=r"config\.toml is not") as caught:
-            config.load(path)
+            config_file.load(path)
         assert str(caught.value).isprintable()
 
 

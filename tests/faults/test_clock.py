@@ -12,7 +12,7 @@ from steered import at
 from finetui.engine.link.frames import Welcome
 from finetui.engine.link.history import History
 from finetui.engine.protocol.commands import Stop
-from finetui.engine.protocol.config import load
+from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.events import StateChanged, TrainPoint
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader

@@ -15,7 +15,8 @@ from watching import Watcher, until
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.protocol.commands import Evaluate, Pause
-from finetui.engine.protocol.config import DataConfig, ModelConfig, load
+from finetui.engine.protocol.config import DataConfig, ModelConfig
+from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.events import CheckpointSaved, Phase, StateChanged, TrainPoint
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader

@@ -10,7 +10,8 @@ from steered import at
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.protocol.commands import AnyCommand, RollBack, Save, SetFrozen, SetLearningRate, Stop
-from finetui.engine.protocol.config import CheckpointsConfig, RunConfig, load
+from finetui.engine.protocol.config import CheckpointsConfig, RunConfig
+from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.events import CommandAccepted, Evaluated, LearningRateChanged, Rewound
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader

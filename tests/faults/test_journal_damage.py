@@ -10,7 +10,7 @@ from steered import at
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.link.journal_link import JournalLink
 from finetui.engine.protocol.commands import Stop
-from finetui.engine.protocol.config import load
+from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.events import Log, RunPrepared, TrainPoint
 from finetui.engine.runs.folder import RunFolder, find_run
 from finetui.engine.runs.journal import JournalReader

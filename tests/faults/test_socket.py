@@ -23,7 +23,7 @@ from finetui.engine.link.frames import Hello, encode_frame
 from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.protocol.commands import FetchImages, Stop
-from finetui.engine.protocol.config import load
+from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.events import ENDED, Audience, CheckpointSaved, StateChanged, TrainPoint
 from finetui.engine.runs.folder import RunFolder, create_run
 from finetui.engine.runs.journal import JournalReader

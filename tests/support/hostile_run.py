@@ -41,7 +41,7 @@ def poisoned(value: Any, kind: Any, text: str) -> Any:
 
 def configured(text: str) -> RunConfig:
     """Return a configuration with `text` where none is checked: a person's own code may have any path."""
-    code = f"{text}/x:made"
+    code = f"{text}/x.py:made"
     return RunConfig(
         data=DataConfig(name=code, dir=text),
         model=ModelConfig(name=code, weights=text or "none"),

@@ -8,7 +8,7 @@ from finetui.engine.protocol import events
 from finetui.engine.protocol.commands import (
     AnyCommand,
 )
-from finetui.engine.protocol.config import load
+from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.session.replay import replay_run

@@ -1,12 +1,21 @@
 """Telling a person who looks elsewhere: a bell, or a notification of the terminal's own (OSC 9)."""
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from finetui.engine.protocol.events import ENDED, Alert, AnyEvent, Evaluated, RunPrepared, RunStarted, StateChanged
+from finetui.engine.protocol.events import (
+    ENDED,
+    Alert,
+    AnyEvent,
+    Evaluated,
+    Rewound,
+    RunPrepared,
+    RunStarted,
+    StateChanged,
+)
+from finetui.engine.runs.summaries import best_accuracy
 from finetui.engine.text import clean
 from finetui.tui.state.parts import last_and_best
 
@@ -28,7 +37,7 @@ class Notifier:
         self._write = write
         self._since = time.time() if since is None else since
         self._name = ""
-        self._best = -math.inf
+        self._best: float | None = None
         self._last: Evaluated | None = None
         self._test: Evaluated | None = None
         self._seen_alive = False
@@ -46,14 +55,19 @@ class Notifier:
         self._seen_alive |= event.time >= self._since
         match event:
             case RunPrepared():
-                self._name, self._best = event.config.run.name, -math.inf
+                self._name, self._best = event.config.run.name, None
                 self._last = self._test = None
             case RunStarted():
                 self._name = event.name
+            case Rewound():
+                self._best = event.best_accuracy
+                self._last, self._test = (
+                    None if found is None or found.step > event.step else found for found in (self._last, self._test)
+                )
             case Evaluated(watched=False):
                 self._test = event if event.part == "test" else self._test
             case Evaluated():
-                self._last, self._best = event, max(self._best, event.accuracy)
+                self._last, self._best = event, best_accuracy(self._best, event)
             case Alert() if is_news:
                 return f"{self._name}: {event.kind}: {event.message}"
             case StateChanged() if is_news and event.state in ENDED:

@@ -1,5 +1,6 @@
 """`finetui calibrate`: a temperature for a checkpoint, so that its confidence means what it says."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import finetui
@@ -21,7 +22,7 @@ def calibrate(
 ) -> int:
     """Fit a temperature on the validation images, and keep it in the checkpoint for predict and evaluate.
 
-    Which class is the likeliest does not change, only how probable it is said to be. Further training begins without.
+    Which class is the likeliest does not change, only how probable it is said to be. Further training drops it.
 
     Parameters
     ----------
@@ -36,9 +37,10 @@ def calibrate(
         find_checkpoint(checkpoint, runs_dir), data=data, data_dir=data_dir, model=model, device=device
     )
     if json:
-        print_json(found)
+        print_json(asdict(found) | {"path": str(found.path)})
         return 0
     print(f"temperature {found.temperature:.4f}, fitted on {found.n:,} val images, kept in {found.path}")
     print("  log loss           {:.4f}, was {:.4f}".format(*reversed(found.log_loss)))
-    print("  calibration error  {:.2%}, was {:.2%}".format(*reversed(found.calibration_error)))
+    before, after = found.calibration_error
+    print(f"  calibration error  {after:.2%}, was {before:.2%}{'; higher, on so few images' if after > before else ''}")
     return 0

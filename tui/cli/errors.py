@@ -8,9 +8,9 @@ from cyclopts import Parameter
 
 from finetui.engine.errors import BadInput
 from finetui.engine.predictions.criteria import Choose, LabelFilter, Selection, Show, Sort
+from finetui.engine.protocol.values import Part
 from finetui.tui.cli.options import (
-    AnyPart,
-    CheckpointModel,
+    AnyCheckpointModel,
     ClassesByOption,
     DataDir,
     Device,
@@ -46,8 +46,14 @@ def errors(
     dashboard: bool = False,
     data: str | None = None,
     data_dir: DataDir = None,
-    part: AnyPart = None,
-    model: CheckpointModel = "lenet",
+    part: Annotated[
+        Part | None,
+        Parameter(
+            help="Which images: train, val or test (default: of a run val, else test, as while training; of a file "
+            "test, else val)."
+        ),
+    ] = None,
+    model: AnyCheckpointModel = "lenet",
     device: Device = "auto",
     classes_by: ClassesByOption = "name",
     runs_dir: RunsDir = Path("checkpoints"),

@@ -81,15 +81,18 @@ class Origin:
         return self.checkpoint.name if self._place.is_file else self.checkpoint.parent.name
 
     def predictions(self) -> Predictions:
-        """Return what a run kept of its best evaluation, if that is of the part wanted; or evaluate it now."""
-        kept = RunFolder(self.checkpoint.parent)
+        """Return what a run kept of its best evaluation, if that is what is wanted; or evaluate it now."""
+        kept, part = RunFolder(self.checkpoint.parent), self._place.part
         same = not self._place.is_file and self._place.data is None and self.checkpoint == kept.best
         if same and kept.best_predictions.is_file():
             found = load_predictions(kept.best_predictions)
-            if self._place.part in (None, found.origin.part):
+            part = part or found.origin.part
+            # A temperature that was fitted since changes every confidence.
+            fits = finetui.read_temperature(kept.best) in (None, found.origin.temperature)
+            if fits and part == found.origin.part:
                 return found
         opened = self.opened()
-        return opened.predictions(opened.evaluate(self._tell, part=self._place.part), self._place.part)
+        return opened.predictions(opened.evaluate(self._tell, part=part), part)
 
     def opened(self) -> "OpenedCheckpoint":
         """Return the checkpoint with its data."""
@@ -104,6 +107,7 @@ class Origin:
                 device=place.device,
                 classes_by=place.classes_by,
                 bare=place.bare,
+                part=place.part,
                 progress=self._tell,
             )
             for said in (*self._opened.subject.data.differences, *self._opened.matched):
@@ -140,7 +144,8 @@ def make_listing(origin: Origin, selection: Selection, *, compare: Origin | None
         found = origin.duplicates(listing.predictions.origin.part)
         listing = listing.with_duplicates(found.pairs, found.names)
     if compare is not None:
-        listing = listing.compared_with(compare.predictions(), compare.name)
+        advice = "--part test takes the same images of both"
+        listing = listing.compared_with(compare.predictions(), compare.name, advice)
     return listing.select(selection, ())
 
 
@@ -184,6 +189,10 @@ def _print_rows(origin: Origin, listing: Listing, shown: Sequence[int], images: 
         print(_line(listing, row, width, least).plain.rstrip())
         if duplicate := listing.training_image(row):
             print(f"  = {duplicate}")
+    signs = "".join(_signs(listing, row) for row in shown)
+    meanings = (("?", "? label possibly wrong"), ("=", "= in the training set"))
+    if told := [words for sign, words in meanings if sign in signs]:
+        print("   ".join(told))
 
 
 def _line(listing: Listing, row: int, width: int, least: int) -> Content:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import finetui
 from finetui.engine.runs.folder import find_checkpoint
 from finetui.tui.cli.options import (
+    AnyCheckpointModel,
     AnyPart,
-    CheckpointModel,
     ClassesByOption,
     DataDir,
     Device,
@@ -17,12 +17,10 @@ from finetui.tui.cli.options import (
     WeightsOptions,
 )
 from finetui.tui.cli.reports import print_json, table
-from finetui.tui.state.scores import HEADING, class_rows, diagram, facts
+from finetui.tui.state.scores import HEADING, NAME_WIDTH, class_rows, diagram, facts
 
 if TYPE_CHECKING:
     from finetui.engine.inspection.opened_checkpoint import CheckpointReport
-
-_NAME = 20  # cells
 
 
 def evaluate(
@@ -31,7 +29,7 @@ def evaluate(
     data: str | None = None,
     data_dir: DataDir = None,
     part: AnyPart = None,
-    model: CheckpointModel = "lenet",
+    model: AnyCheckpointModel = "lenet",
     device: Device = "auto",
     classes_by: ClassesByOption = "name",
     runs_dir: RunsDir = Path("checkpoints"),
@@ -46,7 +44,7 @@ def evaluate(
     data
         Data set (default: the one that it was trained on).
     calibration
-        Also draw the reliability diagram: how often the network is right when it is how sure.
+        Also draw the reliability diagram: accuracy against confidence.
     json
         Print one JSON object: accuracy, interval, log_loss, n, per_class, confusion, calibration and more.
     """
@@ -66,7 +64,7 @@ def evaluate(
         print_json(_as_object(found))
         return 0
     told = facts(found.scores, found.part, found.temperature, found.report.uncalibrated)
-    print("\n".join(f"{name:<{_NAME}}{words}" for name, words in told))
+    print("\n".join(f"{name:<{NAME_WIDTH}}{words}" for name, words in told))
     print()
     print(table([HEADING, *class_rows(found.scores)], right=frozenset(range(1, len(HEADING)))))
     if calibration:

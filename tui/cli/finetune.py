@@ -13,9 +13,9 @@ from finetui.engine.protocol.config import (
     ModelConfig,
     RunConfig,
     RunSection,
-    load,
     with_overrides,
 )
+from finetui.engine.protocol.config_file import load
 from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.derived import finetune_epochs
 from finetui.engine.runs.folder import RunFolder, find_checkpoint

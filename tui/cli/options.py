@@ -9,14 +9,8 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter, Token
 
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.config import (
-    TRAINING_RECIPES,
-    RunConfig,
-    SectionName,
-    TrainingConfig,
-    load,
-    with_overrides,
-)
+from finetui.engine.protocol.config import TRAINING_RECIPES, RunConfig, SectionName, TrainingConfig, with_overrides
+from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.requests import BareWeights, ClassesBy
 from finetui.engine.runs.folder import check_runs_dir
 from finetui.engine.text import clean
@@ -46,7 +40,7 @@ def channel_values(text: str | None, option: Literal["mean", "std"]) -> tuple[fl
         ) from error
 
 
-_WEIGHTS = Parameter(group=Group("Weights without a description", sort_key=9))
+_WEIGHTS = Parameter(group=Group("Bare state dict", sort_key=9))
 WholeNumber = Annotated[int, Parameter(converter=_whole)]
 
 TrainingRecipe = Annotated[
@@ -89,11 +83,10 @@ ClassesByOption = Annotated[
     ),
 ]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps (default: auto).")]
-CheckpointModel = Annotated[
-    str,
-    Parameter(
-        help="Needed only for a checkpoint of your own code: package.module:factory or file.py:factory, which runs it."
-    ),
+_OWN_CODE = "Needed only for a checkpoint of your own code: package.module:factory or file.py:factory, which runs it"
+CheckpointModel = Annotated[str, Parameter(help=f"{_OWN_CODE}.")]
+AnyCheckpointModel = Annotated[
+    str, Parameter(help=f"{_OWN_CODE}; for bare weights the name of the network, such as resnet18.")
 ]
 OwnModel = Annotated[
     str | None, Parameter(help="Needed only for a network of your own code: module:factory or file.py:factory.")
@@ -109,7 +102,7 @@ class WeightsOptions:
     """What a bare state dict (--from FILE with --model) does not say."""
 
     classes: Annotated[str | None, _WEIGHTS] = None
-    "Its classes in their order, with commas between them (default: those of the data, or numbers)."
+    "Class names in order, separated by commas (default: those of the data, or numbers)."
     mean: Annotated[str | None, _WEIGHTS] = None
     "Mean of each channel of pixels in [0, 1]: 0.5 or 0.485,0.456,0.406, or imagenet (default: what the file says)."
     std: Annotated[str | None, _WEIGHTS] = None
@@ -312,7 +305,7 @@ class ChangedSettings:
     lr: Annotated[float | None, _TRAINING] = None
     "Learning rate, of one-cycle the highest; one that was set by hand is forgotten."
     optimizer: Annotated[str | None, _TRAINING] = None
-    "adamw or sgd; another one begins without what the old one knew."
+    "adamw or sgd; a different one starts with fresh state."
     momentum: Annotated[float | None, _TRAINING] = None
     "Momentum of SGD."
     weight_decay: Annotated[float | None, _TRAINING] = None

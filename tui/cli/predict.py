@@ -3,7 +3,15 @@
 from pathlib import Path
 
 from finetui.engine.runs.folder import find_checkpoint
-from finetui.tui.cli.options import CheckpointModel, Device, From, PrintedImages, RunsDir, WeightsOptions, WholeNumber
+from finetui.tui.cli.options import (
+    AnyCheckpointModel,
+    Device,
+    From,
+    PrintedImages,
+    RunsDir,
+    WeightsOptions,
+    WholeNumber,
+)
 
 
 def predict(
@@ -11,7 +19,7 @@ def predict(
     from_: From,
     top: WholeNumber = 5,
     invert: bool = False,
-    model: CheckpointModel = "lenet",
+    model: AnyCheckpointModel = "lenet",
     device: Device = "auto",
     runs_dir: RunsDir = Path("checkpoints"),
     images: PrintedImages = "auto",

@@ -19,6 +19,7 @@ from finetui.engine.protocol.places import short
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.journal import encode_line
 from finetui.tui.cli.reports import write_data
+from finetui.tui.state.log_lines import settings_text
 from finetui.tui.state.parts import scores, sizes
 
 
@@ -153,5 +154,7 @@ def _lines(event: AnyEvent) -> Iterator[str]:
             )
         case RunStarted():
             yield f"run {event.name} in {event.path}"
+        case TrainingChanged():
+            yield settings_text(event)
         case StateChanged() if event.reason:
             yield f"{event.state}: {event.reason}"

@@ -45,11 +45,11 @@ class Listing:
     def compare(self, path: Path, name: str, change: Change, marked: Collection[int]) -> "Listing":
         """Return what changed against the predictions in the file `path`. Raises `BadInput` if they do not fit."""
         selection = msgspec.structs.replace(self.selection, change=change)
-        return self.compared_with(load_predictions(path), name).select(selection, marked)
+        return self.compared_with(load_predictions(path), name, "press p first").select(selection, marked)
 
-    def compared_with(self, other: Predictions, name: str) -> "Listing":
-        """Return the same list with `other` to compare with. Raises `BadInput` if they do not fit."""
-        comparison = compare(self.predictions, other)
+    def compared_with(self, other: Predictions, name: str, advice: str) -> "Listing":
+        """Return the same list with `other` to compare with. Raises `BadInput` if they do not fit; see `compare`."""
+        comparison = compare(self.predictions, other, advice)
         return replace(self, flags=msgspec.structs.replace(self.flags, comparison=comparison), compared=name)
 
     def mcnemar(self) -> McNemar | None:

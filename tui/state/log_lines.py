@@ -117,6 +117,15 @@ def clock(at: float, form: str = "%H:%M:%S") -> str:
         return "-" * len(time.strftime(form))
 
 
+def settings_text(event: events.TrainingChanged) -> str:
+    """Return by which settings a run goes on."""
+    training = event.training
+    return (
+        f"other settings from step {event.step:,}: {training.epochs} epochs, batches of {training.batch_size}, "
+        f"{training.optimizer}, {training.schedule}, learning rate {training.lr:g}"
+    )
+
+
 def _by(command: commands.AnyCommand) -> str:
     return f" (by {clean(command.by)})" if command.by else ""
 
@@ -136,12 +145,7 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
         case events.Evaluated():
             return "info", f"epoch {event.epoch}: {scores(event)}"
         case events.TrainingChanged():
-            training = event.training
-            return (
-                "info",
-                f"other settings from step {event.step:,}: {training.epochs} epochs, batches of {training.batch_size}, "
-                f"{training.optimizer}, {training.schedule}, learning rate {training.lr:g}",
-            )
+            return "info", settings_text(event)
         case events.StageStarted():
             lasts = f"{event.epochs} epoch{'s' if event.epochs > 1 else ''}, learning rate {event.learning_rate:g}"
             return "info", f"stage {event.index} of {event.count}, {event.name}: {lasts}"

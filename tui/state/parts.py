@@ -20,22 +20,25 @@ def scores(event: Evaluated) -> str:
     if event.figure is not None and event.best_by != "accuracy":
         text += f", {figure_text(event.best_by, event.figure)}"
     if event.checkpoint:
-        return f"{text}, of the {event.checkpoint} checkpoint, which was chosen on val"
+        return f"{text}, of the {event.checkpoint} checkpoint" + (
+            ", which was chosen on val" if event.checkpoint == "best" else ""
+        )
     return text + (f", the best so far (chosen on {event.part})" if event.best else "")
 
 
 def last_and_best(
     last: Evaluated | None, best: float | None, test: Evaluated | None = None, part: Part = "test"
 ) -> str:
-    """Return the accuracy of the last evaluation, the best one (both on `part`), and that on test, as a phrase.
+    """Return the accuracy of the last evaluation, of the best one (both on `part`), and that on test, as a phrase.
 
     Empty where nothing was evaluated.
     """
     if last is None:
         return "" if best is None else f"best accuracy {best:.2%}, chosen on {part}"
     words = [f"{last.part} accuracy {accuracy_words(last.accuracy, last.n)}"]
-    if best is not None and best > last.accuracy:
-        words.append(f"best {best:.2%} chosen on {last.part}")
+    if best is not None and best != last.accuracy:
+        by = "" if last.best_by == "accuracy" else f" by {last.best_by}"
+        words.append(f"best {best:.2%} chosen on {last.part}{by}")
     if test is not None:
         of = f" of the {test.checkpoint} checkpoint" if test.checkpoint else ""
         words.append(f"test accuracy {accuracy_words(test.accuracy, test.n)}{of}")

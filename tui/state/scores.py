@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 HEADING = ("CLASS", "SUPPORT", "PRECISION", "RECALL", "F1", "ROC-AUC", "AP")
 
+NAME_WIDTH = 28  # cells, of the longest name in `facts` and what parts it from its value
 _SHORTEST = 10
 
 
@@ -21,14 +22,16 @@ def facts(
 
     `without` are log loss and calibration error without the temperature, where they are known.
     """
-    loss, error = ("", "") if without is None else (f" ({without[0]:.4f} uncalibrated)", f", {without[1]:.2%} before")
+    loss, error = (
+        ("", "") if without is None else (f" ({without[0]:.4f} uncalibrated)", f"{without[1]:.2%} uncalibrated; ")
+    )
     yield f"{part} accuracy", accuracy_words(scores.accuracy, scores.n)
     yield "balanced accuracy", f"{scores.balanced_accuracy:.2%}"
     yield "majority baseline", f"{scores.majority_baseline:.2%} (always {scores.majority_class})"
     if scores.top5 is not None:
         yield "top-5 accuracy", f"{scores.top5:.2%}"
     yield "log loss", f"{scores.log_loss:.4f}{loss}"
-    yield "calibration error", f"{scores.calibration_error:.2%} (expected, {len(scores.calibration)} bins{error})"
+    yield "expected calibration error", f"{scores.calibration_error:.2%} ({error}{len(scores.calibration)} bins)"
     if temperature != 1:
         yield "temperature", f"{temperature:.4f}"
 

@@ -8,6 +8,7 @@ import msgspec
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.values import AnyPart
+from finetui.engine.runs.summaries import best_accuracy
 from finetui.tui.state.curves import Curve
 from finetui.tui.state.log_lines import LogLine, log_line
 from finetui.tui.state.sanitize import sanitized
@@ -82,7 +83,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     def evaluation_of(self, part: events.Part) -> events.Evaluated | None:
         """Return the newest evaluation of `part`, if there is one."""
-        return self.evaluation if part == self.watched else self.others.get(part)
+        return self.evaluation if part == self.watched and self.evaluation is not None else self.others.get(part)
 
     @property
     def total_steps(self) -> int:
@@ -180,7 +181,7 @@ def _change(view: View, event: events.AnyEvent) -> View:
         case events.Evaluated(watched=False):
             return replace(view, others={**view.others, event.part: event}, phase=None)
         case events.Evaluated():
-            best = max(view.best_accuracy or 0.0, event.accuracy)
+            best = best_accuracy(view.best_accuracy, event)
             return replace(view, evaluation=event, previous=view.evaluation, best_accuracy=best, phase=None)
         case events.LayersChanged():
             label = _layers_label(view.layers, event.layers)

@@ -1,5 +1,6 @@
 """The keys of a screen, in its last line."""
 
+from collections.abc import Callable, Container
 from typing import NamedTuple
 
 from textual import events
@@ -31,10 +32,11 @@ class KeyBar(StyledLine):
     KeyBar { dock: bottom; background: $surface; }
     """
 
-    def __init__(self, *, palette: bool = False) -> None:
-        """With `palette` the key of the command palette stands at the right."""
+    def __init__(self, *, palette: bool = False, unshown: Callable[[], Container[str]] = tuple) -> None:
+        """With `palette` the key of the command palette stands at the right; actions in `unshown()` have no use now."""
         super().__init__()
         self._with_palette = palette
+        self._unshown = unshown
         self._keys: tuple[_Key, ...] = ()
         self._fitting: tuple[_Key, ...] = ()
         self._palette: _Key | None = None
@@ -53,11 +55,12 @@ class KeyBar(StyledLine):
             return
         keys: dict[str, _Key] = {}
         palette = None
+        unshown = self._unshown()
         for _, binding, enabled, _ in screen.active_bindings.values():
             key = _Key(binding.key, self.app.get_key_display(binding), binding.description, enabled)
             if binding.key == self.app.COMMAND_PALETTE_BINDING:
                 palette = key if self._with_palette else None
-            elif binding.show:
+            elif binding.show and binding.action not in unshown:
                 keys.setdefault(binding.action, key)
         self._keys, self._palette = tuple(keys.values()), palette
         self._draw()

@@ -14,7 +14,8 @@ from finetui.engine.data import ImageData, epoch_seeds, from_datasets
 from finetui.engine.data.draws import preserved_generators
 from finetui.engine.models import module_groups
 from finetui.engine.protocol.commands import Stop
-from finetui.engine.protocol.config import DataConfig, TrainingConfig, load as load_config
+from finetui.engine.protocol.config import DataConfig, TrainingConfig
+from finetui.engine.protocol.config_file import load as load_config
 from finetui.engine.session.session import Session
 from finetui.engine.training.trainer import Trainer
 

@@ -11,9 +11,11 @@ from PIL import Image
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData, Unreadable, image_data, load
+from finetui.engine.data.moments import mean_and_std
 from finetui.engine.inspection.evaluation import evaluate
 from finetui.engine.protocol.commands import Stop
-from finetui.engine.protocol.config import DataConfig, RunConfig, load as load_config
+from finetui.engine.protocol.config import DataConfig, RunConfig
+from finetui.engine.protocol.config_file import load as load_config
 from finetui.engine.protocol.events import RunPrepared
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.session.replay import replay_run
@@ -53,7 +55,7 @@ def test_mean_and_deviation_are_the_same(folder: Path, monkeypatch: pytest.Monke
     assert (resident.mean, resident.std) == (streamed.mean, streamed.std)
     assert resident.sampled == streamed.sampled == min(sample, 30)
     good = [index for index in range(30) if index not in resident.train.unreadable]
-    of_all = image_data.mean_and_std(resident.train.images[good].numpy(), "")
+    of_all = mean_and_std(resident.train.images[good].numpy(), "")
     assert ((resident.mean, resident.std) == of_all) == (sample > 30)
 
 

@@ -65,5 +65,27 @@ def test_what_is_missing_is_asked_for(network: nn.Module, photos: Path, tmp_path
         )
     with pytest.raises(BadInput, match=r"122 keys: conv1\.weight.*name their network with --model"):
         finetui.evaluate_checkpoint(tmp_path / "w.pt", bare=GIVEN, **place)
+    with pytest.raises(BadInput, match="name their network with --model"):  # before the normalisation is asked for
+        finetui.evaluate_checkpoint(tmp_path / "w.pt", **place)
     with pytest.raises(BadInput, match="name it with --data"):
         finetui.evaluate_checkpoint(tmp_path / "w.pt", bare=GIVEN, model="resnet18", device="cpu")
+
+
+def test_there_is_nothing_to_calibrate_in_it(network: nn.Module, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"calibrate needs a checkpoint of finetui's; .*w\.pt holds weights alone"):
+        finetui.calibrate(tmp_path / "w.pt", data=str(photos), model="resnet18", device="cpu")
+
+
+def test_weights_for_other_classes_than_the_datas_are_refused(network: nn.Module, photos: Path, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (photos / part / "d").mkdir(parents=True)
+        Image.new("RGB", (90, 70)).save(photos / part / "d" / "x.png")
+    with pytest.raises(BadInput, match="tell 3 classes apart, and photos has 4; name theirs with --classes"):
+        finetui.evaluate_checkpoint(tmp_path / "w.pt", data=str(photos), model="resnet18", bare=GIVEN, device="cpu")
+
+
+def test_grey_photographs_become_colour_for_such_weights(network: nn.Module, photos: Path, tmp_path: Path) -> None:
+    for path in photos.glob("*/*/*.png"):
+        Image.open(path).convert("L").save(path)
+    found = finetui.evaluate_checkpoint(tmp_path / "w.pt", data=str(photos), model="resnet18", bare=GIVEN, device="cpu")
+    assert found.report.n == 9

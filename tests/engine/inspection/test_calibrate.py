@@ -10,9 +10,10 @@ from PIL import Image
 
 import finetui
 from finetui.engine.checkpoints import checkpoint
+from finetui.engine.data import load
 from finetui.engine.errors import BadInput
 from finetui.engine.inspection.calibrate import calibrate, fit_temperature
-from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.config import DataConfig, RunConfig
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import RunLock
 from finetui.engine.session.session import Session
@@ -114,6 +115,17 @@ def test_without_val_images_it_is_refused_and_the_checkpoint_stays(make_config) 
     with pytest.raises(BadInput, match="no val images"):
         calibrate(run.best, device="cpu")
     assert run.best.read_bytes() == content
+
+
+def test_val_images_of_classes_that_the_network_does_not_know_are_left_out(run: RunFolder, tmp_path: Path) -> None:
+    digits = load(DataConfig(name="mnist-sample"), torch.device("cpu")).train
+    for label, name in ((3, "3"), (7, "7"), (8, "letter")):
+        ours = torch.nonzero(digits.labels == label)[:, 0].tolist()
+        for number, index in enumerate(ours[:160]):
+            path = tmp_path / "marks" / ("train" if number < 20 else "val") / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(digits.item(index)[0].numpy()).save(path)
+    assert calibrate(run.best, data=str(tmp_path / "marks"), device="cpu").temperature > 0
 
 
 def test_a_run_that_an_engine_has_is_left_alone(run: RunFolder) -> None:

@@ -66,6 +66,15 @@ def test_cats_and_dogs_are_right_among_apes(run: RunFolder, tmp_path: Path) -> N
     assert "horse: an image taken for such a class counts as a mistake" in said
 
 
+def test_what_is_left_out_is_counted_in_the_part_that_is_scored(run: RunFolder, tmp_path: Path) -> None:
+    data = make(tmp_path / "zoo", {name: name for name in ("ape", "cat")})
+    shutil.copytree(data / "test", data / "val")
+    (data / "val" / "ape" / "0.png").unlink()
+    found = evaluate_checkpoint(run.last, data=str(data), device="cpu", part="val")
+    assert (found.part, found.report.n) == ("val", TESTED)
+    assert f"ape: its {TESTED - 1} images are left out" in " ".join(found.notices)
+
+
 def test_more_and_fewer_classes_in_any_order_and_spelling(run: RunFolder, tmp_path: Path) -> None:
     for place, names in enumerate(
         ({"dog": "dog", "Cat": "cat"}, {"_horse": "horse", "ape": "ape", "Cat": "cat", "dog": "dog"})

@@ -10,7 +10,7 @@ from watching import Watcher
 from finetui.engine.link.inspection_client import InspectionClient
 from finetui.engine.link.journal_link import JournalLink
 from finetui.engine.protocol.commands import AnyCommand, Evaluate, FetchImages, Stop
-from finetui.engine.protocol.events import CommandRefused, Images
+from finetui.engine.protocol.events import CommandAccepted, CommandRefused, Evaluated, Images
 from finetui.engine.protocol.queues import EventQueue
 from finetui.engine.protocol.requests import Inspection
 from finetui.engine.session.session import Session
@@ -36,6 +36,18 @@ def test_another_engine_answers_where_the_first_one_was_killed(make_config, watc
     link.send(FetchImages(indices=(2,)))
     images = watcher.until_kind(Images)
     assert [picture.index for picture in images.pictures] == [2]
+
+
+def test_an_evaluation_of_an_opened_run_is_answered(make_config, watch) -> None:
+    folder = Session(make_config()).run().folder
+    assert folder is not None
+    link = JournalLink(folder)
+    watcher: Watcher = watch(link)
+    asked = Evaluate(part="test")
+    link.send(asked)
+    found = watcher.until(lambda event: isinstance(event, Evaluated) and not event.watched)
+    assert watcher.until(lambda event: isinstance(event, CommandAccepted) and event.command.id == asked.id)
+    assert (found.epoch, found.step, found.checkpoint) == (1, 40, "last")
 
 
 def test_an_engine_that_nobody_waits_for_is_stopped_whatever_it_is_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,9 @@ from finetui.engine.protocol.config import (
     RunConfig,
     RunSection,
     TrainingConfig,
-    load,
-    to_toml,
     with_overrides,
 )
+from finetui.engine.protocol.config_file import load, to_toml
 
 
 @given(
@@ -97,7 +96,8 @@ def test_data_that_no_file_can_be_called_is_refused_in_words(name: str) -> None:
 def test_the_input_that_weights_need_is_checked() -> None:
     ModelConfig(mean=(0.5,), std=(0.5,), resize=256, crop=224, interpolation="bicubic")
     for wrong, said in (
-        ({"mean": (0.5,)}, "given together"),
+        ({"mean": (0.5,)}, "--mean and --std .*must be given together"),
+        ({"mean": (0.5,), "std": (0.5, 0.5, 0.5)}, "as many numbers each"),
         ({"mean": (127.0,), "std": (0.5,)}, "of pixels from 0 to 1"),
         ({"mean": (0.5,), "std": (0.0,)}, "above 0"),
         ({"mean": (0.5, 0.5), "std": (0.5, 0.5)}, "1 or 3 numbers"),

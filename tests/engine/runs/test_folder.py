@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.config import RunConfig, load
+from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.events import StateChanged
 from finetui.engine.runs import folder as runs, lock as lock_module, summaries
 from finetui.engine.runs.folder import (

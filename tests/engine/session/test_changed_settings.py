@@ -9,7 +9,7 @@ from steered import at
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import ChangeTraining, RollBack, Save, Stop
-from finetui.engine.protocol.config import load
+from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.events import Evaluated, StateChanged, TrainingChanged
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
@@ -155,7 +155,7 @@ def test_a_finished_run_is_extended_and_replayed(make_config) -> None:
     folder = begun(make_config, (10**6, Stop()))
     with pytest.raises(BadInput, match=r"finetui extend .* --epochs N"):
         resumable(folder)
-    with pytest.raises(BadInput, match="has trained 2 epochs"):
+    with pytest.raises(BadInput, match="has already trained 2 epochs; --epochs is the total"):
         extended(folder, 2)
     outcome = Session(extended(folder, 3), resume=folder).run()
     assert outcome.state == "finished"
@@ -186,7 +186,7 @@ def test_early_stopping_finishes_the_run_and_says_which_epoch_was_best(make_conf
     assert len(accuracies) == 3  # at this rate nothing improves
     last = events_of(folder, StateChanged)[-1]
     assert last.state == "finished"
-    assert last.reason == f"stopped early, no better for 2 epochs: the best was epoch 1 (accuracy {accuracies[0]:.2%})"
+    assert last.reason == f"stopped early: no improvement for 2 epochs; best epoch 1 (accuracy {accuracies[0]:.2%})"
     same_again(folder)
     # It goes on where somebody wants it to, without stopping early; and that is replayed as well.
     Session(extended(folder, 5), resume=folder).run()

@@ -20,7 +20,8 @@ from finetui.engine.inspection.opened_checkpoint import evaluate_checkpoint, ope
 from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol import events
 from finetui.engine.protocol.commands import Evaluate, FetchImages, FindDuplicates, SetLearningRate
-from finetui.engine.protocol.config import DataConfig, GuardsConfig, RunConfig, load as load_config
+from finetui.engine.protocol.config import DataConfig, GuardsConfig, RunConfig
+from finetui.engine.protocol.config_file import load as load_config
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.summaries import summarise_run

@@ -19,7 +19,7 @@ from finetui.engine.protocol.commands import (
     StartFinetune,
     Stop,
 )
-from finetui.engine.protocol.config import load
+from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.events import CommandAccepted
 from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.folder import RunFolder

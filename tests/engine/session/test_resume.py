@@ -13,7 +13,8 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.errors import BadInput
 from finetui.engine.inspection.opened_checkpoint import open_checkpoint
 from finetui.engine.protocol.commands import Branch, RollBack, Save, SetLearningRate, Start, Stop
-from finetui.engine.protocol.config import CheckpointsConfig, RunConfig, load, to_toml
+from finetui.engine.protocol.config import CheckpointsConfig, RunConfig
+from finetui.engine.protocol.config_file import load, to_toml
 from finetui.engine.protocol.events import (
     CheckpointSaved,
     CommandAccepted,

@@ -296,7 +296,7 @@ def test_code_that_a_checkpoint_names_runs_only_when_it_is_named_again(tmp_path:
 
 
 def test_the_configuration_of_a_finetune_survives_the_run_folder(make_config, parent, recorder) -> None:
-    from finetui.engine.protocol.config import load
+    from finetui.engine.protocol.config_file import load
 
     outcome = finetune(make_config, parent, recorder, recipe="full", freeze=("conv1",), head="keep")
     config = load(outcome.folder.config)

@@ -8,7 +8,8 @@ from torch import nn
 from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.errors import BadInput
 from finetui.engine.models import Architecture, module_groups
-from finetui.engine.protocol.config import TrainingConfig, load as load_config
+from finetui.engine.protocol.config import TrainingConfig
+from finetui.engine.protocol.config_file import load as load_config
 from finetui.engine.protocol.events import Log, RunPrepared
 from finetui.engine.protocol.values import FastPath
 from finetui.engine.runs.journal import JournalReader

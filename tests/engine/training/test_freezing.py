@@ -11,8 +11,10 @@ from torch import nn
 from finetui.engine.data import epoch_order
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import SCHEDULES
+from finetui.engine.training.class_balance import sampling_weights
+from finetui.engine.training.epoch_steps import steps_per_epoch
 from finetui.engine.training.recipes import Stage
-from finetui.engine.training.trainer import Trainer, balanced_weights, steps_per_epoch
+from finetui.engine.training.trainer import Trainer
 
 
 def bits(trainer: Trainer, group: str) -> dict[str, torch.Tensor]:
@@ -160,7 +162,7 @@ def test_imbalanced_classes_can_be_weighted_or_sampled() -> None:
     assert torch.allclose(plain.loss(logits, labels), nn.CrossEntropyLoss()(logits, labels))
 
     rare = torch.cat([torch.zeros(60), torch.ones(4)]).long()
-    drawn = torch.cat([epoch_order(64, 0, epoch, weights=balanced_weights(rare)) for epoch in range(20)])
+    drawn = torch.cat([epoch_order(64, 0, epoch, weights=sampling_weights(rare)) for epoch in range(20)])
     assert 0.4 < rare[drawn].float().mean() < 0.6
 
 

@@ -230,3 +230,8 @@ def test_the_end_of_a_real_run_is_told_once(tmp_path: Path) -> None:
         assert told.startswith(b"finetui: told finished at step 32, test accuracy")
     finally:
         terminal.close()
+
+
+def test_a_run_that_ends_before_its_first_evaluation_tells_no_accuracy() -> None:
+    events = at(1, running(StateChanged(state="stopped", step=40)))
+    assert _told("osc9", *events) == ["\x1b]9;finetui: a-run stopped at step 40\x07"]

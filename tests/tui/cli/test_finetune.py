@@ -94,14 +94,14 @@ def test_an_image_folder_and_a_network_of_ones_own(work: Path) -> None:
     assert listed(work)["own"]["best_accuracy"] == 1.0
     refused = finetui("evaluate", "--from", "own", cwd=work)
     assert refused.returncode == 2
-    assert "--model net.py:make" in refused.stderr
+    assert f"--model {work / 'net.py'}:make" in refused.stderr
     found = finetui("evaluate", "--from", "own", "--model", "net.py:make", "--json", cwd=work)
     scores = json.loads(found.stdout)
     assert scores["accuracy"] == 1.0
     assert [row["label"] for row in scores["per_class"]] == ["blå", "röd"]
     refused = finetui("finetune", "--from", "own", "--epochs", "2", cwd=work)
     assert refused.returncode == 2
-    assert "--model net.py:make" in refused.stderr
+    assert f"--model {work / 'net.py'}:make" in refused.stderr
     again = finetui("finetune", "--from", "own", "--model", "net.py:make", "--epochs", "2", "--name", "tuned", cwd=work)
     assert again.returncode == 0, again.stderr
     assert listed(work)["tuned"]["parent"] == "own"

@@ -70,8 +70,8 @@ def test_evaluate_agrees_with_the_training(trained) -> None:
     text = finetui("evaluate", "--from", "small", "--calibration", cwd=folder)
     low, high = (f"{100 * end:.2f}" for end in scores["interval"])
     first, *others = text.stdout.splitlines()
-    assert first.split() == f"accuracy {scores['accuracy']:.2%} (95% CI {low} to {high}%, n = 1,000)".split()
-    for name in ("balanced accuracy", "majority baseline", "top-5 accuracy", "log loss", "calibration error"):
+    assert first.split() == f"test accuracy {scores['accuracy']:.2%} (95% CI {low} to {high}%, n = 1,000)".split()
+    for name in ("balanced accuracy", "majority baseline", "top-5 accuracy", "log loss", "expected calibration error"):
         assert any(line.startswith(name) for line in others)
     for name in ("macro avg", "weighted avg", "  0 to   7%", " 93 to 100%"):
         assert any(line.startswith(name) for line in others)

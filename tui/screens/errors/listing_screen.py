@@ -33,6 +33,17 @@ def _with_duplicates(listing: Listing, found: DuplicatesFound, marked: Collectio
     return listing.with_duplicates(found.pairs, found.names).select(listing.selection, marked)
 
 
+def _told_duplicates(
+    listing: Listing, asked: FindDuplicates, found: DuplicatesFound, marked: Collection[int]
+) -> Listing:
+    """Return the list with what was `found`, listed anew only where it is filtered by that; none of another part."""
+    if listing.predictions.origin.part != asked.part:
+        return listing
+    if listing.selection.duplicates:
+        return _with_duplicates(listing, found, marked)
+    return listing.with_duplicates(found.pairs, found.names)
+
+
 def _waiting(view: View) -> str:
     """Return why there is nothing to list yet."""
     if view.refusal is not None and isinstance(view.refusal.command, Evaluate):
@@ -210,13 +221,7 @@ class ListingScreen(Screen[None]):
             return  # another part is shown by now
         if isinstance(reply, DuplicatesFound):
             self._duplicates = reply
-            self._relist(
-                lambda listing, marked: (
-                    _with_duplicates(listing, reply, marked)
-                    if listing.selection.duplicates
-                    else listing.with_duplicates(reply.pairs, reply.names)
-                )
-            )
+            self._relist(lambda listing, marked: _told_duplicates(listing, asked, reply, marked))
         elif isinstance(reply, CommandRefused):
             self._hint(f"training images among these were not looked for: {reply.reason}")
 
@@ -288,14 +293,17 @@ class ListingScreen(Screen[None]):
             show = "all" if true == predicted else "wrong"
             self._choose(lambda _: {"show": show, "true": true, "predicted": predicted, "change": ""})
 
-    def action_scores(self) -> None:
+    @work(exclusive=True, group="scores")
+    async def action_scores(self) -> None:
         """Show what the predictions amount to, all of them together."""
         from finetui.engine.predictions.metrics import scores_of
         from finetui.tui.screens.errors.scores import ScoresScreen
 
         if self._listing is not None and len(self._listing.predictions):
             found = self._listing.predictions
-            self.app.push_screen(ScoresScreen(scores_of(found), found.origin.part, found.origin.temperature))
+            scores = await asyncio.to_thread(scores_of, found)  # the longer, the more images and classes there are
+            if self.is_current:
+                self.app.push_screen(ScoresScreen(scores, found.origin.part, found.origin.temperature))
 
     @work
     async def action_compare(self) -> None:

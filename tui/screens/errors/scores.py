@@ -11,18 +11,26 @@ from textual.widgets import Static
 from finetui.engine.predictions.metrics import Scores
 from finetui.engine.protocol.values import Part
 from finetui.tui.screens.base import ModalScreen
-from finetui.tui.state.scores import HEADING, class_rows, diagram, facts
+from finetui.tui.state.scores import HEADING, NAME_WIDTH, class_rows, diagram, facts
 from finetui.tui.widgets.key_bar import KeyBar
+from finetui.tui.widgets.lines_view import LinesView
 
 _LABEL, _NUMBERS = 19, (8, 10, 8, 8, 9, 8)  # cells
 _DIAGRAM = 70
+_MOST_LAID_OUT = 100  # classes; more of them are drawn only where they are in sight
+
+
+class _ClassRows(LinesView[list[str]]):
+    def content_of(self, row: list[str], width: int) -> Content:
+        """Return the row's label and numbers."""
+        return _line(row).truncate(width)
 
 
 class ScoresScreen(ModalScreen[None]):
     """Shows `scores` on `part`, of logits divided by `temperature`."""
 
     CSS_PATH = "scores.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (150, "-roomy")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (158, "-roomy")]
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,s", "leave", "Back", key_display="esc")]
 
     def __init__(self, scores: Scores, part: Part, temperature: float) -> None:
@@ -38,19 +46,26 @@ class ScoresScreen(ModalScreen[None]):
             with Horizontal(id="columns"):
                 yield Static(self._facts(), id="facts")
                 yield Static(self._diagram(), id="diagram")
-            yield Static(self._rows(), id="rows")
+            if len(self._scores.per_class) <= _MOST_LAID_OUT:
+                yield Static(self._rows(), id="rows")
+            else:
+                yield Static(_line(HEADING).stylize("$muted"), id="rows")
+                yield _ClassRows(id="many-rows")
         yield KeyBar()
 
     def on_mount(self) -> None:
         """Let the keys scroll."""
         self.query_one("#box").focus()
+        for rows in self.query(_ClassRows):
+            rows.show(list(class_rows(self._scores)))
 
     def _facts(self) -> Content:
         told = facts(self._scores, self._part, self._temperature)
-        return Content("\n").join(Content.assemble((f"{name:<20}", "$muted"), words) for name, words in told)
+        return Content("\n").join(Content.assemble((f"{name:<{NAME_WIDTH}}", "$muted"), words) for name, words in told)
 
     def _diagram(self) -> Content:
-        head, *lines = diagram(self._scores.calibration, _DIAGRAM)
+        bins = [found for found in self._scores.calibration if found.count]
+        head, *lines = diagram(bins, _DIAGRAM)
         return Content("\n").join([Content.styled(head, "$muted"), *map(Content, lines)])
 
     def _rows(self) -> Content:

@@ -28,13 +28,14 @@ from finetui.tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
 
 _REST_SECONDS = 0.15  # how long the cursor stays on an image before more than its thumbnail is asked for
 _THUMBNAIL = 64  # pixels
+_ROOMY = 100  # cells in which an interval leaves room for the run and the marks
 
 
 class ErrorsScreen(ListingScreen):
     """Browses the predictions of the run in `store`; questions about its images go to `asker`."""
 
     CSS_PATH = "screen.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy"), (160, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (_ROOMY, "-roomy"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "leave", "Back", key_display="esc"),
@@ -44,6 +45,7 @@ class ErrorsScreen(ListingScreen):
         Binding("O", "reverse", "Reverse", show=False),
         Binding("f", "filter", "Filter"),
         Binding("c", "clear", "Clear", show=False),
+        Binding("p", "switch_part", "Part"),
         Binding("m", "confusion", "Matrix"),
         Binding("s", "scores", "Scores"),
         Binding("e", "explain", "Explain"),
@@ -53,7 +55,6 @@ class ErrorsScreen(ListingScreen):
         Binding("u", "toggle_flag('duplicates')", "Training images", show=False),
         Binding("k", "toggle_flag('marked')", "Marked only", show=False),
         Binding("x", "export", "Export"),
-        Binding("p", "switch_part", "Part", show=False),
         Binding("n", "newest", "Newest", show=False),
         Binding("left,up", "step(-1)", "Previous", show=False),
         Binding("right,down", "step(1)", "Next", show=False),
@@ -77,12 +78,18 @@ class ErrorsScreen(ListingScreen):
         with Horizontal(id="errors-body"):
             yield ThumbnailGrid(id="errors-grid")
             yield DetailPane(id="errors-detail")
-        yield KeyBar()
+        other = self._store.view.other_part(self._part)
+        yield KeyBar(unshown=lambda: () if other is not None else ("switch_part",))
 
     def on_mount(self) -> None:
         """Open the newest predictions."""
         self.query_one(ThumbnailGrid).focus()
         self.follow_evaluations()
+
+    def on_resize(self) -> None:
+        """Lay the title out anew, unless it is not there for now."""
+        if not self.has_class("-message"):
+            self.call_after_refresh(self._show_lines)
 
     # -- what is listed -------------------------------------------------------------------------------------
 
@@ -110,7 +117,8 @@ class ErrorsScreen(ListingScreen):
 
     def _show_lines(self) -> None:
         if self._listing is not None:
-            self.query_one("#errors-title", StyledLine).show(title(self._listing, len(self._marked)))
+            line = title(self._listing, len(self._marked), interval=self.size.width >= _ROOMY)
+            self.query_one("#errors-title", StyledLine).show(line)
             self.query_one("#errors-filter", StyledLine).show(filter_line(self._listing))
 
     def _part_changed(self, part: AnyPart) -> None:

@@ -22,20 +22,24 @@ _ORDERS = {
 }
 
 
-def title(listing: Listing, marked: int) -> Content:
-    """Return one line: how many are listed, of how many, and how many of these are wrong."""
+def title(listing: Listing, marked: int, *, interval: bool = True) -> Content:
+    """Return one line: how many are listed, of how many, and how many of these are wrong.
+
+    With `interval` also the share that is right, and its interval.
+    """
     found = listing.predictions
     total, wrong = len(found), int(found.wrong.sum())
-    low, high = wilson(1 - wrong / max(total, 1), total)
+    right = 1 - wrong / max(total, 1)
+    low, high = wilson(right, total)
     return Content.assemble(
         (" Errors", "bold $accent"),
         (f"  {found.origin.part}", "bold"),
         f"  {len(listing.rows):,} listed",
-        (f"  ·  {wrong:,} of {total:,} wrong, {1 - wrong / max(total, 1):.2%} right", "$muted"),
-        (f" (95% CI {100 * low:.2f} to {high:.2%})", "$muted"),
+        (f"  ·  {wrong:,} of {total:,} wrong", "$muted"),
+        (f", {right:.2%} right (95% CI {100 * low:.2f} to {high:.2%})" if interval else "", "$muted"),
+        (f"  ·  {marked:,} marked" if marked else "", "$success"),
         (f"  ·  {clean(found.origin.run)}" if found.origin.run else "", "$muted"),
         (f" step {found.origin.step:,}" if found.origin.step else "", "$muted"),
-        (f"  ·  {marked:,} marked" if marked else "", "$success"),
     )
 
 

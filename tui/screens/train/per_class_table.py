@@ -12,7 +12,7 @@ from textual.geometry import Region
 from textual.message import Message
 
 from finetui.engine.predictions.interval import wilson
-from finetui.engine.protocol.events import ClassReport, Evaluated
+from finetui.engine.protocol.events import ClassReport, DataSummary, Evaluated
 from finetui.engine.protocol.values import AnyPart, Part
 from finetui.tui.state.store import View
 from finetui.tui.widgets.lines_view import LinesView
@@ -162,6 +162,7 @@ class PerClassTable(Vertical):
         self._shown: object = ()
         self._evaluation: Evaluated | None = None
         self._counted: Part = "test"
+        self._data: DataSummary | None = None
 
     def compose(self) -> ComposeResult:
         """A heading, the rows, and below them what all images amount to."""
@@ -179,11 +180,13 @@ class PerClassTable(Vertical):
 
     def show_part(self, part: Part, view: View) -> None:
         """Show the scores on `part` from now on."""
-        self.part = part
+        self.part, self._data = part, view.data
         self.show(view)
 
     def show(self, view: View) -> None:
         """Bring the table up to date with `view`."""
+        if view.data is not self._data:  # another run, which need not have the part that was chosen
+            self.part, self._data = "", view.data
         part = self.part or view.watched
         evaluation = view.evaluation_of(part)
         if self._shown is (evaluation or view.data) and self._counted == part:

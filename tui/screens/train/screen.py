@@ -328,7 +328,7 @@ class TrainScreen(Screen[None]):
 
     def action_errors(self) -> None:
         """Show the images that were got wrong."""
-        self.show_errors(lambda _classes: Selection())
+        self.show_errors(lambda _classes: Selection(), part=self.query_one(PerClassTable).part)
 
     def show_errors(self, choose: Choose, *, part: AnyPart = "", leave_with_it: bool = False) -> None:
         """Show the images that `choose` lists of `part`, by default of that which is evaluated while training.

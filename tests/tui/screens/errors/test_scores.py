@@ -39,14 +39,39 @@ async def test_scores_and_diagram_of_what_is_shown(tmp_path: Path, size) -> None
 
 
 async def test_any_class_name_and_a_temperature_keep_their_columns() -> None:
-    found = predictions(classes=HOSTILE)
+    found = predictions(10_000, classes=HOSTILE)
     app = ScreenApp(ScoresScreen(scores_of(found), "test", 1.5))
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
-        assert "temperature         1.5000" in picture(app)
+        assert f"{'temperature':<28}1.5000" in picture(app)
+        assert "n = 10,000)" in picture(app)  # not on two lines
         await pilot.press("end")
         await pilot.settle()
         assert "weighted avg" in picture(app)
+
+
+async def test_many_classes_are_drawn_only_where_they_are_in_sight() -> None:
+    found = predictions(400, classes=tuple(f"kind{index}" for index in range(300)))
+    app = ScreenApp(ScoresScreen(scores_of(found), "test", 1.0))
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
+        rows = app.screen.query_one("#many-rows")
+        assert len(rows._drawn) <= rows.size.height
+        assert "kind3 " in picture(app)
+        rows.focus()
+        await pilot.press("end")
+        await pilot.settle()
+        assert "weighted avg" in picture(app)
+
+
+async def test_the_diagram_leaves_out_what_holds_no_images() -> None:
+    scores = scores_of(predictions())
+    empty = [found for found in scores.calibration if not found.count]
+    assert empty
+    app = ScreenApp(ScoresScreen(scores, "test", 1.0))
+    async with open_app(app, size=(200, 60)) as pilot:
+        await pilot.settle()
+        assert all(f"{100 * found.low:3.0f} to {found.high:4.0%}" not in picture(app) for found in empty)
 
 
 def test_a_bar_shows_which_of_accuracy_and_confidence_is_more() -> None:
