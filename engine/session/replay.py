@@ -147,13 +147,15 @@ def replay_run(
             seen[event.step] = event.weights
 
     changes = _Script(recording)
+    first = True
 
     def script(step: int) -> AnyCommand | None:
-        old = recording.begun.rules == 1
-        trainer = session.active.trainer if session.active is not None and not step and old else None
+        nonlocal first
         # Earlier versions trained what the network's own code had frozen.
-        if trainer is not None and trainer.freezer.trainable() != recording.trainable:
-            trainer.train_owners_frozen()
+        if first and session.active is not None:
+            first = False
+            if session.active.trainer.freezer.trainable() != recording.trainable:
+                session.active.trainer.train_owners_frozen()
         return changes(step)
 
     session = Session(config, commands=commands, sinks=[*sinks, note], script=script, begun=recording.begun)
