@@ -92,7 +92,7 @@ class ActiveRun:
 
     def _finish(self) -> None:
         """End the run; test images that nothing was chosen by are scored now, once, with the best weights."""
-        reasons = [] if self.trainer.done else [self.loop.judge.reason()]
+        reasons = [] if self.trainer.done else [self.loop.monitor.reason()]
         if self.loop.owes_test:
             if self.loop.test(self._writer.folder, self._best()):
                 self.checkpoints.save()

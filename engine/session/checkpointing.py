@@ -155,7 +155,7 @@ class CheckpointManager:
 
 def _kept(name: str, file: str, training: Mapping[str, Any]) -> KeptCheckpoint:
     accuracy = training.get("accuracy")
-    judge = training.get("judge", {})
+    monitor = training.get("monitor", {})
     try:
         return KeptCheckpoint(
             name=name,
@@ -164,8 +164,8 @@ def _kept(name: str, file: str, training: Mapping[str, Any]) -> KeptCheckpoint:
             epoch=int(training["epoch"]),
             at=int(training["at"]),
             accuracy=None if accuracy is None else float(accuracy),
-            best_by=str(judge.get("by", "accuracy")),
-            figure=judge.get("figure"),
+            best_by=str(monitor.get("by", "accuracy")),
+            figure=monitor.get("figure"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"the checkpoint {file} does not say where in its run it was written") from error

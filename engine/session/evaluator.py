@@ -16,7 +16,7 @@ from finetui.engine.predictions.file import Files, Origin
 from finetui.engine.protocol.events import Evaluated
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.session.judge import Judge
+from finetui.engine.session.monitor import Monitor
 from finetui.engine.training.divergence import Diverged
 from finetui.engine.training.trainer import Trainer
 
@@ -25,13 +25,13 @@ class Evaluator:
     """Evaluates a network between two training steps.
 
     `report` is the latest of the part that is evaluated while training, `best` the accuracy on it of the best one;
-    `judge` says which that is, maybe by another figure.
+    `monitor` says which that is, maybe by another figure.
     """
 
-    def __init__(self, data: ImageData, architecture: Architecture, judge: Judge) -> None:
+    def __init__(self, data: ImageData, architecture: Architecture, monitor: Monitor) -> None:
         self.report: Report | None = None
         self.best = -1.0
-        self.judge = judge
+        self.monitor = monitor
         self._data = data
         self._batch_size = batch_size_for(architecture.in_channels, architecture.height, architecture.width)
         self._files: dict[Part, Files] = {}
@@ -72,7 +72,7 @@ class Evaluator:
             return None
         if watched and not math.isfinite(report.loss):
             raise Diverged(f"the {part} loss became {report.loss} at step {trainer.step}", trainer.step)
-        best = watched and self.judge.is_best(report)
+        best = watched and self.monitor.is_best(report)
         if watched:
             self.best = report.accuracy if best else self.best
             self.report = report
@@ -101,8 +101,8 @@ class Evaluator:
             seconds=time.monotonic() - started,
             predictions=file,
             averages=report.averages,
-            best_by=self.judge.by,
-            figure=self.judge.figure if watched else None,
+            best_by=self.monitor.by,
+            figure=self.monitor.figure if watched else None,
             part=part,
             watched=watched,
             checkpoint=name,

@@ -18,8 +18,8 @@ from finetui.engine.runs.kept_checkpoints import BEST
 from finetui.engine.runs.reporter import Reporter
 from finetui.engine.runs.resume import HOW, changed_training
 from finetui.engine.session.evaluator import Evaluator
-from finetui.engine.session.judge import Judge
 from finetui.engine.session.machine import differences, machine
+from finetui.engine.session.monitor import Monitor
 from finetui.engine.session.questions import Questions
 from finetui.engine.setup.prepared import Prepared
 from finetui.engine.training.alerts import AlertWatch
@@ -71,8 +71,8 @@ class TrainingLoop:
             path=prepared.path,
             rules=prepared.rules,
         )
-        self.judge = Judge(config, len(prepared.data.classes))
-        self.evaluator = Evaluator(prepared.data, prepared.architecture, self.judge)
+        self.monitor = Monitor(config, len(prepared.data.classes))
+        self.evaluator = Evaluator(prepared.data, prepared.architecture, self.monitor)
         self._alerts = AlertWatch(config.guards)
         self.questions = Questions(prepared, config, self.trainer, reporter, stopped)
         self._effect = EffectMeter(self.trainer.freezer.trainable())
@@ -119,7 +119,7 @@ class TrainingLoop:
             return evaluated
         self.accuracy = evaluated.accuracy
         if self.owes_evaluation:
-            self.judge.epoch_ended(evaluated.epoch)
+            self.monitor.epoch_ended(evaluated.epoch)
         self.owes_evaluation = False
         for alert in self._alerts.evaluated(evaluated, self._take_train_loss()):
             self._reporter.emit(alert)
@@ -198,13 +198,13 @@ class TrainingLoop:
         self._training_changed()
 
     def _training_changed(self) -> None:
-        self.judge.begin(self.config.guards.early_stop)
+        self.monitor.begin(self.config.guards.early_stop)
         self._alerts.changed()
         trainer = self.trainer
         self._reporter.emit(
             events.TrainingChanged(
                 training=self.config.training,
-                early_stop=self.judge.patience,
+                early_stop=self.monitor.patience,
                 steps_per_epoch=trainer.steps_per_epoch,
                 epochs=trainer.progress,
             )
@@ -213,7 +213,7 @@ class TrainingLoop:
     @property
     def over(self) -> bool:
         """Whether there is nothing left to train."""
-        return self.trainer.done or self.judge.over
+        return self.trainer.done or self.monitor.over
 
     def find_learning_rate(self) -> None:
         """Try rising rates on a copy, and emit what came out."""
@@ -248,7 +248,7 @@ class TrainingLoop:
         warnings = self._restore(found)
         if cause == "branch":
             self.evaluator.best = -1.0 if self.accuracy is None else self.accuracy
-            self.judge.begin_branch()
+            self.monitor.begin_branch()
         best = self.evaluator.best
         self._reporter.emit(
             events.Rewound(
@@ -320,8 +320,8 @@ class TrainingLoop:
             "tested": self.tested,
             "train_loss": [self._loss, self._steps],
             "alerts": self._alerts.state_dict(),
-            "judge": self.judge.state_dict(),
-            "early_stop": self.judge.patience,
+            "monitor": self.monitor.state_dict(),
+            "early_stop": self.monitor.patience,
             "plan_epochs": sum(stage.epochs for stage in self.prepared.plan),
             "rng": rng_states(device),
             "images": len(self.prepared.data.train),
@@ -337,7 +337,7 @@ class TrainingLoop:
         self._loss, self._steps = training["train_loss"]
         self.evaluator.best = training["best_accuracy"]
         self._alerts.load_state_dict(training["alerts"])
-        self.judge.load_state_dict(training)
+        self.monitor.load_state_dict(training)
         # Last, since reading the data may draw numbers as well.
         set_rng_states(self.prepared.device, training["rng"])
 

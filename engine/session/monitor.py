@@ -18,7 +18,7 @@ _FIGURES: Mapping[str, Callable[[Report], float]] = {
 }
 
 
-class Judge:
+class Monitor:
     """Compares the evaluations of a run by the figure that `config` names.
 
     `figure` is that of the last evaluation, `best` the best of all. Early stopping counts those at the ends of epochs
@@ -95,7 +95,7 @@ class Judge:
         """Restore what a checkpoint's training state tells; the first ones tell of the accuracy only."""
         accuracy, best = training["accuracy"], training["best_accuracy"]
         first = {"by": "accuracy", "figure": accuracy, "best": best if best >= 0 else None}
-        state = training.get("judge", first)
+        state = training.get("monitor", first)
         if state["by"] != self.by:
             state = {}  # a figure of another kind compares with none
         self.figure, self.best = state.get("figure"), state.get("best")

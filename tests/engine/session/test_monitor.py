@@ -6,7 +6,7 @@ import pytest
 from finetui.engine.errors import BadInput
 from finetui.engine.inspection.evaluation import Report
 from finetui.engine.protocol.config import CheckpointsConfig, RunConfig
-from finetui.engine.session.judge import Judge
+from finetui.engine.session.monitor import Monitor
 
 
 def report(probabilities: np.ndarray, labels: np.ndarray) -> Report:
@@ -20,10 +20,10 @@ def report(probabilities: np.ndarray, labels: np.ndarray) -> Report:
 
 
 def figure(by: str, *args: np.ndarray) -> float:
-    judge = Judge(RunConfig(checkpoints=CheckpointsConfig(best_by=by)), 8)
-    judge.is_best(report(*args))
-    assert judge.figure is not None
-    return judge.figure
+    monitor = Monitor(RunConfig(checkpoints=CheckpointsConfig(best_by=by)), 8)
+    monitor.is_best(report(*args))
+    assert monitor.figure is not None
+    return monitor.figure
 
 
 @pytest.mark.peers
@@ -45,4 +45,4 @@ def test_the_figures_are_scikit_learns() -> None:
 
 def test_the_top_five_of_five_classes_say_nothing() -> None:
     with pytest.raises(BadInput, match="--best-by"):
-        Judge(RunConfig(checkpoints=CheckpointsConfig(best_by="top5")), 5)
+        Monitor(RunConfig(checkpoints=CheckpointsConfig(best_by="top5")), 5)
