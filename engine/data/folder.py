@@ -14,15 +14,15 @@ from finetui.engine.data.folder_layout import Layout, find_layout
 from finetui.engine.data.folder_walk import FolderWalk, Item, path_within
 from finetui.engine.data.found import Found
 from finetui.engine.data.image_files import Header, decode, read_header
-from finetui.engine.data.known import (
-    Known,
+from finetui.engine.data.parallel import THREADS, for_each
+from finetui.engine.data.recorded_data import (
+    RecordedData,
     is_of,
     key_of,
     keys_array,
     parts_of,
     stable,
 )
-from finetui.engine.data.parallel import THREADS, for_each
 from finetui.engine.data.split import Unreadable
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
@@ -63,7 +63,7 @@ def find(
     *,
     decoding: Decoding,
     seed: int,
-    known: Known | None,
+    known: RecordedData | None,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> Found:
@@ -144,7 +144,7 @@ def _in_parts(
     root: Path,
     given: dict[Part, list[Item]],
     keys: dict[str, tuple[int, int]],
-    known: Known | None,
+    known: RecordedData | None,
     seed: int,
     *,
     test: bool,
@@ -160,7 +160,7 @@ def _in_parts(
 
 
 def _divided_again(
-    root: Path, parts: Mapping[Part, list[Item]], keys: dict[str, tuple[int, int]], known: Known | None
+    root: Path, parts: Mapping[Part, list[Item]], keys: dict[str, tuple[int, int]], known: RecordedData | None
 ) -> dict[Part, list[Item]] | None:
     """Return `parts`, with the images to train on as the run that saw `known` had divided them, without those that are
     new; None: it had divided none, or it is not known. Raises `BadInput` where nothing is left to evaluate on.
@@ -196,7 +196,7 @@ def _ordered(items: Sequence[Item]) -> list[Item]:
 
 
 def _other_share(
-    name: str, request: DataConfig, known: Known | None, split: SplitRule, parts: Mapping[Part, list[Item]]
+    name: str, request: DataConfig, known: RecordedData | None, split: SplitRule, parts: Mapping[Part, list[Item]]
 ) -> tuple[str, ...]:
     """Return a sentence where another share is asked for than that of the val images that a run had drawn."""
     if known is None or split == "given" or "val" not in parts or known.description.request.val == request.val:
@@ -227,7 +227,7 @@ def _divided(root: Path, items: list[Item], seed: int) -> dict[Part, list[Item]]
     }
 
 
-def _classes(root: Path, parts: dict[Part, list[Item]], walk: FolderWalk, known: Known | None) -> list[str]:
+def _classes(root: Path, parts: dict[Part, list[Item]], walk: FolderWalk, known: RecordedData | None) -> list[str]:
     """Return the classes to train on, and leave images of others out of `parts`. Raises `BadInput`."""
     problems = walk.problems
     classes = sorted({item.label for item in parts["train"]})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from finetui.engine.data.division import Subset, require_evaluated, val_indices
-from finetui.engine.data.known import ImageKeys, describe_files, describe_labels
+from finetui.engine.data.recorded_data import ImageKeys, describe_files, describe_labels
 from finetui.engine.data.split import Source
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import DataConfig

@@ -14,9 +14,9 @@ import torch
 
 from finetui.engine.data.download import Progress
 from finetui.engine.data.found import Found
-from finetui.engine.data.known import ImageKeys
 from finetui.engine.data.moments import mean_and_std
 from finetui.engine.data.parallel import for_each
+from finetui.engine.data.recorded_data import ImageKeys
 from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.data.split import Source, Split, Unreadable
 from finetui.engine.data.streaming import StreamedSplit
@@ -42,7 +42,7 @@ class ImageData:
     `mean` and `std` have a number for each of `channels`; `location` is where it came from, `loader` how it is held,
     for people. `problems` lists what was skipped. There is no `val` or no `test` where a data set has none, or nobody
     wants it; never neither. `sampled` images are those that `mean` and `std` were computed from; 0: nothing was
-    computed. `description` and `keys` say what the images are (see `Known`); `unused` counts those that
+    computed. `description` and `keys` say what the images are (see `RecordedData`); `unused` counts those that
     are new to a run whose parts were drawn, and `differences` says in sentences how the data is not what a run saw.
     """
 

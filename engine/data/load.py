@@ -11,10 +11,10 @@ from finetui.engine.data import folder, mnist, torchvision_sets, user_datasets
 from finetui.engine.data.choose_decoding import sized
 from finetui.engine.data.download import Progress
 from finetui.engine.data.image_data import ImageData, hold
-from finetui.engine.data.known import Known, all_keys, differences, is_of
+from finetui.engine.data.recorded_data import RecordedData, all_keys, differences, is_of
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig, is_factory
-from finetui.engine.protocol.places import absolute_data
+from finetui.engine.protocol.paths import absolute_data
 from finetui.engine.protocol.values import Decoding
 
 
@@ -24,7 +24,7 @@ def load(
     *,
     seed: int = 0,
     decoding: Decoding | None = None,
-    known: Known | None = None,
+    known: RecordedData | None = None,
     progress: Progress = lambda _phase, _done, _total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ImageData:
@@ -52,7 +52,7 @@ def _load(
     device: torch.device,
     seed: int,
     decoding: Decoding,
-    known: Known | None,
+    known: RecordedData | None,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> ImageData:

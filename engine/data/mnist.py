@@ -17,8 +17,8 @@ from finetui.engine.data.division import require_evaluated, val_indices
 from finetui.engine.data.download import DownloadError, Progress, fetch
 from finetui.engine.data.image_data import ImageData, free_memory, resident_in, streamed_by
 from finetui.engine.data.image_files import decoded_again, settled
-from finetui.engine.data.known import describe_labels
 from finetui.engine.data.moments import mean_and_std
+from finetui.engine.data.recorded_data import describe_labels
 from finetui.engine.data.resident import ResidentSplit
 from finetui.engine.data.split import Split
 from finetui.engine.data.streaming import StreamedSplit

@@ -27,14 +27,14 @@ from finetui.engine.data.image_files import (
     settled,
     to_array,
 )
-from finetui.engine.data.known import stable
+from finetui.engine.data.recorded_data import stable
 from finetui.engine.data.split import Unreadable
 from finetui.engine.data.user_code import load_factory, own_arguments
 from finetui.engine.data.user_labels import class_names, read_labels
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.description import DataDescription, DataKind, SplitRule
-from finetui.engine.protocol.places import short
+from finetui.engine.protocol.paths import short
 from finetui.engine.protocol.values import Decoding, Part
 from finetui.engine.text import clean
 

@@ -20,7 +20,7 @@ from finetui.engine.models.device import resolve
 from finetui.engine.models.outputs import logits
 from finetui.engine.protocol.requests import BareWeights
 from finetui.engine.protocol.values import Decoding
-from finetui.engine.setup.known_data import known_data
+from finetui.engine.setup.recorded_data import recorded_data
 from finetui.engine.text import clean
 
 _PALE = 128  # of 255: what a border that looks like paper is brighter than
@@ -91,7 +91,7 @@ def _opened(path: Path, model: str, device: torch.device, bare: BareWeights) -> 
     else:
         about, network = load_network(path, model=model, device=str(device))
         check_not_bare(path, bare)
-        known = known_data(path, about)
+        known = recorded_data(path, about)
         shape = about.architecture
         # Of floats, and of a checkpoint of an earlier version that lies beside no run, nothing else is known.
         as_given = Decoding(channels=shape.in_channels, height=shape.height, width=shape.width)

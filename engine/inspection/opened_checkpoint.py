@@ -11,8 +11,8 @@ from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import load
-from finetui.engine.data.known import Known
 from finetui.engine.data.matched_classes import with_classes
+from finetui.engine.data.recorded_data import RecordedData
 from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.inspection.answers import Subject
 from finetui.engine.inspection.bare_weights import check_not_bare, is_bare, open_bare
@@ -23,11 +23,11 @@ from finetui.engine.predictions.class_matching import match_by_name, match_by_po
 from finetui.engine.predictions.file import Origin, Predictions
 from finetui.engine.predictions.metrics import Scores, scores_of
 from finetui.engine.protocol.config import DataConfig
-from finetui.engine.protocol.places import same_data
+from finetui.engine.protocol.paths import same_data
 from finetui.engine.protocol.requests import BareWeights, ClassesBy
 from finetui.engine.protocol.values import Decoding, Part
 from finetui.engine.runs.trust import check_trusted, check_trusted_data
-from finetui.engine.setup.known_data import known_data
+from finetui.engine.setup.recorded_data import recorded_data
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def open_checkpoint(
     about, network, training = (found.about, found.network, {}) if found else _load_network(path, model, target)
     if found is None:
         check_not_bare(path, bare)
-    known = None if found else known_data(path, about)
+    known = None if found else recorded_data(path, about)
     wanted = _wanted(data, data_dir, about, known)
     decoding = None
     if found is not None:
@@ -237,7 +237,7 @@ def evaluate_checkpoint(
     return CheckpointReport(path, images.name, report, notices, scores, opened.about.temperature, part or images.scored)
 
 
-def _wanted(data: str | None, data_dir: Path | None, about: checkpoint.About, known: Known | None) -> DataConfig:
+def _wanted(data: str | None, data_dir: Path | None, about: checkpoint.About, known: RecordedData | None) -> DataConfig:
     """Return the data that is asked for, by default the checkpoint's own as its run had it."""
     own = known.description.request if known is not None else None
     if data is None:

@@ -162,10 +162,14 @@ def balanced_accuracy(confusion: npt.NDArray[np.int64]) -> float:
 
 def top_accuracy(predictions: Predictions, k: int) -> float:
     """Return the share of images whose class is among the `k` likeliest; at most `TOP` of them are known."""
-    hits = sum(
-        int((top[:, :k] == predictions.label[rows][:, None]).any(1).sum()) for rows, top, _ in predictions.top_pages()
-    )
+    hits = sum(int(in_top(top, predictions.label[rows], k).sum()) for rows, top, _ in predictions.top_pages())
     return hits / len(predictions)
+
+
+def in_top(top: npt.NDArray[np.int32], labels: npt.NDArray[np.int32], k: int) -> npt.NDArray[np.bool_]:
+    """Tell of each image whether its class is among the first `k` of `top`, `[n, m]`, likeliest first: bool `[n]`."""
+    found: npt.NDArray[np.bool_] = (top[:, :k] == labels[:, None]).any(1)
+    return found
 
 
 def calibration(confidence: npt.NDArray[np.float32], right: npt.NDArray[np.bool_]) -> tuple[Bin, ...]:

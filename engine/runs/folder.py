@@ -17,7 +17,7 @@ from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import RunConfig, is_factory
 from finetui.engine.protocol.config_file import to_toml
 from finetui.engine.protocol.events import RunPrepared
-from finetui.engine.protocol.places import code_file
+from finetui.engine.protocol.paths import code_file
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.text import clean

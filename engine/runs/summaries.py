@@ -18,7 +18,7 @@ from finetui.engine.protocol.events import (
     StateChanged,
     TrainPoint,
 )
-from finetui.engine.protocol.places import short
+from finetui.engine.protocol.paths import short
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.folder import RunFolder, run_folders
 from finetui.engine.runs.journal import JournalReader

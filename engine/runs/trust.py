@@ -2,7 +2,7 @@
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import RunConfig, is_factory
-from finetui.engine.protocol.places import absolute_code, code_file, is_code, same_code
+from finetui.engine.protocol.paths import absolute_code, code_file, is_code, same_code
 
 
 def check_trusted(found: str, name: str, option: str, given: str | None) -> str:

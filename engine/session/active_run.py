@@ -4,7 +4,7 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig, check_checkpoint_name, check_learning_rate
-from finetui.engine.protocol.places import short
+from finetui.engine.protocol.paths import short
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.derived import branch_config, child_config
 from finetui.engine.runs.folder import default_run_name, write_config

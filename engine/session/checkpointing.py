@@ -10,7 +10,7 @@ from torch import Tensor
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.checkpoints.checkpoint import NotFinite
-from finetui.engine.data.known import save_images
+from finetui.engine.data.recorded_data import save_images
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.events import AnyEvent, CheckpointSaved, Log
 from finetui.engine.protocol.values import KeptCheckpoint

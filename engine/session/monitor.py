@@ -5,7 +5,7 @@ from typing import Any
 
 from finetui.engine.errors import BadInput
 from finetui.engine.inspection.evaluation import Report
-from finetui.engine.predictions.metrics import TOP_K, averages, balanced_accuracy
+from finetui.engine.predictions.metrics import TOP_K, averages, balanced_accuracy, in_top
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.text import figure_text
 
@@ -14,7 +14,7 @@ _FIGURES: Mapping[str, Callable[[Report], float]] = {
     "loss": lambda report: report.loss,
     "macro-f1": lambda report: averages(report.confusion)[0].f1,
     "balanced-accuracy": lambda report: balanced_accuracy(report.confusion),
-    "top5": lambda report: float((report.top[:, :TOP_K] == report.columns["label"][:, None]).any(1).mean()),
+    "top5": lambda report: float(in_top(report.top, report.columns["label"], TOP_K).mean()),
 }
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import Transform
-from finetui.engine.data.known import Known, load_images
+from finetui.engine.data.recorded_data import RecordedData, load_images
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import (
     AnyCommand,
@@ -35,8 +35,8 @@ from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
 from finetui.engine.runs.reporter import Sink
 from finetui.engine.session.session import Session
-from finetui.engine.setup.known_data import known_data
 from finetui.engine.setup.prepared import Beginning
+from finetui.engine.setup.recorded_data import recorded_data
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -86,13 +86,17 @@ def read_recording(folder: RunFolder) -> Recording:
     return Recording(prepared.config, begun, prepared.steps_per_epoch, changes, saved, end, trainable)
 
 
-def _seen(folder: RunFolder, described: DataDescription | None) -> tuple[Transform | None, Known | None]:
+def _seen(folder: RunFolder, described: DataDescription | None) -> tuple[Transform | None, RecordedData | None]:
     """Return the run's input transform and its images, which earlier versions found by other rules; None: not known."""
     try:
         found = checkpoint.find(folder)[0]
     except BadInput:
-        return None, None if described is None else Known(described, load_images(folder.images))
-    known = known_data(found.path, found.about) if described is None else Known(described, load_images(folder.images))
+        return None, None if described is None else RecordedData(described, load_images(folder.images))
+    known = (
+        recorded_data(found.path, found.about)
+        if described is None
+        else RecordedData(described, load_images(folder.images))
+    )
     return found.about.transform, known
 
 

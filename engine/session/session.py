@@ -17,7 +17,7 @@ from finetui.engine.models.device import deterministic_convolutions
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.commands import ChangeTraining, Save
 from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.places import absolute_places
+from finetui.engine.protocol.paths import absolute_places
 from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.runs.folder import RunFolder, how_it_began
 from finetui.engine.runs.journal import Journal

@@ -12,7 +12,7 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.checkpoints.checkpoint import Checkpoint
 from finetui.engine.checkpoints.wrappings import listed
 from finetui.engine.data import ImageData, Transform
-from finetui.engine.data.known import Known
+from finetui.engine.data.recorded_data import RecordedData
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models import (
     Architecture,
@@ -30,12 +30,12 @@ from finetui.engine.models.architecture import auxiliary_notice, example
 from finetui.engine.models.device import resolve
 from finetui.engine.models.heads import probe
 from finetui.engine.protocol.config import RunConfig, is_factory, names_a_place
-from finetui.engine.protocol.places import absolute_places, short
+from finetui.engine.protocol.paths import absolute_places, short
 from finetui.engine.runs.trust import check_trusted
 from finetui.engine.setup.finetune import Finetune, build_finetuned
-from finetui.engine.setup.known_data import by_weights, known_data, load_as, load_for_finetune, with_stand_in
 from finetui.engine.setup.network_input import NetworkInput, network_input
 from finetui.engine.setup.prepared import Beginning, Prepared
+from finetui.engine.setup.recorded_data import by_weights, load_as, load_for_finetune, recorded_data, with_stand_in
 from finetui.engine.setup.start_weights import StartWeights, start_weights
 from finetui.engine.text import clean
 from finetui.engine.training import fast_paths, precision, rules as training_rules, torch_compile
@@ -116,7 +116,7 @@ def _build(
     model: nn.Module | None,
     data: ImageData | None,
     restored: Checkpoint | None,
-    known: Known | None,
+    known: RecordedData | None,
     rules: int,
 ) -> Prepared:
     device = resolve(config.training.device)
@@ -125,7 +125,7 @@ def _build(
         given = data.requested if names_a_place(data.requested) else "own:data"
         config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, name=given))
     if restored is not None:
-        known = known or known_data(restored.path, restored.about)
+        known = known or recorded_data(restored.path, restored.about)
         config = with_stand_in(config, known)
         data = data or load_as(config, device, progress, cancelled, known=known)
         if known is not None and known.images:  # a branch keeps what its run saw, whatever is there now

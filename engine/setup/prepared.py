@@ -8,7 +8,7 @@ from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData, Transform
-from finetui.engine.data.known import Known
+from finetui.engine.data.recorded_data import RecordedData
 from finetui.engine.models import Architecture, ModuleGroup
 from finetui.engine.models.device import describe
 from finetui.engine.protocol.config import RunConfig, names_a_place, parent_of
@@ -114,4 +114,4 @@ class Beginning:
     rules: int
     images: int
     transform: Transform | None
-    known: Known | None = None
+    known: RecordedData | None = None

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from finetui.engine.data import load
-from finetui.engine.data.known import load_images
+from finetui.engine.data.recorded_data import load_images
 from finetui.engine.errors import BadInput
 from finetui.engine.inspection.opened_checkpoint import open_checkpoint
 from finetui.engine.predictions.file import load_predictions

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from finetui.engine.data.known import load_images
+from finetui.engine.data.recorded_data import load_images
 from finetui.engine.errors import BadInput
 from finetui.engine.inspection.opened_checkpoint import evaluate_checkpoint, open_checkpoint
 from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol.config import DataConfig, ModelConfig, RunConfig, RunSection, TrainingConfig, is_factory
 from finetui.engine.protocol.events import Log
-from finetui.engine.protocol.places import same_code
+from finetui.engine.protocol.paths import same_code
 from finetui.engine.runs.folder import RunFolder, how_it_began
 from finetui.engine.runs.resume import resumable
 from finetui.engine.session.session import Session

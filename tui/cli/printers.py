@@ -15,7 +15,7 @@ from finetui.engine.protocol.events import (
     TrainingChanged,
     TrainPoint,
 )
-from finetui.engine.protocol.places import short
+from finetui.engine.protocol.paths import short
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.journal import encode_line
 from finetui.tui.cli.reports import write_data

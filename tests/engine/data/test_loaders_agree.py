@@ -117,7 +117,7 @@ def test_a_run_that_numbered_only_what_it_could_read_goes_on_and_is_replayed_so(
 
     config = config_for(make_config, folder, "old", "resident")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetui.engine.setup.known_data.load", as_before)
+        patch.setattr("finetui.engine.setup.recorded_data.load", as_before)
         whole = Session(config).run().folder
         cut = Session(
             msgspec.structs.replace(config, run=msgspec.structs.replace(config.run, name="cut")),

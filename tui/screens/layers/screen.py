@@ -11,7 +11,7 @@ from textual.timer import Timer
 
 from finetui.engine.protocol.commands import LAYER_VIEWS, AnyCommand, DescribeModel, SetFrozen, SetFrozenNorm
 from finetui.engine.protocol.events import CommandRefused, LayersMeasured, ModelDescribed
-from finetui.engine.protocol.places import short
+from finetui.engine.protocol.paths import short
 from finetui.engine.protocol.state_rules import refusal
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import ImageCache

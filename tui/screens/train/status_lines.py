@@ -3,7 +3,7 @@
 from textual.content import Content
 
 from finetui.engine.protocol.events import DataSummary, State
-from finetui.engine.protocol.places import short
+from finetui.engine.protocol.paths import short
 from finetui.tui.state.store import View
 
 _STATES: dict[State, tuple[str, str]] = {

@@ -14,7 +14,7 @@ from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.files import replacing
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.description import DataDescription, PartDescription
-from finetui.engine.protocol.places import same_data
+from finetui.engine.protocol.paths import same_data
 from finetui.engine.protocol.values import Part
 
 _FORMAT = "finetui images 1"
@@ -26,7 +26,7 @@ ImageKeys = Mapping[Part, Keys]
 
 
 @dataclass(frozen=True)
-class Known:
+class RecordedData:
     """What a run saw. `images` has two numbers for each image file of each part: uint64 `[N, 2]`, see `key_of`; it is
     empty where there are no files, or nothing tells of them. Where it is for a finetune, the data `grows`: images and
     classes that are new are used, too.
@@ -74,7 +74,7 @@ def stable(name: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
-def is_of(known: Known, request: DataConfig, images: Keys) -> bool:
+def is_of(known: RecordedData, request: DataConfig, images: Keys) -> bool:
     """Whether data is that of the run that saw `known`: by its place, or by most of its image files, `images`."""
     if same_data(known.description.request, request):
         return True
@@ -82,7 +82,7 @@ def is_of(known: Known, request: DataConfig, images: Keys) -> bool:
     return bool(len(before) and np.isin(before[:, 1], images[:, 1]).mean() >= _MOSTLY)
 
 
-def parts_of(known: Known, images: Keys) -> dict[Part, npt.NDArray[np.int64]]:
+def parts_of(known: RecordedData, images: Keys) -> dict[Part, npt.NDArray[np.int64]]:
     """Return which of `images` were in which part of `known`, as indices; images that are new are in none."""
     return {part: np.flatnonzero(np.isin(images[:, 0], keys[:, 0])) for part, keys in known.images.items()}
 
@@ -98,7 +98,7 @@ def all_keys(images: ImageKeys) -> Keys:
     return np.concatenate([np.empty((0, 2), np.uint64), *images.values()])
 
 
-def differences(known: Known, now: DataDescription, images: ImageKeys, unused: int = 0) -> list[str]:
+def differences(known: RecordedData, now: DataDescription, images: ImageKeys, unused: int = 0) -> list[str]:
     """Return in sentences how the data that is there `now` differs from what a run saw; none where it does not.
 
     `images` are the image files of today's parts, and `unused` counts those that are in no part since they are new.

@@ -11,28 +11,28 @@ from finetui.engine.checkpoints.checkpoint import About
 from finetui.engine.data import ImageData, Transform, load
 from finetui.engine.data.choose_decoding import BY_IMAGES, sized
 from finetui.engine.data.download import Progress
-from finetui.engine.data.known import Known, load_images, matching
+from finetui.engine.data.recorded_data import RecordedData, load_images, matching
 from finetui.engine.protocol.config import TORCHVISION_DATASETS, DataConfig, RunConfig, names_a_place
 from finetui.engine.protocol.config_file import load as load_config
 from finetui.engine.protocol.description import DataDescription, DataKind
-from finetui.engine.protocol.places import is_code, same_data
+from finetui.engine.protocol.paths import is_code, same_data
 from finetui.engine.protocol.values import Decoding
 from finetui.engine.runs.folder import RunFolder, how_it_began
 from finetui.engine.setup.network_input import network_input
 
 
-def known_data(path: Path, about: About) -> Known | None:
+def recorded_data(path: Path, about: About) -> RecordedData | None:
     """Return what the checkpoint `path` knows of the images of its run; None where that is no more than a name.
 
     Checkpoints of earlier versions do not say it; of those, the run's folder tells what it can. Raises `BadInput`.
     """
     folder = RunFolder(path.absolute().parent)
     if about.description is not None:
-        return Known(about.description, matching(about.description, load_images(folder.images)))
+        return RecordedData(about.description, matching(about.description, load_images(folder.images)))
     if not (folder.journal.is_file() and folder.config.is_file()):
         return None
     described = _of_an_old_run(folder, about)
-    return None if described is None else Known(described)
+    return None if described is None else RecordedData(described)
 
 
 def _of_an_old_run(folder: RunFolder, about: About) -> DataDescription | None:
@@ -64,7 +64,7 @@ def load_as(
     cancelled: Callable[[], bool],
     *,
     decoding: Decoding | None = None,
-    known: Known | None = None,
+    known: RecordedData | None = None,
 ) -> ImageData:
     """Return the data of `config`: decoded as `decoding` says, else as the run that saw `known` had it; see `load`."""
     return load(
@@ -82,7 +82,7 @@ def load_for_finetune(
     config: RunConfig,
     device: torch.device,
     about: About,
-    known: Known | None,
+    known: RecordedData | None,
     progress: Progress,
     cancelled: Callable[[], bool],
 ) -> ImageData:
@@ -93,7 +93,7 @@ def load_for_finetune(
     assert config.finetune is not None
     if known is not None:
         return load_as(config, device, progress, cancelled, known=known)
-    parent = known_data(Path(config.finetune.parent), about)
+    parent = recorded_data(Path(config.finetune.parent), about)
     if (config.model.crop, config.model.resize, config.model.interpolation) != (0, 0, ""):
         decoding: Decoding | None = network_input(config, None, "").decoding
     else:
@@ -102,14 +102,14 @@ def load_for_finetune(
     return load_as(config, device, progress, cancelled, decoding=decoding, known=parent)
 
 
-def _is_same(parent: Known | None, data: DataConfig) -> bool:
+def _is_same(parent: RecordedData | None, data: DataConfig) -> bool:
     if parent is None:
         return False
     before = parent.description.request
     return same_data(before, data) and before.image_size == data.image_size
 
 
-def with_stand_in(config: RunConfig, known: Known | None) -> RunConfig:
+def with_stand_in(config: RunConfig, known: RecordedData | None) -> RunConfig:
     """Return `config` with the digits that stood in for MNIST when the run that saw `known` began."""
     if known is None or (config.data.name, known.description.request.name) != ("mnist", "mnist-sample"):
         return config
@@ -121,7 +121,7 @@ def by_weights(description: DataDescription | None) -> DataDescription | None:
     return description and msgspec.structs.replace(description, moments="weights")
 
 
-def for_other_data(known: Known | None, transform: Transform, config: RunConfig) -> Decoding:
+def for_other_data(known: RecordedData | None, transform: Transform, config: RunConfig) -> Decoding:
     """Return how pictures of other data than was trained on are decoded, for a network that takes over `transform`.
 
     As for the run, but where that enlarged its images for the network: these are brought to the network's size at once.
