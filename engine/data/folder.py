@@ -234,7 +234,8 @@ def _classes(root: Path, parts: dict[Part, list[Item]], walk: FolderWalk, known:
     problems += [f"{clean(label)}: a class without images" for label in sorted(walk.classes - set(classes))]
     if len(classes) < 2:
         raise BadInput(
-            f"{root} has images of {len(classes)} classes, and two are needed; lay it out as "
+            f"{root} has images of {len(classes)} class{'' if len(classes) == 1 else 'es'}, and two are needed; "
+            "lay it out as "
             f"train/CLASS/image.png and test/CLASS/image.png, or as CLASS/image.png{_first_of(problems)}"
         )
     kept = known.description.classes if known is not None and not known.grows else ()

@@ -126,8 +126,7 @@ def _build(
         config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, name=given))
     if restored is not None:
         known = known or recorded_data(restored.path, restored.about)
-        config = with_stand_in(config, known)
-        data = data or load_as(config, device, progress, cancelled, known=known)
+        data = data or load_as(with_stand_in(config, known), device, progress, cancelled, known=known)
         if known is not None and known.images:  # a branch keeps what its run saw, whatever is there now
             data = dataclasses.replace(data, keys=known.images)
         progress("Building the model", 0, 0)

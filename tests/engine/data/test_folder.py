@@ -230,7 +230,7 @@ def test_the_list_of_problems_is_bounded(folder: Path) -> None:
         (lambda root: None, "does not exist"),
         (lambda root: root.write_text("x"), "is not a folder"),
         (lambda root: root.mkdir(), "has images of 0 classes"),
-        (lambda root: paint(root / "only" / "x.png", 1, mode="L"), "has images of 1 classes"),
+        (lambda root: paint(root / "only" / "x.png", 1, mode="L"), "has images of 1 class,"),
     ],
 )
 def test_what_is_no_image_folder_is_said(tmp_path: Path, make, says: str) -> None:

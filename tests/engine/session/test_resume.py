@@ -267,6 +267,15 @@ def test_threads_that_this_machine_has_no_processors_for_are_said(
     assert f"the last digits may differ from those of a run without a break: threads {more_threads} then, 1 now" in said
 
 
+def test_digits_that_stood_in_for_mnist_go_on_without_a_warning(make_config, recorder) -> None:
+    """There is no network in tests: the bundled digits are trained on in the place of MNIST."""
+    folder = run(make_config(data="mnist", epochs=2), (20, Stop()))
+    assert journal(folder, RunPrepared)[0].data.name == "mnist-sample"
+    config = load(folder.config)
+    assert Session(config, resume=folder, sinks=[recorder]).run().state == "finished"
+    assert [event.message for event in recorder.of(Log) if "not what the run began with" in event.message] == []
+
+
 def test_data_that_has_changed_is_no_continuation(tmp_path: Path, make_config) -> None:
     from PIL import Image
 
