@@ -111,7 +111,9 @@ def test_a_network_as_a_person_writes_it_goes_through_every_door(factory, config
 
 
 @pytest.mark.parametrize("fast", ["on", "auto"])
-@pytest.mark.parametrize("name", ["Coloured", "Lazy", "Auxiliary", "Dictionary", "scripted", "Cosine", "Stateful"])
+@pytest.mark.parametrize(
+    "name", ["Coloured", "Lazy", "Auxiliary", "Dictionary", "scripted", "Cosine", "Stateful", "Viewing", "Halved"]
+)
 def test_fast_paths_take_any_network(name: str, fast: str, configured) -> None:
     assert Session(configured(f"{OWN}:{name}", fast=fast)).run().state == "finished"
 
