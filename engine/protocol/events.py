@@ -27,6 +27,7 @@ from finetui.engine.protocol.values import (
     Part as Part,
     Picture as Picture,
     StagePreview as StagePreview,
+    TimeShares as TimeShares,
 )
 from finetui.engine.text import snake_case
 
@@ -103,7 +104,8 @@ class TrainPoint(Event, frozen=True, kw_only=True):
     and `hundreds` holds the mean loss of every 100 steps of an epoch, for the tutorial's way of printing.
     `learning_rate` is that of a layer without a factor of its own. `group_grad_norms` and `group_rate_factors` have
     a number for each layer group, in the order of the layer table; no factors at all stand for factors of 1. The factor
-    of a group is the highest of its layers that train: it does not fall while one layer of many warms up.
+    of a group is the highest of its layers that train: it does not fall while one layer of many warms up. `time_shares`
+    says where the time went; None where nobody measured it.
     """
 
     epoch: int
@@ -117,6 +119,7 @@ class TrainPoint(Event, frozen=True, kw_only=True):
     hundreds: tuple[MeanLoss, ...] = ()
     group_grad_norms: tuple[float, ...] = ()
     group_rate_factors: tuple[float, ...] = ()
+    time_shares: TimeShares | None = None
 
 
 class ThinnedPoint(TrainPoint, frozen=True, kw_only=True):

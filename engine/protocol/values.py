@@ -15,6 +15,19 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True):
     """Base of the values that events carry."""
 
 
+class TimeShares(_Value, frozen=True, kw_only=True):
+    """Where the time went, as shares (0 to 1) of the wall time since the last train point; what is left is the rest.
+
+    `waiting` is for images, `copying` to the device, `computing` the steps; `evaluating` and `saving` come between.
+    """
+
+    waiting: float = 0.0
+    copying: float = 0.0
+    computing: float = 0.0
+    evaluating: float = 0.0
+    saving: float = 0.0
+
+
 class DataSummary(_Value, frozen=True, kw_only=True):
     """The data in use. `name` may differ from `requested` (then `notices` says why); sizes in images, 0: no such part.
 
