@@ -48,6 +48,16 @@ class RelabelledSplit:
         """Whether its images are another draw of random numbers each time that they are read."""
         return self._split.draws
 
+    @property
+    def waited(self) -> float:
+        """Seconds of waiting for images."""
+        return self._split.waited
+
+    @property
+    def copied(self) -> float:
+        """Seconds of waiting for copies to the device."""
+        return self._split.copied
+
     def __len__(self) -> int:
         return len(self._split)
 

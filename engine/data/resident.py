@@ -45,6 +45,7 @@ class ResidentSplit:
 
     in_memory = True
     draws = False  # what was read once stays as it is
+    waited = copied = 0.0  # all images are there: what a batch takes is computed
 
     def __len__(self) -> int:
         return len(self.labels)

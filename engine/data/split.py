@@ -66,6 +66,14 @@ class Split(Protocol):
     def draws(self) -> bool:
         """Whether its images are another draw of random numbers each time that they are read."""
 
+    @property
+    def waited(self) -> float:
+        """Seconds, in all, for which whoever iterates has waited for images that were still being read."""
+
+    @property
+    def copied(self) -> float:
+        """Seconds, in all, for which it has waited for copies to the device."""
+
     def __len__(self) -> int: ...
 
     def batches(

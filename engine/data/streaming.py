@@ -148,6 +148,7 @@ class StreamedSplit:
         self._reading: Generator[_Loaded, None, None] | None = None
         self._processes: list[BaseProcess] = []
         self._turn = 0  # counts the iterations begun
+        self.waited = self.copied = 0.0
         self.skipped: frozenset[int] = frozenset()
         self._problems: list[str] = []
         self._told: set[str] = set()
@@ -168,9 +169,10 @@ class StreamedSplit:
         for images, labels, problems in self._reading:
             self.skipped = frozenset(index for index, _ in problems)
             self._note([text for _, text in problems])
-            on_device = images.to(self._device, non_blocking=True)
-            inputs = self._finish(on_device, augment) if len(labels) else on_device
-            yield inputs, labels.to(self._device, non_blocking=True)
+            began = time.perf_counter()
+            on_device, labels = (part.to(self._device, non_blocking=True) for part in (images, labels))
+            self.copied += time.perf_counter() - began
+            yield self._finish(on_device, augment) if len(labels) else on_device, labels
             # The workers now read for somebody else; going on would give their images.
             if turn != self._turn:
                 raise RuntimeError("the data is being read from elsewhere, or closed, since this iteration began")
@@ -180,6 +182,7 @@ class StreamedSplit:
             return
         wanted = list(zip(order.tolist(), [None] * len(order) if seeds is None else seeds.tolist(), strict=True))
         self._plan.batches = [wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size)]
+        began = time.perf_counter()
         iterator = self._iterator(min(batch_size, len(order)))
         for _ in range(len(self._plan)):
             try:
@@ -190,7 +193,9 @@ class StreamedSplit:
                     f"a worker process that reads images ended ({reason_of(error)}); memory, or shared memory "
                     "(/dev/shm), may have run out: use fewer --workers or a smaller --batch-size"
                 ) from error
+            self.waited += time.perf_counter() - began
             yield loaded
+            began = time.perf_counter()
 
     def _iterator(self, batch_size: int) -> Iterator[_Loaded]:
         if self._loader is None:

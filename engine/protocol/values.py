@@ -15,10 +15,14 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True):
     """Base of the values that events carry."""
 
 
-class TimeShares(_Value, frozen=True, kw_only=True):
+class TimeShares(_Value, frozen=True, kw_only=True, omit_defaults=True):
     """Where the time went, as shares (0 to 1) of the wall time since the last train point; what is left is the rest.
 
-    `waiting` is for images, `copying` to the device, `computing` the steps; `evaluating` and `saving` come between.
+    `waiting` is for images that are still being read, `copying` to the device, `computing` the steps, transforms and
+    augmentation of their images included; `evaluating` and `saving` come between. Pauses are no part of it. `seconds`
+    is the time that these are shares of: what shares of several points are weighed by. All of it is the time of the
+    thread that trains. On a GPU, which works while that one goes on, `computing` is what is left of a step and the wait
+    for its results, and copies that nobody waits for are in it.
     """
 
     waiting: float = 0.0
@@ -26,6 +30,7 @@ class TimeShares(_Value, frozen=True, kw_only=True):
     computing: float = 0.0
     evaluating: float = 0.0
     saving: float = 0.0
+    seconds: float = 0.0
 
 
 class DataSummary(_Value, frozen=True, kw_only=True):

@@ -135,9 +135,14 @@ class ActiveRun:
     def set_state(self, state: events.State, reason: str = "") -> None:
         """Be `state` from now on, and report it with `reason`."""
         self.state = state
-        self.trainer.restart_clock()
+        self._restart_clocks()
         self.loop.questions.entered(state)
         self._reporter.emit(events.StateChanged(state=state, reason=reason))
+
+    def _restart_clocks(self) -> None:
+        """Leave the time since the last step, a pause say, out of what the next point tells."""
+        self.trainer.restart_clock()
+        self.loop.time.restart()
 
     def _diverged(self, error: Diverged) -> None:
         """Do what the configuration says about a loss that is none any more. Raises `FinetuiError` to end the run."""
@@ -167,7 +172,7 @@ class ActiveRun:
             case commands.Resume():
                 self.set_state("running")
             case commands.StepOnce():
-                self.trainer.restart_clock()
+                self._restart_clocks()
                 self.step()
                 self.loop.emit_point()
             case commands.Stop():

@@ -64,6 +64,7 @@ class CheckpointManager:
 
         Return whether it was done. `reply` is then emitted as well, and holds for whoever goes back to this checkpoint.
         """
+        started = time.perf_counter()
         followed_by: list[AnyEvent] = []
         if self.problem:
             followed_by.append(Log(level="info", message="checkpoints can be written again"))
@@ -90,6 +91,7 @@ class CheckpointManager:
         events = [CheckpointSaved(file=file, at=at, weights=weights, kept=self.kept) for file in files] + followed_by
         assert self._writer.journal.next_seq + len(events) == at, "the checkpoint tells where in the journal it stands"
         self._reporter.emit(*events)
+        self._loop.time.saving += time.perf_counter() - started
         return True
 
     def unsaved(self) -> str:

@@ -20,17 +20,15 @@ from finetui.engine.runs.resume import HOW, changed_training
 from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.session.machine import differences, machine
 from finetui.engine.session.monitor import Monitor
+from finetui.engine.session.notices import Notices
 from finetui.engine.session.questions import Questions
 from finetui.engine.setup.prepared import Prepared
 from finetui.engine.training.alerts import AlertWatch
 from finetui.engine.training.freezing_effect import EffectMeter
 from finetui.engine.training.lr_finder import find_learning_rate, suggest
 from finetui.engine.training.recipes import stretched
+from finetui.engine.training.time_meter import TimeMeter
 from finetui.engine.training.trainer import OnStep, Trainer
-
-_LEFT_OUT = (
-    "a batch of which one image is left, since the others cannot be read, is passed over: batch normalisation needs two"
-)
 
 Adjustment = commands.SetLearningRate | commands.SetFrozen | commands.SetFrozenNorm
 
@@ -56,7 +54,6 @@ class TrainingLoop:
         self.owes_evaluation = False
         self.tested = False
         self._loss = self._steps = 0.0  # summed since the last evaluation
-        self._told_left_out = False
         self.trainer = Trainer(
             prepared.model,
             prepared.groups,
@@ -71,11 +68,13 @@ class TrainingLoop:
             path=prepared.path,
             rules=prepared.rules,
         )
+        self.time = TimeMeter(prepared.data.train)
         self.monitor = Monitor(config, len(prepared.data.classes))
         self.evaluator = Evaluator(prepared.data, prepared.architecture, self.monitor)
         self._alerts = AlertWatch(config.guards)
         self.questions = Questions(prepared, config, self.trainer, reporter, stopped)
         self._effect = EffectMeter(self.trainer.freezer.trainable())
+        self._notices = Notices(prepared.data, reporter)
         self._reporter = reporter
         self._stopped = stopped
 
@@ -89,12 +88,12 @@ class TrainingLoop:
             self._emit_stage()
         for line in prepared.dropped:
             self._reporter.warn(f"left behind: {line}")
-        self._warn_of_skipped(prepared.data.problems)
+        self._notices.skipped(prepared.data.problems)
 
     def step(self) -> None:
         """Take one step. Raises `Diverged`."""
         self.tested = False
-        self.trainer.train_step()
+        self.time.step(self.trainer.train_step)
         self.questions.stepped()
         if self.trainer.point_due():
             self.emit_point()
@@ -165,6 +164,7 @@ class TrainingLoop:
             self.trainer.restart_batches()  # they were read from elsewhere
         self.trainer.restart_clock()
         if evaluated is not None:
+            self.time.evaluating += evaluated.seconds
             self._reporter.emit(evaluated)
         return evaluated
 
@@ -290,9 +290,10 @@ class TrainingLoop:
 
     def emit_point(self) -> None:
         """Emit what the steps since the last point were like. Raises `Diverged`."""
-        point = self.trainer.take_point()
+        point = self.time.step(self.trainer.take_point)
         if point is None:
             return
+        point = msgspec.structs.replace(point, time_shares=self.time.take())
         self._reporter.emit(point)
         self._loss += point.loss * point.steps
         self._steps += point.steps
@@ -301,10 +302,7 @@ class TrainingLoop:
             self._reporter.emit(effect)
         for alert in self._alerts.point(point):
             self._reporter.emit(alert)
-        self._warn_of_skipped(self.prepared.data.take_problems())
-        if self.trainer.left_out and not self._told_left_out:
-            self._told_left_out = True
-            self._reporter.warn(_LEFT_OUT)
+        self._notices.after(point, self.trainer.left_out)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the training, plain types and tensors: all that a checkpoint holds besides the weights.
@@ -392,7 +390,3 @@ class TrainingLoop:
                 learning_rate=trainer.rates.highest,
             )
         )
-
-    def _warn_of_skipped(self, problems: Sequence[str]) -> None:
-        for problem in problems:
-            self._reporter.warn(f"skipped: {problem}")
