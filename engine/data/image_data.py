@@ -74,6 +74,12 @@ class ImageData:
         return {part: split for part, split in found.items() if split is not None}
 
     @property
+    def stored_bytes(self) -> int:
+        """What all images take as they are stored: bytes, or where nothing was computed from them, float32."""
+        count = sum(map(len, self.parts.values()))
+        return count * self.channels * self.height * self.width * (1 if self.sampled else 4)
+
+    @property
     def watched(self) -> Part:
         """What is evaluated while training, and chosen by: val, and only where there is none, test."""
         return "test" if self.val is None else "val"

@@ -344,7 +344,7 @@ class Rewound(Event, frozen=True, kw_only=True):
 class Alert(Event, frozen=True, kw_only=True):
     """Something that a person should look at; training goes on. `message` is one sentence."""
 
-    kind: Literal["plateau", "overfit", "divergence", "unstable"]
+    kind: Literal["plateau", "overfit", "divergence", "unstable", "speed"]
     message: str
 
 

@@ -72,6 +72,7 @@ def branched(folder: RunFolder, checkpoint: str, name: str, epochs: int | None) 
 
 # How the same steps are computed, and where: no part of what a run is trained by.
 HOW = ("device", "fast", "precision", "compile")
+_READING = ("loader", "workers")  # how the same images are read
 
 
 def changed_training(before: RunConfig, now: RunConfig) -> bool:
@@ -84,13 +85,21 @@ def changed_training(before: RunConfig, now: RunConfig) -> bool:
 def changed_settings(before: RunConfig, now: RunConfig) -> str:
     """Return in a sentence where the settings of a run that goes on are not those it began with; empty: nowhere.
 
-    What it is trained by is left out: where that changes, the journal tells.
+    What it is trained by is left out: where that changes, the journal tells. So is how the same images are read.
     """
+    same = {name: getattr(now.data, name) for name in _READING}
+    before = msgspec.structs.replace(before, data=msgspec.structs.replace(before.data, **same))
     changed = [name for name in ("data", "model") if getattr(before, name) != getattr(now, name)]
     if any(getattr(before.training, name) != getattr(now.training, name) for name in HOW):
         changed.append("training")
     where = " and ".join(f"[{name}]" for name in changed)
     return where and f"config.toml is not what the run began with, in {where}: it goes on by the new settings"
+
+
+def handled_otherwise(before: RunConfig, now: RunConfig) -> bool:
+    """Return whether the same images are read, or checkpoints written, in other ways than `before`."""
+    read = any(getattr(before.data, name) != getattr(now.data, name) for name in _READING)
+    return read or before.checkpoints != now.checkpoints
 
 
 def with_changes(config: RunConfig, changes: Mapping[tuple[SectionName, str], object]) -> RunConfig:

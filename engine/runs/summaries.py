@@ -19,7 +19,8 @@ from finetui.engine.protocol.events import (
     TrainPoint,
 )
 from finetui.engine.protocol.paths import short
-from finetui.engine.protocol.values import Part
+from finetui.engine.protocol.time_sum import TimeSum
+from finetui.engine.protocol.values import Part, TimeShares
 from finetui.engine.runs.folder import RunFolder, run_folders
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lock import Holder, holder_of
@@ -41,7 +42,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     `accuracy` is that of the last evaluation while training, on `evaluated_on` images, `best_accuracy` that of the best
     of these, all on `part`; `test_accuracy` that of test images that nothing was chosen by. `pid` and `host` are those
-    of the engine that has the run now, if any.
+    of the engine that has the run now, if any. `time_shares` says where the time of its training went, as far as that
+    was measured; what was undone later has taken time as well.
     """
 
     name: str
@@ -60,6 +62,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: float | None = None
     test_accuracy: float | None = None
     part: Part = "test"
+    time_shares: TimeShares | None = None
 
 
 def summarise_runs(runs_dir: Path) -> list[RunSummary]:
@@ -95,6 +98,7 @@ class _Summariser:
         self._test: Evaluated | None = None
         self._step = 0
         self._epoch = 0
+        self._time = TimeSum()
 
     def run(self, events: Iterator[Event]) -> RunSummary | None:
         started = 0.0
@@ -115,6 +119,8 @@ class _Summariser:
                     self._state = event.state
                 case TrainPoint():
                     self._epoch = event.epoch
+                    if event.time_shares is not None:
+                        self._time.add(event.time_shares)
                 case Evaluated(watched=False):
                     self._test = event if event.part == "test" else self._test
                 case Evaluated():
@@ -144,6 +150,7 @@ class _Summariser:
             pid=there.pid if there is not None else None,
             host=clean(there.host) if there is not None else None,
             evaluated_on=None if self._last is None else self._last.n,
+            time_shares=self._time.shares() if self._time.seconds else None,
         )
 
 

@@ -45,7 +45,7 @@ class ActiveRun:
         # A branch has a journal of its own, with nothing to undo.
         at = self._writer.journal.next_seq if cause == "branch" else found.training["at"]
         if self.loop.go_back_to(found, cause, at=at, before=before, kept=self.checkpoints.kept, reason=reason):
-            self._keep_settings()
+            self.keep_settings()
 
     def start(self) -> None:
         """Begin to train, or go on; a new run gets its folder."""
@@ -59,6 +59,7 @@ class ActiveRun:
             self._reporter.emit(events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)))
             # There is always something to go back to, also before the first epoch has ended.
             self.checkpoints.save(*([BEST] if self.loop.accuracy is not None else []))
+        self.loop.notices.run = self.checkpoints.folder.argument
         if self.loop.over and not self.loop.owes_evaluation:
             self._finish()
         else:
@@ -100,6 +101,7 @@ class ActiveRun:
                 reasons.append(
                     f"the test images were not scored: finetui evaluate --from {self.checkpoints.folder.argument}"
                 )
+        self.loop.notices.ends()
         self.set_state("finished", "; ".join(filter(None, (*reasons, self.checkpoints.unsaved()))))
 
     def _best(self) -> checkpoint.Checkpoint | None:
@@ -117,6 +119,7 @@ class ActiveRun:
         """Save, and take no further step."""
         self.loop.emit_point()
         self.checkpoints.save()
+        self.loop.notices.ends()
         self.set_state("stopped", "; ".join(filter(None, (reason, self.checkpoints.unsaved()))))
 
     def retry_saving(self) -> None:
@@ -191,7 +194,7 @@ class ActiveRun:
                 return True
             case commands.ChangeTraining():
                 self.loop.change(command.training, command.early_stop)
-                self._keep_settings()
+                self.keep_settings()
                 if self.state == "finished" and not self.loop.over:
                     self.set_state("running")
             case commands.Save():
@@ -208,7 +211,7 @@ class ActiveRun:
                 self.loop.adjust(command)
         return False
 
-    def _keep_settings(self) -> None:
+    def keep_settings(self) -> None:
         """Write the settings that hold now into the run's folder; warn where that cannot be done."""
         if self._writer.folder is None:
             return

@@ -74,7 +74,7 @@ class TrainingLoop:
         self._alerts = AlertWatch(config.guards)
         self.questions = Questions(prepared, config, self.trainer, reporter, stopped)
         self._effect = EffectMeter(self.trainer.freezer.trainable())
-        self._notices = Notices(prepared.data, reporter)
+        self.notices = Notices(config, prepared.data, prepared.device, reporter)
         self._reporter = reporter
         self._stopped = stopped
 
@@ -88,7 +88,7 @@ class TrainingLoop:
             self._emit_stage()
         for line in prepared.dropped:
             self._reporter.warn(f"left behind: {line}")
-        self._notices.skipped(prepared.data.problems)
+        self.notices.skipped(prepared.data.problems)
 
     def step(self) -> None:
         """Take one step. Raises `Diverged`."""
@@ -302,7 +302,7 @@ class TrainingLoop:
             self._reporter.emit(effect)
         for alert in self._alerts.point(point):
             self._reporter.emit(alert)
-        self._notices.after(point, self.trainer.left_out)
+        self.notices.after(point, self.trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the training, plain types and tensors: all that a checkpoint holds besides the weights.

@@ -2,29 +2,61 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from finetui.engine.data import ImageData
-from finetui.engine.protocol.events import TrainPoint
+from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.events import Log, TrainPoint
+from finetui.engine.protocol.time_sum import TimeSum
 from finetui.engine.runs.reporter import Reporter
+from finetui.engine.session.time_advice import TimeAdvice
+from finetui.engine.training.trainer import Trainer
 
 _LEFT_OUT = (
     "a batch of which one image is left, since the others cannot be read, is passed over: batch normalisation needs two"
 )
+_PARTS = {
+    "waiting": "waiting for images",
+    "copying": "copying them to the device",
+    "computing": "computing",
+    "evaluating": "evaluating",
+    "saving": "saving",
+}
 
 
 class Notices:
-    """Looks at each point of a training on `data`, and says to `reporter` what a person should know, once."""
+    """Looks at each point of a training on `data`, and says to `reporter` what a person should know, once.
 
-    def __init__(self, data: ImageData, reporter: Reporter) -> None:
+    `run` is what names the run on a command line, once it has a folder.
+    """
+
+    def __init__(self, config: RunConfig, data: ImageData, device: torch.device, reporter: Reporter) -> None:
+        self.run = ""
         self._data = data
         self._reporter = reporter
+        self._advice = TimeAdvice(config, data, device)
+        self._time = TimeSum()
         self._told_left_out = False
 
-    def after(self, _point: TrainPoint, left_out: int) -> None:
-        """Say what there is to say after `point`; `left_out` counts the batches that were passed over so far."""
+    def after(self, point: TrainPoint, trainer: Trainer) -> None:
+        """Say what there is to say after `point` of `trainer`."""
         self.skipped(self._data.take_problems())
-        if left_out and not self._told_left_out:
+        if trainer.left_out and not self._told_left_out:
             self._told_left_out = True
             self._reporter.warn(_LEFT_OUT)
+        if point.time_shares is not None:
+            self._time.add(point.time_shares)
+        if self.run:
+            for alert in self._advice.after(point, trainer.epochs, self.run):
+                self._reporter.emit(alert)
+
+    def ends(self) -> None:
+        """Say where the time of all points went, those before the run was taken up again left out."""
+        shares = self._time.shares()
+        parts = [f"{getattr(shares, part):.0%} {words}" for part, words in _PARTS.items() if getattr(shares, part)]
+        if parts:
+            message = f"where {shares.seconds:,.0f} s of training went: {', '.join(parts)}"
+            self._reporter.emit(Log(level="info", message=message))
 
     def skipped(self, problems: Sequence[str]) -> None:
         """Say which images cannot be used, a line each."""

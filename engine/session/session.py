@@ -22,7 +22,7 @@ from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.runs.folder import RunFolder, how_it_began
 from finetui.engine.runs.journal import Journal
 from finetui.engine.runs.reporter import Reporter, Sink
-from finetui.engine.runs.resume import changed_settings
+from finetui.engine.runs.resume import changed_settings, handled_otherwise
 from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.session.active_run import ActiveRun
 from finetui.engine.session.loop import TrainingLoop
@@ -174,6 +174,8 @@ class Session:
             self._reporter.warn(difference)
         if found is not None:
             self._go_on(run, found, problems)
+        if began is not None and handled_otherwise(began.config, self.config):
+            run.keep_settings()
         run.set_state("ready")
         return run
 

@@ -5,10 +5,10 @@ from time import perf_counter
 from typing import TypeVar
 
 from finetui.engine.data import Split
+from finetui.engine.protocol.time_sum import shares_of
 from finetui.engine.protocol.values import TimeShares
 
 _T = TypeVar("_T")
-_DIGITS = 4  # of a share
 
 
 class TimeMeter:
@@ -39,7 +39,7 @@ class TimeMeter:
 
     def take(self) -> TimeShares:
         """Return where the time went since the last call, or `restart`, and begin anew."""
-        seconds = max(perf_counter() - self._began, 1e-9)
+        seconds = perf_counter() - self._began
         parts = {
             "waiting": self._waiting,
             "copying": self._copying,
@@ -48,5 +48,4 @@ class TimeMeter:
             "saving": self.saving,
         }
         self.restart()
-        shares = {name: round(part / seconds, _DIGITS) for name, part in parts.items()}
-        return TimeShares(**shares, seconds=round(seconds, _DIGITS))
+        return shares_of(parts, seconds)

@@ -320,10 +320,20 @@ class ChangedSettings:
     "shuffle or balanced."
     early_stop: Annotated[WholeNumber | None, _SAFETY] = None
     "Finish after so many epochs in a row without a better one; 0: never."
+    loader: Annotated[str | None, _DATA] = None
+    "resident (decoded once, kept in memory), stream, or auto: the same images."
+    workers: Annotated[WholeNumber | None, _DATA] = None
+    "Processes that decode images when streaming."
+    save_steps: Annotated[WholeNumber | None, _SAFETY] = None
+    "Write a checkpoint after so many steps; 0: not for that."
 
     def changes(self) -> dict[tuple[SectionName, str], object]:
         """Return what was given, by section and field."""
-        training = [name for name in self.__dataclass_fields__ if name != "early_stop"]
-        found: dict[tuple[SectionName, str], object] = {("training", name): getattr(self, name) for name in training}
-        found["guards", "early_stop"] = self.early_stop
+        elsewhere: dict[str, tuple[SectionName, str]] = {
+            "early_stop": ("guards", "early_stop"),
+            "loader": ("data", "loader"),
+            "workers": ("data", "workers"),
+            "save_steps": ("checkpoints", "every_steps"),
+        }
+        found = {elsewhere.get(name, ("training", name)): getattr(self, name) for name in self.__dataclass_fields__}
         return {key: value for key, value in found.items() if value is not None}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from finetui.engine.predictions.interval import wilson
 from finetui.engine.protocol.events import (
+    Alert,
     AnyEvent,
     Evaluated,
     Phase,
@@ -156,5 +157,7 @@ def _lines(event: AnyEvent) -> Iterator[str]:
             yield f"run {event.name} in {event.path}"
         case TrainingChanged():
             yield settings_text(event)
+        case Alert():
+            yield f"{event.kind}: {event.message}"
         case StateChanged() if event.reason:
             yield f"{event.state}: {event.reason}"
