@@ -305,7 +305,7 @@ def test_an_edited_configuration_is_said(make_config, recorder) -> None:
     folder = run(make_config(epochs=2, name="run"), (30, Stop()))
     config = load(folder.config)
     training = msgspec.structs.replace(config.training, epochs=3)
-    data = msgspec.structs.replace(config.data, workers=3)
+    data = msgspec.structs.replace(config.data, augment="light")
     folder.config.write_text(to_toml(msgspec.structs.replace(config, training=training, data=data)))
     Session(load(folder.config), resume=folder, sinks=[recorder]).run()
     said = [event.message for event in recorder.of(Log)]

@@ -148,6 +148,16 @@ async def test_an_alert_is_in_the_banner_with_a_sign_and_a_word() -> None:
         assert banner(app).startswith("! Alert, overfit: it learns by heart")
 
 
+async def test_what_would_help_with_the_time_is_in_the_banner_and_in_the_log() -> None:
+    link = CannedLink(*running(point(900)))
+    app = FinetuiApp(link)
+    async with open_app(app) as pilot:
+        said = "61% of the time waits for images; stop, then go on with finetui resume it --workers 4"
+        await settled(pilot, link, Alert(kind="speed", message=said, step=900, seq=50))
+        assert said in banner(app).replace("\n", " ")
+        assert [line.text for line in app.train_screen.store.view.log][-1] == f"speed: {said}"
+
+
 async def test_escape_or_a_click_hides_an_alert_until_the_next() -> None:
     link = CannedLink(*running(point(900), PLATEAU))
     app = FinetuiApp(link)

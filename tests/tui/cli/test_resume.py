@@ -3,22 +3,31 @@
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 import torch
 from command_line import FINETUI, finetui
+from PIL import Image
+from steered import at
 from watching import until
 
-from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.events import Rewound
+from finetui.engine.protocol.commands import Stop
+from finetui.engine.protocol.config import CheckpointsConfig, DataConfig, RunConfig
+from finetui.engine.protocol.config_file import load
+from finetui.engine.protocol.events import Alert, Rewound
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
 from finetui.engine.runs.lock import holder_of
+from finetui.engine.session import time_advice
+from finetui.engine.session.session import Session
 
 # Not measured: two runs are to come to the same bits.
 SMALL = ["--data", "mnist-sample", "--batch-size", "20", "--lr", "0.01", "--device", "cpu", "--fast", "on"]
@@ -76,6 +85,49 @@ def test_a_training_that_is_killed_is_resumed_to_the_same_weights(finished: Path
     assert result.returncode == 0
     assert "resumed" in in_process("log", "cut", cwd=finished).stdout
     assert same(weights(folder), weights(RunFolder(finished / "checkpoints" / "whole")))
+
+
+@pytest.mark.parametrize(
+    ("part", "option"), [("waiting", "--workers 2"), ("waiting", "--loader resident"), ("saving", "--save-steps")]
+)
+def test_what_is_said_about_time_is_a_command_that_works(
+    tmp_path: Path, make_config, in_process, monkeypatch: pytest.MonkeyPatch, part: str, option: str
+) -> None:
+    monkeypatch.setattr(time_advice, "_SECONDS", 0.0)
+    monkeypatch.setattr(time_advice, "_processors", lambda: 2)
+    limits = dict.fromkeys(time_advice._OUT_OF_LINE, 2.0) | {part: 0.001}
+    monkeypatch.setattr(time_advice, "_OUT_OF_LINE", limits)
+    chance = np.random.default_rng(0)
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(16):
+            pixels = chance.integers(0, 256, (28, 28), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    made = make_config(epochs=4, batch_size=4)
+    data = DataConfig(name=str(tmp_path / "photos"), loader="stream", workers=1)
+    made = msgspec.structs.replace(made, data=data, checkpoints=CheckpointsConfig(every_steps=2))
+    whole = Session(made).run().folder
+    cut = Session(made, script=at((19, Stop()))).run().folder
+    assert whole is not None
+    assert cut is not None
+    said = [event.message for event in JournalReader(cut.journal).read() if isinstance(event, Alert)][-1]
+    command, *others = said.partition("finetui resume ")[2].split(", or ")
+    run, *options = shlex.split(command)
+    if option not in command:
+        options = shlex.split(others[0].partition(" (")[0])
+    assert option in " ".join(options)
+    result = in_process("resume", run, *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert ("speed: " in result.stderr) == (option == "--workers 2")  # resident, nothing waits any more
+    assert same(weights(cut), weights(whole))
+    logged = in_process("log", run, cwd=tmp_path).stdout
+    assert "where " in logged
+    assert "is not what the run began with" not in logged
+    before, kept = load(whole.config), load(cut.config)
+    assert (kept.data, kept.checkpoints) != (before.data, before.checkpoints)
+    assert kept.data.loader == ("resident" if option == "--loader resident" else "stream")
+    assert kept.data.workers == (2 if option == "--workers 2" else 1)
+    assert (kept.checkpoints.every_steps > 2) == (option == "--save-steps")
 
 
 def test_a_run_is_taken_back_to_a_checkpoint_that_is_not_the_last(finished: Path, in_process) -> None:
