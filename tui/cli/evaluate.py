@@ -17,6 +17,7 @@ from finetui.tui.cli.options import (
     WeightsOptions,
 )
 from finetui.tui.cli.reports import print_json, table
+from finetui.tui.cli.noted import note_test
 from finetui.tui.state.scores import HEADING, NAME_WIDTH, class_rows, diagram, facts
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ def evaluate(
     json
         Print one JSON object: accuracy, interval, log_loss, n, per_class, confusion, calibration and more.
     """
+    path = find_checkpoint(from_, runs_dir)
     found = finetui.evaluate_checkpoint(
-        find_checkpoint(from_, runs_dir),
+        path,
         data=data,
         data_dir=data_dir,
         model=model,
@@ -60,6 +62,8 @@ def evaluate(
     )
     for notice in found.notices:
         print(notice, file=sys.stderr)
+    if found.part == "test":
+        note_test("evaluate", path, data, accuracy=found.scores.accuracy, n=found.scores.n)
     if json:
         print_json(_as_object(found))
         return 0
