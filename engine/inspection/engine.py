@@ -5,16 +5,16 @@ from pathlib import Path
 
 from finetui.engine.errors import BadInput, FinetuiError, reason_of
 from finetui.engine.inspection.answers import Answerer
+from finetui.engine.inspection.evaluation import Report
 from finetui.engine.inspection.opened_checkpoint import OpenedCheckpoint, open_checkpoint
 from finetui.engine.protocol import events
-from finetui.engine.inspection.evaluation import Report
 from finetui.engine.protocol.commands import AnyCommand, Evaluate, NoteTest, Question, Stop
 from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.protocol.requests import Inspection
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.runs.reporter import Reporter, Sink
 from finetui.engine.runs.notes import write_note
+from finetui.engine.runs.reporter import Reporter, Sink
 
 
 class InspectionEngine:

@@ -24,8 +24,8 @@ from finetui.engine.protocol.requests import BareWeights, ClassesBy
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
 from finetui.engine.text import clean
-from finetui.tui.cli.reports import output_width, write_data
 from finetui.tui.cli.noted import note_test
+from finetui.tui.cli.reports import output_width, write_data
 from finetui.tui.graphics import Mode, choose_mode, strips
 from finetui.tui.screens.errors.text import brief_details, end_of, title
 from finetui.tui.state.export import export, target_of, to_csv, to_json

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import finetui
 from finetui.engine.runs.folder import find_checkpoint
+from finetui.tui.cli.noted import note_test
 from finetui.tui.cli.options import (
     AnyCheckpointModel,
     AnyPart,
@@ -17,7 +18,6 @@ from finetui.tui.cli.options import (
     WeightsOptions,
 )
 from finetui.tui.cli.reports import print_json, table
-from finetui.tui.cli.noted import note_test
 from finetui.tui.state.scores import HEADING, NAME_WIDTH, class_rows, diagram, facts
 
 if TYPE_CHECKING:
