@@ -47,7 +47,7 @@ def evaluate(
     calibration
         Also draw the reliability diagram: accuracy against confidence.
     json
-        Print one JSON object: accuracy, interval, log_loss, n, per_class, confusion, calibration and more.
+        Print one JSON object: accuracy, interval, log_loss, n, per_class, confusion, calibration, notices and more.
     """
     path = find_checkpoint(from_, runs_dir)
     found = finetui.evaluate_checkpoint(
@@ -103,5 +103,6 @@ def _as_object(found: "CheckpointReport") -> dict[str, object]:
         "macro_roc_auc": scores.macro_roc_auc,
         "macro_average_precision": scores.macro_average_precision,
         "temperature": found.temperature,
+        "notices": found.notices,
         "uncalibrated": None if without is None else {"log_loss": without[0], "calibration_error": without[1]},
     }
