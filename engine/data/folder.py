@@ -10,7 +10,7 @@ import numpy.typing as npt
 from finetui.engine.data.choose_decoding import choose_decoding, decoding_notices
 from finetui.engine.data.division import TEST_SHARE, drawn
 from finetui.engine.data.download import Progress
-from finetui.engine.data.folder_layout import Layout, find_layout
+from finetui.engine.data.folder_layout import Layout, find_layout, find_old_layout
 from finetui.engine.data.folder_walk import FolderWalk, Item, path_within
 from finetui.engine.data.found import Found
 from finetui.engine.data.image_files import Header, decode, read_header
@@ -27,6 +27,7 @@ from finetui.engine.data.split import Unreadable
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.description import DataDescription, SplitRule
+from finetui.engine.protocol.paths import same_data
 from finetui.engine.protocol.values import Decoding, Part
 from finetui.engine.text import clean
 
@@ -77,7 +78,7 @@ def find(
     name = clean(root.resolve().name)
     progress(f"Looking through {name}", 0, 0)
     walk = FolderWalk(root, request.follow_links, cancelled)
-    layout = _layout(root, walk)
+    layout = _layout(root, walk, old=known is not None and _is_old(known, request))
     test = request.test != "none"
     parts = {part: items for part, items in walk.items(layout).items() if test or part != "test"}
     headers = _headers([item for items in parts.values() for item in items], walk, progress, cancelled)
@@ -204,12 +205,17 @@ def _other_share(
     return (f"{name} keeps the val images of the earlier run: data.val (--val) draws no others",)
 
 
-def _layout(root: Path, walk: FolderWalk) -> Layout:
+def _is_old(known: RecordedData, request: DataConfig) -> bool:
+    """Tell whether it is the data of a run of an earlier version, which knew no val and kept nothing of its parts."""
+    return not known.description.parts and not known.grows and same_data(known.description.request, request)
+
+
+def _layout(root: Path, walk: FolderWalk, *, old: bool) -> Layout:
     try:
         os.scandir(root).close()
     except OSError as error:
         raise BadInput(f"the image folder {root} cannot be read: {reason_of(error)}") from error
-    layout = find_layout(root, walk.look)
+    layout = (find_old_layout if old else find_layout)(root, walk.look)
     for folder in layout.folders:
         if walk.target(folder) is None:
             raise BadInput(f"the image folder {root} cannot be used: {walk.problems[-1]}")

@@ -16,6 +16,7 @@ _TEST: dict[str, Part] = {"test": "test", "testing": "test", "eval": "test", "ev
 _PARTS = _TRAIN | _VAL | _TEST
 _RANK = {word: place for place, word in enumerate(_PARTS)}
 _FILLERS = ("set", "data", "dataset", "images", "imgs", "split")  # `train_set` is `train`
+_OLD_TRAIN, _OLD_TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 _MOST_PEEKED = 20  # folders that are looked into for parts, where there are none beside them
 _DEEPEST = 8  # folders that only wrap another
 
@@ -44,6 +45,22 @@ def find_layout(root: Path, entries: Entries) -> Layout:
     `BadInput` for parts without one to train on.
     """
     return _Finder(root, entries).find()
+
+
+def find_old_layout(root: Path, entries: Entries) -> Layout:
+    """Return how the folder `root` was laid out for versions that knew no val: what runs of theirs go on with.
+
+    `train/CLASS` with the first of `test`, `val` and their like beside it, whatever that holds, or `CLASS` alone.
+    """
+    children = {entry.name.lower(): entry.path for entry in entries(str(root)) if entry.is_dir()}
+    finder = _Finder(root, entries)
+    train = next((children[name] for name in _OLD_TRAIN if name in children), None)
+    if train is None or not finder.folders(train):
+        return Layout({"train": finder.folders(str(root))}, (str(root),))
+    test = next((children[name] for name in _OLD_TEST if name in children), None)
+    if test is None:
+        return Layout({"train": finder.folders(train)}, (train,))
+    return Layout({"train": finder.folders(train), "test": finder.folders(test)}, (train, test))
 
 
 def part_of(name: str) -> tuple[Part, tuple[str, ...]] | None:
@@ -75,7 +92,7 @@ class _Finder:
     def find(self) -> Layout:
         folder = self._root
         for _ in range(_DEEPEST):
-            children = self._folders(folder)
+            children = self.folders(folder)
             found = self._with_parts(folder, children) or self._beside_classes(children) or self._by_class(children)
             if found is not None:
                 return found
@@ -83,8 +100,8 @@ class _Finder:
             if inner is None:
                 break
             folder = inner
-        self._refuse_parts_alone(folder, self._folders(folder))
-        return self._layout({"train": self._folders(folder)}, [folder])
+        self._refuse_parts_alone(folder, self.folders(folder))
+        return self._layout({"train": self.folders(folder)}, [folder])
 
     # -- parts side by side ---------------------------------------------------------------------------------
 
@@ -98,7 +115,7 @@ class _Finder:
             self._notices.append(f"{self._shown(folder)} has folders that are no part, and are left out: "
                                  f"{_listed(left_out)}")  # fmt: skip
         train = self._unwrapped(group["train"], frozenset())
-        parts: dict[Part, ClassFolders] = {"train": self._folders(train)}
+        parts: dict[Part, ClassFolders] = {"train": self.folders(train)}
         if not parts["train"]:
             raise BadInput(f"{clean(train, 300)} has no class folders to train on; lay it out as train/CLASS/image.png")
         return self._labelled(parts, [train], group)
@@ -110,7 +127,7 @@ class _Finder:
             if part not in group:
                 continue
             inner = self._unwrapped(group[part], known)
-            classes = self._folders(inner)
+            classes = self.folders(inner)
             if known.isdisjoint(name for name, _ in classes):
                 self._notices.append(self._unlabelled(inner))
             else:
@@ -129,7 +146,7 @@ class _Finder:
         good = [
             (rest, group)
             for rest, group in groups.items()
-            if "train" in group and (len(group) > 1 or (not rest and self._folders(group["train"])))
+            if "train" in group and (len(group) > 1 or (not rest and self.folders(group["train"])))
         ]
         return min(good, key=lambda item: (len(item[0]), -len(item[1]), item[0]))[1] if good else None
 
@@ -150,7 +167,7 @@ class _Finder:
         group: _Group = {}
         for name, path in children:
             told = part_of(name)
-            inside = {inner for inner, _ in self._folders(path)} if told is not None and not told[1] else set()
+            inside = {inner for inner, _ in self.folders(path)} if told is not None and not told[1] else set()
             if told is not None and inside and inside <= {other for other, _ in children} - {name}:
                 group[told[0]] = path
         if not group or "train" in group:
@@ -164,10 +181,10 @@ class _Finder:
             return None
         parts: dict[Part, ClassFolders] = {}
         for name, path in children:
-            inside = self._folders(path)
+            inside = self.folders(path)
             group = self._group(inside) or {}
             # In parts of a class lie images; what has folders is a data set of its own.
-            if len(group) < 2 or len(group) != len(inside) or any(self._folders(inner) for _, inner in inside):
+            if len(group) < 2 or len(group) != len(inside) or any(self.folders(inner) for _, inner in inside):
                 return None
             for part, inner in group.items():
                 parts.setdefault(part, []).append((name, inner))
@@ -178,10 +195,10 @@ class _Finder:
         if len(children) == 1:
             name, path = children[0]
             told = part_of(name)
-            return path if self._folders(path) and (told is None or told[0] == "train") else None
+            return path if self.folders(path) and (told is None or told[0] == "train") else None
         if len(children) > _MOST_PEEKED:
             return None
-        inner = [(name, path) for name, path in children if len(self._group(self._folders(path)) or ()) > 1]
+        inner = [(name, path) for name, path in children if len(self._group(self.folders(path)) or ()) > 1]
         if len(inner) != 1:
             return None
         others = _listed([name for name, path in children if path != inner[0][1]])
@@ -201,11 +218,11 @@ class _Finder:
     def _unwrapped(self, folder: str, known: frozenset[str]) -> str:
         """Return what `folder` wraps (`seg_train/seg_train`, `test/images`), by default itself."""
         for _ in range(_DEEPEST):
-            children = self._folders(folder)
+            children = self.folders(folder)
             if len(children) != 1 or children[0][0] in known:
                 break
             name, path = children[0]
-            if not self._folders(path) and (not known or part_of(name) is None):
+            if not self.folders(path) and (not known or part_of(name) is None):
                 break
             folder = path
         return folder
@@ -213,7 +230,8 @@ class _Finder:
     def _layout(self, parts: dict[Part, ClassFolders], folders: list[str]) -> Layout:
         return Layout(parts, tuple(folders), tuple(self._notices))
 
-    def _folders(self, folder: str) -> ClassFolders:
+    def folders(self, folder: str) -> ClassFolders:
+        """Return the folders in `folder`, by name."""
         return [(entry.name, entry.path) for entry in self._list(folder) if entry.is_dir()]
 
     def _files(self, folder: str) -> Iterator[str]:

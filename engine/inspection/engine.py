@@ -5,12 +5,15 @@ from pathlib import Path
 
 from finetui.engine.errors import BadInput, FinetuiError, reason_of
 from finetui.engine.inspection.answers import Answerer
+from finetui.engine.inspection.evaluation import Report
 from finetui.engine.inspection.opened_checkpoint import OpenedCheckpoint, open_checkpoint
 from finetui.engine.protocol import events
-from finetui.engine.protocol.commands import AnyCommand, Evaluate, Question, Stop
+from finetui.engine.protocol.commands import AnyCommand, Evaluate, NoteTest, Question, Stop
 from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.protocol.requests import Inspection
 from finetui.engine.protocol.values import AnyPart
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.notes import write_note
 from finetui.engine.runs.reporter import Reporter, Sink
 
 
@@ -84,6 +87,8 @@ class InspectionEngine:
     def _evaluate(self, opened: OpenedCheckpoint, wanted: AnyPart) -> events.Evaluated:
         part = wanted or opened.subject.data.scored
         report = opened.evaluate(self._reporter.progress, self._commands.stop_waits, part)
+        if part == "test":
+            self._note_test(opened.path, report)
         scratch = Path(self._inspection.scratch)
         # Whoever looks at one part must not have its file changed by an evaluation of another.
         path = scratch if part == opened.subject.data.scored else scratch.with_name(f"{part}.predictions")
@@ -103,3 +108,14 @@ class InspectionEngine:
             watched=not wanted,
             checkpoint=opened.path.stem if wanted else "",
         )
+
+    def _note_test(self, path: Path, report: Report) -> None:
+        """Have the run's journal say that its test images were looked at, where it is its own data."""
+        folder = RunFolder(path.absolute().parent)
+        if self._inspection.data is not None or not folder.journal.is_file():
+            return
+        note = NoteTest(use="dashboard", checkpoint=path.stem, accuracy=report.accuracy, n=report.n)
+        try:
+            write_note(folder, note)
+        except BadInput as error:
+            self._reporter.warn(f"the journal of {folder.name} does not say that test was looked at: {error}")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from finetui.engine.data import Split
 from finetui.engine.errors import BadInput
-from finetui.engine.inspection.ranking import ClassRanking
+from finetui.engine.inspection.ranking import ClassRanking, Ranks, rank_classes
 from finetui.engine.models.outputs import logits
 from finetui.engine.predictions.criteria import LabelFilter
 from finetui.engine.predictions.file import TOP, Files, Origin, Predictions
@@ -102,7 +102,7 @@ class _Collector:
                 "raw_loss": -log_all.gather(1, labels[:, None])[:, 0].numpy(force=True),
                 "raw_confidence": log_all.amax(1).exp().numpy(force=True),
             }
-        if self._ranked:
+        if self._ranked and self._probabilities is None:
             self._ranking = self._ranking or ClassRanking(logits.shape[1], self._images)
             self._ranking.add((logits - log_sum).exp().numpy(force=True), self._batches[-1]["label"])
 
@@ -115,7 +115,7 @@ class _Collector:
         if self._temperature != 1:
             bins = calibration(columns.pop("raw_confidence"), columns["label"] == columns["predicted"])
             uncalibrated = float(columns.pop("raw_loss").mean(dtype=np.float64)), calibration_error(bins)
-        roc_auc, average_precision = (None, None) if self._ranking is None else self._ranking.take()
+        roc_auc, average_precision = self._ranks(columns["label"])
         count, n = len(classes), len(columns["label"])
         cells = columns["label"].astype(np.int64) * count + columns["predicted"]
         matrix = np.bincount(cells, minlength=count * count).reshape(count, count)
@@ -134,6 +134,14 @@ class _Collector:
             average_precision=average_precision,
             uncalibrated=uncalibrated,
         )
+
+    def _ranks(self, labels: npt.NDArray[np.int32]) -> Ranks | tuple[None, None]:
+        """Return ROC-AUC and average precision of each class, where they were asked for."""
+        if self._ranking is not None:
+            return self._ranking.take()
+        if not self._ranked or self._probabilities is None:
+            return None, None
+        return rank_classes(self._probabilities[: self._done], labels)
 
     def _label_errors(self, labels: npt.NDArray[np.int32]) -> Mapping[LabelFilter, npt.NDArray[np.bool_]]:
         """Return which labels are possibly wrong; nothing where that follows from the likeliest classes."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from finetui.engine.checkpoints import checkpoint
-from finetui.engine.data import load
+from finetui.engine.data import ImageData, load
 from finetui.engine.data.matched_classes import with_classes
 from finetui.engine.data.recorded_data import RecordedData
 from finetui.engine.errors import BadInput, Cancelled, reason_of
@@ -173,6 +173,8 @@ def open_checkpoint(
     if found is None and known is None:  # nothing is known but what the network takes
         decoding = Decoding(channels=about.architecture.in_channels, height=0, width=0)
     images = load(wanted, target, decoding=decoding, known=known, progress=progress, cancelled=cancelled)
+    if known is not None and images.differences:
+        _require_apart(path, known, images, part or images.scored)
     if found and not found.named:
         if len(images.classes) != about.architecture.num_classes:
             raise BadInput(
@@ -197,6 +199,23 @@ def open_checkpoint(
     subject = Subject(network, images, about.transform, architecture, target, about.temperature)
     step, epoch, position = (_count(training.get(name)) for name in ("step", "epoch", "position"))
     return OpenedCheckpoint(path, about, subject, step, matched, epoch + (position > 0))
+
+
+def _require_apart(path: Path, known: RecordedData, images: ImageData, part: Part) -> None:
+    """Raise `BadInput` where `part` was drawn from the training images, and is drawn anew from others now."""
+    before = known.description
+    drawn = "val" if before.request.val else "test"
+    if before.split != "drawn" or known.images or part != drawn or images.description is None:
+        return
+    if images.description.parts.get(part) == before.parts.get(part):
+        return
+    way = f"score it on other images with --data; {'; '.join(images.differences)}"
+    if before.kind == "folder":
+        way = f"copy images.safetensors from its run's folder beside it, or {way}"
+    raise BadInput(
+        f"{path} cannot be scored on {part} images of {images.name}: they were drawn from the training images, which "
+        f"have changed, so that some of them were trained on; {way}"
+    )
 
 
 def _count(value: object) -> int:

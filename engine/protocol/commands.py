@@ -128,6 +128,19 @@ class Evaluate(Command, frozen=True, kw_only=True):
     part: AnyPart = ""
 
 
+class NoteTest(Command, frozen=True, kw_only=True):
+    """Have the journal say that the `n` test images were looked at beside the run, which this changes nothing for.
+
+    `use` says what for (`evaluate`, `errors`); the weights were those of the kept `checkpoint` (`best`, `last`), and
+    got the share `accuracy` right.
+    """
+
+    use: str
+    checkpoint: str
+    accuracy: float
+    n: int
+
+
 class Save(Command, frozen=True, kw_only=True):
     """Write `last.ckpt` now, and with a `name` keep it under that name for good."""
 
@@ -224,6 +237,7 @@ AnyCommand = (
     | StartFinetune
     | FindLearningRate
     | Evaluate
+    | NoteTest
     | Save
     | RollBack
     | Branch

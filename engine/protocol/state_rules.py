@@ -24,6 +24,7 @@ _ALLOWED: dict[type[commands.AnyCommand], frozenset[events.State]] = {
     commands.FindLearningRate: frozenset({"ready", "running", "paused", "stopped"}),
     commands.StartFinetune: frozenset({"running", "paused", "stopped", "finished"}),
     commands.Evaluate: _PREPARED,
+    commands.NoteTest: _PREPARED,
     commands.Save: frozenset({"running", "paused", "stopped", "finished"}),
     commands.RollBack: frozenset({"running", "paused", "stopped", "finished"}),
     commands.Branch: frozenset({"running", "paused", "stopped", "finished"}),

@@ -7,8 +7,11 @@ from pathlib import Path
 import msgspec
 
 from finetui.engine.errors import BadInput
+from finetui.engine.protocol.commands import NoteTest
 from finetui.engine.protocol.events import (
     ENDED,
+    CheckpointSaved,
+    CommandAccepted,
     Evaluated,
     Event,
     Rewound,
@@ -95,7 +98,8 @@ class _Summariser:
         self._state: State = "preparing"
         self._best: float | None = None
         self._last: Evaluated | None = None
-        self._test: Evaluated | None = None
+        self._test: tuple[int, float] | None = None  # step and accuracy
+        self._kept: dict[int, Evaluated | None] = {}  # the last evaluation before each checkpoint
         self._step = 0
         self._epoch = 0
         self._time = TimeSum()
@@ -107,10 +111,9 @@ class _Summariser:
             match event:
                 case Rewound():
                     self._step, self._epoch, self._best = event.step, event.epoch, event.best_accuracy
-                    self._last, self._test = (
-                        None if found is None or found.step > event.step else found
-                        for found in (self._last, self._test)
-                    )
+                    before = None if self._last is None or self._last.step > event.step else self._last
+                    self._last = self._kept.get(event.at, before)
+                    self._test = None if self._test is None or self._test[0] > event.step else self._test
                 case RunPrepared():
                     self._prepared = event
                 case RunStarted():
@@ -122,7 +125,12 @@ class _Summariser:
                     if event.time_shares is not None:
                         self._time.add(event.time_shares)
                 case Evaluated(watched=False):
-                    self._test = event if event.part == "test" else self._test
+                    self._test = (event.step, event.accuracy) if event.part == "test" else self._test
+                case CommandAccepted(command=NoteTest() as note):
+                    watched = self._prepared is None or self._prepared.data.watched == "test"
+                    self._test = self._test if watched else (event.step, note.accuracy)
+                case CheckpointSaved():
+                    self._kept[event.at] = self._last
                 case Evaluated():
                     self._epoch, self._last = event.epoch, event
                     self._best = best_accuracy(self._best, event)
@@ -143,7 +151,7 @@ class _Summariser:
             step=self._step,
             accuracy=None if self._last is None else self._last.accuracy,
             best_accuracy=self._best,
-            test_accuracy=None if self._test is None else self._test.accuracy,
+            test_accuracy=None if self._test is None else self._test[1],
             part=self._prepared.data.watched if self._last is None else self._last.part,
             started=_local_time(started),
             parent=None if self._prepared.parent is None else clean(self._prepared.parent),

@@ -185,6 +185,8 @@ class ActiveRun:
                 evaluated = self.loop.evaluate(self._writer.folder, command.part or None)
                 if evaluated is not None and evaluated.best and self._writer.folder is not None:
                     self.checkpoints.save(BEST)
+            case commands.NoteTest():
+                pass  # the reply is what the journal keeps
             case commands.FindLearningRate():
                 self.loop.find_learning_rate()
             case commands.StartFinetune():

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from finetui.engine.protocol.requests import BareWeights, ClassesBy
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
 from finetui.engine.text import clean
+from finetui.tui.cli.noted import note_test
 from finetui.tui.cli.reports import output_width, write_data
 from finetui.tui.graphics import Mode, choose_mode, strips
 from finetui.tui.screens.errors.text import brief_details, end_of, title
@@ -80,8 +81,9 @@ class Origin:
         """What it is called."""
         return self.checkpoint.name if self._place.is_file else self.checkpoint.parent.name
 
+    @cached_property
     def predictions(self) -> Predictions:
-        """Return what a run kept of its best evaluation, if that is what is wanted; or evaluate it now."""
+        """What a run kept of its best evaluation, if that is what is wanted; or it is evaluated now."""
         kept, part = RunFolder(self.checkpoint.parent), self._place.part
         same = not self._place.is_file and self._place.data is None and self.checkpoint == kept.best
         if same and kept.best_predictions.is_file():
@@ -92,7 +94,10 @@ class Origin:
             if fits and part == found.origin.part:
                 return found
         opened = self.opened()
-        return opened.predictions(opened.evaluate(self._tell, part=part), part)
+        report = opened.evaluate(self._tell, part=part)
+        if (part or opened.subject.data.scored) == "test":
+            note_test("errors", self.checkpoint, self._place.data, accuracy=report.accuracy, n=report.n)
+        return opened.predictions(report, part)
 
     def opened(self) -> "OpenedCheckpoint":
         """Return the checkpoint with its data."""
@@ -139,13 +144,13 @@ class Origin:
 
 def make_listing(origin: Origin, selection: Selection, *, compare: Origin | None, duplicates: bool) -> Listing:
     """Return what `selection` lists, compared with `compare` and with training images looked for if so wanted."""
-    listing = listing_of(origin.predictions(), Selection())
+    listing = listing_of(origin.predictions, Selection())
     if duplicates:
         found = origin.duplicates(listing.predictions.origin.part)
         listing = listing.with_duplicates(found.pairs, found.names)
     if compare is not None:
         advice = "--part test takes the same images of both"
-        listing = listing.compared_with(compare.predictions(), compare.name, advice)
+        listing = listing.compared_with(compare.predictions, compare.name, advice)
     return listing.select(selection, ())
 
 

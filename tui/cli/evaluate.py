@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import finetui
 from finetui.engine.runs.folder import find_checkpoint
+from finetui.tui.cli.noted import note_test
 from finetui.tui.cli.options import (
     AnyCheckpointModel,
     AnyPart,
@@ -46,10 +47,11 @@ def evaluate(
     calibration
         Also draw the reliability diagram: accuracy against confidence.
     json
-        Print one JSON object: accuracy, interval, log_loss, n, per_class, confusion, calibration and more.
+        Print one JSON object: accuracy, interval, log_loss, n, per_class, confusion, calibration, notices and more.
     """
+    path = find_checkpoint(from_, runs_dir)
     found = finetui.evaluate_checkpoint(
-        find_checkpoint(from_, runs_dir),
+        path,
         data=data,
         data_dir=data_dir,
         model=model,
@@ -60,6 +62,8 @@ def evaluate(
     )
     for notice in found.notices:
         print(notice, file=sys.stderr)
+    if found.part == "test":
+        note_test("evaluate", path, data, accuracy=found.scores.accuracy, n=found.scores.n)
     if json:
         print_json(_as_object(found))
         return 0
@@ -99,5 +103,6 @@ def _as_object(found: "CheckpointReport") -> dict[str, object]:
         "macro_roc_auc": scores.macro_roc_auc,
         "macro_average_precision": scores.macro_average_precision,
         "temperature": found.temperature,
+        "notices": found.notices,
         "uncalibrated": None if without is None else {"log_loss": without[0], "calibration_error": without[1]},
     }

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from finetui.engine.protocol.commands import (
     AnyCommand,
+    ChangeTraining,
     Evaluate,
     FindLearningRate,
     Pause,
@@ -18,12 +19,12 @@ from finetui.engine.protocol.commands import (
 
 
 class Action(NamedTuple):
-    """Something that a person can make the engine do."""
+    """Something that a person can make the engine do; `command` is None where a form asks what it is to say."""
 
     name: str
     key: str
     label: str
-    command: Callable[[], AnyCommand]
+    command: Callable[[], AnyCommand] | None
     kind: type[AnyCommand]
     help: str
 
@@ -40,7 +41,8 @@ ACTIONS: tuple[Action, ...] = (
     _action("stop", "x", "Stop", Stop, "Save a checkpoint and end the run"),
     _action("evaluate", "e", "Evaluate", Evaluate, "Run over the images that are held out (val, else test) now"),
     _action("save", "w", "Save", Save, "Write last.ckpt now"),
-    _action("finetune", "f", "Finetune", StartFinetune, "Start a new run from these weights: recipe, head, data"),
+    Action("finetune", "f", "Finetune", None, StartFinetune, "Start a new run from these weights: recipe, head, data"),
+    Action("extend", "E", "Extend", None, ChangeTraining, "Train further: more epochs, another learning rate"),
     _action("find", "L", "Find rate", FindLearningRate, "Try rising learning rates on a copy of the model"),
 )
 

@@ -89,6 +89,9 @@ def describe_command(command: commands.AnyCommand) -> str:
             return "find learning rate"
         case commands.Evaluate():
             return f"evaluate {clean(command.part)}".strip()
+        case commands.NoteTest():
+            what = f"{command.n:,} test images, {command.accuracy:.2%} right by {clean(command.checkpoint, 100)}"
+            return f"{clean(command.use, 40)}: {what}"
         case commands.Save():
             return f"save as {clean(command.name)}" if command.name else "save"
         case commands.RollBack():

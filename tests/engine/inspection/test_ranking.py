@@ -9,7 +9,7 @@ from constant_model import split
 
 from finetui.engine.errors import BadInput
 from finetui.engine.inspection.evaluation import Report, evaluate, predictions_of
-from finetui.engine.inspection.ranking import ClassRanking
+from finetui.engine.inspection.ranking import ClassRanking, rank_classes
 from finetui.engine.predictions.file import Files, Origin, load_predictions
 from finetui.engine.predictions.metrics import ranked, scores_of
 
@@ -31,6 +31,32 @@ def test_batches_are_put_together_in_memory_and_on_the_disk(monkeypatch, memory:
     whole = np.array([ranked(label == LABELS, SHARES[:, label]) for label in range(4)]).T
     for size in (500, 64, 1):
         np.testing.assert_array_equal(in_batches(size, images), whole)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 16])
+def test_probabilities_that_are_kept_anyway_rank_the_same(monkeypatch, at_once: int) -> None:
+    monkeypatch.setattr("finetui.engine.inspection.ranking._AT_ONCE", at_once)
+    np.testing.assert_array_equal(rank_classes(SHARES, LABELS), in_batches(500))
+
+
+@pytest.mark.parametrize(("classes", "kept"), [(10, 2**30), (11, 2**30), (11, 0)])
+def test_probabilities_are_kept_once(monkeypatch, classes: int, kept: int) -> None:
+    made = []
+
+    class Counted(ClassRanking):
+        def __init__(self, *size: int) -> None:
+            super().__init__(*size)
+            made.append(size)
+
+    monkeypatch.setattr("finetui.engine.inspection.evaluation.ClassRanking", Counted)
+    monkeypatch.setattr("finetui.engine.inspection.evaluation._MOST_KEPT", kept)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, classes))
+    report = evaluate(network, split([*range(classes)] * 3), [str(label) for label in range(classes)], ranked=True)
+    assert report is not None
+    assert report.roc_auc is not None
+    assert not np.isnan(report.roc_auc).any()
+    assert bool(report.label_errors) is (classes > 10 and kept > 0)
+    assert len(made) == (0 if report.label_errors else 1)
 
 
 def test_a_full_disk_is_told(monkeypatch) -> None:

@@ -20,6 +20,7 @@ from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.styled_line import StyledLine
 
 _ROWS = (("start", "pause", "step"), ("stop", "evaluate", "save"))
+_FORMS = ("finetune", "extend", "find")
 _SMALLEST = 1e-12
 _LADDER = (1.0, 2.0, 5.0)
 
@@ -102,8 +103,7 @@ class Controls(Vertical):
             with Horizontal(classes="row"):
                 yield from (self._button(name) for name in row)
         with Horizontal(classes="row"):
-            yield self._button("finetune")
-            yield self._button("find")
+            yield from (self._button(name) for name in _FORMS)
         with Horizontal(classes="row"):
             yield StyledLine(Content.assemble(" ", ("l", "bold $accent"), " Learning rate"), id="rate-label")
             yield LearningRateInput()
@@ -119,7 +119,7 @@ class Controls(Vertical):
     def show(self, view: View) -> None:
         """Bring everything up to date with `view`."""
         self._view = view
-        for name in (name for row in (*_ROWS, ("finetune", "find")) for name in row):
+        for name in (name for row in (*_ROWS, _FORMS) for name in row):
             shown = "resume" if name == "pause" and view.state == "paused" else name
             action = BY_NAME[shown]
             resumes = name == "start" and view.can_go_on

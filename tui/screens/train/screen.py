@@ -1,6 +1,5 @@
 """The Train screen: curves, progress, per-class table, controls, layers, log."""
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +17,7 @@ from finetui.engine.link.base import Link
 from finetui.engine.predictions.criteria import Choose, Selection
 from finetui.engine.protocol.commands import (
     AnyCommand,
+    ChangeTraining,
     Evaluate,
     FindLearningRate,
     SetFrozen,
@@ -37,27 +37,25 @@ from finetui.tui.screens.help import train_help
 from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.checkpoints import CheckpointsScreen
 from finetui.tui.screens.train.controls import Controls, LearningRateInput, next_rate
+from finetui.tui.screens.train.extend import ExtendForm
 from finetui.tui.screens.train.finetune import FinetuneForm
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
+from finetui.tui.screens.train.panels import Panels
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import Plots
 from finetui.tui.screens.train.rates import RatesScreen
-from finetui.tui.screens.train.refresh import RefreshRate
 from finetui.tui.screens.train.runs import RunsScreen
-from finetui.tui.screens.train.status_lines import progress, status
 from finetui.tui.state.actions import ACTIONS, BY_NAME
 from finetui.tui.state.log_lines import describe_command
-from finetui.tui.state.store import Store, View
+from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.styled_line import StyledLine
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
 _POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
-_PLOT_SECONDS = 0.5
 _MOST_AT_ONCE = 256  # events, a few milliseconds' worth
-_RATE_SECONDS = 1.0  # a learning rate that a schedule moves at every step
 
 OnEvents = Callable[[Sequence[AnyEvent]], None]
 
@@ -77,8 +75,8 @@ class TrainScreen(Screen[None]):
         Binding("d", "app.detach", "Detach"),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("tab", "app.focus_next", "Next control", show=False),
-        Binding("p", "switch_part", "Other part", show=False),
         Binding("m", "errors", "Errors"),
+        Binding("p", "switch_part", "Part"),
         Binding("g", "layers", "Layers"),
         Binding("r", "runs", "Runs"),
         Binding("c", "checkpoints", "Checkpoints", show=False),
@@ -115,11 +113,8 @@ class TrainScreen(Screen[None]):
         self.store = Store()
         self._link = link
         self.asker = Asker(link)
-        self._shown: View | None = None
         self._finding = ""  # id of the search for a learning rate that was asked for here
-        self._refresh_rate = RefreshRate()
-        self._behind = False  # what is shown is older than what is known
-        self._plots_at = self._rate_at = 0.0
+        self.panels = Panels(self, self.store)
 
     def on_another_link(self, link: Link) -> "TrainScreen":
         """Return a screen of the same kind over `link`."""
@@ -137,13 +132,18 @@ class TrainScreen(Screen[None]):
                 yield Controls()
                 yield LayerList()
         yield LogPanel()
-        yield KeyBar(palette=True)
+        yield KeyBar(palette=True, unshown=self._unshown)
         yield Static(id="too-small")
+
+    def _unshown(self) -> tuple[str, ...]:
+        """Return the actions that have no use now, and no place among the keys."""
+        view = self.store.view
+        return () if view.data is not None and view.other_part("") is not None else ("switch_part",)
 
     def on_mount(self) -> None:
         """Begin to look for events."""
         self.set_interval(_POLL_SECONDS, self._poll)
-        self._show()
+        self.panels.show()
 
     def on_resize(self) -> None:
         """Say so where the terminal is too small, and lay the two top lines out anew."""
@@ -152,15 +152,18 @@ class TrainScreen(Screen[None]):
         size = f"{self.size.width}x{self.size.height}"
         text = f"This terminal has {size} cells; finetui needs {MIN_WIDTH}x{MIN_HEIGHT}. Training is not affected."
         self.query_one("#too-small", Static).update(Content(text))
-        self.call_after_refresh(self._show_lines)
+        self.call_after_refresh(self.panels.show_lines)
 
     # -- showing ----------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
+        unshown = self._unshown()
         heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE))
+        if self._unshown() != unshown:
+            self.refresh_bindings()
         if len(heard) == _MOST_AT_ONCE:
             self.call_later(self._poll)  # a long past: keys come in between
-        self._show()
+        self.panels.show()
         self._on_events(heard)
         for event in heard:
             self.asker.deliver(event)
@@ -170,44 +173,9 @@ class TrainScreen(Screen[None]):
                 if self.store.view.rates_found is not None:
                     self._show_rates(self.store.view.rates_found)
 
-    def _show(self) -> None:
-        """Bring the widgets up to date, those that change all the time at a rate of their own."""
-        view = self.store.view
-        if view is self._shown and not self._behind:
-            return
-        now = time.monotonic()
-        before, self._shown = self._shown, view
-        calm = before is not None and view.state == before.state == "running"
-        due = not calm or self._refresh_rate.due()
-        if due:
-            self._refresh_rate.drawn()
-            self._show_lines()
-        evaluated = before is None or view.evaluation is not before.evaluation
-        # Together with the numbers: each frame costs more than what is in it.
-        plots = evaluated or (due and (not calm or now - self._plots_at >= _PLOT_SECONDS))
-        if plots:
-            self._plots_at = now
-            self.query_one(Plots).show(self.store)
-        self._behind = not (due and plots)
-        controls = ("state", "pending", "refusal")
-        steered = before is None or any(getattr(view, name) != getattr(before, name) for name in controls)
-        if steered or not calm or now - self._rate_at >= _RATE_SECONDS:
-            self._rate_at = now
-            self.query_one(Controls).show(view)
-        self.query_one(Banner).show(view)
-        self.query_one(LayerList).show(view)
-        self.query_one(PerClassTable).show(view)
-        self.query_one(LogPanel).show(view.log)
-
     def hurry(self) -> None:
         """Show what is known by now at the next look, whatever the rate."""
-        self._refresh_rate.hurry()
-        self._plots_at, self._behind = 0.0, True
-
-    def _show_lines(self) -> None:
-        view = self.store.view
-        self.query_one("#status", StyledLine).show(status(view, self.size.width))
-        self.query_one("#progress", StyledLine).show(progress(view, self.size.width))
+        self.panels.hurry()
 
     def action_hide_alert(self) -> None:
         """Take the alert that is shown off the screen."""
@@ -225,7 +193,7 @@ class TrainScreen(Screen[None]):
             self._finding = command.id
         self.store.sent(command)
         self._link.send(command)
-        self._show()
+        self.panels.show()
 
     def hint(self, text: str) -> None:
         """Say why something was not done."""
@@ -240,13 +208,17 @@ class TrainScreen(Screen[None]):
         if action.kind is Start and view.can_go_on and not self._visiting:
             self.post_message(self.ResumeWanted(Path(view.path), own=self._link.steers and not self._link.attached))
             return
-        if action.kind is StartFinetune and not self._link.steers:
-            name = self.store.view.name
-            self.hint(f"finetui finetune --from {name} --dashboard")
-        elif action.kind is StartFinetune and refusal(StartFinetune, self.store.view.state) is None:
-            self._ask_finetune()
-        else:
+        if action.command is not None:
             self.send(action.command())
+        elif not self._link.steers:
+            way = "extend {} --epochs N" if action.kind is ChangeTraining else "finetune --from {}"
+            self.hint(f"finetui {way.format(view.name)} --dashboard")
+        elif (why_not := refusal(action.kind, view.state)) is not None:
+            self.hint(f"{action.label}: {why_not}")
+        elif action.kind is ChangeTraining:
+            self._ask_extend()
+        else:
+            self._ask_finetune()
 
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
         """Do what the button says."""
@@ -319,6 +291,12 @@ class TrainScreen(Screen[None]):
         plan = await self.app.push_screen_wait(FinetuneForm(self.store, self.asker))
         if plan is not None:
             self.send(StartFinetune(plan=plan))
+
+    @work
+    async def _ask_extend(self) -> None:
+        command = await self.app.push_screen_wait(ExtendForm(self.store.view))
+        if command is not None:
+            self.send(command)
 
     @work
     async def _show_rates(self, found: LearningRateFound) -> None:

@@ -42,13 +42,13 @@ class Watched:
 async def test_one_more_point_sends_what_it_changes(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     # Every point is shown: how many are is a matter of time, and here of none.
     monkeypatch.setattr("finetui.tui.screens.train.refresh.RefreshRate.due", lambda _rate: True)
-    monkeypatch.setattr("finetui.tui.screens.train.screen._PLOT_SECONDS", 0.0)
+    monkeypatch.setattr("finetui.tui.screens.train.panels._PLOT_SECONDS", 0.0)
     plot_geometry.preload()
     past = [point(step, 2.0 / step, 1 - 0.5 / step) for step in range(1, 400)]
     link = CannedLink(*running(*past, evaluated(3, 0.9)))
     app = FinetuiApp(link)
     async with open_app(app, size=size) as pilot:
-        while link.events or app.train_screen._behind:  # a long past comes in portions, and pictures at their pace
+        while link.events or app.train_screen.panels.behind:  # a long past comes in portions
             await pilot.wait(0.1)
         await pilot.wait(0.5)
         watched = Watched(app, monkeypatch)
@@ -71,7 +71,7 @@ async def test_a_plot_that_looks_the_same_is_not_drawn(monkeypatch: pytest.Monke
     link = CannedLink(*running(*[point(step, 0.5, 0.8) for step in range(1, 900)]))
     app = FinetuiApp(link)
     async with open_app(app, size=(120, 40)) as pilot:
-        while link.events or app.train_screen._behind:  # a long past comes in portions, and pictures at their pace
+        while link.events or app.train_screen.panels.behind:  # a long past comes in portions
             await pilot.wait(0.1)
         await pilot.wait(0.5)
         drawn: list[object] = []

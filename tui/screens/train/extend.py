@@ -1,0 +1,55 @@
+"""The form to train further: to how many epochs in all, and at which learning rate."""
+
+from typing import ClassVar
+
+import msgspec
+from textual.binding import BindingType
+from textual.widget import Widget
+
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.commands import ChangeTraining
+from finetui.tui.screens.form import ENTER, Form
+from finetui.tui.state.store import View
+from finetui.tui.widgets.form_rows import TextRow
+
+
+class ExtendForm(Form[ChangeTraining]):
+    """Asks how far the run in `view` is to go on; a finished one goes on at once, and without early stopping."""
+
+    TITLE_TEXT = "Train further"
+    APPLY = ("⏎", "Train further")
+    LEAVE = "Not now"
+    BINDINGS: ClassVar[list[BindingType]] = [ENTER]
+
+    def __init__(self, view: View) -> None:
+        super().__init__()
+        self._view = view
+        self._epochs = view.config.training.epochs
+
+    def rows(self) -> list[Widget]:
+        """Epochs, half as many again by default, and the learning rate."""
+        more = self._epochs + max(self._epochs // 2, 1)
+        return [
+            TextRow("epochs", "Epochs in all", str(more), restrict=r"\d*"),
+            TextRow("lr", "Learning rate", str(self._view.config.training.lr), restrict=r"[0-9.eE+\-]*"),
+        ]
+
+    def read(self) -> ChangeTraining:
+        """Return what was asked for. Raises `BadInput`."""
+        epochs, lr = self.text("epochs"), self.text("lr")
+        trained = self._view.epoch
+        if not epochs or int(epochs) <= trained:
+            raise BadInput(f"epochs in all: {trained:,} are trained, so give a larger number")
+        try:
+            rate = float(lr)
+        except ValueError:
+            raise BadInput(f"learning rate: {lr!r} is not a number") from None
+        training = msgspec.structs.replace(self._view.config.training, epochs=int(epochs), lr=rate)
+        early_stop = 0 if self._view.state == "finished" else self._view.config.guards.early_stop
+        return ChangeTraining(training=training, early_stop=early_stop)
+
+    def words(self, found: ChangeTraining) -> str:
+        """Return what becomes of the schedule."""
+        training = found.training
+        change = f"{self._epochs:,} epochs become {training.epochs:,}"
+        return f"{change}; {training.schedule} is that of {training.epochs:,} epochs, up to {training.lr:g}"

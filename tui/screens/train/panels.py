@@ -1,0 +1,72 @@
+"""Brings the widgets of the Train screen up to date, those that change all the time at a rate of their own."""
+
+import time
+
+from textual.screen import Screen
+
+from finetui.tui.screens.train.banner import Banner
+from finetui.tui.screens.train.controls import Controls
+from finetui.tui.screens.train.layer_list import LayerList
+from finetui.tui.screens.train.log_panel import LogPanel
+from finetui.tui.screens.train.per_class_table import PerClassTable
+from finetui.tui.screens.train.plots import Plots
+from finetui.tui.screens.train.refresh import RefreshRate
+from finetui.tui.screens.train.status_lines import progress, status
+from finetui.tui.state.store import Store, View
+from finetui.tui.widgets.styled_line import StyledLine
+
+_PLOT_SECONDS = 0.5
+_RATE_SECONDS = 1.0  # a learning rate that a schedule moves at every step
+
+
+class Panels:
+    """Draws what `store` knows on `screen`; `behind` tells whether what is shown is older than that."""
+
+    def __init__(self, screen: Screen[None], store: Store) -> None:
+        self.behind = False
+        self._screen = screen
+        self._store = store
+        self._shown: View | None = None
+        self._refresh_rate = RefreshRate()
+        self._plots_at = self._rate_at = 0.0
+
+    def show(self) -> None:
+        """Draw what has changed, as far as it is time for it."""
+        view = self._store.view
+        if view is self._shown and not self.behind:
+            return
+        find = self._screen.query_one
+        now = time.monotonic()
+        before, self._shown = self._shown, view
+        calm = before is not None and view.state == before.state == "running"
+        due = not calm or self._refresh_rate.due()
+        if due:
+            self._refresh_rate.drawn()
+            self.show_lines()
+        evaluated = before is None or view.evaluation is not before.evaluation
+        # Together with the numbers: each frame costs more than what is in it.
+        plots = evaluated or (due and (not calm or now - self._plots_at >= _PLOT_SECONDS))
+        if plots:
+            self._plots_at = now
+            find(Plots).show(self._store)
+        self.behind = not (due and plots)
+        controls = ("state", "pending", "refusal")
+        steered = before is None or any(getattr(view, name) != getattr(before, name) for name in controls)
+        if steered or not calm or now - self._rate_at >= _RATE_SECONDS:
+            self._rate_at = now
+            find(Controls).show(view)
+        find(Banner).show(view)
+        find(LayerList).show(view)
+        find(PerClassTable).show(view)
+        find(LogPanel).show(view.log)
+
+    def hurry(self) -> None:
+        """Have what is known by now be drawn at the next look, whatever the rate."""
+        self._refresh_rate.hurry()
+        self._plots_at, self.behind = 0.0, True
+
+    def show_lines(self) -> None:
+        """Draw the two lines at the top."""
+        view, width = self._store.view, self._screen.size.width
+        self._screen.query_one("#status", StyledLine).show(status(view, width))
+        self._screen.query_one("#progress", StyledLine).show(progress(view, width))
