@@ -45,7 +45,7 @@ from finetui.tui.screens.train.plots import Plots
 from finetui.tui.screens.train.rates import RatesScreen
 from finetui.tui.screens.train.refresh import RefreshRate
 from finetui.tui.screens.train.runs import RunsScreen
-from finetui.tui.screens.train.status_lines import progress, status
+from finetui.tui.screens.train.status_lines import machine_line, progress, status
 from finetui.tui.state.actions import ACTIONS, BY_NAME
 from finetui.tui.state.log_lines import describe_command
 from finetui.tui.state.store import Store, View
@@ -83,6 +83,7 @@ class TrainScreen(Screen[None]):
         Binding("r", "runs", "Runs"),
         Binding("c", "checkpoints", "Checkpoints", show=False),
         Binding("o", "log", "Log"),
+        Binding("M", "machine", "Machine"),
         Binding("y", "toggle_log", "Log scale"),
         Binding("t", "toggle_theme", "Theme", show=False),
         Binding("escape", "hide_alert", "Hide the alert", show=False),
@@ -129,6 +130,7 @@ class TrainScreen(Screen[None]):
         """Lay the widgets out."""
         yield StyledLine(id="status")
         yield StyledLine(id="progress")
+        yield StyledLine(id="machine")
         yield Banner()
         yield Plots()
         with Horizontal(id="panels"):
@@ -157,7 +159,10 @@ class TrainScreen(Screen[None]):
     # -- showing ----------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
+        knew = self.store.machine.latest is not None
         heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE))
+        if not knew and self.store.machine.latest is not None:
+            self.hurry()  # the first look at the machine; later ones are shown with what changes
         if len(heard) == _MOST_AT_ONCE:
             self.call_later(self._poll)  # a long past: keys come in between
         self._show()
@@ -208,6 +213,11 @@ class TrainScreen(Screen[None]):
         view = self.store.view
         self.query_one("#status", StyledLine).show(status(view, self.size.width))
         self.query_one("#progress", StyledLine).show(progress(view, self.size.width))
+        sample = self.store.machine.latest
+        self.set_class(sample is not None, "-machine")
+        if sample is not None:
+            line = machine_line(sample.machine, self.size.width, live=view.state == "running")
+            self.query_one("#machine", StyledLine).show(line)
 
     def action_hide_alert(self) -> None:
         """Take the alert that is shown off the screen."""
@@ -356,6 +366,12 @@ class TrainScreen(Screen[None]):
         from finetui.tui.screens.log.screen import LogScreen
 
         self.app.push_screen(LogScreen(self.store))
+
+    def action_machine(self) -> None:
+        """Show what the machine that trains is busy with."""
+        from finetui.tui.screens.machine.screen import MachineScreen
+
+        self.app.push_screen(MachineScreen(self.store))
 
     @work
     async def action_runs(self) -> None:
