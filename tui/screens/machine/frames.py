@@ -1,10 +1,11 @@
 """A frame with a title, a line of figures, a graph of how the first of them went, and more lines if there is room."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.segment import Segment
 from rich.style import Style
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.strip import Strip
 from textual.widget import Widget
@@ -15,6 +16,8 @@ from finetui.tui.widgets.plot_geometry import Floats, Range
 from finetui.tui.widgets.styled_line import changed_regions, line_strip
 
 _LEAST_GRAPH = 2  # rows that a graph keeps when there are lines below it
+_WIDTH, _HEIGHT = 40, 6  # cells that a frame should have
+_LEAST_HEIGHT = 3  # its border and a line
 
 
 class Frame(Widget):
@@ -92,3 +95,41 @@ class Frame(Widget):
         chars = plot_geometry.band(np.repeat(x, 2), filled, self._axes, (width, rows))
         style: Style = self.get_component_rich_style("frame--graph")
         return [Strip([Segment("".join(row), style)], width) for row in chars.tolist()]
+
+
+class Frames(VerticalScroll):
+    """`frames` by their names, in as few columns as leave each high enough for a graph; many of them scroll."""
+
+    DEFAULT_CSS = """
+    Frames { layout: grid; height: 1fr; overflow-y: auto; scrollbar-size-vertical: 1; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: dict[str, Frame] = {}
+        self._shape: tuple[int, str] | None = None  # columns, and the height of a row
+
+    def have(self, titles: Mapping[str, str]) -> None:
+        """Have a frame for each of `titles`, and no others."""
+        if list(titles) != list(self.frames):
+            for frame in self.frames.values():
+                frame.remove()
+            self.frames = {name: Frame(title) for name, title in titles.items()}
+            self.mount_all(self.frames.values())
+            self._arrange()
+
+    def on_resize(self) -> None:
+        """Arrange them anew."""
+        self._arrange()
+
+    def _arrange(self) -> None:
+        if not self.frames or not self.size.height:
+            return
+        for columns in range(1, max(self.size.width // _WIDTH, 1) + 1):
+            row = self.size.height // -(-len(self.frames) // columns)
+            if row >= _HEIGHT:
+                break
+        shape = columns, "1fr" if row >= _LEAST_HEIGHT else str(_LEAST_HEIGHT)
+        if shape != self._shape:  # to set it again would lay out, and paint, all anew
+            self._shape = shape
+            self.styles.grid_size_columns, self.styles.grid_rows = shape

@@ -4,7 +4,6 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
@@ -12,7 +11,7 @@ from finetui.engine.protocol.events import MachineSample
 from finetui.engine.protocol.machine import Machine
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.machine import text
-from finetui.tui.screens.machine.frames import Frame
+from finetui.tui.screens.machine.frames import Frames
 from finetui.tui.screens.machine.help import machine_help
 from finetui.tui.state.machine import RECENT_SECONDS, gpu_use
 from finetui.tui.state.store import Store
@@ -23,9 +22,8 @@ from finetui.tui.widgets.styled_line import StyledLine
 
 _POLL_SECONDS = 0.5
 _SHARES_SECONDS = 2.0  # a new picture of where the time goes
-_FRAME_WIDTH, _FRAME_HEIGHT = 40, 6  # cells that a frame should have
-_LEAST_HEIGHT = 3  # its border and a line
 _SHARE = Range(0.0, 1.0)
+_LEAST_RATE = 2.0**20  # bytes a second that fill the graph of the disk, where there were not more
 _TRAINING_ALERTS = ("plateau", "overfit", "divergence", "unstable")  # nothing that a machine can do about
 
 
@@ -47,7 +45,6 @@ class MachineScreen(Screen[None]):
         self._whole = False
         self._seen = -1  # of the store's changes
         self._shown: MachineSample | None = None
-        self._frames: dict[str, Frame] = {}
         self._rest = 0.0  # until where the time goes is drawn anew
 
     def compose(self) -> ComposeResult:
@@ -56,7 +53,7 @@ class MachineScreen(Screen[None]):
         yield StyledLine(id="time-bar")
         yield StyledLine(id="time-legend")
         yield StyledLine(id="time-advice")
-        yield VerticalScroll(id="machine-frames")
+        yield Frames()
         yield Static(id="machine-message")
         yield KeyBar()
 
@@ -114,55 +111,38 @@ class MachineScreen(Screen[None]):
         self.query_one("#machine-title", StyledLine).show(Content.assemble(left, " " * gap, right))
 
     def _show_time(self) -> None:
-        shares, width = self._store.machine.shares, self.size.width - 2
+        shares, width = self._store.machine.shares, self.size.width - 2  # with a margin of one cell
         alert = self._store.view.alert
         advice = alert.message if alert is not None and alert.kind not in _TRAINING_ALERTS else ""
         self.set_class(shares is None, "-unmeasured")
         self.set_class(bool(advice), "-advice")
-        self.query_one("#time-advice", StyledLine).show(Content(f"→ {advice}"))
+        self.query_one("#time-advice", StyledLine).show(Content(f" → {advice}"))
         legend = self.query_one("#time-legend", StyledLine)
         if shares is None:
-            legend.show(Content.styled("Where the time of a step goes was not measured.", "$muted"))
+            legend.show(Content.styled(" Where the time of a step goes was not measured.", "$muted"))
             return
-        self.query_one("#time-bar", StyledLine).show(text.time_bar(shares, width))
-        legend.show(text.time_legend(shares, width))
+        self.query_one("#time-bar", StyledLine).show(Content(" ") + text.time_bar(shares, width))
+        legend.show(Content(" ") + text.time_legend(shares, width))
 
     def _lay_out(self, machine: Machine) -> None:
-        """Have a frame for each part of `machine`, in as few columns as leave each high enough for a graph."""
+        """Have a frame for each part of `machine`."""
         wanted = {"cpu": "CPU", "memory": "Memory", "disk": "Disk"}
         wanted |= {gpu_use(gpu): text.gpu_title(gpu) for gpu in machine.gpus} or {"gpu": "GPU"}
-        grid = self.query_one("#machine-frames", VerticalScroll)
-        if list(wanted) != list(self._frames):
-            for frame in self._frames.values():
-                frame.remove()
-            self._frames = {name: Frame(title) for name, title in wanted.items()}
-            grid.mount_all(self._frames.values())
-        room = grid.size.height
-        for columns in range(1, max(self.size.width // _FRAME_WIDTH, 1) + 1):
-            rows = -(-len(wanted) // columns)
-            if room // rows >= _FRAME_HEIGHT:
-                break
-        grid.styles.grid_size_columns = columns
-        grid.styles.grid_rows = "1fr" if room // rows >= _LEAST_HEIGHT else str(_LEAST_HEIGHT)
+        self.query_one(Frames).have(wanted)
 
     def _show_frames(self, machine: Machine) -> None:
         x_axis, since = self._x_axis()
-        show = {
-            "cpu": text.cpu_parts(machine),
-            "memory": text.memory_parts(machine),
-        }
-        for name, parts in show.items():
-            self._frames[name].show(parts, self._store.machine.of(name).points(since), (x_axis, _SHARE))
-        x, y = self._store.machine.of("disk").points(since)
-        top = plot_geometry.nice_step(max(float(y.max(initial=0.0)), 2**20))
-        self._frames["disk"].show(text.disk_parts(machine), (x, y), (x_axis, Range(0.0, top)))
+        frames, of = self.query_one(Frames).frames, self._store.machine.of
+        frames["cpu"].show(text.cpu_parts(machine), of("cpu").points(since), (x_axis, _SHARE))
+        frames["memory"].show(text.memory_parts(machine), of("memory").points(since), (x_axis, _SHARE))
+        x, y = of("disk").points(since)
+        top = plot_geometry.nice_step(max(float(y.max(initial=0.0)), _LEAST_RATE))
+        frames["disk"].show(text.disk_parts(machine), (x, y), (x_axis, Range(0.0, top)))
         for gpu in machine.gpus:
             name = gpu_use(gpu)
-            points = self._store.machine.of(name).points(since)
-            self._frames[name].show(text.gpu_parts(gpu), points, (x_axis, _SHARE), text.process_lines(gpu))
+            frames[name].show(text.gpu_parts(gpu), of(name).points(since), (x_axis, _SHARE), text.process_lines(gpu))
         if not machine.gpus:
-            reason = machine.no_gpu or "none was found"
-            self._frames["gpu"].show([text.Part(Content.styled(reason, "$muted"), 0)])
+            frames["gpu"].show([text.Part(Content.styled(machine.no_gpu or "none was found", "$muted"), 0)])
 
     def _x_axis(self) -> tuple[Range, float | None]:
         """Return the time that is shown, and from when on; the latter is None for the whole run.
