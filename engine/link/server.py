@@ -17,7 +17,7 @@ from finetui.engine.link import sockets
 from finetui.engine.link.frames import ClientFrame, Goodbye, Hello, ProtocolError, encode_frame
 from finetui.engine.link.server_client import Client
 from finetui.engine.protocol.commands import AnyCommand, Question
-from finetui.engine.protocol.events import COALESCIBLE, AnyEvent, Audience, Phase, StateChanged
+from finetui.engine.protocol.events import COALESCIBLE, AnyEvent, Audience, MachineSample, Phase, StateChanged
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.journal import Journal
 from finetui.engine.text import clean
@@ -97,6 +97,7 @@ class Server:
         self._inbox: deque[AnyEvent | Journal] = deque()
         self._journal = Journal()
         self._phase: Phase | None = None
+        self._machine: MachineSample | None = None
         self._state: StateChanged | None = None  # of an engine without a journal
         self._clients: list[Client] = []
         self._greeted = 0  # clients
@@ -338,7 +339,10 @@ class Server:
                 for client in self._clients:
                     client.next_seq = 0
                 continue
-            self._phase = item if isinstance(item, Phase) else None
+            if isinstance(item, MachineSample):
+                self._machine = item if item.seq < 0 else self._machine
+            else:
+                self._phase = item if isinstance(item, Phase) else None
             if isinstance(item, StateChanged) and item.seq < 0:
                 self._state = item
             frame = encode_frame(item)
@@ -363,8 +367,9 @@ class Server:
         self._distribute()  # what has waited until now is history
         client.greet(hello, clean(hello.name, _LONGEST_NAME))
         self._welcome(client)
-        if self._phase is not None:
-            client.put(self._phase, encode_frame(self._phase))
+        for newest in (self._phase, self._machine):
+            if newest is not None:
+                client.put(newest, encode_frame(newest))
         self.ever_connected = True
         self._greeted += 1
         self._audience_changed = True

@@ -11,9 +11,11 @@ from pathlib import Path
 import msgspec
 
 from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.process.endpoint import Endpoint
 from finetui.engine.process.memory import keep_freed
 from finetui.engine.process.signals import EndSignals
+from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import Phase, State
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.protocol.requests import HostRequest
@@ -60,19 +62,24 @@ class Host:
 
             InspectionEngine(self._request.inspection, self._commands, [self._endpoint.publish]).run(self._stay)
         elif self._request.config is not None:
-            from finetui.engine.session.serve import serve
+            with MachineWatch(self._endpoint.publish) as machine:
+                self._serve(self._request.config, machine)
 
-            serve(
-                self._request.config,
-                self._commands,
-                [self._signals.note, self._endpoint.publish],
-                autostart=self._request.autostart,
-                stay=self._stay,
-                on_journal=self._endpoint.follow,
-                socket=self._endpoint.path,
-                resume=RunFolder(Path(self._request.resume)) if self._request.resume else None,
-                resume_from=self._request.resume_from,
-            )
+    def _serve(self, config: RunConfig, machine: MachineWatch) -> None:
+        from finetui.engine.session.serve import serve
+
+        serve(
+            config,
+            self._commands,
+            [self._signals.note, self._endpoint.publish],
+            autostart=self._request.autostart,
+            stay=self._stay,
+            on_journal=self._endpoint.follow,
+            socket=self._endpoint.path,
+            resume=RunFolder(Path(self._request.resume)) if self._request.resume else None,
+            resume_from=self._request.resume_from,
+            machine=machine,
+        )
 
     def _stay(self, state: State) -> bool:
         return self._signals.caught is None and self._endpoint.stay(state)

@@ -14,6 +14,7 @@ import msgspec
 from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.config import RunConfig, TrainingConfig
 from finetui.engine.protocol.description import DataDescription
+from finetui.engine.protocol.machine import Machine as Machine
 from finetui.engine.protocol.values import (
     ClassReport as ClassReport,
     DataSummary as DataSummary,
@@ -348,6 +349,16 @@ class Alert(Event, frozen=True, kw_only=True):
     message: str
 
 
+class MachineSample(Event, frozen=True, kw_only=True):
+    """What the machine that trains was busy with during the last `seconds`: means, and the most memory.
+
+    The journal gets one for each 10 seconds, and fewer in a long run; who looks on gets more, without a number.
+    """
+
+    machine: Machine
+    seconds: float
+
+
 class Audience(Event, frozen=True, kw_only=True):
     """Transient: who watches the run now, in the order of arrival; those who cannot steer it end in ` (reading)`."""
 
@@ -397,6 +408,7 @@ AnyEvent = (
     | CheckpointSaved
     | Rewound
     | Alert
+    | MachineSample
     | Audience
     | CommandAccepted
     | CommandRefused
@@ -407,4 +419,4 @@ AnyEvent = (
 TRANSIENT: tuple[type[Event], ...] = (Phase, Answer, Audience)
 
 # What a slow reader may miss: each later event of the kind says the same, newer.
-COALESCIBLE: tuple[type[Event], ...] = (Phase, TrainPoint)
+COALESCIBLE: tuple[type[Event], ...] = (Phase, TrainPoint, MachineSample)

@@ -7,7 +7,7 @@ import msgspec
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import AnyCommand
-from finetui.engine.protocol.events import AnyEvent, CommandAccepted, CommandRefused, Log, Phase
+from finetui.engine.protocol.events import AnyEvent, CommandAccepted, CommandRefused, Log, MachineSample, Phase
 from finetui.engine.runs.journal import Journal
 from finetui.engine.text import clean
 
@@ -18,24 +18,28 @@ _PHASE_INTERVAL = 0.1  # seconds
 class Reporter:
     """Gives every event its step and its place in `journal`, if there is one, and passes it to every one of `sinks`.
 
-    `step` is asked for the steps completed.
+    `step` is asked for the steps completed, and `machine` for a sample of what the machine does, where one is due.
     """
 
-    def __init__(self, journal: Journal | None, sinks: Sequence[Sink], step: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        journal: Journal | None,
+        sinks: Sequence[Sink],
+        step: Callable[[], int],
+        machine: Callable[[], MachineSample | None] = lambda: None,
+    ) -> None:
         self._journal = journal
         self._sinks = sinks
         self._step = step
+        self._machine = machine
         self._last_phase = 0.0
         self._journal_problem = ""
 
     def emit(self, *events: AnyEvent) -> None:
         """Journal the events and pass them on; several have consecutive numbers."""
         for event in events:
-            stamped = msgspec.structs.replace(event, step=self._step())
-            if self._journal is not None:
-                stamped = self._journal.append(stamped)
-            for sink in self._sinks:
-                sink(stamped)
+            self._pass_on(event)
+        self.look_at_machine()
         problem = self._journal.problem if self._journal is not None else ""
         if problem != self._journal_problem:
             self._journal_problem = problem
@@ -43,6 +47,19 @@ class Reporter:
                 self.emit(Log(level="error", message=f"the journal cannot be written: {problem}; it is kept in memory"))
             else:
                 self.emit(Log(level="info", message="the journal can be written again, and is complete"))
+
+    def look_at_machine(self) -> None:
+        """Journal what the machine does and pass it on, where that is due; `emit` does it as well."""
+        sample = self._machine()
+        if sample is not None:
+            self._pass_on(sample)
+
+    def _pass_on(self, event: AnyEvent) -> None:
+        stamped = msgspec.structs.replace(event, step=self._step())
+        if self._journal is not None:
+            stamped = self._journal.append(stamped)
+        for sink in self._sinks:
+            sink(stamped)
 
     def reply(self, command: AnyCommand, carry_out: Callable[[AnyCommand], bool]) -> None:
         """Have `command` carried out, and emit the one reply to it: a refusal where `carry_out` raises `BadInput`.

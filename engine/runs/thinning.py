@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from finetui.engine.protocol.events import AnyEvent, Evaluated, Log, ThinnedPoint, TrainPoint
+from finetui.engine.protocol.events import AnyEvent, Evaluated, Log, MachineSample, ThinnedPoint, TrainPoint
 from finetui.engine.runs.journal import Glance, JournalReader
 
 _BUCKETS = 1024  # a few points each: more than a terminal has columns
 _LINE_BYTES = 300  # of a train point, at least
-_POINT, _EVALUATED = TrainPoint.__struct_config__.tag, Evaluated.__struct_config__.tag
+_POINT, _EVALUATED, _MACHINE = (kind.__struct_config__.tag for kind in (TrainPoint, Evaluated, MachineSample))
 
 Glanced = tuple[Glance, bytes]
 
@@ -23,7 +23,9 @@ def thinned(reader: JournalReader, lines: Iterable[Glanced], journal_bytes: int)
     size = max(journal_bytes // (_LINE_BYTES * _BUCKETS), 1)
     bucket: list[Glanced] = []
     for glanced in lines:
-        if size > 1 and glanced[0].type == _POINT:
+        if glanced[0].type == _MACHINE:  # told by its time: where it stands among points does not matter
+            yield from _events(reader, [glanced])
+        elif size > 1 and glanced[0].type == _POINT:
             if len(bucket) == size:
                 yield from _extremes(reader, bucket)
                 bucket.clear()

@@ -3,6 +3,7 @@
 import threading
 
 from finetui.engine.errors import FinetuiError
+from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.protocol.commands import AnyCommand, Stop
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import Phase
@@ -29,13 +30,15 @@ class LocalLink:
         from finetui.engine.session.serve import serve
 
         try:
-            serve(
-                self._config,
-                self._commands,
-                [self.events.put],
-                autostart=self._autostart,
-                stay=lambda _state: not self._closed.is_set(),
-            )
+            with MachineWatch(self.events.put) as machine:
+                serve(
+                    self._config,
+                    self._commands,
+                    [self.events.put],
+                    autostart=self._autostart,
+                    stay=lambda _state: not self._closed.is_set(),
+                    machine=machine,
+                )
         except FinetuiError:
             # The session's last event was its failure; a dashboard shows that.
             self._closed.wait()

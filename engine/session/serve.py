@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import State
 from finetui.engine.protocol.queues import CommandQueue
@@ -23,11 +24,13 @@ def serve(
     socket: Path | None = None,
     resume: RunFolder | None = None,
     resume_from: str = "",
+    machine: MachineWatch | None = None,
 ) -> Outcome:
     """Run `config`, then each finetune or branch that a person starts from it; return how the last one ended.
 
     With `resume` the run in that folder, configured by `config`, goes on first (see `Session`). `on_journal` is told of
-    each session's journal before that session's first event. Raises as `Session.run` does.
+    each session's journal before that session's first event. What `machine` sees is journaled. Raises as `Session.run`
+    does.
     """
     while True:
         session = Session(
@@ -39,6 +42,7 @@ def serve(
             socket=str(socket or ""),
             resume=resume,
             resume_from=resume_from,
+            machine=machine,
         )
         # The journal of a run that goes on has a past, which whoever watches has to get first.
         session.open()

@@ -13,6 +13,7 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData
 from finetui.engine.errors import FinetuiError, describe
 from finetui.engine.inspection.evaluation import Report
+from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.models.device import deterministic_convolutions
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.commands import ChangeTraining, Save
@@ -51,7 +52,7 @@ class Session:
     of what the configuration names: a module that takes float32 `[B, C, H, W]` and returns logits `[B, classes]`, and
     what `finetui.from_datasets` returns. `resume` is the folder of a run, configured by `config`, that goes on from
     its last checkpoint, or from the one that is kept as `resume_from`. `script(step)` gives commands that take effect
-    before step `step` + 1, and `begun` is what a run that is replayed began with.
+    before step `step` + 1, and `begun` is what a run that is replayed began with. What `machine` sees is journaled.
 
     `active` is the run, once it is prepared.
 
@@ -75,6 +76,7 @@ class Session:
         resume_from: str = "",
         script: Callable[[int], commands.AnyCommand | None] | None = None,
         begun: Beginning | None = None,
+        machine: MachineWatch | None = None,
     ) -> None:
         self.config = config
         self._writer = RunWriter(socket)
@@ -88,7 +90,8 @@ class Session:
         self._resume_from = resume_from
         self._script = script
         self._begun = begun
-        self._reporter = Reporter(self.journal, sinks, self._steps)
+        self._machine = machine
+        self._reporter = Reporter(self.journal, sinks, self._steps, self._machine_sample)
         self.active: ActiveRun | None = None
 
     @property
@@ -215,6 +218,7 @@ class Session:
         if running:
             run.step()
             return True
+        self._reporter.look_at_machine()
         run.retry_saving()
         if self._stay(run.state):
             return True
@@ -227,6 +231,14 @@ class Session:
             self.active.fail(reason)
         else:
             self._reporter.emit(events.StateChanged(state="failed", reason=reason))
+
+    def _machine_sample(self) -> events.MachineSample | None:
+        """Return what the machine does, where it is time to journal that: while a run goes on, or pauses."""
+        if self._machine is None or self.folder is None:
+            return None
+        self._machine.settle(self.folder.path)
+        goes_on = self.active is not None and self.active.state in ("running", "paused")
+        return self._machine.due() if goes_on else None
 
     def _steps(self) -> int:
         return self.active.trainer.step if self.active is not None else self._writer.steps

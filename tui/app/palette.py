@@ -19,4 +19,5 @@ def train_commands(train: TrainScreen) -> Iterator[SystemCommand]:
     yield SystemCommand("Checkpoints", "Go back to one, branch from one, keep one", train.action_checkpoints)
     yield SystemCommand("Runs", "All runs as a tree", train.action_runs)
     yield SystemCommand("Log", "The whole journal, and what the engine printed", train.action_log)
+    yield SystemCommand("Machine", "CPU, memory, disk and GPUs, and where the time goes", train.action_machine)
     yield SystemCommand("Explain", "What this screen shows, and every key", train.action_help)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import finetui
 from finetui.engine.errors import FinetuiError
+from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.process.endpoint import Endpoint
 from finetui.engine.process.memory import keep_freed
 from finetui.engine.process.signals import EndSignals
@@ -53,7 +54,7 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
 
         signals = EndSignals([signal.SIGINT, signal.SIGTERM], commands, abandon, doubled_seconds=_ONE_WISH_SECONDS)
         try:
-            with signals:
+            with signals, MachineWatch(endpoint.publish) as machine:
                 show(Phase(name="Importing PyTorch"))
                 finetui.serve(
                     config,
@@ -66,6 +67,7 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
                     socket=endpoint.path,
                     resume=resume,
                     resume_from=resume_from,
+                    machine=machine,
                 )
         except FinetuiError:
             if signals.status is not None:

@@ -31,6 +31,7 @@ _MORE_KEYS = (
     ("c", "Checkpoints: roll back to one, branch from one, keep the present state under a name"),
     ("r", "Runs: a finetune stands below the run that it started from"),
     ("o", "Log: the whole journal, and what the engine printed; a click on the lines below opens it as well"),
+    ("M", "Machine: CPU, memory, disk, GPUs and who is on them, and where the time of a step goes"),
     ("esc", "Hide an alert; it also goes once the rate or the layers are changed, and with a new best result"),
     ("y", "Loss axis: linear or logarithmic"),
     ("t", "Dark or light theme"),

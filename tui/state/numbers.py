@@ -1,14 +1,5 @@
 """Numbers in few characters."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 def short(count: int) -> str:
     """Return a count in at most three digits and a letter: 850, 44.4K, 11.7M, 3.64G."""
@@ -29,3 +20,15 @@ def scaled(count: int) -> tuple[str, str]:
         value /= 1000
     digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
     return f"{value:.{digits}f}", prefix
+
+
+def gigabytes(count: float) -> str:
+    """Return bytes in units of 2**30, as memory is sold, in at most four characters: 0.4, 24, 11.2, 640."""
+    value = count / 2**30
+    text = f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+    return text.removesuffix(".0")
+
+
+def percent(share: float) -> str:
+    """Return a share of 1 in whole percents, right-aligned so that nothing beside it moves: ` 97 %`."""
+    return f"{100 * share:3.0f} %"

@@ -11,6 +11,7 @@ from finetui.engine.protocol.values import AnyPart
 from finetui.engine.runs.summaries import best_accuracy
 from finetui.tui.state.curves import Curve
 from finetui.tui.state.log_lines import LogLine, log_line
+from finetui.tui.state.machine import MachineHistory
 from finetui.tui.state.sanitize import sanitized
 
 LOG_LINES = 500
@@ -294,10 +295,14 @@ _PAST = ("stage", "effect", "evaluation", "previous", "others", "marks")
 
 
 class Store:
-    """The view and the curves of the run that is shown; `fold` brings them up to date."""
+    """The view and the curves of the run that is shown; `fold` brings them up to date.
+
+    `machine` is no part of the view, nor of a run's past that can be gone back to.
+    """
 
     def __init__(self) -> None:
         self.view = View()
+        self.machine = MachineHistory()
         self._new_curves()
 
     def _new_curves(self) -> None:
@@ -309,6 +314,11 @@ class Store:
         """Apply the events that `arrived`, oldest first, and return them with their texts made harmless."""
         harmless = list(map(sanitized, arrived))
         for event in harmless:
+            if isinstance(event, events.MachineSample):
+                self.machine.hear(event)
+                continue
+            if isinstance(event, events.TrainPoint):
+                self.machine.hear_point(event)
             if isinstance(event, events.Rewound):
                 self._go_back(event)
             self.view = reduce(self.view, event)

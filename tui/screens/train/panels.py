@@ -11,7 +11,7 @@ from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import Plots
 from finetui.tui.screens.train.refresh import RefreshRate
-from finetui.tui.screens.train.status_lines import progress, status
+from finetui.tui.screens.train.status_lines import machine_line, progress, status
 from finetui.tui.state.store import Store, View
 from finetui.tui.widgets.styled_line import StyledLine
 
@@ -66,7 +66,12 @@ class Panels:
         self._plots_at, self.behind = 0.0, True
 
     def show_lines(self) -> None:
-        """Draw the two lines at the top."""
+        """Draw the lines at the top."""
         view, width = self._store.view, self._screen.size.width
         self._screen.query_one("#status", StyledLine).show(status(view, width))
         self._screen.query_one("#progress", StyledLine).show(progress(view, width))
+        sample = self._store.machine.latest
+        self._screen.set_class(sample is not None, "-machine")
+        if sample is not None:
+            line = machine_line(sample.machine, width, live=view.state == "running")
+            self._screen.query_one("#machine", StyledLine).show(line)

@@ -81,6 +81,7 @@ class TrainScreen(Screen[None]):
         Binding("r", "runs", "Runs"),
         Binding("c", "checkpoints", "Checkpoints", show=False),
         Binding("o", "log", "Log"),
+        Binding("M", "machine", "Machine"),
         Binding("y", "toggle_log", "Log scale"),
         Binding("t", "toggle_theme", "Theme", show=False),
         Binding("escape", "hide_alert", "Hide the alert", show=False),
@@ -124,6 +125,7 @@ class TrainScreen(Screen[None]):
         """Lay the widgets out."""
         yield StyledLine(id="status")
         yield StyledLine(id="progress")
+        yield StyledLine(id="machine")
         yield Banner()
         yield Plots()
         with Horizontal(id="panels"):
@@ -157,10 +159,12 @@ class TrainScreen(Screen[None]):
     # -- showing ----------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        unshown = self._unshown()
+        unshown, knew = self._unshown(), self.store.machine.latest is not None
         heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE))
         if self._unshown() != unshown:
             self.refresh_bindings()
+        if not knew and self.store.machine.latest is not None:
+            self.hurry()  # the first look at the machine; later ones are shown with what changes
         if len(heard) == _MOST_AT_ONCE:
             self.call_later(self._poll)  # a long past: keys come in between
         self.panels.show()
@@ -334,6 +338,12 @@ class TrainScreen(Screen[None]):
         from finetui.tui.screens.log.screen import LogScreen
 
         self.app.push_screen(LogScreen(self.store))
+
+    def action_machine(self) -> None:
+        """Show what the machine that trains is busy with."""
+        from finetui.tui.screens.machine.screen import MachineScreen
+
+        self.app.push_screen(MachineScreen(self.store))
 
     @work
     async def action_runs(self) -> None:

@@ -1,9 +1,14 @@
-"""The two lines at the top: which run, in which state, and how far it is."""
+"""The lines at the top: which run, in which state, how far it is, and what the machine is busy with."""
+
+import math
+from collections.abc import Sequence
 
 from textual.content import Content
 
 from finetui.engine.protocol.events import DataSummary, State
+from finetui.engine.protocol.machine import Gpu, Machine
 from finetui.engine.protocol.paths import short
+from finetui.tui.state.numbers import gigabytes, percent
 from finetui.tui.state.store import View
 
 _STATES: dict[State, tuple[str, str]] = {
@@ -46,6 +51,41 @@ def status(view: View, width: int) -> Content:
 
 def _sizes(data: DataSummary) -> str:
     return " + ".join(f"{size:,}" if part == "train" else f"{size:,} {part}" for part, size in data.sizes.items())
+
+
+def machine_line(machine: Machine, width: int, *, live: bool) -> Content:
+    """Return the third line: what the machine is busy with, as far as there is room; faint unless it is `live`."""
+    parts = []
+    if machine.cpu is not None:
+        parts.append(f"CPU {percent(machine.cpu)}")
+    if machine.memory_used is not None and machine.memory_total is not None:
+        parts.append(f"mem {gigabytes(machine.memory_used)} of {gigabytes(machine.memory_total)} GB")
+    if machine.gpus:
+        parts.append(_gpus(machine.gpus))
+    if machine.disk_free is not None:
+        parts.append(f"disk {gigabytes(machine.disk_free)} GB free")
+    if machine.load is not None:
+        parts.append(f"load {machine.load:.1f}")
+    while len(parts) > 1 and len(" · ".join(parts)) + 2 > width:
+        parts.pop()
+    return Content.styled(" " + " · ".join(parts), "" if live else "$muted")
+
+
+def _gpus(gpus: Sequence[Gpu]) -> str:
+    """Return the figures of one GPU, or of several: their mean use, all their memory, and the highest temperature."""
+    uses = [gpu.use for gpu in gpus if gpu.use is not None]
+    memory = [(gpu.memory_used, gpu.memory_total) for gpu in gpus]
+    words = [f"GPU {gpus[0].index}" if len(gpus) == 1 else f"{len(gpus)} GPUs"]
+    if uses:
+        words.append(percent(math.fsum(uses) / len(uses)))
+    if all(used is not None and total is not None for used, total in memory):
+        used, total = (sum(one or 0 for one in column) for column in zip(*memory, strict=True))
+        words.append(f"{gigabytes(used)}/{gigabytes(total)} GB")
+    if temperatures := [gpu.temperature for gpu in gpus if gpu.temperature is not None]:
+        words.append(f"{max(temperatures):.0f} °C")
+    if others := sum(gpu.others or 0 for gpu in gpus):
+        words.append(f"{others} other{'s' * (others > 1)}")
+    return " ".join(words)
 
 
 def progress(view: View, width: int) -> Content:

@@ -1,0 +1,1 @@
+"""The Machine screen: what the machine that trains is busy with."""

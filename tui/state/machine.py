@@ -1,0 +1,104 @@
+"""What the machine was busy with over a run, in bounded memory."""
+
+import math
+from collections import deque
+
+import numpy as np
+
+from finetui.engine.protocol.events import MachineSample, TrainPoint
+from finetui.engine.protocol.machine import Gpu, Machine
+from finetui.engine.protocol.values import TimeShares
+from finetui.tui.state.curves import Curve, Floats
+
+RECENT_SECONDS = 600.0
+_RECENT_SAMPLES = 1024
+_MOST_GPUS = 64
+_LONGEST_GAP = 60.0  # seconds: while nobody looks, no time passes
+_LONGEST_STEP = 10.0  # seconds between two points: what is longer was a pause
+_SHARES_SECONDS = 120.0  # the time that the shares of time are means over, about
+_SHARES = TimeShares.__struct_fields__
+
+
+class History:
+    """One quantity: all of it in few buckets, and what is recent one by one."""
+
+    def __init__(self) -> None:
+        self._all = Curve()
+        self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT_SAMPLES)
+
+    def add(self, x: float, y: float | None) -> None:
+        """Add the value `y` at `x` seconds; nothing where it is not known."""
+        if y is not None and math.isfinite(y):
+            self._all.add(x, y)
+            self._recent.append((x, y))
+
+    def points(self, since: float | None = None) -> tuple[Floats, Floats]:
+        """Return x and y, float64 `[n]` each: all, or in full detail those `since` some seconds."""
+        if since is None:
+            return self._all.points()
+        found = np.array([point for point in self._recent if point[0] >= since], dtype=np.float64).reshape(-1, 2)
+        return found[:, 0], found[:, 1]
+
+
+class MachineHistory:
+    """What samples of the machine have told: the `latest` of them, and a `History` of each quantity by its name.
+
+    Time is that for which somebody looked at the machine, in seconds from the first sample: `now`. `shares` is where
+    the time of a step went lately. `changes` counts what has come.
+    """
+
+    def __init__(self) -> None:
+        self.latest: MachineSample | None = None
+        self.now = 0.0
+        self.shares: TimeShares | None = None
+        self.changes = 0
+        self._histories: dict[str, History] = {}
+        self._point_at = 0.0
+
+    def of(self, name: str) -> History:
+        """Return the history of the quantity `name`; an empty one where there is none."""
+        return self._histories.setdefault(name, History())
+
+    def hear(self, sample: MachineSample) -> None:
+        """Take `sample` in, unless it only sums up what was told in detail before."""
+        before = self.latest
+        if before is not None:
+            if sample.time - sample.seconds / 2 < before.time:
+                return
+            self.now += min(max(sample.time - before.time, 0.0), max(2 * sample.seconds, _LONGEST_GAP))
+        self.latest = sample
+        self.changes += 1
+        for name, value in _quantities(sample.machine).items():
+            self.of(name).add(self.now, value)
+
+    def hear_point(self, point: TrainPoint) -> None:
+        """Take in where the time went before `point`."""
+        told, seconds = point.time_shares, min(max(point.time - self._point_at, 0.0), _LONGEST_STEP)
+        self._point_at = point.time
+        if told is None:
+            return
+        past = self.shares or told
+        weight = math.exp(-seconds / _SHARES_SECONDS)
+        found = {name: weight * getattr(past, name) + (1 - weight) * getattr(told, name) for name in _SHARES}
+        self.shares = TimeShares(**{name: value if math.isfinite(value) else 0.0 for name, value in found.items()})
+        self.changes += 1
+
+
+def gpu_use(gpu: Gpu) -> str:
+    """Return the name of the quantity that the use of `gpu` is."""
+    return f"gpu {gpu.index}"
+
+
+def _quantities(machine: Machine) -> dict[str, float | None]:
+    disk = [rate for rate in (machine.disk_read, machine.disk_written) if rate is not None]
+    return {
+        "cpu": machine.cpu,
+        "memory": share(machine.memory_used, machine.memory_total),
+        "disk": sum(disk) if disk else None,
+        **{gpu_use(gpu): gpu.use for gpu in machine.gpus[:_MOST_GPUS]},
+    }
+
+
+def share(part: float | None, whole: float | None) -> float | None:
+    """Return `part` of `whole` (0 to 1); None where one of them is not known."""
+    return None if part is None or not whole else min(max(part / whole, 0.0), 1.0)
