@@ -142,6 +142,7 @@ class StreamedSplit:
         self._source = source
         self._device = device
         self._workers = workers
+        self._pins = device.type == "cuda"
         self._finish = InputTransform(transform, device)
         self._plan = _Plan()
         self._loader: DataLoader[Any] | None = None
@@ -168,9 +169,10 @@ class StreamedSplit:
         for images, labels, problems in self._reading:
             self.skipped = frozenset(index for index, _ in problems)
             self._note([text for _, text in problems])
-            on_device = images.to(self._device, non_blocking=True)
+            # Only CUDA's allocator keeps pinned memory for a copy that is still under way; on MPS it could be reused.
+            on_device = images.to(self._device, non_blocking=self._pins)
             inputs = self._finish(on_device, augment) if len(labels) else on_device
-            yield inputs, labels.to(self._device, non_blocking=True)
+            yield inputs, labels.to(self._device, non_blocking=self._pins)
             # The workers now read for somebody else; going on would give their images.
             if turn != self._turn:
                 raise RuntimeError("the data is being read from elsewhere, or closed, since this iteration began")
@@ -231,7 +233,7 @@ class StreamedSplit:
             batch_sampler=self._plan,
             num_workers=self._workers,
             collate_fn=_collate,
-            pin_memory=self._device.type == "cuda",
+            pin_memory=self._pins,
             prefetch_factor=max(1, min(_MOST_PREFETCHED, _PREFETCHED_BYTES // (batch_bytes * self._workers))),
             persistent_workers=True,
             multiprocessing_context=context,

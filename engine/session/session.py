@@ -13,7 +13,7 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData
 from finetui.engine.errors import FinetuiError, describe
 from finetui.engine.inspection.evaluation import Report
-from finetui.engine.models.device import deterministic_convolutions
+from finetui.engine.models.device import reproducible
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.commands import ChangeTraining, Save
 from finetui.engine.protocol.config import RunConfig
@@ -114,7 +114,7 @@ class Session:
         """
         threads = torch.get_num_threads()
         try:
-            with deterministic_convolutions():
+            with reproducible(self.config.training.device):
                 run = self._train()
         except FinetuiError as error:
             self._fail(str(error))
