@@ -84,8 +84,8 @@ def run(options: Options) -> str:
     told = ", ".join(f"{dtype} {limit / 1e12:.3g}" for dtype, limit in limits.items())
     return (
         f"{table(head, rows)}\n\n{describe(device)}. The limit is what products of large square matrices reach here, "
-        f"in TFLOP/s: {told} (fp32 with TensorFloat-32, as torch computes convolutions by default, and not the products "
-        "of a transformer). Operations are those of the forward and the backward pass, by torch's counter. finetui "
+        f"in TFLOP/s: {told} (fp32 with TensorFloat-32, as torch computes convolutions by default, but not products "
+        "of matrices). Operations are those of the forward and the backward pass, by torch's counter. finetui "
         "computes by deterministic algorithms, the others by the fastest that cuDNN finds."
     )
 
