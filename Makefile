@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 DATA ?= $(FINETUI_DATA)
 
-.PHONY: run test peers slow bench check lint types format install clean
+.PHONY: run test peers slow bench gpu check lint types format install clean
 
 run: $(VENV)/.user  ## open the dashboard and train LeNet on real images
 	$(BIN)/finetui --start $(ARGS)
@@ -23,6 +23,12 @@ slow: $(VENV)/.test  ## run the fault tests and the slow ones: killed engines, f
 
 bench: $(VENV)/.bench  ## measure everything, an hour on two cores; DATA=FOLDER holds MNIST
 	$(BIN)/python -m benchmarks --data-dir $(DATA) --write benchmarks/RESULTS.md $(ARGS)
+
+# A machine with a GPU may have no network: pip is asked for what is missing only. BIN names an environment it has.
+gpu:  ## on a machine with CUDA: its tests and a benchmark, 8 minutes; BIN=FOLDER holds a python with torch and pytest
+	@$(BIN)/python -c 'import pytest, pytest_timeout, hypothesis, finetui.engine.session.session' 2>/dev/null || $(MAKE) $(VENV)/.test
+	$(BIN)/python -m pytest -m gpu -p no:cacheprovider -rs tests/gpu $(ARGS)
+	$(BIN)/python -m benchmarks gpu
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -21,24 +21,34 @@ TITLES = {
     "dashboard": "The dashboard's cost, keys and bytes",
     "start": "Start",
     "scale": "Scale",
+    "gpu": "Training on a GPU",
 }
+WITHOUT_DATA = ("gpu",)  # nor by default: it needs a machine of its own
 
 
 def main() -> None:
     """Measure, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=[], help=f"any of {', '.join(TITLES)} (default: all)")
+    parser.add_argument("names", nargs="*", default=[], help=f"any of {', '.join(TITLES)} (default: all but gpu)")
     parser.add_argument("--data-dir", default=os.environ.get("FINETUI_DATA", ""), help="holds MNIST")
     parser.add_argument("--rounds", type=int, default=3)
+    # To try the benchmark gpu itself on a machine without one.
+    parser.add_argument("--device", default="cuda", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=1.5, help=argparse.SUPPRESS)
+    parser.add_argument("--networks", nargs="+", default=[], help=argparse.SUPPRESS)
     parser.add_argument("--write", type=Path, help="a Markdown file whose sections of these names are replaced")
     options = parser.parse_args()
-    unknown = set(options.names) - set(TITLES)
-    if unknown or not options.data_dir:
+    names = options.names or [name for name in TITLES if name not in WITHOUT_DATA]
+    unknown = set(names) - set(TITLES)
+    if unknown or (not options.data_dir and set(names) - set(WITHOUT_DATA)):
         parser.error(f"there is no benchmark {min(unknown)!r}" if unknown else "name the folder of MNIST: --data-dir")
-    for name in options.names or TITLES:
+    given = (options.device, options.seconds, tuple(options.networks))
+    for name in names:
         began = time.perf_counter()
-        found = import_module(f"benchmarks.{name}").run(Options(str(Path(options.data_dir).absolute()), options.rounds))
-        command = f"python -m benchmarks {name} --data-dir DATA --rounds {options.rounds}"
+        measure = import_module(f"benchmarks.{name}").run
+        found = measure(Options(str(Path(options.data_dir).absolute()), options.rounds, *given))
+        data = "" if name in WITHOUT_DATA else " --data-dir DATA"
+        command = f"python -m benchmarks {name}{data} --rounds {options.rounds}"
         minutes = (time.perf_counter() - began) / 60
         note = f"`{command}`, {datetime.date.today()}, {minutes:.0f} min, {machine()}."
         section = f"## {TITLES[name]}\n\n{note}\n\n{found}\n"

@@ -15,10 +15,16 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Options:
-    """How thoroughly, and on which data: `data_dir` holds MNIST as torchvision lays it out."""
+    """How thoroughly, and on which data: `data_dir` holds MNIST as torchvision lays it out.
+
+    The others are for `gpu`: where, for how many seconds each time, and which networks (none: all).
+    """
 
     data_dir: str
     rounds: int
+    device: str = "cuda"
+    seconds: float = 1.5
+    networks: tuple[str, ...] = ()
 
 
 def in_turn(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

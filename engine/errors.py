@@ -5,6 +5,8 @@ import re
 from finetui.engine.text import clean
 
 _MOST_CHARACTERS = 8192
+# What torch, cuBLAS and cuDNN say where the memory of the machine or of a GPU does not suffice.
+_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|STATUS_ALLOC_FAILED")
 _LONGEST_NAME = 255  # a part of a path is never longer; a hostile name must not hide the rest of the sentence
 
 
@@ -41,8 +43,15 @@ def reason_of(error: BaseException, limit: int = 300) -> str:
 
 def describe(error: Exception) -> str:
     """Return an error that nobody expected in one sentence, with what can be done about it where that is known."""
-    what = f"{type(error).__name__}: {clean(str(error), 500)}"
+    said = str(error)
+    what = f"{type(error).__name__}: {clean(said, 500)}"
     # Torch has an error of its own for the memory of a GPU, and a RuntimeError for that of the machine.
-    if type(error).__name__ in ("MemoryError", "OutOfMemoryError") or "can't allocate memory" in str(error):
+    if type(error).__name__ in ("MemoryError", "OutOfMemoryError") or _NO_MEMORY.search(said):
         return f"out of memory ({what}); use a smaller --batch-size, smaller images or a smaller model"
+    if type(error).__name__ == "AcceleratorError" or said.startswith(("CUDA error", "cuDNN error", "NCCL error")):
+        first = clean(said.strip().partition("\n")[0], 300)  # the other lines are for whoever writes kernels
+        return (
+            f"the GPU failed ({first}), and works again in a new process only; if that fails as well, "
+            "CUDA_LAUNCH_BLOCKING=1 in the environment shows at which operation, nvidia-smi how the GPU is"
+        )
     return what

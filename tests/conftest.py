@@ -129,7 +129,7 @@ def fork_server() -> Iterator[ForkServer]:
 def _forked_processes(request: pytest.FixtureRequest, fork_server: ForkServer) -> Iterator[None]:
     """What tests start is forked, but where it is about real processes."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.relative_to(TESTS).parts[0] not in ("faults", "terminal"):
+        if request.path.relative_to(TESTS).parts[0] not in ("faults", "gpu", "terminal"):
             patch.setenv(SERVER, fork_server.path)
             patch.setattr(ForkingPopen, "server", fork_server)
             patch.setattr(subprocess, "Popen", ForkingPopen)

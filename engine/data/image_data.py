@@ -142,7 +142,8 @@ class ImageData:
 def free_memory(device: torch.device) -> int:
     """Return the bytes that are free on `device`, or for what shares the machine's memory, in that."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for the next tensor
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     return int(psutil.virtual_memory().available)
 
 
@@ -164,7 +165,7 @@ def hold(
     parts = found.parts
     count = sum(len(source.labels) for source in parts.values())
     size = count * int(np.prod(found.shape)) * (4 if found.is_float else 1)
-    free = free_memory(device)
+    free = min(free_memory(device), free_memory(torch.device("cpu")))  # images come through the machine's memory
     fits = size <= min(free * _FREE_SHARE, _MOST_RESIDENT)
     streams = request.loader == "stream" or (request.loader == "auto" and not fits)
     if not streams and size > free:

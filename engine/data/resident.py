@@ -9,6 +9,7 @@ from finetui.engine.data.split import Unreadable
 from finetui.engine.data.transform import Augment, Batch, InputTransform, Transform
 
 _AHEAD = 2**18  # numbers that are gathered at once: 1 MB of float32, which a processor's cache still holds
+_AHEAD_ON_GPU = 2**24  # for which each operation has its price, whatever its size
 
 
 class ResidentSplit:
@@ -60,7 +61,8 @@ class ResidentSplit:
         order = order.to(self.images.device)
         # Several batches are gathered and normalised at once, which costs a small batch half of what it would alone.
         # Not so where each is augmented: that has to come before the normalisation, and right before the step.
-        ahead = batch_size * (1 if augment else max(1, _AHEAD // (batch_size * self.images[0].numel())))
+        most = _AHEAD if self.images.is_cpu else _AHEAD_ON_GPU
+        ahead = batch_size * (1 if augment else max(1, most // (batch_size * self.images[0].numel())))
         for start in range(0, len(order), ahead):
             indices = order[start : start + ahead]
             images, labels = self._finish(self.images[indices], augment), self._labels[indices]

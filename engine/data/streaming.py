@@ -142,6 +142,7 @@ class StreamedSplit:
         self._source = source
         self._device = device
         self._workers = workers
+        self._pins = device.type == "cuda"
         self._finish = InputTransform(transform, device)
         self._plan = _Plan()
         self._loader: DataLoader[Any] | None = None
@@ -170,7 +171,8 @@ class StreamedSplit:
             self.skipped = frozenset(index for index, _ in problems)
             self._note([text for _, text in problems])
             began = time.perf_counter()
-            on_device, labels = (part.to(self._device, non_blocking=True) for part in (images, labels))
+            # Only CUDA's allocator keeps pinned memory for a copy that is still under way; on MPS it could be reused.
+            on_device, labels = (part.to(self._device, non_blocking=self._pins) for part in (images, labels))
             self.copied += time.perf_counter() - began
             yield self._finish(on_device, augment) if len(labels) else on_device, labels
             # The workers now read for somebody else; going on would give their images.
@@ -236,7 +238,7 @@ class StreamedSplit:
             batch_sampler=self._plan,
             num_workers=self._workers,
             collate_fn=_collate,
-            pin_memory=self._device.type == "cuda",
+            pin_memory=self._pins,
             prefetch_factor=max(1, min(_MOST_PREFETCHED, _PREFETCHED_BYTES // (batch_bytes * self._workers))),
             persistent_workers=True,
             multiprocessing_context=context,

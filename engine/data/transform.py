@@ -41,10 +41,21 @@ class InputTransform:
         values = images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images.to(torch.float32)
         if self.transform.height and tuple(values.shape[2:]) != self._size:
             shrinks = values.shape[2] > self._size[0] or values.shape[3] > self._size[1]
-            values = F.interpolate(values, self._size, mode="bilinear", antialias=shrinks)
+            values = _shrunk(values, self._size) if shrinks else _enlarged(values, self._size)
         if augment is not None:
             values = augment(values)
         return values.sub_(self._mean).div_(self._std)
+
+
+def _shrunk(values: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(values, size, mode="bilinear", antialias=True)
+
+
+def _enlarged(values: Tensor, size: tuple[int, int]) -> Tensor:
+    # What `F.interpolate` calls, but for torch's deterministic mode, in which that takes a detour on a GPU for the sake
+    # of a backward pass: slower, and with other last digits than where a network is evaluated without a run.
+    found: Tensor = torch.ops.aten.upsample_bilinear2d.vec(values, list(size), False, None)
+    return found
 
 
 def augmentation(name: str) -> Augmentation | None:

@@ -1,12 +1,19 @@
 """Which device a run computes on."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+from torch.utils import deterministic
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import check_device
+
+# Of cuBLAS: its workspace, without which it adds up in another order on another stream. Of torch's compiler: to choose
+# by rule, and not by measuring. Both are read when they are first used, and what a person has set holds.
+_BY_RULE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TORCHINDUCTOR_DETERMINISTIC": "1"}
+_FILLS = "fill_uninitialized_memory"
 
 
 def resolve(name: str) -> torch.device:
@@ -58,14 +65,46 @@ def set_rng_states(device: torch.device, states: Mapping[str, torch.Tensor]) -> 
 
 
 @contextmanager
-def deterministic_convolutions() -> Iterator[None]:
-    """Let cuDNN choose its algorithms by rule, and only such as give the same bits twice."""
+def reproducible(name: str) -> Iterator[None]:
+    """Let algorithms be chosen by rule, and only such as give the same bits twice, for a run on the device `name`.
+
+    On CUDA that is cuDNN, cuBLAS, torch's own kernels and its compiler, and the device becomes the current one, which
+    pinned memory belongs to. Where torch has no such kernel it takes another, and warns. All is put back at the end.
+    """
     before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     try:
-        yield
+        if _is_cuda(name):
+            with _kernels_by_rule(), torch.cuda.device(int(name.partition(":")[2] or -1)):
+                yield
+        else:
+            yield
     finally:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+
+
+def _is_cuda(name: str) -> bool:
+    """Whether the device `name` is a CUDA device of this machine."""
+    kind, _, index = name.partition(":")
+    wanted = kind == "cuda" or (kind == "auto" and torch.cuda.is_available())
+    return wanted and int(index or 0) < torch.cuda.device_count()
+
+
+@contextmanager
+def _kernels_by_rule() -> Iterator[None]:
+    enabled, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fills: bool = getattr(deterministic, _FILLS)  # torch's types do not know it
+    missing = {name: value for name, value in _BY_RULE.items() if name not in os.environ}
+    os.environ.update(missing)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    setattr(deterministic, _FILLS, False)  # filling costs time, and is for whoever looks for a fault
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warns)
+        setattr(deterministic, _FILLS, fills)
+        for name in missing:
+            os.environ.pop(name, None)
 
 
 @contextmanager

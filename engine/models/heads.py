@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput, reason_of
+from finetui.engine.models.device import preserved_rng
 from finetui.engine.models.outputs import logits, outputs, outputs_of
 
 Head = nn.Linear | nn.Conv2d
@@ -54,7 +55,7 @@ def probe(model: nn.Module, example: Tensor) -> Probed:
     own = [module for module in names if has_own(module) and not isinstance(module, torch.jit.ScriptModule)]
     hooks = [module.register_forward_hook(note) for module in own]
     try:
-        with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with evaluating(model), torch.no_grad(), preserved_rng(example.device):
             output = forward(model, example.clone())
     finally:
         for hook in hooks:

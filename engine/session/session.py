@@ -14,7 +14,7 @@ from finetui.engine.data import ImageData
 from finetui.engine.errors import FinetuiError, describe
 from finetui.engine.inspection.evaluation import Report
 from finetui.engine.machine.watch import MachineWatch
-from finetui.engine.models.device import deterministic_convolutions
+from finetui.engine.models.device import reproducible
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.commands import ChangeTraining, Save
 from finetui.engine.protocol.config import RunConfig
@@ -117,7 +117,7 @@ class Session:
         """
         threads = torch.get_num_threads()
         try:
-            with deterministic_convolutions():
+            with reproducible(self.config.training.device):
                 run = self._train()
         except FinetuiError as error:
             self._fail(str(error))

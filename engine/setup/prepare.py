@@ -29,8 +29,9 @@ from finetui.engine.models import (
 from finetui.engine.models.architecture import auxiliary_notice, example
 from finetui.engine.models.device import resolve
 from finetui.engine.models.heads import probe
-from finetui.engine.protocol.config import RunConfig, is_factory, names_a_place
+from finetui.engine.protocol.config import RunConfig, TrainingConfig, is_factory, names_a_place
 from finetui.engine.protocol.paths import absolute_places, short
+from finetui.engine.protocol.values import FastPath
 from finetui.engine.runs.trust import check_trusted
 from finetui.engine.setup.finetune import Finetune, build_finetuned
 from finetui.engine.setup.network_input import NetworkInput, network_input
@@ -94,13 +95,22 @@ def prepare(
     if path.threads:
         torch.set_num_threads(path.threads)
     fast_paths.arrange(prepared.model, path)
-    said = [*precision.notices(config.training.precision, prepared.device), *_empty_classes(prepared)]
+    said = _computing_notices(prepared, config.training, path)
     if config.training.compile != "off":
         progress("Compiling the network", 0, 0)
         torch_compile.check(prepared.model, prepared.data.train, config.training, path)
         said.append(torch_compile.NOTICE)
-    notices = (*prepared.notices, *said)
+    notices = (*prepared.notices, *said, *_empty_classes(prepared))
     return dataclasses.replace(prepared, plan=plan, path=path, how=how, rules=rules, notices=notices)
+
+
+def _computing_notices(prepared: Prepared, training: TrainingConfig, path: FastPath) -> list[str]:
+    """Return what a person should know about how the steps are computed."""
+    model, groups, architecture = prepared.model, prepared.groups, prepared.architecture
+    return [
+        *precision.notices(training.precision, prepared.device),
+        *fast_paths.not_reproducible(model, groups, architecture, training, path),
+    ]
 
 
 def _plan(config: RunConfig, groups: tuple[ModuleGroup, ...], model: str, epochs: int, rules: int) -> tuple[Stage, ...]:

@@ -6,6 +6,7 @@ is replayed, by the same path, and so to the same bits.
 
 import copy
 import os
+import warnings
 from collections.abc import Sequence
 
 import msgspec
@@ -21,6 +22,7 @@ from finetui.engine.protocol.values import FastPath
 from finetui.engine.training.optimizer import build_optimizer
 from finetui.engine.training.precision import forward
 
+_NOT_DETERMINISTIC = " does not have a deterministic implementation"  # in torch's warning, after the kernel's name
 _MOST_WEIGHTS = 2**19  # of a convolution: with larger ones the plain layout is as fast on a CPU, or faster
 
 
@@ -114,6 +116,29 @@ def _problem(
     except Exception as error:  # noqa: BLE001  # a person's own code raises what it likes
         return describe_error(error)
     return ""
+
+
+def not_reproducible(
+    model: nn.Module,
+    groups: Sequence[ModuleGroup],
+    architecture: Architecture,
+    training: TrainingConfig,
+    path: FastPath,
+) -> list[str]:
+    """Return a sentence on what torch cannot compute to the same bits twice in a step by `path`, as a list of one.
+
+    An empty list where it can, and where it was not told to (see `device.reproducible`). Tried on a copy.
+    """
+    if not torch.are_deterministic_algorithms_enabled():
+        return []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _problem(model, groups, architecture, training, path)
+    said = (str(warning.message).partition(_NOT_DETERMINISTIC) for warning in caught)
+    names = sorted({name.split()[-1] for name, found, _ in said if found and name.strip()})
+    if not names:
+        return []
+    return [f"torch has no deterministic {', '.join(names)}: the same command may give other last digits"]
 
 
 def laid_out(images: Tensor, path: FastPath) -> Tensor:

@@ -53,8 +53,12 @@ def check(precision: str, device: torch.device) -> None:
     reason = ""
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         reason = "this GPU has no bfloat16"
+    layer, values = nn.Linear(8, 8, device=device), torch.zeros(8, 8, device=device)
     try:
-        forward(nn.Linear(8, 8, device=device), torch.zeros(8, 8, device=device), precision)
+        with torch.autocast(device.type, torch.bfloat16):
+            found = layer(values).dtype
+        if found is not torch.bfloat16:  # on MPS, before macOS 14, torch only warns, and goes on without it
+            reason = reason or "torch has no bfloat16 on this device"
     except RuntimeError as error:
         reason = reason or describe(error)
     if reason:

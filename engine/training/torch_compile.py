@@ -19,6 +19,7 @@ from finetui.engine.training.precision import forward
 Network = Callable[[Tensor], Tensor]
 
 NOTICE = "compile: training steps by torch.compile, with other last digits; evaluation computes as ever"
+_GRAPHS = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs
 _COMPILERS = ("torch._dynamo.", "torch._inductor.", "torch._functorch.", "triton.")
 
 
@@ -35,6 +36,8 @@ class CompiledNetwork:
         self._mode = mode
         self._made_for: tuple[frozenset[str], bool] | None = None
         self._network: Network = model
+        # A CUDA graph writes what it returns to the same place in each step.
+        self.overwrites = mode in _GRAPHS and next(model.parameters()).is_cuda
 
     def network(self, frozen: frozenset[str], norm_trains: bool) -> Network:
         """Return what computes logits while the layers `frozen` are frozen; `norm_trains`: not their statistics."""
@@ -42,6 +45,8 @@ class CompiledNetwork:
             torch.compiler.reset()
             self._network = torch.compile(self._model, mode=self._mode, dynamic=False)
             self._made_for = frozen, norm_trains
+        if self.overwrites:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         return self._network
 
 

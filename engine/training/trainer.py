@@ -162,7 +162,8 @@ class Trainer:
             self.optimizer.step()
             if self._layer_meter is not None:
                 self.measures, self._layer_meter = self._layer_meter.after(), None
-            self._meter.add(loss.detach(), logits.detach(), labels)
+            logits = logits.detach()
+            self._meter.add(loss.detach(), logits.clone() if self._compiled.overwrites else logits, labels)
         self.step += 1
         self.position += 1
         if self._on_step is not None and trains:

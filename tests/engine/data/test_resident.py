@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
+from torch.nn import functional as F
 from torchvision import transforms
 
-from finetui.engine.data import ResidentSplit, Transform, epoch_order
+from finetui.engine.data import InputTransform, ResidentSplit, Transform, epoch_order
 
 
 def test_normalisation_is_torchvisions_bit_for_bit() -> None:
@@ -23,6 +24,16 @@ def test_normalisation_is_torchvisions_bit_for_bit() -> None:
     assert torch.equal(part, torch.stack([theirs(np.asarray(images[i, 0])) for i in (30, 31)]))
     assert part_labels.tolist() == [30, 31]
     assert images.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("size", [(56, 40), (20, 28), (14, 14), (28, 28)])
+def test_resizing_is_torchs_bit_for_bit(size: tuple[int, int]) -> None:
+    images = torch.rand(4, 3, 28, 28, generator=torch.Generator().manual_seed(2))
+    shrinks = min(size) < 28
+    expected = F.interpolate(images, size, mode="bilinear", antialias=shrinks) if size != (28, 28) else images
+    transform = Transform(mean=(0.0,) * 3, std=(1.0,) * 3, height=size[0], width=size[1])
+    found = InputTransform(transform, images.device)(images.clone(), None)
+    assert torch.equal(found, expected)
 
 
 def test_channels_have_their_own_mean_and_deviation() -> None:

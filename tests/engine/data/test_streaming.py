@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from finetui.engine.data import ImageData, Transform, image_data, load
-from finetui.engine.errors import FinetuiError
+from finetui.engine.data.streaming import StreamedSplit
+from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.protocol.config import DataConfig
 
 CPU = torch.device("cpu")
@@ -92,6 +93,42 @@ def test_the_size_against_free_memory_decides(folder: Path, monkeypatch: pytest.
         monkeypatch.setattr(image_data, "free_memory", lambda _device, free=free: free)
         assert read(folder, "auto").loader.startswith(loader)
     assert read(folder, "resident").loader.startswith("resident")
+
+
+def test_images_come_through_the_machines_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU with room for a set is of no use where the machine has none; here it is a pretended one."""
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(image_data, "free_memory", lambda device: 10**12 if device.type == "cuda" else 7000)
+    with pytest.raises(BadInput, match=r"--loader\): .* to be resident, .* are free; use stream or auto"):
+        load(DataConfig(name=str(folder), loader="resident", workers=1), cuda)
+
+
+def test_what_torch_keeps_of_a_gpus_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (1000, 9000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _device: 200)
+    assert image_data.free_memory(torch.device("cuda")) == 1300
+    assert image_data.free_memory(CPU) == image_data.free_memory(torch.device("mps")) > 10**6
+
+
+@pytest.mark.parametrize(("kind", "pins"), [("cuda", True), ("mps", False), ("cpu", False)])
+def test_only_for_cuda_batches_are_pinned_and_not_waited_for(
+    kind: str, pins: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = read(folder, "stream").train._source
+    monkeypatch.setattr("finetui.engine.data.streaming.InputTransform", lambda *_: lambda images, _augment: images)
+    copies: list[tuple[torch.device, bool]] = []
+
+    def copy(tensor: torch.Tensor, device: torch.device, *, non_blocking: bool) -> torch.Tensor:
+        copies.append((device, non_blocking))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "to", copy)
+    split = StreamedSplit(source, Transform(mean=(0.5,), std=(0.5,)), torch.device(kind), workers=0)
+    list(split.batches(torch.arange(8), 4))
+    assert copies == [(torch.device(kind), pins)] * 4
+    split._workers = 1
+    assert split._start(4).pin_memory is pins
 
 
 KILLED = """

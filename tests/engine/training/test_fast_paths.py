@@ -1,5 +1,8 @@
 """Fast paths: another way to the same numbers, chosen by rule, and kept with the run."""
 
+import warnings
+from contextlib import nullcontext
+
 import msgspec
 import pytest
 import torch
@@ -192,3 +195,53 @@ def test_gathering_ahead_changes_no_bit(batch_size: int, monkeypatch: pytest.Mon
     alone = list(data.batches(order, batch_size))
     assert [len(labels) for _, labels in ahead] == [len(labels) for _, labels in alone]
     assert all(torch.equal(a, b) for x, y in zip(ahead, alone, strict=True) for a, b in zip(x, y, strict=True))
+
+
+class Unpooling(nn.Module):
+    """Computes what torch has no deterministic kernel for, on any device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(800, 4)
+        self.pool, self.unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.unpool(*self.pool(self.conv(x))).flatten(1))
+
+
+def test_what_torch_cannot_compute_to_the_same_bits_is_said_where_it_is_asked_to() -> None:
+    architecture = Architecture(name="own", num_classes=4, in_channels=3, height=12, width=12)
+
+    def said(model: nn.Module) -> list[str]:
+        settings = architecture, TrainingConfig(batch_size=8), FastPath()
+        return fast_paths.not_reproducible(model, module_groups(model), *settings)
+
+    assert said(Unpooling()) == []  # nobody asked
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        (sentence,) = said(Unpooling())
+        assert sentence.startswith("torch has no deterministic max_unpooling2d_forward")
+        assert sentence.endswith(": the same command may give other last digits")
+        assert said(network()) == []
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.filterwarnings("ignore:put_ does not")
+def test_a_run_on_cuda_is_told_so(make_config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the CPU in the place of CUDA: what the session does around a run is the same."""
+    monkeypatch.setattr("finetui.engine.models.device._is_cuda", lambda _name: True)
+    monkeypatch.setattr(torch.cuda, "device", lambda _index: nullcontext())
+    modes: list[bool] = []
+
+    def warn(*_: object) -> str:
+        warnings.warn("put_ does not have a deterministic implementation, but you set", stacklevel=2)
+        return ""
+
+    session = Session(make_config(), on_step=lambda *_: modes.append(torch.are_deterministic_algorithms_enabled()))
+    monkeypatch.setattr(fast_paths, "_problem", warn)
+    folder = session.run().folder
+    assert modes and all(modes)
+    assert not torch.are_deterministic_algorithms_enabled()
+    prepared = next(event for event in JournalReader(folder.journal).read() if isinstance(event, RunPrepared))
+    assert "torch has no deterministic put_: the same command may give other last digits" in prepared.notices

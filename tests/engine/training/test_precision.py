@@ -1,5 +1,7 @@
 """Mixed precision: other digits, the same learning, and weights and evaluation as ever."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from steered import assert_resumed_and_replayed_to_the_same_bits, at
@@ -63,6 +65,13 @@ def test_a_device_without_it_says_what_to_do(make_config, monkeypatch: pytest.Mo
     with pytest.raises(BadInput, match=r"--precision\): .*unsupported autocast.*use --precision fp32"):
         Session(mixed(make_config())).run()
     Session(make_config()).run()  # which asks for nothing of the kind
+
+
+def test_a_device_where_torch_only_warns_and_goes_on_without_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_: nullcontext())  # as torch's does on MPS before macOS 14
+    with pytest.raises(BadInput, match=r"--precision\): torch has no bfloat16 on this device; use --precision fp32"):
+        precision.check("bf16", torch.device("cpu"))
+    precision.check("fp32", torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["amx_bf16", "bf16"])

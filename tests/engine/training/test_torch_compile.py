@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from small_trainer import Small, make_trainer, take
 from steered import assert_resumed_and_replayed_to_the_same_bits, at
 from torch import nn
 
@@ -76,6 +77,40 @@ def test_a_machine_that_cannot_says_what_to_do(make_config, monkeypatch: pytest.
         Session(compiled(make_config())).run()
     with pytest.raises(BadInput, match=r"training.compile \(--compile\).*off, default, reduce-overhead"):
         compiled(make_config(), "always")
+
+
+class Overwriting(Small):
+    """Returns each step's logits where the last ones were, as a network that was recorded as a CUDA graph does."""
+
+    returned: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.returned is not None:
+            self.returned.data.zero_()
+        self.returned = super().forward(x)
+        return self.returned
+
+
+def test_logits_of_cuda_graphs_are_kept_before_the_next_step_overwrites_them() -> None:
+    def accuracy(model: nn.Module, overwrites: bool) -> float:
+        trainer = make_trainer(model=model)
+        assert not trainer._compiled.overwrites  # on a CPU there are none
+        trainer._compiled.overwrites = overwrites
+        monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: None)
+        take(trainer, 7)
+        point = trainer.take_point()
+        assert point is not None
+        return point.accuracy
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        plain = accuracy(seeded_model(Small), overwrites=False)
+        assert accuracy(seeded_model(Overwriting), overwrites=True) == plain
+        assert accuracy(seeded_model(Overwriting), overwrites=False) != plain
+
+
+def seeded_model(kind: type[nn.Module]) -> nn.Module:
+    torch.manual_seed(4)
+    return kind()
 
 
 @pytest.mark.slow
