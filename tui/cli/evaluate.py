@@ -9,10 +9,10 @@ from finetui.engine.runs.folder import find_checkpoint
 from finetui.tui.cli.options import (
     AnyCheckpointModel,
     AnyPart,
+    Checkpoint,
     ClassesByOption,
     DataDir,
     Device,
-    From,
     RunsDir,
     WeightsOptions,
 )
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    run: Checkpoint,
+    /,
     *,
-    from_: From,
     data: str | None = None,
     data_dir: DataDir = None,
     part: AnyPart = None,
@@ -49,7 +50,7 @@ def evaluate(
         Print one JSON object: accuracy, interval, log_loss, n, per_class, confusion, calibration and more.
     """
     found = finetui.evaluate_checkpoint(
-        find_checkpoint(from_, runs_dir),
+        find_checkpoint(run, runs_dir),
         data=data,
         data_dir=data_dir,
         model=model,

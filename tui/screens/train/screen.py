@@ -30,6 +30,7 @@ from finetui.engine.protocol.config import check_learning_rate
 from finetui.engine.protocol.events import AnyEvent, CommandAccepted, LearningRateFound
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.protocol.values import AnyPart
+from finetui.engine.runs.folder import RunFolder
 from finetui.tui.queries.asker import Asker
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.dialog import Choice, Dialog
@@ -241,8 +242,7 @@ class TrainScreen(Screen[None]):
             self.post_message(self.ResumeWanted(Path(view.path), own=self._link.steers and not self._link.attached))
             return
         if action.kind is StartFinetune and not self._link.steers:
-            name = self.store.view.name
-            self.hint(f"finetui finetune --from {name} --dashboard")
+            self.hint(f"finetui finetune {RunFolder(Path(view.path)).argument} --dashboard")
         elif action.kind is StartFinetune and refusal(StartFinetune, self.store.view.state) is None:
             self._ask_finetune()
         else:
