@@ -93,6 +93,11 @@ class RunFolder:
         return self.path / "engine.log"
 
     @property
+    def notes(self) -> Path:
+        """What a person said of the run, if anything: tags and a note (`finetui.engine.runs.notes`)."""
+        return self.path / "notes.toml"
+
+    @property
     def lock(self) -> Path:
         """Locked by the run's engine for as long as that lives."""
         return self.path / "engine.lock"

@@ -7,6 +7,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TextIO
 
 import msgspec
+from rich.cells import cell_len
 
 WIDTH = 80
 
@@ -47,12 +48,11 @@ def print_json(value: object) -> None:
 
 def table(rows: Sequence[Sequence[str]], right: frozenset[int]) -> str:
     """Return `rows` (the first is the heading) as aligned text; columns in `right` are right-aligned."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    widths = [max(cell_len(row[i]) for row in rows) for i in range(len(rows[0]))]
+
+    def padded(column: int, cell: str) -> str:
+        space = " " * (widths[column] - cell_len(cell))
+        return space + cell if column in right else cell + space
+
+    lines = ["  ".join(padded(column, cell) for column, cell in enumerate(row)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)

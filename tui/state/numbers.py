@@ -1,14 +1,5 @@
 """Numbers in few characters."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 def short(count: int) -> str:
     """Return a count in at most three digits and a letter: 850, 44.4K, 11.7M, 3.64G."""
@@ -29,3 +20,14 @@ def scaled(count: int) -> tuple[str, str]:
         value /= 1000
     digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
     return f"{value:.{digits}f}", prefix
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its two largest units: 7s, 3m 05s, 2h 10m, 4d 03h."""
+    whole = round(seconds)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if not minutes:
+        return f"{whole}s"
+    if not hours:
+        return f"{minutes}m {whole % 60:02}s"
+    return f"{hours}h {minutes % 60:02}m" if not days else f"{days}d {hours % 24:02}h"
