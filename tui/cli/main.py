@@ -1,5 +1,6 @@
 """The `finetui` command."""
 
+import inspect
 import io
 import os
 import sys
@@ -20,9 +21,10 @@ from finetui.tui.cli.live import attach, rollback, stop
 from finetui.tui.cli.log import log
 from finetui.tui.cli.open import open_run
 from finetui.tui.cli.options import Images, NotifyBy, RunOptions, TrainingRecipe
+from finetui.tui.cli.organise import delete, note, rename, tag
 from finetui.tui.cli.predict import predict
 from finetui.tui.cli.replay import replay
-from finetui.tui.cli.reports import data_only
+from finetui.tui.cli.reports import PLAIN_SIGNS, data_only
 from finetui.tui.cli.resume import branch, extend, resume
 from finetui.tui.cli.runs import list_runs
 from finetui.tui.cli.start import train
@@ -72,6 +74,10 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "branch": branch,
     "replay": replay,
     "runs": list_runs,
+    "tag": tag,
+    "note": note,
+    "rename": rename,
+    "delete": delete,
     "open": open_run,
     "log": log,
     "evaluate": evaluate,
@@ -80,10 +86,18 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "predict": predict,
     "summary": summary,
 }
+
+
+def _description(command: Callable[..., int]) -> str:
+    """Return what a command's docstring says before its parameters, each paragraph in one line: the help wraps it."""
+    text = inspect.cleandoc(command.__doc__ or "").partition("\nParameters\n---")[0]
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
+
+
 # Of these the run, or a checkpoint, was an option once.
 _TAKE_A_CHECKPOINT = ("finetune", "evaluate", "errors", "predict", "summary")
 for _name, _command in _COMMANDS.items():
-    app.command(_command, name=_name)
+    app.command(_command, name=_name, help=_description(_command))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -93,7 +107,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a locale without these signs is no reason to fail
+            stream.reconfigure(errors=PLAIN_SIGNS)  # a locale without these signs is no reason to fail
     try:
         command, bound, _ = app.parse_args(_with_run_first(arguments), exit_on_error=False, print_error=False)
         with data_only() if _prints_data(bound.arguments) else nullcontext():

@@ -1,5 +1,6 @@
 """Tables and JSON on standard output, and how wide that is."""
 
+import codecs
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,20 @@ import msgspec
 from rich.cells import cell_len
 
 WIDTH = 80
+PLAIN_SIGNS = "finetui-plain-signs"
+_PLAIN = {"→": "->", "…": "...", "├": "|", "└": "`", "│": "|", "─": "-", "·": ".", "×": "x", "✗": "x", "↶": "<"}
+_PLAIN |= dict.fromkeys("╭╮╰╯", "+")
+
+
+def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
+    """Stand in for what an encoding does not have: the codec error handler `PLAIN_SIGNS`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(sign, "?") for sign in lacking), error.end
+
+
+codecs.register_error(PLAIN_SIGNS, _in_plain_signs)
 
 
 def output_width() -> int:

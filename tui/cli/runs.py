@@ -13,6 +13,7 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.run_fields import FIELDS, field_named, in_order
 from finetui.engine.runs.run_filter import matching, parse_filter
 from finetui.engine.runs.summaries import RunSummary, summarise_runs
+from finetui.engine.text import meant
 from finetui.tui.cli.complete import one_of
 from finetui.tui.cli.options import RunsDir
 from finetui.tui.cli.reports import output_width, print_json, table
@@ -20,6 +21,7 @@ from finetui.tui.cli.runs_table import COLUMNS, chosen_columns, rows_of
 from finetui.tui.state.run_tree import live_first, run_tree
 
 _MOST_HINTS = 5
+_OPTIONS = ("--sort", "--reverse", "--columns", "--runs-dir", "--json", "--help")
 
 
 def list_runs(
@@ -52,6 +54,9 @@ def list_runs(
     json
         Print one JSON list of objects with all fields.
     """
+    for word in words:
+        if word.startswith("--"):
+            raise BadInput(f"runs: there is no option {word}; {meant(word, _OPTIONS)}")
     terms = parse_filter(" ".join(words))
     by = field_named(sort, "--sort") if sort else None
     if reverse and by is None:
