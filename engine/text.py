@@ -1,7 +1,7 @@
 """Cleaning of text that comes from outside: class names, paths, run names, log lines."""
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _REMOVED_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 # Letters and marks that nobody sees: what is written with them looks like something else. Not U+FE0F, which belongs to
@@ -9,6 +9,7 @@ _REMOVED_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0") | frozenset(
     map(chr, [*range(0xFE00, 0xFE0F), *range(0xE0100, 0xE01F0)])
 )
+_MOST_NAMED = 8
 _MOST_MARKS = 4  # above one letter; no language has more, and higher piles reach into the lines above
 
 
@@ -38,6 +39,25 @@ def _harmless(text: str) -> Iterator[str]:
             yield "�"
         elif marks <= _MOST_MARKS:
             yield char
+
+
+def similar(word: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Return at most `most` of `known` that a person who typed `word` may have meant, the likeliest first."""
+    import difflib  # costs 10 ms of start-up, needed only here
+
+    names = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), names, n=most)
+    close += [name for name in names if word and word.lower() in name and name not in close]
+    return [names[name] for name in close[:most]]
+
+
+def meant(word: str, known: Iterable[str], otherwise: str = "there are") -> str:
+    """Return the end of a sentence about a `word` that is none of `known`: the near ones, else the first few."""
+    names = list(known)
+    close = similar(word, names)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"{otherwise}: {', '.join(names[:_MOST_NAMED])}{', ...' if len(names) > _MOST_NAMED else ''}"
 
 
 def snake_case(name: str) -> str:

@@ -13,7 +13,7 @@ from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.protocol.requests import Inspection
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.runs.notes import write_note
+from finetui.engine.runs.journal_entry import write_note
 from finetui.engine.runs.reporter import Reporter, Sink
 
 

@@ -40,7 +40,7 @@ def summarise_model(
     """
     if path is not None:
         if not (data is None and image_size is None and classes is None):
-            raise BadInput("a checkpoint says what its network is: --from goes without --data, --image-size, --classes")
+            raise BadInput("a checkpoint says what its network is: leave out --data, --image-size and --classes")
         about = checkpoint.load(path)[0]
         trusted = check_trusted("the checkpoint's network is", about.architecture.name, "--model", model or "lenet")
         architecture = about.built_by(trusted).architecture

@@ -238,7 +238,9 @@ def load_predictions(path: Path) -> Predictions:
         if about.get("format") != _FORMAT:
             raise BadInput(f"{where} holds no predictions of this version of finetui's; evaluate anew")
         origin = msgspec.json.decode(about["origin"], type=Origin)
-        origin = msgspec.structs.replace(origin, classes=tuple(clean(name) for name in origin.classes))
+        # A run is called as its folder is today: that may have been renamed.
+        run = path.absolute().parent.name if (path.parent / "journal.jsonl").is_file() else origin.run
+        origin = msgspec.structs.replace(origin, classes=tuple(clean(name) for name in origin.classes), run=run)
         root = bytes.fromhex(about["root"]).decode("utf-8", "surrogateescape")
         files = Files(root, file.get_slice("file_text"), file.get_tensor("file_ends"))
         columns = {name: file.get_tensor(name) for name in _COLUMNS}

@@ -20,7 +20,7 @@ from finetui.engine.protocol.events import RunPrepared
 from finetui.engine.protocol.paths import code_file
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.journal import JournalReader
-from finetui.engine.text import clean
+from finetui.engine.text import clean, meant
 
 _LONGEST_PART = 24  # of a default name: its date, data and model have 60 characters at most
 LAST_PREDICTIONS, BEST_PREDICTIONS = "last.predictions", "best.predictions"
@@ -91,6 +91,11 @@ class RunFolder:
     def log(self) -> Path:
         """What the engine process and its libraries printed."""
         return self.path / "engine.log"
+
+    @property
+    def notes(self) -> Path:
+        """What a person said of the run, if anything: tags and a note (`finetui.engine.runs.notes`)."""
+        return self.path / "notes.toml"
 
     @property
     def lock(self) -> Path:
@@ -190,19 +195,50 @@ def find_run(name_or_path: str, runs_dir: Path, *, lost_journal: bool = False) -
         if folder.journal.is_file() or (lost_journal and folder.config.is_file()):
             return folder
     names = [run.name for run in run_folders(runs_dir)]
-    known = f"there are: {', '.join(names[:5])}" if names else "it has no runs yet"
+    known = meant(name_or_path, names) if names else "it has no runs yet"
     raise BadInput(f"there is no run {name_or_path!r} in {runs_dir}; {known}")
 
 
+def find_run_at(named: str, runs_dir: Path, *, lost_journal: bool = False) -> tuple[RunFolder, str]:
+    """Return the run that `RUN` or `RUN:CHECKPOINT` names, as `find_run` does, and the checkpoint's name (empty: none).
+
+    No run that finetui has named has a colon in its name. Raises `BadInput`, also where it has no such checkpoint.
+    """
+    run, colon, checkpoint = named.rpartition(":")
+    try:
+        return find_run(named, runs_dir, lost_journal=lost_journal), ""
+    except BadInput:
+        if not (colon and run):
+            raise
+    folder = find_run(run, runs_dir, lost_journal=lost_journal)
+    if not folder.checkpoint(checkpoint).is_file():
+        raise no_checkpoint(folder, checkpoint)
+    return folder, checkpoint
+
+
+def checkpoint_names(folder: RunFolder) -> list[str]:
+    """Return the names of the checkpoints in `folder`, sorted."""
+    return sorted(clean(file.stem) for file in folder.path.glob("*.ckpt"))
+
+
+def no_checkpoint(folder: RunFolder, wanted: str) -> BadInput:
+    """Return the error that says which checkpoints the run in `folder` has instead of the `wanted` one."""
+    names = checkpoint_names(folder)
+    known = meant(wanted, names) if names else "it has none yet"
+    return BadInput(f"the run {folder.name} has no checkpoint {wanted!r}; {known}")
+
+
 def find_checkpoint(run_or_file: str, runs_dir: Path) -> Path:
-    """Return the checkpoint file that a person means: a file, or a run's best one (else its last).
+    """Return the checkpoint file that a person means: a file, RUN:CHECKPOINT, or a run's best one (else its last).
 
     Raises `BadInput` when there is none.
     """
     file = Path(run_or_file).expanduser()
     if file.is_file():
         return file
-    folder = find_run(run_or_file, runs_dir)
+    folder, name = find_run_at(run_or_file, runs_dir)
+    if name:
+        return folder.checkpoint(name)
     for path in (folder.best, folder.last):
         if path.is_file():
             return path

@@ -10,6 +10,7 @@ from finetui.engine.protocol.events import CheckpointSaved, Rewound
 from finetui.engine.protocol.values import KeptCheckpoint
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
+from finetui.engine.text import similar
 
 LAST, PREVIOUS, BEST = "last", "previous", "best"
 AUTOMATIC = (LAST, PREVIOUS, BEST)  # written again and again; all others stay as they are
@@ -28,8 +29,10 @@ def find(kept: tuple[KeptCheckpoint, ...], name: str) -> KeptCheckpoint:
     """Return the one of `kept` that is called `name`. Raises `BadInput` that lists them when there is none."""
     found = next((one for one in kept if one.name == name), None)
     if found is None:
+        close = similar(name, [one.name for one in kept])
         known = ", ".join(f"{one.name} (step {one.step:,})" for one in kept) or "none yet"
-        raise BadInput(f"there is no checkpoint {name!r} in this run; there are: {known}")
+        hint = f"did you mean {' or '.join(close)}? There are" if close else "there are"
+        raise BadInput(f"there is no checkpoint {name!r} in this run; {hint}: {known}")
     return found
 
 

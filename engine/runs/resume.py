@@ -9,7 +9,7 @@ from finetui.engine.protocol.config import RunConfig, SectionName, with_override
 from finetui.engine.protocol.config_file import load
 from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.derived import branch_config
-from finetui.engine.runs.folder import RunFolder, how_it_began
+from finetui.engine.runs.folder import RunFolder, checkpoint_names, how_it_began, no_checkpoint
 from finetui.engine.runs.lock import holder_of
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.runs.trust import check_run_trusted
@@ -29,21 +29,19 @@ def resumable(
     there = holder_of(folder)
     if there is not None:
         raise BadInput(f"the run {name} is live ({there}): finetui attach {folder.argument}")
-    files = sorted(folder.path.glob("*.ckpt"))
-    if not files:
+    if not checkpoint_names(folder):
         raise BadInput(f"the run {name} has no checkpoint to go on from: it was cut before its first one was written")
     if checkpoint and not folder.checkpoint(checkpoint).is_file():
-        known = ", ".join(file.stem for file in files)
-        raise BadInput(f"the run {name} has no checkpoint {checkpoint!r}; there are: {known}")
+        raise no_checkpoint(folder, checkpoint)
     summary = summarise_run(folder) if folder.journal.is_file() else None
     if summary is not None and epochs and not checkpoint and epochs <= summary.epoch - (summary.state != "finished"):
         trained = f"{summary.epoch} epoch{'s' if summary.epoch != 1 else ''}"
         raise BadInput(f"the run {name} has already trained {trained}; --epochs is the total, so give a larger number")
     if summary is not None and summary.state == "finished" and not checkpoint and not epochs:
         raise BadInput(
-            f"the run {name} has finished all its epochs; start a finetune from it (finetui finetune --from "
+            f"the run {name} has finished all its epochs; start a finetune from it (finetui finetune "
             f"{folder.argument}), let it go on to N in all (finetui extend {folder.argument} --epochs N), or go back "
-            f"to a checkpoint (finetui resume {folder.argument} --checkpoint NAME)"
+            f"to a checkpoint (finetui resume {folder.argument}:CHECKPOINT)"
         )
     config = configuration(folder)
     check_run_trusted(config, model=model, data=data)

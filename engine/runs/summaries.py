@@ -1,13 +1,16 @@
 """What each run has come to, from its journal: the rows of `finetui runs`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from stat import S_ISDIR
 
 import msgspec
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import NoteTest
+from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.events import (
     ENDED,
     CheckpointSaved,
@@ -19,15 +22,20 @@ from finetui.engine.protocol.events import (
     RunStarted,
     State,
     StateChanged,
+    TrainingChanged,
     TrainPoint,
 )
 from finetui.engine.protocol.paths import short
 from finetui.engine.protocol.time_sum import TimeSum
 from finetui.engine.protocol.values import Part, TimeShares
 from finetui.engine.runs.folder import RunFolder, run_folders
-from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.journal import Glance, JournalReader
 from finetui.engine.runs.lock import Holder, holder_of
+from finetui.engine.runs.notes import RunNotes, read_notes
+from finetui.engine.runs.thinning import without_matrix
 from finetui.engine.text import clean
+
+_POINT, _EVALUATED = TrainPoint.__struct_config__.tag, Evaluated.__struct_config__.tag
 
 
 def best_accuracy(before: float | None, event: Evaluated) -> float:
@@ -45,8 +53,10 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     `accuracy` is that of the last evaluation while training, on `evaluated_on` images, `best_accuracy` that of the best
     of these, all on `part`; `test_accuracy` that of test images that nothing was chosen by. `pid` and `host` are those
-    of the engine that has the run now, if any. `time_shares` says where the time of its training went, as far as that
-    was measured; what was undone later has taken time as well.
+    of the engine that has the run now, if any. `epochs` and what follows it are the settings that hold now, `lr` as
+    it was set; `recipe` is that of a finetune. `took` is how long it has trained in seconds, pauses left
+    out, `size` what its folder holds in bytes. `tags` and `note` are what a person said of it. `time_shares` says where
+    the time of its training went, as far as that was measured; what was undone later has taken time as well.
     """
 
     name: str
@@ -66,6 +76,22 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     test_accuracy: float | None = None
     part: Part = "test"
     time_shares: TimeShares | None = None
+    epochs: int = 0
+    lr: float | None = None
+    recipe: str | None = None
+    optimizer: str = ""
+    schedule: str = ""
+    batch_size: int = 0
+    seed: int = 0
+    took: float = 0.0
+    size: int = 0
+    tags: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether an engine has the run now."""
+        return self.pid is not None
 
 
 def summarise_runs(runs_dir: Path) -> list[RunSummary]:
@@ -87,7 +113,23 @@ def summarise_run(folder: RunFolder) -> RunSummary | None:
     """Return what `folder`'s journal says, or None when it does not even say how the run began."""
     # Asked first: an engine that ends meanwhile has told so by the end of the journal.
     there = holder_of(folder)
-    return _Summariser(folder, there).run(JournalReader(folder.journal).read())
+    reader = JournalReader(folder.journal)
+    return _Summariser(folder, there).run(_telling(reader, reader.glances()))
+
+
+def _telling(reader: JournalReader, lines: Iterable[tuple[Glance, bytes]]) -> Iterator[Event]:
+    """Yield the events that `lines` are, of train points in a row only the last one: each tells of those before it."""
+    waiting = b""
+    for glance, line in lines:
+        if glance.type == _POINT:
+            waiting = line
+            continue
+        for one in (waiting, without_matrix(line) if glance.type == _EVALUATED else line):
+            if one and (event := reader.decode(one)) is not None:
+                yield event
+        waiting = b""
+    if waiting and (event := reader.decode(waiting)) is not None:
+        yield event
 
 
 class _Summariser:
@@ -103,10 +145,13 @@ class _Summariser:
         self._step = 0
         self._epoch = 0
         self._time = TimeSum()
+        self._training: TrainingConfig | None = None
+        self._clock = _Clock()
 
     def run(self, events: Iterator[Event]) -> RunSummary | None:
         started = 0.0
         for event in events:
+            self._clock.note(event)
             self._step = max(self._step, event.step)
             match event:
                 case Rewound():
@@ -115,7 +160,9 @@ class _Summariser:
                     self._last = self._kept.get(event.at, before)
                     self._test = None if self._test is None or self._test[0] > event.step else self._test
                 case RunPrepared():
-                    self._prepared = event
+                    self._prepared, self._training = event, event.config.training
+                case TrainingChanged():
+                    self._training = event.training
                 case RunStarted():
                     started = event.time
                 case StateChanged():
@@ -137,9 +184,10 @@ class _Summariser:
         return self._summary(started)
 
     def _summary(self, started: float) -> RunSummary | None:
-        if self._prepared is None:
+        if self._prepared is None or self._training is None:
             return None
-        there = self._there
+        there, training, finetune = self._there, self._training, self._prepared.config.finetune
+        said = _notes(self._folder)
         silent = self._state not in ENDED and there is None
         return RunSummary(
             name=self._folder.name,
@@ -159,7 +207,55 @@ class _Summariser:
             host=clean(there.host) if there is not None else None,
             evaluated_on=None if self._last is None else self._last.n,
             time_shares=self._time.shares() if self._time.seconds else None,
+            epochs=training.epochs,
+            lr=training.lr,
+            recipe=None if finetune is None else finetune.recipe,
+            optimizer=training.optimizer,
+            schedule=training.schedule,
+            batch_size=training.batch_size,
+            seed=training.seed,
+            took=round(self._clock.seconds, 3),
+            size=folder_size(self._folder),
+            tags=said.tags,
+            note=said.note,
         )
+
+
+class _Clock:
+    """How long a run has trained, by the times of its events."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since: float | None = None
+
+    def note(self, event: Event) -> None:
+        # An engine that was killed has not told when it stopped training: its last event did.
+        if self._since is not None and not isinstance(event, RunPrepared):
+            self.seconds += max(event.time - self._since, 0.0)
+            self._since = event.time
+        match event:
+            case RunPrepared():
+                self._since = None
+            case StateChanged():
+                self._since = event.time if event.state == "running" else None
+
+
+def _notes(folder: RunFolder) -> RunNotes:
+    try:
+        return read_notes(folder)
+    except BadInput as error:  # which no list of many runs should fail for
+        return RunNotes(note=str(error))
+
+
+def folder_size(folder: RunFolder) -> int:
+    """Return the bytes that the files of a run take, each once: checkpoints may be one file under two names."""
+    found: dict[tuple[int, int], int] = {}
+    for path in folder.path.rglob("*"):
+        with suppress(OSError):  # it has just been replaced
+            about = path.lstat()
+            if not S_ISDIR(about.st_mode):
+                found[about.st_dev, about.st_ino] = about.st_size
+    return sum(found.values())
 
 
 def _local_time(seconds: float) -> str:

@@ -39,12 +39,12 @@ def thinned(reader: JournalReader, lines: Iterable[Glanced], journal_bytes: int)
 
 def _events(reader: JournalReader, lines: Iterable[Glanced]) -> Iterator[AnyEvent]:
     for glance, line in lines:
-        event = reader.decode(_without_matrix(line) if glance.type == _EVALUATED else line)
+        event = reader.decode(without_matrix(line) if glance.type == _EVALUATED else line)
         if event is not None:
             yield event
 
 
-def _without_matrix(line: bytes) -> bytes:
+def without_matrix(line: bytes) -> bytes:
     """Return the line of an evaluation without its confusion matrix, which a dashboard takes from the predictions.
 
     One of a thousand classes is 8 MB in memory, and there is one for every evaluation.

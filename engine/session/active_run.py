@@ -98,9 +98,7 @@ class ActiveRun:
             if self.loop.test(self._writer.folder, self._best()):
                 self.checkpoints.save()
             else:
-                reasons.append(
-                    f"the test images were not scored: finetui evaluate --from {self.checkpoints.folder.argument}"
-                )
+                reasons.append(f"the test images were not scored: finetui evaluate {self.checkpoints.folder.argument}")
         self.loop.notices.ends()
         self.set_state("finished", "; ".join(filter(None, (*reasons, self.checkpoints.unsaved()))))
 

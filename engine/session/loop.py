@@ -354,7 +354,7 @@ class TrainingLoop:
             if training["images"] != images:
                 raise BadInput(
                     f"the run cannot go on as it began: there are {images:,} training images now, and there were "
-                    f"{training['images']:,}; start a finetune from it instead (finetui finetune --from)"
+                    f"{training['images']:,}; start a finetune from it instead (finetui finetune RUN)"
                 )
             self.prepared.model.load_state_dict(found.model)
             self.load_state_dict(training)

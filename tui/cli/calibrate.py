@@ -5,12 +5,12 @@ from pathlib import Path
 
 import finetui
 from finetui.engine.runs.folder import find_checkpoint
-from finetui.tui.cli.options import CheckpointModel, DataDir, Device, RunsDir
+from finetui.tui.cli.options import Checkpoint, CheckpointModel, DataDir, Device, RunsDir
 from finetui.tui.cli.reports import print_json
 
 
 def calibrate(
-    checkpoint: str,
+    run: Checkpoint,
     /,
     *,
     data: str | None = None,
@@ -26,16 +26,12 @@ def calibrate(
 
     Parameters
     ----------
-    checkpoint
-        A run (its name or folder: the best checkpoint is used) or a checkpoint file.
     data
         Data set with a validation part (default: the one that it was trained on).
     json
         Print one JSON object: path, temperature, n, log_loss and calibration_error, each before and after.
     """
-    found = finetui.calibrate(
-        find_checkpoint(checkpoint, runs_dir), data=data, data_dir=data_dir, model=model, device=device
-    )
+    found = finetui.calibrate(find_checkpoint(run, runs_dir), data=data, data_dir=data_dir, model=model, device=device)
     if json:
         print_json(asdict(found) | {"path": str(found.path)})
         return 0

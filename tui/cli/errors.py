@@ -9,8 +9,10 @@ from cyclopts import Parameter
 from finetui.engine.errors import BadInput
 from finetui.engine.predictions.criteria import Choose, LabelFilter, Selection, Show, Sort
 from finetui.engine.protocol.values import Part
+from finetui.tui.cli.complete import checkpoints
 from finetui.tui.cli.options import (
     AnyCheckpointModel,
+    Checkpoint,
     ClassesByOption,
     DataDir,
     Device,
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
 
 
 def errors(
+    run: Checkpoint,
+    /,
     *,
-    from_: Annotated[str, Parameter(name="--from")],
     show: Show = "wrong",
     true: str | None = None,
     pred: str | None = None,
@@ -35,7 +38,7 @@ def errors(
     text: str = "",
     label_errors: bool | LabelFilter = False,
     duplicates: bool = False,
-    compare: str | None = None,
+    compare: Annotated[str | None, Parameter(completer=checkpoints)] = None,
     change: Literal["fixed", "broken", "still-wrong"] | None = None,
     sort: Sort = "loss",
     reverse: bool = False,
@@ -69,8 +72,6 @@ def errors(
 
     Parameters
     ----------
-    from_
-        A run (its name or folder) or a checkpoint file.
     show
         wrong (default), unsure (right by a small margin), right, or all.
     true
@@ -88,7 +89,7 @@ def errors(
     duplicates
         Only images that are in the training set as well.
     compare
-        Another run or checkpoint, to see what changed from it to --from.
+        Another run or checkpoint, to see what changed from it to RUN.
     change
         With --compare: fixed, broken (default) or still-wrong.
     sort
@@ -120,7 +121,7 @@ def errors(
     by_default: LabelFilter | None = "confident-learning" if label_errors else None
     label_filter = by_default if isinstance(label_errors, bool) else label_errors
     bare = (weights or WeightsOptions()).given()
-    place = Place(from_, runs_dir, data, data_dir, model, device, classes_by, bare, part)
+    place = Place(run, runs_dir, data, data_dir, model, device, classes_by, bare, part)
 
     def choose(classes: tuple[str, ...]) -> Selection:
         return Selection(

@@ -10,10 +10,10 @@ from finetui.tui.cli.noted import note_test
 from finetui.tui.cli.options import (
     AnyCheckpointModel,
     AnyPart,
+    Checkpoint,
     ClassesByOption,
     DataDir,
     Device,
-    From,
     RunsDir,
     WeightsOptions,
 )
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    run: Checkpoint,
+    /,
     *,
-    from_: From,
     data: str | None = None,
     data_dir: DataDir = None,
     part: AnyPart = None,
@@ -49,7 +50,7 @@ def evaluate(
     json
         Print one JSON object: accuracy, interval, log_loss, n, per_class, confusion, calibration, notices and more.
     """
-    path = find_checkpoint(from_, runs_dir)
+    path = find_checkpoint(run, runs_dir)
     found = finetui.evaluate_checkpoint(
         path,
         data=data,

@@ -20,13 +20,14 @@ from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.derived import finetune_epochs
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
 from finetui.engine.runs.trust import check_trusted_data
-from finetui.tui.cli.options import From, RunMode, RunOptions
+from finetui.tui.cli.options import Checkpoint, RunMode, RunOptions
 from finetui.tui.cli.start import start
 
 
 def finetune(
+    run: Checkpoint,
+    /,
     *,
-    from_: From,
     recipe: str = "lp-ft",
     freeze: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
     head: str = "auto",
@@ -48,7 +49,7 @@ def finetune(
         keep, replace, features (a new layer on the flattened features), or auto (default: by recipe and classes).
     """
     given = options or RunOptions()
-    path = kept_checkpoints.lasting(find_checkpoint(from_, Path(given.runs_dir or "checkpoints")))
+    path = kept_checkpoints.lasting(find_checkpoint(run, Path(given.runs_dir or "checkpoints")))
     config = _config(path, given, recipe=recipe, head=head, freeze=tuple(freeze or ()))
     return start(config, mode or RunMode())
 

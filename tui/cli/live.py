@@ -1,15 +1,20 @@
 """The commands for runs that an engine has now: `finetui attach`, `stop` and `rollback`."""
 
+import shlex
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from finetui.engine.errors import BadInput
-from finetui.engine.runs.folder import RunFolder, find_run
+from finetui.engine.runs.folder import RunFolder, find_run, find_run_at
 from finetui.engine.runs.lock import is_live, live_runs
-from finetui.tui.cli.options import Images, NotifyBy, Run, RunsDir
+from finetui.tui.cli.complete import live
+from finetui.tui.cli.options import Images, NotifyBy, Run, RunAt, RunsDir, one_checkpoint
 
 
 def attach(
-    run: str | None = None,
+    run: Annotated[str | None, Parameter(completer=live)] = None,
     /,
     *,
     read_only: bool = False,
@@ -51,8 +56,8 @@ def stop(run: Run, /, *, runs_dir: RunsDir = Path("checkpoints")) -> int:
 
 
 def rollback(
-    run: Run,
-    checkpoint: str,
+    run: RunAt,
+    checkpoint: str = "",
     /,
     *,
     rate_factor: float = 1.0,
@@ -61,19 +66,22 @@ def rollback(
     """Take a live run back to one of its checkpoints; it goes on from there.
 
     The state that it leaves becomes the checkpoint `previous`. A run that is not live is taken back with
-    `finetui resume RUN --checkpoint NAME`.
+    `finetui resume RUN:CHECKPOINT`.
 
     Parameters
     ----------
     checkpoint
-        last, previous, best, or the name that you gave it.
+        last, previous, best, or the name that you gave it, where RUN does not say it.
     rate_factor
         Multiply the learning rate by this (default: 1).
     """
     from finetui.tui.cli.steer import roll_back
 
-    folder = find_run(run, runs_dir)
+    folder, named = find_run_at(run, runs_dir)
+    checkpoint = one_checkpoint(named, checkpoint)
+    if not checkpoint:
+        raise BadInput(f"rollback: name the checkpoint too: finetui rollback {folder.argument}:CHECKPOINT")
     if not is_live(folder):
-        raise BadInput(f"the run {folder.name} is not live: finetui resume {folder.argument} --checkpoint {checkpoint}")
+        raise BadInput(f"the run {folder.name} is not live: finetui resume {folder.argument}:{shlex.quote(checkpoint)}")
     print(roll_back(folder, checkpoint, rate_factor))
     return 0

@@ -1,6 +1,6 @@
 """The `finetui` command."""
 
-import difflib
+import inspect
 import io
 import os
 import sys
@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 
 from finetui.engine.errors import BadInput, FinetuiError
-from finetui.engine.text import clean
+from finetui.engine.text import clean, similar
 from finetui.engine.version import __version__
 from finetui.tui.cli.calibrate import calibrate
 from finetui.tui.cli.errors import errors
@@ -21,9 +21,10 @@ from finetui.tui.cli.live import attach, rollback, stop
 from finetui.tui.cli.log import log
 from finetui.tui.cli.open import open_run
 from finetui.tui.cli.options import Images, NotifyBy, RunOptions, TrainingRecipe
+from finetui.tui.cli.organise import delete, note, rename, tag
 from finetui.tui.cli.predict import predict
 from finetui.tui.cli.replay import replay
-from finetui.tui.cli.reports import data_only
+from finetui.tui.cli.reports import PLAIN_SIGNS, data_only
 from finetui.tui.cli.resume import branch, extend, resume
 from finetui.tui.cli.runs import list_runs
 from finetui.tui.cli.start import train
@@ -73,6 +74,10 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "branch": branch,
     "replay": replay,
     "runs": list_runs,
+    "tag": tag,
+    "note": note,
+    "rename": rename,
+    "delete": delete,
     "open": open_run,
     "log": log,
     "evaluate": evaluate,
@@ -81,8 +86,18 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "predict": predict,
     "summary": summary,
 }
+
+
+def _description(command: Callable[..., int]) -> str:
+    """Return what a command's docstring says before its parameters, each paragraph in one line: the help wraps it."""
+    text = inspect.cleandoc(command.__doc__ or "").partition("\nParameters\n---")[0]
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
+
+
+# Of these the run, or a checkpoint, was an option once.
+_TAKE_A_CHECKPOINT = ("finetune", "evaluate", "errors", "predict", "summary")
 for _name, _command in _COMMANDS.items():
-    app.command(_command, name=_name)
+    app.command(_command, name=_name, help=_description(_command))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -92,13 +107,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a locale without these signs is no reason to fail
+            stream.reconfigure(errors=PLAIN_SIGNS)  # a locale without these signs is no reason to fail
     try:
-        command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+        command, bound, _ = app.parse_args(_with_run_first(arguments), exit_on_error=False, print_error=False)
         with data_only() if _prints_data(bound.arguments) else nullcontext():
             return int(command(*bound.args, **bound.kwargs) or DONE)
     except UnusedCliTokensError as error:
         return _complain(_unexpected(str((error.unused_tokens or [""])[0]), error.command_chain), BAD_INPUT)
+    except MissingArgumentError as error:
+        return _complain(_missing(error), BAD_INPUT)
     except CycloptsError as error:
         return _complain(" ".join(str(error).split()), BAD_INPUT)
     except BadInput as error:
@@ -113,6 +130,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+def _with_run_first(arguments: Sequence[str] | None) -> list[str]:
+    """Return the words of a command line (default: the process's own) with the run that `--from` names as the first.
+
+    That is how earlier versions named it, and scripts still do.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] not in _TAKE_A_CHECKPOINT:
+        return words
+    options = words[1 : words.index("--")] if "--" in words else words[1:]
+    for at, word in enumerate(options, 1):
+        if word.startswith("--from="):
+            return [words[0], word.partition("=")[2], *words[1:at], *words[at + 1 :]]
+        if word == "--from":
+            return [words[0], *words[at + 1 : at + 2], *words[1:at], *words[at + 2 :]]
+    return words
+
+
 def _prints_data(arguments: Mapping[str, Any]) -> bool:
     """Whether a command with these arguments prints JSON or CSV; some have their options in objects."""
     options = ("json", "csv")
@@ -122,9 +156,23 @@ def _prints_data(arguments: Mapping[str, Any]) -> bool:
 def _unexpected(word: str, command: Sequence[str] | None) -> str:
     if command:
         return f"{' '.join(command)} does not take {word!r}; see finetui {' '.join(command)} --help"
-    close = difflib.get_close_matches(word, _COMMANDS, n=1)
+    close = similar(word, _COMMANDS, most=1)
     hint = f"did you mean {close[0]}?" if close else "`finetui --help` lists all"
     return f"there is no command {word!r}; {hint}"
+
+
+def _missing(error: MissingArgumentError) -> str:
+    """Return what a command lacks: a whole argument, or the value of an option that was given without one."""
+    command = " ".join(("finetui", *(error.command_chain or ())))
+    if error.argument is None:
+        return " ".join(str(error).split())
+    name = error.argument.name
+    given = [token.keyword for token in error.argument.tokens if token.keyword is not None]
+    if error.keyword is not None or given:
+        return f"{error.keyword or given[-1]} needs a value; see {command} --help"
+    wrong = similar(name, [word for word in map(str, error.unused_tokens or ()) if word.startswith("-")], most=1)
+    hint = f"did you mean it by {wrong[0]}?" if wrong and name.startswith("-") else f"see {command} --help"
+    return f"{' '.join(error.command_chain or ('finetui',))}: {name} is missing; {hint}"
 
 
 def _complain(message: str, status: int) -> int:

@@ -11,8 +11,8 @@ from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.events import CommandRefused
 from finetui.engine.protocol.paths import same_data
 from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.journal_entry import write_note
 from finetui.engine.runs.lock import is_live
-from finetui.engine.runs.notes import write_note
 from finetui.tui.cli.steer import ask
 
 

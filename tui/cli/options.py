@@ -14,6 +14,7 @@ from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.requests import BareWeights, ClassesBy
 from finetui.engine.runs.folder import check_runs_dir
 from finetui.engine.text import clean
+from finetui.tui.cli.complete import checkpoints, runs
 
 
 def _whole(_type: type, tokens: Sequence[Token]) -> int:
@@ -64,12 +65,32 @@ PrintedImages = Annotated[
     Parameter(help="How images are drawn (default: as the terminal can), or none."),
 ]
 
-Run = Annotated[str, Parameter(help="The run: its name or its folder.")]
-RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
-From = Annotated[
+Run = Annotated[str, Parameter(help="The run: its name or its folder.", completer=runs)]
+RunAt = Annotated[
     str,
-    Parameter(name="--from", help="A run (its name or folder: the best checkpoint is used) or a checkpoint file."),
+    Parameter(help="The run: its name or its folder; RUN:CHECKPOINT names a checkpoint of it.", completer=checkpoints),
 ]
+Checkpoint = Annotated[
+    str,
+    Parameter(
+        name="RUN",
+        help="A run (its name or folder: its best checkpoint is used), RUN:CHECKPOINT (such as mnist1:last), or a "
+        "checkpoint file.",
+        completer=checkpoints,
+    ),
+]
+# How earlier versions named a checkpoint, and scripts still do.
+EarlierCheckpoint = Annotated[str, Parameter(name="--checkpoint", show=False)]
+
+
+def one_checkpoint(named: str, option: str) -> str:
+    """Return the checkpoint that RUN:CHECKPOINT `named`, or `option`; empty: neither did. Raises `BadInput`."""
+    if named and option and named != option:
+        raise BadInput(f"RUN names the checkpoint {named}, and {option} is another one; leave one of them out")
+    return named or option
+
+
+RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
 AnyPart = Annotated[
     Literal["train", "val", "test"] | None,
     Parameter(help="Which images: train, val or test (default: test, else val)."),
@@ -99,7 +120,7 @@ OwnData = Annotated[
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class WeightsOptions:
-    """What a bare state dict (--from FILE with --model) does not say."""
+    """What a bare state dict (a FILE with --model) does not say."""
 
     classes: Annotated[str | None, _WEIGHTS] = None
     "Class names in order, separated by commas (default: those of the data, or numbers)."

@@ -5,8 +5,8 @@ from pathlib import Path
 from finetui.engine.runs.folder import find_checkpoint
 from finetui.tui.cli.options import (
     AnyCheckpointModel,
+    Checkpoint,
     Device,
-    From,
     PrintedImages,
     RunsDir,
     WeightsOptions,
@@ -15,8 +15,9 @@ from finetui.tui.cli.options import (
 
 
 def predict(
+    run: Checkpoint,
+    /,
     *files: Path,
-    from_: From,
     top: WholeNumber = 5,
     invert: bool = False,
     model: AnyCheckpointModel = "lenet",
@@ -43,7 +44,7 @@ def predict(
     """
     from finetui.tui.cli.predict_report import print_predictions
 
-    checkpoint = find_checkpoint(from_, runs_dir)
+    checkpoint = find_checkpoint(run, runs_dir)
     return print_predictions(
         checkpoint,
         files,

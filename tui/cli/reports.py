@@ -1,5 +1,6 @@
 """Tables and JSON on standard output, and how wide that is."""
 
+import codecs
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -7,8 +8,23 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TextIO
 
 import msgspec
+from rich.cells import cell_len
 
 WIDTH = 80
+PLAIN_SIGNS = "finetui-plain-signs"
+_PLAIN = {"→": "->", "…": "...", "├": "|", "└": "`", "│": "|", "─": "-", "·": ".", "×": "x", "✗": "x", "↶": "<"}
+_PLAIN |= dict.fromkeys("╭╮╰╯", "+")
+
+
+def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
+    """Stand in for what an encoding does not have: the codec error handler `PLAIN_SIGNS`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(sign, "?") for sign in lacking), error.end
+
+
+codecs.register_error(PLAIN_SIGNS, _in_plain_signs)
 
 
 def output_width() -> int:
@@ -47,12 +63,11 @@ def print_json(value: object) -> None:
 
 def table(rows: Sequence[Sequence[str]], right: frozenset[int]) -> str:
     """Return `rows` (the first is the heading) as aligned text; columns in `right` are right-aligned."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    widths = [max(cell_len(row[i]) for row in rows) for i in range(len(rows[0]))]
+
+    def padded(column: int, cell: str) -> str:
+        space = " " * (widths[column] - cell_len(cell))
+        return space + cell if column in right else cell + space
+
+    lines = ["  ".join(padded(column, cell) for column, cell in enumerate(row)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)

@@ -2,18 +2,29 @@
 
 from pathlib import Path
 
-from finetui.engine.runs.folder import find_run
+from finetui.engine.runs.folder import find_run, find_run_at
 from finetui.engine.runs.resume import branched, configuration, extended, resumable, with_changes
 from finetui.engine.runs.trust import check_run_trusted
-from finetui.tui.cli.options import ChangedSettings, OwnData, OwnModel, Run, RunMode, RunsDir, WholeNumber
+from finetui.tui.cli.options import (
+    ChangedSettings,
+    EarlierCheckpoint,
+    OwnData,
+    OwnModel,
+    Run,
+    RunAt,
+    RunMode,
+    RunsDir,
+    WholeNumber,
+    one_checkpoint,
+)
 from finetui.tui.cli.start import start
 
 
 def resume(
-    run: Run,
+    run: RunAt,
     /,
     *,
-    checkpoint: str = "",
+    checkpoint: EarlierCheckpoint = "",
     settings: ChangedSettings | None = None,
     mode: RunMode | None = None,
     model: OwnModel = None,
@@ -25,12 +36,10 @@ def resume(
     What the journal tells of after that checkpoint is undone, and done again. With other settings the run is the same
     up to there; the journal tells of the change, and the run's config.toml keeps it.
 
-    Parameters
-    ----------
-    checkpoint
-        Go on from this one of its checkpoints instead: previous, best, or the name that you gave it.
+    RUN:CHECKPOINT goes on from that one of its checkpoints instead: previous, best, or the name that you gave it.
     """
-    folder = find_run(run, runs_dir, lost_journal=True)
+    folder, named = find_run_at(run, runs_dir, lost_journal=True)
+    checkpoint = one_checkpoint(named, checkpoint)
     changes = (settings or ChangedSettings()).changes()
     more = (settings or ChangedSettings()).epochs or 0
     config = resumable(folder, checkpoint, model=model, data=data, epochs=more)
@@ -62,10 +71,10 @@ def extend(
 
 
 def branch(
-    run: str,
+    run: RunAt,
     /,
     *,
-    checkpoint: str = "best",
+    checkpoint: EarlierCheckpoint = "",
     name: str = "",
     epochs: WholeNumber | None = None,
     mode: RunMode | None = None,
@@ -75,19 +84,17 @@ def branch(
 ) -> int:
     """Start a new run that goes on from a checkpoint of another one, weights, optimizer, schedule and all.
 
-    The other run stays as it is, also while it trains.
+    It goes on from the best one, or from that which RUN:CHECKPOINT names: last, previous, or a name that you gave. The
+    other run stays as it is, also while it trains.
 
     Parameters
     ----------
-    run
-        The run to branch from: its name or its folder.
-    checkpoint
-        last, previous, best (default), or the name that you gave it.
     name
         Name of the new run (default: that of the other with -branch).
     epochs
         Number of epochs in all (default: as the other run).
     """
-    folder = find_run(run, runs_dir)
+    folder, named = find_run_at(run, runs_dir)
+    checkpoint = one_checkpoint(named, checkpoint) or "best"
     check_run_trusted(configuration(folder), model=model, data=data)
     return start(branched(folder, checkpoint, name, epochs), mode or RunMode())

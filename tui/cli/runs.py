@@ -1,66 +1,89 @@
-"""`finetui runs`: all runs as a table or as JSON, and what can be done with those that go on or could."""
+"""`finetui runs`: all runs, or those of a filter, as a table or as JSON, and what can be done with some of them."""
 
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
-from finetui.engine.predictions.interval import wilson
+from cyclopts import Parameter
+
+from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.run_fields import FIELDS, field_named, in_order
+from finetui.engine.runs.run_filter import matching, parse_filter
 from finetui.engine.runs.summaries import RunSummary, summarise_runs
+from finetui.engine.text import meant
+from finetui.tui.cli.complete import one_of
 from finetui.tui.cli.options import RunsDir
 from finetui.tui.cli.reports import output_width, print_json, table
-from finetui.tui.state.run_tree import run_tree
+from finetui.tui.cli.runs_table import COLUMNS, chosen_columns, rows_of
+from finetui.tui.state.run_tree import live_first, run_tree
 
 _MOST_HINTS = 5
-_CI = 7  # the column that is left out of a narrow terminal
-_NUMBERS = frozenset({4, 5, 6, _CI, 8, 9})
+_OPTIONS = ("--sort", "--reverse", "--columns", "--runs-dir", "--json", "--help")
 
 
-def list_runs(*, runs_dir: RunsDir = Path("checkpoints"), json: bool = False) -> int:
-    """List all runs, newest first.
+def list_runs(
+    *words: Annotated[
+        str, Parameter(name="FILTER", allow_leading_hyphen=True, completer=one_of(*(f"{name}:" for name in FIELDS)))
+    ],
+    sort: Annotated[str, Parameter(completer=one_of(*FIELDS))] = "",
+    reverse: bool = False,
+    columns: Annotated[str, Parameter(completer=one_of(*COLUMNS))] = "",
+    runs_dir: RunsDir = Path("checkpoints"),
+    json: bool = False,
+) -> int:
+    """List all runs, or those of a filter: the live ones first, then the newest, each below the run it began from.
+
+    A filter is one or more of name, state, live, best, last, test, epoch, epochs, step, lr, batch, optimizer, schedule,
+    seed, recipe, model, data, part, started, took, size, parent, tag and note, with : (contains), = != < <= > or >= and
+    a value; all must hold. A word alone is looked for in name, data, model, tags and note. - or not turns one round.
+    Quote it, for the shell: finetui runs 'lr>0.01 model:resnet18 best>98% tag:keep -state:crashed'
 
     Parameters
     ----------
+    words
+        Which runs: see above.
+    sort
+        By which field: numbers highest first, dates newest first, text from A to Z; without the tree.
+    reverse
+        Turn that order round.
+    columns
+        Which columns, separated by commas, or all (default: as many as fit; piped, all that say something).
     json
-        Print one JSON list.
+        Print one JSON list of objects with all fields.
     """
-    found = summarise_runs(runs_dir)
+    for word in words:
+        if word.startswith("--"):
+            raise BadInput(f"runs: there is no option {word}; {meant(word, _OPTIONS)}")
+    terms = parse_filter(" ".join(words))
+    by = field_named(sort, "--sort") if sort else None
+    if reverse and by is None:
+        raise BadInput("--reverse turns the order of --sort round: say by which field, as in --sort best --reverse")
+    wanted = chosen_columns(columns)
+    every = summarise_runs(runs_dir)
+    found = matching(every, terms)
+    found = live_first(found) if by is None else in_order(found, by, reverse=reverse)
     if json:
         print_json(found)
+    elif not every:
+        print(f"No runs yet in {runs_dir}. `finetui` starts one.")
+    elif not found:
+        print(f"None of the {len(every)} runs in {runs_dir} is one of: {' '.join(words)}")
     else:
-        _print(found)
+        _print([("", run) for run in found] if by is not None else run_tree(found), wanted)
     return 0
 
 
-def _print(found: Sequence[RunSummary]) -> None:
-    if not found:
-        print("No runs yet. `finetui` starts one.")
-        return
-    rows = [
-        ("NAME", "STATE", "DATA", "MODEL", "EPOCH", "STEP", "LAST", "95% CI", "BEST ON", "TEST", "STARTED", "PARENT")
-    ]
-    for prefix, run in run_tree(found):
-        best = "-" if run.best_accuracy is None else f"{run.best_accuracy:.2%} {run.part}"
-        last, test = ("-" if value is None else f"{value:.2%}" for value in (run.accuracy, run.test_accuracy))
-        started = run.started[:16].replace("T", " ")
-        where = (prefix + run.name, run.state, run.data, run.model, str(run.epoch), str(run.step))
-        rows.append((*where, last, _interval(run), best, test, started or "-", run.parent or "-"))
-    printed = table(rows, right=_NUMBERS)
-    if sys.stdout.isatty() and max(map(len, printed.splitlines())) > output_width():
-        printed = table([(*row[:_CI], *row[_CI + 1 :]) for row in rows], right=_NUMBERS - {_CI})
-    print(printed)
-    hints = list(_hints(found))
+def _print(tree: Sequence[tuple[str, RunSummary]], wanted: Sequence[str]) -> None:
+    width = output_width() if sys.stdout.isatty() else None
+    rows, right = rows_of(tree, wanted, width)
+    print(table(rows, right=right))
+    hints = list(_hints([run for _, run in tree]))
     if hints:
         print()
         print(table(hints, right=frozenset()))
-
-
-def _interval(run: RunSummary) -> str:
-    if run.accuracy is None or not run.evaluated_on:
-        return "-"
-    low, high = wilson(run.accuracy, run.evaluated_on)
-    return f"{100 * low:.2f}-{high:.2%}"
 
 
 def _hints(found: Sequence[RunSummary]) -> Iterator[tuple[str, str]]:

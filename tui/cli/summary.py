@@ -12,6 +12,7 @@ import finetui
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import find_checkpoint
 from finetui.engine.text import clean
+from finetui.tui.cli.complete import checkpoints
 from finetui.tui.cli.options import DataDir, RunsDir, WholeNumber
 from finetui.tui.cli.reports import WIDTH, output_width, print_json
 from finetui.tui.state.numbers import scaled, short
@@ -25,6 +26,8 @@ _DEEPEST = 10  # levels that are indented
 
 
 def summary(
+    run: Annotated[str | None, Parameter(completer=checkpoints)] = None,
+    /,
     *,
     model: str | None = None,
     data: str | None = None,
@@ -32,7 +35,6 @@ def summary(
     image_size: WholeNumber | None = None,
     classes: WholeNumber | None = None,
     batch_size: WholeNumber = 64,
-    from_: Annotated[str | None, Parameter(name="--from")] = None,
     time: bool = False,
     device: str = "auto",
     runs_dir: RunsDir = Path("checkpoints"),
@@ -42,6 +44,9 @@ def summary(
 
     Parameters
     ----------
+    run
+        A run (its name or folder: its best checkpoint is used), RUN:CHECKPOINT, or a checkpoint file, instead of a
+        model and data.
     model
         lenet (default), any classification model of torchvision (resnet18, ...), or module:factory, file.py:factory
         (runs that code).
@@ -54,8 +59,6 @@ def summary(
         Number of classes.
     batch_size
         Images per training step that the memory is given for (default: 64).
-    from_
-        A run (its name or folder: the best checkpoint is used) or a checkpoint file, instead of a model and data.
     time
         Also run it and say which part of the time each module takes.
     device
@@ -71,7 +74,7 @@ def summary(
         data_dir=data_dir,
         image_size=image_size,
         classes=classes,
-        path=None if from_ is None else find_checkpoint(from_, runs_dir),
+        path=None if run is None else find_checkpoint(run, runs_dir),
         timed=time,
         device=device,
     )

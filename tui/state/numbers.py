@@ -32,3 +32,14 @@ def gigabytes(count: float) -> str:
 def percent(share: float) -> str:
     """Return a share of 1 in whole percents, right-aligned so that nothing beside it moves: ` 97 %`."""
     return f"{100 * share:3.0f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its two largest units: 7s, 3m 05s, 2h 10m, 4d 03h."""
+    whole = round(seconds)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if not minutes:
+        return f"{whole}s"
+    if not hours:
+        return f"{minutes}m {whole % 60:02}s"
+    return f"{hours}h {minutes % 60:02}m" if not days else f"{days}d {hours % 24:02}h"

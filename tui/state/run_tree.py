@@ -5,6 +5,18 @@ from collections.abc import Sequence
 from finetui.engine.runs.summaries import RunSummary
 
 
+def live_first(found: Sequence[RunSummary]) -> list[RunSummary]:
+    """Return `found` with those first that an engine has, or a run that was made from them; else in the same order."""
+    parents = {run.name: run.parent for run in found}
+    wanted: set[str] = set()
+    for run in found:
+        name: str | None = run.name if run.live else None
+        while name is not None and name not in wanted:
+            wanted.add(name)
+            name = parents.get(name)
+    return sorted(found, key=lambda run: run.name not in wanted)
+
+
 def run_tree(found: Sequence[RunSummary]) -> list[tuple[str, RunSummary]]:
     """Return `found` (newest first) with each finetune below its parent, and the branches to draw before its name."""
     names = {run.name for run in found}

@@ -82,7 +82,8 @@ def test_runs_lists_it(trained) -> None:
     (row,) = json.loads(finetui("runs", "--json", cwd=folder).stdout)
     assert list(row) == [
         "name", "path", "state", "data", "model", "epoch", "step", "best_accuracy", "started", "parent", "pid", "host",
-        "evaluated_on", "accuracy", "test_accuracy", "part",
+        "evaluated_on", "accuracy", "test_accuracy", "part", "epochs", "lr", "recipe", "optimizer", "schedule",
+        "batch_size", "seed", "took", "size", "tags", "note",
     ]  # fmt: skip
     assert (row["name"], row["state"], row["data"], row["model"]) == ("small", "finished", "mnist-sample", "lenet")
     assert (row["epoch"], row["step"], row["parent"]) == (1, 200, None)
@@ -181,9 +182,9 @@ def test_a_configuration_file_and_options_over_it(tmp_path: Path) -> None:
         (["train", "--runs-dir", "/dev/null/x"], "/dev/null is not a folder"),
         (["train", "--data-dir", "/nowhere", "--data", "mnist"], "/nowhere does not exist"),
         (["train", "--data", "mnist-sample", "--batch-size", "4001"], "4001 is more than the 4000 training images"),
-        (["evaluate"], "--from"),
+        (["evaluate"], "evaluate: RUN is missing"),
         (["evaluate", "--from", "/etc/passwd", "--device", "cpu"], "not a checkpoint"),
-        (["evaluate", "--from", "none"], "no run 'none'"),
+        (["evaluate", "none"], "no run 'none'"),
         (["open", "none"], "no run 'none'"),
         (["nonsense"], "no command 'nonsense'; `finetui --help` lists all"),
         (["trian", "--data", "mnist-sample"], "no command 'trian'; did you mean train?"),

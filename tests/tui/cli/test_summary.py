@@ -150,7 +150,7 @@ def test_a_checkpoint_says_what_it_is(in_process, tmp_path: Path) -> None:
     assert (found["model"], found["input"], found["classes"]) == ("lenet", [3, 28, 28], 3)
     result = in_process("summary", "--from", str(path), "--classes", "4", cwd=tmp_path)
     assert result.returncode == 2
-    assert "--from goes without --data" in result.stderr
+    assert "leave out --data" in result.stderr
 
 
 def test_a_checkpoint_cannot_run_code_that_is_not_named(in_process, tmp_path: Path) -> None:

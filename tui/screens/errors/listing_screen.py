@@ -15,6 +15,7 @@ from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol.commands import Evaluate, FindDuplicates
 from finetui.engine.protocol.events import CommandRefused, DuplicatesFound, Evaluated
 from finetui.engine.protocol.values import AnyPart
+from finetui.engine.runs.folder import RunFolder
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import fetch_all
 from finetui.tui.screens.base import Screen
@@ -103,8 +104,8 @@ class ListingScreen(Screen[None]):
         if found is None:
             self._say(_waiting(view))
         elif not found.predictions:
-            name = view.name or "RUN"
-            self._say(f"The predictions of this evaluation were not kept; `finetui errors --from {name}` makes them.")
+            run = RunFolder(Path(view.path)).argument if view.path else "RUN"
+            self._say(f"The predictions of this evaluation were not kept; `finetui errors {run}` makes them.")
         else:
             self._open(Path(view.path) / found.predictions)
 

@@ -30,6 +30,7 @@ from finetui.engine.protocol.config import check_learning_rate
 from finetui.engine.protocol.events import AnyEvent, CommandAccepted, LearningRateFound
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.protocol.values import AnyPart
+from finetui.engine.runs.folder import RunFolder
 from finetui.tui.queries.asker import Asker
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.dialog import Choice, Dialog
@@ -215,8 +216,8 @@ class TrainScreen(Screen[None]):
         if action.command is not None:
             self.send(action.command())
         elif not self._link.steers:
-            way = "extend {} --epochs N" if action.kind is ChangeTraining else "finetune --from {}"
-            self.hint(f"finetui {way.format(view.name)} --dashboard")
+            way = "extend {} --epochs N" if action.kind is ChangeTraining else "finetune {}"
+            self.hint(f"finetui {way.format(RunFolder(Path(view.path)).argument)} --dashboard")
         elif (why_not := refusal(action.kind, view.state)) is not None:
             self.hint(f"{action.label}: {why_not}")
         elif action.kind is ChangeTraining:

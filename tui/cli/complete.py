@@ -1,0 +1,65 @@
+"""What the shell offers on Tab: runs, checkpoints of them, networks and other known values. Without torch."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetui.engine.errors import BadInput
+from finetui.engine.runs.folder import RunFolder, checkpoint_names, run_folders
+from finetui.engine.runs.lock import live_runs
+
+if TYPE_CHECKING:
+    from cyclopts.completion import CompletionContext
+
+Completer = Callable[["CompletionContext"], Iterable[str]]
+
+
+def _runs_dir(context: "CompletionContext") -> Path:
+    given = context.get("--runs-dir")
+    return Path(given.raw if given is not None and given.raw else "checkpoints").expanduser()
+
+
+def _names(context: "CompletionContext", folders: Callable[[Path], list[RunFolder]]) -> list[str]:
+    try:
+        return [folder.name for folder in folders(_runs_dir(context))]
+    except BadInput:  # a folder that cannot be read: there is nothing to offer, and no line to say it on
+        return []
+
+
+def runs(context: "CompletionContext") -> list[str]:
+    """Return the names of all runs, newest first."""
+    return _names(context, run_folders)
+
+
+def live(context: "CompletionContext") -> list[str]:
+    """Return the names of the runs that an engine has now, newest first."""
+    return _names(context, live_runs)
+
+
+def checkpoints(context: "CompletionContext") -> list[str]:
+    """Return the names of all runs or, once a colon was typed, the checkpoints of the run before it."""
+    run, colon, _ = context.incomplete.rpartition(":")
+    if not colon:
+        return runs(context)
+    return [f"{run}:{name}" for name in checkpoint_names(RunFolder(_runs_dir(context) / run))]
+
+
+def one_of(*values: str) -> Completer:
+    """Return a completer that offers `values`."""
+    return lambda _context: values
+
+
+def models(_context: "CompletionContext") -> Sequence[str]:
+    """Return lenet, and the names of torchvision's classification models, which are read from its source."""
+    return ["lenet", *sorted(_torchvision_models())]
+
+
+def _torchvision_models() -> Iterator[str]:
+    # Importing torchvision takes seconds.
+    found = find_spec("torchvision")
+    for folder in (found.submodule_search_locations or ()) if found is not None else ():
+        for file in (Path(folder) / "models").glob("*.py"):
+            source = file.read_text(encoding="utf-8", errors="replace")
+            yield from re.findall(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", source, re.MULTILINE)
