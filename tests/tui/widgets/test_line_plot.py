@@ -8,6 +8,7 @@ from pilot import open_app
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 
+from finetui.tui.colours.palettes import palette
 from finetui.tui.widgets import plot_geometry
 from finetui.tui.widgets.line_plot import LinePlot, Picture, SeriesStyle
 
@@ -28,7 +29,7 @@ class PlotApp(App[None]):
         self.plot = plot
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        return {"plot-1": "#56b4e9", "plot-2": "#e69f00", "plot-3": "#cc79a7"}
+        return dict(palette("truecolor", dark=True))
 
     def compose(self) -> ComposeResult:
         yield self.plot
