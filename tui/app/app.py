@@ -73,6 +73,7 @@ class FinetuiApp(TerminalApp):
         for dark in (True, False):
             self.register_theme(own_theme(depth, dark=dark))
         self.set_reactive(FinetuiApp.theme, DEFAULT_THEME if DEFAULT_THEME in _OWN else DARK.name)
+        self.stylesheet.set_variables(self.get_css_variables())
         self.set_class(depth in ("16", "none"), "-few-colours")
         self.image_mode = image_mode
         self.link = link

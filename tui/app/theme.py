@@ -115,7 +115,6 @@ def completed(variables: Mapping[str, str], *, dark: bool) -> dict[str, str]:
     found = {role: colour for role, colour in palette("truecolor", dark=dark).items() if "-curve" in role}
     found |= {role: palette("truecolor", dark=dark)[role] for role in ("for", "against")}
     known = {name: Color.parse(colour) for name, colour in {**found, **variables}.items() if name in ROLES}
-    known = {name: Color(0, 0, 0) if colour.ansi is not None else colour for name, colour in known.items()}
 
     def blend(name: str, percent: int, ground: str) -> Color:
         return known[ground].blend(known[name], percent / 100, alpha=1)

@@ -36,10 +36,10 @@ def colour_depth(environ: Mapping[str, str] = os.environ, tmux: Callable[[], str
         return "16"
     term = environ.get("TERM", "").strip().lower()
     has_truecolor = environ.get("COLORTERM", "").strip().lower() in ("truecolor", "24bit")
-    if environ.get("TMUX"):
-        features = tmux().split(",")
-        if features != [""]:
-            return "truecolor" if "RGB" in features else "256" if "256" in features else "16"
-    if has_truecolor and not environ.get("STY"):
+    if environ.get("TMUX") and (features := tmux()):
+        passed_on = "RGB" in features.split(",")
+    else:
+        passed_on = has_truecolor and not environ.get("STY")
+    if passed_on:
         return "truecolor"
     return "256" if has_truecolor or term.rpartition("-")[2] in ("256color", "kitty", "direct") else "16"
