@@ -11,6 +11,7 @@ from textual.app import App
 
 from finetui.engine.predictions.file import Predictions
 from finetui.engine.protocol.events import RunStarted, StateChanged
+from finetui.tui.colours.palettes import palette
 from finetui.tui.screens.errors.screen import ErrorsScreen
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
@@ -63,7 +64,7 @@ class ScreenApp(App[None]):
         self._shown = screen
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        return {"muted": "gray"}
+        return dict(palette("truecolor", dark=True))
 
     def on_mount(self) -> None:
         self.push_screen(self._shown, lambda answer: setattr(self, "answer", answer))

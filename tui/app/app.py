@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual import work
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
+from textual.constants import DEFAULT_THEME
 from textual.screen import Screen
+from textual.theme import Theme
 from textual.worker import Worker, WorkerState
 
 from finetui.engine.errors import BadInput
@@ -23,9 +25,10 @@ from finetui.engine.text import clean
 from finetui.tui.app import exit_summary
 from finetui.tui.app.links import link_to_resumed, link_to_run
 from finetui.tui.app.notifications import Notifier, Notify
-from finetui.tui.app.palette import train_commands
+from finetui.tui.app.palette import ThemesHere, train_commands
 from finetui.tui.app.terminal_app import TerminalApp
-from finetui.tui.app.theme import DARK, LIGHT
+from finetui.tui.app.theme import DARK, LIGHT, completed, own_theme
+from finetui.tui.colours.depth import Depth
 from finetui.tui.graphics.modes import Mode
 from finetui.tui.screens.base import Palette
 from finetui.tui.screens.train.screen import TrainScreen
@@ -35,6 +38,7 @@ from finetui.tui.widgets import plot_geometry
 if TYPE_CHECKING:
     from finetui.tui.widgets.picture import Picture
 
+_OWN = (DARK.name, LIGHT.name)
 _PALETTE = "--command-palette"  # by which Textual knows it
 
 
@@ -42,6 +46,7 @@ class FinetuiApp(TerminalApp):
     """A dashboard over whatever `link` leads to."""
 
     TITLE = "finetui"
+    CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+z", "suspend_process", "To the shell, until fg", show=False, priority=True),
@@ -56,13 +61,20 @@ class FinetuiApp(TerminalApp):
         terminal: Terminal | None = None,
         is_leaving: Callable[[], bool] = lambda: False,
         notify: Notify = "off",
+        depth: Depth = "truecolor",
     ) -> None:
         """Draw images as `image_mode` says; with `errors` begin with the test images that it lists.
 
         Draw on `terminal`, by default on the process's own in Textual's way. `is_leaving` tells whether the process is
-        about to end. `notify` is how alerts and the run's end are told to somebody who looks elsewhere.
+        about to end. `notify` is how alerts and the run's end are told to somebody who looks elsewhere. `depth` is how
+        many colours the terminal has.
         """
-        super().__init__(terminal, is_leaving)
+        super().__init__(terminal, is_leaving, depth)
+        for dark in (True, False):
+            self.register_theme(own_theme(depth, dark=dark))
+        self.set_reactive(FinetuiApp.theme, DEFAULT_THEME if DEFAULT_THEME in _OWN else DARK.name)
+        self.stylesheet.set_variables(self.get_css_variables())
+        self.set_class(depth in ("16", "none"), "-few-colours")
         self.image_mode = image_mode
         self.link = link
         self.link_ended = threading.Event()
@@ -70,15 +82,24 @@ class FinetuiApp(TerminalApp):
         self.train_screen = TrainScreen(link, on_events=Notifier(notify, self.write_to_terminal).hear)
         self._errors = errors
 
-    def get_theme_variable_defaults(self) -> dict[str, str]:
+    @property
+    def available_themes(self) -> dict[str, Theme]:
+        """The themes that one can choose: others than finetui's own only where their colours can be shown."""
+        found = super().available_themes
+        others = {name: one for name, one in found.items() if self.depth == "truecolor" and not one.ansi}
+        own = {name: one for name, one in found.items() if name in _OWN}
+        return own | others if own else found  # Textual asks before there are any of finetui's own
+
+    def get_css_variables(self) -> dict[str, str]:
         """Give the variables that finetui's stylesheets use a value in every theme."""
-        return dict(DARK.variables)
+        variables = super().get_css_variables()
+        if self.current_theme.name not in _OWN:
+            variables |= completed(variables, dark=self.current_theme.dark)
+            self.theme_variables = variables
+        return variables
 
     def on_mount(self) -> None:
         """Show the screen and start the engine."""
-        self.register_theme(DARK)
-        self.register_theme(LIGHT)
-        self.theme = DARK.name
         self.push_screen(self.train_screen)
         if self._errors is not None:
             # A checkpoint alone has no run to go back to.
@@ -146,6 +167,10 @@ class FinetuiApp(TerminalApp):
         yield from train_commands(self._train_on_top())
         yield SystemCommand("Detach", "Give the shell back; the training goes on", self.action_detach)
         yield SystemCommand("Suspend", "Go to the shell until fg; the training goes on", self.action_suspend_process)
+
+    def search_themes(self) -> None:
+        """Let somebody choose a theme, the present one first."""
+        self.push_screen(Palette(providers=[ThemesHere], placeholder="Search for themes…"))
 
     def action_command_palette(self) -> None:
         """Show the command palette, unless it is open."""

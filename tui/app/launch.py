@@ -95,6 +95,7 @@ def _run(link: Link, images: str, errors: Choose | None = None, *, notify: "Noti
     from finetui.tui.app import exit_summary
     from finetui.tui.app.app import FinetuiApp
     from finetui.tui.app.shutdown import ShutdownOnSignal
+    from finetui.tui.colours.depth import colour_depth
     from finetui.tui.graphics import choose_mode
     from finetui.tui.terminal.log_file import DashboardLog
     from finetui.tui.terminal.terminal import Terminal
@@ -102,9 +103,16 @@ def _run(link: Link, images: str, errors: Choose | None = None, *, notify: "Noti
     terminal, log = Terminal(), DashboardLog()
     with ShutdownOnSignal(terminal) as shutdown:
         # Now or never: once Textual reads the terminal, that can be asked nothing any more.
-        mode = choose_mode(images)
+        depth = colour_depth()
+        mode = choose_mode(images, depth=depth)
         app = FinetuiApp(
-            link, image_mode=mode, errors=errors, terminal=terminal, is_leaving=shutdown.begun, notify=notify
+            link,
+            image_mode=mode,
+            errors=errors,
+            terminal=terminal,
+            is_leaving=shutdown.begun,
+            notify=notify,
+            depth=depth,
         )
         shutdown.dashboard = app
         with log.takes_output():

@@ -1,11 +1,24 @@
-"""What the command palette offers of the Train screen."""
+"""What the command palette offers: the actions of the Train screen, and the themes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from textual.app import SystemCommand
+from textual.theme import ThemeProvider
 
 from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.state.actions import ACTIONS
+
+
+class ThemesHere(ThemeProvider):
+    """The themes that one can choose here: the present one, then finetui's own, then the others by name."""
+
+    @property
+    def commands(self) -> list[tuple[str, Callable[[], None]]]:
+        """Each theme's name, and what puts it on."""
+        app = self.app
+        names = sorted(app.available_themes, key=lambda name: (name != app.theme, not name.startswith("finetui"), name))
+        return [(name, partial(setattr, app, "theme", name)) for name in names]
 
 
 def train_commands(train: TrainScreen) -> Iterator[SystemCommand]:

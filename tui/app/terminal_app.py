@@ -5,22 +5,37 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from rich.color import ColorSystem
 from textual import events
 from textual.app import App
 from textual.driver import Driver
 from textual.worker import WorkerFailed
 
 from finetui.tui.app.worker_threads import DaemonExecutor
+from finetui.tui.colours.depth import Depth
+from finetui.tui.colours.monochrome import MarksForColours
 from finetui.tui.terminal.terminal import Terminal
+
+_SYSTEMS: dict[Depth, ColorSystem] = {
+    "truecolor": ColorSystem.TRUECOLOR,
+    "256": ColorSystem.EIGHT_BIT,
+    "16": ColorSystem.STANDARD,
+    "none": ColorSystem.STANDARD,
+}
 
 
 class TerminalApp(App[None]):
     """An App that leaves at once and in order, whatever has gone wrong."""
 
-    def __init__(self, terminal: Terminal | None, is_leaving: Callable[[], bool]) -> None:
-        """Draw on `terminal`, if there is one; `is_leaving` tells whether the process is about to end."""
+    def __init__(self, terminal: Terminal | None, is_leaving: Callable[[], bool], depth: Depth) -> None:
+        """Draw on `terminal`, if there is one, in colours of `depth`; `is_leaving` tells whether the process ends."""
         self.terminal = terminal
+        self.depth = depth
         super().__init__()
+        # Textual's own way without colours is shades of grey, which are colours.
+        self.no_color = depth == "none"
+        self._filters = [*self._filters[:1], *([MarksForColours()] if self.no_color else [])]
+        self.console._color_system = _SYSTEMS[depth]
         self.is_leaving = is_leaving
         self.failure: BaseException | None = None  # what went wrong in the dashboard itself
 

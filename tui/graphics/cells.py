@@ -11,13 +11,15 @@ from rich.style import Style
 from textual.strip import Strip
 
 from finetui.engine.predictions.images import reduce_by
+from finetui.tui.colours.depth import Depth
+from finetui.tui.colours.palettes import Rgb, palette, rgb
+from finetui.tui.graphics.reduced import reduced, tinted
 
 Image = npt.NDArray[np.uint8]
 Overlay = npt.NDArray[np.float32]
-Rgb = tuple[int, int, int]
 
 _RAMP = np.array([ord(char) for char in " .:-=+*#%@"], dtype=np.uint32)  # from empty to full
-_FOR, _AGAINST = (230, 159, 0), (86, 180, 233)  # as the plots: Okabe and Ito's orange and sky blue
+_FOR, _AGAINST = (rgb(palette("truecolor", dark=True)[role]) for role in ("for", "against"))
 _STRONG = 0.5  # of the largest magnitude: marked where there are no colours
 
 
@@ -74,6 +76,10 @@ def coloured(image: Image, overlay: Overlay | None) -> Image:
     return np.asarray(np.rint(grey * (1 - strength) + tint * strength), dtype=np.uint8)
 
 
+def _tinted(image: Image, overlay: Overlay) -> Image:
+    return tinted(image.mean(2), resampled(overlay, *image.shape[:2]))
+
+
 def resampled(overlay: Overlay, height: int, width: int) -> Overlay:
     """Return `overlay` on an image of another size: the value nearest to each pixel's centre; NaN counts as 0."""
     rows = (np.arange(height) * 2 + 1) * overlay.shape[0] // (2 * height)
@@ -95,11 +101,13 @@ def strips(
     dark: bool = True,
     background: Rgb = (0, 0, 0),
     overlay: Overlay | None = None,
+    depth: Depth = "truecolor",
 ) -> list[Strip]:
     """Return `image`, uint8 `[H, W]` or `[H, W, 1 or 3]`, as `cells_high` lines of `cells_wide` cells, in their middle.
 
     Around it is `background`. With `ascii` cells are shades, of light on a `dark` theme or the other way round; then
     what speaks strongly for the class in `overlay` (`[h, w]`, -1 to 1) is in reverse, what speaks against underlined.
+    Of 256 colours (`depth`) the nearest ones are chosen here: Rich would turn dark ones into navy.
     """
     image = with_channels(image)
     found = fit(image.shape, cells_wide, cells_high)
@@ -108,7 +116,9 @@ def strips(
         map_ = None if overlay is None else resampled(overlay, found.height, found.width)
         drawn = _shades(scaled(image, found.factor), map_, dark, base)
     else:
-        drawn = _blocks(scaled(coloured(image, overlay), found.factor), background)
+        whole = coloured(image, overlay) if depth != "256" or overlay is None else _tinted(image, overlay)
+        whole = scaled(whole, found.factor)
+        drawn = _blocks(reduced(whole) if depth == "256" else whole, background)
     return centred(drawn, found.cells_wide, cells_wide, cells_high, base)
 
 

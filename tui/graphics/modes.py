@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
+from finetui.tui.colours.depth import Depth, colour_depth
 from finetui.tui.graphics.probe import Answers, ask_terminal, learn_cell_size
 
 Mode = Literal["blocks", "ascii", "sixel", "kitty"]
@@ -20,8 +21,9 @@ def choose_mode(
     environ: Mapping[str, str] = os.environ,
     answers: Callable[[], Answers] = ask_terminal,
     learn: Callable[[], object] = learn_cell_size,
+    depth: Depth | None = None,
 ) -> Mode:
-    """Return how to draw images: as `asked`, or for "auto" as this terminal allows.
+    """Return how to draw images: as `asked`, or for "auto" as this terminal allows; `depth`, if known, is its colours.
 
     It has to be called before Textual takes the terminal over. For "auto" `answers` asks the terminal what graphics it
     has, but only where nothing is between it and this program that might hold the answer back (one that comes late
@@ -33,7 +35,8 @@ def choose_mode(
             return asked
         case "blocks" | "ascii":
             return asked
-    if environ.get("NO_COLOR") or not _speaks_utf8(environ):
+    depth = depth or colour_depth(environ, tmux=str)
+    if depth == "none" or not _speaks_utf8(environ):
         return "ascii"
     if not any(environ.get(name) for name in (*_MULTIPLEXERS, *_REMOTE)):
         found = answers()
@@ -42,16 +45,9 @@ def choose_mode(
             return "kitty"
         if found.sixel:
             return "sixel"
-    return "ascii" if _has_few_colours(environ) else "blocks"
+    return "ascii" if depth == "16" else "blocks"
 
 
 def _speaks_utf8(environ: Mapping[str, str]) -> bool:
     name = next((environ[key] for key in ("LC_ALL", "LC_CTYPE", "LANG") if environ.get(key)), "C.UTF-8")
     return "utf8" in name.lower().replace("-", "")
-
-
-def _has_few_colours(environ: Mapping[str, str]) -> bool:
-    """Tell whether Textual, that is Rich, will use 16 colours or fewer here."""
-    if environ.get("COLORTERM", "").strip().lower() in ("truecolor", "24bit"):
-        return False
-    return environ.get("TERM", "").strip().lower().rpartition("-")[2] not in ("256color", "kitty")

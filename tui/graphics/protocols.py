@@ -15,7 +15,8 @@ from rich.color_triplet import ColorTriplet
 from rich.segment import Segment
 from rich.style import Style
 
-from finetui.tui.graphics.cells import CellSize, Fit, Image, Overlay, Rgb, coloured, fit, scaled, with_channels
+from finetui.tui.colours.palettes import Rgb
+from finetui.tui.graphics.cells import CellSize, Fit, Image, Overlay, coloured, fit, scaled, with_channels
 
 _PALETTE = 256  # colours that Sixel terminals have at a time
 _PLACEHOLDER = "\U0010eeee"

@@ -24,11 +24,11 @@ class ActionButton(Widget, can_focus=True):
         min-width: 10;
         text-wrap: nowrap;
         text-overflow: clip;
-        background: $panel;
-        &:hover { background: $panel-lighten-1; }
-        &:focus { background: $accent; color: $background; text-style: bold; }
-        &.-unavailable { background: $surface; color: $muted; }
-        &.-unavailable:focus { background: $muted; color: $background; }
+        background: $button;
+        &:hover { background: $button-hover; }
+        &:focus { background: $button-focus; color: $on-accent; text-style: bold; }
+        &.-unavailable { background: $button-off; color: $disabled; }
+        &.-unavailable:focus { background: $button-off-focus; color: $on-accent; }
     }
     """
 
@@ -70,7 +70,7 @@ class ActionButton(Widget, can_focus=True):
         _, key, label = self._face
         key = _KEY_NAMES.get(key, key)
         if self.has_class("-unavailable") or self.has_focus:
-            return Content.assemble(" ", (key, "bold"), " ", label)
+            return Content.assemble(" ", (key, "bold" if self.has_focus else ""), " ", label)
         return Content.assemble(" ", ("◌" if self._pending else key, "bold $accent"), " ", label)
 
     def on_click(self, event: events.Click) -> None:

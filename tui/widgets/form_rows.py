@@ -26,8 +26,8 @@ class ChoiceRow(Widget, can_focus=True):
         width: 1fr;
         text-wrap: nowrap;
         text-overflow: ellipsis;
-        &:hover { background: $panel-lighten-1; }
-        &:focus { background: $accent 30%; text-style: bold; }
+        &:hover { background: $button-hover; }
+        &:focus { background: $selection; color: $on-selection; text-style: bold; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -48,9 +48,8 @@ class ChoiceRow(Widget, can_focus=True):
 
     def render(self) -> Content:
         """Render label and option."""
-        return Content.assemble(
-            (f" {self._label:<{LABEL_WIDTH}}", "$muted"), ("◂ ", "$accent"), self.value, (" ▸", "$accent")
-        )
+        label, arrow = ("", "") if self.has_focus else ("$muted", "$accent")
+        return Content.assemble((f" {self._label:<{LABEL_WIDTH}}", label), ("◂ ", arrow), self.value, (" ▸", arrow))
 
     def action_cycle(self, by: int) -> None:
         """Choose the next or the previous option."""
@@ -80,8 +79,8 @@ class TextRow(Horizontal):
         height: 1;
         width: 1fr;
         StyledLine { width: 15; color: $muted; }
-        Input { width: 1fr; background: $surface; }
-        Input:focus { background: $panel-lighten-1; }
+        Input { width: 1fr; background: $field; }
+        Input:focus { background: $field-focus; }
     }
     """
 

@@ -22,7 +22,7 @@ SIGNS: Mapping[Freeze, tuple[str, str, str]] = {
     "": (" ", "", ""),
     "trains": ("□", "trains", "$accent"),
     "partly": ("◧", "partly", "$accent"),
-    "frozen": ("■", "frozen", ""),
+    "frozen": ("■", "frozen", "$frozen"),
     "bypassed": ("·", "bypassed", "$muted"),
     "freezing": ("◌", "freezing", "$accent"),
     "thawing": ("◌", "thawing", "$accent"),
@@ -116,7 +116,7 @@ class FreezeRows(LinesView[Row]):
     def content_of(self, row: Row, width: int) -> Content:
         """Return the row's line, with the cursor if that is on it."""
         content = self.line_of(row, width)
-        style = "on $accent 30%" if self.has_focus else self.UNFOCUSED
+        style = "$on-selection on $selection" if self.has_focus else self.UNFOCUSED
         if row.key != self._cursor or not style:
             return content
         content = content.truncate(width, pad=True).stylize(style)

@@ -9,7 +9,7 @@ from textual.screen import Screen
 
 from finetui.tui.widgets.styled_line import StyledLine
 
-_HOVER = " on $block-hover-background"
+_HOVER = " on $button-hover"
 
 
 class _Key(NamedTuple):
@@ -72,7 +72,7 @@ class KeyBar(StyledLine):
     def _draw(self) -> None:
         end = Content("")
         if self._palette is not None:
-            end = Content.assemble(("│", "$foreground 20%"), self._part(self._palette))
+            end = Content.assemble(("│", "$frame"), self._part(self._palette))
         room = self.size.width - end.cell_length
         parts: list[Content] = []
         for key in self._keys:  # whole ones only; the help has them all
@@ -86,11 +86,8 @@ class KeyBar(StyledLine):
 
     def _part(self, key: _Key) -> Content:
         hover = _HOVER if key == self._pointed else ""
-        dim = "" if key.enabled else "dim "
-        return Content.assemble(
-            (f" {key.face} ", f"{dim}bold $footer-key-foreground{hover}"),
-            (f"{key.label} ", f"{dim}$footer-description-foreground{hover}"),
-        )
+        face, label = ("bold $accent", "$foreground") if key.enabled else ("$disabled", "$disabled")
+        return Content.assemble((f" {key.face} ", face + hover), (f"{key.label} ", label + hover))
 
     def _key_at(self, x: int) -> _Key | None:
         if self._palette is not None and x >= self.size.width - self._part(self._palette).cell_length - 1:

@@ -118,16 +118,14 @@ class LinePlot(Widget):
         width: 1fr;
         height: 1fr;
         & > .line-plot--title { color: $foreground; text-style: bold; }
-        & > .line-plot--axis { color: $foreground 55%; }
-        & > .line-plot--mark { color: $foreground 40%; }
-        & > .line-plot--series-1 { color: $plot-1; }
-        & > .line-plot--series-2 { color: $plot-2; }
-        & > .line-plot--series-3 { color: $plot-3; }
-        & > .line-plot--band-1 { color: $plot-1 40%; }
-        & > .line-plot--band-2 { color: $plot-2 40%; }
-        & > .line-plot--band-3 { color: $plot-3 40%; }
-        &:ansi > .line-plot--band-1, &:ansi > .line-plot--band-2, &:ansi > .line-plot--band-3 { text-style: dim; }
-        &:ansi > .line-plot--axis, &:ansi > .line-plot--mark { text-style: dim; }
+        & > .line-plot--axis { color: $plot-axis; }
+        & > .line-plot--mark { color: $plot-mark; }
+        & > .line-plot--series-1 { color: $train-curve; }
+        & > .line-plot--series-2 { color: $evaluation-curve; }
+        & > .line-plot--series-3 { color: $third-curve; }
+        & > .line-plot--band-1 { color: $train-band; }
+        & > .line-plot--band-2 { color: $evaluation-band; }
+        & > .line-plot--band-3 { color: $third-band; }
     }
     """
     COMPONENT_CLASSES = set(_STYLES)
@@ -273,12 +271,12 @@ class LinePlot(Widget):
         return Range(0.0, whole)
 
     def _draw_curves(self, frame: "_Frame", data: Sequence[Points]) -> None:
-        """Draw the curves, the first above the others, since it has no glyphs to be known by, and all glyphs last."""
+        """Draw the bands, then the curves, each in front of those before it, and all glyphs last."""
         if not plot_geometry.is_loaded():
             return
         axes, size = (frame.x_axis, frame.y_axis), (frame.columns, frame.rows)
         lines: dict[int, plot_geometry.Dots] = {}
-        for index, ((x, y), means) in reversed(list(enumerate(zip(data, self._means, strict=True)))):
+        for index, ((x, y), means) in enumerate(zip(data, self._means, strict=True)):
             lines[index] = plot_geometry.mean_dots(*plot_geometry.usable(*means, log=self._log_y), axes, size)
             if lines[index]:
                 frame.draw_canvas(plot_geometry.band(x, y, axes, size), _BAND + index)
@@ -374,10 +372,14 @@ class _Frame:
                 self._picture.fill(slice(column, column + 1), slice(1, self.rows + 1), "┊", _MARK)
 
     def draw_canvas(self, chars: plot_geometry.Chars, owner: int) -> None:
-        """Lay a curve over what is there."""
+        """Lay a curve over what is there; of curves that share a cell all dots stay."""
         window = np.s_[1 : self.rows + 1, self._left :]
-        np.copyto(self._picture.chars[window], chars, where=chars != " ")
-        self._picture.owners[window][chars != " "] = owner
+        below, owners, drawn = self._picture.chars[window], self._picture.owners[window], chars != " "
+        shared = drawn & (owners >= _SERIES) & (owners < _BAND) if owner < _BAND else np.zeros_like(drawn)
+        both = plot_geometry.merged(below[shared], chars[shared])
+        np.copyto(below, chars, where=drawn)
+        below[shared] = both
+        owners[drawn] = owner
 
     def draw_points(self, cells: Sequence[tuple[int, int]], glyph: str, owner: int) -> None:
         """Draw a glyph in each of `cells` of the canvas."""

@@ -1,6 +1,10 @@
 """Textual's list of options, which also stands being empty, or not laid out yet, when somebody turns its pages."""
 
+from textual.content import Content
+from textual.strip import Strip
+from textual.style import Style
 from textual.widgets import OptionList as TextualOptionList
+from textual.widgets.option_list import Option
 
 
 def pages(options: TextualOptionList) -> bool:
@@ -9,7 +13,16 @@ def pages(options: TextualOptionList) -> bool:
 
 
 class OptionList(TextualOptionList):
-    """A list of options."""
+    """A list of options; the one under the cursor is in one colour, since its own might not be seen on the cursor's."""
+
+    def _get_option_render(self, option: Option, style: Style) -> list[Strip]:
+        shown = option._visual
+        if isinstance(option.prompt, Content) and option is self.highlighted_option:
+            option._visual = Content(option.prompt.plain)
+        try:
+            return super()._get_option_render(option, style)
+        finally:
+            option._visual = shown
 
     def action_page_up(self) -> None:
         """Go up a page, if there is one."""

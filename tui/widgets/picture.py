@@ -15,8 +15,10 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from finetui.tui.colours.depth import Depth
+from finetui.tui.colours.palettes import Rgb
 from finetui.tui.graphics import Mode, strips
-from finetui.tui.graphics.cells import Image, Overlay, Rgb, centred
+from finetui.tui.graphics.cells import Image, Overlay, centred
 from finetui.tui.graphics.probe import cell_size
 from finetui.tui.graphics.protocols import (
     KittyId,
@@ -36,8 +38,13 @@ _turns = count()
 def image_mode(widget: Widget) -> Mode:
     """Return how the app that `widget` is part of draws images."""
     mode: Mode = getattr(widget.app, "image_mode", "blocks")
-    # Kitty knows an image by the colour of its cells, which Textual turns to grey where there are to be no colours.
-    return "blocks" if mode == "kitty" and widget.app.no_color else mode
+    # Both half blocks and Kitty's placeholders are colours, and there may be none.
+    return "ascii" if mode in ("blocks", "kitty") and widget.app.no_color else mode
+
+
+def colour_depth(widget: Widget) -> Depth:
+    """Return how many colours the app that `widget` is part of draws in."""
+    return getattr(widget.app, "depth", "truecolor")
 
 
 class _Job(NamedTuple):
@@ -175,6 +182,7 @@ class Picture(Widget):
                 dark=self.app.current_theme.dark,
                 background=self._behind,
                 overlay=self._overlay,
+                depth=colour_depth(self),
             )
         return self._strips[y] if y < len(self._strips) else Strip.blank(width, self.rich_style)
 

@@ -323,6 +323,12 @@ def band(x: Floats, y: Floats, axes: tuple[Range, Range], size: tuple[int, int])
     return np.where(codes, codes + 0x2800, ord(" ")).astype(np.uint32).view("<U1")
 
 
+def merged(one: Chars, other: Chars) -> Chars:
+    """Return braille characters with the dots of both, `[n]` each."""
+    codes = one.astype("<U1").view(np.uint32) | other.astype("<U1").view(np.uint32)
+    return codes.view("<U1")
+
+
 def point_cells(x: Floats, y: Floats, axes: tuple[Range, Range], size: tuple[int, int]) -> list[tuple[int, int]]:
     """Return the (column, row) cells, rows counted from the top, for the glyphs of a series.
 

@@ -17,7 +17,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from finetui.tui.graphics import strips
-from finetui.tui.widgets.picture import image_mode
+from finetui.tui.widgets.picture import colour_depth, image_mode
 from finetui.tui.widgets.styled_line import line_strip
 
 SIZES = {"small": (14, 7), "medium": (28, 14), "large": (56, 28)}  # cells of a thumbnail
@@ -290,6 +290,7 @@ class ThumbnailGrid(ScrollView, can_focus=True):
             ascii=image_mode(self) == "ascii",
             dark=self.app.current_theme.dark,
             background=(behind.r, behind.g, behind.b),
+            depth=colour_depth(self),
         )
 
     # -- the cursor -----------------------------------------------------------------------------------------

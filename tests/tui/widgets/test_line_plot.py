@@ -8,6 +8,7 @@ from pilot import open_app
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 
+from finetui.tui.colours.palettes import palette
 from finetui.tui.widgets import plot_geometry
 from finetui.tui.widgets.line_plot import LinePlot, Picture, SeriesStyle
 
@@ -28,7 +29,7 @@ class PlotApp(App[None]):
         self.plot = plot
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        return {"plot-1": "#56b4e9", "plot-2": "#e69f00", "plot-3": "#cc79a7"}
+        return dict(palette("truecolor", dark=True))
 
     def compose(self) -> ComposeResult:
         yield self.plot
@@ -253,14 +254,34 @@ async def test_percents() -> None:
         assert shown[1].startswith("100% ┤")
 
 
-async def test_the_first_series_lies_above_the_second_line_and_glyphs_above_both() -> None:
+async def test_the_second_line_lies_above_the_first_and_glyphs_above_both() -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
     async with open_app(PlotApp(plot), size=(60, 12)):
         x = np.arange(6.0)
         plot.set_data([(x, x), (x, x)], 5)
         segments = [segment for y in range(1, 11) for segment in plot.render_line(y) if braille(segment.text)]
-        assert {segment.style.color.triplet.hex for segment in segments} == {"#56b4e9"}
+        assert {segment.style.color.triplet.hex for segment in segments} == {"#e69f00"}
         assert "".join(lines(plot)[1:]).count("◆") == 6
+
+
+def dots(plot: LinePlot) -> np.ndarray:
+    """Return which dots of the braille cells are set, as their codes."""
+    codes = plot._picture.chars.view(np.uint32) - 0x2800
+    return np.where(codes < 256, codes, 0)
+
+
+async def test_where_curves_cross_no_dot_of_either_is_lost() -> None:
+    x, rising, falling = np.linspace(0, 5, 200), np.linspace(0, 1, 200), np.linspace(1, 0, 200)
+    drawn = []
+    for curves in ((rising, falling), (rising, NONE), (NONE, falling)):
+        plot = LinePlot("Loss", (SeriesStyle("train"), SeriesStyle("test")))
+        async with open_app(PlotApp(plot), size=(60, 20)):
+            plot.set_data([(x if len(y) else NONE, y) for y in curves], 5)
+            drawn.append((dots(plot)[1:-2], plot._picture.owners[1:-2].copy()))
+    (both, owners), (first, _), (second, _) = drawn
+    assert ((first > 0) & (second > 0)).any(), "they do not meet in a cell"
+    assert np.array_equal(both, first | second)
+    assert (owners[second > 0] == 5).all()  # all of the second in its own colour
 
 
 async def test_text_is_not_markup_and_cannot_steer_the_terminal() -> None:

@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from finetui.tui.colours.palettes import RIGHT_STEPS, WRONG_STEPS
 from finetui.tui.widgets.styled_line import line_strip
 
 _LONGEST_NAME = 16
@@ -178,9 +179,15 @@ class HeatMap(Widget, can_focus=True):
         if (row, column) == self.cursor and self.has_focus:
             return content.stylize("reverse")
         if not count:
-            return content.stylize("$muted 60%")
+            return content.stylize("$frame")
         if row == column:
-            return content.stylize(f"on $success {round(10 + 40 * share)}%")
+            return content.stylize(_step("right", share, RIGHT_STEPS))
         # By the logarithm: one mistake among a thousand images is to be seen beside a hundred.
         weight = math.log1p(count) / math.log1p(self._most_wrong)
-        return content.stylize(f"bold on $error {round(15 + 60 * weight)}%")
+        return content.stylize("bold").stylize(_step("wrong", weight, WRONG_STEPS))
+
+
+def _step(name: str, share: float, steps: int) -> str:
+    """Return the style of a share of 1, of which `name` has so many."""
+    step = min(int(share * steps), steps - 1) + 1
+    return f"$on-{name}-{step} on ${name}-{step}"

@@ -152,8 +152,8 @@ def top_lines(found: Predictions, row: int, width: int) -> list[Content]:
                 ("✓ " if true else "  ", "$success"),
                 Content(found.classes[label]).truncate(label_width, ellipsis=True, pad=True),
                 " ",
-                ("━" * full, "$success" if true else "$accent"),
-                ("─" * (bar - full), "$muted 50%"),
+                ("━" * full, "$success" if true else "$bar"),
+                ("─" * (bar - full), "$frame"),
                 f"{probability:>6.1%}",
             )
         )

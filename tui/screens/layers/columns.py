@@ -91,7 +91,7 @@ def _text(row: Node, column: Column, figures: Figures, folded: Collection[str]) 
             return ("–", "$muted") if module.time is None else (f"{module.time:.1%}", "")
         case "share" if module is not None and module.time is not None:
             full = round(min(max(module.time, 0.0), 1.0) * (column.width - 2))
-            return " " + "━" * full, "$accent"
+            return " " + "━" * full, "$bar"
         case "kind":
             return row.summary, "$muted"
     return "", ""

@@ -108,10 +108,10 @@ class Histogram(Widget):
         found = bars(self._edges, self._counts, width - margin, height - axis, logarithmic=self.logarithmic)
         lines = bar_lines(found, height - axis, _ASCII if plain else _EIGHTHS)
         if not margin:
-            return [Content.styled(line, "$accent") for line in lines]
+            return [Content.styled(line, "$bar") for line in lines]
         top = f"{short(found.most)} "
         sides = [top.rjust(margin), *[" " * margin] * (len(lines) - 1)]
-        drawn = [Content.assemble((side, "$muted"), (line, "$accent")) for side, line in zip(sides, lines, strict=True)]
+        drawn = [Content.assemble((side, "$muted"), (line, "$bar")) for side, line in zip(sides, lines, strict=True)]
         across, tick = ("-", "+") if plain else ("─", "┴")
         ruler = across * len(found.eighths)
         if found.zero is not None:

@@ -36,8 +36,8 @@ class ImageChooser(Horizontal):
         width: auto;
         height: 1;
         Label { width: 6; color: $muted; }
-        Input { width: 6; background: $panel; }
-        Input:focus { background: $panel-lighten-1; }
+        Input { width: 6; background: $field; }
+        Input:focus { background: $field-focus; }
         ActionButton { width: 5; min-width: 5; margin-left: 1; }
     }
     """

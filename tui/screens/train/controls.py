@@ -68,8 +68,8 @@ class Controls(Vertical):
         .row { height: 1; }
         .row ActionButton { margin-left: 1; }
         #rate-label { width: 17; }
-        #learning-rate { width: 1fr; background: $panel; }
-        #learning-rate:focus { background: $panel-lighten-1; }
+        #learning-rate { width: 1fr; background: $field; }
+        #learning-rate:focus { background: $field-focus; }
         #learning-rate.-invalid { color: $error; }
         #rate-down, #rate-up { width: 4; min-width: 4; }
         #hint { color: $muted; }

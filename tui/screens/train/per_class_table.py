@@ -93,7 +93,7 @@ class _Rows(LinesView[_Row]):
         """Return the row's label, scores and bar."""
         content = self.scores(row, width)
         if row.place == self.cursor and self.has_focus:
-            return content.truncate(width, pad=True).stylize("on $accent 30%")
+            return content.truncate(width, pad=True).stylize("$on-selection on $selection")
         return content
 
     def scores(self, row: _Row, width: int) -> Content:
@@ -109,14 +109,14 @@ class _Rows(LinesView[_Row]):
             (f"{report.support:,}", ""),
             (f"{100 * report.accuracy:.2f}", "bold"),
             (f"{report.f1:.4f}", ""),
-            (change, "" if change in ("", "=") else "$success" if change.startswith("+") else "$warning"),
+            (change, "" if change in ("", "=") else "$success" if change.startswith("+") else "$error"),
         )
         return Content.assemble(
             label,
             *((text.rjust(size), style) for (text, style), size in zip(cells, layout.columns, strict=False)),
             "  " if layout.bar else "",
-            ("━" * full, "$accent"),
-            ("─" * (layout.bar - full), "$muted 50%"),
+            ("━" * full, "$bar"),
+            ("─" * (layout.bar - full), "$frame"),
         )
 
 

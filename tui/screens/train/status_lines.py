@@ -114,7 +114,7 @@ def _left(view: View) -> str:
 def _bar(share: float, width: int) -> tuple[tuple[str, str], tuple[str, str]]:
     width = max(width, 0)
     full = round(share * width)
-    return ("━" * full, "$accent"), ("─" * (width - full), "$muted 60%")
+    return ("━" * full, "$bar"), ("─" * (width - full), "$frame")
 
 
 def _phase(view: View, width: int) -> Content:

@@ -1,0 +1,1 @@
+"""Which colours the terminal has, and the palettes chosen for them."""
