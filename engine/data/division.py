@@ -47,8 +47,8 @@ class Subset:
     """Some images of another source, as a `Source`."""
 
     def __init__(self, whole: Source, indices: npt.NDArray[np.int64]) -> None:
-        self._whole = whole
-        self._indices = indices
+        self.whole = whole
+        self.indices = indices
         self.labels = whole.labels[indices]
         self.shape = whole.shape
         self.threads = whole.threads
@@ -56,12 +56,12 @@ class Subset:
 
     def load(self, index: int, seed: int | None = None) -> npt.NDArray[Any]:
         """Return an image. Raises `Unreadable`."""
-        return self._whole.load(int(self._indices[index]), seed)
+        return self.whole.load(int(self.indices[index]), seed)
 
     def describe(self, index: int) -> str:
         """Return what the whole source calls the image."""
-        return self._whole.describe(int(self._indices[index]))
+        return self.whole.describe(int(self.indices[index]))
 
     def file(self, index: int) -> str:
         """Return the path of the image's file, if it has one."""
-        return self._whole.file(int(self._indices[index]))
+        return self.whole.file(int(self.indices[index]))

@@ -6,29 +6,30 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import platformdirs
 import torch
 
 from finetui.engine.data import idx
-from finetui.engine.data.division import require_evaluated, val_indices
+from finetui.engine.data.division import Subset
 from finetui.engine.data.download import DownloadError, Progress, fetch
+from finetui.engine.data.found import Found
 from finetui.engine.data.image_data import ImageData, free_memory, resident_in, streamed_by
 from finetui.engine.data.image_files import decoded_again, settled
 from finetui.engine.data.moments import mean_and_std
-from finetui.engine.data.recorded_data import describe_labels
 from finetui.engine.data.resident import ResidentSplit
-from finetui.engine.data.split import Split
+from finetui.engine.data.split import Source, Split
 from finetui.engine.data.streaming import StreamedSplit
 from finetui.engine.data.transform import Transform
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.description import DataDescription
-from finetui.engine.protocol.values import Decoding, Part
+from finetui.engine.protocol.values import Decoding
 
-_Pair = tuple[idx.Bytes, idx.Bytes]  # images and labels
 _AS_THEY_ARE = Decoding(channels=0, height=0, width=0)
 SAMPLE_FOLDER = Path(__file__).parent / "sample"
 _PACKAGED = Path("/usr/share/datasets")  # where Linux distributions put them (Debian: dataset-fashion-mnist)
@@ -233,23 +234,45 @@ def _read(
         raise BadInput(
             f"the training and test images in {idx.shown(folder)} have different sizes, {sizes}; fetch them again"
         )
-    parts = _parts(spec, (train_images, train_labels), (test_images, test_labels), request, seed)
-    train_images = parts["train"][0]
-    mean, std = spec.moments or mean_and_std(train_images[:, None], idx.shown(folder))
+    location = "bundled with finetui" if folder == SAMPLE_FOLDER else idx.shown(folder)
     # The size that a network asks for is made on the device: stored like that, 28 pixels as 224 would take gigabytes.
     asked = msgspec.structs.replace(_AS_THEY_ARE, channels=decoding.channels if decoding is not None else 0)
     decoding = settled(asked, [train_images.shape[1:]], grey=True)
-    channels, height, width = decoding.shape
-    parts = {part: (_decoded(images, decoding), labels) for part, (images, labels) in parts.items()}
-    size = sum(images.nbytes for images, _ in parts.values())
-    streamed = request.loader == "stream"
-    loader = streamed_by(request.workers, size) if streamed else resident_in(size, free_memory(device))
-    workers = request.workers if streamed else 0
-    splits = {part: _split(*pair, mean, std, device, workers) for part, pair in parts.items()}
-    return ImageData(
+    found = Found(
         name=spec.name,
         requested=requested,
         classes=spec.classes,
+        train=_Pixels(_decoded(train_images, decoding), train_labels),
+        test=_Pixels(_decoded(test_images, decoding), test_labels),
+        shape=decoding.shape,
+        location=location,
+        notices=notices,
+        description=DataDescription(
+            request=msgspec.structs.replace(request, name=spec.name),
+            kind="idx",
+            classes=spec.classes,
+            parts={},
+            seed=seed,
+            decoding=decoding,
+            moments="published" if spec.moments else "computed",
+        ),
+    )
+    return _held(found.divided(request, seed), spec, request, device)
+
+
+def _held(found: Found, spec: DatasetSpec, request: DataConfig, device: torch.device) -> ImageData:
+    """Return the data set `found`, its parts resident on `device`, or streamed to it as `request` says."""
+    parts = {part: _pixels_of(source) for part, source in found.parts.items()}
+    mean, std = spec.moments or mean_and_std(parts["train"].images[:, :1], found.location)
+    size = sum(pixels.images.nbytes for pixels in parts.values())
+    streamed = request.loader == "stream"
+    workers = request.workers if streamed else 0
+    splits = {part: _split(pixels, mean, std, device, workers) for part, pixels in parts.items()}
+    channels, height, width = found.shape
+    return ImageData(
+        name=found.name,
+        requested=found.requested,
+        classes=found.classes,
         train=splits["train"],
         val=splits.get("val"),
         test=splits.get("test"),
@@ -258,33 +281,11 @@ def _read(
         channels=channels,
         height=height,
         width=width,
-        location="bundled with finetui" if folder == SAMPLE_FOLDER else idx.shown(folder),
-        notices=notices,
-        loader=loader,
-        description=DataDescription(
-            request=msgspec.structs.replace(request, name=spec.name),
-            kind="idx",
-            classes=spec.classes,
-            parts={part: describe_labels(labels) for part, (_, labels) in parts.items()},
-            split="drawn" if "val" in parts else "given",
-            seed=seed,
-            decoding=decoding,
-            moments="published" if spec.moments else "computed",
-        ),
+        location=found.location,
+        notices=found.notices,
+        loader=streamed_by(request.workers, size) if streamed else resident_in(size, free_memory(device)),
+        description=found.description,
     )
-
-
-def _parts(spec: DatasetSpec, train: _Pair, test: _Pair, request: DataConfig, seed: int) -> dict[Part, _Pair]:
-    """Return images and labels of the parts that `request` asks for. Raises `BadInput`."""
-    parts: dict[Part, _Pair] = {"train": train}
-    if request.val:
-        images, labels = train
-        rest, held_out = val_indices(labels, request.val, seed)
-        parts = {"train": (images[rest], labels[rest]), "val": (images[held_out], labels[held_out])}
-    if request.test == "auto":
-        parts["test"] = test
-    require_evaluated(spec.title, parts.get("val"), parts.get("test"))
-    return parts
 
 
 def _decoded(images: idx.Bytes, decoding: Decoding) -> idx.Bytes:
@@ -295,19 +296,19 @@ def _decoded(images: idx.Bytes, decoding: Decoding) -> idx.Bytes:
 
 
 class _Pixels:
-    """Images in memory as a `Source`, for those who ask for them to be streamed."""
+    """Images in memory, `[N, C, H, W]`, as a `Source`."""
 
     threads = 1
     draws = False
 
-    def __init__(self, images: idx.Bytes, labels: idx.Bytes) -> None:
-        self._images = images
+    def __init__(self, images: idx.Bytes, labels: npt.NDArray[Any]) -> None:
+        self.images = images
         self.labels = labels.astype(np.int64)
         self.shape = (images.shape[1], images.shape[2], images.shape[3])
 
     def load(self, index: int, _seed: int | None = None) -> idx.Bytes:
         """Return a copy of the image."""
-        image: idx.Bytes = self._images[index].copy()
+        image: idx.Bytes = self.images[index].copy()
         return image
 
     def describe(self, index: int) -> str:
@@ -319,20 +320,21 @@ class _Pixels:
         return ""
 
 
+def _pixels_of(source: Source) -> _Pixels:
+    """Return the images of a part, which may be some of another's."""
+    if isinstance(source, Subset):
+        whole = source.whole
+        assert isinstance(whole, _Pixels)
+        return _Pixels(whole.images[source.indices], source.labels)
+    assert isinstance(source, _Pixels)
+    return source
+
+
 def _split(
-    images: idx.Bytes,
-    labels: idx.Bytes,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    device: torch.device,
-    workers: int,
+    pixels: _Pixels, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, workers: int
 ) -> Split:
-    """Return the images, `[N, C, H, W]`, resident on `device`, or streamed to it by `workers`, where there are any."""
+    """Return the images, resident on `device`, or streamed to it by `workers`, where there are any."""
     if workers:
-        return StreamedSplit(_Pixels(images, labels), Transform(mean=mean, std=std), device, workers)
-    return ResidentSplit(
-        torch.from_numpy(images).to(device),
-        torch.from_numpy(labels).to(device=device, dtype=torch.int64),
-        mean,
-        std,
-    )
+        return StreamedSplit(pixels, Transform(mean=mean, std=std), device, workers)
+    images, labels = torch.from_numpy(pixels.images), torch.from_numpy(pixels.labels)
+    return ResidentSplit(images.to(device), labels.to(device), mean, std)

@@ -29,6 +29,8 @@ from finetui.engine.protocol.values import Decoding, Part
 from finetui.engine.runs.trust import check_trusted, check_trusted_data
 from finetui.engine.setup.recorded_data import recorded_data
 
+_MOST_PROBLEMS = 10  # that an evaluation lists
+
 
 @dataclass(frozen=True)
 class OpenedCheckpoint:
@@ -252,7 +254,10 @@ def evaluate_checkpoint(
     finally:
         opened.close()
     images = opened.subject.data
-    notices = (*images.differences, *images.notices, *opened.matched, *images.problems)
+    problems = images.problems[:_MOST_PROBLEMS]
+    if len(images.problems) > _MOST_PROBLEMS:
+        problems = (*problems, f"and {len(images.problems) - _MOST_PROBLEMS:,} more")
+    notices = (*images.differences, *images.notices, *opened.matched, *problems)
     return CheckpointReport(path, images.name, report, notices, scores, opened.about.temperature, part or images.scored)
 
 

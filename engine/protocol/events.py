@@ -9,11 +9,20 @@ Dashboards may be older than the engine that they watch, so readers skip types t
 
 from typing import Literal
 
-import msgspec
-
+from finetui.engine.protocol.answers import (
+    Answer as Answer,
+    DuplicatesFound as DuplicatesFound,
+    Explained as Explained,
+    FinetunePreview as FinetunePreview,
+    Images as Images,
+    LayersMeasured as LayersMeasured,
+    LayerView as LayerView,
+    ModelDescribed as ModelDescribed,
+)
 from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.config import RunConfig, TrainingConfig
 from finetui.engine.protocol.description import DataDescription
+from finetui.engine.protocol.event import Event as Event
 from finetui.engine.protocol.machine import Machine as Machine
 from finetui.engine.protocol.values import (
     ClassReport as ClassReport,
@@ -30,7 +39,6 @@ from finetui.engine.protocol.values import (
     StagePreview as StagePreview,
     TimeShares as TimeShares,
 )
-from finetui.engine.text import snake_case
 
 State = Literal["preparing", "ready", "running", "paused", "finished", "stopped", "failed", "crashed"]
 
@@ -38,20 +46,6 @@ RewindCause = Literal["resume", "rollback", "branch"]
 
 # States from which a run's engine takes no further step by itself.
 ENDED: frozenset[State] = frozenset({"finished", "stopped", "failed", "crashed"})
-
-
-class Event(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    tag_field="type",
-    tag=snake_case,
-):
-    """Base of all events."""
-
-    seq: int = -1
-    time: float = 0.0
-    step: int = 0
 
 
 class Phase(Event, frozen=True, kw_only=True):
@@ -213,98 +207,6 @@ class LearningRateFound(Event, frozen=True, kw_only=True):
     rates: tuple[float, ...]
     losses: tuple[float, ...]
     suggestion: float | None
-
-
-class Answer(Event, frozen=True, kw_only=True):
-    """Base of the answers to questions: transient, and meant for whoever asked `command`."""
-
-    command: AnyCommand
-
-
-class FinetunePreview(Answer, frozen=True, kw_only=True):
-    """What a finetuning plan would do. `problem` is one sentence when it cannot be carried out.
-
-    `reused`, `renamed`, `dropped` and `fresh` name layers whose weights are kept, kept under another name, left
-    behind, and new.
-    """
-
-    problem: str = ""
-    head: str = ""
-    notices: tuple[str, ...] = ()
-    stages: tuple[StagePreview, ...] = ()
-    total_parameters: int = 0
-    reused: tuple[str, ...] = ()
-    renamed: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
-    fresh: tuple[str, ...] = ()
-
-
-class Images(Answer, frozen=True, kw_only=True):
-    """The images that a `FetchImages` asked for, in its order."""
-
-    pictures: tuple[Picture, ...]
-
-
-class Explained(Answer, frozen=True, kw_only=True):
-    """What speaks for (positive) and against class `target`: float32 `[height, width]`, largest magnitude 1.
-
-    `layer` is the layer that Grad-CAM looked at. `probability` is that of `target` by the weights used, those after
-    `step` steps.
-    """
-
-    target: int
-    height: int
-    width: int
-    values: bytes
-    probability: float
-    layer: str = ""
-
-
-class DuplicatesFound(Answer, frozen=True, kw_only=True):
-    """Pairs of an image of the part asked about and a training image, by index, that are the same pixel by pixel.
-
-    `names` are the paths of the training images, in the order of `pairs`; there are none for images without files.
-    """
-
-    pairs: tuple[tuple[int, int], ...]
-    names: tuple[str, ...] = ()
-
-
-class ModelDescribed(Answer, frozen=True, kw_only=True):
-    """The module tree for an input of shape `input` (without the batch); `seconds` is one image's forward pass."""
-
-    input: tuple[int, ...]
-    modules: tuple[ModuleRow, ...]
-    seconds: float | None = None
-
-
-class LayersMeasured(Answer, frozen=True, kw_only=True):
-    """Of one training step, for each layer that trains: L2 norm of the gradient, and of the update over the weights.
-
-    Layers go by their names in the layer table.
-    """
-
-    gradients: dict[str, float]
-    updates: dict[str, float]
-
-
-class LayerView(Answer, frozen=True, kw_only=True):
-    """A look into a layer: `pictures` of `total`, or a histogram of `counts` between `edges` (one more than counts).
-
-    `shape` is that of the tensor looked at. The statistics are those of all its finite values; `zeros` is the share of
-    exact zeros, `not_finite` a count.
-    """
-
-    shape: tuple[int, ...]
-    total: int = 0
-    pictures: tuple[Picture, ...] = ()
-    edges: tuple[float, ...] = ()
-    counts: tuple[int, ...] = ()
-    minimum: float = 0.0
-    maximum: float = 0.0
-    mean: float = 0.0
-    zeros: float = 0.0
-    not_finite: int = 0
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):

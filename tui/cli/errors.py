@@ -147,7 +147,7 @@ def errors(
     origin = Origin(place)
     other = Origin(replace(place, run_or_file=compare)) if compare is not None else None
     try:
-        selection = choose(origin.predictions.classes)
+        selection = choose(origin.predictions().classes)
         listing = make_listing(origin, selection, compare=other, duplicates=duplicates)
         form = "json" if json else "csv" if csv else "text"
         return print_errors(

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,7 @@ class Origin:
         """Find the checkpoint. Raises `BadInput` when there is none."""
         self._place = place
         self._opened: OpenedCheckpoint | None = None
+        self._predictions: Predictions | None = None
         self._phase = ""
         self.checkpoint = find_checkpoint(place.run_or_file, place.runs_dir)
 
@@ -81,9 +82,13 @@ class Origin:
         """What it is called."""
         return self.checkpoint.name if self._place.is_file else self.checkpoint.parent.name
 
-    @cached_property
     def predictions(self) -> Predictions:
-        """What a run kept of its best evaluation, if that is what is wanted; or it is evaluated now."""
+        """Return what a run kept of its best evaluation, if that is what is wanted; or evaluate it, once."""
+        if self._predictions is None:
+            self._predictions = self._find_predictions()
+        return self._predictions
+
+    def _find_predictions(self) -> Predictions:
         kept, part = RunFolder(self.checkpoint.parent), self._place.part
         same = not self._place.is_file and self._place.data is None and self.checkpoint == kept.best
         if same and kept.best_predictions.is_file():
@@ -144,13 +149,13 @@ class Origin:
 
 def make_listing(origin: Origin, selection: Selection, *, compare: Origin | None, duplicates: bool) -> Listing:
     """Return what `selection` lists, compared with `compare` and with training images looked for if so wanted."""
-    listing = listing_of(origin.predictions, Selection())
+    listing = listing_of(origin.predictions(), Selection())
     if duplicates:
         found = origin.duplicates(listing.predictions.origin.part)
         listing = listing.with_duplicates(found.pairs, found.names)
     if compare is not None:
         advice = "--part test takes the same images of both"
-        listing = listing.compared_with(compare.predictions, compare.name, advice)
+        listing = listing.compared_with(compare.predictions(), compare.name, advice)
     return listing.select(selection, ())
 
 

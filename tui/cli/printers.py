@@ -9,6 +9,7 @@ from finetui.engine.protocol.events import (
     Alert,
     AnyEvent,
     Evaluated,
+    Log,
     Phase,
     RunPrepared,
     RunStarted,
@@ -23,9 +24,30 @@ from finetui.tui.cli.reports import write_data
 from finetui.tui.state.log_lines import settings_text
 from finetui.tui.state.parts import scores, sizes
 
+_LISTED = ("skipped: ", "left behind: ")  # so begins what the log says of each file or weight
+
 
 class Printer:
     """Prints the events of a training."""
+
+    def __init__(self) -> None:
+        self._told_skipped = False
+
+    def lines(self, event: AnyEvent) -> Iterator[str]:
+        """Yield what is said about `event` beside the progress."""
+        match event:
+            case RunPrepared():
+                self._told_skipped = True  # what is known by then is counted in its notices
+                yield from _lines(event)
+                return
+            case RunStarted():
+                self._told_skipped = False
+            case Log(level="warning" | "error") if not event.message.startswith(_LISTED):
+                yield event.message
+            case Log(level="warning") if not self._told_skipped:
+                self._told_skipped = True
+                yield f"{event.message}; what else is skipped, the log lists"
+        yield from _lines(event)
 
     def show(self, event: AnyEvent) -> None:
         """Print what there is to say about `event`."""
@@ -50,11 +72,12 @@ class LinePrinter(Printer):
     """Prints the tutorial's lines to standard output, and what else there is to say to standard error."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._phase = ""
 
     def show(self, event: AnyEvent) -> None:
         """Print what there is to say about `event`."""
-        for line in _lines(event):
+        for line in self.lines(event):
             print(line, file=sys.stderr, flush=True)
         match event:
             case Phase() if event.name != self._phase and event.name != "Evaluating":
@@ -95,6 +118,7 @@ class BarPrinter(Printer):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        super().__init__()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -130,7 +154,7 @@ class BarPrinter(Printer):
             case Evaluated():
                 self._evaluated[event.part] = event
                 self._say(f"epoch {event.epoch}: {scores(event)}")
-        for line in _lines(event):
+        for line in self.lines(event):
             self._say(line)
 
     def close(self) -> None:
@@ -145,7 +169,6 @@ class BarPrinter(Printer):
 
 
 def _lines(event: AnyEvent) -> Iterator[str]:
-    """Yield what is said about `event` beside the progress."""
     match event:
         case RunPrepared(data=data):
             yield from event.notices

@@ -1,5 +1,6 @@
 """Which part chooses, and which is only scored: val while a run trains, test once at its end, and each says which."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from finetui.engine.inspection.opened_checkpoint import evaluate_checkpoint, ope
 from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol import events
 from finetui.engine.protocol.commands import Evaluate, FetchImages, FindDuplicates, SetLearningRate
-from finetui.engine.protocol.config import DataConfig, GuardsConfig, RunConfig
+from finetui.engine.protocol.config import DataConfig, GuardsConfig, RunConfig, RunSection, TrainingConfig
 from finetui.engine.protocol.config_file import load as load_config
 from finetui.engine.protocol.queues import CommandQueue
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.session.loop import TrainingLoop
@@ -48,13 +50,36 @@ class Spoiler:
         return SetLearningRate(value=0.4)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Outcome, list[events.AnyEvent]]:
+    """A run whose best epoch is not its last, whose last steps have far too high a rate; and what it said."""
+    training = TrainingConfig(
+        epochs=3,
+        batch_size=100,
+        lr=0.05,
+        device="cpu",
+        optimizer="sgd",
+        schedule="constant",
+        weight_decay=0.0,
+        fast="on",
+    )
+    run = RunSection(runs_dir=str(tmp_path_factory.mktemp("parts") / "runs"))
+    config = RunConfig(data=DataConfig(name="mnist-sample", val=0.2), training=training, run=run)
+    heard: list[events.AnyEvent] = []
+    outcome = Session(config, sinks=[heard.append], script=Spoiler()).run()
+    found = [event for event in heard if isinstance(event, events.Evaluated)]
+    best = max(event.accuracy for event in found if event.watched)
+    assert found[-2].accuracy < best, "the last epoch must not be the best for these tests"
+    return outcome, heard
+
+
 @pytest.fixture
-def run(make_config, recorder) -> Outcome:
-    """A run whose best epoch is not its last, whose last steps have far too high a rate."""
-    outcome = Session(with_val(make_config(epochs=3, lr=0.05)), sinks=[recorder], script=Spoiler()).run()
-    best = max(event.accuracy for event in recorder.of(events.Evaluated) if event.watched)
-    assert recorder.of(events.Evaluated)[-2].accuracy < best, "the last epoch must not be the best for these tests"
-    return outcome
+def run(trained, recorder, tmp_path: Path) -> Outcome:
+    """That run, its folder a test's own."""
+    outcome, heard = trained
+    recorder.events += heard
+    copy = shutil.copytree(outcome.folder.path, tmp_path / "runs" / outcome.folder.path.name)
+    return replace(outcome, folder=RunFolder(Path(copy)))
 
 
 def test_val_is_watched_and_test_is_scored_once_with_the_best_weights(run: Outcome, recorder) -> None:
