@@ -15,9 +15,24 @@ from finetui.tui.colours.palettes import AGAINST_256, FOR_256, ROLES, entry, pal
 DEPTHS = ("truecolor", "256", "16")
 GROUNDS = tuple(itertools.product(DEPTHS, (True, False)))
 # xterm's own sixteen (XTerm-col.ad); terminals have others, but seldom of less contrast.
-XTERM_16 = (
-    "000000 cd0000 00cd00 cdcd00 0000ee cd00cd 00cdcd e5e5e5 7f7f7f ff0000 00ff00 ffff00 5c5cff ff00ff 00ffff ffffff"
-).split()
+XTERM_16 = [
+    "000000",
+    "cd0000",
+    "00cd00",
+    "cdcd00",
+    "0000ee",
+    "cd00cd",
+    "00cdcd",
+    "e5e5e5",
+    "7f7f7f",
+    "ff0000",
+    "00ff00",
+    "ffff00",
+    "5c5cff",
+    "ff00ff",
+    "00ffff",
+    "ffffff",
+]
 # Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009),
 # table 1 at severity 1; they apply to linear RGB.
 DEFICIENCIES = {
@@ -104,7 +119,10 @@ def distance(one: np.ndarray, other: np.ndarray, deficiency: str) -> float:
 @pytest.mark.parametrize(("depth", "dark"), GROUNDS)
 def test_text_and_marks_stand_out(depth: str, dark: bool) -> None:
     ratios = {
-        f"{role} on {ground}": (round(contrast(shown(role, depth, dark=dark), shown(ground, depth, dark=dark)), 2), least)
+        f"{role} on {ground}": (
+            round(contrast(shown(role, depth, dark=dark), shown(ground, depth, dark=dark)), 2),
+            least,
+        )
         for role, ground, least in STANDS_OUT
     }
     assert not {pair: found for pair, found in ratios.items() if found[0] < found[1]}
@@ -113,7 +131,9 @@ def test_text_and_marks_stand_out(depth: str, dark: bool) -> None:
 @pytest.mark.parametrize(("depth", "dark"), GROUNDS)
 def test_what_must_be_told_apart_can_be_with_any_eyes(depth: str, dark: bool) -> None:
     found = {
-        f"{one}, {other}, {eyes}": round(distance(shown(one, depth, dark=dark), shown(other, depth, dark=dark), eyes), 1)
+        f"{one}, {other}, {eyes}": round(
+            distance(shown(one, depth, dark=dark), shown(other, depth, dark=dark), eyes), 1
+        )
         for (one, other), eyes in itertools.product(TOLD_APART, DEFICIENCIES)
     }
     assert not {pair: apart for pair, apart in found.items() if apart < 20}

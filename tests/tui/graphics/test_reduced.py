@@ -16,7 +16,9 @@ COLOURS = np.array([EIGHT_BIT_PALETTE[number] for number in NUMBERS], dtype=int)
 
 def numbers_of(image: np.ndarray) -> np.ndarray:
     """Return the numbers of xterm's table that Rich sends for an image, `[H, W]`."""
-    colours = [Color.from_rgb(*pixel).downgrade(ColorSystem.EIGHT_BIT).number for pixel in image.reshape(-1, 3).tolist()]
+    colours = [
+        Color.from_rgb(*pixel).downgrade(ColorSystem.EIGHT_BIT).number for pixel in image.reshape(-1, 3).tolist()
+    ]
     return np.array(colours).reshape(image.shape[:2])
 
 
