@@ -14,7 +14,8 @@ from finetui.tui.widgets.line_plot import LinePlot
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 POINTS = 20
-# In bytes, escape sequences of 256 colours included (truecolor: 119 in 80 columns); there are 91, 134 and 220 now. A whole line of a plot is 300, a screen 8 000.
+# In bytes, escape sequences of 256 colours included (truecolor: 119 for 80); there are 91, 134 and 220 now.
+# A whole line of a plot is 300, a screen 8 000.
 MOST_A_POINT = {80: 110, 120: 160, 200: 260}
 
 
