@@ -15,24 +15,15 @@ from finetui.tui.colours.palettes import AGAINST_256, FOR_256, ROLES, entry, pal
 DEPTHS = ("truecolor", "256", "16")
 GROUNDS = tuple(itertools.product(DEPTHS, (True, False)))
 # xterm's own sixteen (XTerm-col.ad); terminals have others, but seldom of less contrast.
-XTERM_16 = [
-    "000000",
-    "cd0000",
-    "00cd00",
-    "cdcd00",
-    "0000ee",
-    "cd00cd",
-    "00cdcd",
-    "e5e5e5",
-    "7f7f7f",
-    "ff0000",
-    "00ff00",
-    "ffff00",
-    "5c5cff",
-    "ff00ff",
-    "00ffff",
-    "ffffff",
-]
+XTERM_16 = dict(
+    enumerate(
+        re.findall(
+            r"\w{6}",
+            "000000 cd0000 00cd00 cdcd00 0000ee cd00cd 00cdcd e5e5e5 "
+            "7f7f7f ff0000 00ff00 ffff00 5c5cff ff00ff 00ffff ffffff",
+        )
+    )
+)
 # Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009),
 # table 1 at severity 1; they apply to linear RGB.
 DEFICIENCIES = {

@@ -242,7 +242,7 @@ async def test_the_whole_picture_is_drawn_anew_where_a_part_of_it_was_covered() 
         assert app.take().count("\x1bP") == 1
 
 
-async def test_without_colours_kitty_cannot_know_its_images_and_blocks_cannot_show_them(
+async def test_without_colours_images_are_characters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")

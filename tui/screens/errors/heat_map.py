@@ -184,7 +184,7 @@ class HeatMap(Widget, can_focus=True):
             return content.stylize(_step("right", share, RIGHT_STEPS))
         # By the logarithm: one mistake among a thousand images is to be seen beside a hundred.
         weight = math.log1p(count) / math.log1p(self._most_wrong)
-        return content.stylize("bold").stylize(_step("wrong", weight, WRONG_STEPS))
+        return content.stylize(f"bold {_step('wrong', weight, WRONG_STEPS)}")
 
 
 def _step(name: str, share: float, steps: int) -> str:

@@ -14,7 +14,8 @@ from finetui.tui.widgets.line_plot import LinePlot
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 POINTS = 20
-# In bytes, escape sequences included; there are 91, 134 and 220 now. A whole line of a plot is 300, a screen 8 000.
+# In bytes, escape sequences of 256 colours included (truecolor: 119 for 80); there are 91, 134 and 220 now.
+# A whole line of a plot is 300, a screen 8 000.
 MOST_A_POINT = {80: 110, 120: 160, 200: 260}
 
 
@@ -46,7 +47,7 @@ async def test_one_more_point_sends_what_it_changes(size: tuple[int, int], monke
     plot_geometry.preload()
     past = [point(step, 2.0 / step, 1 - 0.5 / step) for step in range(1, 400)]
     link = CannedLink(*running(*past, evaluated(3, 0.9)))
-    app = FinetuiApp(link)
+    app = FinetuiApp(link, depth="256")
     async with open_app(app, size=size) as pilot:
         while link.events or app.train_screen.panels.behind:  # a long past comes in portions
             await pilot.wait(0.1)
@@ -69,7 +70,7 @@ async def test_a_plot_that_looks_the_same_is_not_drawn(monkeypatch: pytest.Monke
     """Most points of a long run fall on dots that are there."""
     plot_geometry.preload()
     link = CannedLink(*running(*[point(step, 0.5, 0.8) for step in range(1, 900)]))
-    app = FinetuiApp(link)
+    app = FinetuiApp(link, depth="256")
     async with open_app(app, size=(120, 40)) as pilot:
         while link.events or app.train_screen.panels.behind:  # a long past comes in portions
             await pilot.wait(0.1)
