@@ -64,8 +64,11 @@ def prepared(classes: tuple[str, ...] = tuple("0123456789"), **changes: object) 
     return msgspec.structs.replace(event, **changes)
 
 
-def point(step: int, loss: float = 0.5, accuracy: float = 0.8, lr: float = 0.001) -> TrainPoint:
-    return TrainPoint(
+def point(
+    step: int, loss: float = 0.5, accuracy: float = 0.8, lr: float = 0.001, *, time: float = 0.0, **changes: object
+) -> TrainPoint:
+    found = TrainPoint(
+        time=time,
         step=step,
         epoch=(step - 1) // STEPS + 1,
         step_in_epoch=(step - 1) % STEPS + 1,
@@ -76,6 +79,7 @@ def point(step: int, loss: float = 0.5, accuracy: float = 0.8, lr: float = 0.001
         grad_norm=1.0,
         samples_per_second=6400.0,
     )
+    return msgspec.structs.replace(found, **changes)
 
 
 def evaluated(epoch: int, accuracy: float, labels: tuple[str, ...] = tuple("0123456789")) -> Evaluated:

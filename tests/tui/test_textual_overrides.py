@@ -34,13 +34,14 @@ METHODS = [
     (MessagePump, "_dispatch_message", ["message"]),
     (MessagePump, "call_after_refresh", ["callback", "args", "kwargs"]),
     (OptionList, "_get_option_render", ["option", "style"]),
+    (Screen, "_compositor_refresh", []),
     (Screen, "dismiss", ["result"]),
     (Widget, "remove", []),
 ]
 # Attributes that are read or set, of objects that are made like this.
 ATTRIBUTES = [
     (App, ["_driver", "_exception", "_exit", "_filters", "_return_code"]),
-    (Screen, ["_compositor", "_pruning"]),
+    (Screen, ["_compositor", "_dirty_widgets", "_pruning"]),
     (Compositor, ["_dirty_regions", "visible_widgets"]),
     (OptionList, ["_index_to_line"]),
 ]

@@ -81,6 +81,19 @@ class Screen(_DismissOnce, screen.Screen[T]):
         super().__init__()
         self._compositor = TightCompositor()
 
+    def _compositor_refresh(self) -> None:
+        """Paint nothing below a screen that hides it: Textual would have all of that one painted anew.
+
+        Once it is on top again, all of it is painted.
+        """
+        stack: list[screen.Screen[Any]] = [*self.app.screen_stack]
+        above = stack[stack.index(self) + 1 :] if self in stack else []
+        if any(one.styles.background.a == 1 for one in above):
+            self._dirty_widgets.clear()
+            self._compositor._dirty_regions.clear()
+        else:
+            super()._compositor_refresh()
+
 
 class ModalScreen(_DismissOnce, screen.ModalScreen[T]):
     """A screen in a box over another one."""

@@ -23,10 +23,14 @@ def scaled(count: int) -> tuple[str, str]:
 
 
 def gigabytes(count: float) -> str:
-    """Return bytes in units of 2**30, as memory is sold, in at most four characters: 0.4, 24, 11.2, 640."""
+    """Return bytes in units of 2**30, as memory is sold: 0.4, 11.2, 640."""
     value = count / 2**30
-    text = f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
-    return text.removesuffix(".0")
+    return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def size_in_gigabytes(count: float) -> str:
+    """Return bytes as `gigabytes` does, for what never changes: without `.0`."""
+    return gigabytes(count).removesuffix(".0")
 
 
 def percent(share: float) -> str:

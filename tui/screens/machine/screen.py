@@ -152,8 +152,10 @@ class MachineScreen(Screen[None]):
         now = self._store.machine.now
         if self._whole:
             return Range(0.0, plot_geometry.nice_step(max(now, 60.0))), None
+        if now < RECENT_SECONDS:
+            return Range(0.0, min(plot_geometry.nice_step(max(now, 60.0)), RECENT_SECONDS)), 0.0
         jump = RECENT_SECONDS / 4
-        start = max(-(-(now - RECENT_SECONDS) // jump) * jump, 0.0)
+        start = -(-(now - RECENT_SECONDS) // jump) * jump
         return Range(start, start + RECENT_SECONDS), start
 
     # -- the rest ---------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def _of(used: int | None, total: int | None) -> Content:
     if total is None:
         return Content(f"{gigabytes(used)} GB")
     full = (share(used, total) or 0.0) >= _NEARLY_FULL
-    text = f"{gigabytes(used)}/{gigabytes(total)} GB"
+    text = f"{gigabytes(used)}/{gigabytes(total).removesuffix('.0')} GB"
     return Content.styled(text, "$warning") if full else Content(text)
 
 
@@ -79,7 +79,7 @@ def disk_parts(machine: Machine) -> list[Part]:
     used = machine.disk_total - machine.disk_free
     style = "bold $warning" if used >= _NEARLY_FULL * machine.disk_total else "bold"
     free = Content.assemble((f"{gigabytes(machine.disk_free)} GB", style), _dim(" free"))
-    parts = [Part(free, 0), Part(_dim(f"of {gigabytes(machine.disk_total)} GB"), 2)]
+    parts = [Part(free, 0), Part(_dim(f"of {gigabytes(machine.disk_total).removesuffix('.0')} GB"), 2)]
     for word, rate in (("reads", machine.disk_read), ("writes", machine.disk_written)):
         if rate is not None:
             parts.append(Part(Content.assemble(_dim(f"{word} "), speed(rate)), 1))
@@ -165,8 +165,14 @@ def time_legend(shares: TimeShares, width: int) -> Content:
     """Return what the slices of the bar stand for, in their order; the smallest go where there is no room."""
     slices = _slices(shares)
     order = sorted(range(len(slices)), key=lambda index: -slices[index][2])
-    parts = [
-        Part(Content.assemble(("■ ", style), f"{word} ", (f"{100 * value:.0f} %", "bold")), order.index(index))
-        for index, (word, style, value) in enumerate(slices)
-    ]
-    return fitting(parts, width, "   ")
+    gap = "   "
+    parts = [Part(_entry(*one), order.index(index)) for index, one in enumerate(slices)]
+    if sum(part.text.cell_length + len(gap) for part in parts) - len(gap) > width:
+        gap = "  "
+        short = [(w.removesuffix(" for images").removeprefix("the "), style, value) for w, style, value in slices]
+        parts = [Part(_entry(*one), order.index(index)) for index, one in enumerate(short)]
+    return fitting(parts, width, gap)
+
+
+def _entry(word: str, style: str, value: float) -> Content:
+    return Content.assemble(("■ ", style), f"{word} ", (f"{100 * value:.0f} %", "bold"))

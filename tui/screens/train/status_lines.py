@@ -59,7 +59,7 @@ def machine_line(machine: Machine, width: int, *, live: bool) -> Content:
     if machine.cpu is not None:
         parts.append(f"CPU {percent(machine.cpu)}")
     if machine.memory_used is not None and machine.memory_total is not None:
-        parts.append(f"mem {gigabytes(machine.memory_used)} of {gigabytes(machine.memory_total)} GB")
+        parts.append(f"mem {gigabytes(machine.memory_used)} of {gigabytes(machine.memory_total).removesuffix('.0')} GB")
     if machine.gpus:
         parts.append(_gpus(machine.gpus))
     if machine.disk_free is not None:
@@ -80,7 +80,7 @@ def _gpus(gpus: Sequence[Gpu]) -> str:
         words.append(percent(math.fsum(uses) / len(uses)))
     if all(used is not None and total is not None for used, total in memory):
         used, total = (sum(one or 0 for one in column) for column in zip(*memory, strict=True))
-        words.append(f"{gigabytes(used)}/{gigabytes(total)} GB")
+        words.append(f"{gigabytes(used)}/{gigabytes(total).removesuffix('.0')} GB")
     if temperatures := [gpu.temperature for gpu in gpus if gpu.temperature is not None]:
         words.append(f"{max(temperatures):.0f} °C")
     if others := sum(gpu.others or 0 for gpu in gpus):
