@@ -27,8 +27,8 @@ bench: $(VENV)/.bench  ## measure everything, an hour on two cores; DATA=FOLDER 
 # A machine with a GPU may have no network: pip is asked for what is missing only. BIN names an environment it has.
 gpu:  ## on a machine with CUDA: its tests and a benchmark, 8 minutes; BIN=FOLDER holds a python with torch and pytest
 	@$(BIN)/python -c 'import pytest, pytest_timeout, hypothesis, finetui.engine.session.session' 2>/dev/null || $(MAKE) $(VENV)/.test
-	$(BIN)/python -m pytest -m gpu -p no:cacheprovider -rs tests/gpu $(ARGS)
-	$(BIN)/python -m benchmarks gpu
+	$(BIN)/python -m pytest -m gpu --session-timeout 330 -p no:cacheprovider -rs tests/gpu $(ARGS); tests=$$?; \
+	  $(BIN)/python -m benchmarks gpu && exit $$tests
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

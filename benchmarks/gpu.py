@@ -3,8 +3,8 @@
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -167,9 +167,14 @@ def _plain_loop(case: Case, device: torch.device, *, amp: bool) -> Contender:
     return Contender(step, "fp16" if amp else "fp32", _fastest_convolutions)
 
 
-def _fastest_convolutions() -> AbstractContextManager[None]:
-    found: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False)
-    return found
+@contextmanager
+def _fastest_convolutions() -> Iterator[None]:
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _ours(case: Case, device: torch.device, settings: dict[str, str]) -> Contender:
