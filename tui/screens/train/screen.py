@@ -173,7 +173,7 @@ class TrainScreen(Screen[None]):
     def _show(self) -> None:
         """Bring the widgets up to date, those that change all the time at a rate of their own."""
         view = self.store.view
-        if view is self._shown and not self._behind:
+        if view is self._shown and not (self._behind and self._refresh_rate.due()):
             return
         now = time.monotonic()
         before, self._shown = self._shown, view
@@ -184,7 +184,7 @@ class TrainScreen(Screen[None]):
             self._show_lines()
         evaluated = before is None or view.evaluation is not before.evaluation
         # Together with the numbers: each frame costs more than what is in it.
-        plots = evaluated or (due and (not calm or now - self._plots_at >= _PLOT_SECONDS))
+        plots = evaluated or (due and (not calm or now - self._plots_at >= self._refresh_rate.stretched(_PLOT_SECONDS)))
         if plots:
             self._plots_at = now
             self.query_one(Plots).show(self.store)
