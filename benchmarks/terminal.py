@@ -16,10 +16,11 @@ from pathlib import Path
 _ESCAPES = re.compile(rb"\x1b\[[0-9;?<>=$]*[a-zA-Z]|\x1b[PX\]^_].*?(?:\x1b\\|\x07)", re.S)
 # What every terminal answers: which it is. Without that, a program waits for a while.
 _ANSWERS = ((b"\x1b[c", b"\x1b[?62;22c"),)
+_OVERLAP = 2_000  # bytes: what is looked for may come in two parts
 
 
 class Terminal:
-    """Runs `argv` in `cwd`, in a pseudo-terminal of 120x40 that whoever calls `read` or `until` drains."""
+    """Runs `argv` in `cwd`, in a pseudo-terminal, of 120x40 by default, that who calls `read` or `until` drains."""
 
     def __init__(self, argv: Sequence[str], cwd: Path, columns: int = 120, rows: int = 40) -> None:
         self.started = time.perf_counter()
@@ -41,11 +42,13 @@ class Terminal:
     def until(self, text: str, seconds: float = 60.0) -> float:
         """Return the moment at which `text` was painted, without a break in its line."""
         end = time.perf_counter() + seconds
+        new = len(self._recent)
         while time.perf_counter() < end:
-            if text.encode() in _ESCAPES.sub(b"", self._recent):
+            # The newest alone is looked at: what this costs, a training beside it pays as well.
+            if new and text.encode() in _ESCAPES.sub(b"", self._recent[-new - _OVERLAP :]):
                 self._recent = b""
                 return time.perf_counter()
-            self._take(0.2)
+            new = self._take(0.2)
         raise SystemExit(f"{text!r} was not painted within {seconds:g} s; the last bytes: {self._recent[-500:]!r}")
 
     def lag(self, key: str) -> float:
@@ -72,6 +75,14 @@ class Terminal:
         """Return the seconds of processor time that the program itself has used."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def woken(self) -> int:
+        """Return how often threads of the program have begun to run: after a wait, or after others had the core."""
+        found = 0
+        for status in Path(f"/proc/{self.pid}/task").glob("*/status"):
+            with suppress(OSError):  # the thread has ended meanwhile
+                found += sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", status.read_text())))
+        return found
 
     def close(self) -> None:
         """End the program, and wait for that."""

@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import threading
+import time
 from codecs import getincrementaldecoder
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from finetui.tui.terminal.input import TerminalInput
 from finetui.tui.terminal.terminal import Terminal
 
 _TICK_SECONDS = 0.1  # how soon a lone Escape is told from the beginning of a sequence
+_SETTLED_SECONDS = 2.0  # of silence, after which nothing more can come of what was typed before
 _RESIZE_SECONDS = 0.25  # between two layouts while somebody drags a window's edge: each takes some 40 ms
 _READ_SIZE = 4096
 
@@ -75,6 +77,7 @@ class TerminalDriver(LinuxDriver):
         signal.signal(signal.SIGWINCH, self._on_window_change)
         self._post_size()
         self.exit_event = threading.Event()
+        self._leave_reader, self._leave_writer = os.pipe()
         self._key_thread = threading.Thread(target=self._run_input_thread, name="terminal-input", daemon=True)
         self._key_thread.start()
 
@@ -88,8 +91,11 @@ class TerminalDriver(LinuxDriver):
         if self._key_thread is not None:
             signal.signal(signal.SIGWINCH, signal.SIG_DFL)
             self.exit_event.set()
+            os.write(self._leave_writer, b"\0")
             self._key_thread.join()
             self._key_thread = None
+            os.close(self._leave_reader)
+            os.close(self._leave_writer)
 
     # -- input ----------------------------------------------------------------------------------------------
 
@@ -102,8 +108,12 @@ class TerminalDriver(LinuxDriver):
     def _read_input(self, leave: threading.Event) -> None:
         parser = TerminalInput(self._believes, debug=self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
+        files, heard_at = (self.fileno, self._leave_reader), time.monotonic()
         while not leave.is_set():
-            if select.select([self.fileno], [], [], _TICK_SECONDS)[0]:
+            # Where nobody types this thread sleeps: each waking takes a core from the training.
+            settled = time.monotonic() - heard_at > _SETTLED_SECONDS
+            if self.fileno in select.select(files, [], [], None if settled else _TICK_SECONDS)[0]:
+                heard_at = time.monotonic()
                 data = self._terminal.read(_READ_SIZE)
                 if data is None:
                     continue

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.cells import cell_len
 from rich.segment import Segment
+from rich.style import Style
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -157,6 +158,7 @@ class LinePlot(Widget):
         self._marks: tuple[float, ...] = ()
         self._picture = Picture(0, 0)
         self._canvases: list[_Canvas | None] = [None] * len(series)
+        self._cell_styles: list[Style] = []  # by owner, of the present picture
         self._loading = False
 
     @property
@@ -219,9 +221,15 @@ class LinePlot(Widget):
         if not self.is_mounted or self._picture.size != tuple(self.size):
             return  # not shown yet, or about to be painted at a new size: render_line will draw
         old, self._picture = self._picture, self._draw()
+        self._cell_styles = []
         regions = self._picture.changed(old)
         if regions:
             self.refresh(*regions)
+
+    def notify_style_update(self) -> None:
+        """Render anew with the styles of another theme."""
+        super().notify_style_update()
+        self._cell_styles = []
 
     def render_line(self, y: int) -> Strip:
         """Render a line of the picture."""
@@ -229,7 +237,9 @@ class LinePlot(Widget):
             self._picture = self._draw()
         if y >= self.size.height:
             return Strip.blank(self.size.width, self.rich_style)
-        styles = [self.rich_style, *(self.get_component_rich_style(name) for name in _STYLES)]
+        if not self._cell_styles:
+            self._cell_styles = [self.rich_style, *(self.get_component_rich_style(name) for name in _STYLES)]
+        styles = self._cell_styles
         return Strip([Segment(text, styles[owner]) for text, owner in self._picture.runs(y)], self.size.width)
 
     # -- drawing ----------------------------------------------------------------------------------------

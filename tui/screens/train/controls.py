@@ -1,12 +1,13 @@
 """The control panel: buttons, the learning rate, and a line that explains."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.geometry import Region
 from textual.message import Message
 from textual.validation import Number
 from textual.widgets import Input
@@ -49,6 +50,10 @@ class LearningRateInput(Input):
             select_on_focus=True,
         )
         self.cursor_blink = False
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        """Paint; another number of digits is no reason to lay the whole screen out, for the width is the row's."""
+        return super().refresh(*regions, repaint=repaint, layout=layout and not self.size, recompose=recompose)
 
     def action_leave(self) -> None:
         """Go back to the keys of the screen."""

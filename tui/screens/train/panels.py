@@ -33,7 +33,7 @@ class Panels:
     def show(self) -> None:
         """Draw what has changed, as far as it is time for it."""
         view = self._store.view
-        if view is self._shown and not self.behind:
+        if view is self._shown and not (self.behind and self._refresh_rate.due()):
             return
         find = self._screen.query_one
         now = time.monotonic()
@@ -45,7 +45,7 @@ class Panels:
             self.show_lines()
         evaluated = before is None or view.evaluation is not before.evaluation
         # Together with the numbers: each frame costs more than what is in it.
-        plots = evaluated or (due and (not calm or now - self._plots_at >= _PLOT_SECONDS))
+        plots = evaluated or (due and (not calm or now - self._plots_at >= self._refresh_rate.stretched(_PLOT_SECONDS)))
         if plots:
             self._plots_at = now
             find(Plots).show(self._store)

@@ -2,10 +2,13 @@
 
 from collections import Counter
 
+import msgspec
 import pytest
 from canned import CannedLink, evaluated, point, running
 from pilot import open_app
+from textual.screen import Screen
 from textual.widget import Widget
+from textual.widgets import Input
 
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.train.plots import Plots
@@ -64,6 +67,52 @@ async def test_one_more_point_sends_what_it_changes(size: tuple[int, int], monke
         shown = watched.sent
         await pilot.wait(0.6)
         assert watched.sent == shown  # and without a point there is nothing at all
+
+
+async def test_a_rate_that_a_schedule_moves_lays_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetui.tui.screens.train.screen._RATE_SECONDS", 0.0)
+    link = CannedLink(*running(point(1)))
+    app = FinetuiApp(link)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
+        laid_out: list[object] = []
+        lay_out = Screen._refresh_layout
+
+        def note(screen: Screen, *more: object, **how: object) -> None:
+            laid_out.append(more)
+            lay_out(screen, *more, **how)
+
+        monkeypatch.setattr(Screen, "_refresh_layout", note)
+        field = app.train_screen.query_one("#learning-rate", Input)
+        for step, rate in enumerate((0.01, 0.0123456, 0.03, 0.0299999), start=2):
+            link.events.put(msgspec.structs.replace(point(step), learning_rate=rate))
+            await pilot.until(lambda rate=rate: field.value == f"{rate:.6g}", "the field shows the rate")
+            await pilot.drawn()
+        assert not laid_out
+
+
+async def test_the_styles_of_a_plot_are_found_once_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    plot_geometry.preload()
+    link = CannedLink(*running(*[point(step, 2.0 / step, 0.8) for step in range(1, 50)]))
+    app = FinetuiApp(link)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
+        asked: Counter[str] = Counter()
+        style = LinePlot.get_component_rich_style
+
+        def find(plot: LinePlot, *names: str) -> object:
+            asked[plot.id or ""] += 1
+            return style(plot, *names)
+
+        monkeypatch.setattr(LinePlot, "get_component_rich_style", find)
+        plot = app.train_screen.query_one("#loss", LinePlot)
+        plot._update()
+        plot.refresh()
+        await pilot.drawn()
+        assert asked["loss"] == 9
+        app.theme = "textual-light" if app.theme != "textual-light" else "textual-dark"
+        await pilot.settle()
+        assert asked["loss"] > 9  # another theme has other colours
 
 
 async def test_a_plot_that_looks_the_same_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
