@@ -1,0 +1,58 @@
+"""`finetui completion`: the script by which a shell completes commands, options, runs and known values."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from cyclopts import App
+from cyclopts.completion.detect import ShellDetectionError, detect_shell
+
+from finetui.engine.errors import BadInput, reason_of
+
+Shell = Literal["bash", "zsh", "fish"]
+
+
+def completion_for(app: App) -> Callable[..., int]:
+    """Return the command that prints or installs the completion of `app`."""
+
+    def completion(shell: Shell | None = None, /, *, install: bool = False) -> int:
+        """Print the script that completes finetui's commands, options, runs and values in a shell.
+
+        For this session: source <(finetui completion bash), or of fish: finetui completion fish | source. For all that
+        are opened from now on: finetui completion --install
+
+        Parameters
+        ----------
+        shell
+            bash, zsh or fish (default: the one that this is typed in).
+        install
+            Write it where the shell looks for it instead, with a line in its startup file where it needs one.
+        """
+        chosen = shell or _this_shell()
+        if not install:
+            print(_script(app, chosen))
+            return 0
+        try:
+            path = app.install_completion(shell=chosen)
+            path.write_text(_script(app, chosen), encoding="utf-8")
+        except OSError as error:
+            raise BadInput(f"the completion cannot be installed: {error.filename}: {reason_of(error)}") from error
+        print(f"{path} completes finetui in every {chosen} that is opened from now on")
+        return 0
+
+    return completion
+
+
+def _script(app: App, shell: Shell) -> str:
+    script = app.generate_completion(shell=shell)
+    # bash would take RUN:CHECKPOINT for three words.
+    return script + "COMP_WORDBREAKS=${COMP_WORDBREAKS//:}\n" if shell == "bash" else script
+
+
+def _this_shell() -> Shell:
+    try:
+        found = detect_shell()
+    except ShellDetectionError:
+        found = "powershell"  # of none of the three, neither
+    if found == "powershell":
+        raise BadInput("which shell this is cannot be told; name it: finetui completion bash (or zsh, or fish)")
+    return found
