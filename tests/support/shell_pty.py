@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import signal
 import time
 from pathlib import Path
 
@@ -37,5 +38,6 @@ class Shell:
         return shown
 
     def close(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
         os.close(self._terminal)
         os.waitpid(self.pid, 0)

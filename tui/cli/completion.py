@@ -9,6 +9,12 @@ from cyclopts.completion.detect import ShellDetectionError, detect_shell
 from finetui.engine.errors import BadInput, reason_of
 
 Shell = Literal["bash", "zsh", "fish"]
+# bash would take RUN:CHECKPOINT for three words.
+_ALWAYS: dict[Shell, str] = {"bash": "COMP_WORDBREAKS=${COMP_WORDBREAKS//:}\n"}
+# zsh ties a script to its command by where the file lies, unless it is told.
+_SOURCED: dict[Shell, str] = {
+    "zsh": "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\ncompdef _cyclopts_finetui finetui\n"
+}
 
 
 def completion_for(app: App) -> Callable[..., int]:
@@ -29,23 +35,18 @@ def completion_for(app: App) -> Callable[..., int]:
         """
         chosen = shell or _this_shell()
         if not install:
-            print(_script(app, chosen))
+            print(app.generate_completion(shell=chosen) + _SOURCED.get(chosen, "") + _ALWAYS.get(chosen, ""))
             return 0
         try:
             path = app.install_completion(shell=chosen)
-            path.write_text(_script(app, chosen), encoding="utf-8")
+            with path.open("a", encoding="utf-8") as script:
+                script.write(_ALWAYS.get(chosen, ""))
         except OSError as error:
             raise BadInput(f"the completion cannot be installed: {error.filename}: {reason_of(error)}") from error
         print(f"{path} completes finetui in every {chosen} that is opened from now on")
         return 0
 
     return completion
-
-
-def _script(app: App, shell: Shell) -> str:
-    script = app.generate_completion(shell=shell)
-    # bash would take RUN:CHECKPOINT for three words.
-    return script + "COMP_WORDBREAKS=${COMP_WORDBREAKS//:}\n" if shell == "bash" else script
 
 
 def _this_shell() -> Shell:
