@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,13 +67,8 @@ def test_it_is_installed_where_the_shell_looks(tmp_path: Path, name: str, where:
 def test_what_a_tab_asks_never_loads_torch(tmp_path: Path) -> None:
     shutil.copytree(FIXTURE, tmp_path / "checkpoints")
     code = "import sys; from finetui.tui.cli.main import run; run(sys.argv[1:]); print('torch' in sys.modules)"
-    import subprocess
-
-    for words, offered in (
-        (["evaluate", ""], "steered"),
-        (["train", "--model", ""], "resnet18"),
-        (["runs", ""], "lr:"),
-    ):
+    asked = {("evaluate", ""): "steered", ("train", "--model", ""): "resnet18", ("runs", ""): "lr:"}
+    for words, offered in asked.items():
         found = subprocess.run(
             [sys.executable, "-c", code, "__complete", *words], cwd=tmp_path, capture_output=True, text=True, check=True
         )
