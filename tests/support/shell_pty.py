@@ -33,7 +33,7 @@ class Shell:
             assert left > 0, f"{text!r} is not in {shown!r}"
             if select.select([self._terminal], [], [], left)[0]:
                 self.seen += os.read(self._terminal, 65536).decode(errors="replace")
-            shown = _ESCAPES.sub("", self.seen)
+            shown = re.sub(r"[^\n]\x08", "", _ESCAPES.sub("", self.seen))
         self.seen = ""
         return shown
 
