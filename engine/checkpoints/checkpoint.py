@@ -34,7 +34,7 @@ __all__ = [
 FORMAT = 2
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _NOT_FINITE = "not finite"
-_OTHER = "use another checkpoint of the run (`finetui resume` falls back by itself)"
+_OTHER = "use another checkpoint of the run (`finetui resume RUN` falls back by itself)"
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):

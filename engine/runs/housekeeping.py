@@ -88,11 +88,11 @@ def _held(folder: RunFolder) -> Iterator[None]:
         lock.release()
 
 
-def _starts(config: RunConfig) -> Iterator[str]:
+def _starts(config: RunConfig) -> Iterator[tuple[str, str]]:
     for section in _STARTS:
         start = getattr(config, section)
         if start is not None:
-            yield start.parent
+            yield start.parent, start.parent_run
 
 
 def _began_from(child: RunFolder, folder: RunFolder) -> bool:
@@ -100,11 +100,14 @@ def _began_from(child: RunFolder, folder: RunFolder) -> bool:
         starts = list(_starts(load(child.config)))
     except BadInput:  # a child whose configuration is lost says nothing that could be kept up
         return False
-    return child.path.absolute() != folder.path.absolute() and any(_lies_in(start, folder.path) for start in starts)
+    return child.path.absolute() != folder.path.absolute() and any(_is_of(*start, folder.path) for start in starts)
 
 
-def _lies_in(file: str, folder: Path) -> bool:
-    return os.path.realpath(Path(file).parent) == os.path.realpath(folder)
+def _is_of(file: str, run: str, folder: Path) -> bool:
+    """Tell whether the checkpoint `file` of `run` is one of `folder`, also where all of these were moved since then."""
+    if os.path.realpath(Path(file).parent) == os.path.realpath(folder):
+        return True
+    return run == folder.name and not Path(file).exists() and (folder / Path(file).name).is_file()
 
 
 def _let_begin_from(child: RunFolder, before: Path, now: Path) -> None:
@@ -112,7 +115,7 @@ def _let_begin_from(child: RunFolder, before: Path, now: Path) -> None:
     config = load(child.config)
     for section in _STARTS:
         start = getattr(config, section)
-        if start is not None and _lies_in(start.parent, before):
+        if start is not None and _is_of(start.parent, start.parent_run, before):
             moved = msgspec.structs.replace(
                 start, parent=str(now / Path(start.parent).name), parent_run=start.parent_run and now.name
             )
@@ -131,7 +134,7 @@ def _line_from(line: bytes, before: Path, now: Path) -> bytes:
     try:
         event: dict[str, Any] = msgspec.json.decode(line)
         starts = [event["config"][section] for section in _STARTS if event["config"].get(section)]
-        moved = [start for start in starts if _lies_in(start["parent"], before)]
+        moved = [start for start in starts if _is_of(start["parent"], start.get("parent_run", ""), before)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, KeyError, AttributeError):
         return line  # damaged, as it was before
     for start in moved:

@@ -36,7 +36,7 @@ ABOUT = checkpoint.About(
     data="mnist",
     run="a-run",
 )
-WHAT_TO_DO = r"last\.ckpt .*use another checkpoint of the run \(`finetui resume` falls back by itself\)"
+WHAT_TO_DO = r"last\.ckpt .*use another checkpoint of the run \(`finetui resume RUN` falls back by itself\)"
 
 
 @pytest.fixture

@@ -42,13 +42,34 @@ def checkpoints(context: "CompletionContext") -> list[str]:
     """Return the names of all runs or, once a colon was typed, the checkpoints of the run before it."""
     run, colon, _ = context.incomplete.rpartition(":")
     if not colon:
-        return runs(context)
+        return [*runs(context), *(_paths(context.incomplete) if "/" in context.incomplete else ())]
     return [f"{run}:{name}" for name in checkpoint_names(RunFolder(_runs_dir(context) / run))]
 
 
 def one_of(*values: str) -> Completer:
     """Return a completer that offers `values`."""
     return lambda _context: values
+
+
+def folders_or(*values: str) -> Completer:
+    """Return a completer that offers `values`, and folders."""
+    return lambda context: [*values, *(path for path in _paths(context.incomplete) if path.endswith("/"))]
+
+
+def files_or(*values: str) -> Completer:
+    """Return a completer that offers `values`, files and folders."""
+    return lambda context: [*values, *_paths(context.incomplete)]
+
+
+def _paths(typed: str) -> list[str]:
+    """Return what begins as `typed` does, folders with a slash at the end."""
+    folder, slash, name = typed.rpartition("/")
+    try:
+        found = sorted(Path(folder + slash or ".").expanduser().iterdir())
+    except OSError:  # there is no such folder, or none that may be read
+        return []
+    shown = [path for path in found if path.name.startswith(name) and (name or not path.name.startswith("."))]
+    return [f"{folder}{slash}{path.name}{'/' if path.is_dir() else ''}" for path in shown]
 
 
 def models(_context: "CompletionContext") -> Sequence[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segments
 from textual.content import Content
@@ -27,7 +28,7 @@ from finetui.engine.text import clean
 from finetui.tui.cli.noted import note_test
 from finetui.tui.cli.reports import output_width, write_data
 from finetui.tui.graphics import Mode, choose_mode, strips
-from finetui.tui.screens.errors.text import brief_details, end_of, title
+from finetui.tui.screens.errors.text import brief_details, title
 from finetui.tui.state.export import export, target_of, to_csv, to_json
 from finetui.tui.state.listing import Listing, image_name, listing_of
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _THUMBNAIL = (14, 7)  # cells
 _FETCHED = 64
+_SIGNS = 4  # cells for the signs after a name, and the space before them
 _WIDEST_MATRIX = 10  # classes
 _MOST_PAIRS = 20
 Image = npt.NDArray[np.uint8]
@@ -188,15 +190,9 @@ def _print_rows(origin: Origin, listing: Listing, shown: Sequence[int], images: 
     if sys.stdout.isatty() and images != "none" and shown:
         _print_thumbnails(origin, listing, shown, choose_mode(images))
         return
-    width = output_width()
-    # Of images without files the number is all that tells them apart: it is never cut.
-    least = (
-        0
-        if len(listing.predictions.files)
-        else max((len(image_name(listing.predictions, row)) for row in shown), default=0)
-    )
-    for row in shown:
-        print(_line(listing, row, width, least).plain.rstrip())
+    lines = _lines(listing, shown, output_width() if sys.stdout.isatty() else None)
+    for row, line in zip(shown, lines, strict=True):
+        print(line)
         if duplicate := listing.training_image(row):
             print(f"  = {duplicate}")
     signs = "".join(_signs(listing, row) for row in shown)
@@ -205,20 +201,29 @@ def _print_rows(origin: Origin, listing: Listing, shown: Sequence[int], images: 
         print("   ".join(told))
 
 
-def _line(listing: Listing, row: int, width: int, least: int) -> Content:
-    """Return one line: name (in `least` cells or more), classes, confidence, loss, margin, flags."""
+def _lines(listing: Listing, shown: Sequence[int], width: int | None) -> list[str]:
+    """Return the text of each row: name, classes, confidence, loss, margin, flags. Neither names nor classes are cut.
+
+    Columns are as wide as what is in them. Where that is more than `width` cells (None: any number will do), each name
+    has a line of its own, and the rest is below it.
+    """
     found = listing.predictions
-    true, predicted = (Content(found.classes[kind[row]]) for kind in (found.label, found.predicted))
-    signs = f"{_signs(listing, row):<2}"
-    numbers = f"{found.confidence[row]:>7.1%}  loss {found.loss[row]:>7.3f}  margin {found.margin[row]:>+6.3f} {signs}"
-    words = width - len(numbers) - len(" " + " → ")  # the name and both classes share what the numbers leave
-    label = max(min(words // 3, (words - least) // 2), 6)
-    wide = max(words - 2 * label, least, 12)
-    name = Content(end_of(image_name(found, row), wide)).truncate(wide, pad=True)
-    return Content.assemble(
-        name, " ", true.truncate(label, ellipsis=True, pad=True), " → ",
-        predicted.truncate(label, ellipsis=True, pad=True), numbers,
-    )  # fmt: skip
+    names = [image_name(found, row) for row in shown]
+    true, predicted = ([found.classes[kind[row]] for row in shown] for kind in (found.label, found.predicted))
+    wide = [max(map(cell_len, column), default=0) for column in (names, true, predicted)]
+    rests = []
+    for row, one, other in zip(shown, true, predicted, strict=True):
+        numbers = f"{found.confidence[row]:>7.1%}  loss {found.loss[row]:>7.3f}  margin {found.margin[row]:>+6.3f}"
+        classes = f"{_padded(one, wide[1])} → {_padded(other, wide[2])}"
+        rests.append(f"{classes}{numbers} {_signs(listing, row)}".rstrip())
+    between = "  "
+    if width is not None and wide[0] + len(between) + max(map(cell_len, rests), default=0) > width:
+        return [f"{name}\n    {rest}" for name, rest in zip(names, rests, strict=True)]
+    return [f"{_padded(name, wide[0])}{between}{rest}" for name, rest in zip(names, rests, strict=True)]
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - cell_len(text))
 
 
 def _signs(listing: Listing, row: int) -> str:
@@ -238,6 +243,9 @@ def _print_thumbnails(origin: Origin, listing: Listing, shown: Sequence[int], mo
     part = listing.predictions.origin.part
     found = origin.images(part, [int(listing.predictions.index[row]) for row in shown], side=64)
     for row, image in zip(shown, found, strict=True):
+        name = image_name(listing.predictions, row)
+        if cell_len(name) > width - _SIGNS:
+            print(name)  # beside the image its beginning is cut
         lines = brief_details(listing, row, width, marked=False, explained="")
         drawn = [] if isinstance(image, str) else strips(image, wide, high, ascii=mode == "ascii")
         for at in range(high):
@@ -259,9 +267,12 @@ def _print_confusion(listing: Listing) -> None:
     for pair in most_confused(matrix)[:_MOST_PAIRS]:
         print(f"{pair.count:>7,}  {found.classes[pair.true]} → {found.classes[pair.predicted]}")
     if len(found.classes) <= _WIDEST_MATRIX:
-        size = max(len(f"{matrix.max():,}"), 4) + 1
-        names = [Content(name).truncate(size - 1, ellipsis=True).plain for name in found.classes]
-        print("\n" + " " * 12 + "".join(name.rjust(size) for name in names))
+        size = max(len(f"{matrix.max():,}"), *map(cell_len, found.classes)) + 2
+        first = max(map(cell_len, found.classes))
+        if sys.stdout.isatty() and first + size * len(found.classes) > output_width():
+            size = max(len(f"{matrix.max():,}"), 4) + 1
+        heads = [Content(name).truncate(size - 1, ellipsis=True).plain for name in found.classes]
+        print("\n" + " " * first + "".join(" " * (size - cell_len(name)) + name for name in heads))
         for name, row in zip(found.classes, matrix, strict=True):
             cells = "".join(f"{count:>{size},}" if count else "·".rjust(size) for count in row)
-            print(Content(name).truncate(12, ellipsis=True, pad=True).plain + cells)
+            print(_padded(name, first) + cells)

@@ -8,6 +8,8 @@ from cyclopts import Parameter
 
 import finetui
 from finetui.engine.protocol.config import (
+    HEADS,
+    RECIPES,
     DataConfig,
     FinetuneConfig,
     ModelConfig,
@@ -20,6 +22,7 @@ from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.derived import finetune_epochs
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
 from finetui.engine.runs.trust import check_trusted_data
+from finetui.tui.cli.complete import one_of
 from finetui.tui.cli.options import Checkpoint, RunMode, RunOptions
 from finetui.tui.cli.start import start
 
@@ -28,9 +31,9 @@ def finetune(
     run: Checkpoint,
     /,
     *,
-    recipe: str = "lp-ft",
+    recipe: Annotated[str, Parameter(completer=one_of(*RECIPES))] = "lp-ft",
     freeze: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
-    head: str = "auto",
+    head: Annotated[str, Parameter(completer=one_of(*HEADS))] = "auto",
     options: RunOptions | None = None,
     mode: RunMode | None = None,
 ) -> int:

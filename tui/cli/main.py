@@ -14,6 +14,7 @@ from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.text import clean, similar
 from finetui.engine.version import __version__
 from finetui.tui.cli.calibrate import calibrate
+from finetui.tui.cli.completion import completion_for
 from finetui.tui.cli.errors import errors
 from finetui.tui.cli.evaluate import evaluate
 from finetui.tui.cli.finetune import finetune
@@ -94,6 +95,7 @@ def _description(command: Callable[..., int]) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))
 
 
+app.command(completion_for(app), name="completion", help=_description(completion_for(app)))
 # Of these the run, or a checkpoint, was an option once.
 _TAKE_A_CHECKPOINT = ("finetune", "evaluate", "errors", "predict", "summary")
 for _name, _command in _COMMANDS.items():
@@ -156,7 +158,7 @@ def _prints_data(arguments: Mapping[str, Any]) -> bool:
 def _unexpected(word: str, command: Sequence[str] | None) -> str:
     if command:
         return f"{' '.join(command)} does not take {word!r}; see finetui {' '.join(command)} --help"
-    close = similar(word, _COMMANDS, most=1)
+    close = similar(word, (*_COMMANDS, "completion"), most=1)
     hint = f"did you mean {close[0]}?" if close else "`finetui --help` lists all"
     return f"there is no command {word!r}; {hint}"
 

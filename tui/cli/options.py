@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter, Token
 
 from finetui.engine.errors import BadInput
+from finetui.engine.protocol import config as known
 from finetui.engine.protocol.config import TRAINING_RECIPES, RunConfig, SectionName, TrainingConfig, with_overrides
 from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.requests import BareWeights, ClassesBy
 from finetui.engine.runs.folder import check_runs_dir
 from finetui.engine.text import clean
-from finetui.tui.cli.complete import checkpoints, runs
+from finetui.tui.cli.complete import checkpoints, files_or, folders_or, models, one_of, runs
 
 
 def _whole(_type: type, tokens: Sequence[Token]) -> int:
@@ -90,7 +91,7 @@ def one_checkpoint(named: str, option: str) -> str:
     return named or option
 
 
-RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).")]
+RunsDir = Annotated[Path, Parameter(help="Folder that holds the runs (default: checkpoints).", completer=folders_or())]
 AnyPart = Annotated[
     Literal["train", "val", "test"] | None,
     Parameter(help="Which images: train, val or test (default: test, else val)."),
@@ -168,6 +169,10 @@ class RunMode:
             raise BadInput(f"{' and '.join(given)}: choose one of them{hint}")
 
 
+def _known(*values: str) -> Parameter:
+    return Parameter(completer=one_of(*values))
+
+
 _DATA = Parameter(group=Group("Data", sort_key=1))
 _MODEL = Parameter(group=Group("Model", sort_key=2))
 _TRAINING = Parameter(group=Group("Training", sort_key=3))
@@ -180,33 +185,35 @@ _SAFETY = Parameter(group=Group("Safety", sort_key=5))
 class RunOptions:
     """The options that describe a run; what is not given comes from --config, then from the defaults."""
 
-    data: Annotated[str | None, _DATA] = None
+    data: Annotated[
+        str | None, Parameter(completer=folders_or(*known.DATASETS, *known.TORCHVISION_DATASETS)), _DATA
+    ] = None
     (
         "mnist (default), fashion-mnist, mnist-sample, a set of torchvision's (cifar10, ...), an image folder, or "
         "module:factory (runs that code)."
     )
-    data_dir: Annotated[str | None, _DATA] = None
+    data_dir: Annotated[str | None, Parameter(completer=folders_or()), _DATA] = None
     "Folder to look for a named set in first (default: $FINETUI_DATA)."
     val: Annotated[float | None, _DATA] = None
     "Share of the training images to hold out and choose by, instead of the test images (default: 0; 0.1 is usual)."
-    test: Annotated[str | None, _DATA] = None
+    test: Annotated[str | None, _known("auto", "none"), _DATA] = None
     "auto (default: the data's own test images, else a fifth of a folder's) or none."
-    augment: Annotated[str | None, _DATA] = None
+    augment: Annotated[str | None, _known(*known.AUGMENTATIONS), _DATA] = None
     "Augmentation of the training images: none (default), light or standard."
     image_size: Annotated[WholeNumber | None, _DATA] = None
     "Side in pixels that the images of a folder are brought to (default: by model and images)."
-    loader: Annotated[str | None, _DATA] = None
+    loader: Annotated[str | None, _known(*known.LOADERS), _DATA] = None
     "resident (decoded once, kept in memory), stream, or auto (default: by size)."
     workers: Annotated[WholeNumber | None, _DATA] = None
     "Processes that decode images when streaming (default: 2)."
     follow_links: Annotated[bool | None, _DATA] = None
     "Follow symbolic links that lead out of an image folder."
-    model: Annotated[str | None, _MODEL] = None
+    model: Annotated[str | None, Parameter(completer=models), _MODEL] = None
     (
         "lenet (default), any classification model of torchvision (resnet18, ...), or module:factory, file.py:factory "
         "(runs that code)."
     )
-    weights: Annotated[str | None, _MODEL] = None
+    weights: Annotated[str | None, Parameter(completer=files_or("none", "default")), _MODEL] = None
     "none (default), default (torchvision's own) or a file with a state dict."
     mean: Annotated[str | None, _MODEL] = None
     "Mean of each channel of pixels in [0, 1] that the weights need: 0.5 or 0.485,0.456,0.406, or imagenet."
@@ -216,7 +223,7 @@ class RunOptions:
     "Pixels that the shorter side is scaled to before the middle is cut out (default: what the weights say)."
     crop: Annotated[WholeNumber | None, _MODEL] = None
     "Side in pixels of the middle that is cut out, the network's input (default: what the weights say)."
-    interpolation: Annotated[str | None, _MODEL] = None
+    interpolation: Annotated[str | None, _known(*known.INTERPOLATIONS), _MODEL] = None
     "Filter that images are scaled with: nearest, bilinear, bicubic or lanczos (default: what the weights say)."
     epochs: Annotated[WholeNumber | None, _TRAINING] = None
     "Number of epochs (default: 4)."
@@ -224,7 +231,7 @@ class RunOptions:
     "Images per step (default: 128)."
     lr: Annotated[float | None, _TRAINING] = None
     "Learning rate, of one-cycle the highest (default: 0.003 of adamw, 0.03 of sgd)."
-    optimizer: Annotated[str | None, _TRAINING] = None
+    optimizer: Annotated[str | None, _known(*known.OPTIMIZERS), _TRAINING] = None
     "adamw (default) or sgd."
     momentum: Annotated[float | None, _TRAINING] = None
     "Momentum of SGD (default: 0.9)."
@@ -232,43 +239,43 @@ class RunOptions:
     "Nesterov momentum."
     weight_decay: Annotated[float | None, _TRAINING] = None
     "Weight decay, not of biases and normalisation (default: 0.0005)."
-    schedule: Annotated[str | None, _TRAINING] = None
+    schedule: Annotated[str | None, _known(*known.SCHEDULES), _TRAINING] = None
     "one-cycle (default), constant, step or cosine."
     warmup_epochs: Annotated[float | None, _TRAINING] = None
     "Epochs of linear warm-up before the schedule (default: 0)."
     label_smoothing: Annotated[float | None, _TRAINING] = None
     "Label smoothing (default: 0)."
-    class_weights: Annotated[str | None, _TRAINING] = None
+    class_weights: Annotated[str | None, _known(*known.CLASS_WEIGHTS), _TRAINING] = None
     "none (default) or balanced: rare classes weigh more in the loss."
-    sampling: Annotated[str | None, _TRAINING] = None
+    sampling: Annotated[str | None, _known(*known.SAMPLINGS), _TRAINING] = None
     "shuffle (default) or balanced: rare classes are drawn more often."
     frozen_norm_trains: Annotated[bool | None, _TRAINING] = None
     "Normalisation layers of frozen layers go on collecting statistics."
     seed: Annotated[WholeNumber | None, _TRAINING] = None
     "Seed of the weights and of the data order (default: 0)."
-    fast: Annotated[str | None, _TRAINING] = None
+    fast: Annotated[str | None, _known(*known.FAST), _TRAINING] = None
     "How steps are computed: auto (default: chosen by rule), on, or off (the plain loop)."
-    precision: Annotated[str | None, _TRAINING] = None
+    precision: Annotated[str | None, _known(*known.PRECISIONS), _TRAINING] = None
     "fp32 (default), or bf16: mixed precision, other digits and on some processors faster."
-    compile: Annotated[str | None, _TRAINING] = None
+    compile: Annotated[str | None, _known(*known.COMPILE), _TRAINING] = None
     "off (default), or a mode of torch.compile for training steps: default or reduce-overhead (CUDA graphs)."
-    device: Annotated[str | None, _TRAINING] = None
+    device: Annotated[str | None, _known("auto", "cpu", "cuda", "mps"), _TRAINING] = None
     "auto, cpu, cuda, cuda:N or mps (default: auto)."
     save_steps: Annotated[WholeNumber | None, _SAFETY] = None
     "Write a checkpoint after so many steps (default: 0, at the end of each epoch and by --save-minutes only)."
-    best_by: Annotated[str | None, _SAFETY] = None
+    best_by: Annotated[str | None, _known(*known.BEST_BY), _SAFETY] = None
     "What the best checkpoint is chosen by: accuracy (default), loss, macro-f1, balanced-accuracy or top5."
     early_stop: Annotated[WholeNumber | None, _SAFETY] = None
     "Finish after so many epochs in a row without a better one, by --best-by (default: 0, never)."
     save_minutes: Annotated[float | None, _SAFETY] = None
     "Write a checkpoint after so many minutes (default: 5; 0: never)."
-    on_divergence: Annotated[str | None, _SAFETY] = None
+    on_divergence: Annotated[str | None, _known(*known.ON_DIVERGENCE), _SAFETY] = None
     "What to do about a loss that is not finite or explodes: stop (default), pause, or rollback with a smaller rate."
     linger: Annotated[float | None, _SAFETY] = None
     "Minutes that an engine with nothing to do waits for somebody to come back (default: 10)."
     name: Annotated[str | None, _RUN] = None
     "Name of the run (default: date, data and model)."
-    runs_dir: Annotated[str | None, _RUN] = None
+    runs_dir: Annotated[str | None, Parameter(completer=folders_or()), _RUN] = None
     "Folder that holds the runs (default: checkpoints)."
     config: Annotated[Path | None, _RUN] = None
     "TOML file with any of these settings, as in a run's config.toml."
@@ -325,19 +332,19 @@ class ChangedSettings:
     "Images per step; the rest of an epoch that has begun comes in the new size."
     lr: Annotated[float | None, _TRAINING] = None
     "Learning rate, of one-cycle the highest; one that was set by hand is forgotten."
-    optimizer: Annotated[str | None, _TRAINING] = None
+    optimizer: Annotated[str | None, _known(*known.OPTIMIZERS), _TRAINING] = None
     "adamw or sgd; a different one starts with fresh state."
     momentum: Annotated[float | None, _TRAINING] = None
     "Momentum of SGD."
     weight_decay: Annotated[float | None, _TRAINING] = None
     "Weight decay, not of biases and normalisation."
-    schedule: Annotated[str | None, _TRAINING] = None
+    schedule: Annotated[str | None, _known(*known.SCHEDULES), _TRAINING] = None
     "one-cycle, constant, step or cosine: the schedule of the whole run, from where the run stands."
     label_smoothing: Annotated[float | None, _TRAINING] = None
     "Label smoothing."
-    class_weights: Annotated[str | None, _TRAINING] = None
+    class_weights: Annotated[str | None, _known(*known.CLASS_WEIGHTS), _TRAINING] = None
     "none or balanced."
-    sampling: Annotated[str | None, _TRAINING] = None
+    sampling: Annotated[str | None, _known(*known.SAMPLINGS), _TRAINING] = None
     "shuffle or balanced."
     early_stop: Annotated[WholeNumber | None, _SAFETY] = None
     "Finish after so many epochs in a row without a better one; 0: never."

@@ -21,6 +21,8 @@ from finetui.engine.predictions.label_errors import possible_label_errors
 from finetui.engine.protocol.config import DataConfig, RunConfig, RunSection, TrainingConfig
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.app.app import FinetuiApp
+from finetui.tui.cli.errors_report import _lines
+from finetui.tui.state.listing import image_name, listing_of
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -280,3 +282,20 @@ def test_predict_needs_files_and_a_number(in_process: Call, folder, arguments: t
     result = in_process("predict", "--from", "second", *arguments, cwd=folder)
     assert result.returncode == 2
     assert words in result.stderr
+
+
+@pytest.mark.parametrize("width", [None, 200, 40])
+def test_neither_names_nor_classes_are_cut_and_no_column_is_wider_than_its_content(found, width: int | None) -> None:
+    listing = listing_of(found, Selection())
+    shown = listing.rows[:20].tolist()
+    lines = _lines(listing, shown, width)
+    for row, line in zip(shown, lines, strict=True):
+        assert line.startswith(image_name(found, row))
+        assert f" → {found.classes[found.predicted[row]]}" in line
+        assert found.classes[found.label[row]] in line
+        assert "…" not in line
+        assert ("\n" in line) == (width == 40)
+    longest = max(len(image_name(found, row)) for row in shown)
+    if width != 40:
+        assert {line[longest : longest + 2] for line in lines} == {"  "}
+        assert not any(line[longest + 2].isspace() for line in lines)

@@ -235,9 +235,8 @@ def test_a_run_whose_journal_is_lost_goes_on_in_the_background(finished: Path, i
     assert result.returncode == 0, result.stderr
     assert "watch and steer it:  finetui attach lost" in result.stdout
     until(lambda: holder_of(RunFolder(tmp_path / "checkpoints" / "lost")) is None, "the engine never ended")
-    (row,) = in_process("runs", cwd=tmp_path).stdout.splitlines()[1:2]
-    assert row.split()[:2] == ["lost", "finished"]
-    assert row.split()[-2:] == ["-", "-"]  # when it began, and its parent
+    listed = in_process("runs", "--columns", "name,state,started,parent", cwd=tmp_path).stdout
+    assert listed.splitlines()[1].split() == ["lost", "finished", "-", "-"]
 
 
 def test_a_persons_own_code_has_to_be_named_again(tmp_path: Path, in_process) -> None:
