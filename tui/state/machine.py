@@ -14,9 +14,8 @@ RECENT_SECONDS = 600.0
 _RECENT_SAMPLES = 1024
 _MOST_GPUS = 64
 _LONGEST_GAP = 60.0  # seconds: while nobody looks, no time passes
-_LONGEST_STEP = 10.0  # seconds between two points: what is longer was a pause
 _SHARES_SECONDS = 120.0  # the time that the shares of time are means over, about
-_SHARES = TimeShares.__struct_fields__
+_SHARES = tuple(name for name in TimeShares.__struct_fields__ if name != "seconds")
 
 
 class History:
@@ -53,7 +52,6 @@ class MachineHistory:
         self.shares: TimeShares | None = None
         self.changes = 0
         self._histories: dict[str, History] = {}
-        self._point_at = 0.0
 
     def of(self, name: str) -> History:
         """Return the history of the quantity `name`; an empty one where there is none."""
@@ -73,12 +71,11 @@ class MachineHistory:
 
     def hear_point(self, point: TrainPoint) -> None:
         """Take in where the time went before `point`."""
-        told, seconds = point.time_shares, min(max(point.time - self._point_at, 0.0), _LONGEST_STEP)
-        self._point_at = point.time
+        told = point.time_shares
         if told is None:
             return
         past = self.shares or told
-        weight = math.exp(-seconds / _SHARES_SECONDS)
+        weight = math.exp(-told.seconds / _SHARES_SECONDS)
         found = {name: weight * getattr(past, name) + (1 - weight) * getattr(told, name) for name in _SHARES}
         self.shares = TimeShares(**{name: value if math.isfinite(value) else 0.0 for name, value in found.items()})
         self.changes += 1

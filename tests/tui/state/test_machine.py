@@ -64,12 +64,12 @@ def test_the_shares_of_time_are_means_of_the_last_minutes() -> None:
     assert history.shares is None
     for second in range(600):
         waiting = 0.9 if second < 100 else 0.3
-        shares = TimeShares(waiting=waiting, computing=0.1)
+        shares = TimeShares(waiting=waiting, computing=0.1, seconds=1.0)
         history.hear_point(point(second, time=BEGAN + second, time_shares=shares))
     assert history.shares is not None
     assert history.shares.waiting == pytest.approx(0.3, abs=0.02)
     assert history.shares.computing == pytest.approx(0.1)
-    history.hear_point(point(601, time=BEGAN + 601, time_shares=TimeShares(waiting=math.nan)))
+    history.hear_point(point(601, time=BEGAN + 601, time_shares=TimeShares(waiting=math.nan, seconds=1.0)))
     assert history.shares.waiting == 0.0
 
 
