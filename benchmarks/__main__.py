@@ -21,6 +21,7 @@ TITLES = {
     "dashboard": "The dashboard's cost, keys and bytes",
     "start": "Start",
     "scale": "Scale",
+    "photos": "Streaming of photographs",
 }
 
 
