@@ -157,6 +157,11 @@ class StreamedSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def reads_by_threads(self) -> bool:
+        """Whether its workers are threads."""
+        return self._source.threads > 1 and 1 <= self._workers <= MOST_THREADS
+
     def batches(
         self, order: Tensor, batch_size: int, augment: Augment | None = None, seeds: Tensor | None = None
     ) -> Iterator[Batch]:
@@ -184,7 +189,7 @@ class StreamedSplit:
             return
         wanted = list(zip(order.tolist(), [None] * len(order) if seeds is None else seeds.tolist(), strict=True))
         batches = [wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size)]
-        if self._source.threads > 1 and 1 <= self._workers <= MOST_THREADS:
+        if self.reads_by_threads:
             yield from self._by_threads(batches, min(batch_size, len(order)))
             return
         self._plan.batches = batches
