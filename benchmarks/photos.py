@@ -6,6 +6,7 @@ All scale the shorter side to 256 and cut out the middle; finetui's pixels are c
 """
 
 import argparse
+import io
 import json
 import os
 import statistics
@@ -22,11 +23,12 @@ from PIL import Image, ImageDraw
 
 from benchmarks.measuring import ROOT, Options, in_turn, table
 
-COUNT = 2000
+COUNT = 3000
 BATCH = 64
 WIDTH, HEIGHT, SCALED, SIDE = 500, 375, 256, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _LOOK_SECONDS = 0.25
+_PROFILED = 256
 
 
 def write(root: Path, count: int = COUNT, *, width: int = WIDTH, height: int = HEIGHT) -> None:
@@ -63,44 +65,45 @@ def run(options: Options) -> str:
         size = statistics.mean(path.stat().st_size for path in root.glob("train/*/*.jpg"))
         names = ["pil", *(f"torchvision {workers}" for workers in range(5)), *(f"finetui {n}" for n in (1, 2, 3, 4))]
         memory: dict[str, float] = {}
-        results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+        results: dict[str, list[dict[str, list[float]]]] = {name: [] for name in names}
 
         def measured(name: str) -> Callable[[], float]:
             def measure() -> float:
                 found, peak = _in_process(name, root)
                 results[name].append(found)
                 memory[name] = max(memory.get(name, 0), peak)
-                return next(iter(found.values()))
+                return next(iter(found.values()))[0]
 
             return measure
 
         in_turn({name: measured(name) for name in names}, options.rounds)
+        profile = _profile(sorted(root.glob("train/*/*.jpg"))[:_PROFILED])
     head = f"{COUNT:,} files of {WIDTH} x {HEIGHT} pixels, {size / 1e3:.0f} KB each, batches of {BATCH}:\n\n"
-    return head + _table(results, memory) + "\n\n" + _profile()
+    return head + _table(results, memory) + "\n\nWhere the time of an image goes, one thread:\n\n" + profile
 
 
-def _table(results: dict[str, list[dict[str, float]]], memory: dict[str, float]) -> str:
-    rates: dict[tuple[str, str], list[float]] = {}
+def _table(results: dict[str, list[dict[str, list[float]]]], memory: dict[str, float]) -> str:
+    figures: dict[tuple[str, str], list[list[float]]] = {}
     for name, found in results.items():
         for each in found:
-            for what, rate in each.items():
-                rates.setdefault((name, what), []).append(rate)
-    medians = {key: statistics.median(values) for key, values in rates.items()}
-    best = max((rate, name) for (name, _), rate in medians.items() if name.startswith("torchvision"))
-    core = medians["pil", ""]
+            for what, measured in each.items():
+                figures.setdefault((name, what), []).append(measured)
+    rates = {key: [rate for rate, _ in each] for key, each in figures.items()}
+    medians = {key: statistics.median(each) for key, each in rates.items()}
+    best, workers = max((rate, name[12:]) for (name, _), rate in medians.items() if name.startswith("torchvision"))
     rows = [
         [
             f"{_title(name)}{f', {what}' if what else ''}",
             f"{rate:.0f} ({min(rates[name, what]):.0f} to {max(rates[name, what]):.0f})",
-            f"{rate / best[0]:.2f} x",
-            f"{rate / core:.2f} x",
+            f"{rate / best:.2f} x",
+            f"{rate / medians['pil', '']:.2f} x",
+            f"{statistics.median(used for _, used in figures[name, what]):.2f} ms",
             f"{memory[name] / 1e6:.0f} MB",
         ]
         for (name, what), rate in medians.items()
     ]
-    return table(
-        ["", "images a second", f"of torchvision's best ({best[1].split()[1]} workers)", "of one core", "memory"], rows
-    )
+    head = ["", "images a second", f"of DataLoader's best ({workers} workers)", "of one core", "processor", "memory"]
+    return table(head, rows)
 
 
 def _title(name: str) -> str:
@@ -112,7 +115,7 @@ def _title(name: str) -> str:
     }[kind]
 
 
-def _in_process(name: str, root: Path) -> tuple[dict[str, float], float]:
+def _in_process(name: str, root: Path) -> tuple[dict[str, list[float]], float]:
     """Return the images a second of a contender in a process of its own, and its largest memory, bytes.
 
     Each page is counted once, whoever of it and its workers shares it.
@@ -130,7 +133,7 @@ def _in_process(name: str, root: Path) -> tuple[dict[str, float], float]:
             printed = process.stdout.read()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed")
-    found: dict[str, float] = json.loads(printed.splitlines()[-1])
+    found: dict[str, list[float]] = json.loads(printed.splitlines()[-1])
     return found, peak
 
 
@@ -148,31 +151,37 @@ def _memory(pid: int) -> float:
 # -- the contenders, each in a process of its own --------------------------------------------------------------
 
 
-def _rate(count: int, images: Iterable[object]) -> float:
-    began = time.perf_counter()
+def _measured(count: int, images: Iterable[object]) -> list[float]:
+    """Return images a second, and the milliseconds of processor time that each took, with workers."""
+    used, began = _processor_seconds(), time.perf_counter()
     for _ in images:
         pass
-    return count / (time.perf_counter() - began)
+    return [count / (time.perf_counter() - began), (_processor_seconds() - used) / count * 1e3]
 
 
-def pillow(root: Path, _workers: int) -> dict[str, float]:
+def _processor_seconds() -> float:
+    process = psutil.Process()
+    return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))
+
+
+def pillow(root: Path, _workers: int) -> dict[str, list[float]]:
     """Decode, scale and cut out one after the other."""
     from torchvision.transforms import CenterCrop, Compose, Resize
 
     cut = Compose([Resize(SCALED), CenterCrop(SIDE)])
     paths = sorted(root.glob("train/*/*.jpg"))
-    return {"": _rate(len(paths), (np.asarray(cut(Image.open(path).convert("RGB"))) for path in paths))}
+    return {"": _measured(len(paths), (np.asarray(cut(Image.open(path).convert("RGB"))) for path in paths))}
 
 
-def torchvision(root: Path, workers: int) -> dict[str, float]:
+def torchvision(root: Path, workers: int) -> dict[str, list[float]]:
     """The second epoch of the usual loader: its workers are there."""
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
 
     images = ImageFolder(str(root / "train"), _transform())
     loader = DataLoader(images, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
-    _rate(len(images), loader)
-    return {"": _rate(len(images), loader)}
+    _measured(len(images), loader)
+    return {"": _measured(len(images), loader)}
 
 
 def _transform() -> Callable[[Image.Image], object]:
@@ -181,7 +190,7 @@ def _transform() -> Callable[[Image.Image], object]:
     return Compose([Resize(SCALED), CenterCrop(SIDE), ToTensor(), Normalize(MEAN, STD)])
 
 
-def finetui(root: Path, workers: int) -> dict[str, float]:
+def finetui(root: Path, workers: int) -> dict[str, list[float]]:
     """An epoch that decodes, one that also fills the cache, and one from it."""
     import torch
 
@@ -192,7 +201,7 @@ def finetui(root: Path, workers: int) -> dict[str, float]:
     from finetui.engine.protocol.values import Decoding
 
     decoding = Decoding(channels=3, height=SIDE, width=SIDE, resize=SCALED, draft=DRAFT)
-    found = {}
+    found: dict[str, list[float]] = {}
     for cache in ("off", "auto"):
         request = DataConfig(name=str(root), loader="stream", workers=workers, decoded_cache=cache)
         data = load(request, torch.device("cpu"), decoding=decoding)
@@ -203,13 +212,60 @@ def finetui(root: Path, workers: int) -> dict[str, float]:
         said = {"off": ["decoding"], "auto": ["decoding and filling the cache", "from the cache"]}[cache]
         for epoch, what in enumerate(said):
             order = epoch_order(len(train), 0, epoch)
-            found[what] = _rate(len(train), train.batches(order, BATCH))
+            if "filling" in what:  # those that mean and deviation were computed from are there already
+                order = order[~torch.isin(order, torch.linspace(0, len(train) - 1, data.sampled).long())]
+            found[what] = _measured(len(order), train.batches(order, BATCH))
         train.close()
     return found
 
 
-def _profile() -> str:
-    return ""
+def _profile(paths: list[Path]) -> str:
+    """Return what each step takes, in milliseconds of processor time an image."""
+    import torch
+
+    from finetui.engine.data import Transform
+    from finetui.engine.data.image_files import DRAFT, decode
+    from finetui.engine.data.transform import InputTransform
+    from finetui.engine.protocol.values import Decoding
+
+    torch.set_num_threads(1)
+    decoding = Decoding(channels=3, height=SIDE, width=SIDE, resize=SCALED, draft=DRAFT)
+    files = [path.read_bytes() for path in paths]
+    images = [Image.open(path).convert("RGB") for path in paths]
+    small = [image.resize(_scaled(image), Image.Resampling.BILINEAR).crop((0, 0, SIDE, SIDE)) for image in images]
+    arrays = [decode(str(path), decoding) for path in paths]
+    batch = torch.empty((BATCH, 3, SIDE, SIDE), dtype=torch.uint8)
+    finish = InputTransform(Transform(mean=MEAN, std=STD), torch.device("cpu"))
+    steps: dict[str, tuple[Callable[[int], object], int]] = {
+        "read the file": (lambda at: paths[at].read_bytes(), 1),
+        "look at the header": (lambda at: Image.open(io.BytesIO(files[at])), 1),
+        "header, and decode to RGB": (lambda at: Image.open(io.BytesIO(files[at])).load(), 1),
+        "scale": (lambda at: images[at].resize(_scaled(images[at]), Image.Resampling.BILINEAR), 1),
+        "to an array, channels first": (lambda at: np.ascontiguousarray(np.array(small[at]).transpose(2, 0, 1)), 1),
+        "all of these: `decode`": (lambda at: decode(str(paths[at]), decoding), 1),
+        "copy into the batch": (lambda at: np.copyto(batch.numpy()[at % BATCH], arrays[at]), 1),
+        "to float32, minus mean, over deviation": (lambda _: finish(batch, None), BATCH),
+    }
+    rows = [
+        [name, f"{_milliseconds(work, len(paths) // images, images):.3f}"] for name, (work, images) in steps.items()
+    ]
+    return table(["step", "ms an image"], rows)
+
+
+def _scaled(image: Image.Image) -> tuple[int, int]:
+    longer = int(SCALED * max(image.size) / min(image.size))
+    return (longer, SCALED) if image.width > image.height else (SCALED, longer)
+
+
+def _milliseconds(work: Callable[[int], object], count: int, images: int) -> float:
+    """Return the least of three times that `work` takes for each of `count`, of so many `images`, for one image."""
+    found = []
+    for _ in range(3):
+        began = time.process_time()
+        for at in range(count):
+            work(at)
+        found.append((time.process_time() - began) / count / images * 1e3)
+    return min(found)
 
 
 def main() -> None:

@@ -87,11 +87,11 @@ def test_what_goes_wrong_is_raised_where_the_batch_is_waited_for() -> None:
 
 def test_an_iteration_that_is_given_up_leaves_no_thread() -> None:
     split = StreamedSplit(Numbers(), Transform(mean=(0.0,), std=(1.0,)), CPU, 2)
-    left = split.batches(torch.arange(10), 2)
+    left = split.batches(torch.arange(60), 2)
     next(left)
     assert len(alive()) == 2
-    (_, labels) = next(split.batches(torch.arange(10).flip(0), 2))
-    assert labels.tolist() == [2, 1]
+    (_, labels) = next(split.batches(torch.arange(60).flip(0), 2))
+    assert labels.tolist() == [3, 2]
     assert len(alive()) == 2
     split.close()
     assert not alive()
