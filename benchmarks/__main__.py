@@ -21,6 +21,7 @@ TITLES = {
     "dashboard": "The dashboard's cost, keys and bytes",
     "start": "Start",
     "scale": "Scale",
+    "photos": "Streaming of photographs",
     "gpu": "Training on a GPU",
 }
 WITHOUT_DATA = ("gpu",)  # nor by default: it needs a machine of its own

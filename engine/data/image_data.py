@@ -12,6 +12,7 @@ import numpy.typing as npt
 import psutil
 import torch
 
+from finetui.engine.data.decoded_cache import decoded_once
 from finetui.engine.data.download import Progress
 from finetui.engine.data.found import Found
 from finetui.engine.data.moments import mean_and_std
@@ -173,6 +174,10 @@ def hold(
             f"data.loader (--loader): {found.name} needs {_bytes(size)} to be resident, and {_bytes(free)} are free; "
             "use stream or auto"
         )
+    how = ""
+    if streams and request.decoded_cache == "auto":
+        found, how = decoded_once(found)
+        parts = found.parts
     # What draws is read anew for training alone: evaluations see the same draw.
     again = {part for part, source in parts.items() if streams or (source.draws and part == "train")}
     resident = {part: source for part, source in parts.items() if part not in again}
@@ -184,7 +189,7 @@ def hold(
         else _resident(source, loaded[part], mean, std, device)
         for part, source in parts.items()
     }
-    loader = streamed_by(request.workers, size) if streams else resident_in(size, free)
+    loader = "; ".join(filter(None, (streamed_by(request.workers, size), how))) if streams else resident_in(size, free)
     if again and not streams:
         loader = f"read anew in every epoch, {_bytes(size)}"
     problems = [*found.problems, *(text for part, read in loaded.items() for text in _texts(parts[part], read))]

@@ -139,7 +139,8 @@ def to_array(image: Image.Image, decoding: Decoding) -> npt.NDArray[np.uint8]:
     """
     if image.mode in WIDE_MODES:
         image = Image.fromarray(_to_bytes(np.asarray(image), decoding.value_range))
-    image = image.convert(_mode(decoding))
+    if image.mode != _mode(decoding):  # else it would be copied
+        image = image.convert(_mode(decoding))
     return _cut(_scaled(image, decoding, image.size), decoding)
 
 

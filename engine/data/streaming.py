@@ -1,4 +1,4 @@
-"""Data sets that are read anew for every epoch, by worker processes or in this one."""
+"""Data sets that are read anew for every epoch, by threads, by worker processes, or by this thread."""
 
 import math
 import multiprocessing
@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -19,18 +19,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from finetui.engine.data.decoded_cache import CachedSource
+from finetui.engine.data.reader_threads import MOST_THREADS, Loaded, Problem, ReaderThreads, Wanted
 from finetui.engine.data.split import Source, Unreadable
 from finetui.engine.data.transform import Augment, Batch, InputTransform, Transform
 from finetui.engine.errors import BadInput, FinetuiError, reason_of
 
-_MOST_PREFETCHED = 4  # batches for each worker
+_MOST_PREFETCHED = 4  # batches, of each worker process or of all threads
 _PREFETCHED_BYTES = 2**27  # of all workers: they lie in shared memory, of which containers have little
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAFE_PATH = "PYTHONSAFEPATH", "for finetui"  # an environment variable of Python's, and our mark
 _GRACE_SECONDS = 5.0  # for an engine that was told to end to get to the next step, with the images for it
-_Wanted = tuple[int, int | None]  # an image's index, and the seed of what it draws
-_Problem = tuple[int, str]  # the image's index, what is wrong with it
-_Loaded = tuple[Tensor, Tensor, list[_Problem]]  # images, labels, problems
 
 
 class _Images(Dataset[Any]):
@@ -39,7 +38,7 @@ class _Images(Dataset[Any]):
     def __init__(self, source: Source) -> None:
         self._source = source
 
-    def __getitem__(self, wanted: _Wanted) -> tuple[Any, int] | _Problem:
+    def __getitem__(self, wanted: Wanted) -> tuple[Any, int] | Problem:
         index, seed = wanted
         try:
             return self._source.load(index, seed), int(self._source.labels[index])
@@ -47,7 +46,7 @@ class _Images(Dataset[Any]):
             return index, f"{self._source.describe(index)}: {problem}"
 
 
-def _collate(items: list[tuple[Any, int] | _Problem]) -> _Loaded:
+def _collate(items: list[tuple[Any, int] | Problem]) -> Loaded:
     found = [item for item in items if not isinstance(item[1], str)]
     problems = [(item[0], item[1]) for item in items if isinstance(item[1], str)]
     if not found:
@@ -122,9 +121,9 @@ class _Plan:
     """The batch sampler: an explicit list of batches, so that an epoch can be continued where it was left."""
 
     def __init__(self) -> None:
-        self.batches: list[list[_Wanted]] = []
+        self.batches: list[list[Wanted]] = []
 
-    def __iter__(self) -> Iterator[list[_Wanted]]:
+    def __iter__(self) -> Iterator[list[Wanted]]:
         return iter(self.batches)
 
     def __len__(self) -> int:
@@ -132,7 +131,10 @@ class _Plan:
 
 
 class StreamedSplit:
-    """A training or test set that is read by `workers` processes, which start with the first batch; 0: by this one."""
+    """A training or test set that is read by `workers`, which start with the first batch; 0: by this thread.
+
+    They are threads where the source can be read by several, up to `MOST_THREADS`, and else processes.
+    """
 
     in_memory = False
 
@@ -146,7 +148,7 @@ class StreamedSplit:
         self._finish = InputTransform(transform, device)
         self._plan = _Plan()
         self._loader: DataLoader[Any] | None = None
-        self._reading: Generator[_Loaded, None, None] | None = None
+        self._reading: Generator[Loaded, None, None] | None = None
         self._processes: list[BaseProcess] = []
         self._turn = 0  # counts the iterations begun
         self.waited = self.copied = 0.0
@@ -157,6 +159,11 @@ class StreamedSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def reads_by_threads(self) -> bool:
+        """Whether its workers are threads."""
+        return self._source.threads > 1 and 1 <= self._workers <= MOST_THREADS
+
     def batches(
         self, order: Tensor, batch_size: int, augment: Augment | None = None, seeds: Tensor | None = None
     ) -> Iterator[Batch]:
@@ -166,7 +173,9 @@ class StreamedSplit:
         """
         self._turn += 1
         turn = self._turn
-        self._reading = self._loaded(order, batch_size, seeds)
+        if self._reading is not None:
+            self._reading.close()  # of an iteration that was given up: its threads would wait for it
+        self._reading = self._awaited(self._loaded(order, batch_size, seeds))
         for images, labels, problems in self._reading:
             self.skipped = frozenset(index for index, _ in problems)
             self._note([text for _, text in problems])
@@ -179,27 +188,43 @@ class StreamedSplit:
             if turn != self._turn:
                 raise RuntimeError("the data is being read from elsewhere, or closed, since this iteration began")
 
-    def _loaded(self, order: Tensor, batch_size: int, seeds: Tensor | None) -> Generator[_Loaded, None, None]:
+    def _awaited(self, loaded: Generator[Loaded, None, None]) -> Generator[Loaded, None, None]:
+        """Yield what `loaded` does, and count the time that it takes to come."""
+        with closing(loaded):
+            began = time.perf_counter()
+            for batch in loaded:
+                self.waited += time.perf_counter() - began
+                yield batch
+                began = time.perf_counter()
+
+    def _loaded(self, order: Tensor, batch_size: int, seeds: Tensor | None) -> Generator[Loaded, None, None]:
         if not len(order):
             return
         wanted = list(zip(order.tolist(), [None] * len(order) if seeds is None else seeds.tolist(), strict=True))
-        self._plan.batches = [wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size)]
-        began = time.perf_counter()
+        batches = [wanted[start : start + batch_size] for start in range(0, len(wanted), batch_size)]
+        if self.reads_by_threads:
+            yield from self._by_threads(batches, min(batch_size, len(order)))
+            return
+        self._plan.batches = batches
         iterator = self._iterator(min(batch_size, len(order)))
         for _ in range(len(self._plan)):
             try:
-                loaded: _Loaded = next(iterator)
+                loaded: Loaded = next(iterator)
             except (RuntimeError, OSError, EOFError) as error:
                 self._loader = None
                 raise FinetuiError(
                     f"a worker process that reads images ended ({reason_of(error)}); memory, or shared memory "
                     "(/dev/shm), may have run out: use fewer --workers or a smaller --batch-size"
                 ) from error
-            self.waited += time.perf_counter() - began
             yield loaded
-            began = time.perf_counter()
 
-    def _iterator(self, batch_size: int) -> Iterator[_Loaded]:
+    def _by_threads(self, batches: list[list[Wanted]], batch_size: int) -> Generator[Loaded, None, None]:
+        # Two at least: while one is used, the next is complete but for the images that the slowest still read.
+        ahead = min(_MOST_PREFETCHED, max(2, _PREFETCHED_BYTES // (batch_size * math.prod(self._source.shape))))
+        pinned = self._device.type == "cuda"
+        return ReaderThreads(self._source, batches, self._workers, ahead, pinned=pinned).batches()
+
+    def _iterator(self, batch_size: int) -> Iterator[Loaded]:
         if self._loader is None:
             self._loader = self._start(batch_size)
         others = multiprocessing.active_children()
@@ -260,7 +285,7 @@ class StreamedSplit:
     def take_problems(self) -> list[str]:
         """Return the files that proved unreadable since the last call."""
         found, self._problems = self._problems, []
-        return found
+        return found + self._source.cache.take_trouble() if isinstance(self._source, CachedSource) else found
 
     def item(self, index: int) -> Tensor:
         """Return an image as it is decoded. Raises `Unreadable`."""
@@ -271,7 +296,7 @@ class StreamedSplit:
         return self._source.file(index)
 
     def close(self) -> None:
-        """End the worker processes."""
+        """End the threads or worker processes."""
         self._turn += 1
         # The loader's iterator owns the processes and ends them when nothing refers to it any more.
         if self._reading is not None:

@@ -126,17 +126,20 @@ class DataConfig(_Section, frozen=True, kw_only=True):
     """Which images, and how they are read.
 
     `name` is that of a data set, the path of an image folder, or `package.module:factory`; `dir` is where to look for
-    a named set first. `loader` is `resident` (decoded once, kept on the device), `stream` (decoded for every epoch by
-    `workers` processes) or `auto` (by size). Images of a folder are brought to `image_size` pixels a side, 0: chosen
-    by the model and the images. `augment` acts on training images only. Symbolic links that lead out of a folder are
-    followed only with `follow_links`. `val` is the share of the training images that is held out to choose by, where
-    there are no val images; `test` is `auto` (the data's own test images, else a fifth of a folder's) or `none`.
+    a named set first. `loader` is `resident` (decoded once, kept on the device), `stream` (read for every epoch by
+    `workers` threads or, where it is a person's own code, processes) or `auto` (by size). With `decoded_cache` `auto`
+    a folder that is streamed is decoded once, into a cache on disk, if that has the space; `off`: in every epoch.
+    Images of a folder are brought to `image_size` pixels a side, 0: chosen by the model and the images. `augment` acts
+    on training images only. Symbolic links that lead out of a folder are followed only with `follow_links`. `val` is
+    the share of the training images that is held out to choose by, where there are no val images; `test` is `auto`
+    (the data's own test images, else a fifth of a folder's) or `none`.
     """
 
     name: str = "mnist"
     dir: str | None = None
     loader: str = "auto"
     workers: int = 2
+    decoded_cache: str = "auto"
     augment: str = "none"
     image_size: int = 0
     follow_links: bool = False
@@ -150,6 +153,12 @@ class DataConfig(_Section, frozen=True, kw_only=True):
         _require_known(self.loader, LOADERS, "data.loader (--loader)", "loader")
         _require_known(self.augment, AUGMENTATIONS, "data.augment (--augment)", "augmentation")
         _require(1 <= self.workers <= 64, "data.workers (--workers)", "from 1 to 64", self.workers)
+        _require(
+            self.decoded_cache in ("auto", "off"),
+            "data.decoded_cache (--decoded-cache)",
+            "auto or off",
+            self.decoded_cache,
+        )
         _require(0 <= self.val <= 0.5, "data.val (--val)", "a share from 0 to 0.5", self.val)
         _require(self.test in ("auto", "none"), "data.test (--test)", "auto or none", self.test)
         size_ok = self.image_size == 0 or 8 <= self.image_size <= _MAX_IMAGE_SIZE

@@ -17,8 +17,8 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.kept_checkpoints import BEST
 from finetui.engine.runs.reporter import Reporter
 from finetui.engine.runs.resume import HOW, changed_training
-from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.session.environment import differences, machine
+from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.session.monitor import Monitor
 from finetui.engine.session.notices import Notices
 from finetui.engine.session.questions import Questions

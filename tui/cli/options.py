@@ -205,7 +205,9 @@ class RunOptions:
     loader: Annotated[str | None, _known(*known.LOADERS), _DATA] = None
     "resident (decoded once, kept in memory), stream, or auto (default: by size)."
     workers: Annotated[WholeNumber | None, _DATA] = None
-    "Processes that decode images when streaming (default: 2)."
+    "Threads that decode images when streaming, or processes that run a dataset of your own (default: 2)."
+    decoded_cache: Annotated[str | None, _DATA] = None
+    "auto (default: a folder that is streamed is decoded once, into a cache on disk) or off."
     follow_links: Annotated[bool | None, _DATA] = None
     "Follow symbolic links that lead out of an image folder."
     model: Annotated[str | None, Parameter(completer=models), _MODEL] = None
@@ -309,7 +311,7 @@ class RunOptions:
             ("model", "crop"): self.crop,
             ("model", "interpolation"): self.interpolation,
         }
-        for field in ("val", "test", "augment", "image_size", "loader", "workers", "follow_links"):
+        for field in ("val", "test", "augment", "image_size", "loader", "workers", "decoded_cache", "follow_links"):
             overrides["data", field] = getattr(self, field)
         for field in TrainingConfig.__struct_fields__:
             if hasattr(self, field):

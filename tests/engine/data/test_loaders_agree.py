@@ -1,4 +1,6 @@
-"""Resident or streamed: the same images, numbers, batches and weights, where files cannot be read as well."""
+"""Resident, streamed, or from the cache of decoded images: the same images, numbers, batches and weights, where files
+cannot be read as well.
+"""
 
 import os
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 from PIL import Image
 
 from finetui.engine.checkpoints import checkpoint
-from finetui.engine.data import ImageData, Unreadable, image_data, load
+from finetui.engine.data import ImageData, Unreadable, decoded_cache, image_data, load, streaming
 from finetui.engine.data.moments import mean_and_std
 from finetui.engine.inspection.evaluation import evaluate
 from finetui.engine.protocol.commands import Stop
@@ -92,19 +94,32 @@ def test_batches_are_the_same_and_lack_the_same(folder: Path) -> None:
         streamed.test.close()
 
 
-def config_for(make_config, folder: Path, name: str, loader: str, **training: object) -> RunConfig:
+def config_for(
+    make_config, folder: Path, name: str, loader: str, cache: str = "auto", workers: int = 1, **training: object
+) -> RunConfig:
     config = make_config(data=str(folder), name=name, batch_size=4, epochs=2, fast="auto", **training)
-    data = msgspec.structs.replace(config.data, loader=loader, workers=1, augment="light")
+    data = msgspec.structs.replace(config.data, loader=loader, workers=workers, decoded_cache=cache, augment="light")
     return msgspec.structs.replace(config, data=data)
 
 
 def test_weights_are_the_same(make_config, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_data, "SAMPLE", 7)
-    weights = []
-    for loader in ("resident", "stream"):
-        run = Session(config_for(make_config, folder, loader, loader, class_weights="balanced")).run().folder
-        weights.append(checkpoint.digest(checkpoint.load(run.last)[1]))
-    assert weights[0] == weights[1]
+    weights = set()
+    # The cache is empty when the third begins, and full for the fourth; the last reads it with worker processes.
+    for number, (loader, cache, workers) in enumerate(
+        [
+            ("resident", "auto", 1),
+            ("stream", "off", 2),
+            ("stream", "auto", 3),
+            ("stream", "auto", 1),
+            ("stream", "auto", 2),
+        ]
+    ):
+        monkeypatch.setattr(streaming, "MOST_THREADS", 0 if number == 4 else 8)
+        config = config_for(make_config, folder, f"r{number}", loader, cache, workers, class_weights="balanced")
+        weights.add(checkpoint.digest(checkpoint.load(Session(config).run().folder.last)[1]))
+        assert bool(list(decoded_cache.cache_folder().glob("*.pixels"))) == (number > 1)
+    assert len(weights) == 1
 
 
 def test_a_run_that_numbered_only_what_it_could_read_goes_on_and_is_replayed_so(

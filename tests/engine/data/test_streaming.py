@@ -1,10 +1,11 @@
-"""Streaming with real worker processes: the same batches as from memory, in the order that is asked for."""
+"""Streaming with threads and with real worker processes: the same batches as from memory, in the order asked for."""
 
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from finetui.engine.data import ImageData, Transform, image_data, load
+from finetui.engine.data import ImageData, Transform, image_data, load, streaming
 from finetui.engine.data.streaming import StreamedSplit
-from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.errors import FinetuiError
 from finetui.engine.protocol.config import DataConfig
 
 CPU = torch.device("cpu")
@@ -34,11 +35,27 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "p"
 
 
+@pytest.fixture
+def by_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have worker processes read the files, as they do a person's own dataset."""
+    monkeypatch.setattr(streaming, "MOST_THREADS", 0)
+
+
+def readers() -> tuple[list[threading.Thread], set[psutil.Process]]:
+    """Return the threads that read images, and the worker processes: children of the fork server, which stays."""
+    family = psutil.Process()
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("finetui-images")]
+    return threads, set(family.children(recursive=True)) - set(family.children())
+
+
 def read(root: Path, loader: str) -> ImageData:
     return load(DataConfig(name=str(root), loader=loader, workers=1), CPU)
 
 
-def test_streamed_batches_are_those_from_memory(folder: Path) -> None:
+@pytest.mark.parametrize("how", ["threads", "processes"])
+def test_streamed_batches_are_those_from_memory(folder: Path, how: str, request: pytest.FixtureRequest) -> None:
+    if how == "processes":
+        request.getfixturevalue("by_processes")
     streamed, resident = read(folder, "stream"), read(folder, "resident")
     assert streamed.loader.startswith("streamed by 1 worker, ")
     assert streamed.mean == pytest.approx(resident.mean)  # 30 images are fewer than the sample
@@ -60,16 +77,16 @@ def test_streamed_batches_are_those_from_memory(folder: Path) -> None:
         next(left)
         _, labels = next(ours.batches(order.flip(0), 8))
         assert torch.equal(labels, next(theirs.batches(order.flip(0), 8))[1])
+        threads, workers = readers()
+        assert (len(threads), len(workers)) == ((1, 0) if how == "threads" else (0, 1))
         with pytest.raises(RuntimeError, match="read from elsewhere"):
             next(left)
         assert torch.equal(torch.get_rng_state(), state)  # it belongs to the training, and a resumed one restores it
-        # Workers are children of the fork server, which stays.
-        workers = set(psutil.Process().children(recursive=True)) - set(psutil.Process().children())
-        assert len(workers) == 1
     finally:
         ours.close()
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_a_file_that_proves_unreadable_in_a_worker_is_left_out_and_told_once(folder: Path) -> None:
@@ -134,8 +151,9 @@ def test_only_for_cuda_batches_are_pinned_and_not_waited_for(
 KILLED = """
 import sys, psutil, torch
 from finetui.engine.protocol.config import DataConfig
-from finetui.engine.data import load
+from finetui.engine.data import load, streaming
 if __name__ == "__main__":
+    streaming.MOST_THREADS = 0
     data = load(DataConfig(name=sys.argv[1], loader="stream", workers=1), torch.device("cpu"))
     batches = data.train.batches(torch.arange(30), 4)
     next(batches)
@@ -156,13 +174,13 @@ def test_workers_do_not_outlive_an_engine_that_is_killed(folder: Path, tmp_path:
     assert len(gone) == len(helpers)
 
 
+@pytest.mark.usefixtures("by_processes")
 def test_a_worker_that_dies_is_said(folder: Path) -> None:
     split = read(folder, "stream").train
     try:
         batches = split.batches(torch.arange(30).repeat(40), 4)
         next(batches)
-        family = psutil.Process()
-        for worker in set(family.children(recursive=True)) - set(family.children()):
+        for worker in readers()[1]:
             worker.kill()
         with pytest.raises(FinetuiError, match="a worker process that reads images ended"):
             list(batches)
@@ -174,7 +192,8 @@ SIGNALLED = """if __name__ == "__main__":
     import signal, subprocess, sys
     import psutil, torch
     from finetui.engine.protocol.config import DataConfig
-    from finetui.engine.data import load
+    from finetui.engine.data import load, streaming
+    streaming.MOST_THREADS = 0
     data = load(DataConfig(name=sys.argv[1], loader="stream", workers=1), torch.device("cpu"))
     signal.signal(signal.SIGINT, lambda *_: print("heard", flush=True))
     signal.signal(signal.SIGTERM, lambda *_: print("heard", flush=True))
@@ -195,11 +214,11 @@ def test_signals_to_a_whole_terminal_or_job_are_the_engines_alone(folder: Path, 
     assert done.stdout.split() == ["heard", "heard", "150"]
 
 
+@pytest.mark.usefixtures("by_processes")
 def test_a_worker_that_is_stuck_ends_with_its_split(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = read(folder, "stream").train
     next(split.batches(torch.arange(30).repeat(40), 4))
-    family = psutil.Process()
-    (worker,) = {child for child in family.children(recursive=True) if child not in family.children()}
+    (worker,) = readers()[1]
     assert worker.is_running()
     worker.suspend()
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)  # that PyTorch waits, twice
@@ -208,6 +227,7 @@ def test_a_worker_that_is_stuck_ends_with_its_split(folder: Path, monkeypatch: p
     assert gone == [worker]
 
 
+@pytest.mark.usefixtures("by_processes")
 def test_a_process_that_somebody_else_forks_hears_signals(folder: Path) -> None:
     """Where the loader has started the fork server of all, which hears none."""
     split = read(folder, "stream").train
