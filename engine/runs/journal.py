@@ -15,6 +15,7 @@ import msgspec
 
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.events import COALESCIBLE, TRANSIENT, AnyEvent, Event, RunStarted
+from finetui.engine.protocol.values import TimeShares
 from finetui.engine.text import clean
 
 _encoder = msgspec.json.Encoder()
@@ -29,6 +30,7 @@ class Glance(msgspec.Struct, gc=False):
     seq: int = -1
     loss: float = math.nan
     accuracy: float = math.nan
+    time_shares: TimeShares | None = None
 
 
 _glance: msgspec.json.Decoder[Glance] = msgspec.json.Decoder(Glance)

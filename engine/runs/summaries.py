@@ -114,14 +114,19 @@ def summarise_run(folder: RunFolder) -> RunSummary | None:
     # Asked first: an engine that ends meanwhile has told so by the end of the journal.
     there = holder_of(folder)
     reader = JournalReader(folder.journal)
-    return _Summariser(folder, there).run(_telling(reader, reader.glances()))
+    return _Summariser(folder, there).run(reader)
 
 
-def _telling(reader: JournalReader, lines: Iterable[tuple[Glance, bytes]]) -> Iterator[Event]:
-    """Yield the events that `lines` are, of train points in a row only the last one: each tells of those before it."""
+def _telling(reader: JournalReader, lines: Iterable[tuple[Glance, bytes]], time: TimeSum) -> Iterator[Event]:
+    """Yield the events that `lines` are, of train points in a row only the last one: each tells of those before it.
+
+    But for where the time went, which is added to `time`.
+    """
     waiting = b""
     for glance, line in lines:
         if glance.type == _POINT:
+            if glance.time_shares is not None:
+                time.add(glance.time_shares)
             waiting = line
             continue
         for one in (waiting, without_matrix(line) if glance.type == _EVALUATED else line):
@@ -148,9 +153,9 @@ class _Summariser:
         self._training: TrainingConfig | None = None
         self._clock = _Clock()
 
-    def run(self, events: Iterator[Event]) -> RunSummary | None:
+    def run(self, reader: JournalReader) -> RunSummary | None:
         started = 0.0
-        for event in events:
+        for event in _telling(reader, reader.glances(), self._time):
             self._clock.note(event)
             self._step = max(self._step, event.step)
             match event:
@@ -169,8 +174,6 @@ class _Summariser:
                     self._state = event.state
                 case TrainPoint():
                     self._epoch = event.epoch
-                    if event.time_shares is not None:
-                        self._time.add(event.time_shares)
                 case Evaluated(watched=False):
                     self._test = (event.step, event.accuracy) if event.part == "test" else self._test
                 case CommandAccepted(command=NoteTest() as note):

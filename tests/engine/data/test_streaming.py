@@ -17,7 +17,7 @@ from PIL import Image
 
 from finetui.engine.data import ImageData, Transform, image_data, load, streaming
 from finetui.engine.data.streaming import StreamedSplit
-from finetui.engine.errors import FinetuiError
+from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.protocol.config import DataConfig
 
 CPU = torch.device("cpu")
@@ -78,7 +78,8 @@ def test_streamed_batches_are_those_from_memory(folder: Path, how: str, request:
         _, labels = next(ours.batches(order.flip(0), 8))
         assert torch.equal(labels, next(theirs.batches(order.flip(0), 8))[1])
         threads, workers = readers()
-        assert (len(threads), len(workers)) == ((1, 0) if how == "threads" else (0, 1))
+        assert len(workers) == (how == "processes")
+        assert len(threads) <= (how == "threads")  # it may have read all that is left
         with pytest.raises(RuntimeError, match="read from elsewhere"):
             next(left)
         assert torch.equal(torch.get_rng_state(), state)  # it belongs to the training, and a resumed one restores it
