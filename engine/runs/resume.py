@@ -71,7 +71,7 @@ def branched(folder: RunFolder, checkpoint: str, name: str, epochs: int | None) 
 
 
 # How the same steps are computed, and where: no part of what a run is trained by.
-HOW = ("device", "fast", "precision", "compile")
+HOW = ("device", "fast", "precision", "compile", "features")
 
 
 def changed_training(before: RunConfig, now: RunConfig) -> bool:

@@ -29,6 +29,7 @@ class ActiveRun:
         self.loop = loop
         self.checkpoints = CheckpointManager(writer, loop, reporter)
         self.next: RunConfig | None = None
+        loop.features.folder = lambda: None if writer.folder is None else writer.folder.path
         self._writer = writer
         self._reporter = reporter
         self._divergence_policy = DivergencePolicy(loop.config.guards)
@@ -71,6 +72,8 @@ class ActiveRun:
                 self._end_evaluation()
                 return
             if not self.trainer.epoch_complete:  # a larger batch size may have ended it
+                if not self.loop.features.ready():
+                    return
                 self.loop.step()
             if self.trainer.epoch_complete:
                 self.loop.end_epoch()
@@ -168,6 +171,7 @@ class ActiveRun:
                 self.set_state("running")
             case commands.StepOnce():
                 self.trainer.restart_clock()
+                self.loop.fill_features()
                 self.step()
                 self.loop.emit_point()
             case commands.Stop():

@@ -18,6 +18,7 @@ from finetui.engine.runs.kept_checkpoints import BEST
 from finetui.engine.runs.reporter import Reporter
 from finetui.engine.runs.resume import HOW, changed_training
 from finetui.engine.session.evaluator import Evaluator
+from finetui.engine.session.features import Features
 from finetui.engine.session.machine import differences, machine
 from finetui.engine.session.monitor import Monitor
 from finetui.engine.session.questions import Questions
@@ -74,6 +75,7 @@ class TrainingLoop:
         self.monitor = Monitor(config, len(prepared.data.classes))
         self.evaluator = Evaluator(prepared.data, prepared.architecture, self.monitor)
         self._alerts = AlertWatch(config.guards)
+        self.features = Features(prepared, config, self.trainer, reporter)
         self.questions = Questions(prepared, config, self.trainer, reporter, stopped)
         self._effect = EffectMeter(self.trainer.freezer.trainable())
         self._reporter = reporter
@@ -102,7 +104,9 @@ class TrainingLoop:
     def end_epoch(self) -> None:
         """Go on to the next epoch; the evaluation of this one is owed from now on."""
         self.emit_point()
+        self.features.epoch_ended()
         begun = self.trainer.end_epoch()
+        self.features.tell_dropped()
         self.owes_evaluation = True
         if begun is not None:
             self._emit_stage()
@@ -160,9 +164,10 @@ class TrainingLoop:
             warn=self._reporter.warn,
             part=part,
             checkpoint=checkpoint,
+            scores=self.features.scores(part) if checkpoint is None else None,
         )
         if part == "train":
-            self.trainer.restart_batches()  # they were read from elsewhere
+            self.restart_batches()  # they were read from elsewhere
         self.trainer.restart_clock()
         if evaluated is not None:
             self._reporter.emit(evaluated)
@@ -179,9 +184,11 @@ class TrainingLoop:
                     self._layers_changed()
             case commands.SetFrozenNorm():
                 if self.trainer.freezer.set_norm_trains(command.trains):
+                    self.trainer.revise_features()
                     self._layers_changed()
             case _:
                 assert_never(command)
+        self.features.tell_dropped()
         self._alerts.changed()
 
     def change(self, training: TrainingConfig, early_stop: int) -> None:
@@ -210,6 +217,16 @@ class TrainingLoop:
             )
         )
 
+    def fill_features(self) -> None:
+        """Compute the features that the next step needs, if it needs some, or until a stop waits."""
+        while not (self.trainer.epoch_complete or self.owes_evaluation or self._stopped() or self.features.ready()):
+            pass
+
+    def restart_batches(self) -> None:
+        """Get the training images anew, after somebody else has read them."""
+        self.trainer.restart_batches()
+        self.features.restart()
+
     @property
     def over(self) -> bool:
         """Whether there is nothing left to train."""
@@ -223,7 +240,7 @@ class TrainingLoop:
             progress=lambda done, total: self._reporter.progress("Trying learning rates", done, total),
             stopped=self._stopped,
         )
-        self.trainer.restart_batches()
+        self.restart_batches()
         self.trainer.restart_clock()
         self._reporter.emit(
             events.LearningRateFound(rates=tuple(rates), losses=tuple(losses), suggestion=suggest(rates, losses))
@@ -294,6 +311,7 @@ class TrainingLoop:
         if point is None:
             return
         self._reporter.emit(point)
+        self.features.trained(point.steps * self.config.training.batch_size / point.samples_per_second)
         self._loss += point.loss * point.steps
         self._steps += point.steps
         effect = self._effect.add(point, point.steps * self.config.training.batch_size)
@@ -345,6 +363,7 @@ class TrainingLoop:
         """End what reads the data."""
         self.prepared.data.close()
         self.evaluator.close()
+        self.features.close()
 
     def _restore(self, found: Checkpoint) -> list[str]:
         """Take over weights and state; return what may keep the continuation from being the same bit for bit.
@@ -358,6 +377,7 @@ class TrainingLoop:
                     f"the run cannot go on as it began: there are {images:,} training images now, and there were "
                     f"{training['images']:,}; start a finetune from it instead (finetui finetune --from)"
                 )
+            self.features.forget()
             self.prepared.model.load_state_dict(found.model)
             self.load_state_dict(training)
             return differences(training["machine"], machine(self.prepared.device))

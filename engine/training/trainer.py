@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from finetui.engine.data import Split, augmentation, epoch_order, epoch_seeds
 from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup
+from finetui.engine.models.outputs import Outputs
 from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.events import TrainPoint
 from finetui.engine.protocol.values import FastPath
@@ -18,6 +19,7 @@ from finetui.engine.training.class_balance import class_weights, sampling_weight
 from finetui.engine.training.divergence import Diverged, LossGuard
 from finetui.engine.training.epoch_steps import has_batch_norm, steps_per_epoch
 from finetui.engine.training.fast_paths import laid_out
+from finetui.engine.training.features.use import FeatureUse
 from finetui.engine.training.freezing import Freezer
 from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter, gradient_norms
 from finetui.engine.training.learning_rate import LearningRates
@@ -76,6 +78,7 @@ class Trainer:
         self._configure(training, plan)
         self.freezer = Freezer(model, groups, self.optimizer, training.frozen_norm_trains)
         self.step = self.epoch = self.position = 0
+        self.features = FeatureUse()
         self._resized = (0, 0)  # where in this epoch the batch size was changed: steps and images before
         self.epoch_steps = self.steps_per_epoch  # of the epoch in progress
         self.device = next(model.parameters()).device
@@ -84,7 +87,7 @@ class Trainer:
         self._augmentation = augmentation(augment)
         self._always_frozen = self.freezer.layers_of(always_frozen)
         self._by_hand = self.freezer.owner
-        self._batches: Iterator[Batch] | None = None
+        self._batches: Iterator[tuple[Any, Tensor]] | None = None
         self._guard = LossGuard(explode_factor, classes)
         self._meter = Meter(self._guard)
         self._layer_meter: LayerMeter | None = None
@@ -152,8 +155,8 @@ class Trainer:
         if trains:
             for parameter in self._parameters.values():  # what `zero_grad` does, without its bookkeeping
                 parameter.grad = None
-            network = self._compiled.network(self.freezer.frozen, self.freezer.norm_trains)
-            loss, logits = self.loss_and_logits(network, inputs, labels)
+            found = self._outputs(inputs)
+            loss, logits = self._loss_of(found, labels), found.logits
             if self.device.type == "cpu":
                 self._check(loss.item())
             loss.backward()  # type: ignore[no-untyped-call]
@@ -195,10 +198,20 @@ class Trainer:
         What auxiliary heads return counts in the loss; see `Outputs.auxiliary_weight`.
         """
         found = outputs(model, laid_out(inputs, self.path), self.training.precision)
+        return self._loss_of(found, labels), found.logits
+
+    def _outputs(self, inputs: Any) -> Outputs:
+        freezer, cache = self.freezer, self.features.cache
+        if cache is not None:
+            return cache.outputs(inputs, freezer.frozen, freezer.norm_trains)
+        network = self._compiled.network(freezer.frozen, freezer.norm_trains)
+        return outputs(network, laid_out(inputs, self.path), self.training.precision)
+
+    def _loss_of(self, found: Outputs, labels: Tensor) -> Tensor:
         loss = self.loss(found.logits, labels)
         for auxiliary in found.auxiliary:
             loss = loss + found.auxiliary_weight() * self.loss(auxiliary, labels)
-        return loss, found.logits
+        return loss
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the training loss of a batch: cross entropy with the configured class weights and smoothing."""
@@ -207,19 +220,28 @@ class Trainer:
 
     def batches(self, epoch: int, position: int) -> Iterator[Batch]:
         """Yield the batches of `epoch` from step `position` on."""
+        order, left = self._left(epoch, position)
+        seeds = epoch_seeds(len(order), self.training.seed, epoch)[left] if self._data.draws else None
+        augment = self._augment if self._augmentation else None
+        return self._data.batches(order[left], self.training.batch_size, augment, seeds)
+
+    def _left(self, epoch: int, position: int) -> tuple[Tensor, slice]:
+        """Return the order of the images in `epoch`, and which of it is left from step `position` on."""
         training = self.training
         weights = sampling_weights(self._data.labels) if training.sampling == "balanced" else None
         order = epoch_order(len(self._data), training.seed, epoch, weights=weights)
         before, images = self._resized if epoch == self.epoch and position >= self._resized[0] else (0, 0)
         steps = self.epoch_steps if images else self.steps_per_epoch
-        left = slice(*(images + (step - before) * training.batch_size for step in (position, steps)))
-        seeds = epoch_seeds(len(order), training.seed, epoch)[left] if self._data.draws else None
-        augment = self._augment if self._augmentation else None
-        return self._data.batches(order[left], training.batch_size, augment, seeds)
+        return order, slice(*(images + (step - before) * training.batch_size for step in (position, steps)))
 
-    def _next_batch(self) -> Batch:
+    def _next_batch(self) -> tuple[Any, Tensor]:
         if self._batches is None:
-            self._batches = self.batches(self.epoch, self.position)
+            cache = self.features.cache
+            if cache is None:
+                self._batches = self.batches(self.epoch, self.position)
+            else:
+                order, left = self._left(self.epoch, self.position)
+                self._batches = cache.batches(order[left], self.training.batch_size)
         return next(self._batches)
 
     def _augment(self, images: Tensor) -> Tensor:
@@ -235,6 +257,7 @@ class Trainer:
         self.position = 0
         self._resized, self.epoch_steps = (0, 0), self.steps_per_epoch
         self._batches = None
+        self.features.begin_epoch()
         if self.done or self.stage == before:
             return None
         self._begin_stage()
@@ -249,16 +272,31 @@ class Trainer:
     def _begin_stage(self) -> None:
         """Freeze and thaw what the stage that contains `epoch` says, and take up its learning rates."""
         stage = self.plan[self.stage]
-        wanted = frozen_layers(stage, self.freezer) | self._always_frozen
+        wanted = self._planned(self.epoch)
         freeze = wanted - self._by_hand
         thaw = self.freezer.frozen - wanted - self._by_hand - self.freezer.bypassed
         thawed = self.freezer.set(thaw, frozen=False)
         self.freezer.set(freeze, frozen=True)
+        self.revise_features()
         if stage.fresh:
             self.optimizer.state.clear()
         else:
             self._warm_up(thawed)
         self._follow_schedule()
+
+    def _planned(self, epoch: int) -> frozenset[str]:
+        return frozen_layers(self.plan[stage_at(self.plan, epoch)], self.freezer) | self._always_frozen
+
+    def stays(self, epoch: int) -> frozenset[str]:
+        """Return the layers that stay the same from now until `epoch` (from 0) ends, by what is known now."""
+        return self.freezer.fixed & (self._planned(epoch) | self._by_hand)
+
+    def revise_features(self) -> None:
+        """Drop the features that are kept if their layers do not stay the same any more."""
+        before = self.features.cache
+        self.features.revise(self.freezer.fixed, at_start=self.position == 0)
+        if self.features.cache is not before:
+            self._batches = None
 
     def _follow_schedule(self) -> None:
         stage = self.plan[self.stage]
@@ -282,6 +320,7 @@ class Trainer:
         """
         changed = self.freezer.set(self.freezer.layers_of(groups) | frozenset(layers), frozen)
         self._by_hand |= changed
+        self.revise_features()
         if not frozen:
             self._warm_up(changed)
         return bool(changed)
@@ -346,6 +385,7 @@ class Trainer:
             "rules": self.rules,
             "settings": msgspec.to_builtins(self.training),
             "resized": list(self._resized),
+            "features": self.features.state_dict(),
             "rates": self.rates.state_dict(),
             "meter": self._meter.state_dict(),
             "guard": self._guard.state_dict(),
@@ -370,6 +410,7 @@ class Trainer:
             self.training.frozen_norm_trains if "frozen_norm_trains" in changed else state["norm_trains"]
         )
         self._by_hand = frozenset(state["by_hand"])
+        self.features.load_state_dict(state.get("features", {}))
         self._follow_schedule()
         self.rates.load_state_dict(
             state["rates"], {group.name: tuple(layer.name for layer in group.layers) for group in self.groups}
