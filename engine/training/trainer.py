@@ -19,6 +19,7 @@ from finetui.engine.training.class_balance import class_weights, sampling_weight
 from finetui.engine.training.divergence import Diverged, LossGuard
 from finetui.engine.training.epoch_steps import has_batch_norm, steps_per_epoch
 from finetui.engine.training.fast_paths import laid_out
+from finetui.engine.training.features.linear_head import Step
 from finetui.engine.training.features.use import FeatureUse
 from finetui.engine.training.freezing import Freezer
 from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter, gradient_norms
@@ -155,11 +156,10 @@ class Trainer:
         if trains:
             for parameter in self._parameters.values():  # what `zero_grad` does, without its bookkeeping
                 parameter.grad = None
-            found = self._outputs(inputs)
-            loss, logits = self._loss_of(found, labels), found.logits
+            loss, logits, backward = self._forward(inputs, labels)
             if self.device.type == "cpu":
                 self._check(loss.item())
-            loss.backward()  # type: ignore[no-untyped-call]
+            backward()
             if self._layer_meter is not None:
                 self._layer_meter.before()
             self.optimizer.step()
@@ -200,12 +200,21 @@ class Trainer:
         found = outputs(model, laid_out(inputs, self.path), self.training.precision)
         return self._loss_of(found, labels), found.logits
 
-    def _outputs(self, inputs: Any) -> Outputs:
+    def _forward(self, inputs: Any, labels: Tensor) -> Step:
+        """Return the loss of a batch of images or features, its logits, and what computes the gradients."""
         freezer, cache = self.freezer, self.features.cache
-        if cache is not None:
-            return cache.outputs(inputs, freezer.frozen, freezer.norm_trains)
-        network = self._compiled.network(freezer.frozen, freezer.norm_trains)
-        return outputs(network, laid_out(inputs, self.path), self.training.precision)
+        if cache is None:
+            network = self._compiled.network(freezer.frozen, freezer.norm_trains)
+            found = outputs(network, laid_out(inputs, self.path), self.training.precision)
+        else:
+            step = None
+            if not self.training.label_smoothing:
+                step = cache.linear_step(inputs, labels, self._class_weights)
+            if step is not None:
+                return step
+            found = cache.outputs(inputs, freezer.frozen, freezer.norm_trains)
+        loss = self._loss_of(found, labels)
+        return loss, found.logits, loss.backward
 
     def _loss_of(self, found: Outputs, labels: Tensor) -> Tensor:
         loss = self.loss(found.logits, labels)

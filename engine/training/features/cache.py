@@ -11,6 +11,7 @@ from finetui.engine.models.outputs import Outputs, outputs_of
 from finetui.engine.protocol.values import FastPath, FeaturePlace
 from finetui.engine.training.fast_paths import laid_out
 from finetui.engine.training.features.cut import Cut
+from finetui.engine.training.features.linear_head import LinearHead, Step
 from finetui.engine.training.features.store import FeatureStore
 from finetui.engine.training.precision import autocast
 from finetui.engine.training.torch_compile import CompiledNetwork
@@ -50,6 +51,8 @@ class FeatureCache:
         self._block = max(16, min(1000, _MOST_VALUES // torch.Size(shape).numel()))
         self._blocks: Iterator[tuple[Tensor, Tensor]] | None = None
         # Its generated code alone: a module's call would look for hooks at every step.
+        plain = precision == "fp32" and compiled == "off"
+        self._linear = LinearHead.of(cut.rest) if plain and len(cut.specs[0].shape) == 1 else None
         self._rest = CompiledNetwork(cut.rest.forward if compiled == "off" else cut.rest, compiled)
 
     @property
@@ -107,6 +110,12 @@ class FeatureCache:
         with autocast(self._precision, self._device):
             returned = network(*features)
         return outputs_of(returned)
+
+    def linear_step(self, features: list[Tensor], labels: Tensor, class_weights: Tensor | None) -> Step | None:
+        """Return loss, logits and what computes the gradients, where all that trains is a linear layer; else None."""
+        if self._linear is None or not self._linear.trains:
+            return None
+        return self._linear.step(features[0], labels, class_weights)
 
     def close(self) -> None:
         """Give back the memory, and remove the files."""
