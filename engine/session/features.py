@@ -117,7 +117,9 @@ class Features:
                 self._cuts[key] = self._find(layers, training)
             except NoCut as reason:
                 self._cuts[key] = None
-                self._say(f"the frozen layers are computed at every step: the network cannot be divided, since {reason}")
+                self._say(
+                    f"the frozen layers are computed at every step: the network cannot be divided, since {reason}"
+                )
             while len(self._cuts) > _KEPT:
                 del self._cuts[next(iter(self._cuts))]
         return self._cuts[key]

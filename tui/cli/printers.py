@@ -8,6 +8,7 @@ from finetui.engine.predictions.interval import wilson
 from finetui.engine.protocol.events import (
     AnyEvent,
     Evaluated,
+    FeaturesChanged,
     Phase,
     RunPrepared,
     RunStarted,
@@ -19,6 +20,7 @@ from finetui.engine.protocol.paths import short
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.journal import encode_line
 from finetui.tui.cli.reports import write_data
+from finetui.tui.state.feature_words import feature_line
 from finetui.tui.state.log_lines import settings_text
 from finetui.tui.state.parts import scores, sizes
 
@@ -156,5 +158,7 @@ def _lines(event: AnyEvent) -> Iterator[str]:
             yield f"run {event.name} in {event.path}"
         case TrainingChanged():
             yield settings_text(event)
+        case FeaturesChanged():
+            yield feature_line(event)
         case StateChanged() if event.reason:
             yield f"{event.state}: {event.reason}"

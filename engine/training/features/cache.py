@@ -1,7 +1,8 @@
 """The features of every training image: filled block by block, and the batches and steps that go on from them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,8 @@ class FeatureCache:
         # Its generated code alone: a module's call would look for hooks at every step.
         plain = precision == "fp32" and compiled == "off"
         self._linear = LinearHead.of(cut.rest) if plain and len(cut.specs[0].shape) == 1 else None
-        self._rest = CompiledNetwork(cut.rest.forward if compiled == "off" else cut.rest, compiled)
+        self._network: Callable[..., Any] = cut.rest.forward
+        self._compiled = CompiledNetwork(cut.rest, compiled) if compiled != "off" else None
 
     @property
     def complete(self) -> bool:
@@ -104,7 +106,9 @@ class FeatureCache:
 
     def outputs(self, features: list[Tensor], frozen: frozenset[str], norm_trains: bool) -> Outputs:
         """Return what the rest of the network makes of a batch of features; see `precision.outputs`."""
-        network = self._rest.network(frozen, norm_trains)
+        network = self._network
+        if self._compiled is not None:
+            network = self._compiled.network(frozen, norm_trains)
         if self._precision == "fp32":
             return outputs_of(network(*features))
         with autocast(self._precision, self._device):

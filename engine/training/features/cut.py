@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from finetui.engine.errors import describe
-from finetui.engine.models.device import preserved_rng
+from finetui.engine.models.device import preserved_rng, rng_states
 from finetui.engine.models.outputs import outputs_of
 from finetui.engine.protocol.values import FastPath
 from finetui.engine.training.fast_paths import laid_out
@@ -77,7 +77,8 @@ def find_cut(
         with preserved_rng(tensor.device):
             values = _Trial(copied, graph, constants, fixed, precision).run(images)
             parts = _Parts(graph, values)
-            _check(copied, *(assemble(part, copied, constants) for part in parts.graphs), images, precision)
+            tried, wanted = (assemble(part, copied, constants) for part in parts.graphs)
+            _check(copied, tried, wanted, images, precision)
     except NoCut:
         raise
     except Exception as error:
@@ -85,8 +86,10 @@ def find_cut(
     used = frozenset(_layers_of(parts.kept, fixed))
     if not used:
         raise NoCut("its first layer trains")
+    first, rest = (assemble(part, model, constants) for part in parts.graphs)
     return Cut(
-        *(assemble(part, model, constants) for part in parts.graphs),
+        first=first,
+        rest=rest,
         specs=tuple(Spec.of(values[node][0]) for node in parts.boundary),
         layers=used,
         last=_name(parts.boundary[-1]),
@@ -135,9 +138,9 @@ class _Trial:
         again = self._compute(fewer, values)
         good: dict[fx.Node, tuple[Value, Value]] = {}
         for node in values:
-            if node in again and all(other in good for other in node.all_input_nodes):
-                if _of_each_image(values[node], again[node], len(images)):
-                    good[node] = values[node], again[node]
+            known = node in again and all(other in good for other in node.all_input_nodes)
+            if known and _of_each_image(values[node], again[node], len(images)):
+                good[node] = values[node], again[node]
         return good
 
     def _candidates(self) -> list[fx.Node]:
@@ -169,8 +172,8 @@ class _Trial:
         return dict(found)
 
     def _state(self, device: torch.device) -> tuple[object, ...]:
-        drawn = torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else b""
-        return torch.get_rng_state().numpy().tobytes(), drawn, tuple(buffer._version for buffer in self._model.buffers())
+        drawn = (state.numpy().tobytes() for state in rng_states(device).values())
+        return *drawn, *(buffer._version for buffer in self._model.buffers())
 
 
 def _of_each_image(value: Value, again: Value, count: int) -> bool:
@@ -263,7 +266,7 @@ class _Parts:
         """Whether torch.fx put `node` there to check an argument that has its default value."""
         found = node.all_input_nodes
         return bool(found) and all(
-            other.op == "placeholder" and other.prev.op == "placeholder" or _Parts._checks_defaults(other)
+            (other.op == "placeholder" and other.prev.op == "placeholder") or _Parts._checks_defaults(other)
             for other in found
         )
 
@@ -290,9 +293,7 @@ def _has_batch(value: Value, again: Value) -> bool:
     return found and (value.shape[:1], again.shape) == ((len(_SCALES),), (2, *value.shape[1:]))
 
 
-def _check(
-    model: nn.Module, first: fx.GraphModule, rest: fx.GraphModule, images: Tensor, precision: str
-) -> None:
+def _check(model: nn.Module, first: fx.GraphModule, rest: fx.GraphModule, images: Tensor, precision: str) -> None:
     """Compare both parts with `model`: outputs, gradients, buffers, random numbers. Raises `NoCut` for a difference."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
 
@@ -312,7 +313,8 @@ def _check(
         found = outputs_of(returned)
         heads = [found.logits, *found.auxiliary]
         if any(head.requires_grad for head in heads):
-            sum((head * torch.linspace(-1, 1, head.shape[-1], device=head.device)).sum() for head in heads).backward()
+            weighted = [(head * torch.linspace(-1, 1, head.shape[-1], device=head.device)).sum() for head in heads]
+            torch.stack(weighted).sum().backward()  # type: ignore[no-untyped-call]
         gradients = [(f"the gradient of {name}", p.grad) for name, p in model.named_parameters() if p.grad is not None]
         state = [*model.named_buffers(), ("its random numbers", torch.get_rng_state())]
         return [("its output", head.detach()) for head in heads] + gradients + [(n, t.clone()) for n, t in state]

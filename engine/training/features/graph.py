@@ -4,6 +4,7 @@ import copy
 import inspect
 import itertools
 import math
+import sys
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -56,9 +57,10 @@ class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True  # else their values of this moment would become part of the graph
 
     def __init__(self, mixed: Collection[str]) -> None:
-        from torchvision import ops  # whose functions take no symbols
-
-        super().__init__(autowrap_modules=(math, ops))
+        wrapped: Any = (math,)  # torch.fx declares a tuple of one
+        if "torchvision" in sys.modules:
+            wrapped = math, sys.modules["torchvision"].ops  # whose functions take no symbols
+        super().__init__(autowrap_modules=wrapped)
         self._mixed = mixed
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

@@ -1,4 +1,4 @@
-"""A step of a network whose rest is one linear layer: without autograd, whose bookkeeping takes longer than the sums."""
+"""A step of a network whose rest is one linear layer: without autograd, which takes longer than the sums themselves."""
 
 from collections.abc import Callable
 from functools import partial

@@ -30,7 +30,7 @@ class Spec:
     @classmethod
     def of(cls, tensor: Tensor) -> "Spec":
         """Return the specification for tensors such as `tensor`, `[B, ...]`."""
-        order = (0, *sorted(range(1, tensor.ndim), key=lambda dimension: -tensor.stride(dimension)))
+        order = (0, *sorted(range(1, tensor.ndim), key=tensor.stride, reverse=True))
         if tensor.is_contiguous() or not tensor.permute(order).is_contiguous():
             order = tuple(range(tensor.ndim))
         return cls(tuple(tensor.shape[dimension] for dimension in order[1:]), tensor.dtype, order)
