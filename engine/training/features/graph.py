@@ -73,6 +73,8 @@ def trace(model: nn.Module, mixed: Collection[str]) -> tuple[fx.Graph, dict[str,
     Of Python code that depends on more than its inputs a graph would keep one moment: so it is traced twice, and must
     be the same, without drawing a random number. Raises `NoCut`.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise NoCut("it is TorchScript")
     _check_hooks(model)
     if any("forward" in vars(model.get_submodule(path)) for path in ("", *mixed)):
         raise NoCut("its forward pass was replaced")
@@ -80,7 +82,8 @@ def trace(model: nn.Module, mixed: Collection[str]) -> tuple[fx.Graph, dict[str,
     try:
         with preserved_rng(device):
             before = rng_states(device)
-            (graph, constants), (again, others) = (_traced(model, mixed) for _ in range(2))
+            structure = _structure(model)
+            (graph, constants), (again, others) = (_traced(structure, model, mixed) for _ in range(2))
             moved = any(not torch.equal(state, before[kind]) for kind, state in rng_states(device).items())
     except Exception as error:  # a person's own code raises what it likes, and torch.fx many things
         raise NoCut(f"it cannot be traced: {describe(error)}") from error
@@ -90,12 +93,18 @@ def trace(model: nn.Module, mixed: Collection[str]) -> tuple[fx.Graph, dict[str,
     return graph, constants
 
 
-def _traced(model: nn.Module, mixed: Collection[str]) -> tuple[fx.Graph, dict[str, Any]]:
-    # On a copy with the same tensors: what its code assigns to itself while it is traced is no tensor.
-    kept = {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())}
-    structure = copy.deepcopy(model, kept)
+def _structure(model: nn.Module) -> nn.Module:
+    """Return a copy with the same tensors: what its code assigns to itself while it is traced is no tensor."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())})
+
+
+def _traced(structure: nn.Module, model: nn.Module, mixed: Collection[str]) -> tuple[fx.Graph, dict[str, Any]]:
+    """Return the graph of `structure`, and the tensors in it that `model` has not: computed from nothing it is given."""
     graph = _Tracer(mixed).trace(structure, concrete_args=_defaults(structure))
-    return graph, {name: value for name, value in _targets(graph, structure) if not _has(model, name)}
+    constants = {name: value for name, value in _targets(graph, structure) if not _has(model, name)}
+    for name in constants:
+        delattr(structure, name)  # another trace would number its own from there
+    return graph, constants
 
 
 def _defaults(model: nn.Module) -> dict[str, Any] | None:
