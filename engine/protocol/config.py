@@ -209,8 +209,8 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     same mathematics is computed: `off` by the plain loop, `on` with channels-last memory and a fused optimizer,
     `auto` with that of it which pays for the network, by rule. `precision` is `fp32`, or `bf16` for mixed
     precision: other digits, and on some processors less time. `compile` is `off`, or the mode of `torch.compile`
-    that training steps go through: `default` or `reduce-overhead`, which is CUDA graphs on a GPU. With `features`
-    `cache` what the frozen first layers make of an image is computed once, and kept.
+    that steps go through: `default` or `reduce-overhead` (CUDA graphs). `features` `cache`: what the frozen first
+    layers make of an image is computed once.
     """
 
     epochs: int = 4

@@ -171,7 +171,8 @@ class ActiveRun:
                 self.set_state("running")
             case commands.StepOnce():
                 self.trainer.restart_clock()
-                self.loop.fill_features()
+                if not (self.loop.owes_evaluation or self.trainer.epoch_complete):
+                    self.loop.features.fill(self.loop.stopped)
                 self.step()
                 self.loop.emit_point()
             case commands.Stop():

@@ -45,7 +45,6 @@ class Features:
         self._same = config.data.augment == "none" and not prepared.data.train.draws
         self._cuts: dict[tuple[frozenset[str], bool], Cut | None] = {}
         self._said: set[str] = set()
-        self._filling: FeatureCache | None = None
         self._seconds = 0.0  # that filling took
         self._trained: float | None = None  # seconds of an epoch trained from features, while it is measured
         self._scores: FeatureScores | None = None
@@ -67,7 +66,7 @@ class Features:
         if use.settled:
             return True
         use.layers = self._choose()
-        held = use.cache or self._filling
+        held = use.cache or use.filling
         if held is not None and (held.cut.layers != use.layers or held.cut.stale):
             self._discard(f"there are others for {len(use.layers)} layers" if use.layers else "layers changed")
         if not use.layers or use.cache is not None:
@@ -75,6 +74,11 @@ class Features:
             return True
         self._fill(use.layers)
         return use.settled
+
+    def fill(self, stopped: Callable[[], bool]) -> None:
+        """Compute all that the next step needs, or until a stop waits."""
+        while not (stopped() or self.ready()):
+            pass
 
     def _obey(self) -> None:
         use = self._trainer.features
@@ -141,12 +145,13 @@ class Features:
 
     def _fill(self, layers: frozenset[str]) -> None:
         started = time.perf_counter()
+        use = self._trainer.features
         try:
-            if self._filling is None:
-                self._filling = self._open(layers)
+            if use.filling is None:
+                use.filling = self._open(layers)
                 self._seconds = 0.0
-                self._tell("filling", self._filling)
-            self._filling.fill()
+                self._tell("filling", use.filling)
+            use.filling.fill()
         except NoRoom as problem:
             self._give_up(layers, str(problem))
             return
@@ -156,15 +161,14 @@ class Features:
             self._give_up(layers, describe(error))
             return
         self._seconds += time.perf_counter() - started
-        store = self._filling.store
+        store = use.filling.store
         self._reporter.progress("Computing features", store.done, len(self._prepared.data.train))
         self._trainer.restart_clock()
-        if self._filling.complete:
-            self._trainer.features.cache, self._filling = self._filling, None
-            self._trainer.features.settled = True
+        if use.filling.complete:
+            use.cache, use.filling, use.settled = use.filling, None, True
             self._trainer.restart_batches()
             self._trained = None if self._trainer.position else 0.0
-            self._tell("held", self._trainer.features.cache)
+            self._tell("held", use.cache)
 
     def _open(self, layers: frozenset[str]) -> FeatureCache:
         prepared, folder = self._prepared, self.folder()
@@ -200,10 +204,11 @@ class Features:
         self._reporter.emit(FeaturesChanged(state="off", layers=tuple(sorted(layers)), reason=reason))
 
     def _discard(self, reason: str) -> None:
-        if self._filling is not None:
-            self._filling.close()
-            self._filling = None
-        self._trainer.features.forget(reason)
+        use = self._trainer.features
+        if use.filling is not None:
+            use.filling.close()
+            use.filling = None
+        use.forget(reason)
         if reason:
             self.tell_dropped()
 
@@ -239,11 +244,6 @@ class Features:
                 epoch_seconds=epoch_seconds,
             )
         )
-
-    def restart(self) -> None:
-        """Get images anew, after somebody else has read them."""
-        if self._filling is not None:
-            self._filling.restart()
 
     def forget(self) -> None:
         """Compute everything again: other weights are loaded."""

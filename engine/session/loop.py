@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 import msgspec
@@ -16,7 +16,7 @@ from finetui.engine.protocol.values import KeptCheckpoint, Part
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.kept_checkpoints import BEST
 from finetui.engine.runs.reporter import Reporter
-from finetui.engine.runs.resume import HOW, changed_training
+from finetui.engine.runs.resume import HOW, changed_training, settings_in
 from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.session.features import Features
 from finetui.engine.session.machine import differences, machine
@@ -79,7 +79,7 @@ class TrainingLoop:
         self.questions = Questions(prepared, config, self.trainer, reporter, stopped)
         self._effect = EffectMeter(self.trainer.freezer.trainable())
         self._reporter = reporter
-        self._stopped = stopped
+        self.stopped = stopped
 
     def announce(self) -> None:
         """Emit what was prepared, and warn of what is odd about it."""
@@ -106,7 +106,6 @@ class TrainingLoop:
         self.emit_point()
         self.features.epoch_ended()
         begun = self.trainer.end_epoch()
-        self.features.tell_dropped()
         self.owes_evaluation = True
         if begun is not None:
             self._emit_stage()
@@ -160,14 +159,14 @@ class TrainingLoop:
             self.trainer,
             folder,
             progress=lambda done, total: self._reporter.progress("Evaluating", done, total),
-            stopped=self._stopped,
+            stopped=self.stopped,
             warn=self._reporter.warn,
             part=part,
             checkpoint=checkpoint,
             scores=self.features.scores(part) if checkpoint is None else None,
         )
         if part == "train":
-            self.restart_batches()  # they were read from elsewhere
+            self.trainer.restart_batches()  # they were read from elsewhere
         self.trainer.restart_clock()
         if evaluated is not None:
             self._reporter.emit(evaluated)
@@ -188,7 +187,6 @@ class TrainingLoop:
                     self._layers_changed()
             case _:
                 assert_never(command)
-        self.features.tell_dropped()
         self._alerts.changed()
 
     def change(self, training: TrainingConfig, early_stop: int) -> None:
@@ -217,16 +215,6 @@ class TrainingLoop:
             )
         )
 
-    def fill_features(self) -> None:
-        """Compute the features that the next step needs, if it needs some, or until a stop waits."""
-        while not (self.trainer.epoch_complete or self.owes_evaluation or self._stopped() or self.features.ready()):
-            pass
-
-    def restart_batches(self) -> None:
-        """Get the training images anew, after somebody else has read them."""
-        self.trainer.restart_batches()
-        self.features.restart()
-
     @property
     def over(self) -> bool:
         """Whether there is nothing left to train."""
@@ -238,9 +226,9 @@ class TrainingLoop:
         rates, losses = find_learning_rate(
             self.trainer,
             progress=lambda done, total: self._reporter.progress("Trying learning rates", done, total),
-            stopped=self._stopped,
+            stopped=self.stopped,
         )
-        self.restart_batches()
+        self.trainer.restart_batches()
         self.trainer.restart_clock()
         self._reporter.emit(
             events.LearningRateFound(rates=tuple(rates), losses=tuple(losses), suggestion=suggest(rates, losses))
@@ -286,18 +274,10 @@ class TrainingLoop:
         for warning in warnings:
             self._reporter.warn(warning)
         self._effect = EffectMeter(trainer.freezer.trainable())
-        changed = changed_training(self._settings_of(found.training), self.config)
+        changed = changed_training(settings_in(found.training, self.config), self.config)
         if changed:
             self._training_changed()
         return changed
-
-    def _settings_of(self, state: Mapping[str, Any]) -> RunConfig:
-        """Return the configuration by which a run had been trained when it was in `state`."""
-        if "settings" not in state:
-            return self.config
-        guards = msgspec.structs.replace(self.config.guards, early_stop=state["early_stop"])
-        training = msgspec.convert(state["settings"], TrainingConfig)
-        return msgspec.structs.replace(self.config, training=training, guards=guards)
 
     def slow_down(self, factor: float) -> None:
         """Multiply the learning rate by `factor` from the next step on."""
@@ -397,6 +377,7 @@ class TrainingLoop:
 
     def _layers_changed(self) -> None:
         freezer = self.trainer.freezer
+        self.features.tell_dropped()
         self._effect.changed(freezer.trainable())
         self._reporter.emit(events.LayersChanged(layers=freezer.table()))
 

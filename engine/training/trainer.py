@@ -6,31 +6,26 @@ from typing import Any
 import msgspec
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from finetui.engine.data import Split, augmentation, epoch_order, epoch_seeds
 from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup
-from finetui.engine.models.outputs import Outputs
 from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.events import TrainPoint
 from finetui.engine.protocol.values import FastPath
 from finetui.engine.training.class_balance import class_weights, sampling_weights
 from finetui.engine.training.divergence import Diverged, LossGuard
 from finetui.engine.training.epoch_steps import has_batch_norm, steps_per_epoch
-from finetui.engine.training.fast_paths import laid_out
-from finetui.engine.training.features.linear_head import Step
 from finetui.engine.training.features.use import FeatureUse
+from finetui.engine.training.forward import Forward
 from finetui.engine.training.freezing import Freezer
 from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter, gradient_norms
 from finetui.engine.training.learning_rate import LearningRates
 from finetui.engine.training.metrics import Meter
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
-from finetui.engine.training.precision import outputs
 from finetui.engine.training.recipes import Stage, check_plan, frozen_layers, stage_at, whole_run
 from finetui.engine.training.rules import CURRENT
 from finetui.engine.training.schedules import build_schedule, fastai_cycle, first_one_cycle
-from finetui.engine.training.torch_compile import CompiledNetwork
 
 OnStep = Callable[[int, Tensor], None]
 Batch = tuple[Tensor, Tensor]
@@ -111,11 +106,11 @@ class Trainer:
         self.epochs = training.epochs
         self.optimizer = build_optimizer(self.groups, training, fused=self.path.fused)
         self._rated = ParameterGroups(self.optimizer)
-        self._compiled = CompiledNetwork(self.model, training.compile)
         self.steps_per_epoch = steps_per_epoch(self.model, len(self._data), training.batch_size)
         # On a small set a hundred steps would be several epochs.
         self.rates = LearningRates(training.lr, min(training.thaw_warmup_steps, self.steps_per_epoch))
-        self._class_weights = class_weights(self._data.labels, training.class_weights, self._classes, self.model)
+        weights = class_weights(self._data.labels, training.class_weights, self._classes, self.model)
+        self.forward = Forward(self.model, training, self.path, weights)
 
     def change(self, training: TrainingConfig, plan: Sequence[Stage]) -> None:
         """Train by other settings from the next step on, as a run does that goes on by them. Raises `BadInput`."""
@@ -156,7 +151,7 @@ class Trainer:
         if trains:
             for parameter in self._parameters.values():  # what `zero_grad` does, without its bookkeeping
                 parameter.grad = None
-            loss, logits, backward = self._forward(inputs, labels)
+            loss, logits, backward = self.forward.step(inputs, labels, self.freezer, self.features.cache)
             if self.device.type == "cpu":
                 self._check(loss.item())
             backward()
@@ -192,65 +187,27 @@ class Trainer:
         self.measures = {}
         self._layer_meter = LayerMeter([layer for group in self.groups for layer in group.layers])
 
-    def loss_and_logits(self, model: Callable[[Tensor], Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of a batch and its logits `[B, classes]`, by this trainer's model (compiled too) or a copy.
-
-        What auxiliary heads return counts in the loss; see `Outputs.auxiliary_weight`.
-        """
-        found = outputs(model, laid_out(inputs, self.path), self.training.precision)
-        return self._loss_of(found, labels), found.logits
-
-    def _forward(self, inputs: Any, labels: Tensor) -> Step:
-        """Return the loss of a batch of images or features, its logits, and what computes the gradients."""
-        freezer, cache = self.freezer, self.features.cache
-        if cache is None:
-            network = self._compiled.network(freezer.frozen, freezer.norm_trains)
-            found = outputs(network, laid_out(inputs, self.path), self.training.precision)
-        else:
-            step = None
-            if not self.training.label_smoothing:
-                step = cache.linear_step(inputs, labels, self._class_weights)
-            if step is not None:
-                return step
-            found = cache.outputs(inputs, freezer.frozen, freezer.norm_trains)
-        loss = self._loss_of(found, labels)
-        return loss, found.logits, loss.backward
-
-    def _loss_of(self, found: Outputs, labels: Tensor) -> Tensor:
-        loss = self.loss(found.logits, labels)
-        for auxiliary in found.auxiliary:
-            loss = loss + found.auxiliary_weight() * self.loss(auxiliary, labels)
-        return loss
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the training loss of a batch: cross entropy with the configured class weights and smoothing."""
-        smoothing = self.training.label_smoothing
-        return F.cross_entropy(logits, labels, weight=self._class_weights, label_smoothing=smoothing)
-
     def batches(self, epoch: int, position: int) -> Iterator[Batch]:
         """Yield the batches of `epoch` from step `position` on."""
-        order, left = self._left(epoch, position)
-        seeds = epoch_seeds(len(order), self.training.seed, epoch)[left] if self._data.draws else None
+        order, seeds = self._left(epoch, position)
         augment = self._augment if self._augmentation else None
-        return self._data.batches(order[left], self.training.batch_size, augment, seeds)
+        return self._data.batches(order, self.training.batch_size, augment, seeds)
 
-    def _left(self, epoch: int, position: int) -> tuple[Tensor, slice]:
-        """Return the order of the images in `epoch`, and which of it is left from step `position` on."""
+    def _left(self, epoch: int, position: int) -> tuple[Tensor, Tensor | None]:
+        """Return the images left of `epoch` from step `position` on, in order, and their seeds if they draw."""
         training = self.training
         weights = sampling_weights(self._data.labels) if training.sampling == "balanced" else None
         order = epoch_order(len(self._data), training.seed, epoch, weights=weights)
         before, images = self._resized if epoch == self.epoch and position >= self._resized[0] else (0, 0)
         steps = self.epoch_steps if images else self.steps_per_epoch
-        return order, slice(*(images + (step - before) * training.batch_size for step in (position, steps)))
+        left = slice(*(images + (step - before) * training.batch_size for step in (position, steps)))
+        return order[left], epoch_seeds(len(order), training.seed, epoch)[left] if self._data.draws else None
 
     def _next_batch(self) -> tuple[Any, Tensor]:
         if self._batches is None:
-            cache = self.features.cache
-            if cache is None:
-                self._batches = self.batches(self.epoch, self.position)
-            else:
-                order, left = self._left(self.epoch, self.position)
-                self._batches = cache.batches(order[left], self.training.batch_size)
+            cache, here = self.features.cache, (self.epoch, self.position)
+            size = self.training.batch_size
+            self._batches = self.batches(*here) if cache is None else cache.batches(self._left(*here)[0], size)
         return next(self._batches)
 
     def _augment(self, images: Tensor) -> Tensor:
@@ -281,7 +238,7 @@ class Trainer:
     def _begin_stage(self) -> None:
         """Freeze and thaw what the stage that contains `epoch` says, and take up its learning rates."""
         stage = self.plan[self.stage]
-        wanted = self._planned(self.epoch)
+        wanted = frozen_layers(stage, self.freezer) | self._always_frozen
         freeze = wanted - self._by_hand
         thaw = self.freezer.frozen - wanted - self._by_hand - self.freezer.bypassed
         thawed = self.freezer.set(thaw, frozen=False)
@@ -293,18 +250,14 @@ class Trainer:
             self._warm_up(thawed)
         self._follow_schedule()
 
-    def _planned(self, epoch: int) -> frozenset[str]:
-        return frozen_layers(self.plan[stage_at(self.plan, epoch)], self.freezer) | self._always_frozen
-
     def stays(self, epoch: int) -> frozenset[str]:
-        """Return the layers that stay the same from now until `epoch` (from 0) ends, by what is known now."""
-        return self.freezer.fixed & (self._planned(epoch) | self._by_hand)
+        """Return the layers that stay the same now and in `epoch` (from 0), by what is known now."""
+        planned = frozen_layers(self.plan[stage_at(self.plan, epoch)], self.freezer) | self._always_frozen
+        return self.freezer.fixed & (planned | self._by_hand)
 
     def revise_features(self) -> None:
         """Drop the features that are kept if their layers do not stay the same any more."""
-        before = self.features.cache
-        self.features.revise(self.freezer.fixed, at_start=self.position == 0)
-        if self.features.cache is not before:
+        if self.features.revise(self.freezer.fixed, at_start=self.position == 0):
             self._batches = None
 
     def _follow_schedule(self) -> None:
@@ -375,6 +328,7 @@ class Trainer:
     def restart_batches(self) -> None:
         """Get the batches anew from the present position on, after somebody else has read the data."""
         self._batches = None
+        self.features.restart()
 
     def restart_clock(self) -> None:
         """Leave the time since the last step (a pause, an evaluation) out of the samples per second."""
@@ -431,8 +385,7 @@ class Trainer:
         kept = {} if "optimizer" in changed else state["optimizer"]
         load_state_by_name(self.optimizer, self._parameters, kept)
         self._batches = None
-        self._layer_meter = None
-        self.measures = {}
+        self._layer_meter, self.measures = None, {}
 
     def _take_up_epoch(self, state: dict[str, Any], *, resized: bool) -> None:
         """Be in the middle of an epoch: what is left of its images comes in batches of the present size."""

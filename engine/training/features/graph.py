@@ -99,7 +99,7 @@ def _structure(model: nn.Module) -> nn.Module:
 
 
 def _traced(structure: nn.Module, model: nn.Module, mixed: Collection[str]) -> tuple[fx.Graph, dict[str, Any]]:
-    """Return the graph of `structure`, and the tensors in it that `model` has not: computed from nothing it is given."""
+    """Return the graph of `structure`, and the tensors in it that `model` has not: made while it was traced."""
     graph = _Tracer(mixed).trace(structure, concrete_args=_defaults(structure))
     constants = {name: value for name, value in _targets(graph, structure) if not _has(model, name)}
     for name in constants:

@@ -11,7 +11,7 @@ class FeatureUse:
 
     It is made anew at the start of each epoch, from the layers with which the epoch began, `entered`; until it is made,
     and what it takes is there, it is not `settled`. `given_up` are choices that could not be had. `cache` has the
-    features, once it is complete. `dropped` says why they went.
+    features, once it is complete, `filling` those that are being computed. `dropped` says why they went.
     """
 
     def __init__(self) -> None:
@@ -20,6 +20,7 @@ class FeatureUse:
         self.given_up: set[frozenset[str]] = set()
         self.settled = False
         self.cache: FeatureCache | None = None
+        self.filling: FeatureCache | None = None
         self.dropped = ""
 
     def begin_epoch(self) -> None:
@@ -27,8 +28,12 @@ class FeatureUse:
         self.entered = self.layers
         self.settled = False
 
-    def revise(self, fixed: frozenset[str], *, at_start: bool) -> None:
-        """Drop what is kept unless its layers are among those that stay, `fixed`; see `begin_epoch` for `at_start`."""
+    def revise(self, fixed: frozenset[str], *, at_start: bool) -> bool:
+        """Drop what is kept unless its layers are among those that stay, `fixed`; return whether features went.
+
+        `at_start` of an epoch the choice is made anew.
+        """
+        before = self.cache
         if at_start:
             self.settled = False
         if not self.layers <= fixed:
@@ -37,6 +42,12 @@ class FeatureUse:
             self.drop(f"{changed[0]}{more} changed")
         elif self.cache is not None and self.cache.cut.stale:
             self.drop("layers changed")
+        return self.cache is not before
+
+    def restart(self) -> None:
+        """Get images anew, after somebody else has read them."""
+        if self.filling is not None:
+            self.filling.restart()
 
     def drop(self, reason: str) -> None:
         """Train without features for the rest of the epoch."""
