@@ -208,9 +208,8 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     training. `device` is `auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`. `fast` says how the
     same mathematics is computed: `off` by the plain loop, `on` with channels-last memory and a fused optimizer,
     `auto` with that of it which pays for the network, by rule. `precision` is `fp32`, or `bf16` for mixed
-    precision: other digits, and on some processors less time. `compile` is `off`, or the mode of `torch.compile`
-    that steps go through: `default` or `reduce-overhead` (CUDA graphs). `features` `cache`: what the frozen first
-    layers make of an image is computed once.
+    precision. `compile` is `off` or a mode of `torch.compile` for the steps: `default`, `reduce-overhead`
+    (CUDA graphs). `features` is `cache` (what the frozen first layers make of an image is computed once) or `off`.
     """
 
     epochs: int = 4

@@ -1,7 +1,7 @@
 """The features of a run: which are kept is chosen here, they are filled between commands, and it is reported."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -83,9 +83,8 @@ class Features:
     def _obey(self) -> None:
         use = self._trainer.features
         for layers in [frozenset(layers) for step, layers in self.obeyed if step == self._trainer.step]:
-            if use.layers == layers:
+            if layers not in use.given_up:
                 self._give_up(layers, "as in the run that is replayed")
-            use.given_up.add(layers)
 
     def _choose(self) -> frozenset[str]:
         """Return the layers of the first part for the epoch in progress; none where nothing is kept."""
@@ -194,13 +193,14 @@ class Features:
             compiled=self._compile,
         )
 
-    def _give_up(self, layers: Collection[str], reason: str) -> None:
+    def _give_up(self, layers: frozenset[str], reason: str) -> None:
         """Train without the features of `layers` from here on, also where the run goes on some day."""
         use = self._trainer.features
-        use.given_up.add(frozenset(layers))
-        self._discard("")
-        use.layers, use.settled = frozenset(), True
-        self._trainer.restart_batches()
+        use.given_up.add(layers)
+        if use.layers == layers:
+            self._discard("")
+            use.layers, use.settled = frozenset(), True
+            self._trainer.restart_batches()
         self._reporter.emit(FeaturesChanged(state="off", layers=tuple(sorted(layers)), reason=reason))
 
     def _discard(self, reason: str) -> None:
