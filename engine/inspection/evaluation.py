@@ -1,7 +1,8 @@
 """One pass over a test set, and what it says of each class."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,10 @@ from finetui.engine.predictions.file import TOP, Files, Origin, Predictions
 from finetui.engine.predictions.label_errors import find_label_errors
 from finetui.engine.predictions.metrics import averages, calibration, calibration_error, class_reports
 from finetui.engine.protocol.events import ClassReport
+
+# Indices and labels of a batch, and what computes its logits; of several, those of the images `order`, so many at once.
+ScoredBatch = tuple[list[int], Tensor, Callable[[], Tensor]]
+Scores = Callable[[Tensor, int], Iterator[ScoredBatch]]
 
 EVALUATION_BATCH = 1000
 _MOST_KEPT = 2**30  # bytes of probabilities, of which label errors are found: 260,000 images in 1000 classes
@@ -164,9 +169,11 @@ def evaluate(
     ranked: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     stopped: Callable[[], bool] = lambda: False,
+    scores: Scores | None = None,
 ) -> Report | None:
     """Return the report of `model` on `data`, or None when `stopped` answered True before the end.
 
+    `scores`, where it is given, computes what `network_scores` of the two does, in another way.
     The model is left in `eval()` mode. `batch_size` 0 means `EVALUATION_BATCH`. Logits are divided by `temperature`.
     With `ranked`, ROC-AUC and average precision are computed, which sorts all images once for each class.
     `progress(done, total)` counts images. Raises `BadInput` when no image could be read.
@@ -178,19 +185,27 @@ def evaluate(
     collector = _Collector(len(places), len(classes), temperature, ranked)
     start = done = 0
     with torch.inference_mode():
-        for inputs, labels in data.batches(order, batch_size):
+        for indices, labels, compute in (scores or partial(network_scores, model, data))(order, batch_size):
             if stopped():
                 return None
-            indices = [index for index in places[start : start + batch_size] if index not in data.skipped]
             # Files that prove unreadable leave a streamed batch smaller, or empty.
             if len(labels):
-                collector.add(indices, logits(model, inputs), labels)
+                collector.add(indices, compute(), labels)
                 done += len(labels)
             start += batch_size
-            progress(done, len(places))
+            progress(start, len(places))
     if not done:
         raise BadInput("none of the test images could be read")
     return collector.report(classes)
+
+
+def network_scores(model: nn.Module, data: Split, order: Tensor, batch_size: int) -> Iterator[ScoredBatch]:
+    """Yield what `model` says of the images `order` (int64 `[N]`) of `data`, in batches."""
+    places = order.tolist()
+    for number, (inputs, labels) in enumerate(data.batches(order, batch_size)):
+        batch = places[number * batch_size : (number + 1) * batch_size]
+        indices = [index for index in batch if index not in data.skipped]
+        yield indices, labels, partial(logits, model, inputs)
 
 
 def predictions_of(report: Report, origin: Origin, files: Files) -> Predictions:

@@ -43,6 +43,7 @@ FAST = ("auto", "on", "off")
 PRECISIONS = ("fp32", "bf16")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 COMPILE = ("off", "default", "reduce-overhead")
+FEATURES = ("cache", "off")
 # The tutorial's settings; all else is finetui's own recipe, which gets further in a tenth of the time.
 ARTICLE = {
     "epochs": 10,
@@ -216,8 +217,8 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     training. `device` is `auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`. `fast` says how the
     same mathematics is computed: `off` by the plain loop, `on` with channels-last memory and a fused optimizer,
     `auto` with that of it which pays for the network, by rule. `precision` is `fp32`, or `bf16` for mixed
-    precision: other digits, and on some processors less time. `compile` is `off`, or the mode of `torch.compile`
-    that training steps go through: `default` or `reduce-overhead`, which is CUDA graphs on a GPU.
+    precision. `compile` is `off` or a mode of `torch.compile` for the steps: `default`, `reduce-overhead`
+    (CUDA graphs). `features` is `cache` (what the frozen first layers make of an image is computed once) or `off`.
     """
 
     epochs: int = 4
@@ -241,6 +242,7 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     fast: str = "auto"
     precision: str = "fp32"
     compile: str = "off"
+    features: str = "cache"
 
     def __post_init__(self) -> None:
         at_least_1 = "a whole number of at least 1"
@@ -269,6 +271,7 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
         _require_known(self.fast, FAST, "training.fast (--fast)", "choice")
         _require_known(self.precision, PRECISIONS, "training.precision (--precision)", "choice")
         _require_known(self.compile, COMPILE, "training.compile (--compile)", "choice")
+        _require_known(self.features, FEATURES, "training.features (--features)", "choice")
         _require(self.thaw_warmup_steps >= 0, "training.thaw_warmup_steps", "at least 0", self.thaw_warmup_steps)
 
 

@@ -28,6 +28,7 @@ from finetui.engine.protocol.values import (
     ClassReport as ClassReport,
     DataSummary as DataSummary,
     FastPath as FastPath,
+    FeaturePlace as FeaturePlace,
     KeptCheckpoint as KeptCheckpoint,
     Layer as Layer,
     LayerGroup as LayerGroup,
@@ -201,6 +202,26 @@ class EffectMeasured(Event, frozen=True, kw_only=True):
     speed_after: float
 
 
+class FeaturesChanged(Event, frozen=True, kw_only=True):
+    """What the frozen `layers` make of each of the `images` of `part` is being computed, or held, or no more.
+
+    `last` is the layer that computes it. It takes `bytes`, in memory or in a file (`place`), and took `seconds` to
+    compute, which every epoch would without; `epoch_seconds` is what an epoch takes with it, once that was measured.
+    `off`: it cannot be had, and the network computes all of itself; `reason` says why, or why it was `dropped`.
+    """
+
+    state: Literal["filling", "held", "dropped", "off"]
+    part: Part = "train"
+    layers: tuple[str, ...] = ()
+    last: str = ""
+    place: FeaturePlace = "memory"
+    bytes: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    epoch_seconds: float | None = None
+    reason: str = ""
+
+
 class LearningRateFound(Event, frozen=True, kw_only=True):
     """Smoothed training losses at rising learning rates, tried on a copy; `suggestion` None: no clear descent."""
 
@@ -299,6 +320,7 @@ AnyEvent = (
     | TrainingChanged
     | StageStarted
     | EffectMeasured
+    | FeaturesChanged
     | LearningRateFound
     | FinetunePreview
     | Images

@@ -9,6 +9,7 @@ Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 AnyPart = Part | Literal[""]  # empty: by default
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+FeaturePlace = Literal["device", "memory", "file"]
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,11 +1,12 @@
 """Which runs can go on, with which configuration, and a branch of one."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.config import RunConfig, SectionName, with_overrides
+from finetui.engine.protocol.config import RunConfig, SectionName, TrainingConfig, with_overrides
 from finetui.engine.protocol.config_file import load
 from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.derived import branch_config
@@ -69,7 +70,7 @@ def branched(folder: RunFolder, checkpoint: str, name: str, epochs: int | None) 
 
 
 # How the same steps are computed, and where: no part of what a run is trained by.
-HOW = ("device", "fast", "precision", "compile")
+HOW = ("device", "fast", "precision", "compile", "features")
 _READING = ("loader", "workers")  # how the same images are read
 
 
@@ -78,6 +79,15 @@ def changed_training(before: RunConfig, now: RunConfig) -> bool:
     how = {name: getattr(now.training, name) for name in HOW}
     same = msgspec.structs.replace(before.training, **how) == now.training
     return not same or before.guards.early_stop != now.guards.early_stop
+
+
+def settings_in(state: Mapping[str, Any], config: RunConfig) -> RunConfig:
+    """Return the configuration by which the run of `config` had been trained when it was in a checkpoint's `state`."""
+    if "settings" not in state:
+        return config
+    guards = msgspec.structs.replace(config.guards, early_stop=state["early_stop"])
+    training = msgspec.convert(state["settings"], TrainingConfig)
+    return msgspec.structs.replace(config, training=training, guards=guards)
 
 
 def changed_settings(before: RunConfig, now: RunConfig) -> str:

@@ -29,6 +29,7 @@ class ActiveRun:
         self.loop = loop
         self.checkpoints = CheckpointManager(writer, loop, reporter)
         self.next: RunConfig | None = None
+        loop.features.folder = lambda: None if writer.folder is None else writer.folder.path
         self._writer = writer
         self._reporter = reporter
         self._divergence_policy = DivergencePolicy(loop.config.guards)
@@ -72,6 +73,8 @@ class ActiveRun:
                 self._end_evaluation()
                 return
             if not self.trainer.epoch_complete:  # a larger batch size may have ended it
+                if not self.loop.features.ready():
+                    return
                 self.loop.step()
             if self.trainer.epoch_complete:
                 self.loop.end_epoch()
@@ -174,6 +177,8 @@ class ActiveRun:
                 self.set_state("running")
             case commands.StepOnce():
                 self._restart_clocks()
+                if not (self.loop.owes_evaluation or self.trainer.epoch_complete):
+                    self.loop.features.fill(self.loop.stopped)
                 self.step()
                 self.loop.emit_point()
             case commands.Stop():

@@ -9,7 +9,7 @@ from pathlib import Path
 from finetui.engine.data import ImageData
 from finetui.engine.errors import reason_of
 from finetui.engine.files import link
-from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
+from finetui.engine.inspection.evaluation import Report, Scores, batch_size_for, evaluate, files_of, predictions_of
 from finetui.engine.inspection.ranking import QUICKLY_RANKED
 from finetui.engine.models import Architecture
 from finetui.engine.predictions.file import Files, Origin
@@ -46,10 +46,12 @@ class Evaluator:
         warn: Callable[[str], None],
         part: Part,
         checkpoint: tuple[str, int] | None = None,
+        scores: Scores | None = None,
     ) -> Evaluated | None:
         """Evaluate the network of `trainer`, and keep the predictions in `folder`, or where there is none yet, aside.
 
         `checkpoint` is the name and step of the one whose weights it has for the moment, None that they are its own.
+        `scores` computes them, where the network itself is not to.
         Return None when `stopped` answered True before the end. Predictions that cannot be written are no reason to end
         a training: `warn` is told. Raises `Diverged` when the loss of what is evaluated while training is not finite,
         `BadInput` where there is no such part.
@@ -66,6 +68,7 @@ class Evaluator:
             ranked=len(split) * len(data.classes) <= QUICKLY_RANKED,
             progress=progress,
             stopped=stopped,
+            scores=scores,
         )
         trainer.freezer.train_mode()
         if report is None:

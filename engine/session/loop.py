@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 import msgspec
@@ -16,9 +16,10 @@ from finetui.engine.protocol.values import KeptCheckpoint, Part
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.kept_checkpoints import BEST
 from finetui.engine.runs.reporter import Reporter
-from finetui.engine.runs.resume import HOW, changed_training
+from finetui.engine.runs.resume import HOW, changed_training, settings_in
 from finetui.engine.session.environment import differences, machine
 from finetui.engine.session.evaluator import Evaluator
+from finetui.engine.session.features import Features
 from finetui.engine.session.monitor import Monitor
 from finetui.engine.session.notices import Notices
 from finetui.engine.session.questions import Questions
@@ -72,11 +73,12 @@ class TrainingLoop:
         self.monitor = Monitor(config, len(prepared.data.classes))
         self.evaluator = Evaluator(prepared.data, prepared.architecture, self.monitor)
         self._alerts = AlertWatch(config.guards)
+        self.features = Features(prepared, config, self.trainer, reporter)
         self.questions = Questions(prepared, config, self.trainer, reporter, stopped)
         self._effect = EffectMeter(self.trainer.freezer.trainable())
         self.notices = Notices(config, prepared.data, prepared.device, reporter)
         self._reporter = reporter
-        self._stopped = stopped
+        self.stopped = stopped
 
     def announce(self) -> None:
         """Emit what was prepared, and warn of what is odd about it."""
@@ -101,6 +103,7 @@ class TrainingLoop:
     def end_epoch(self) -> None:
         """Go on to the next epoch; the evaluation of this one is owed from now on."""
         self.emit_point()
+        self.features.epoch_ended()
         begun = self.trainer.end_epoch()
         self.owes_evaluation = True
         if begun is not None:
@@ -155,10 +158,11 @@ class TrainingLoop:
             self.trainer,
             folder,
             progress=lambda done, total: self._reporter.progress("Evaluating", done, total),
-            stopped=self._stopped,
+            stopped=self.stopped,
             warn=self._reporter.warn,
             part=part,
             checkpoint=checkpoint,
+            scores=self.features.scores(part) if checkpoint is None else None,
         )
         if part == "train":
             self.trainer.restart_batches()  # they were read from elsewhere
@@ -179,6 +183,7 @@ class TrainingLoop:
                     self._layers_changed()
             case commands.SetFrozenNorm():
                 if self.trainer.freezer.set_norm_trains(command.trains):
+                    self.trainer.revise_features()
                     self._layers_changed()
             case _:
                 assert_never(command)
@@ -221,7 +226,7 @@ class TrainingLoop:
         rates, losses = find_learning_rate(
             self.trainer,
             progress=lambda done, total: self._reporter.progress("Trying learning rates", done, total),
-            stopped=self._stopped,
+            stopped=self.stopped,
         )
         self.trainer.restart_batches()
         self.trainer.restart_clock()
@@ -269,18 +274,10 @@ class TrainingLoop:
         for warning in warnings:
             self._reporter.warn(warning)
         self._effect = EffectMeter(trainer.freezer.trainable())
-        changed = changed_training(self._settings_of(found.training), self.config)
+        changed = changed_training(settings_in(found.training, self.config), self.config)
         if changed:
             self._training_changed()
         return changed
-
-    def _settings_of(self, state: Mapping[str, Any]) -> RunConfig:
-        """Return the configuration by which a run had been trained when it was in `state`."""
-        if "settings" not in state:
-            return self.config
-        guards = msgspec.structs.replace(self.config.guards, early_stop=state["early_stop"])
-        training = msgspec.convert(state["settings"], TrainingConfig)
-        return msgspec.structs.replace(self.config, training=training, guards=guards)
 
     def slow_down(self, factor: float) -> None:
         """Multiply the learning rate by `factor` from the next step on."""
@@ -295,6 +292,7 @@ class TrainingLoop:
             return
         point = msgspec.structs.replace(point, time_shares=self.time.take())
         self._reporter.emit(point)
+        self.features.trained(point.steps * self.config.training.batch_size / point.samples_per_second)
         self._loss += point.loss * point.steps
         self._steps += point.steps
         effect = self._effect.add(point, point.steps * self.config.training.batch_size)
@@ -343,6 +341,7 @@ class TrainingLoop:
         """End what reads the data."""
         self.prepared.data.close()
         self.evaluator.close()
+        self.features.close()
 
     def _restore(self, found: Checkpoint) -> list[str]:
         """Take over weights and state; return what may keep the continuation from being the same bit for bit.
@@ -356,6 +355,7 @@ class TrainingLoop:
                     f"the run cannot go on as it began: there are {images:,} training images now, and there were "
                     f"{training['images']:,}; start a finetune from it instead (finetui finetune RUN)"
                 )
+            self.features.forget()
             self.prepared.model.load_state_dict(found.model)
             self.load_state_dict(training)
             return differences(training["machine"], machine(self.prepared.device))
@@ -375,6 +375,7 @@ class TrainingLoop:
 
     def _layers_changed(self) -> None:
         freezer = self.trainer.freezer
+        self.features.tell_dropped()
         self._effect.changed(freezer.trainable())
         self._reporter.emit(events.LayersChanged(layers=freezer.table()))
 

@@ -24,6 +24,7 @@ from finetui.engine.protocol.events import (
     AnyEvent,
     CheckpointSaved,
     CommandAccepted,
+    FeaturesChanged,
     LearningRateChanged,
     RunPrepared,
     TrainingChanged,
@@ -81,7 +82,8 @@ def read_recording(folder: RunFolder) -> Recording:
     end = max(saved)
     changes = tuple((step, command) for step, command in _changes(held) if step <= end)
     transform, known = _seen(folder, prepared.description)
-    begun = Beginning(prepared.fast, prepared.rules, prepared.data.train_size, transform, known)
+    without = frozenset((e.step, e.layers) for e in held if isinstance(e, FeaturesChanged) and e.state == "off")
+    begun = Beginning(prepared.fast, prepared.rules, prepared.data.train_size, transform, known, without)
     trainable = sum(group.trainable for group in prepared.layers)
     return Recording(prepared.config, begun, prepared.steps_per_epoch, changes, saved, end, trainable)
 

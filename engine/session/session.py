@@ -166,6 +166,8 @@ class Session:
         )
         self.config = prepared.config
         loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step)
+        if self._begun is not None:
+            loop.features.obeyed = self._begun.without_features
         run = self.active = ActiveRun(loop, self._writer, self._reporter)
         if self.folder is not None:
             run.checkpoints.scan()

@@ -108,10 +108,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Beginning:
-    """What an earlier run began with, for one that is to be the same; `images` it trained on, `transform` if known."""
+    """What an earlier run began with, for one that is to be the same; `images` it trained on, `transform` if known.
+
+    `without_features` are steps, each with the layers whose features could not be had from there on.
+    """
 
     path: FastPath
     rules: int
     images: int
     transform: Transform | None
     known: RecordedData | None = None
+    without_features: frozenset[tuple[int, tuple[str, ...]]] = frozenset()

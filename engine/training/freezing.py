@@ -109,6 +109,12 @@ class Freezer:
             layer = self._layers[name]
             layer.module.training = layer.normalises and self.norm_trains and name not in self.bypassed
 
+    @property
+    def fixed(self) -> frozenset[str]:
+        """The layers that compute the same at every step: frozen, without statistics that go on being collected."""
+        collect = self.norms if self.norm_trains else frozenset()
+        return self.frozen - self.bypassed - collect
+
     def _wholly_frozen(self, group: ModuleGroup) -> bool:
         return all(layer.name in self.frozen for layer in group.layers)
 

@@ -46,7 +46,7 @@ def _try_rates(
         rate = LOWEST * (HIGHEST / LOWEST) ** (index / (STEPS - 1))
         rated.set_rate(rate)
         optimizer.zero_grad(set_to_none=True)
-        loss, _ = trainer.loss_and_logits(model, inputs, labels)
+        loss, _ = trainer.forward.loss_and_logits(model, inputs, labels)
         value = float(loss.detach())
         mean = _MEMORY * mean + (1 - _MEMORY) * value
         smooth = mean / (1 - _MEMORY ** (index + 1))

@@ -1,6 +1,7 @@
 """The numbers that a training step's forward and backward pass are computed with."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -27,9 +28,14 @@ def outputs(model: Callable[[Tensor], Any], images: Tensor, precision: str) -> O
     """
     if precision == "fp32":
         return outputs_of(model(images))
-    with torch.autocast(images.device.type, torch.bfloat16):
+    with autocast(precision, images.device):
         returned = model(images)
     return outputs_of(returned)
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context in which a training step computes by `precision` on `device`."""
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, torch.bfloat16)
 
 
 def notices(precision: str, device: torch.device) -> list[str]:

@@ -5,6 +5,7 @@
    all groups, with frozen normalisation and an optimizer that remembers the frozen epoch.
 2. One cycle is torch's `OneCycleLR`, a warm-up comes before the run, layers warm up by themselves, and `fastai` is
    fastai's `fine_tune`.
+3. What is frozen is computed once, where that is possible (`finetui.engine.training.features`).
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 from finetui.engine.errors import BadInput
 
-CURRENT = 2
+CURRENT = 3
 
 
 def recorded(training: Mapping[str, Any]) -> int:

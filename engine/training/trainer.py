@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from finetui.engine.data import Split, augmentation, epoch_order, epoch_seeds
 from finetui.engine.errors import BadInput
@@ -17,17 +16,16 @@ from finetui.engine.protocol.values import FastPath
 from finetui.engine.training.class_balance import class_weights, sampling_weights
 from finetui.engine.training.divergence import Diverged, LossGuard
 from finetui.engine.training.epoch_steps import has_batch_norm, steps_per_epoch
-from finetui.engine.training.fast_paths import laid_out
+from finetui.engine.training.features.use import FeatureUse
+from finetui.engine.training.forward import Forward
 from finetui.engine.training.freezing import Freezer
 from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter, gradient_norms
 from finetui.engine.training.learning_rate import LearningRates
 from finetui.engine.training.metrics import Meter
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
-from finetui.engine.training.precision import outputs
 from finetui.engine.training.recipes import Stage, check_plan, frozen_layers, stage_at, whole_run
 from finetui.engine.training.rules import CURRENT
 from finetui.engine.training.schedules import build_schedule, fastai_cycle, first_one_cycle
-from finetui.engine.training.torch_compile import CompiledNetwork
 
 OnStep = Callable[[int, Tensor], None]
 Batch = tuple[Tensor, Tensor]
@@ -76,6 +74,7 @@ class Trainer:
         self._configure(training, plan)
         self.freezer = Freezer(model, groups, self.optimizer, training.frozen_norm_trains)
         self.step = self.epoch = self.position = 0
+        self.features = FeatureUse()
         self._resized = (0, 0)  # where in this epoch the batch size was changed: steps and images before
         self.epoch_steps = self.steps_per_epoch  # of the epoch in progress
         self.device = next(model.parameters()).device
@@ -84,7 +83,7 @@ class Trainer:
         self._augmentation = augmentation(augment)
         self._always_frozen = self.freezer.layers_of(always_frozen)
         self._by_hand = self.freezer.owner
-        self._batches: Iterator[Batch] | None = None
+        self._batches: Iterator[tuple[Any, Tensor]] | None = None
         self._guard = LossGuard(explode_factor, classes)
         self._meter = Meter(self._guard)
         self._layer_meter: LayerMeter | None = None
@@ -107,11 +106,11 @@ class Trainer:
         self.epochs = training.epochs
         self.optimizer = build_optimizer(self.groups, training, fused=self.path.fused)
         self._rated = ParameterGroups(self.optimizer)
-        self._compiled = CompiledNetwork(self.model, training.compile)
         self.steps_per_epoch = steps_per_epoch(self.model, len(self._data), training.batch_size)
         # On a small set a hundred steps would be several epochs.
         self.rates = LearningRates(training.lr, min(training.thaw_warmup_steps, self.steps_per_epoch))
-        self._class_weights = class_weights(self._data.labels, training.class_weights, self._classes, self.model)
+        weights = class_weights(self._data.labels, training.class_weights, self._classes, self.model)
+        self.forward = Forward(self.model, training, self.path, weights)
 
     def change(self, training: TrainingConfig, plan: Sequence[Stage]) -> None:
         """Train by other settings from the next step on, as a run does that goes on by them. Raises `BadInput`."""
@@ -152,11 +151,10 @@ class Trainer:
         if trains:
             for parameter in self._parameters.values():  # what `zero_grad` does, without its bookkeeping
                 parameter.grad = None
-            network = self._compiled.network(self.freezer.frozen, self.freezer.norm_trains)
-            loss, logits = self.loss_and_logits(network, inputs, labels)
+            loss, logits, backward = self.forward.step(inputs, labels, self.freezer, self.features.cache)
             if self.device.type == "cpu":
                 self._check(loss.item())
-            loss.backward()  # type: ignore[no-untyped-call]
+            backward()
             if self._layer_meter is not None:
                 self._layer_meter.before()
             self.optimizer.step()
@@ -190,37 +188,27 @@ class Trainer:
         self.measures = {}
         self._layer_meter = LayerMeter([layer for group in self.groups for layer in group.layers])
 
-    def loss_and_logits(self, model: Callable[[Tensor], Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of a batch and its logits `[B, classes]`, by this trainer's model (compiled too) or a copy.
-
-        What auxiliary heads return counts in the loss; see `Outputs.auxiliary_weight`.
-        """
-        found = outputs(model, laid_out(inputs, self.path), self.training.precision)
-        loss = self.loss(found.logits, labels)
-        for auxiliary in found.auxiliary:
-            loss = loss + found.auxiliary_weight() * self.loss(auxiliary, labels)
-        return loss, found.logits
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the training loss of a batch: cross entropy with the configured class weights and smoothing."""
-        smoothing = self.training.label_smoothing
-        return F.cross_entropy(logits, labels, weight=self._class_weights, label_smoothing=smoothing)
-
     def batches(self, epoch: int, position: int) -> Iterator[Batch]:
         """Yield the batches of `epoch` from step `position` on."""
+        order, seeds = self._left(epoch, position)
+        augment = self._augment if self._augmentation else None
+        return self._data.batches(order, self.training.batch_size, augment, seeds)
+
+    def _left(self, epoch: int, position: int) -> tuple[Tensor, Tensor | None]:
+        """Return the images left of `epoch` from step `position` on, in order, and their seeds if they draw."""
         training = self.training
         weights = sampling_weights(self._data.labels) if training.sampling == "balanced" else None
         order = epoch_order(len(self._data), training.seed, epoch, weights=weights)
         before, images = self._resized if epoch == self.epoch and position >= self._resized[0] else (0, 0)
         steps = self.epoch_steps if images else self.steps_per_epoch
         left = slice(*(images + (step - before) * training.batch_size for step in (position, steps)))
-        seeds = epoch_seeds(len(order), training.seed, epoch)[left] if self._data.draws else None
-        augment = self._augment if self._augmentation else None
-        return self._data.batches(order[left], training.batch_size, augment, seeds)
+        return order[left], epoch_seeds(len(order), training.seed, epoch)[left] if self._data.draws else None
 
-    def _next_batch(self) -> Batch:
+    def _next_batch(self) -> tuple[Any, Tensor]:
         if self._batches is None:
-            self._batches = self.batches(self.epoch, self.position)
+            cache, here = self.features.cache, (self.epoch, self.position)
+            size = self.training.batch_size
+            self._batches = self.batches(*here) if cache is None else cache.batches(self._left(*here)[0], size)
         return next(self._batches)
 
     def _augment(self, images: Tensor) -> Tensor:
@@ -236,6 +224,7 @@ class Trainer:
         self.position = 0
         self._resized, self.epoch_steps = (0, 0), self.steps_per_epoch
         self._batches = None
+        self.features.begin_epoch()
         if self.done or self.stage == before:
             return None
         self._begin_stage()
@@ -255,11 +244,22 @@ class Trainer:
         thaw = self.freezer.frozen - wanted - self._by_hand - self.freezer.bypassed
         thawed = self.freezer.set(thaw, frozen=False)
         self.freezer.set(freeze, frozen=True)
+        self.revise_features()
         if stage.fresh:
             self.optimizer.state.clear()
         else:
             self._warm_up(thawed)
         self._follow_schedule()
+
+    def stays(self, epoch: int) -> frozenset[str]:
+        """Return the layers that stay the same now and in `epoch` (from 0), by what is known now."""
+        planned = frozen_layers(self.plan[stage_at(self.plan, epoch)], self.freezer) | self._always_frozen
+        return self.freezer.fixed & (planned | self._by_hand)
+
+    def revise_features(self) -> None:
+        """Drop the features that are kept if their layers do not stay the same any more."""
+        if self.features.revise(self.freezer.fixed, at_start=self.position == 0):
+            self._batches = None
 
     def _follow_schedule(self) -> None:
         stage = self.plan[self.stage]
@@ -283,6 +283,7 @@ class Trainer:
         """
         changed = self.freezer.set(self.freezer.layers_of(groups) | frozenset(layers), frozen)
         self._by_hand |= changed
+        self.revise_features()
         if not frozen:
             self._warm_up(changed)
         return bool(changed)
@@ -328,6 +329,7 @@ class Trainer:
     def restart_batches(self) -> None:
         """Get the batches anew from the present position on, after somebody else has read the data."""
         self._batches = None
+        self.features.restart()
 
     def restart_clock(self) -> None:
         """Leave the time since the last step (a pause, an evaluation) out of the samples per second."""
@@ -347,6 +349,7 @@ class Trainer:
             "rules": self.rules,
             "settings": msgspec.to_builtins(self.training),
             "resized": list(self._resized),
+            "features": self.features.state_dict(),
             "rates": self.rates.state_dict(),
             "meter": self._meter.state_dict(),
             "guard": self._guard.state_dict(),
@@ -371,6 +374,7 @@ class Trainer:
             self.training.frozen_norm_trains if "frozen_norm_trains" in changed else state["norm_trains"]
         )
         self._by_hand = frozenset(state["by_hand"])
+        self.features.load_state_dict(state.get("features", {}))
         self._follow_schedule()
         self.rates.load_state_dict(
             state["rates"], {group.name: tuple(layer.name for layer in group.layers) for group in self.groups}
@@ -382,8 +386,7 @@ class Trainer:
         kept = {} if "optimizer" in changed else state["optimizer"]
         load_state_by_name(self.optimizer, self._parameters, kept)
         self._batches = None
-        self._layer_meter = None
-        self.measures = {}
+        self._layer_meter, self.measures = None, {}
 
     def _take_up_epoch(self, state: dict[str, Any], *, resized: bool) -> None:
         """Be in the middle of an epoch: what is left of its images comes in batches of the present size."""

@@ -261,6 +261,8 @@ class RunOptions:
     "fp32 (default), or bf16: mixed precision, other digits and on some processors faster."
     compile: Annotated[str | None, _known(*known.COMPILE), _TRAINING] = None
     "off (default), or a mode of torch.compile for training steps: default or reduce-overhead (CUDA graphs)."
+    features: Annotated[str | None, _known(*known.FEATURES), _TRAINING] = None
+    "What frozen layers make of an image: cache (default: computed once, and kept) or off."
     device: Annotated[str | None, _known("auto", "cpu", "cuda", "mps"), _TRAINING] = None
     "auto, cpu, cuda, cuda:N or mps (default: auto)."
     save_steps: Annotated[WholeNumber | None, _SAFETY] = None

@@ -9,6 +9,7 @@ from finetui.engine.protocol.events import (
     Alert,
     AnyEvent,
     Evaluated,
+    FeaturesChanged,
     Log,
     Phase,
     RunPrepared,
@@ -21,6 +22,7 @@ from finetui.engine.protocol.paths import short
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.journal import encode_line
 from finetui.tui.cli.reports import write_data
+from finetui.tui.state.feature_words import feature_line
 from finetui.tui.state.log_lines import settings_text
 from finetui.tui.state.parts import scores, sizes
 
@@ -182,5 +184,7 @@ def _lines(event: AnyEvent) -> Iterator[str]:
             yield settings_text(event)
         case Alert():
             yield f"{event.kind}: {event.message}"
+        case FeaturesChanged():
+            yield feature_line(event)
         case StateChanged() if event.reason:
             yield f"{event.state}: {event.reason}"

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from finetui.engine.protocol import commands, events
 from finetui.engine.text import clean
+from finetui.tui.state.feature_words import feature_line
 from finetui.tui.state.parts import scores, sizes
 
 Level = Literal["info", "warning", "error"]
@@ -155,6 +156,8 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
         case events.EffectMeasured():
             trainable = f"{event.trainable_before:,} → {event.trainable_after:,} parameters train"
             return "info", f"{trainable}, {event.speed_before:,.0f} → {event.speed_after:,.0f} img/s"
+        case events.FeaturesChanged():
+            return "warning" if event.state == "off" else "info", feature_line(event)
         case events.LearningRateFound():
             found = "none" if event.suggestion is None else f"{event.suggestion:g}"
             return "info", f"learning-rate finder: suggestion {found}"

@@ -58,6 +58,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     marks: tuple[Mark, ...] = ()
     stage: events.StageStarted | None = None
     effect: events.EffectMeasured | None = None
+    features: events.FeaturesChanged | None = None
     norm_trains: bool = False
     rates_found: events.LearningRateFound | None = None
     kept: tuple[events.KeptCheckpoint, ...] = ()
@@ -207,6 +208,8 @@ def _change(view: View, event: events.AnyEvent) -> View:
             return _rewound(view, event)
         case events.EffectMeasured():
             return replace(view, effect=event)
+        case events.FeaturesChanged():
+            return replace(view, features=None if event.state == "dropped" else event)
         case events.LearningRateFound():
             return replace(view, rates_found=event, phase=None)
         case events.FinetunePreview():
@@ -260,6 +263,7 @@ def _rewound(view: View, event: events.Rewound) -> View:
         device=event.device or view.device,
         kept=event.kept or view.kept,
         rates_found=None,
+        features=None,
     )
     return msgspec.structs.replace(view, marks=_marked(view, event.step, event.cause))
 

@@ -8,6 +8,7 @@ from textual.content import Content
 from finetui.engine.protocol.events import DataSummary, State
 from finetui.engine.protocol.machine import Gpu, Machine
 from finetui.engine.protocol.paths import short
+from finetui.tui.state.feature_words import feature_chip
 from finetui.tui.state.numbers import gigabytes, percent
 from finetui.tui.state.store import View
 
@@ -38,6 +39,8 @@ def status(view: View, width: int) -> Content:
     if view.data is not None:
         model = f"{short(view.config.model.name)} {view.parameters:,} parameters"
         facts = [f"{view.data.name} {_sizes(view.data)}", model, view.device]
+    if view.features is not None and view.state in ("running", "paused"):
+        facts.insert(0, feature_chip(view.features))
     if len(view.audience) > 1:
         facts.insert(0, f"{len(view.audience)} dashboards")
     while facts:

@@ -1,0 +1,298 @@
+"""The features of a run: which are kept is chosen here, they are filled between commands, and it is reported."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn import Module
+
+from finetui.engine.errors import describe
+from finetui.engine.inspection.feature_scores import FeatureScores
+from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.events import FeaturesChanged, Log
+from finetui.engine.protocol.values import Part
+from finetui.engine.runs.reporter import Reporter
+from finetui.engine.setup.prepared import Prepared
+from finetui.engine.training.features.cache import FeatureCache
+from finetui.engine.training.features.cut import Cut, find_cut
+from finetui.engine.training.features.graph import NoCut
+from finetui.engine.training.features.store import NoRoom, choose_place, remove_stale
+from finetui.engine.training.trainer import Trainer
+
+_FIRST_RULES = 3  # earlier runs computed all of the network at every step
+_KEPT = 4  # cuts that were looked for last
+
+
+class Features:
+    """Keeps for `trainer` what the frozen first layers make of each image, where that is the same in every epoch.
+
+    The choice is made at the start of an epoch, from what is known then: the layers that stay frozen in this epoch and
+    the next, since filling takes what it saves in one. `folder` is where a file may be; `obeyed` are the steps at which
+    a run that is replayed could not have the features of some layers.
+    """
+
+    def __init__(self, prepared: Prepared, config: RunConfig, trainer: Trainer, reporter: Reporter) -> None:
+        self.folder: Callable[[], Path | None] = lambda: None
+        self.obeyed: frozenset[tuple[int, tuple[str, ...]]] = frozenset()
+        self._prepared = prepared
+        self._trainer = trainer
+        self._reporter = reporter
+        self._precision = config.training.precision
+        self._compile = config.training.compile
+        self._wanted = config.training.features == "cache" and prepared.rules >= _FIRST_RULES
+        # Of images that differ from epoch to epoch nothing can be kept.
+        self._same = config.data.augment == "none" and not prepared.data.train.draws
+        self._cuts: dict[tuple[frozenset[str], bool], Cut | None] = {}
+        self._said: set[str] = set()
+        self._seconds = 0.0  # that filling took
+        self._trained: float | None = None  # seconds of an epoch trained from features, while it is measured
+        self._scores: FeatureScores | None = None
+        self._cleaned = False
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        architecture = self._prepared.architecture
+        return architecture.in_channels, architecture.height, architecture.width
+
+    # -- training ---------------------------------------------------------------------------------------
+
+    def ready(self) -> bool:
+        """Whether a step can be taken; else the features of some more images are there now. Asking costs nothing."""
+        use = self._trainer.features
+        if use.settled and not self.obeyed:
+            return True
+        self._obey()
+        if use.settled:
+            return True
+        use.layers = self._choose()
+        held = use.cache or use.filling
+        if held is not None and (held.cut.layers != use.layers or held.cut.stale):
+            self._discard(f"there are others for {len(use.layers)} layers" if use.layers else "layers changed")
+        if not use.layers or use.cache is not None:
+            use.settled = True
+            return True
+        self._fill(use.layers)
+        return use.settled
+
+    def fill(self, stopped: Callable[[], bool]) -> None:
+        """Compute all that the next step needs, or until a stop waits."""
+        while not (stopped() or self.ready()):
+            pass
+
+    def _obey(self) -> None:
+        use = self._trainer.features
+        for layers in [frozenset(layers) for step, layers in self.obeyed if step == self._trainer.step]:
+            if layers not in use.given_up:
+                self._give_up(layers, "as in the run that is replayed")
+
+    def _choose(self) -> frozenset[str]:
+        """Return the layers of the first part for the epoch in progress; none where nothing is kept."""
+        trainer, use = self._trainer, self._trainer.features
+        if not self._wanted or not self._same:
+            if use.layers:  # as a run was trained that goes on by another setting
+                self._give_up(use.layers, "--features off")
+            return frozenset()
+        if trainer.position:
+            return use.layers
+        stays = use.entered <= trainer.freezer.fixed and use.entered not in use.given_up
+        layers = use.entered if stays else frozenset()
+        if trainer.epoch + 2 <= trainer.epochs:
+            found = self._cut_deeper(trainer.stays(trainer.epoch + 1), layers)
+            if found is not None and found.layers not in use.given_up:
+                return found.layers
+        return layers
+
+    def _cut_deeper(self, layers: frozenset[str], than: frozenset[str], *, training: bool = True) -> Cut | None:
+        """Return the cut behind as many of `layers` as there can be, if that is behind others `than` those."""
+        if layers <= than:
+            return None
+        found = self._cut(layers, training)
+        if found is not None and found.layers != layers:
+            found = self._cut(found.layers, training)  # the same that a run would find that goes on with these
+        return found if found is not None and not found.layers <= than else None
+
+    def _cut(self, layers: frozenset[str], training: bool = True) -> Cut | None:
+        key = layers, training
+        known = self._cuts.get(key)
+        if key not in self._cuts or (known is not None and known.stale and training):
+            try:
+                self._cuts[key] = self._find(layers, training)
+            except NoCut as reason:
+                self._cuts[key] = None
+                self._say(
+                    f"the frozen layers are computed at every step: the network cannot be divided, since {reason}"
+                )
+            while len(self._cuts) > _KEPT:
+                del self._cuts[next(iter(self._cuts))]
+        return self._cuts[key]
+
+    def _find(self, layers: frozenset[str], training: bool) -> Cut:
+        model: Module = self._prepared.model
+        if training:
+            return find_cut(model, layers, self._shape, path=self._prepared.path, precision=self._precision)
+        model.eval()
+        try:
+            return find_cut(model, layers, self._shape)
+        finally:
+            self._trainer.freezer.train_mode()
+
+    def _say(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            self._reporter.emit(Log(level="info", message=message))
+
+    def _fill(self, layers: frozenset[str]) -> None:
+        started = time.perf_counter()
+        use = self._trainer.features
+        try:
+            if use.filling is None:
+                use.filling = self._open(layers)
+                self._seconds = 0.0
+                self._tell("filling", use.filling)
+            use.filling.fill()
+        except NoRoom as problem:
+            self._give_up(layers, str(problem))
+            return
+        except (OSError, MemoryError, RuntimeError) as error:
+            if not _is_full(error):
+                raise
+            self._give_up(layers, describe(error))
+            return
+        self._seconds += time.perf_counter() - started
+        store = use.filling.store
+        self._reporter.progress("Computing features", store.done, len(self._prepared.data.train))
+        self._trainer.restart_clock()
+        if use.filling.complete:
+            use.cache, use.filling, use.settled = use.filling, None, True
+            self._trainer.restart_batches()
+            self._trained = None if self._trainer.position else 0.0
+            self._tell("held", use.cache)
+
+    def _open(self, layers: frozenset[str]) -> FeatureCache:
+        prepared, folder = self._prepared, self.folder()
+        if folder is not None and not self._cleaned:
+            remove_stale(folder)
+            self._cleaned = True
+        cut = self._cut(layers)
+        if cut is None or cut.layers != layers:
+            raise NoRoom("the network cannot be divided as it was")
+        images = len(prepared.data.train)
+        size = images * sum(spec.bytes for spec in cut.specs)
+        image_bytes = 4 * torch.Size(self._shape).numel()
+        place = choose_place(size, images, image_bytes, prepared.device, folder)
+        return FeatureCache(
+            cut,
+            prepared.data.train,
+            self._shape,
+            place,
+            folder,
+            prepared.device,
+            path=prepared.path,
+            precision=self._precision,
+            compiled=self._compile,
+        )
+
+    def _give_up(self, layers: frozenset[str], reason: str) -> None:
+        """Train without the features of `layers` from here on, also where the run goes on some day."""
+        use = self._trainer.features
+        use.given_up.add(layers)
+        if use.layers == layers:
+            self._discard("")
+            use.layers, use.settled = frozenset(), True
+            self._trainer.restart_batches()
+        self._reporter.emit(FeaturesChanged(state="off", layers=tuple(sorted(layers)), reason=reason))
+
+    def _discard(self, reason: str) -> None:
+        use = self._trainer.features
+        if use.filling is not None:
+            use.filling.close()
+            use.filling = None
+        use.forget(reason)
+        if reason:
+            self.tell_dropped()
+
+    def tell_dropped(self) -> None:
+        """Report features that had to go, and why, if there are any."""
+        use = self._trainer.features
+        if use.dropped:
+            self._reporter.emit(FeaturesChanged(state="dropped", reason=use.dropped))
+            use.dropped = ""
+
+    def trained(self, seconds: float) -> None:
+        """Count the `seconds` that some steps took."""
+        if self._trained is not None:
+            self._trained += seconds
+
+    def epoch_ended(self) -> None:
+        """Report what an epoch takes that was trained from features as a whole, once."""
+        cache = self._trainer.features.cache
+        if self._trained and cache is not None:
+            self._tell("held", cache, self._trained)
+        self._trained = None
+
+    def _tell(self, state: str, cache: FeatureCache, epoch_seconds: float | None = None) -> None:
+        self._reporter.emit(
+            FeaturesChanged(
+                state="filling" if state == "filling" else "held",
+                layers=tuple(sorted(cache.cut.layers)),
+                last=cache.cut.last,
+                place=cache.store.place,
+                bytes=cache.store.bytes,
+                images=len(self._prepared.data.train),
+                seconds=self._seconds if state == "held" else 0.0,
+                epoch_seconds=epoch_seconds,
+            )
+        )
+
+    def forget(self) -> None:
+        """Compute everything again: other weights are loaded."""
+        self._discard("other weights are loaded")
+        self._forget_scores()
+
+    def close(self) -> None:
+        """Give back the memory, and remove the files."""
+        self._discard("")
+        self._forget_scores()
+
+    # -- evaluation -------------------------------------------------------------------------------------
+
+    def scores(self, part: Part) -> FeatureScores | None:
+        """Return what computes the evaluation of `part` from features, and keeps them; None where that gains nothing.
+
+        Only the part that is evaluated while training comes again.
+        """
+        trainer, data = self._trainer, self._prepared.data
+        if not self._wanted or part != data.watched:
+            return None
+        fixed = trainer.freezer.fixed
+        if self._scores is not None and not self._scores.cut.layers <= fixed:
+            self._forget_scores()
+        if not trainer.done:
+            held = frozenset() if self._scores is None else self._scores.cut.layers
+            found = self._cut_deeper(trainer.stays(trainer.epoch + 1), held, training=False)
+            if found is not None:
+                self._forget_scores()
+                self._scores = self._new_scores(found, part)
+        return self._scores
+
+    def _new_scores(self, cut: Cut, part: Part) -> FeatureScores | None:
+        prepared, split = self._prepared, self._prepared.data.part(part)
+        size = len(split) * sum(spec.bytes for spec in cut.specs)
+        try:
+            place = choose_place(size, len(split), 4 * torch.Size(self._shape).numel(), prepared.device, None)
+        except NoRoom as problem:
+            self._say(f"the frozen layers are computed at every evaluation: what they make of the images, {problem}")
+            return None
+        return FeatureScores(cut, prepared.model, split, place, prepared.device)
+
+    def _forget_scores(self) -> None:
+        if self._scores is not None:
+            self._scores.close()
+            self._scores = None
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether memory or disk ran out."""
+    text = str(error).lower()
+    return isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text

@@ -1,0 +1,58 @@
+"""A step of a network whose rest is one linear layer: without autograd, which takes longer than the sums themselves."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, fx, nn
+
+Step = tuple[Tensor, Tensor, Callable[[], None]]
+_IGNORED = -100  # cross_entropy's default: no class
+_MEAN = 1
+
+
+class LinearHead:
+    """The loss and the gradients of `layer` by the operations that autograd would choose, in its order: the same bits.
+
+    Both of its tensors train.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self._layer = layer
+
+    @classmethod
+    def of(cls, rest: fx.GraphModule) -> "LinearHead | None":
+        """Return what computes the steps of `rest`; None where that is more than one plain linear layer that trains."""
+        nodes = list(rest.graph.nodes)
+        if [node.op for node in nodes] != ["placeholder", "call_module", "output"] or nodes[2].args[0] is not nodes[1]:
+            return None
+        layer = rest.get_submodule(str(nodes[1].target))
+        if type(layer) is not nn.Linear or nodes[1].args != (nodes[0],) or nodes[1].kwargs:
+            return None
+        return cls(layer)
+
+    @property
+    def trains(self) -> bool:
+        """Whether weight and bias train, as they must for a step."""
+        weight, bias = self._layer.weight, self._layer.bias
+        return weight.requires_grad and bias is not None and bias.requires_grad
+
+    def step(self, inputs: Tensor, labels: Tensor, class_weights: Tensor | None) -> Step:
+        """Return the mean cross entropy of `inputs` `[B, features]`, the logits, and what computes the gradients."""
+        layer = self._layer
+        with torch.no_grad():
+            logits = torch.addmm(layer.bias, inputs, layer.weight.t())
+            shares = torch.log_softmax(logits, 1)
+            loss, total = torch.ops.aten.nll_loss_forward.default(shares, labels, class_weights, _MEAN, _IGNORED)
+        return loss, logits, partial(self._backward, inputs, labels, class_weights, shares, loss, total)
+
+    def _backward(
+        self, inputs: Tensor, labels: Tensor, weights: Tensor | None, shares: Tensor, loss: Tensor, total: Tensor
+    ) -> None:
+        layer = self._layer
+        with torch.no_grad():
+            one = torch.ones_like(loss)
+            back = torch.ops.aten.nll_loss_backward.default(one, shares, labels, weights, _MEAN, _IGNORED, total)
+            back = torch.ops.aten._log_softmax_backward_data.default(back, shares, 1, shares.dtype)
+            layer.weight.grad = back.t().mm(inputs)
+            layer.bias.grad = back.sum(0)

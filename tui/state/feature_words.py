@@ -1,0 +1,38 @@
+"""What is said of features: what frozen layers make of each image, computed once and kept."""
+
+from finetui.engine.protocol.events import FeaturesChanged
+from finetui.tui.state.numbers import scaled
+
+_PLACES = {"device": "on the device", "memory": "in memory", "file": "in a file"}
+
+
+def feature_line(event: FeaturesChanged) -> str:
+    """Return a sentence for the log."""
+    count = len(event.layers)
+    layers = f"{count} frozen layer{'s' if count != 1 else ''}"
+    if event.state == "filling":
+        return f"features: computing what {layers} (up to {event.last}) make of {event.images:,} images, once"
+    if event.state == "held" and event.epoch_seconds is not None:
+        return (
+            f"features: the epoch's steps took {event.epoch_seconds:.1f} s; without, each would compute again what "
+            f"took {event.seconds:.1f} s once"
+        )
+    if event.state == "held":
+        where = f"{_size(event.bytes)} {_PLACES[event.place]}"
+        return f"features of {layers} (up to {event.last}) are held: {where}, computed in {event.seconds:.1f} s"
+    if event.state == "dropped":
+        return f"features dropped: {event.reason}"
+    return f"features off: {event.reason}; the frozen layers are computed at every step"
+
+
+def feature_chip(event: FeaturesChanged) -> str:
+    """Return a few words for the top of the screen."""
+    if event.state == "held":
+        gained = "" if event.epoch_seconds is None else f", saves {event.seconds:.1f} s an epoch"
+        return f"features of {event.last}: {_size(event.bytes)} {_PLACES[event.place]}{gained}"
+    return "features: filling" if event.state == "filling" else "features: off"
+
+
+def _size(count: int) -> str:
+    number, prefix = scaled(count)
+    return f"{number} {prefix}B"
