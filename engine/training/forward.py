@@ -32,7 +32,7 @@ class Forward:
         self._compiled = CompiledNetwork(model, training.compile)
 
     def step(self, inputs: Any, labels: Tensor, freezer: Freezer, cache: FeatureCache | None) -> Step:
-        """Return the loss of a batch, its logits, and what computes the gradients.
+        """Return the loss of a batch, its logits (detached), and what computes the gradients.
 
         `inputs` are images, or where there is a `cache` features of it.
         """
@@ -46,7 +46,9 @@ class Forward:
                     return step
             found = cache.outputs(inputs, freezer.frozen, freezer.norm_trains)
         loss = self._loss_of(found, labels)
-        return loss, found.logits, loss.backward
+        logits = found.logits.detach()
+        # What a recorded graph returns would be gone with the next step.
+        return loss, logits.clone() if self._compiled.overwrites else logits, loss.backward
 
     def loss_and_logits(self, model: Callable[[Tensor], Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch of images and its logits `[B, classes]`, by a copy of the model.

@@ -160,8 +160,7 @@ class Trainer:
             self.optimizer.step()
             if self._layer_meter is not None:
                 self.measures, self._layer_meter = self._layer_meter.after(), None
-            logits = logits.detach()
-            self._meter.add(loss.detach(), logits.clone() if self._compiled.overwrites else logits, labels)
+            self._meter.add(loss.detach(), logits, labels)
         self.step += 1
         self.position += 1
         if self._on_step is not None and trains:

@@ -94,8 +94,8 @@ class Overwriting(Small):
 def test_logits_of_cuda_graphs_are_kept_before_the_next_step_overwrites_them() -> None:
     def accuracy(model: nn.Module, overwrites: bool) -> float:
         trainer = make_trainer(model=model)
-        assert not trainer._compiled.overwrites  # on a CPU there are none
-        trainer._compiled.overwrites = overwrites
+        assert not trainer.forward._compiled.overwrites  # on a CPU there are none
+        trainer.forward._compiled.overwrites = overwrites
         monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: None)
         take(trainer, 7)
         point = trainer.take_point()
