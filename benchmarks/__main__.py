@@ -21,6 +21,7 @@ TITLES = {
     "dashboard": "The dashboard's cost, keys and bytes",
     "start": "Start",
     "scale": "Scale",
+    "features": "What is frozen is computed once",
     "photos": "Streaming of photographs",
     "gpu": "Training on a GPU",
 }

@@ -28,7 +28,7 @@ def test_an_empty_class_takes_no_part_in_the_loss(smoothing: float, empty: int) 
     others = [number for number in range(5) if number != empty]
     labels = torch.tensor([others[index % 4] for index in range(32)] + [others[0]] * 8)
     logits = torch.randn(40, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    loss = trainer(labels, 5, smoothing).loss(logits, labels)
+    loss = trainer(labels, 5, smoothing).forward.loss(logits, labels)
     counts = torch.bincount(labels, minlength=5)
     weights = torch.where(counts > 0, 40 / (5 * counts.clamp(min=1)), 0.0)
     log = logits.log_softmax(1)
@@ -46,7 +46,7 @@ def test_where_every_class_has_images_it_is_torchs_own_loss_bit_for_bit() -> Non
     logits = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     weights = 40 / (3 * torch.bincount(labels))
     expected = nn.CrossEntropyLoss(weight=weights, label_smoothing=0.1)(logits, labels)
-    assert torch.equal(trainer(labels, 3, 0.1).loss(logits, labels), expected)
+    assert torch.equal(trainer(labels, 3, 0.1).forward.loss(logits, labels), expected)
 
 
 class CountedFromOne(torch.utils.data.Dataset):

@@ -158,8 +158,8 @@ def test_imbalanced_classes_can_be_weighted_or_sampled() -> None:
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
     counts = torch.bincount(plain._data.labels)
     expected = nn.CrossEntropyLoss(weight=64 / (3 * counts), label_smoothing=0.1)(logits, labels)
-    assert torch.allclose(weighted.loss(logits, labels), expected)
-    assert torch.allclose(plain.loss(logits, labels), nn.CrossEntropyLoss()(logits, labels))
+    assert torch.allclose(weighted.forward.loss(logits, labels), expected)
+    assert torch.allclose(plain.forward.loss(logits, labels), nn.CrossEntropyLoss()(logits, labels))
 
     rare = torch.cat([torch.zeros(60), torch.ones(4)]).long()
     drawn = torch.cat([epoch_order(64, 0, epoch, weights=sampling_weights(rare)) for epoch in range(20)])
