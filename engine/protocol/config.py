@@ -268,10 +268,8 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
         _require_known(self.sampling, SAMPLINGS, "training.sampling (--sampling)", "choice")
         _require(0 <= self.seed < 2**63, "training.seed (--seed)", "a whole number from 0 to 2^63 - 1", self.seed)
         check_device(self.device)
-        _require_known(self.fast, FAST, "training.fast (--fast)", "choice")
-        _require_known(self.precision, PRECISIONS, "training.precision (--precision)", "choice")
-        _require_known(self.compile, COMPILE, "training.compile (--compile)", "choice")
-        _require_known(self.features, FEATURES, "training.features (--features)", "choice")
+        for name, known in ("fast", FAST), ("precision", PRECISIONS), ("compile", COMPILE), ("features", FEATURES):
+            _require_known(getattr(self, name), known, f"training.{name} (--{name})", "choice")
         _require(self.thaw_warmup_steps >= 0, "training.thaw_warmup_steps", "at least 0", self.thaw_warmup_steps)
 
 
