@@ -166,7 +166,7 @@ def test_commands_are_obeyed_while_it_fills(probe, recorder) -> None:
     queue = CommandQueue()
 
     def pause(event: object) -> None:
-        if isinstance(event, Phase) and event.name == "Computing features" and event.done == 1000:
+        if isinstance(event, FeaturesChanged) and event.state == "filling":
             for command in (Pause(), Save(name="meanwhile"), Resume()):
                 queue.put(command)
 
@@ -181,7 +181,7 @@ def test_a_stop_while_it_fills_leaves_a_run_that_goes_on_to_the_same_bits(probe)
     queue = CommandQueue()
 
     def stop(event: object) -> None:
-        if isinstance(event, Phase) and event.name == "Computing features" and event.done == 1000:
+        if isinstance(event, FeaturesChanged) and event.state == "filling":
             queue.put(Stop())
 
     cut = Session(probe(name="cut"), commands=queue, sinks=[stop]).run().folder
