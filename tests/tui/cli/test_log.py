@@ -137,13 +137,13 @@ def test_a_run_that_is_not_there_is_bad_input(in_process, tmp_path: Path) -> Non
     assert in_process("log", "a-run", "--engine", "--json", cwd=tmp_path).returncode == 2
 
 
-def test_a_terminal_without_the_signs_gets_question_marks(tmp_path: Path) -> None:
+def test_a_terminal_without_the_signs_gets_plain_ones(tmp_path: Path) -> None:
     write_run(tmp_path, *rolled_back())
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     result = subprocess.run(
         [*FINETUI, "log", "a-run"], cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=True
     )
-    assert b" ? rolled back at step 100" in result.stdout
+    assert b" < rolled back at step 100" in result.stdout
 
 
 # -- following ----------------------------------------------------------------------------------------------

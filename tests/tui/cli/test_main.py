@@ -82,8 +82,8 @@ def test_runs_lists_it(trained) -> None:
     (row,) = json.loads(finetui("runs", "--json", cwd=folder).stdout)
     assert list(row) == [
         "name", "path", "state", "data", "model", "epoch", "step", "best_accuracy", "started", "parent", "pid", "host",
-        "evaluated_on", "accuracy", "test_accuracy", "part", "epochs", "lr", "recipe", "optimizer", "schedule",
-        "batch_size", "seed", "took", "size", "tags", "note",
+        "evaluated_on", "accuracy", "test_accuracy", "part", "time_shares", "epochs", "lr", "recipe",
+        "optimizer", "schedule", "batch_size", "seed", "took", "size", "tags", "note",
     ]  # fmt: skip
     assert (row["name"], row["state"], row["data"], row["model"]) == ("small", "finished", "mnist-sample", "lenet")
     assert (row["epoch"], row["step"], row["parent"]) == (1, 200, None)

@@ -27,12 +27,12 @@ class Frame(Widget):
     Frame {
         width: 1fr;
         height: 1fr;
-        border: round $panel-lighten-2;
+        border: round $frame;
         border-title-color: $foreground;
         border-title-style: bold;
         padding: 0 1;
     }
-    Frame > .frame--graph { color: $accent 70%; }
+    Frame > .frame--graph { color: $bar; }
     """
     COMPONENT_CLASSES = {"frame--graph"}
 

@@ -133,12 +133,12 @@ def _process(one: GpuProcess) -> Content:
 
 _WORDS = (
     ("waiting", "waiting for images", "$warning"),
-    ("copying", "copying", "$plot-3"),
+    ("copying", "copying", "$third-curve"),
     ("computing", "computing", "$accent"),
     ("evaluating", "evaluating", "$success"),
-    ("saving", "saving", "$secondary"),
+    ("saving", "saving", "$evaluation-curve"),
 )
-_REST = ("the rest", "$muted 60%")
+_REST = ("the rest", "$frame")
 
 
 def _slices(shares: TimeShares) -> list[tuple[str, str, float]]:

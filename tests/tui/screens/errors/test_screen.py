@@ -308,7 +308,8 @@ async def test_an_evaluation_of_an_older_version_says_how_to_get_its_predictions
     app = FinetuiApp(AnsweringLink(*events_of(tmp_path, file="")))
     async with open_app(app, size=(120, 40)) as pilot:
         await opened(pilot)
-        assert "finetui errors --from a-run" in picture(app)
+        assert "`finetui errors " in picture(app)
+        assert "makes them" in picture(app)
 
 
 async def test_a_lost_engine_leaves_the_list_and_says_why_there_are_no_images(tmp_path: Path, found) -> None:

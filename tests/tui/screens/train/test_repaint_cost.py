@@ -70,7 +70,7 @@ async def test_one_more_point_sends_what_it_changes(size: tuple[int, int], monke
 
 
 async def test_a_rate_that_a_schedule_moves_lays_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetui.tui.screens.train.screen._RATE_SECONDS", 0.0)
+    monkeypatch.setattr("finetui.tui.screens.train.panels._RATE_SECONDS", 0.0)
     link = CannedLink(*running(point(1)))
     app = FinetuiApp(link)
     async with open_app(app, size=(120, 40)) as pilot:
