@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -184,7 +185,7 @@ def torchvision(root: Path, workers: int) -> dict[str, list[float]]:
     return {"": _measured(len(images), loader)}
 
 
-def _transform() -> Callable[[Image.Image], object]:
+def _transform() -> Any:
     from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
     return Compose([Resize(SCALED), CenterCrop(SIDE), ToTensor(), Normalize(MEAN, STD)])
@@ -192,6 +193,9 @@ def _transform() -> Callable[[Image.Image], object]:
 
 def finetui(root: Path, workers: int) -> dict[str, list[float]]:
     """An epoch that decodes, one that also fills the cache, and one from it."""
+    from finetui.engine.process.memory import keep_freed
+
+    keep_freed()  # as the engine's process does
     import torch
 
     from finetui.engine.data import Transform, load

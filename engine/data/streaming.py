@@ -145,7 +145,7 @@ class StreamedSplit:
         self._device = device
         self._workers = workers
         self._pins = device.type == "cuda"
-        self._finish = InputTransform(transform, device)
+        self._finish = InputTransform(transform, device, one_thread=self.reads_by_threads)
         self._plan = _Plan()
         self._loader: DataLoader[Any] | None = None
         self._reading: Generator[Loaded, None, None] | None = None

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,11 +24,16 @@ class Transform(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InputTransform:
-    """Turns batches of stored images into a network's inputs, on the device."""
+    """Turns batches of stored images into a network's inputs, on the device.
 
-    def __init__(self, transform: Transform, device: torch.device) -> None:
+    With `one_thread` torch's threads are not used for what a CPU does in one pass: beside threads that read images they
+    would take processors from these, and keep them while they spin for more to do.
+    """
+
+    def __init__(self, transform: Transform, device: torch.device, *, one_thread: bool = False) -> None:
         self.transform = transform
         self.device = device
+        self._one_thread = one_thread and device.type == "cpu"
         self._size = (transform.height, transform.width)
         self._mean = torch.tensor(transform.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
         self._std = torch.tensor(transform.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
@@ -37,14 +43,28 @@ class InputTransform:
 
         `augment` acts on pixels in [0, 1], after resizing.
         """
+        if self._one_thread and augment is None and images.dtype == torch.uint8 and not self._resizes(images):
+            return self._by_this_thread(images)
         # The operations of torchvision's ToTensor and Normalize, in their order: the same numbers, bit for bit.
         values = images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images.to(torch.float32)
-        if self.transform.height and tuple(values.shape[2:]) != self._size:
+        if self._resizes(values):
             shrinks = values.shape[2] > self._size[0] or values.shape[3] > self._size[1]
             values = _shrunk(values, self._size) if shrinks else _enlarged(values, self._size)
         if augment is not None:
             values = augment(values)
         return values.sub_(self._mean).div_(self._std)
+
+    def _resizes(self, images: Tensor) -> bool:
+        return bool(self.transform.height) and tuple(images.shape[2:]) != self._size
+
+    def _by_this_thread(self, images: Tensor) -> Tensor:
+        values = torch.empty(images.shape, dtype=torch.float32)
+        mean, std = self._mean[0].numpy(), self._std[0].numpy()
+        for image, into in zip(images.numpy(), values.numpy(), strict=True):  # one at a time stays in the cache
+            np.divide(image, np.float32(255), out=into)
+            np.subtract(into, mean, out=into)
+            np.divide(into, std, out=into)
+        return values
 
 
 def _shrunk(values: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,3 +1,6 @@
+import math
+
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -41,6 +44,26 @@ def test_channels_have_their_own_mean_and_deviation() -> None:
     split = ResidentSplit(images, torch.tensor([0]), (0.0, 0.5, 1.0), (1.0, 0.5, 2.0))
     batch, _ = next(split.batches(torch.tensor([0]), 1))
     assert batch[0, :, 0, 0].tolist() == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 16, 16), (64, 3, 16, 21), (7, 3, 65, 63), (2, 4, 300, 300), (0, 3, 9, 9)])
+@pytest.mark.parametrize("kind", ["every byte", "float"])
+def test_one_thread_normalises_to_the_same_bits(shape: tuple[int, ...], kind: str) -> None:
+    count, channels = math.prod(shape), shape[1]
+    images = torch.arange(count).remainder(256).view(shape).to(torch.uint8)
+    images = images if kind == "every byte" else images.to(torch.float32) / 7
+    transform = Transform(mean=(0.485, 0.456, 0.406, 0.0)[:channels], std=(0.229, 0.224, 0.225, 1e-9)[:channels])
+    before = images.clone()
+    for augment in (None, lambda values: values.flip(3)):
+        together = InputTransform(transform, images.device)(images.clone(), augment)
+        alone = InputTransform(transform, images.device, one_thread=True)(images.clone(), augment)
+        assert alone.dtype == together.dtype == torch.float32
+        assert torch.equal(alone.view(torch.int32), together.view(torch.int32))
+    assert torch.equal(images, before)
+    sized = msgspec.structs.replace(transform, height=12, width=20)
+    if count:
+        want = InputTransform(sized, images.device)(images.clone(), None)
+        assert torch.equal(InputTransform(sized, images.device, one_thread=True)(images.clone(), None), want)
 
 
 @given(st.integers(1, 500), st.integers(0, 2**63 - 1), st.integers(0, 1000))
