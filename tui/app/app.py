@@ -46,7 +46,7 @@ class FinetuiApp(TerminalApp):
     """A dashboard over whatever `link` leads to."""
 
     TITLE = "finetui"
-    CSS_PATH = "app.tcss"
+    CSS_PATH = Path(__file__).with_suffix(".tcss")  # not relative: that would be to a subclass
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+z", "suspend_process", "To the shell, until fg", show=False, priority=True),
