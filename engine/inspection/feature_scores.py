@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from finetui.engine.data import Split
 from finetui.engine.inspection.evaluation import ScoredBatch, network_scores
-from finetui.engine.models.outputs import outputs_of
+from finetui.engine.models.outputs import logits, outputs_of
 from finetui.engine.protocol.values import FeaturePlace
 from finetui.engine.training.features.cut import Cut
 from finetui.engine.training.features.store import FeatureStore
@@ -67,7 +67,7 @@ class FeatureScores:
                 yield indices, labels, partial(self._both, store, inputs, rows, upto)
             else:
                 store.add([], rows, upto)
-                yield from network_scores(self._model, self._data, order[rows], batch_size)
+                yield indices, labels, partial(logits, self._model, inputs)
             done = upto
 
     def _both(self, store: FeatureStore, inputs: Tensor, rows: list[int], upto: int) -> Tensor:

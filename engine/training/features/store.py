@@ -118,17 +118,22 @@ class FeatureStore:
         return flat.view(self._images, *spec.shape)
 
     def add(self, tensors: Sequence[Tensor], indices: Sequence[int], upto: int) -> None:
-        """Add `tensors`, `[B, ...]`, of the images `indices`; those before `upto` that are missing have none."""
+        """Add `tensors`, `[B, ...]`, of the images `indices`; those before `upto` that are missing have none.
+
+        Without `tensors` it is only noted which images there are.
+        """
         whole = len(indices) == upto - self.done
         if not whole:
             self.missing[self.done : upto] = True
             self.missing[list(indices)] = False
+        first, self.done = self.done, upto
+        if not tensors:
+            return
         for held, spec, tensor in zip(self._held, self._specs, tensors, strict=True):
             if whole:
-                held[self.done : upto].copy_(spec.lying(tensor))
-            elif len(indices):
+                held[first:upto].copy_(spec.lying(tensor))
+            else:
                 held[torch.tensor(indices, device=held.device)] = spec.lying(tensor).to(held.device)
-        self.done = upto
 
     def gather(self, indices: Tensor) -> list[Tensor]:
         """Return the features of `indices` (int64 `[B]`, on the CPU), on the device, each as the network had it."""

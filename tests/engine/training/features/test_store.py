@@ -50,3 +50,12 @@ def test_what_a_killed_engine_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"kept")
     remove_stale(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_block_of_which_nothing_could_be_read_has_no_tensors() -> None:
+    kept = FeatureStore([Spec.of(torch.zeros(1, 3))], 6, "memory", CPU, None)
+    kept.add((), [], 2)
+    kept.add([torch.ones(4, 3)], range(2, 6), 6)
+    assert kept.done == 6
+    assert kept.missing.tolist() == [True, True, False, False, False, False]
+    assert torch.equal(kept.gather(torch.arange(2, 6))[0], torch.ones(4, 3))
