@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from finetui.engine.inspection import feature_scores
 from finetui.engine.inspection.evaluation import evaluate
 from finetui.engine.inspection.feature_scores import FeatureScores
 from finetui.engine.training.features.cut import find_cut
@@ -51,12 +52,30 @@ def test_every_pass_finds_what_the_network_finds(count: int, unreadable: range, 
     scores = FeatureScores(
         find_cut(model, {"0"}, (1, 8, 8)), model, Images(count, frozenset(unreadable)), "memory", torch.device("cpu")
     )
+    told: list[tuple[int, int]] = []
     for _ in range(3):
-        told: list[tuple[int, int]] = []
         found = evaluate(model, data, CLASSES, batch_size=10, scores=scores, progress=lambda *now: told.append(now))
         assert found is not None
         assert expected is not None
         assert found.n == expected.n == count - len(unreadable)
         assert found.loss == expected.loss
         assert found.columns["index"].tolist() == expected.columns["index"].tolist()
-        assert [done for done, _ in told] == [min(done, count) for done in range(10, count + 10, 10)]
+    assert [done for done, _ in told] == 3 * [min(done, count) for done in range(10, count + 10, 10)]
+
+
+def test_without_memory_for_features_the_network_is_asked(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+
+    monkeypatch.setattr(feature_scores, "FeatureStore", full)
+    said: list[str] = []
+    cut = find_cut(model, {"0"}, (1, 8, 8))
+    scores = FeatureScores(cut, model, Images(21), "memory", torch.device("cpu"), said.append)
+    expected = evaluate(model, Images(21), CLASSES, batch_size=10)
+    for _ in range(2):
+        found = evaluate(model, Images(21), CLASSES, batch_size=10, scores=scores)
+        assert found is not None
+        assert expected is not None
+        assert found.loss == expected.loss
+    assert len(said) == 1
+    assert "allocate memory" in said[0]
