@@ -193,7 +193,7 @@ def evaluate(
                 collector.add(indices, compute(), labels)
                 done += len(labels)
             start += batch_size
-            progress(start, len(places))
+            progress(min(start, len(places)), len(places))
     if not done:
         raise BadInput("none of the test images could be read")
     return collector.report(classes)

@@ -207,10 +207,11 @@ class FeaturesChanged(Event, frozen=True, kw_only=True):
 
     `last` is the layer that computes it. It takes `bytes`, in memory or in a file (`place`), and took `seconds` to
     compute, which every epoch would without; `epoch_seconds` is what an epoch takes with it, once that was measured.
-    `off`: it cannot be had, and the network computes all of itself; `reason` says why, or why it was `dropped`.
+    `off`: it cannot be had, and the network computes all of itself; `reason` says why, or why it was `dropped`. Without
+    `layers`, `off` and `on` tell that the run goes on by another setting.
     """
 
-    state: Literal["filling", "held", "dropped", "off"]
+    state: Literal["filling", "held", "dropped", "off", "on"]
     part: Part = "train"
     layers: tuple[str, ...] = ()
     last: str = ""

@@ -13,11 +13,11 @@ from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import FeaturesChanged, Log
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.reporter import Reporter
-from finetui.engine.setup.prepared import Prepared
+from finetui.engine.setup.prepared import FeatureOrder, Prepared
 from finetui.engine.training.features.cache import FeatureCache
 from finetui.engine.training.features.cut import Cut, find_cut
 from finetui.engine.training.features.graph import NoCut
-from finetui.engine.training.features.store import NoRoom, choose_place, remove_stale
+from finetui.engine.training.features.store import NoRoom, choose_place, is_full, remove_stale
 from finetui.engine.training.trainer import Trainer
 
 _FIRST_RULES = 3  # earlier runs computed all of the network at every step
@@ -28,19 +28,20 @@ class Features:
     """Keeps for `trainer` what the frozen first layers make of each image, where that is the same in every epoch.
 
     The choice is made at the start of an epoch, from what is known then: the layers that stay frozen in this epoch and
-    the next, since filling takes what it saves in one. `folder` is where a file may be; `obeyed` are the steps at which
-    a run that is replayed could not have the features of some layers.
+    the next, since filling takes what it saves in one. `folder` is where a file may be; `obeyed` is what
+    a run that is replayed could not have, or did by another setting from some step on, in order.
     """
 
     def __init__(self, prepared: Prepared, config: RunConfig, trainer: Trainer, reporter: Reporter) -> None:
         self.folder: Callable[[], Path | None] = lambda: None
-        self.obeyed: frozenset[tuple[int, tuple[str, ...]]] = frozenset()
+        self.obeyed: list[FeatureOrder] = []
         self._prepared = prepared
         self._trainer = trainer
         self._reporter = reporter
         self._precision = config.training.precision
         self._compile = config.training.compile
         self._wanted = config.training.features == "cache" and prepared.rules >= _FIRST_RULES
+        trainer.features.wanted = self._wanted
         # Of images that differ from epoch to epoch nothing can be kept.
         self._same = config.data.augment == "none" and not prepared.data.train.draws
         self._cuts: dict[tuple[frozenset[str], bool], Cut | None] = {}
@@ -62,6 +63,8 @@ class Features:
         use = self._trainer.features
         if use.settled and not self.obeyed:
             return True
+        if use.wanted != self._wanted:
+            self._switch(self._wanted, f"the run goes on with --features {'cache' if self._wanted else 'off'}")
         self._obey()
         if use.settled:
             return True
@@ -82,16 +85,29 @@ class Features:
 
     def _obey(self) -> None:
         use = self._trainer.features
-        for layers in [frozenset(layers) for step, layers in self.obeyed if step == self._trainer.step]:
-            if layers not in use.given_up:
-                self._give_up(layers, "as in the run that is replayed")
+        reason = "as in the run that is replayed"
+        while self.obeyed and self.obeyed[0][0] <= self._trainer.step:
+            _, on, layers = self.obeyed.pop(0)
+            if not layers:
+                self._switch(on, reason)
+            elif frozenset(layers) not in use.given_up:
+                self._give_up(frozenset(layers), reason)
+
+    def _switch(self, on: bool, reason: str) -> None:
+        """Go on by another setting, also where the run is replayed; where it is on, from the next epoch."""
+        use = self._trainer.features
+        self._wanted = use.wanted = on
+        if not on:
+            self._discard("")
+            use.layers = frozenset()
+            self._trainer.restart_batches()
+        use.settled = False
+        self._reporter.emit(FeaturesChanged(state="on" if on else "off", reason=reason))
 
     def _choose(self) -> frozenset[str]:
         """Return the layers of the first part for the epoch in progress; none where nothing is kept."""
         trainer, use = self._trainer, self._trainer.features
         if not self._wanted or not self._same:
-            if use.layers:  # as a run was trained that goes on by another setting
-                self._give_up(use.layers, "--features off")
             return frozenset()
         if trainer.position:
             return use.layers
@@ -155,7 +171,7 @@ class Features:
             self._give_up(layers, str(problem))
             return
         except (OSError, MemoryError, RuntimeError) as error:
-            if not _is_full(error):
+            if not is_full(error):
                 raise
             self._give_up(layers, describe(error))
             return
@@ -180,18 +196,23 @@ class Features:
         images = len(prepared.data.train)
         size = images * sum(spec.bytes for spec in cut.specs)
         image_bytes = 4 * torch.Size(self._shape).numel()
-        place = choose_place(size, images, image_bytes, prepared.device, folder)
-        return FeatureCache(
-            cut,
-            prepared.data.train,
-            self._shape,
-            place,
-            folder,
-            prepared.device,
-            path=prepared.path,
-            precision=self._precision,
-            compiled=self._compile,
-        )
+        try:
+            place = choose_place(size, images, image_bytes, prepared.device, folder)
+            return FeatureCache(
+                cut,
+                prepared.data.train,
+                self._shape,
+                place,
+                folder,
+                prepared.device,
+                path=prepared.path,
+                precision=self._precision,
+                compiled=self._compile,
+            )
+        except OSError as error:  # of the file: nothing else is read yet
+            if folder is not None:
+                remove_stale(folder)
+            raise NoRoom(describe(error)) from error
 
     def _give_up(self, layers: frozenset[str], reason: str) -> None:
         """Train without the features of `layers` from here on, also where the run goes on some day."""
@@ -199,7 +220,8 @@ class Features:
         use.given_up.add(layers)
         if use.layers == layers:
             self._discard("")
-            use.layers, use.settled = frozenset(), True
+            # The choice is made anew, as it is where the run goes on, or is replayed.
+            use.layers, use.settled = frozenset(), False
             self._trainer.restart_batches()
         self._reporter.emit(FeaturesChanged(state="off", layers=tuple(sorted(layers)), reason=reason))
 
@@ -210,9 +232,16 @@ class Features:
             use.filling = None
         use.forget(reason)
         if reason:
-            self.tell_dropped()
+            self._tell_dropped()
 
-    def tell_dropped(self) -> None:
+    def layers_changed(self) -> None:
+        """Give up features of layers that do not stay the same any more."""
+        # Now, and not when they are needed: by then the layers may be frozen again, with other weights.
+        if self._scores is not None and not self._scores.cut.layers <= self._trainer.freezer.fixed:
+            self._forget_scores()
+        self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
         """Report features that had to go, and why, if there are any."""
         use = self._trainer.features
         if use.dropped:
@@ -265,9 +294,6 @@ class Features:
         trainer, data = self._trainer, self._prepared.data
         if not self._wanted or part != data.watched:
             return None
-        fixed = trainer.freezer.fixed
-        if self._scores is not None and not self._scores.cut.layers <= fixed:
-            self._forget_scores()
         if not trainer.done:
             held = frozenset() if self._scores is None else self._scores.cut.layers
             found = self._cut_deeper(trainer.stays(trainer.epoch + 1), held, training=False)
@@ -282,17 +308,14 @@ class Features:
         try:
             place = choose_place(size, len(split), 4 * torch.Size(self._shape).numel(), prepared.device, None)
         except NoRoom as problem:
-            self._say(f"the frozen layers are computed at every evaluation: what they make of the images, {problem}")
+            self._say_not_scored(str(problem))
             return None
-        return FeatureScores(cut, prepared.model, split, place, prepared.device)
+        return FeatureScores(cut, prepared.model, split, place, prepared.device, self._say_not_scored)
+
+    def _say_not_scored(self, reason: str) -> None:
+        self._say(f"the frozen layers are computed at every evaluation: their features cannot be kept: {reason}")
 
     def _forget_scores(self) -> None:
         if self._scores is not None:
             self._scores.close()
             self._scores = None
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether memory or disk ran out."""
-    text = str(error).lower()
-    return isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text

@@ -200,6 +200,7 @@ class TrainingLoop:
         guards = msgspec.structs.replace(self.config.guards, early_stop=early_stop)
         self.config = msgspec.structs.replace(self.config, training=training, guards=guards)
         self.questions.changed(self.config)
+        self.features.layers_changed()
         self._training_changed()
 
     def _training_changed(self) -> None:
@@ -375,7 +376,7 @@ class TrainingLoop:
 
     def _layers_changed(self) -> None:
         freezer = self.trainer.freezer
-        self.features.tell_dropped()
+        self.features.layers_changed()
         self._effect.changed(freezer.trainable())
         self._reporter.emit(events.LayersChanged(layers=freezer.table()))
 

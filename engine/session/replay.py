@@ -82,8 +82,9 @@ def read_recording(folder: RunFolder) -> Recording:
     end = max(saved)
     changes = tuple((step, command) for step, command in _changes(held) if step <= end)
     transform, known = _seen(folder, prepared.description)
-    without = frozenset((e.step, e.layers) for e in held if isinstance(e, FeaturesChanged) and e.state == "off")
-    begun = Beginning(prepared.fast, prepared.rules, prepared.data.train_size, transform, known, without)
+    told = (e for e in held if isinstance(e, FeaturesChanged) and e.state in ("on", "off"))
+    features = tuple((e.step, e.state == "on", e.layers) for e in told)
+    begun = Beginning(prepared.fast, prepared.rules, prepared.data.train_size, transform, known, features)
     trainable = sum(group.trainable for group in prepared.layers)
     return Recording(prepared.config, begun, prepared.steps_per_epoch, changes, saved, end, trainable)
 

@@ -167,7 +167,7 @@ class Session:
         self.config = prepared.config
         loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step)
         if self._begun is not None:
-            loop.features.obeyed = self._begun.without_features
+            loop.features.obeyed = list(self._begun.features)
         run = self.active = ActiveRun(loop, self._writer, self._reporter)
         if self.folder is not None:
             run.checkpoints.scan()

@@ -106,11 +106,15 @@ class Prepared:
         )
 
 
+# From a step on: whether features are used by the setting, or, of these layers, that they cannot be had.
+FeatureOrder = tuple[int, bool, tuple[str, ...]]
+
+
 @dataclass(frozen=True)
 class Beginning:
     """What an earlier run began with, for one that is to be the same; `images` it trained on, `transform` if known.
 
-    `without_features` are steps, each with the layers whose features could not be had from there on.
+    `features` tells in order what became of them from some step on, apart from what the configuration says.
     """
 
     path: FastPath
@@ -118,4 +122,4 @@ class Beginning:
     images: int
     transform: Transform | None
     known: RecordedData | None = None
-    without_features: frozenset[tuple[int, tuple[str, ...]]] = frozenset()
+    features: tuple[FeatureOrder, ...] = ()

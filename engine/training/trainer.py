@@ -384,8 +384,8 @@ class Trainer:
         self._guard.load_state_dict(state["guard"])
         kept = {} if "optimizer" in changed else state["optimizer"]
         load_state_by_name(self.optimizer, self._parameters, kept)
-        self._batches = None
-        self._layer_meter, self.measures = None, {}
+        self._batches, self._layer_meter, self.measures = None, None, {}
+        self.revise_features()
 
     def _take_up_epoch(self, state: dict[str, Any], *, resized: bool) -> None:
         """Be in the middle of an epoch: what is left of its images comes in batches of the present size."""

@@ -22,6 +22,8 @@ def feature_line(event: FeaturesChanged) -> str:
         return f"features of {layers} (up to {event.last}) are held: {where}, computed in {event.seconds:.1f} s"
     if event.state == "dropped":
         return f"features dropped: {event.reason}"
+    if event.state == "on":
+        return f"features on: {event.reason}"
     return f"features off: {event.reason}; the frozen layers are computed at every step"
 
 

@@ -209,7 +209,7 @@ def _change(view: View, event: events.AnyEvent) -> View:
         case events.EffectMeasured():
             return replace(view, effect=event)
         case events.FeaturesChanged():
-            return replace(view, features=None if event.state == "dropped" else event)
+            return replace(view, features=None if event.state in ("dropped", "on") else event)
         case events.LearningRateFound():
             return replace(view, rates_found=event, phase=None)
         case events.FinetunePreview():

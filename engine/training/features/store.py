@@ -1,5 +1,6 @@
 """Where features are kept: in memory, on the device or beside it, or in a mapped file."""
 
+import errno
 import math
 import os
 import shutil
@@ -14,6 +15,7 @@ from finetui.engine.data.image_data import free_memory
 from finetui.engine.protocol.values import FeaturePlace
 
 _MEMORY_SHARE = 0.25  # of what is free
+_DEVICE_SHARE = 0.1  # where the activations of a step, which are not there yet, have to fit as well
 _DISK_SHARE = 0.25
 _MOST_ON_DISK = 32 * 2**30  # bytes
 _MOST_TIMES_IMAGE = {"file": 2, "memory": 8}  # more than that is slower to move than to compute
@@ -56,16 +58,16 @@ class NoRoom(Exception):
 def choose_place(size: int, images: int, image_bytes: int, device: torch.device, folder: Path | None) -> FeaturePlace:
     """Return where `size` bytes for so many `images` are kept: on the device, in memory, or in a file in `folder`.
 
-    A quarter of what is free there may be taken, of a disk at most 32 GB; and no more than a few times what the
-    images take as the network's input, `image_bytes` each. Raises `NoRoom`.
+    A tenth of what is free on a device, else a quarter, may be taken, of a disk at most 32 GB; and no more than a few
+    times what the images take as the network's input, `image_bytes` each. Raises `NoRoom`.
     """
     times = size / max(images * image_bytes, 1)
     cpu = torch.device("cpu")
     if times > _MOST_TIMES_IMAGE["memory"]:
         raise NoRoom(f"they are {times:.0f} times as large as the images")
-    if size <= free_memory(device) * _MEMORY_SHARE:
-        return "device" if device.type != "cpu" else "memory"
-    if device.type != "cpu" and size <= free_memory(cpu) * _MEMORY_SHARE:
+    if device.type != "cpu" and size <= free_memory(device) * _DEVICE_SHARE:
+        return "device"
+    if size <= free_memory(cpu) * _MEMORY_SHARE:
         return "memory"
     if folder is None:
         raise NoRoom("they do not fit into a quarter of the free memory")
@@ -118,17 +120,22 @@ class FeatureStore:
         return flat.view(self._images, *spec.shape)
 
     def add(self, tensors: Sequence[Tensor], indices: Sequence[int], upto: int) -> None:
-        """Add `tensors`, `[B, ...]`, of the images `indices`; those before `upto` that are missing have none."""
+        """Add `tensors`, `[B, ...]`, of the images `indices`; those before `upto` that are missing have none.
+
+        Without `tensors` it is only noted which images there are.
+        """
         whole = len(indices) == upto - self.done
         if not whole:
             self.missing[self.done : upto] = True
             self.missing[list(indices)] = False
+        first, self.done = self.done, upto
+        if not tensors:
+            return
         for held, spec, tensor in zip(self._held, self._specs, tensors, strict=True):
             if whole:
-                held[self.done : upto].copy_(spec.lying(tensor))
-            elif len(indices):
+                held[first:upto].copy_(spec.lying(tensor))
+            else:
                 held[torch.tensor(indices, device=held.device)] = spec.lying(tensor).to(held.device)
-        self.done = upto
 
     def gather(self, indices: Tensor) -> list[Tensor]:
         """Return the features of `indices` (int64 `[B]`, on the CPU), on the device, each as the network had it."""
@@ -146,6 +153,16 @@ class FeatureStore:
 
 
 STEM = "features-"
+
+
+def is_full(error: Exception) -> bool:
+    """Whether memory or disk ran out."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM)
+    # The processor's memory has no error of its own in torch.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error).lower()
+    )
 
 
 def remove_stale(folder: Path) -> None:

@@ -12,12 +12,14 @@ class FeatureUse:
     It is made anew at the start of each epoch, from the layers with which the epoch began, `entered`; until it is made,
     and what it takes is there, it is not `settled`. `given_up` are choices that could not be had. `cache` has the
     features, once it is complete, `filling` those that are being computed. `dropped` says why they went.
+    `wanted` is the setting by which the training goes.
     """
 
     def __init__(self) -> None:
         self.layers: frozenset[str] = frozenset()
         self.entered: frozenset[str] = frozenset()
         self.given_up: set[frozenset[str]] = set()
+        self.wanted = False
         self.settled = False
         self.cache: FeatureCache | None = None
         self.filling: FeatureCache | None = None
@@ -63,13 +65,15 @@ class FeatureUse:
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint must keep."""
         given_up = [sorted(layers) for layers in sorted(self.given_up, key=sorted)]
-        return {"layers": sorted(self.layers), "entered": sorted(self.entered), "given_up": given_up}
+        chosen = {"layers": sorted(self.layers), "entered": sorted(self.entered), "given_up": given_up}
+        return chosen | {"wanted": self.wanted}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; an empty one: no features."""
         self.layers = frozenset(state.get("layers", ()))
         self.entered = frozenset(state.get("entered", ()))
         self.given_up = {frozenset(layers) for layers in state.get("given_up", ())}
+        self.wanted = state.get("wanted", self.wanted)
         self.settled = False
         if self.cache is not None and self.cache.cut.layers != self.layers:
             self.forget("the training is at another place")

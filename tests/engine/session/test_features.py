@@ -10,11 +10,22 @@ import pytest
 import torch
 from steered import assert_resumed_and_replayed_to_the_same_bits, at
 
-from finetui.engine.protocol.commands import Pause, Resume, Save, SetFrozen, SetFrozenNorm, Stop
+from finetui.engine.protocol.commands import (
+    ChangeTraining,
+    Pause,
+    Resume,
+    RollBack,
+    Save,
+    SetFrozen,
+    SetFrozenNorm,
+    Stop,
+)
 from finetui.engine.protocol.config import FinetuneConfig, RunConfig
+from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.events import Evaluated, FeaturesChanged, Log, Phase, StateChanged, TrainPoint
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.journal import JournalReader
 from finetui.engine.session.replay import replay_run
 from finetui.engine.session.session import Session
 from finetui.engine.training.features import store
@@ -162,6 +173,26 @@ def test_a_disk_or_memory_that_runs_full_meanwhile_is_no_end(probe, recorder, mo
     assert apart(folder, Session(probe(name="plain", features="off")).run().folder) == 0
 
 
+def test_images_that_cannot_be_read_meanwhile_are_an_error(probe, monkeypatch) -> None:
+    def broken(_self: FeatureCache) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(FeatureCache, "fill", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        Session(probe()).run()
+
+
+def test_a_file_that_cannot_be_written_is_no_end(probe, recorder, monkeypatch) -> None:
+    def refused(*_arguments: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(store, "free_memory", lambda _device: 1000)
+    monkeypatch.setattr(store.os, "posix_fallocate", refused, raising=False)
+    folder = Session(probe(), sinks=[recorder]).run().folder
+    assert told(recorder) == [(0, "off")]
+    assert not list(folder.path.glob("features-*"))
+
+
 def test_commands_are_obeyed_while_it_fills(probe, recorder) -> None:
     queue = CommandQueue()
 
@@ -209,3 +240,113 @@ def test_a_network_that_cannot_be_divided_trains_as_ever(make_config, recorder) 
     Session(make_config(epochs=2), model=Branches(), sinks=[recorder]).run()
     assert told(recorder) == []
     assert sum("cannot be divided" in line.message for line in recorder.of(Log)) == 1
+
+
+def figures(recorder) -> list[tuple[float, float]]:
+    return [(event.loss, event.accuracy) for event in recorder.of(Evaluated)]
+
+
+def test_layers_that_trained_for_some_steps_are_evaluated_as_they_are_then(probe, recorder) -> None:
+    lines = [(45, SetFrozen(groups=("conv2",), frozen=False)), (70, SetFrozen(groups=("conv2",), frozen=True))]
+    folder = Session(probe(epochs=4, lr=0.05), script=at(*lines), sinks=[recorder]).run().folder
+    plain = type(recorder)()
+    Session(probe(epochs=4, lr=0.05, features="off"), script=at(*lines), sinks=[plain]).run()
+    found, expected = figures(recorder), figures(plain)
+    assert len(found) == 4
+    assert found == [pytest.approx(one, abs=1e-5) for one in expected]
+    assert replay_run(folder).different_at is None
+
+
+def test_norms_that_collected_statistics_for_some_steps_are_evaluated_as_they_are_then(make_config, recorder) -> None:
+    def network() -> torch.nn.Module:
+        torch.manual_seed(0)
+        body = [torch.nn.Conv2d(1, 4, 5, 4), torch.nn.BatchNorm2d(4)]
+        for layer in body:
+            layer.requires_grad_(False)
+        return torch.nn.Sequential(*body, torch.nn.Flatten(), torch.nn.Linear(144, 10))
+
+    lines = [(45, SetFrozenNorm(trains=True)), (70, SetFrozenNorm(trains=False))]
+    Session(make_config(epochs=4), model=network(), script=at(*lines), sinks=[recorder]).run()
+    plain = type(recorder)()
+    Session(make_config(epochs=4, features="off"), model=network(), script=at(*lines), sinks=[plain]).run()
+    assert "held" in {state for _, state in told(recorder)}
+    assert figures(recorder) == [pytest.approx(one, abs=1e-5) for one in figures(plain)]
+
+
+def test_settings_that_let_norms_collect_statistics_drop_features_at_once(make_config, recorder) -> None:
+    body = [torch.nn.Conv2d(1, 4, 5, 4), torch.nn.BatchNorm2d(4)]
+    for layer in body:
+        layer.requires_grad_(False)
+    model = torch.nn.Sequential(*body, torch.nn.Flatten(), torch.nn.Linear(144, 10))
+    config = make_config(epochs=3)
+    collects = msgspec.structs.replace(config.training, frozen_norm_trains=True)
+    before = body[1].running_mean.clone()
+    Session(config, model=model, script=at((55, ChangeTraining(training=collects))), sinks=[recorder]).run()
+    assert (55, "dropped") in told(recorder)
+    assert "off" not in {state for _, state in told(recorder)}
+    assert not torch.equal(body[1].running_mean, before)
+
+
+def test_what_cannot_be_had_for_more_layers_is_had_for_fewer_also_where_the_run_goes_on(
+    make_config, recorder, monkeypatch
+) -> None:
+    lines = [(15, SetFrozen(groups=("conv1",), frozen=True)), (50, SetFrozen(groups=("conv2",), frozen=True))]
+    fill = FeatureCache.fill
+
+    def full(self: FeatureCache) -> None:
+        if self.cut.layers == frozenset(BODY):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fill(self)
+
+    config = make_config(name="whole", epochs=4)
+    with monkeypatch.context() as patched:
+        patched.setattr(FeatureCache, "fill", full)
+        whole = Session(config, script=at(*lines), sinks=[recorder]).run().folder
+    states = [(event.step, event.state, event.layers) for event in recorder.of(FeaturesChanged)]
+    after = states[states.index((80, "off", BODY)) :]
+    assert (80, "held", ("conv1",)) in after
+    assert replay_run(whole).different_at is None
+
+
+@pytest.mark.parametrize("stop", [57, 80])
+@pytest.mark.parametrize("settings", [("cache", "off"), ("off", "cache"), ("cache", "off", "cache")])
+def test_a_run_that_goes_on_with_another_setting_is_replayed_to_the_same_bits(stop, settings, probe, recorder) -> None:
+    # At 110 more layers are frozen: their features are not kept where nobody wants them any more.
+    thaw, freeze = (SetFrozen(groups=("conv2",), frozen=frozen) for frozen in (False, True))
+    first, *others = settings
+    stops = [(stop, Stop()), (stop + 41, Stop())]
+    changes = [(20, thaw), (125, freeze)]
+    lines = sorted([*changes, *stops[: len(others)]], key=lambda line: line[0])
+    config = probe(epochs=6, features=first)
+    script = at(*lines)
+    folder = Session(config, script=script).run().folder
+    assert folder is not None
+    for name in others:
+        again = load(folder.config)
+        again = msgspec.structs.replace(again, training=msgspec.structs.replace(again.training, features=name))
+        Session(again, resume=folder, script=script, sinks=[recorder]).run()
+    switches = [event for event in recorder.of(FeaturesChanged) if event.state in ("on", "off") and not event.layers]
+    steps = [step for step, _ in stops]
+    expected = [(step, {"cache": "on", "off": "off"}[name]) for step, name in zip(steps, others, strict=False)]
+    assert [(event.step, event.state) for event in switches] == expected
+    assert ("held" in {event.state for event in recorder.of(FeaturesChanged)}) == (others[-1] == "cache")
+    replayed = type(recorder)()
+    assert replay_run(folder, sinks=[replayed]).different_at is None
+    known = [event for event in JournalReader(folder.journal).read() if isinstance(event, FeaturesChanged)]
+    held = [
+        {(event.step, event.layers) for event in one if event.state == "held"}
+        for one in (known, replayed.of(FeaturesChanged))
+    ]
+    assert held[1] <= held[0]
+    assert {(one.step, one.state) for one in switches} <= set(told(replayed))
+
+
+def test_going_back_to_before_another_setting_keeps_it_and_a_replay_does_too(probe, recorder) -> None:
+    folder = Session(probe(epochs=5), script=at((50, Save(name="before")), (57, Stop()))).run().folder
+    assert folder is not None
+    again = load(folder.config)
+    again = msgspec.structs.replace(again, training=msgspec.structs.replace(again.training, features="off"))
+    back = at((100, RollBack(checkpoint="before")))
+    Session(again, resume=folder, script=back, sinks=[recorder]).run()
+    assert told(recorder) == [(57, "off"), (50, "off")]
+    assert replay_run(folder).different_at is None

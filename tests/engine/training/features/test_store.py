@@ -1,12 +1,13 @@
 """Where features are kept, and what comes back."""
 
+import errno
 from pathlib import Path
 
 import pytest
 import torch
 
 from finetui.engine.training.features import store as stores
-from finetui.engine.training.features.store import FeatureStore, NoRoom, Spec, choose_place, remove_stale
+from finetui.engine.training.features.store import FeatureStore, NoRoom, Spec, choose_place, is_full, remove_stale
 
 CPU = torch.device("cpu")
 
@@ -50,3 +51,27 @@ def test_what_a_killed_engine_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"kept")
     remove_stale(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_block_of_which_nothing_could_be_read_has_no_tensors() -> None:
+    kept = FeatureStore([Spec.of(torch.zeros(1, 3))], 6, "memory", CPU, None)
+    kept.add((), [], 2)
+    kept.add([torch.ones(4, 3)], range(2, 6), 6)
+    assert kept.done == 6
+    assert kept.missing.tolist() == [True, True, False, False, False, False]
+    assert torch.equal(kept.gather(torch.arange(2, 6))[0], torch.ones(4, 3))
+
+
+def test_of_a_device_less_is_taken_since_activations_are_to_fit_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "free_memory", lambda _device: 4000)
+    cuda = torch.device("cuda")
+    assert [choose_place(size, 10, 100, cuda, None) for size in (400, 401, 1000)] == ["device", "memory", "memory"]
+
+
+def test_only_what_tells_of_too_little_room_is_full() -> None:
+    for error in (OSError(errno.ENOSPC, ""), OSError(errno.EDQUOT, ""), OSError(errno.EFBIG, ""), MemoryError()):
+        assert is_full(error)
+    assert is_full(torch.OutOfMemoryError())
+    assert is_full(RuntimeError("can't allocate memory"))
+    for error in (OSError(errno.EIO, ""), PermissionError(errno.EACCES, ""), RuntimeError("another"), ValueError()):
+        assert not is_full(error)
