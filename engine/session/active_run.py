@@ -73,7 +73,7 @@ class ActiveRun:
                 self._end_evaluation()
                 return
             if not self.trainer.epoch_complete:  # a larger batch size may have ended it
-                if not self.loop.features.ready():
+                if not self.loop.time.step(self.loop.features.ready):
                     return
                 self.loop.step()
             if self.trainer.epoch_complete:
@@ -102,8 +102,12 @@ class ActiveRun:
                 self.checkpoints.save()
             else:
                 reasons.append(f"the test images were not scored: finetui evaluate {self.checkpoints.folder.argument}")
-        self.loop.notices.ends()
+        self._tell_times()
         self.set_state("finished", "; ".join(filter(None, (*reasons, self.checkpoints.unsaved()))))
+
+    def _tell_times(self) -> None:
+        """Say where the time went, also that of the evaluation and the saving behind the last point."""
+        self.loop.notices.ends(self.loop.time.take() if self.state == "running" else None)  # a pause counts in nothing
 
     def _best(self) -> checkpoint.Checkpoint | None:
         """Return the best checkpoint; None where its weights are those that the run has, or it cannot be read."""
@@ -120,7 +124,7 @@ class ActiveRun:
         """Save, and take no further step."""
         self.loop.emit_point()
         self.checkpoints.save()
-        self.loop.notices.ends()
+        self._tell_times()
         self.set_state("stopped", "; ".join(filter(None, (reason, self.checkpoints.unsaved()))))
 
     def retry_saving(self) -> None:
@@ -178,7 +182,7 @@ class ActiveRun:
             case commands.StepOnce():
                 self._restart_clocks()
                 if not (self.loop.owes_evaluation or self.trainer.epoch_complete):
-                    self.loop.features.fill(self.loop.stopped)
+                    self.loop.time.step(lambda: self.loop.features.fill(self.loop.stopped))
                 self.step()
                 self.loop.emit_point()
             case commands.Stop():
