@@ -69,10 +69,10 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
                     resume_from=resume_from,
                     machine=machine,
                 )
-        except FinetuiError:
+        except FinetuiError as error:
             if signals.status is not None:
                 return signals.status
-            raise
+            raise type(error)(printer.take_failure() or str(error)) from error
         finally:
             with output.printing():
                 printer.close()
