@@ -11,7 +11,8 @@ import msgspec
 
 from finetui.engine import files
 from finetui.engine.errors import BadInput, reason_of
-from finetui.engine.protocol.config import RunConfig, check_run_name
+from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.config_checks import check_run_name
 from finetui.engine.protocol.config_file import load, to_toml
 from finetui.engine.protocol.events import RunPrepared
 from finetui.engine.runs.folder import RunFolder, run_folders

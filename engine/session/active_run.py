@@ -3,7 +3,8 @@
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol import commands, events
-from finetui.engine.protocol.config import RunConfig, check_checkpoint_name, check_learning_rate
+from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.config_checks import check_checkpoint_name, check_learning_rate
 from finetui.engine.protocol.paths import short
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.derived import branch_config, child_config
@@ -188,10 +189,7 @@ class ActiveRun:
             case commands.Stop():
                 self.stop()
             case commands.Evaluate():
-                self.loop.emit_point()
-                evaluated = self.loop.evaluate(self._writer.folder, command.part or None)
-                if evaluated is not None and evaluated.best and self._writer.folder is not None:
-                    self.checkpoints.save(BEST)
+                self._evaluate(command)
             case commands.NoteTest():
                 pass  # the reply is what the journal keeps
             case commands.FindLearningRate():
@@ -219,6 +217,12 @@ class ActiveRun:
             case _:
                 self.loop.adjust(command)
         return False
+
+    def _evaluate(self, command: commands.Evaluate) -> None:
+        self.loop.emit_point()
+        evaluated = self.loop.evaluate(self._writer.folder, command.part or None)
+        if evaluated is not None and evaluated.best and self._writer.folder is not None:
+            self.checkpoints.save(BEST)
 
     def keep_settings(self) -> None:
         """Write the settings that hold now into the run's folder; warn where that cannot be done."""

@@ -8,7 +8,7 @@ import msgspec
 
 import finetui
 from finetui.engine.errors import BadInput, FinetuiError
-from finetui.engine.protocol.config import check_run_name
+from finetui.engine.protocol.config_checks import check_run_name
 from finetui.engine.runs.folder import find_run
 from finetui.engine.runs.resume import configuration
 from finetui.engine.runs.trust import check_run_trusted
