@@ -222,7 +222,13 @@ class StreamedSplit:
         # Two at least: while one is used, the next is complete but for the images that the slowest still read.
         ahead = min(_MOST_PREFETCHED, max(2, _PREFETCHED_BYTES // (batch_size * math.prod(self._source.shape))))
         pinned = self._device.type == "cuda"
-        return ReaderThreads(self._source, batches, self._workers, ahead, pinned=pinned).batches()
+        try:
+            yield from ReaderThreads(self._source, batches, self._workers, ahead, pinned=pinned).batches()
+        except (RuntimeError, OSError, MemoryError) as error:
+            raise FinetuiError(
+                f"the threads that read images failed ({reason_of(error) or type(error).__name__}); where memory, or "
+                "memory that a GPU can read from, has run out, use fewer --workers or a smaller --batch-size"
+            ) from error
 
     def _iterator(self, batch_size: int) -> Iterator[Loaded]:
         if self._loader is None:

@@ -14,6 +14,7 @@ from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.inspection.bare_weights import is_bare
 from finetui.engine.inspection.evaluation import batch_size_for
 from finetui.engine.inspection.opened_checkpoint import OpenedCheckpoint, open_checkpoint
+from finetui.engine.models.device import reproducible
 from finetui.engine.models.outputs import logits as forward
 from finetui.engine.predictions.metrics import calibration, calibration_error
 from finetui.engine.runs.folder import RunFolder
@@ -95,7 +96,7 @@ def _val_logits(opened: OpenedCheckpoint, progress: Callable[[str, int, int], No
     indices = usable[torch.linspace(0, len(usable) - 1, wanted, dtype=torch.float64).round().long()]
     found: list[tuple[Tensor, Tensor]] = []
     done = 0
-    with torch.inference_mode():
+    with reproducible(str(subject.device)), torch.inference_mode():
         for inputs, labels in val.batches(indices, batch_size_for(shape.in_channels, shape.height, shape.width)):
             if len(labels):
                 found.append((forward(subject.model, inputs).float().cpu(), labels.cpu()))

@@ -16,7 +16,7 @@ from finetui.engine.data.image_files import decode
 from finetui.engine.inspection.bare_weights import check_not_bare, is_bare, open_bare
 from finetui.engine.inspection.evaluation import batch_size_for
 from finetui.engine.inspection.opened_checkpoint import load_network
-from finetui.engine.models.device import resolve
+from finetui.engine.models.device import reproducible, resolve
 from finetui.engine.models.outputs import logits
 from finetui.engine.protocol.requests import BareWeights
 from finetui.engine.protocol.values import Decoding
@@ -70,7 +70,7 @@ def classify(
         images = [image for image in decoded if not isinstance(image, str)]
         probabilities = torch.empty(0)
         if images:
-            with torch.inference_mode():
+            with reproducible(str(target)), torch.inference_mode():
                 inputs = finish(torch.from_numpy(np.stack(images)).to(target), None)
                 probabilities = (logits(network, inputs).float() / about.temperature).softmax(1).cpu()
         rows = iter(probabilities)

@@ -18,7 +18,7 @@ from finetui.engine.inspection.answers import Subject
 from finetui.engine.inspection.bare_weights import check_not_bare, is_bare, open_bare
 from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
 from finetui.engine.models import build
-from finetui.engine.models.device import resolve
+from finetui.engine.models.device import reproducible, resolve
 from finetui.engine.predictions.class_matching import match_by_name, match_by_position, require_any
 from finetui.engine.predictions.file import Origin, Predictions
 from finetui.engine.predictions.metrics import Scores, scores_of
@@ -58,16 +58,17 @@ class OpenedCheckpoint:
         Raises `BadInput` where there is no such part, `FinetuiError` once `stopped` answers True.
         """
         subject, shape = self.subject, self.about.architecture
-        report = evaluate(
-            subject.model,
-            subject.data.part(part or subject.data.scored),
-            subject.data.classes,
-            batch_size=batch_size_for(shape.in_channels, shape.height, shape.width),
-            temperature=self.about.temperature,
-            ranked=True,
-            progress=lambda done, total: progress("Evaluating", done, total),
-            stopped=stopped,
-        )
+        with reproducible(str(subject.device)):
+            report = evaluate(
+                subject.model,
+                subject.data.part(part or subject.data.scored),
+                subject.data.classes,
+                batch_size=batch_size_for(shape.in_channels, shape.height, shape.width),
+                temperature=self.about.temperature,
+                ranked=True,
+                progress=lambda done, total: progress("Evaluating", done, total),
+                stopped=stopped,
+            )
         if report is None:
             raise Cancelled("the evaluation was stopped")
         return report

@@ -8,7 +8,7 @@ import torch
 from torch.utils import deterministic
 
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.config import check_device
+from finetui.engine.protocol.config_checks import check_device
 
 # Of cuBLAS: its workspace, without which it adds up in another order on another stream. Of torch's compiler: to choose
 # by rule, and not by measuring. Both are read when they are first used, and what a person has set holds.

@@ -9,7 +9,13 @@ from typing import Any, Literal
 import msgspec
 
 from finetui.engine.errors import BadInput
-from finetui.engine.text import clean
+from finetui.engine.protocol.config_checks import (
+    check_device,
+    check_learning_rate,
+    check_run_name,
+    require,
+    require_known,
+)
 
 DATASETS = ("mnist", "fashion-mnist", "mnist-sample")
 # Sets that torchvision downloads and reads; `finetui.engine.data` knows how.
@@ -60,54 +66,11 @@ ARTICLE = {
 TRAINING_RECIPES: Mapping[str, Mapping[str, Any]] = {"default": {}, "article": ARTICLE}
 _LR_OF = {"sgd": 0.03, "adamw": 0.003}
 _NOT_GIVEN: Any = msgspec.UNSET  # never seen outside: the optimizer's own rate takes its place
-_MAX_NAME = 100
 _MAX_IMAGE_SIZE = 2048
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every section: immutable, named fields only, unknown names refused."""
-
-
-def _require(condition: bool, field: str, need: str, value: object) -> None:
-    if not condition:
-        raise BadInput(f"{field} must be {need}, not {str(value)!r}")
-
-
-def _require_known(value: str, known: tuple[str, ...], field: str, what: str) -> None:
-    import difflib  # costs 10 ms of start-up, needed only here
-
-    if value in known:
-        return
-    close = difflib.get_close_matches(value, known, n=1)
-    hint = f"did you mean {close[0]!r}? Known" if close else "known"
-    raise BadInput(f"{field}: there is no {what} {value!r}; {hint}: {', '.join(known)}")
-
-
-def check_learning_rate(value: float, field: str) -> None:
-    """Raise `BadInput` naming `field` unless `value` is finite and positive."""
-    _require(math.isfinite(value) and value > 0, field, "a positive number", value)
-
-
-def check_device(name: str) -> None:
-    """Raise `BadInput` unless `name` is that of a kind of device; whether it is here, only torch can tell."""
-    kind, _, index = name.partition(":")
-    known = kind in ("auto", "cpu", "cuda", "mps") and (not index or (kind == "cuda" and index.isdecimal()))
-    _require(known, "training.device (--device)", "auto, cpu, cuda, cuda:N or mps", name)
-
-
-def check_run_name(name: str, field: str = "run.name (--name)") -> None:
-    """Raise `BadInput` naming `field` unless `name` can be the name of a folder and be printed as it is."""
-    fits = 0 < len(name) <= _MAX_NAME and not name.startswith((".", "-")) and name == name.strip()
-    harmless = clean(name) == name and not any(char in name for char in '/\\:*?"<>|')
-    need = f'a folder name of 1 to {_MAX_NAME} characters, without / \\ : * ? " < > | or a leading . or -'
-    _require(fits and harmless, field, need, name)
-
-
-def check_checkpoint_name(name: str) -> None:
-    """Raise `BadInput` unless a person may keep a checkpoint as `name`."""
-    check_run_name(name, "the checkpoint's name")
-    if name in ("last", "previous", "best"):
-        raise BadInput(f"the checkpoint's name: {name!r} is written by finetui itself; choose another one")
 
 
 def is_factory(name: str) -> bool:
@@ -150,20 +113,20 @@ class DataConfig(_Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not names_a_place(self.name):
             known = (*DATASETS, *TORCHVISION_DATASETS)
-            _require_known(self.name, known, "data.name (--data)", "data set or folder")
-        _require_known(self.loader, LOADERS, "data.loader (--loader)", "loader")
-        _require_known(self.augment, AUGMENTATIONS, "data.augment (--augment)", "augmentation")
-        _require(1 <= self.workers <= 64, "data.workers (--workers)", "from 1 to 64", self.workers)
-        _require(
+            require_known(self.name, known, "data.name (--data)", "data set or folder")
+        require_known(self.loader, LOADERS, "data.loader (--loader)", "loader")
+        require_known(self.augment, AUGMENTATIONS, "data.augment (--augment)", "augmentation")
+        require(1 <= self.workers <= 64, "data.workers (--workers)", "from 1 to 64", self.workers)
+        require(
             self.decoded_cache in ("auto", "off"),
             "data.decoded_cache (--decoded-cache)",
             "auto or off",
             self.decoded_cache,
         )
-        _require(0 <= self.val <= 0.5, "data.val (--val)", "a share from 0 to 0.5", self.val)
-        _require(self.test in ("auto", "none"), "data.test (--test)", "auto or none", self.test)
+        require(0 <= self.val <= 0.5, "data.val (--val)", "a share from 0 to 0.5", self.val)
+        require(self.test in ("auto", "none"), "data.test (--test)", "auto or none", self.test)
         size_ok = self.image_size == 0 or 8 <= self.image_size <= _MAX_IMAGE_SIZE
-        _require(size_ok, "data.image_size (--image-size)", f"0 or from 8 to {_MAX_IMAGE_SIZE}", self.image_size)
+        require(size_ok, "data.image_size (--image-size)", f"0 or from 8 to {_MAX_IMAGE_SIZE}", self.image_size)
 
 
 class ModelConfig(_Section, frozen=True, kw_only=True):
@@ -186,22 +149,22 @@ class ModelConfig(_Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         # Whether torchvision has a network of this name, only torchvision can tell.
         known = is_factory(self.name) or re.fullmatch(r"[a-z][a-z0-9_]*", self.name) is not None
-        _require(known, "model.name (--model)", "the name of a model, or package.module:factory", self.name)
-        _require(bool(self.weights), "model.weights (--weights)", "none, default or a file", self.weights)
+        require(known, "model.name (--model)", "the name of a model, or package.module:factory", self.name)
+        require(bool(self.weights), "model.weights (--weights)", "none, default or a file", self.weights)
         for field, values in (("mean", self.mean), ("std", self.std)):
             where = f"model.{field} (--{field})"
-            _require(len(values) in (0, 1, 3) and all(map(math.isfinite, values)), where, "1 or 3 numbers", values)
+            require(len(values) in (0, 1, 3) and all(map(math.isfinite, values)), where, "1 or 3 numbers", values)
         if len(self.mean) != len(self.std):
             raise BadInput("--mean and --std (model.mean and std) must be given together, as many numbers each")
-        _require(all(0 <= mean <= 1 for mean in self.mean), "model.mean (--mean)", "of pixels from 0 to 1", self.mean)
-        _require(all(0 < std <= 1 for std in self.std), "model.std (--std)", "above 0 and at most 1", self.std)
+        require(all(0 <= mean <= 1 for mean in self.mean), "model.mean (--mean)", "of pixels from 0 to 1", self.mean)
+        require(all(0 < std <= 1 for std in self.std), "model.std (--std)", "above 0 and at most 1", self.std)
         for field, side in (("resize", self.resize), ("crop", self.crop)):
             side_ok = side == 0 or 8 <= side <= _MAX_IMAGE_SIZE
-            _require(side_ok, f"model.{field} (--{field})", f"0 or from 8 to {_MAX_IMAGE_SIZE}", side)
+            require(side_ok, f"model.{field} (--{field})", f"0 or from 8 to {_MAX_IMAGE_SIZE}", side)
         crop_ok = not self.resize or self.crop <= self.resize
-        _require(crop_ok, "model.crop (--crop)", f"at most --resize, {self.resize}", self.crop)
+        require(crop_ok, "model.crop (--crop)", f"at most --resize, {self.resize}", self.crop)
         if self.interpolation:
-            _require_known(self.interpolation, INTERPOLATIONS, "model.interpolation (--interpolation)", "filter")
+            require_known(self.interpolation, INTERPOLATIONS, "model.interpolation (--interpolation)", "filter")
 
 
 class TrainingConfig(_Section, frozen=True, kw_only=True):
@@ -246,31 +209,31 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         at_least_1 = "a whole number of at least 1"
-        _require(self.epochs >= 1, "training.epochs (--epochs)", at_least_1, self.epochs)
-        _require(self.batch_size >= 1, "training.batch_size (--batch-size)", at_least_1, self.batch_size)
-        _require_known(self.optimizer, OPTIMIZERS, "training.optimizer (--optimizer)", "optimizer")
+        require(self.epochs >= 1, "training.epochs (--epochs)", at_least_1, self.epochs)
+        require(self.batch_size >= 1, "training.batch_size (--batch-size)", at_least_1, self.batch_size)
+        require_known(self.optimizer, OPTIMIZERS, "training.optimizer (--optimizer)", "optimizer")
         if self.lr is _NOT_GIVEN:
             msgspec.structs.force_setattr(self, "lr", _LR_OF[self.optimizer])
         check_learning_rate(self.lr, "training.lr (--lr)")
-        _require(0 <= self.momentum < 1, "training.momentum (--momentum)", "at least 0 and below 1", self.momentum)
+        require(0 <= self.momentum < 1, "training.momentum (--momentum)", "at least 0 and below 1", self.momentum)
         decay_ok = math.isfinite(self.weight_decay) and self.weight_decay >= 0
-        _require(decay_ok, "training.weight_decay", "a number of at least 0", self.weight_decay)
+        require(decay_ok, "training.weight_decay", "a number of at least 0", self.weight_decay)
         nesterov_ok = not self.nesterov or (self.optimizer == "sgd" and self.momentum > 0)
-        _require(nesterov_ok, "training.nesterov (--nesterov)", "off unless SGD has a momentum", self.nesterov)
-        _require_known(self.schedule, SCHEDULES, "training.schedule (--schedule)", "schedule")
-        _require(self.step_epochs >= 0, "training.step_epochs", "at least 0", self.step_epochs)
-        _require(0 < self.step_factor <= 1, "training.step_factor", "above 0 and at most 1", self.step_factor)
+        require(nesterov_ok, "training.nesterov (--nesterov)", "off unless SGD has a momentum", self.nesterov)
+        require_known(self.schedule, SCHEDULES, "training.schedule (--schedule)", "schedule")
+        require(self.step_epochs >= 0, "training.step_epochs", "at least 0", self.step_epochs)
+        require(0 < self.step_factor <= 1, "training.step_factor", "above 0 and at most 1", self.step_factor)
         warm_ok = 0 <= self.warmup_epochs < self.epochs
-        _require(warm_ok, "training.warmup_epochs (--warmup-epochs)", "at least 0, below epochs", self.warmup_epochs)
+        require(warm_ok, "training.warmup_epochs (--warmup-epochs)", "at least 0, below epochs", self.warmup_epochs)
         smooth_ok = 0 <= self.label_smoothing < 1
-        _require(smooth_ok, "training.label_smoothing (--label-smoothing)", "at least 0, below 1", self.label_smoothing)
-        _require_known(self.class_weights, CLASS_WEIGHTS, "training.class_weights (--class-weights)", "choice")
-        _require_known(self.sampling, SAMPLINGS, "training.sampling (--sampling)", "choice")
-        _require(0 <= self.seed < 2**63, "training.seed (--seed)", "a whole number from 0 to 2^63 - 1", self.seed)
+        require(smooth_ok, "training.label_smoothing (--label-smoothing)", "at least 0, below 1", self.label_smoothing)
+        require_known(self.class_weights, CLASS_WEIGHTS, "training.class_weights (--class-weights)", "choice")
+        require_known(self.sampling, SAMPLINGS, "training.sampling (--sampling)", "choice")
+        require(0 <= self.seed < 2**63, "training.seed (--seed)", "a whole number from 0 to 2^63 - 1", self.seed)
         check_device(self.device)
         for name, known in ("fast", FAST), ("precision", PRECISIONS), ("compile", COMPILE), ("features", FEATURES):
-            _require_known(getattr(self, name), known, f"training.{name} (--{name})", "choice")
-        _require(self.thaw_warmup_steps >= 0, "training.thaw_warmup_steps", "at least 0", self.thaw_warmup_steps)
+            require_known(getattr(self, name), known, f"training.{name} (--{name})", "choice")
+        require(self.thaw_warmup_steps >= 0, "training.thaw_warmup_steps", "at least 0", self.thaw_warmup_steps)
 
 
 class CheckpointsConfig(_Section, frozen=True, kw_only=True):
@@ -286,10 +249,10 @@ class CheckpointsConfig(_Section, frozen=True, kw_only=True):
     best_by: str = "accuracy"
 
     def __post_init__(self) -> None:
-        _require(self.every_steps >= 0, "checkpoints.every_steps (--save-steps)", "at least 0", self.every_steps)
+        require(self.every_steps >= 0, "checkpoints.every_steps (--save-steps)", "at least 0", self.every_steps)
         minutes_ok = math.isfinite(self.every_minutes) and self.every_minutes >= 0
-        _require_known(self.best_by, BEST_BY, "checkpoints.best_by (--best-by)", "figure")
-        _require(minutes_ok, "checkpoints.every_minutes (--save-minutes)", "at least 0", self.every_minutes)
+        require_known(self.best_by, BEST_BY, "checkpoints.best_by (--best-by)", "figure")
+        require(minutes_ok, "checkpoints.every_minutes (--save-minutes)", "at least 0", self.every_minutes)
 
 
 class GuardsConfig(_Section, frozen=True, kw_only=True):
@@ -312,13 +275,13 @@ class GuardsConfig(_Section, frozen=True, kw_only=True):
     early_stop: int = 0
 
     def __post_init__(self) -> None:
-        _require_known(self.on_divergence, ON_DIVERGENCE, "guards.on_divergence (--on-divergence)", "choice")
+        require_known(self.on_divergence, ON_DIVERGENCE, "guards.on_divergence (--on-divergence)", "choice")
         explode_ok = self.explode_factor == 0 or 1 < self.explode_factor < math.inf
-        _require(explode_ok, "guards.explode_factor", "0 or above 1", self.explode_factor)
-        _require(0 < self.rollback_factor <= 1, "guards.rollback_factor", "above 0, at most 1", self.rollback_factor)
-        _require(self.early_stop >= 0, "guards.early_stop (--early-stop)", "at least 0", self.early_stop)
+        require(explode_ok, "guards.explode_factor", "0 or above 1", self.explode_factor)
+        require(0 < self.rollback_factor <= 1, "guards.rollback_factor", "above 0, at most 1", self.rollback_factor)
+        require(self.early_stop >= 0, "guards.early_stop (--early-stop)", "at least 0", self.early_stop)
         for name in ("rollbacks", "plateau_evaluations", "overfit_evaluations"):
-            _require(getattr(self, name) >= 0, f"guards.{name}", "at least 0", getattr(self, name))
+            require(getattr(self, name) >= 0, f"guards.{name}", "at least 0", getattr(self, name))
 
 
 class RunSection(_Section, frozen=True, kw_only=True):
@@ -336,7 +299,7 @@ class RunSection(_Section, frozen=True, kw_only=True):
         if self.name:
             check_run_name(self.name)
         linger_ok = math.isfinite(self.linger_minutes) and self.linger_minutes >= 0
-        _require(linger_ok, "run.linger_minutes (--linger)", "a number of minutes of at least 0", self.linger_minutes)
+        require(linger_ok, "run.linger_minutes (--linger)", "a number of minutes of at least 0", self.linger_minutes)
 
 
 class FinetuneConfig(_Section, frozen=True, kw_only=True):
@@ -356,8 +319,8 @@ class FinetuneConfig(_Section, frozen=True, kw_only=True):
     freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _require_known(self.recipe, RECIPES, "finetune.recipe (--recipe)", "recipe")
-        _require_known(self.head, HEADS, "finetune.head (--head)", "head")
+        require_known(self.recipe, RECIPES, "finetune.recipe (--recipe)", "recipe")
+        require_known(self.head, HEADS, "finetune.head (--head)", "head")
 
 
 class BranchConfig(_Section, frozen=True, kw_only=True):

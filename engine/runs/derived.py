@@ -6,14 +6,8 @@ import msgspec
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import FinetunePlan
-from finetui.engine.protocol.config import (
-    BranchConfig,
-    FinetuneConfig,
-    ModelConfig,
-    RunConfig,
-    check_run_name,
-    with_overrides,
-)
+from finetui.engine.protocol.config import BranchConfig, FinetuneConfig, ModelConfig, RunConfig, with_overrides
+from finetui.engine.protocol.config_checks import check_run_name
 
 # The epochs that a recipe has besides those that it is given: fastai's `fine_tune(5)` trains six.
 _EPOCHS_BESIDE = {"fastai": 1}

@@ -11,7 +11,8 @@ import msgspec
 
 from finetui.engine import files
 from finetui.engine.errors import BadInput, reason_of
-from finetui.engine.protocol.config import RunConfig, check_run_name
+from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.config_checks import check_run_name
 from finetui.engine.protocol.config_file import load, to_toml
 from finetui.engine.protocol.events import RunPrepared
 from finetui.engine.runs.folder import RunFolder, run_folders
@@ -19,6 +20,7 @@ from finetui.engine.runs.lock import RunLock, holder_of
 
 _STARTS = ("finetune", "branch")  # the sections of a configuration that name another run's checkpoint
 _OWN = (".ckpt", ".predictions", ".toml", ".jsonl", ".safetensors", ".log", ".lock", ".tmp")
+_DELETED = ".deleted"  # ends the name of a folder that is being deleted, after the process that does it
 _PREPARED = str(RunPrepared.__struct_config__.tag).encode()
 
 
@@ -30,23 +32,27 @@ def children_of(folder: RunFolder) -> list[RunFolder]:
 def rename_run(folder: RunFolder, name: str) -> tuple[RunFolder, list[RunFolder]]:
     """Give the run in `folder` another `name`, also where its children say what they began from; return it, and those.
 
-    What is interrupted is completed by doing it again. Raises `BadInput` where the name is taken or can be none, where
-    one of these runs is live, and where something cannot be written.
+    Only runs beside it are looked at. Raises `BadInput` where the name is taken or can be none, where one of these runs
+    is live, and where something cannot be written: all is called as before then.
     """
     check_run_name(name, "the new name")
     path = folder.path.absolute()
     _check_own(folder)
     to = path.with_name(name)
-    if to.exists():
+    if os.path.lexists(to):
         raise BadInput(f"a run named {name!r} exists in {path.parent}; choose another name")
     children = children_of(folder)
     with ExitStack() as stack:
         for run in (folder, *children):
             stack.enter_context(_held(run))
         try:
-            for child in children:
-                _let_begin_from(child, path, to)
             path.rename(to)
+            with ExitStack() as undo:
+                undo.callback(to.rename, path)
+                for child in children:
+                    undo.callback(_let_begin_from, child, to, path, to)
+                    _let_begin_from(child, path, to, to)
+                undo.pop_all()
             files.sync_folder(to.parent)
         except OSError as error:
             raise BadInput(f"the run {folder.name} cannot be renamed: {reason_of(error)}") from error
@@ -56,18 +62,32 @@ def rename_run(folder: RunFolder, name: str) -> tuple[RunFolder, list[RunFolder]
 def delete_run(folder: RunFolder) -> None:
     """Delete the run in `folder` and all that is in it. Raises `BadInput` where it is live, or cannot be deleted.
 
-    It is gone at once: what is left where that is interrupted is no run.
+    It is gone at once: what is left where that is interrupted is no run, and goes with the next that is deleted.
     """
     _check_own(folder)
     path = folder.path.absolute()
-    gone = path.with_name(f".{path.name}.{os.getpid()}.deleted")
+    gone = path.with_name(f".{path.name}.{os.getpid()}{_DELETED}")
     with _held(folder):
         try:
             path.rename(gone)
-            RunFolder(gone).journal.unlink(missing_ok=True)
-            shutil.rmtree(gone)
         except OSError as error:
             raise BadInput(f"the run {folder.name} cannot be deleted: {reason_of(error)}") from error
+        for left in (gone, *_half_deleted(path.parent)):
+            try:
+                RunFolder(left).journal.unlink(missing_ok=True)
+                shutil.rmtree(left)
+            except OSError as error:
+                raise BadInput(
+                    f"the run {folder.name} is no longer listed, but {left} cannot be deleted: {reason_of(error)}; "
+                    "delete that folder yourself, or another run later, which tries it again"
+                ) from error
+
+
+def _half_deleted(runs_dir: Path) -> Iterator[Path]:
+    """Yield the folders in `runs_dir` of runs whose deletion did not end."""
+    for path in sorted(runs_dir.glob(f".*{_DELETED}")):
+        if path.is_dir() and not path.is_symlink() and holder_of(RunFolder(path)) is None:
+            yield path
 
 
 def _check_own(folder: RunFolder) -> None:
@@ -103,38 +123,44 @@ def _began_from(child: RunFolder, folder: RunFolder) -> bool:
     return child.path.absolute() != folder.path.absolute() and any(_is_of(*start, folder.path) for start in starts)
 
 
-def _is_of(file: str, run: str, folder: Path) -> bool:
-    """Tell whether the checkpoint `file` of `run` is one of `folder`, also where all of these were moved since then."""
+def _is_of(file: str, run: str, folder: Path, lies: Path | None = None) -> bool:
+    """Tell whether the checkpoint `file` of `run` is one of `folder`, also where all of these were moved since then.
+
+    `lies` is where the folder is at the moment, if that is elsewhere.
+    """
     if os.path.realpath(Path(file).parent) == os.path.realpath(folder):
         return True
-    return run == folder.name and not Path(file).exists() and (folder / Path(file).name).is_file()
+    return run == folder.name and not Path(file).exists() and ((lies or folder) / Path(file).name).is_file()
 
 
-def _let_begin_from(child: RunFolder, before: Path, now: Path) -> None:
-    """Let the configuration and the journal of `child` name the folder `now` where they name `before`."""
+def _let_begin_from(child: RunFolder, before: Path, now: Path, lies: Path) -> None:
+    """Let the configuration and the journal of `child` name the folder `now` where they name `before`.
+
+    At the moment that folder is at `lies`. Where one of the two cannot be written, neither is changed.
+    """
     config = load(child.config)
     for section in _STARTS:
         start = getattr(config, section)
-        if start is not None and _is_of(start.parent, start.parent_run, before):
+        if start is not None and _is_of(start.parent, start.parent_run, before, lies):
             moved = msgspec.structs.replace(
                 start, parent=str(now / Path(start.parent).name), parent_run=start.parent_run and now.name
             )
             config = msgspec.structs.replace(config, **{section: moved})
-    with child.journal.open("rb") as journal, files.replacing(child.journal) as written:
-        for line in journal:
-            written.write(_line_from(line, before, now))
-    with files.replacing(child.config) as written:
-        written.write(to_toml(config).encode())
+    with files.replacing(child.config) as settings:
+        settings.write(to_toml(config).encode())
+        with child.journal.open("rb") as journal, files.replacing(child.journal) as written:
+            for line in journal:
+                written.write(_line_from(line, before, now, lies))
 
 
-def _line_from(line: bytes, before: Path, now: Path) -> bytes:
+def _line_from(line: bytes, before: Path, now: Path, lies: Path) -> bytes:
     """Return `line` of a journal; one that tells how the run began with the folder `now` for `before`."""
     if _PREPARED not in line[:200]:
         return line
     try:
         event: dict[str, Any] = msgspec.json.decode(line)
         starts = [event["config"][section] for section in _STARTS if event["config"].get(section)]
-        moved = [start for start in starts if _is_of(start["parent"], start.get("parent_run", ""), before)]
+        moved = [start for start in starts if _is_of(start["parent"], start.get("parent_run", ""), before, lies)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, KeyError, AttributeError):
         return line  # damaged, as it was before
     for start in moved:

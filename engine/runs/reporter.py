@@ -18,7 +18,8 @@ _PHASE_INTERVAL = 0.1  # seconds
 class Reporter:
     """Gives every event its step and its place in `journal`, if there is one, and passes it to every one of `sinks`.
 
-    `step` is asked for the steps completed, and `machine` for a sample of what the machine does, where one is due.
+    `step` is asked for the steps completed, and `machine` for a sample of what the machine does, where one is due,
+    or for why there are none.
     """
 
     def __init__(
@@ -26,7 +27,7 @@ class Reporter:
         journal: Journal | None,
         sinks: Sequence[Sink],
         step: Callable[[], int],
-        machine: Callable[[], MachineSample | None] = lambda: None,
+        machine: Callable[[], MachineSample | Log | None] = lambda: None,
     ) -> None:
         self._journal = journal
         self._sinks = sinks

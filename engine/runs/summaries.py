@@ -232,15 +232,16 @@ class _Clock:
         self._since: float | None = None
 
     def note(self, event: Event) -> None:
-        # An engine that was killed has not told when it stopped training: its last event did.
-        if self._since is not None and not isinstance(event, RunPrepared):
+        match event:
+            case CommandAccepted(command=NoteTest()):
+                return  # may be written at any time, also where no engine has the run
+            case RunPrepared() | StateChanged(state="preparing"):
+                self._since = None  # an engine that was killed has not told when it stopped training
+        if self._since is not None:
             self.seconds += max(event.time - self._since, 0.0)
             self._since = event.time
-        match event:
-            case RunPrepared():
-                self._since = None
-            case StateChanged():
-                self._since = event.time if event.state == "running" else None
+        if isinstance(event, StateChanged):
+            self._since = event.time if event.state == "running" else None
 
 
 def _notes(folder: RunFolder) -> RunNotes:

@@ -3,7 +3,8 @@
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol import commands, events
-from finetui.engine.protocol.config import RunConfig, check_checkpoint_name, check_learning_rate
+from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.config_checks import check_checkpoint_name, check_learning_rate
 from finetui.engine.protocol.paths import short
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.derived import branch_config, child_config
@@ -73,7 +74,7 @@ class ActiveRun:
                 self._end_evaluation()
                 return
             if not self.trainer.epoch_complete:  # a larger batch size may have ended it
-                if not self.loop.features.ready():
+                if not self.loop.time.step(self.loop.features.ready):
                     return
                 self.loop.step()
             if self.trainer.epoch_complete:
@@ -102,8 +103,12 @@ class ActiveRun:
                 self.checkpoints.save()
             else:
                 reasons.append(f"the test images were not scored: finetui evaluate {self.checkpoints.folder.argument}")
-        self.loop.notices.ends()
+        self._tell_times()
         self.set_state("finished", "; ".join(filter(None, (*reasons, self.checkpoints.unsaved()))))
+
+    def _tell_times(self) -> None:
+        """Say where the time went, also that of the evaluation and the saving behind the last point."""
+        self.loop.notices.ends(self.loop.time.take() if self.state == "running" else None)  # a pause counts in nothing
 
     def _best(self) -> checkpoint.Checkpoint | None:
         """Return the best checkpoint; None where its weights are those that the run has, or it cannot be read."""
@@ -120,7 +125,7 @@ class ActiveRun:
         """Save, and take no further step."""
         self.loop.emit_point()
         self.checkpoints.save()
-        self.loop.notices.ends()
+        self._tell_times()
         self.set_state("stopped", "; ".join(filter(None, (reason, self.checkpoints.unsaved()))))
 
     def retry_saving(self) -> None:
@@ -178,16 +183,13 @@ class ActiveRun:
             case commands.StepOnce():
                 self._restart_clocks()
                 if not (self.loop.owes_evaluation or self.trainer.epoch_complete):
-                    self.loop.features.fill(self.loop.stopped)
+                    self.loop.time.step(lambda: self.loop.features.fill(self.loop.stopped))
                 self.step()
                 self.loop.emit_point()
             case commands.Stop():
                 self.stop()
             case commands.Evaluate():
-                self.loop.emit_point()
-                evaluated = self.loop.evaluate(self._writer.folder, command.part or None)
-                if evaluated is not None and evaluated.best and self._writer.folder is not None:
-                    self.checkpoints.save(BEST)
+                self._evaluate(command)
             case commands.NoteTest():
                 pass  # the reply is what the journal keeps
             case commands.FindLearningRate():
@@ -215,6 +217,12 @@ class ActiveRun:
             case _:
                 self.loop.adjust(command)
         return False
+
+    def _evaluate(self, command: commands.Evaluate) -> None:
+        self.loop.emit_point()
+        evaluated = self.loop.evaluate(self._writer.folder, command.part or None)
+        if evaluated is not None and evaluated.best and self._writer.folder is not None:
+            self.checkpoints.save(BEST)
 
     def keep_settings(self) -> None:
         """Write the settings that hold now into the run's folder; warn where that cannot be done."""

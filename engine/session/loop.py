@@ -11,7 +11,8 @@ from finetui.engine.checkpoints.checkpoint import Checkpoint
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models.device import rng_states, set_rng_states
 from finetui.engine.protocol import commands, events
-from finetui.engine.protocol.config import RunConfig, TrainingConfig, check_learning_rate
+from finetui.engine.protocol.config import RunConfig, TrainingConfig
+from finetui.engine.protocol.config_checks import check_learning_rate
 from finetui.engine.protocol.values import KeptCheckpoint, Part
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.kept_checkpoints import BEST

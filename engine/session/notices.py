@@ -8,6 +8,7 @@ from finetui.engine.data import ImageData
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import Log, TrainPoint
 from finetui.engine.protocol.time_sum import TimeSum
+from finetui.engine.protocol.values import TimeShares
 from finetui.engine.runs.reporter import Reporter
 from finetui.engine.session.time_advice import TimeAdvice
 from finetui.engine.training.trainer import Trainer
@@ -50,8 +51,10 @@ class Notices:
             for alert in self._advice.after(point, trainer.epochs, self.run):
                 self._reporter.emit(alert)
 
-    def ends(self) -> None:
-        """Say where the time of all points went, those before the run was taken up again left out."""
+    def ends(self, rest: TimeShares | None) -> None:
+        """Say where the time of this session's points went, and the `rest` since the last of them."""
+        if rest is not None:
+            self._time.add(rest)
         shares = self._time.shares()
         parts = [f"{getattr(shares, part):.0%} {words}" for part, words in _PARTS.items() if getattr(shares, part)]
         if parts:

@@ -234,7 +234,7 @@ class Session:
         else:
             self._reporter.emit(events.StateChanged(state="failed", reason=reason))
 
-    def _machine_sample(self) -> events.MachineSample | None:
+    def _machine_sample(self) -> events.MachineSample | events.Log | None:
         """Return what the machine does, where it is time to journal that: while a run goes on, or pauses."""
         if self._machine is None or self.folder is None:
             return None

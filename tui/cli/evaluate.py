@@ -67,7 +67,12 @@ def evaluate(
         note_test("evaluate", path, data, accuracy=found.scores.accuracy, n=found.scores.n)
     if json:
         print_json(_as_object(found))
-        return 0
+    else:
+        _print(found, calibration=calibration)
+    return 0
+
+
+def _print(found: "CheckpointReport", *, calibration: bool) -> None:
     told = facts(found.scores, found.part, found.temperature, found.report.uncalibrated)
     print("\n".join(f"{name:<{NAME_WIDTH}}{words}" for name, words in told))
     print()
@@ -75,7 +80,6 @@ def evaluate(
     if calibration:
         print()
         print("\n".join(diagram(found.scores.calibration)))
-    return 0
 
 
 def _as_object(found: "CheckpointReport") -> dict[str, object]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import finetui
-from finetui.engine.errors import FinetuiError
+from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.process.endpoint import Endpoint
 from finetui.engine.process.memory import keep_freed
@@ -69,10 +69,11 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
                     resume_from=resume_from,
                     machine=machine,
                 )
-        except FinetuiError:
+        except FinetuiError as error:
             if signals.status is not None:
                 return signals.status
-            raise
+            kind = BadInput if isinstance(error, BadInput) else FinetuiError
+            raise kind(printer.take_failure() or str(error)) from error
         finally:
             with output.printing():
                 printer.close()

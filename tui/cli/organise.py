@@ -18,6 +18,8 @@ from finetui.tui.cli.complete import runs
 from finetui.tui.cli.options import Run, RunsDir
 from finetui.tui.state.numbers import scaled
 
+_ELSEWHERE = "runs in other folders are not looked at"
+
 
 def tag(run: Run, /, *tags: str, remove: bool = False, runs_dir: RunsDir = Path("checkpoints")) -> int:
     """Give a run tags, words to find it by (finetui runs tag:keep); without any, print those that it has.
@@ -52,7 +54,7 @@ def note(run: Run, text: str | None = None, /, *, runs_dir: RunsDir = Path("chec
 
 
 def rename(run: Run, name: str, /, *, runs_dir: RunsDir = Path("checkpoints")) -> int:
-    """Give a run another name. Runs that began from it name it by the new one from then on.
+    """Give a run another name. Runs beside it that began from it name it by the new one; no other folder is looked in.
 
     Parameters
     ----------
@@ -62,7 +64,7 @@ def rename(run: Run, name: str, /, *, runs_dir: RunsDir = Path("checkpoints")) -
     before = find_run(run, runs_dir)
     now, children = rename_run(before, name)
     told = f"; {_names(children)} {'names' if len(children) == 1 else 'name'} it so, too" if children else ""
-    print(f"{before.name} is {now.name} now{told}")
+    print(f"{before.name} is {now.name} now{told} ({_ELSEWHERE})")
     return 0
 
 
@@ -72,6 +74,8 @@ def delete(
     runs_dir: RunsDir = Path("checkpoints"),
 ) -> int:
     """Delete runs, with their checkpoints, curves and predictions; a live one is refused. A terminal is asked first.
+
+    Whether others began from them is looked up beside them; runs in other folders are not looked at.
 
     Parameters
     ----------
@@ -136,7 +140,7 @@ def _agreed(folders: Sequence[RunFolder]) -> bool:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise BadInput(f"to delete {what} ({total}) where nobody can be asked, add --yes")
     try:
-        answer = input(f"Delete {what}, {total}? It cannot be undone. [y/N] ")
+        answer = input(f"Delete {what}, {total}? It cannot be undone ({_ELSEWHERE}). [y/N] ")
     except EOFError:
         print()
         return False

@@ -30,10 +30,16 @@ _LISTED = ("skipped: ", "left behind: ")  # so begins what the log says of each 
 
 
 class Printer:
-    """Prints the events of a training."""
+    """Prints the events of a training; why it failed only with `close`, since an exception may say that as well."""
 
     def __init__(self) -> None:
         self._told_skipped = False
+        self._failure = ""
+
+    def take_failure(self) -> str:
+        """Return why the training failed, for whoever says it; empty where it did not, or it was said."""
+        failure, self._failure = self._failure, ""
+        return failure
 
     def lines(self, event: AnyEvent) -> Iterator[str]:
         """Yield what is said about `event` beside the progress."""
@@ -44,6 +50,9 @@ class Printer:
                 return
             case RunStarted():
                 self._told_skipped = False
+            case StateChanged(state="failed"):
+                self._failure = event.reason
+                return
             case Log(level="warning" | "error") if not event.message.startswith(_LISTED):
                 yield event.message
             case Log(level="warning") if not self._told_skipped:
@@ -56,7 +65,10 @@ class Printer:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Leave the terminal in order; by default it is."""
+        """Leave the terminal in order, and say why the training failed where nobody has."""
+        failure = self.take_failure()
+        if failure:
+            print(f"failed: {failure}", file=sys.stderr, flush=True)
 
     def abandon(self) -> None:
         """Do so from any thread, when the process is about to end in the middle of something."""
@@ -162,6 +174,7 @@ class BarPrinter(Printer):
     def close(self) -> None:
         """Take the bar away, and print the last accuracies to standard output."""
         self._progress.stop()
+        super().close()
         for event in self._evaluated.values():
             print_accuracy(event.n, event.accuracy, event.part, event.checkpoint)
 

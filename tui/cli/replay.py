@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import finetui
-from finetui.engine.errors import BadInput
-from finetui.engine.protocol.config import check_run_name
+from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.protocol.config_checks import check_run_name
 from finetui.engine.runs.folder import find_run
 from finetui.engine.runs.resume import configuration
 from finetui.engine.runs.trust import check_run_trusted
@@ -61,7 +61,12 @@ def replay(
             raise BadInput(f"a run named {name!r} exists already; choose another --name")
     check_run_trusted(configuration(folder), model=model, data=data)
     with nullcontext(None) if json else closing(choose_printer(as_json=False)) as printer:
-        found = finetui.replay_run(folder, name=name, sinks=[] if printer is None else [printer.show])
+        try:
+            found = finetui.replay_run(folder, name=name, sinks=[] if printer is None else [printer.show])
+        except FinetuiError:
+            if printer is not None:
+                printer.take_failure()  # the error says it
+            raise
     same = found.complete and found.different_at is None
     _print(found, same, as_json=json)
     return 0 if same else 1

@@ -168,18 +168,7 @@ def _change(view: View, event: events.AnyEvent) -> View:
         case events.StateChanged():
             return replace(view, state=event.state, reason=event.reason, phase=None, step=max(view.step, event.step))
         case events.TrainPoint():
-            speed = event.samples_per_second
-            if view.speed:
-                speed = _SPEED_MEMORY * view.speed + (1 - _SPEED_MEMORY) * speed
-            return replace(
-                view,
-                point=event,
-                step=event.step,
-                epoch=event.epoch,
-                learning_rate=event.learning_rate,
-                speed=speed,
-                phase=None,
-            )
+            return _trained(view, event)
         case events.Evaluated(watched=False):
             return replace(view, others={**view.others, event.part: event}, phase=None)
         case events.Evaluated():
@@ -221,6 +210,21 @@ def _change(view: View, event: events.AnyEvent) -> View:
         case events.CommandRefused():
             return replace(view, pending=_without(view.pending, event.command), refusal=event)
     return view
+
+
+def _trained(view: View, event: events.TrainPoint) -> View:
+    speed = event.samples_per_second
+    if view.speed:
+        speed = _SPEED_MEMORY * view.speed + (1 - _SPEED_MEMORY) * speed
+    return msgspec.structs.replace(
+        view,
+        point=event,
+        step=event.step,
+        epoch=event.epoch,
+        learning_rate=event.learning_rate,
+        speed=speed,
+        phase=None,
+    )
 
 
 def _prepared(view: View, event: events.RunPrepared) -> View:

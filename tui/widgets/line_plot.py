@@ -2,25 +2,21 @@
 
 import asyncio
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
 from finetui.tui.widgets import plot_geometry
 from finetui.tui.widgets.plot_geometry import Floats, Range
+from finetui.tui.widgets.plot_picture import AXIS, BAND, BLANK, SERIES, TITLE, Frame, Picture
 
-# Who owns a cell; the mean of series n (from 0) is _SERIES + n, what lies around that _BAND + n.
-_BLANK, _TITLE, _AXIS, _MARK, _SERIES, _BAND = 0, 1, 2, 3, 4, 7
 _STYLES = (
     "line-plot--title",
     "line-plot--axis",
@@ -46,63 +42,6 @@ class SeriesStyle:
 
     name: str
     points: bool = False
-
-
-class Picture:
-    """A grid of characters and of who owns each, `[height, width]`; what does not fit is cut off."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.chars: plot_geometry.Chars = np.full((height, width), " ", dtype="<U1")
-        self.owners: npt.NDArray[np.uint8] = np.zeros((height, width), dtype=np.uint8)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """The width and height in cells."""
-        height, width = self.chars.shape
-        return width, height
-
-    def put(self, column: int, row: int, text: str, owner: int) -> int:
-        """Write `text` and return the column after it; the second cell of a wide character holds no character."""
-        width, height = self.size
-        if text.isascii() and text.isprintable():  # much faster than one by one, and nearly every text
-            text = text[: max(width - column, 0)] if 0 <= row < height else ""
-            self.chars[row : row + 1, column : column + len(text)] = list(text)
-            self.owners[row : row + 1, column : column + len(text)] = owner
-            return column + len(text)
-        for char in text:
-            cells = cell_len(char)
-            if not char.isprintable() or not cells:
-                continue
-            if not (0 <= row < height and 0 <= column <= width - cells):
-                break
-            self.chars[row, column] = char
-            self.chars[row, column + 1 : column + cells] = ""
-            self.owners[row, column : column + cells] = owner
-            column += cells
-        return column
-
-    def fill(self, columns: slice, rows: slice, char: str, owner: int) -> None:
-        """Fill a part with one character, one cell wide."""
-        self.chars[rows, columns] = char
-        self.owners[rows, columns] = owner
-
-    def changed(self, old: "Picture") -> list[Region]:
-        """Return for each row that differs from an `old` picture of the same size the region that does."""
-        differs = (self.chars != old.chars) | (self.owners != old.owners)
-        regions = []
-        for row in np.flatnonzero(differs.any(axis=1)).tolist():
-            columns = np.flatnonzero(differs[row])
-            regions.append(Region(int(columns[0]), row, int(columns[-1] - columns[0]) + 1, 1))
-        return regions
-
-    def runs(self, row: int) -> list[tuple[str, int]]:
-        """Return the row as pieces of text, each with its owner."""
-        owners = self.owners[row]
-        edges = [0, *(np.flatnonzero(np.diff(owners)) + 1).tolist(), len(owners)]
-        chars = self.chars[row].tolist()
-        return [
-            ("".join(chars[start:end]), int(owners[start])) for start, end in itertools.pairwise(edges) if end > start
-        ]
 
 
 class LinePlot(Widget):
@@ -259,7 +198,7 @@ class LinePlot(Widget):
         if rows < 1 or columns < 4:
             return picture
         x_axis = self._x_axis(data)
-        frame = _Frame(picture, left, rows, x_axis, y_axis)
+        frame = Frame(picture, left, rows, x_axis, y_axis)
         frame.draw_y_axis(y_ticks)
         if has_labels:
             frame.draw_x_axis(self._x_label, own_row=has_axis)
@@ -280,7 +219,7 @@ class LinePlot(Widget):
         whole = self._x_limit if math.isfinite(self._x_limit) and self._x_limit > 0 else 1.0
         return Range(0.0, whole)
 
-    def _draw_curves(self, frame: "_Frame", data: Sequence[Points]) -> None:
+    def _draw_curves(self, frame: Frame, data: Sequence[Points]) -> None:
         """Draw the bands, then the curves, each in front of those before it, and all glyphs last."""
         if not plot_geometry.is_loaded():
             return
@@ -289,17 +228,17 @@ class LinePlot(Widget):
         for index, ((x, y), means) in enumerate(zip(data, self._means, strict=True)):
             lines[index] = plot_geometry.mean_dots(*plot_geometry.usable(*means, log=self._log_y), axes, size)
             if lines[index]:
-                frame.draw_canvas(plot_geometry.band(x, y, axes, size), _BAND + index)
+                frame.draw_canvas(plot_geometry.band(x, y, axes, size), BAND + index)
             else:
                 lines[index] = plot_geometry.line_dots(x, y, axes, size)
         for index, dots in lines.items():
             drawn = self._canvases[index]
             if drawn is None or drawn[:2] != (size, dots):  # most new values fall on dots that are there already
                 drawn = self._canvases[index] = (size, dots, plot_geometry.draw(dots, size))
-            frame.draw_canvas(drawn[2], _SERIES + index)
+            frame.draw_canvas(drawn[2], SERIES + index)
         for index, ((x, y), style) in enumerate(zip(data, self._series, strict=True)):
             if style.points:
-                frame.draw_points(plot_geometry.point_cells(x, y, axes, size), _GLYPHS[index], _SERIES + index)
+                frame.draw_points(plot_geometry.point_cells(x, y, axes, size), _GLYPHS[index], SERIES + index)
 
     def _draw_title(self, picture: Picture) -> None:
         """Write the title at the left and, as far as there is room, the legend with the latest values at the right."""
@@ -312,8 +251,8 @@ class LinePlot(Widget):
                     continue
                 if not legend and title != self._title:
                     break
-                picture.put(0, 0, title, _TITLE)
-                picture.put(cell_len(self._title), 0, title.removeprefix(self._title), _AXIS)
+                picture.put(0, 0, title, TITLE)
+                picture.put(cell_len(self._title), 0, title.removeprefix(self._title), AXIS)
                 column = width - length
                 for text, owner in legend:
                     column = picture.put(column, 0, text, owner)
@@ -326,77 +265,9 @@ class LinePlot(Widget):
         for index, ((_, y), style) in enumerate(zip(self._data, self._series, strict=True)):
             finite = y[np.isfinite(y)]
             value = plot_geometry.format_value(float(finite[-1]) if len(finite) else None, percent=self._percent)
-            owner, gap = _SERIES + index, [("  ", _BLANK)] if index else []
+            owner, gap = SERIES + index, [("  ", BLANK)] if index else []
             mark = (_GLYPHS[index] if style.points else "─", owner)
-            latest = (value, owner if len(finite) else _AXIS)
-            full += [*gap, mark, (f" {style.name} ", _AXIS), latest]
-            short += [*gap, mark, (" ", _AXIS), latest]
+            latest = (value, owner if len(finite) else AXIS)
+            full += [*gap, mark, (f" {style.name} ", AXIS), latest]
+            short += [*gap, mark, (" ", AXIS), latest]
         return full, short
-
-
-class _Frame:
-    """The part of a picture with the axes: a canvas of `rows` below the title, from column `left` on."""
-
-    def __init__(self, picture: Picture, left: int, rows: int, x_axis: Range, y_axis: Range) -> None:
-        self._picture = picture
-        self._left = left
-        self.rows = rows
-        self.columns = picture.size[0] - left
-        self.x_axis = x_axis
-        self.y_axis = y_axis
-
-    def _column(self, x: float) -> int:
-        dot = int(self.x_axis.dots(np.array([x]), self.columns * plot_geometry.DOTS_ACROSS)[0])
-        return self._left + dot // plot_geometry.DOTS_ACROSS
-
-    def draw_y_axis(self, ticks: Sequence[tuple[float, str]]) -> None:
-        """Draw the axis with its labels, right-aligned."""
-        put = self._picture.put
-        self._picture.fill(slice(self._left - 1, self._left), slice(1, self.rows + 1), "│", _AXIS)
-        for value, label in ticks:
-            dot = int(self.y_axis.dots(np.array([value]), self.rows * plot_geometry.DOTS_DOWN)[0])
-            row = self.rows - dot // plot_geometry.DOTS_DOWN
-            put(0, row, label.rjust(self._left - 2), _AXIS)
-            put(self._left - 1, row, "┤", _AXIS)
-
-    def draw_x_axis(self, label: str, *, own_row: bool) -> None:
-        """Draw the labels below the canvas, each centred below its value; with `own_row`, a line above them."""
-        put, width = self._picture.put, self._picture.size[0]
-        row = self.rows + 1 + own_row
-        if own_row:
-            self._picture.fill(slice(self._left, None), slice(row - 1, row), "─", _AXIS)
-            put(self._left - 1, row - 1, "└", _AXIS)
-        free = put(0, row, label, _AXIS) + 1
-        for tick, label in plot_geometry.x_ticks(self.x_axis, self.columns):
-            column = self._column(tick)
-            start = min(max(column - (len(label) - 1) // 2, free), width - len(label))
-            free = put(start, row, label, _AXIS) + 1
-            if own_row:
-                put(column, row - 1, "┬", _AXIS)
-
-    def draw_marks(self, marks: Sequence[float]) -> None:
-        """Draw a vertical line at each of `marks` that is in range."""
-        for mark in marks:
-            if self.x_axis.low <= mark <= self.x_axis.high:
-                column = self._column(mark)
-                self._picture.fill(slice(column, column + 1), slice(1, self.rows + 1), "┊", _MARK)
-
-    def draw_canvas(self, chars: plot_geometry.Chars, owner: int) -> None:
-        """Lay a curve over what is there; of curves that share a cell all dots stay."""
-        window = np.s_[1 : self.rows + 1, self._left :]
-        below, owners, drawn = self._picture.chars[window], self._picture.owners[window], chars != " "
-        shared = drawn & (owners >= _SERIES) & (owners < _BAND) if owner < _BAND else np.zeros_like(drawn)
-        both = plot_geometry.merged(below[shared], chars[shared])
-        np.copyto(below, chars, where=drawn)
-        below[shared] = both
-        owners[drawn] = owner
-
-    def draw_points(self, cells: Sequence[tuple[int, int]], glyph: str, owner: int) -> None:
-        """Draw a glyph in each of `cells` of the canvas."""
-        for column, row in cells:
-            self._picture.put(self._left + column, 1 + row, glyph, owner)
-
-    def draw_note(self, text: str) -> None:
-        """Write a note in the middle of the canvas."""
-        column = self._left + max(self.columns - len(text), 0) // 2
-        self._picture.put(column, 1 + (self.rows - 1) // 2, text, _AXIS)

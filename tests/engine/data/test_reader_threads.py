@@ -13,6 +13,7 @@ import torch
 from finetui.engine.data import Transform, Unreadable, reader_threads
 from finetui.engine.data.reader_threads import ReaderThreads
 from finetui.engine.data.streaming import StreamedSplit
+from finetui.engine.errors import FinetuiError
 
 CPU = torch.device("cpu")
 
@@ -82,6 +83,18 @@ def test_an_image_that_is_late_keeps_its_place_and_the_others_are_not_read_for_e
 def test_what_goes_wrong_is_raised_where_the_batch_is_waited_for() -> None:
     with pytest.raises(ZeroDivisionError, match="a bug"):
         list(reading(Numbers(), [[1, 2], [99, 3], [4, 5]]).batches())
+    assert not alive()
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), RuntimeError("CUDA error"), MemoryError()])
+def test_what_readers_lack_is_said_in_a_sentence(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lack(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ReaderThreads, "_put", lack)
+    split = StreamedSplit(Numbers(), Transform(mean=(0.0,), std=(1.0,)), CPU, 2)
+    with pytest.raises(FinetuiError, match=r"threads that read images failed \((Too|CUDA|Mem).*use fewer --workers"):
+        list(split.batches(torch.arange(6), 2))
     assert not alive()
 
 

@@ -227,3 +227,37 @@ def test_it_looks_in_its_own_thread_until_it_is_left(tmp_path: Path) -> None:
     assert heard[0].machine.cpu is not None and heard[0].machine.disk_free is not None
     assert heard[0].machine.gpus[0].power is None
     assert not seen._thread.is_alive()
+
+
+class _Broken(Sampler):
+    def read(self) -> Machine:
+        raise ZeroDivisionError("a driver's bug")
+
+
+def test_a_look_that_fails_is_said_once_and_ends_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
+    with MachineWatch(lambda _sample: None, lambda: _Broken(nvml=FakeNvml())) as seen:
+        seen._thread.join(60)
+        assert not seen._thread.is_alive()
+        said = seen.due()
+        assert isinstance(said, Log) and said.level == "warning"
+        assert "a driver's bug" in said.message
+        assert seen.due() is None
+    assert capfd.readouterr().err == ""
+
+
+def test_a_look_that_never_ends_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_LEAVE_SECONDS", 0.05)
+    asked, answer = threading.Event(), threading.Event()
+
+    class Hanging(Sampler):
+        def read(self) -> Machine:
+            asked.set()
+            assert answer.wait(60), "leaving has waited for it"
+            return super().read()
+
+    with MachineWatch(lambda _sample: None, lambda: Hanging(nvml=FakeNvml())) as seen:
+        assert asked.wait(60)
+    assert seen._thread.is_alive() and seen._thread.daemon
+    answer.set()
+    seen._thread.join(60)
+    assert not seen._thread.is_alive()

@@ -3,14 +3,18 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from finetui.engine import files
 from finetui.engine.errors import BadInput
 from finetui.engine.predictions.file import load_predictions
+from finetui.engine.protocol.commands import NoteTest
 from finetui.engine.protocol.config_file import load
-from finetui.engine.protocol.events import RunPrepared
+from finetui.engine.protocol.events import CommandAccepted, Log, RunPrepared, StateChanged
 from finetui.engine.runs.folder import RunFolder, how_it_began, run_folders
 from finetui.engine.runs.housekeeping import children_of, delete_run, foreign_files, rename_run
+from finetui.engine.runs.journal import encode_line
 from finetui.engine.runs.lock import RunLock
 from finetui.engine.runs.notes import RunNotes, noted, read_notes, tagged
 from finetui.engine.runs.summaries import summarise_run
@@ -135,3 +139,86 @@ def test_a_link_to_a_run_is_not_followed(runs: Path) -> None:
         with pytest.raises(BadInput, match="is a link"):
             act(RunFolder(runs / "linked"))
     assert (runs / "steered" / "journal.jsonl").is_file()
+
+
+def contents(runs: Path) -> dict[str, bytes]:
+    """Return what the files are, but for locks."""
+    files = (path for path in runs.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(runs)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("fails", ["linear-probe/config.toml", "linear-probe/journal.jsonl", "rename"])
+def test_where_a_name_cannot_be_changed_all_is_called_as_before(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    before = contents(runs)
+    replacing, rename = files.replacing, Path.rename
+
+    def refuse(path: Path, *more: object) -> object:
+        if str(path).endswith(fails):
+            raise OSError(28, "No space left on device")
+        return replacing(path, *more)
+
+    def refuse_rename(path: Path, to: Path) -> Path:
+        if fails == "rename":
+            raise OSError(13, "Permission denied")
+        return rename(path, to)
+
+    monkeypatch.setattr(files, "replacing", refuse)
+    monkeypatch.setattr(Path, "rename", refuse_rename)
+    with pytest.raises(BadInput, match="parent cannot be renamed: "):
+        rename_run(RunFolder(runs / "parent"), "new")
+    assert contents(runs) == before
+
+
+def test_children_of_runs_that_were_moved_are_found_as_well(runs: Path) -> None:
+    moved = runs.rename(runs.with_name("moved"))
+    now, children = rename_run(RunFolder(moved / "parent"), "new")
+    config = load(children[0].config)
+    assert config.finetune is not None
+    assert config.finetune.parent == str(now.path / "step-30.ckpt")
+
+
+def test_a_link_that_leads_nowhere_takes_a_name(runs: Path) -> None:
+    (runs / "new").symlink_to(runs / "gone")
+    with pytest.raises(BadInput, match="exists"):
+        rename_run(RunFolder(runs / "parent"), "new")
+
+
+def test_what_a_deletion_left_is_named_and_goes_with_the_next(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_path: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", fail)
+        with pytest.raises(BadInput, match=r"but .*\.steered\.\d+\.deleted cannot be deleted: Input/output error"):
+            delete_run(RunFolder(runs / "steered"))
+    delete_run(RunFolder(runs / "linear-probe"))
+    assert [path.name for path in runs.iterdir()] == ["parent"]
+
+
+def test_neither_a_crash_nor_a_note_counts_as_training(tmp_path: Path) -> None:
+    """A killed engine, the note of a test days later, and the resume another day after that."""
+    folder = RunFolder(tmp_path / "steered")
+    shutil.copytree(FIXTURE / "steered", folder.path)
+    began = how_it_began(folder)
+    assert isinstance(began, RunPrepared)
+    day = 86400.0
+    note = CommandAccepted(command=NoteTest(use="evaluate", checkpoint="best", accuracy=0.5, n=10))
+    told = [
+        (0.0, began),
+        (0.0, StateChanged(state="running")),
+        (10.0, Log(level="info", message="at work")),
+        (2 * day, note),
+        (3 * day, StateChanged(state="preparing")),
+        (3 * day + 4, StateChanged(state="ready")),
+        (3 * day + 5, StateChanged(state="running")),
+        (3 * day + 25, StateChanged(state="finished")),
+    ]
+    lines = [
+        encode_line(msgspec.structs.replace(event, time=1e9 + at, seq=seq)) for seq, (at, event) in enumerate(told)
+    ]
+    folder.journal.write_bytes(b"".join(lines))
+    summary = summarise_run(folder)
+    assert summary is not None
+    assert summary.took == 30.0

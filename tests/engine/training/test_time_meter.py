@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -11,16 +12,19 @@ from steered import Replies, state
 from finetui.engine.data import load
 from finetui.engine.data.streaming import StreamedSplit
 from finetui.engine.protocol.commands import Evaluate, Pause, Resume, StepOnce
-from finetui.engine.protocol.config import DataConfig
-from finetui.engine.protocol.events import Evaluated, Log, TrainPoint
+from finetui.engine.protocol.config import DataConfig, FinetuneConfig
+from finetui.engine.protocol.events import Evaluated, FeaturesChanged, Log, TrainPoint
 from finetui.engine.protocol.time_sum import TimeSum
 from finetui.engine.protocol.values import TimeShares
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.session.checkpointing import CheckpointManager
 from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.session.session import Session
+from finetui.engine.training.features.cache import FeatureCache
 from finetui.engine.training.time_meter import TimeMeter
 from finetui.engine.training.trainer import Trainer
+
+PARENT = Path(__file__).parents[3] / "checkpoints" / "lenet-mnist" / "last.ckpt"
 
 
 class Clock:
@@ -139,7 +143,7 @@ def test_evaluating_and_saving_count_in_the_next_point(run, recorder) -> None:
     assert points[40].time_shares == between
     assert [point.time_shares for point in points[41:]] == [of_epoch] * 39
     (said,) = [log.message for log in recorder.of(Log) if log.message.startswith("where ")]
-    assert said == "where 120 s of training went: 67 % computing, 25 % evaluating, 8 % saving".replace(" %", "%")
+    assert said == "where 160 s of training went: 50 % computing, 38 % evaluating, 12 % saving".replace(" %", "%")
     summary = summarise_run(run.folder)
     assert summary is not None
     assert summary.time_shares == TimeShares(computing=0.6667, evaluating=0.25, saving=0.0833, seconds=120.0)
@@ -161,3 +165,18 @@ def test_a_pause_counts_in_nothing(run, recorder, clock: Clock) -> None:
     )
     assert {point.time_shares for point in points} == {TimeShares(computing=1.0, seconds=1.0)}
     assert len(points) == 40
+
+
+def test_filling_features_counts_as_computing(
+    make_config, recorder, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock.slow(monkeypatch, Trainer, "train_step", 1.0)
+    clock.slow(monkeypatch, FeatureCache, "fill", 50.0)
+    config = msgspec.structs.replace(
+        make_config(epochs=3), finetune=FinetuneConfig(parent=str(PARENT), recipe="linear-probe")
+    )
+    Session(config, sinks=[recorder]).run()
+    assert [event.state for event in recorder.of(FeaturesChanged)] == ["filling", "held", "held"]
+    first = recorder.of(TrainPoint)[0].time_shares
+    assert first is not None and first.seconds > 50.0
+    assert first.computing == 1.0

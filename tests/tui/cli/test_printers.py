@@ -6,7 +6,7 @@ import pytest
 from canned import prepared, running
 
 from finetui.engine.inspection.opened_checkpoint import evaluate_checkpoint
-from finetui.engine.protocol.events import AnyEvent, Log
+from finetui.engine.protocol.events import AnyEvent, Log, StateChanged
 from finetui.engine.session.session import Session
 from finetui.tui.cli.printers import LinePrinter
 
@@ -54,3 +54,24 @@ def test_a_resumed_run_says_that_its_images_changed(make_config, tmp_path: Path,
     notices = evaluate_checkpoint(folder.best, device="cpu").notices
     assert sum("new" in notice and ".png" in notice for notice in notices) == 10
     assert notices[-1] == "and 5 more"
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_why_a_training_failed_is_said_once(in_process, tmp_path: Path, json: bool) -> None:
+    arguments = ("train", "--data", "mnist-sample", "--device", "cpu", "--batch-size", "100000", *["--json"] * json)
+    result = in_process(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    said = [line for line in result.stderr.splitlines() if "100000 is more than" in line]
+    assert len(said) == 1
+    assert said[0].startswith("finetui: ")
+    assert ("100000 is more than" in result.stdout) == json
+
+
+def test_a_failure_that_nobody_else_says_is_said_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    printer = LinePrinter()
+    printer.show(StateChanged(state="failed", reason="no luck"))
+    assert capsys.readouterr().err == ""
+    printer.close()
+    assert capsys.readouterr().err == "failed: no luck\n"
+    printer.close()
+    assert capsys.readouterr().err == ""

@@ -10,7 +10,8 @@ from textual.geometry import Region
 
 from finetui.tui.colours.palettes import palette
 from finetui.tui.widgets import plot_geometry
-from finetui.tui.widgets.line_plot import LinePlot, Picture, SeriesStyle
+from finetui.tui.widgets.line_plot import LinePlot, SeriesStyle
+from finetui.tui.widgets.plot_picture import Picture
 
 TRAIN_TEST = (SeriesStyle("train"), SeriesStyle("test", points=True))
 NONE = np.empty(0)

@@ -11,7 +11,7 @@ from textual.widgets import Input, Static
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import AnyCommand, Branch, RollBack, Save
-from finetui.engine.protocol.config import check_checkpoint_name
+from finetui.engine.protocol.config_checks import check_checkpoint_name
 from finetui.engine.protocol.events import KeptCheckpoint
 from finetui.engine.protocol.state_rules import refusal
 from finetui.tui.screens.list_screen import ListScreen

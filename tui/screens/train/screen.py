@@ -26,7 +26,7 @@ from finetui.engine.protocol.commands import (
     StartFinetune,
     Stop,
 )
-from finetui.engine.protocol.config import check_learning_rate
+from finetui.engine.protocol.config_checks import check_learning_rate
 from finetui.engine.protocol.events import AnyEvent, CommandAccepted, LearningRateFound
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.protocol.values import AnyPart
