@@ -292,6 +292,9 @@ async def test_the_line_on_train_comes_with_the_first_sample() -> None:
         await pilot.settle()
         assert line.display
         assert " CPU  82 % · mem 1.2 of 7.6 GB · GPU 0  97 % 11.0/80 GB 71 °C  " in picture(pilot.app)
+        link.events.put(StateChanged(state="finished"))
+        await pilot.settle()
+        assert not line.display, "it is old"
 
 
 @pytest.mark.parametrize(
