@@ -32,6 +32,7 @@ from finetui.tui.app.theme import DARK, LIGHT, completed, own_theme
 from finetui.tui.colours.depth import Depth
 from finetui.tui.graphics.modes import Mode
 from finetui.tui.screens.base import Palette
+from finetui.tui.screens.train.messages import ResumeWanted, RunChosen
 from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.terminal.terminal import Terminal
 from finetui.tui.widgets import plot_geometry
@@ -122,14 +123,14 @@ class FinetuiApp(TerminalApp):
             self.link_ended.set()
 
     @work(thread=True, exclusive=True, exit_on_error=False, name="resume")
-    def on_train_screen_resume_wanted(self, message: TrainScreen.ResumeWanted) -> None:
-        """Let a run that has lost its engine go on in a new one, and show that instead."""
+    def on_resume_wanted(self, message: ResumeWanted) -> None:
+        """Let a run that has no engine go on in a new one, and show that instead."""
         folder, before = RunFolder(message.path), self.train_screen
         try:
-            link = link_to_resumed(folder, own=message.own)
+            link = link_to_resumed(folder, own=message.own, other=message.other)
         except BadInput as error:
             reason = str(error)
-            self.call_from_thread(lambda: self.train_screen.hint(reason))  # which may be another one by then
+            self.call_from_thread(self.notify, reason, title="The run cannot go on", severity="warning", markup=False)
         else:
             self.call_from_thread(self._go_on_with, link, before)
 
@@ -144,7 +145,7 @@ class FinetuiApp(TerminalApp):
         self.switch_screen(self.train_screen)
         self._start_link()
 
-    def on_train_screen_run_chosen(self, message: TrainScreen.RunChosen) -> None:
+    def on_run_chosen(self, message: RunChosen) -> None:
         """Show another run above what is shown now: by its engine, if it has one, else from its journal."""
         # Whoever may only look may only look at the others, too, and through them at their own.
         link = link_to_run(RunFolder(message.path), reading=self.link.attached and not self.link.steers)

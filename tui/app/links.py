@@ -5,6 +5,8 @@ from finetui.engine.link.base import Link
 from finetui.engine.link.journal_link import JournalLink
 from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.protocol.commands import ChangeTraining
+from finetui.engine.protocol.config import with_overrides
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.resume import configuration, resumable
 
@@ -17,11 +19,17 @@ def link_to_run(folder: RunFolder, *, reading: bool) -> Link:
         return JournalLink(folder)
 
 
-def link_to_resumed(folder: RunFolder, *, own: bool) -> ProcessLink:
+def link_to_resumed(folder: RunFolder, *, own: bool, other: ChangeTraining | None = None) -> ProcessLink:
     """Return the link to a new engine that goes on with the run in `folder`. Raises `BadInput` when it cannot.
 
-    With `own` a person has started that run here, with code of their own if it uses any.
+    With `own` a person has started that run here, with code of their own if it uses any. It goes on by `other` settings
+    if there are any, also where it has finished.
     """
     config = configuration(folder)
     named = {"model": config.model.name, "data": config.data.name} if own else {"model": None, "data": None}
-    return ProcessLink(resumable(folder, **named), autostart=True, resume=folder)
+    config = resumable(folder, **named, epochs=other.training.epochs if other is not None else 0)
+    if other is not None:
+        training, patience = other.training, other.early_stop
+        changes = {("training", "epochs"): training.epochs, ("training", "lr"): training.lr}
+        config = with_overrides(config, {**changes, ("guards", "early_stop"): patience})
+    return ProcessLink(config, autostart=True, resume=folder)

@@ -70,7 +70,7 @@ class _Journal:
         lines = self._lines.read()
         undone = Undone(lines)
         for line in lines:
-            print(_row(line, undone=line.seq in undone))
+            print(_row(line, undone=line in undone))
 
     def end(self) -> None:
         """Say what could not be read."""

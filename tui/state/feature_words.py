@@ -27,11 +27,10 @@ def feature_line(event: FeaturesChanged) -> str:
     return f"features off: {event.reason}; the frozen layers are computed at every step"
 
 
-def feature_chip(event: FeaturesChanged) -> str:
-    """Return a few words for the top of the screen."""
+def feature_chip(event: FeaturesChanged, *, brief: bool = False) -> str:
+    """Return a few words for the top of the screen, as few as there can be if `brief`."""
     if event.state == "held":
-        gained = "" if event.epoch_seconds is None else f", saves {event.seconds:.1f} s an epoch"
-        return f"features of {event.last}: {_size(event.bytes)} {_PLACES[event.place]}{gained}"
+        return "features cached" if brief else f"features of {event.last}: {_size(event.bytes)} {_PLACES[event.place]}"
     return "features: filling" if event.state == "filling" else "features: off"
 
 

@@ -17,7 +17,8 @@ class LogLine(NamedTuple):
     """One line of the log, its time as local HH:MM:SS and in Unix seconds.
 
     `seq` is the place of its event in the journal; -1 where it has none, because the dashboard says it. `undoes` is the
-    first event that this one undoes (all that follow it, up to this one, as well); -1 where it undoes none.
+    first event that this one undoes (all that follow it, up to this one, as well); -1 where it undoes none. What
+    `stands` nothing undoes: it was no part of the training.
     """
 
     clock: str
@@ -27,6 +28,7 @@ class LogLine(NamedTuple):
     step: int = 0
     time: float = 0.0
     undoes: int = -1
+    stands: bool = False
 
 
 class Undone:
@@ -44,10 +46,10 @@ class Undone:
                 self._last.insert(0, line.seq - 1)
                 end = line.undoes
 
-    def __contains__(self, seq: int) -> bool:
-        """Tell whether the event `seq` is undone."""
-        index = bisect_right(self._first, seq) - 1
-        return index >= 0 and seq <= self._last[index]
+    def __contains__(self, line: LogLine) -> bool:
+        """Tell whether `line` is undone."""
+        index = bisect_right(self._first, line.seq) - 1
+        return line.seq >= 0 and not line.stands and index >= 0 and line.seq <= self._last[index]
 
 
 def describe_command(command: commands.AnyCommand) -> str:
@@ -110,7 +112,17 @@ def log_line(event: events.AnyEvent) -> LogLine | None:
     level, text = found
     at = event.time or time.time()
     undoes = event.at if isinstance(event, events.Rewound) else -1
-    return LogLine(clock(at), level, clean(text, 1000), event.seq, event.step, at, undoes)
+    return LogLine(clock(at), level, clean(text, 1000), event.seq, event.step, at, undoes, _stands(event))
+
+
+def _stands(event: events.AnyEvent) -> bool:
+    """Return whether a return to a checkpoint leaves `event` as it is: test images stay seen, an engine started."""
+    match event:
+        case events.CommandAccepted(command=commands.NoteTest()) | events.RunPrepared():
+            return True
+        case events.StateChanged(state="preparing" | "ready"):
+            return True
+    return False
 
 
 def clock(at: float, form: str = "%H:%M:%S") -> str:

@@ -50,6 +50,8 @@ class MachineHistory:
         self.latest: MachineSample | None = None
         self.now = 0.0
         self.shares: TimeShares | None = None
+        self._spent = dict.fromkeys(_SHARES, 0.0)  # seconds of late, those long past counting less
+        self._told = 0.0
         self.changes = 0
         self._histories: dict[str, History] = {}
 
@@ -72,12 +74,15 @@ class MachineHistory:
     def hear_point(self, point: TrainPoint) -> None:
         """Take in where the time went before `point`."""
         told = point.time_shares
-        if told is None:
+        if told is None or not math.isfinite(told.seconds) or told.seconds <= 0:
             return
-        past = self.shares or told
         weight = math.exp(-told.seconds / _SHARES_SECONDS)
-        found = {name: weight * getattr(past, name) + (1 - weight) * getattr(told, name) for name in _SHARES}
-        self.shares = TimeShares(**{name: value if math.isfinite(value) else 0.0 for name, value in found.items()})
+        self._told = weight * self._told + told.seconds
+        for name in _SHARES:
+            value = getattr(told, name)
+            spent = told.seconds * value if math.isfinite(value) else 0.0
+            self._spent[name] = weight * self._spent[name] + spent
+        self.shares = TimeShares(**{name: spent / self._told for name, spent in self._spent.items()})
         self.changes += 1
 
 

@@ -15,6 +15,7 @@ from finetui.tui.state.machine import MachineHistory
 from finetui.tui.state.sanitize import sanitized
 
 LOG_LINES = 500
+_TAKE_A_WHILE = (commands.FindDuplicates, commands.Evaluate, commands.FindLearningRate)  # they tell how far they are
 _SPEED_MEMORY = 0.9  # weight of the past in the smoothed speed: about the last ten points
 
 
@@ -158,7 +159,10 @@ def _change(view: View, event: events.AnyEvent) -> View:
     replace = msgspec.structs.replace
     match event:
         case events.Phase():
-            return replace(view, phase=event)
+            over = event.done >= event.total > 0 and view.state != "preparing"
+            return replace(view, phase=None if over else event)
+        case events.DuplicatesFound():
+            return replace(view, phase=None)
         case events.Audience():
             return replace(view, audience=event.names)
         case events.RunPrepared():
@@ -208,7 +212,8 @@ def _change(view: View, event: events.AnyEvent) -> View:
         case events.CommandAccepted():
             return replace(view, pending=_without(view.pending, event.command), refusal=None)
         case events.CommandRefused():
-            return replace(view, pending=_without(view.pending, event.command), refusal=event)
+            phase = None if isinstance(event.command, _TAKE_A_WHILE) else view.phase
+            return replace(view, pending=_without(view.pending, event.command), refusal=event, phase=phase)
     return view
 
 

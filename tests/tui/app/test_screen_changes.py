@@ -23,6 +23,7 @@ from finetui.tui.queries.layer_queries import Look
 from finetui.tui.screens import base
 from finetui.tui.screens.base import Palette
 from finetui.tui.screens.layers.layer_pane import LayerPane
+from finetui.tui.screens.train.messages import ResumeWanted, RunChosen
 from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.widgets.option_list import OptionList
 
@@ -186,7 +187,7 @@ async def test_a_run_that_was_visited_is_said_goodbye_to_however_the_screen_goes
     app = FinetuiApp(CannedLink(*running()))
     async with open_app(app) as pilot:
         await pilot.settle()
-        app.train_screen.post_message(TrainScreen.RunChosen(tmp_path))
+        app.train_screen.post_message(RunChosen(tmp_path))
         await at_once(app, lambda: app.screen is not app.train_screen)
         await pilot.settle()
         assert not visited.closed
@@ -208,7 +209,7 @@ async def test_a_run_that_is_asked_to_go_on_twice_gets_one_engine(
     links: list[Beginning] = []
     both = threading.Barrier(2)
 
-    def link_to_resumed(_folder: RunFolder, *, own: bool) -> Beginning:
+    def link_to_resumed(_folder: RunFolder, *, own: bool, other: object) -> Beginning:
         both.wait(20)
         links.append(Beginning(*running()))
         return links[-1]
@@ -218,9 +219,9 @@ async def test_a_run_that_is_asked_to_go_on_twice_gets_one_engine(
     async with open_app(app) as pilot:
         await pilot.settle()
         before = app.train_screen
-        before.post_message(TrainScreen.ResumeWanted(tmp_path, own=True))
+        before.post_message(ResumeWanted(tmp_path, own=True))
         await at_once(app, lambda: both.n_waiting == 1)
-        before.post_message(TrainScreen.ResumeWanted(tmp_path, own=True))
+        before.post_message(ResumeWanted(tmp_path, own=True))
         await at_once(app, lambda: app.train_screen is not before)
         await pilot.settle()
         assert len(links) == 2

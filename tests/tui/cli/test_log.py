@@ -13,7 +13,7 @@ import pytest
 from canned import LAYERS, evaluated, point, running
 from command_line import FINETUI
 
-from finetui.engine.protocol.commands import RollBack, SetLearningRate
+from finetui.engine.protocol.commands import NoteTest, RollBack, SetLearningRate
 from finetui.engine.protocol.events import AnyEvent, CommandAccepted, Log, Rewound, StateChanged
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import encode_line
@@ -60,6 +60,20 @@ def test_a_line_says_when_after_how_many_steps_what_and_who(in_process, tmp_path
         "2026-03-01 12:00:09        100 ↶ rolled back at step 100 from best.ckpt, 20 steps undone",
         "2026-03-01 12:00:10        200   finished",
     ]
+
+
+def test_a_return_to_a_checkpoint_undoes_no_look_at_the_test_images_and_no_start(in_process, tmp_path: Path) -> None:
+    look = NoteTest(use="evaluate", n=1000, accuracy=0.9, checkpoint="best.ckpt")
+    events = running(
+        point(90),
+        CommandAccepted(command=SetLearningRate(value=0.5), step=110),
+        CommandAccepted(command=look, step=110),
+        StateChanged(state="preparing", step=110),
+        Rewound(cause="resume", file="last.ckpt", at=4, epoch=1, undone=10, learning_rate=1, layers=LAYERS, step=100),
+    )
+    write_run(tmp_path, *events)
+    undone = [" undone: " in line for line in in_process("log", "a-run", cwd=tmp_path).stdout.splitlines()[4:]]
+    assert undone == [True, False, False, False]
 
 
 def test_json_is_the_journals_own_lines(in_process, tmp_path: Path) -> None:

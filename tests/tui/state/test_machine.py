@@ -69,8 +69,18 @@ def test_the_shares_of_time_are_means_of_the_last_minutes() -> None:
     assert history.shares is not None
     assert history.shares.waiting == pytest.approx(0.3, abs=0.02)
     assert history.shares.computing == pytest.approx(0.1)
-    history.hear_point(point(601, time=BEGAN + 601, time_shares=TimeShares(waiting=math.nan, seconds=1.0)))
+    history.hear_point(point(601, time=BEGAN + 601, time_shares=TimeShares(waiting=math.nan, seconds=1e5)))
     assert history.shares.waiting == 0.0
+
+
+def test_the_shares_of_a_short_run_are_those_of_all_its_time() -> None:
+    history = MachineHistory()
+    history.hear_point(point(0, time=BEGAN, time_shares=TimeShares(waiting=0.9, seconds=0.5)))
+    history.hear_point(point(1, time=BEGAN, time_shares=TimeShares(waiting=math.nan, seconds=0.0)))
+    history.hear_point(point(1, time=BEGAN, time_shares=TimeShares(waiting=0.1, computing=0.8, seconds=2.0)))
+    assert history.shares is not None
+    assert history.shares.waiting == pytest.approx((0.9 * 0.5 + 0.1 * 2.0) / 2.5, abs=0.01)
+    assert history.shares.computing == pytest.approx(0.8 * 2.0 / 2.5, abs=0.01)
 
 
 def test_the_store_keeps_the_machine_apart_from_the_view() -> None:

@@ -1,12 +1,13 @@
 import pytest
 from canned import LAYERS, evaluated, layers, point, prepared, running
 
-from finetui.engine.protocol.commands import Pause, PreviewFinetune, SetFrozenNorm, SetLearningRate
+from finetui.engine.protocol.commands import FindDuplicates, Pause, PreviewFinetune, SetFrozenNorm, SetLearningRate
 from finetui.engine.protocol.events import (
     Audience,
     CheckpointSaved,
     CommandAccepted,
     CommandRefused,
+    DuplicatesFound,
     EffectMeasured,
     FinetunePreview,
     KeptCheckpoint,
@@ -81,6 +82,19 @@ def test_a_phase_is_shown_until_something_else_happens() -> None:
     view = reduce(View(), Phase(name="Reading"))
     assert view.phase.name == "Reading"
     assert reduce(view, StateChanged(state="ready")).phase is None
+
+
+def test_a_search_that_ends_is_no_longer_shown_on_a_run_that_is_over() -> None:
+    search = FindDuplicates(part="test")
+    half = Phase(name="Looking for duplicates", done=5, total=10)
+    view = reduce(View(state="finished"), half)
+    assert view.phase is half
+    assert reduce(view, Phase(name="Looking for duplicates", done=10, total=10)).phase is None
+    assert reduce(view, DuplicatesFound(command=search, pairs=())).phase is None
+    assert reduce(view, CommandRefused(command=search, reason="no")).phase is None
+    assert reduce(view, CommandRefused(command=Pause(), reason="no")).phase is half
+    reading = Phase(name="Reading", done=10, total=10)
+    assert reduce(View(), reading).phase is reading, "something else of the preparation follows"
 
 
 def test_the_log_is_bounded_and_harmless() -> None:

@@ -248,7 +248,7 @@ class JournalView(LogView[LogLine]):
         return text.stylize(_STYLES[row.level]) if _STYLES[row.level] else text
 
     def _is_undone(self, row: LogLine) -> bool:
-        return row.seq >= 0 and row.seq in self.undone
+        return row in self.undone
 
 
 class OutputView(LogView[str]):

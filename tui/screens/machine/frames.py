@@ -59,7 +59,7 @@ class Frame(Widget):
             return  # not shown yet, or about to be painted at a new size
         before, self._drawn = self._drawn, self._draw()
         regions = [
-            region.translate((self.gutter.left, self.gutter.top))
+            region  # within the border: Textual itself adds where that begins
             for y, (old, new) in enumerate(zip(before, self._drawn, strict=True))
             for region in changed_regions(old, new, y)
         ]

@@ -4,6 +4,7 @@ import time
 
 from textual.screen import Screen
 
+from finetui.engine.protocol.events import ENDED
 from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.controls import Controls
 from finetui.tui.screens.train.layer_list import LayerList
@@ -70,7 +71,7 @@ class Panels:
         view, width = self._store.view, self._screen.size.width
         self._screen.query_one("#status", StyledLine).show(status(view, width))
         self._screen.query_one("#progress", StyledLine).show(progress(view, width))
-        sample = self._store.machine.latest
+        sample = self._store.machine.latest if view.state not in ENDED else None  # of a run that is over, it is old
         self._screen.set_class(sample is not None, "-machine")
         if sample is not None:
             line = machine_line(sample.machine, width, live=view.state == "running")

@@ -9,7 +9,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import Static
 
 from finetui.engine.errors import BadInput
@@ -27,7 +26,7 @@ from finetui.engine.protocol.commands import (
     Stop,
 )
 from finetui.engine.protocol.config_checks import check_learning_rate
-from finetui.engine.protocol.events import AnyEvent, CommandAccepted, LearningRateFound
+from finetui.engine.protocol.events import ENDED, AnyEvent, CommandAccepted, LearningRateFound
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.runs.folder import RunFolder
@@ -42,6 +41,7 @@ from finetui.tui.screens.train.extend import ExtendForm
 from finetui.tui.screens.train.finetune import FinetuneForm
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
+from finetui.tui.screens.train.messages import ResumeWanted, RunChosen
 from finetui.tui.screens.train.panels import Panels
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import Plots
@@ -73,7 +73,6 @@ class TrainScreen(Screen[None]):
         Binding("plus,equals_sign", "nudge_rate(1)", "Raise learning rate", show=False),
         Binding("minus", "nudge_rate(-1)", "Lower learning rate", show=False),
         Binding("q", "leave", "Quit"),
-        Binding("d", "app.detach", "Detach"),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("tab", "app.focus_next", "Next control", show=False),
         Binding("m", "errors", "Errors"),
@@ -83,26 +82,11 @@ class TrainScreen(Screen[None]):
         Binding("c", "checkpoints", "Checkpoints", show=False),
         Binding("o", "log", "Log"),
         Binding("M", "machine", "Machine"),
+        Binding("d", "app.detach", "Detach"),  # behind those: what has no room is not shown
         Binding("y", "toggle_log", "Log scale"),
         Binding("t", "toggle_theme", "Theme", show=False),
         Binding("escape", "hide_alert", "Hide the alert", show=False),
     ]
-
-    class RunChosen(Message):
-        """Somebody wants to look at the run in the folder `path`."""
-
-        def __init__(self, path: Path) -> None:
-            super().__init__()
-            self.path = path
-
-    class ResumeWanted(Message):
-        """Somebody wants the run in the folder `path`, which has lost its engine, to go on."""
-
-        def __init__(self, path: Path, *, own: bool) -> None:
-            """With `own` the engine was started here, with whatever code of a person's own it runs."""
-            super().__init__()
-            self.path = path
-            self.own = own
 
     def __init__(self, link: Link, *, visiting: bool = False, on_events: OnEvents = lambda _events: None) -> None:
         """With `visiting`, leaving goes back to the screen below instead of out of the program.
@@ -211,19 +195,27 @@ class TrainScreen(Screen[None]):
         action = BY_NAME[name]
         view = self.store.view
         if action.kind is Start and view.can_go_on and not self._visiting:
-            self.post_message(self.ResumeWanted(Path(view.path), own=self._link.steers and not self._link.attached))
+            self.post_message(ResumeWanted(Path(view.path), own=self._link.steers and not self._link.attached))
             return
         if action.command is not None:
             self.send(action.command())
+        elif self._extends_alone(action.kind):
+            self._ask_extend()
         elif not self._link.steers:
-            way = "extend {} --epochs N" if action.kind is ChangeTraining else "finetune {}"
-            self.hint(f"finetui {way.format(RunFolder(Path(view.path)).argument)} --dashboard")
+            way = "extend {} --epochs N" if action.kind is ChangeTraining else "finetune {} --dashboard"
+            self.notify(f"finetui {way.format(RunFolder(Path(view.path)).argument)}", title=action.label, markup=False)
         elif (why_not := refusal(action.kind, view.state)) is not None:
             self.hint(f"{action.label}: {why_not}")
         elif action.kind is ChangeTraining:
             self._ask_extend()
         else:
             self._ask_finetune()
+
+    def _extends_alone(self, kind: type[AnyCommand]) -> bool:
+        """Return whether a command of `kind` means that a run without an engine shall get one, to train further."""
+        has_engine = self._link.steers or self._link.attached or self._visiting
+        view = self.store.view
+        return kind is ChangeTraining and not has_engine and bool(view.path) and view.state in ENDED
 
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
         """Do what the button says."""
@@ -300,7 +292,9 @@ class TrainScreen(Screen[None]):
     @work
     async def _ask_extend(self) -> None:
         command = await self.app.push_screen_wait(ExtendForm(self.store.view))
-        if command is not None:
+        if command is not None and self._extends_alone(ChangeTraining):
+            self.post_message(ResumeWanted(Path(self.store.view.path), own=False, other=command))
+        elif command is not None:
             self.send(command)
 
     @work
@@ -351,7 +345,7 @@ class TrainScreen(Screen[None]):
         """List all runs, and look at one."""
         path = await self.app.push_screen_wait(RunsScreen(self._runs_dir()))
         if path is not None and path != self.store.view.path:
-            self.post_message(self.RunChosen(Path(path)))
+            self.post_message(RunChosen(Path(path)))
 
     @work
     async def action_checkpoints(self) -> None:

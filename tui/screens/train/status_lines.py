@@ -39,10 +39,12 @@ def status(view: View, width: int) -> Content:
     if view.data is not None:
         model = f"{short(view.config.model.name)} {view.parameters:,} parameters"
         facts = [f"{view.data.name} {_sizes(view.data)}", model, view.device]
+    audience = [f"{len(view.audience)} dashboards"] if len(view.audience) > 1 else []
     if view.features is not None and view.state in ("running", "paused"):
-        facts.insert(0, feature_chip(view.features))
-    if len(view.audience) > 1:
-        facts.insert(0, f"{len(view.audience)} dashboards")
+        room = width - left.cell_length - 3 - sum(len(fact) + 5 for fact in audience)
+        chips = (feature_chip(view.features, brief=brief) for brief in (False, True))
+        facts = [*[chip for chip in chips if len(chip) <= room][:1], *facts]
+    facts = audience + facts
     while facts:
         right = Content.styled("  ·  ".join(facts) + " ", "$muted")
         gap = width - left.cell_length - right.cell_length

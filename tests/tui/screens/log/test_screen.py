@@ -216,7 +216,7 @@ def test_what_is_undone_is_what_leads_nowhere(seed: int) -> None:
         events.append(msgspec.structs.replace(event, seq=seq))
     lines = [line for line in map(log_line, events) if line is not None]
     undone = Undone(lines)
-    assert {event.seq for event in events if event.seq not in undone} == {event.seq for event in effective(events)}
+    assert {line.seq for line in lines if line not in undone} == {event.seq for event in effective(events)}
 
 
 # -- ways there and back ------------------------------------------------------------------------------------

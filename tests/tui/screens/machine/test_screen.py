@@ -1,12 +1,14 @@
 """The Machine screen, and the machine's line on Train."""
 
 import re
+from typing import Any
 
 import msgspec
 import pytest
 from canned import CannedLink, point, prepared
 from canned_machine import BEGAN, GB, gpu, sample
 from pilot import DashboardPilot, open_app, picture
+from textual._compositor import ChopsUpdate, Compositor
 from textual.widget import Widget
 
 from finetui.engine.protocol.events import Alert, AnyEvent, RunStarted, StateChanged, TimeShares
@@ -25,7 +27,7 @@ BEGINNING: tuple[AnyEvent, ...] = (
     RunStarted(name="a-run", path="/runs/a-run"),
     StateChanged(state="running"),
 )
-SHARES = TimeShares(waiting=0.31, copying=0.02, computing=0.55, evaluating=0.06, saving=0.01)
+SHARES = TimeShares(waiting=0.31, copying=0.02, computing=0.55, evaluating=0.06, saving=0.01, seconds=60.0)
 
 
 async def opened(pilot: DashboardPilot, link: CannedLink, *events: AnyEvent) -> MachineScreen:
@@ -214,6 +216,39 @@ async def test_a_sample_paints_a_few_cells(monkeypatch: pytest.MonkeyPatch) -> N
         assert not painted, "nothing came"
 
 
+@pytest.mark.parametrize("size", SIZES)
+async def test_every_cell_that_a_sample_changes_is_painted(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = CannedLink()
+    async with open_app(FinetuiApp(link), size=size) as pilot:
+        screen = await opened(pilot, link, *(sample(float(at), (gpu(),)) for at in range(0, 100, 2)))
+        before = picture(pilot.app).splitlines()
+        painted: set[tuple[int, int]] = set()
+        render = Compositor.render_update
+
+        def noted(self: Compositor, *, full: bool = False, **options: Any) -> object:
+            update = render(self, full=full, **options)
+            if isinstance(update, ChopsUpdate):
+                painted.update((y, x) for y, x1, x2 in update.spans for x in range(x1, x2))
+            return update
+
+        monkeypatch.setattr(Compositor, "render_update", noted)
+        other = {"cpu": 0.13, "engine_cpu": 0.04, "memory_used": 5 * GB, "disk_read": 3e6}
+        link.events.put(sample(100, (gpu(use=0.02, temperature=44.0),), **other))
+        await pilot.settle()
+        after = picture(pilot.app).splitlines()
+        assert screen.is_current
+        changed = {
+            (y, x)
+            for y, (old, new) in enumerate(zip(before, after, strict=True))
+            for x, (was, now) in enumerate(zip(old, new, strict=True))
+            if was != now
+        }
+        assert len(changed) > 10
+        assert changed <= painted
+
+
 async def test_samples_paint_nothing_on_train_while_a_run_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     link = CannedLink(*BEGINNING, sample(0), StateChanged(state="paused"))
     async with open_app(FinetuiApp(link), size=(120, 40)) as pilot:
@@ -257,6 +292,9 @@ async def test_the_line_on_train_comes_with_the_first_sample() -> None:
         await pilot.settle()
         assert line.display
         assert " CPU  82 % · mem 1.2 of 7.6 GB · GPU 0  97 % 11.0/80 GB 71 °C  " in picture(pilot.app)
+        link.events.put(StateChanged(state="finished"))
+        await pilot.settle()
+        assert not line.display, "it is old"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Training a run further from the dashboard, and the key of the other part."""
 
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -8,6 +9,7 @@ from canned import CannedLink, evaluated, point, prepared, running
 from pilot import open_app, picture
 from textual.widgets import Input
 
+from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import ChangeTraining, Start
 from finetui.engine.protocol.events import (
     AnyEvent,
@@ -18,8 +20,10 @@ from finetui.engine.protocol.events import (
     TrainingChanged,
 )
 from finetui.engine.protocol.queues import CommandQueue
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.session.session import Session
 from finetui.tui.app.app import FinetuiApp
+from finetui.tui.app.links import link_to_resumed
 from finetui.tui.screens.train.extend import ExtendForm
 
 LAST = msgspec.structs.replace(point(600), epoch=10)
@@ -72,14 +76,56 @@ async def test_the_form_says_what_cannot_be_and_sends_nothing() -> None:
     assert link.sent == []
 
 
-async def test_where_a_run_cannot_be_steered_the_command_is_said() -> None:
-    link = finished()
+async def test_a_finished_run_without_an_engine_is_trained_further_in_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link, asked = finished(), []
     link.steers = False
+
+    def link_to_resumed(folder: RunFolder, *, own: bool, other: ChangeTraining | None) -> CannedLink:
+        asked.append((folder.name, own, other))
+        return CannedLink(*running())
+
+    monkeypatch.setattr("finetui.tui.app.app.link_to_resumed", link_to_resumed)
     app = FinetuiApp(link)
-    async with open_app(app, size=(120, 40)) as pilot:
+    async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         await pilot.press("E")
-        assert re.search(r"finetui extend \S*a-run --epochs N", picture(app))
+        assert isinstance(app.screen, ExtendForm)
+        await pilot.press("1", "2", "enter")
+        await pilot.settle()
+        ((name, own, other),) = asked
+        assert (name, own) == ("a-run", False)
+        assert other is not None and (other.training.epochs, other.early_stop) == (12, 0)
+        assert app.train_screen.store.view.state == "running"
+    assert link.sent == []
+
+
+def test_the_engine_of_a_finished_run_is_given_the_new_settings(make_config, recorder) -> None:
+    config = make_config(epochs=1)
+    Session(config, sinks=[recorder]).run()
+    (started,) = recorder.of(RunStarted)
+    training = msgspec.structs.replace(config.training, epochs=3, lr=0.02)
+    folder = RunFolder(Path(started.path))
+    link = link_to_resumed(folder, own=False, other=ChangeTraining(training=training, early_stop=0))
+    goes_on = link._task
+    assert (goes_on.training.epochs, goes_on.training.lr, goes_on.guards.early_stop) == (3, 0.02, 0)
+    with pytest.raises(BadInput, match="already trained"):
+        link_to_resumed(folder, own=False, other=ChangeTraining(training=config.training))
+
+
+@pytest.mark.parametrize(("key", "command"), [("E", "finetui extend .*a-run --epochs N"), ("f", "finetui finetune ")])
+async def test_where_a_run_cannot_be_steered_the_command_is_said_in_full(key: str, command: str) -> None:
+    link = CannedLink(*running())  # another's, that only may be looked at
+    link.steers, link.attached = False, True
+    app = FinetuiApp(link)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
+        await pilot.press(key)
+        await pilot.settle()
+        (toast,) = app._notifications
+        assert re.fullmatch(rf"{command}.*", toast.message)
+        assert not toast.markup
     assert link.sent == []
 
 

@@ -158,7 +158,8 @@ async def test_a_journal_says_how_its_run_is_finetuned() -> None:
         await pilot.settle()
         await pilot.press("f")
         assert app.screen is app.train_screen
-        assert re.search(r"finetui finetune \S*a-run --dashboard", picture(app))
+        (toast,) = app._notifications
+        assert re.fullmatch(r"finetui finetune \S*a-run --dashboard", toast.message)
     assert link.sent == []
 
 
