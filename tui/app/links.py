@@ -30,6 +30,12 @@ def link_to_resumed(folder: RunFolder, *, own: bool, other: ChangeTraining | Non
     config = resumable(folder, **named, epochs=other.training.epochs if other is not None else 0)
     if other is not None:
         training, patience = other.training, other.early_stop
-        changes = {("training", "epochs"): training.epochs, ("training", "lr"): training.lr}
-        config = with_overrides(config, {**changes, ("guards", "early_stop"): patience})
+        config = with_overrides(
+            config,
+            {
+                ("training", "epochs"): training.epochs,
+                ("training", "lr"): training.lr,
+                ("guards", "early_stop"): patience,
+            },
+        )
     return ProcessLink(config, autostart=True, resume=folder)
