@@ -8,6 +8,7 @@ from finetui.engine.data import ImageData
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import Log, TrainPoint
 from finetui.engine.protocol.time_sum import TimeSum
+from finetui.engine.protocol.values import TimeShares
 from finetui.engine.runs.reporter import Reporter
 from finetui.engine.session.time_advice import TimeAdvice
 from finetui.engine.training.trainer import Trainer
@@ -53,8 +54,7 @@ class Notices:
     def ends(self) -> None:
         """Say where the time of all points went, those before the run was taken up again left out."""
         shares = self._time.shares()
-        parts = [f"{getattr(shares, part):.0%} {words}" for part, words in _PARTS.items() if getattr(shares, part)]
-        if parts:
+        if parts := _in_words(shares):
             message = f"where {shares.seconds:,.0f} s of training went: {', '.join(parts)}"
             self._reporter.emit(Log(level="info", message=message))
 
@@ -62,3 +62,10 @@ class Notices:
         """Say which images cannot be used, a line each."""
         for problem in problems:
             self._reporter.warn(f"skipped: {problem}")
+
+
+def _in_words(shares: TimeShares) -> list[str]:
+    found = {words: getattr(shares, part) for part, words in _PARTS.items()}
+    if any(found.values()):
+        found["other"] = 1 - sum(found.values())
+    return [f"{share:.0%} {words}" for words, share in found.items() if round(100 * share) >= 1]
