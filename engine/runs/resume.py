@@ -104,10 +104,13 @@ def changed_settings(before: RunConfig, now: RunConfig) -> str:
     return where and f"config.toml is not what the run began with, in {where}: it goes on by the new settings"
 
 
-def handled_otherwise(before: RunConfig, now: RunConfig) -> bool:
-    """Return whether the same images are read, or checkpoints written, in other ways than `before`."""
-    read = any(getattr(before.data, name) != getattr(now.data, name) for name in _READING)
-    return read or before.checkpoints != now.checkpoints
+def handled_otherwise(before: RunConfig, now: RunConfig) -> str:
+    """Return in words how the same images are read, or checkpoints written, in other ways than `before`; else empty."""
+    words = {"loader": f"loader {now.data.loader}", "workers": f"{now.data.workers} workers"}
+    found = [words[name] for name in _READING if getattr(before.data, name) != getattr(now.data, name)]
+    if before.checkpoints != now.checkpoints:
+        found.append("other settings in [checkpoints]")
+    return ", ".join(found)
 
 
 def with_changes(config: RunConfig, changes: Mapping[tuple[SectionName, str], object]) -> RunConfig:

@@ -9,13 +9,15 @@ Upper and lower case are the same.
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from finetui.engine.errors import BadInput
+from finetui.engine.protocol.events import State
 from finetui.engine.runs.run_fields import NUMERIC, RunField, Value, field_named, number, number_example
 from finetui.engine.runs.summaries import RunSummary
+from finetui.engine.text import meant
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -27,6 +29,7 @@ _FIELD = re.compile(r"([A-Za-z][\w-]*)\s*(!=|>=|<=|[:=<>])\s*")
 _NEGATION = re.compile(r"-(?=\S|$)|not(?=\s|$)", re.IGNORECASE)
 _WORD = re.compile(r"[^\s\"']+")
 _DATE = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d){0,2})?)?)?")
+_STATES: tuple[str, ...] = get_args(State)
 _CLOSE = 1e-9  # relative: of numbers that are the same
 
 
@@ -125,7 +128,12 @@ class _Parser:
                 raise self._error(at, f"{field.name} is text: {term.operator} compares numbers; use : = or !=")
             if not _DATE.fullmatch(term.text.upper()):
                 raise self._error(at, f"{field.name} is compared with a date such as 2026-11-27, not {term.text!r}")
-        return msgspec.structs.replace(term, text=term.text.lower())
+        term = msgspec.structs.replace(term, text=term.text.lower())
+        if field.name == "state" and not any(
+            term.text in (state if term.operator == ":" else [state]) for state in _STATES
+        ):
+            raise self._error(at, f"there is no state {term.text!r}; {meant(term.text, _STATES)}")
+        return term
 
     def _value(self) -> str:
         start = self._at

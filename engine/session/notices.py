@@ -56,8 +56,7 @@ class Notices:
         if rest is not None:
             self._time.add(rest)
         shares = self._time.shares()
-        parts = [f"{getattr(shares, part):.0%} {words}" for part, words in _PARTS.items() if getattr(shares, part)]
-        if parts:
+        if parts := _in_words(shares):
             message = f"where {shares.seconds:,.0f} s of training went: {', '.join(parts)}"
             self._reporter.emit(Log(level="info", message=message))
 
@@ -65,3 +64,10 @@ class Notices:
         """Say which images cannot be used, a line each."""
         for problem in problems:
             self._reporter.warn(f"skipped: {problem}")
+
+
+def _in_words(shares: TimeShares) -> list[str]:
+    found = {words: getattr(shares, part) for part, words in _PARTS.items()}
+    if any(found.values()):
+        found["other"] = 1 - sum(found.values())
+    return [f"{share:.0%} {words}" for words, share in found.items() if round(100 * share) >= 1]

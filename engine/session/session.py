@@ -179,7 +179,8 @@ class Session:
             self._reporter.warn(difference)
         if found is not None:
             self._go_on(run, found, problems)
-        if began is not None and handled_otherwise(began.config, self.config):
+        if began is not None and (otherwise := handled_otherwise(began.config, self.config)):
+            self._reporter.emit(events.Log(level="info", message=f"goes on with {otherwise}"))
             run.keep_settings()
         run.set_state("ready")
         return run

@@ -6,9 +6,9 @@ from finetui.engine.link.journal_link import JournalLink
 from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.protocol.commands import ChangeTraining
-from finetui.engine.protocol.config import with_overrides
+from finetui.engine.protocol.config import SectionName
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.runs.resume import configuration, resumable
+from finetui.engine.runs.resume import configuration, resumable, with_changes
 
 
 def link_to_run(folder: RunFolder, *, reading: bool) -> Link:
@@ -29,13 +29,10 @@ def link_to_resumed(folder: RunFolder, *, own: bool, other: ChangeTraining | Non
     named = {"model": config.model.name, "data": config.data.name} if own else {"model": None, "data": None}
     config = resumable(folder, **named, epochs=other.training.epochs if other is not None else 0)
     if other is not None:
-        training, patience = other.training, other.early_stop
-        config = with_overrides(
-            config,
-            {
-                ("training", "epochs"): training.epochs,
-                ("training", "lr"): training.lr,
-                ("guards", "early_stop"): patience,
-            },
-        )
+        changes: dict[tuple[SectionName, str], object] = {
+            ("training", "epochs"): other.training.epochs,
+            ("training", "lr"): other.training.lr,
+            ("guards", "early_stop"): other.early_stop,
+        }
+        config = with_changes(config, changes)
     return ProcessLink(config, autostart=True, resume=folder)

@@ -10,7 +10,7 @@ from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import RunFolder, find_run, find_run_at
 from finetui.engine.runs.lock import is_live, live_runs
 from finetui.tui.cli.complete import live
-from finetui.tui.cli.options import Images, NotifyBy, Run, RunAt, RunsDir, one_checkpoint
+from finetui.tui.cli.options import Images, NotifyBy, RunAt, RunsDir, one_checkpoint
 
 
 def attach(
@@ -47,7 +47,12 @@ def _chosen(run: str | None, runs_dir: Path) -> RunFolder:
     return live[0]
 
 
-def stop(run: Run, /, *, runs_dir: RunsDir = Path("checkpoints")) -> int:
+def stop(
+    run: Annotated[str, Parameter(help="The run: its name or its folder.", completer=live)],
+    /,
+    *,
+    runs_dir: RunsDir = Path("checkpoints"),
+) -> int:
     """Save a run and stop it, wherever it was started."""
     from finetui.tui.cli.steer import stop_run
 

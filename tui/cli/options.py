@@ -206,7 +206,7 @@ class RunOptions:
     "resident (decoded once, kept in memory), stream, or auto (default: by size)."
     workers: Annotated[WholeNumber | None, _DATA] = None
     "Threads that decode images when streaming, or processes that run a dataset of your own (default: 2)."
-    decoded_cache: Annotated[str | None, _DATA] = None
+    decoded_cache: Annotated[str | None, _known("auto", "off"), _DATA] = None
     "auto (default: a folder that is streamed is decoded once, into a cache on disk) or off."
     follow_links: Annotated[bool | None, _DATA] = None
     "Follow symbolic links that lead out of an image folder."
@@ -352,10 +352,10 @@ class ChangedSettings:
     "shuffle or balanced."
     early_stop: Annotated[WholeNumber | None, _SAFETY] = None
     "Finish after so many epochs in a row without a better one; 0: never."
-    loader: Annotated[str | None, _DATA] = None
+    loader: Annotated[str | None, _known(*known.LOADERS), _DATA] = None
     "resident (decoded once, kept in memory), stream, or auto: the same images."
     workers: Annotated[WholeNumber | None, _DATA] = None
-    "Processes that decode images when streaming."
+    "Threads that decode images when streaming, or processes that run a dataset of your own."
     save_steps: Annotated[WholeNumber | None, _SAFETY] = None
     "Write a checkpoint after so many steps; 0: not for that."
 

@@ -33,7 +33,7 @@ def tag(run: Run, /, *tags: str, remove: bool = False, runs_dir: RunsDir = Path(
     """
     folder = find_run(run, runs_dir)
     if remove and not tags:
-        raise BadInput("--remove: name the tags that shall go")
+        raise BadInput("--remove: name the tags to remove")
     found = tagged(folder, () if remove else tags, tags if remove else ()) if tags else read_notes(folder)
     print(f"{folder.name}: {' '.join(found.tags) or 'no tags'}")
     return 0
@@ -63,8 +63,8 @@ def rename(run: Run, name: str, /, *, runs_dir: RunsDir = Path("checkpoints")) -
     """
     before = find_run(run, runs_dir)
     now, children = rename_run(before, name)
-    told = f"; {_names(children)} {'names' if len(children) == 1 else 'name'} it so, too" if children else ""
-    print(f"{before.name} is {now.name} now{told} ({_ELSEWHERE})")
+    told = f", also as the parent of {_names(children)}" if children else ""
+    print(f"{before.name} is now called {now.name}{told} ({_ELSEWHERE})")
     return 0
 
 

@@ -70,7 +70,7 @@ def list_runs(
     elif not every:
         print(f"No runs yet in {runs_dir}. `finetui` starts one.")
     elif not found:
-        print(f"None of the {len(every)} runs in {runs_dir} is one of: {' '.join(words)}")
+        print(f"None of the {len(every)} runs in {runs_dir} matches {' '.join(words)}")
     else:
         _print([("", run) for run in found] if by is not None else run_tree(found), wanted)
     return 0

@@ -13,10 +13,7 @@ def feature_line(event: FeaturesChanged) -> str:
     if event.state == "filling":
         return f"features: computing what {layers} (up to {event.last}) make of {event.images:,} images, once"
     if event.state == "held" and event.epoch_seconds is not None:
-        return (
-            f"features: the epoch's steps took {event.epoch_seconds:.1f} s; without, each would compute again what "
-            f"took {event.seconds:.1f} s once"
-        )
+        return f"features: the steps of an epoch that read them took {event.epoch_seconds:.1f} s"
     if event.state == "held":
         where = f"{_size(event.bytes)} {_PLACES[event.place]}"
         return f"features of {layers} (up to {event.last}) are held: {where}, computed in {event.seconds:.1f} s"

@@ -173,6 +173,8 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
         case events.LearningRateFound():
             found = "none" if event.suggestion is None else f"{event.suggestion:g}"
             return "info", f"learning-rate finder: suggestion {found}"
+        case events.CommandAccepted(command=commands.ChangeTraining(by="")):
+            return None  # the `TrainingChanged` that comes with it says it all
         case events.CommandAccepted():
             return "info", f"{describe_command(event.command)} at step {event.step:,}{_by(event.command)}"
         case events.CommandRefused():

@@ -40,8 +40,9 @@ class FeatureUse:
             self.settled = False
         if not self.layers <= fixed:
             changed = sorted(self.layers - fixed)
-            more = f" and {len(changed) - 1} more layers" if len(changed) > 1 else ""
-            self.drop(f"{changed[0]}{more} changed")
+            more = len(changed) - 1
+            others = f" and {more} more layer{'s' * (more > 1)} are" if more else " is"
+            self.drop(f"{changed[0]}{others} no longer wholly frozen")
         elif self.cache is not None and self.cache.cut.stale:
             self.drop("layers changed")
         return self.cache is not before

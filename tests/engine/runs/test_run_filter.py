@@ -124,3 +124,10 @@ def test_every_field_has_a_value_of_its_kind() -> None:
         for one in RUNS:
             value = field.of(one)
             assert value is None or isinstance(value, (kinds[field.kind], int)), field.name
+
+
+def test_a_state_that_there_is_not_is_said_with_those_that_may_be_meant() -> None:
+    for typed in ("state:finised", "state=finish"):
+        with pytest.raises(BadInput, match="there is no state .*did you mean finished"):
+            parse_filter(typed)
+    assert len(parse_filter("state:fin -state=crashed")) == 2

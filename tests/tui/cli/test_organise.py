@@ -46,7 +46,8 @@ def test_tags_and_notes_are_written_printed_and_found(in_process, work: Path) ->
 
 def test_a_new_name_is_told_with_the_children(in_process, work: Path) -> None:
     said = in_process("rename", "parent", "base", cwd=work).stdout
-    assert said == "parent is base now; linear-probe names it so, too (runs in other folders are not looked at)\n"
+    elsewhere = "(runs in other folders are not looked at)"
+    assert said == f"parent is now called base, also as the parent of linear-probe {elsewhere}\n"
     (row,) = json.loads(in_process("runs", "parent=base", "--json", cwd=work).stdout)
     assert row["name"] == "linear-probe"
 

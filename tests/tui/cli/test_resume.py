@@ -126,6 +126,12 @@ def test_what_is_said_about_time_is_a_command_that_works(
     before, kept = load(whole.config), load(cut.config)
     assert (kept.data, kept.checkpoints) != (before.data, before.checkpoints)
     assert kept.data.loader == ("resident" if option == "--loader resident" else "stream")
+    told = {
+        "--workers 2": "2 workers",
+        "--loader resident": "loader resident",
+        "--save-steps": "settings in [checkpoints]",
+    }
+    assert "goes on with " in logged and told[option] in logged
     assert kept.data.workers == (2 if option == "--workers 2" else 1)
     assert (kept.checkpoints.every_steps > 2) == (option == "--save-steps")
 

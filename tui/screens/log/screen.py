@@ -327,7 +327,7 @@ class LogScreen(Screen[None]):
             (" Log", "bold $accent"),
             f"  {self._store.view.name or 'new run'}",
             (f"  ·  {counted}", "$muted"),
-            (f"  ·  {bad:,} warnings and errors" if bad else "", "$warning"),
+            (f"  ·  {bad:,} {'warnings and errors' if bad > 1 else 'warning or error'}" if bad else "", "$warning"),
             (f"  ·  not all: {self._problem}" if self._problem and total else "", "$error"),
         )
         right = Content.styled(

@@ -39,7 +39,9 @@ class ExtendForm(Form[ChangeTraining]):
         epochs, lr = self.text("epochs"), self.text("lr")
         trained = self._view.epoch
         if not epochs or int(epochs) <= trained:
-            raise BadInput(f"epochs in all: {trained:,} are trained, so give a larger number")
+            many = f"{trained:,} epochs are" if trained != 1 else "1 epoch is"
+            begun = f"{many} trained" if self._view.state == "finished" else f"epoch {trained:,} has begun"
+            raise BadInput(f"epochs in all: {begun}: give a larger number")
         try:
             rate = float(lr)
         except ValueError:
@@ -51,5 +53,8 @@ class ExtendForm(Form[ChangeTraining]):
     def words(self, found: ChangeTraining) -> str:
         """Return what becomes of the schedule."""
         training = found.training
-        change = f"{self._epochs:,} epochs become {training.epochs:,}"
-        return f"{change}; {training.schedule} is that of {training.epochs:,} epochs, up to {training.lr:g}"
+        change = f"{training.epochs:,} epochs instead of {self._epochs:,}"
+        if training.schedule == "constant":
+            return f"{change}; constant learning rate {training.lr:g}"
+        rate = f"{'peak' if training.schedule == 'one-cycle' else 'first'} learning rate {training.lr:g}"
+        return f"{change}; {training.schedule} over all {training.epochs:,}, {rate}"

@@ -42,7 +42,7 @@ async def test_a_finished_run_is_trained_further(size: tuple[int, int]) -> None:
         await pilot.press("E")
         assert isinstance(app.screen, ExtendForm)
         text = picture(app)
-        for word in ("Train further", "Epochs in all", "15", "0.001", "10 epochs become 15"):
+        for word in ("Train further", "Epochs in all", "15", "0.001", "15 epochs instead of 10"):
             assert word in text, f"{word} is missing at {size}:\n{text}"
         await pilot.press("1", "2", "down", "0", ".", "0", "5", "enter")
         assert app.screen is app.train_screen
@@ -60,8 +60,8 @@ async def test_the_form_says_what_cannot_be_and_sends_nothing() -> None:
         await pilot.settle()
         await pilot.press("E")
         for field, typed, says in (
-            ("epochs", "10", "10 are trained"),
-            ("epochs", "", "10 are trained"),
+            ("epochs", "10", "10 epochs are trained"),
+            ("epochs", "", "10 epochs are trained"),
             ("lr", "1e", "'1e' is not a number"),
             ("lr", "-1", "positive"),
         ):

@@ -14,8 +14,8 @@ from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.help import HelpScreen
 from finetui.tui.screens.train.controls import LearningRateInput, next_rate
 from finetui.tui.screens.train.layer_list import LayerList
+from finetui.tui.screens.train.messages import RunChosen
 from finetui.tui.screens.train.per_class_table import PerClassTable
-from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.line_plot import LinePlot
 
@@ -347,7 +347,7 @@ async def test_a_dashboard_that_only_looks_only_looks_at_other_runs(
     app = FinetuiApp(link)
     async with open_app(app) as pilot:
         await pilot.settle()
-        app.train_screen.post_message(TrainScreen.RunChosen(tmp_path))
+        app.train_screen.post_message(RunChosen(tmp_path))
         await pilot.until(lambda: bool(asked))
         assert app.screen is not app.train_screen
     assert asked == [reading]
