@@ -175,12 +175,12 @@ _TRAIN, _ERRORS, _LAYERS, _LOG = " ‖ paused    a-run", " Errors  ", " Layers  
 # Which keys lead on from the place before, and how the first and the last line begin there. A dialog leaves both as
 # they are below it.
 _WALK: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
-    ("train", (), _TRAIN, " q Quit  d Detach"),
-    ("finetune", ("f",), _TRAIN, " q Quit  d Detach"),
-    ("runs", ("escape", "r"), _TRAIN, " q Quit  d Detach"),
-    ("checkpoints", ("escape", "c"), _TRAIN, " q Quit  d Detach"),
-    ("help", ("escape", "question_mark"), _TRAIN, " q Quit  d Detach"),
-    ("palette", ("escape", "ctrl+p"), _TRAIN, " q Quit  d Detach"),
+    ("train", (), _TRAIN, " q Quit  "),
+    ("finetune", ("f",), _TRAIN, " q Quit  "),
+    ("runs", ("escape", "r"), _TRAIN, " q Quit  "),
+    ("checkpoints", ("escape", "c"), _TRAIN, " q Quit  "),
+    ("help", ("escape", "question_mark"), _TRAIN, " q Quit  "),
+    ("palette", ("escape", "ctrl+p"), _TRAIN, ""),  # in a small terminal it covers the footer
     ("errors", ("escape", "m"), _ERRORS, " ␣ Mark  esc Back"),
     ("explained", ("right", "right", "e"), _ERRORS, " ␣ Mark  esc Back"),
     ("filter", ("f",), _ERRORS, " ␣ Mark  esc Back"),
@@ -194,7 +194,7 @@ _WALK: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("log, output's beginning", ("home",), _LOG, " end Follow  esc Back"),
     ("layers", ("escape", "g"), _LAYERS, " ←→ Fold  ␣ Freeze"),
     ("layers, end", ("end", "2"), _LAYERS, " ←→ Fold  ␣ Freeze"),
-    ("lists", ("escape", *("tab",) * 12, *("down",) * 20), _TRAIN, " → Open  ␣ Freeze"),
+    ("lists", ("escape", *("tab",) * 13, *("down",) * 20), _TRAIN, " → Open  ␣ Freeze"),
 )
 
 
