@@ -193,7 +193,7 @@ def hold(
     if again and not streams:
         loader = f"read anew in every epoch, {_bytes(size)}"
     problems = [*found.problems, *(text for part, read in loaded.items() for text in _texts(parts[part], read))]
-    return _image_data(found, splits, mean, std, loader, problems)
+    return image_data(found, splits, mean, std, loader, problems)
 
 
 def resident_in(size: int, free: int) -> str:
@@ -271,14 +271,15 @@ def _moments(
     return mean_and_std(sample, found.location)
 
 
-def _image_data(
+def image_data(
     found: Found,
     splits: Mapping[Part, Split],
     mean: tuple[float, ...],
     std: tuple[float, ...],
     loader: str,
-    problems: list[str],
+    problems: Sequence[str] = (),
 ) -> ImageData:
+    """Return the data set `found`, of which `splits` are the parts and `problems` what was skipped ("PATH: why")."""
     notices = found.notices
     if problems:
         notices = (*notices, _counts(problems))

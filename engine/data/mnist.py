@@ -1,5 +1,6 @@
 """Data sets by name: where they are looked for, and what is done when they are not there."""
 
+import dataclasses
 import difflib
 import os
 import stat
@@ -18,7 +19,7 @@ from finetui.engine.data import idx
 from finetui.engine.data.division import Subset
 from finetui.engine.data.download import DownloadError, Progress, fetch
 from finetui.engine.data.found import Found
-from finetui.engine.data.image_data import ImageData, free_memory, resident_in, streamed_by
+from finetui.engine.data.image_data import ImageData, free_memory, image_data, resident_in, streamed_by
 from finetui.engine.data.image_files import decoded_again, settled
 from finetui.engine.data.moments import mean_and_std
 from finetui.engine.data.resident import ResidentSplit
@@ -268,24 +269,9 @@ def _held(found: Found, spec: DatasetSpec, request: DataConfig, device: torch.de
     streamed = request.loader == "stream"
     workers = request.workers if streamed else 0
     splits = {part: _split(pixels, mean, std, device, workers) for part, pixels in parts.items()}
-    channels, height, width = found.shape
-    return ImageData(
-        name=found.name,
-        requested=found.requested,
-        classes=found.classes,
-        train=splits["train"],
-        val=splits.get("val"),
-        test=splits.get("test"),
-        mean=mean,
-        std=std,
-        channels=channels,
-        height=height,
-        width=width,
-        location=found.location,
-        notices=found.notices,
-        loader=streamed_by(request.workers, size) if streamed else resident_in(size, free_memory(device)),
-        description=found.description,
-    )
+    loader = streamed_by(request.workers, size) if streamed else resident_in(size, free_memory(device))
+    # Mean and deviation are those of all images: nothing was sampled.
+    return dataclasses.replace(image_data(found, splits, mean, std, loader), sampled=0)
 
 
 def _decoded(images: idx.Bytes, decoding: Decoding) -> idx.Bytes:

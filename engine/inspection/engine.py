@@ -13,7 +13,7 @@ from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.protocol.requests import Inspection
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.runs.journal_entry import write_note
+from finetui.engine.runs.journal_entry import write_entry
 from finetui.engine.runs.reporter import Reporter, Sink
 
 
@@ -116,6 +116,6 @@ class InspectionEngine:
             return
         note = NoteTest(use="dashboard", checkpoint=path.stem, accuracy=report.accuracy, n=report.n)
         try:
-            write_note(folder, note)
+            write_entry(folder, note)
         except BadInput as error:
             self._reporter.warn(f"the journal of {folder.name} does not say that test was looked at: {error}")

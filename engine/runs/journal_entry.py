@@ -8,7 +8,7 @@ from finetui.engine.runs.reporter import Reporter
 from finetui.engine.runs.run_writer import RunWriter
 
 
-def write_note(folder: RunFolder, note: NoteTest) -> None:
+def write_entry(folder: RunFolder, note: NoteTest) -> None:
     """Add `note` to the journal in `folder`, as the reply to it would be. Raises `BadInput` where that cannot be done.
 
     It comes after the run's last event, and takes no step: a run that goes on, or is replayed, does so as without it.

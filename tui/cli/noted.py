@@ -11,7 +11,7 @@ from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.events import CommandRefused
 from finetui.engine.protocol.paths import same_data
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.runs.journal_entry import write_note
+from finetui.engine.runs.journal_entry import write_entry
 from finetui.engine.runs.lock import is_live
 from finetui.tui.cli.steer import ask
 
@@ -34,7 +34,7 @@ def note_test(use: str, checkpoint: Path, data: str | None, *, accuracy: float, 
 
 def _note(folder: RunFolder, note: NoteTest) -> None:
     if not is_live(folder):
-        write_note(folder, note)
+        write_entry(folder, note)
         return
     answer = ask(AttachLink(folder, name=f"finetui {note.use} by {own_name()}"), note)
     if isinstance(answer, CommandRefused):
