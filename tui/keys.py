@@ -1,0 +1,107 @@
+"""The one key map: a key means the same in the whole dashboard; bindings, footer, help and docs/keys.md come from it."""
+
+from typing import NamedTuple
+
+from textual.binding import Binding
+
+
+class Key(NamedTuple):
+    """What a key means; `keys` are Textual's names for it, by commas, `face` is how it is written if not as itself."""
+
+    keys: str
+    label: str
+    help: str
+    face: str = ""
+
+
+KEYS: dict[str, Key] = {
+    # Everywhere
+    "back": Key("escape", "Back", "One level back; first clears a filter, a comparison or a question", "esc"),
+    "close": Key("q", "Close", "Close this screen; on Train, the dashboard"),
+    "help": Key("question_mark", "Help", "What this screen shows, and its keys", "?"),
+    "commands": Key("ctrl+p", "Commands", "Find any action by name", "^p"),
+    "confirm": Key("enter", "Confirm", "Open what is under the cursor, or confirm", "⏎"),
+    "toggle": Key(
+        "space", "Toggle", "Freeze the layer, mark the image or run under the cursor; else pause or resume", "␣"
+    ),
+    "undo": Key("u", "Undo", "Undo the last change: learning rate, freezing, roll back"),
+    "copy": Key("y", "Copy", "Copy the path or command that is shown to the clipboard"),
+    "zoom": Key("z", "Zoom", "Give what is focused the whole screen, and back"),
+    "tab_number": Key("1,2,3,4,5,6,7,8,9", "Tab", "Go to the tab of that number", "1-9"),
+    "smaller": Key("left_square_bracket", "Smaller", "Smaller: thumbnails; in a plot, show more of the run", "["),
+    "larger": Key("right_square_bracket", "Larger", "Larger: thumbnails; in a plot, show less of the run", "]"),
+    "filter": Key("slash", "Filter", "Filter what is listed", "/"),
+    "order": Key("O", "Order", "Order by another column"),
+    "reverse": Key("R", "Reverse", "Turn the order round"),
+    "export": Key("greater_than_sign", "Export", "Write what is shown to a file", ">"),
+    "compare": Key("D", "Compare", "Differences from another run or evaluation, or among the marked runs"),
+    "theme": Key("ctrl+t", "Theme", "Dark or light theme", "^t"),
+    "suspend": Key("ctrl+z", "Suspend", "To the shell, until its command fg; training goes on", "^z"),
+    # Screens
+    "errors": Key("m", "Errors", "Misclassified images"),
+    "layers": Key("g", "Layers", "Parameters, weights, gradients and features of each layer"),
+    "runs": Key("r", "Runs", "All runs: filter, compare, tag, delete"),
+    "checkpoints": Key("c", "Checkpoints", "Roll back to a checkpoint, branch from it, keep it"),
+    "log": Key("o", "Log", "The journal, and what the engine printed"),
+    "machine": Key("M", "Machine", "CPU, memory, disk, GPUs, and where the time of a step goes"),
+    # The run
+    "start": Key("s", "Start", "Start or resume training"),
+    "step": Key("n", "Step", "While paused: take one training step"),
+    "stop": Key("x", "Stop", "Save a checkpoint and end the run"),
+    "evaluate": Key("e", "Evaluate", "Evaluate now, on val where it is held out, else on test"),
+    "save": Key("w", "Save", "Save a checkpoint now"),
+    "finetune": Key("f", "Finetune", "Start a new run from these weights: recipe, head, data"),
+    "extend": Key("E", "Extend", "Train further: more epochs, another learning rate"),
+    "find_rate": Key("L", "Find LR", "Try rising learning rates on a copy of the model"),
+    "rate": Key("l", "LR", "Type a learning rate"),
+    "raise_rate": Key("plus,equals_sign", "LR up", "Next higher learning rate (1, 2, 5, 10, ...)", "+"),
+    "lower_rate": Key("minus", "LR down", "Next lower learning rate; when rolling back, a tenth of it", "-"),
+    "freeze_above": Key("a", "Freeze above", "Freeze or unfreeze this layer and all above it"),
+    "freeze_below": Key("b", "Freeze below", "Freeze or unfreeze this layer and all below it"),
+    "detach": Key("d", "Detach", "Detach; training continues"),
+    "part": Key("p", "Part", "Show the other part, val or test; evaluates it first where needed"),
+    # Plots
+    "x_axis": Key("X", "X axis", "Plot by epoch, step or time"),
+    "log_axis": Key("Y", "Log axis", "Linear or logarithmic axis"),
+    "less_smoothing": Key("left_parenthesis", "Less smoothing", "Smooth the curves less", "("),
+    "more_smoothing": Key("right_parenthesis", "More smoothing", "Smooth the curves more", ")"),
+    # Checkpoints and runs
+    "branch": Key("B", "Branch", "Start a new run from this checkpoint"),
+    "keep": Key("K", "Keep", "Keep the present state under a name"),
+    "tag": Key("t", "Tag", "Tag a run, or take a tag away"),
+    "note": Key("A", "Note", "Write a note about a run"),
+    "rename": Key("f2", "Rename", "Rename a run", "F2"),
+    "delete": Key("delete", "Delete", "Delete a run, after a question", "Del"),
+    # Errors
+    "show": Key("v", "Show", "Show mistakes, unsure, correct or all; when comparing, fixed, newly wrong, still wrong"),
+    "confusion": Key("C", "Confusion", "Confusion matrix and most confused pairs"),
+    "scores": Key("S", "Scores", "Accuracy with its interval, averages, ROC-AUC, calibration"),
+    "explain": Key("i", "Explain", "Where the network looked: Grad-CAM, integrated gradients, occlusion, off"),
+    "label_errors": Key("exclamation_mark", "Label errors", "Only possible label errors", "!"),
+    "duplicates": Key("U", "Duplicates", "Only images that are in the training set as well"),
+    "marked": Key("asterisk", "Marked", "Only marked images", "*"),
+    "newest": Key("N", "Newest", "Show the newest evaluation"),
+    "counts": Key("percent_sign", "Counts", "Counts or shares", "%"),
+    # Layers, Log, Machine
+    "previous_image": Key("comma", "Previous image", "Previous image", ","),
+    "next_image": Key("full_stop", "Next image", "Next image", "."),
+    "image": Key("number_sign", "Image", "Go to an image by number", "#"),
+    "scale": Key("V", "Scale", "Scale filters and maps one by one, by layer, or not"),
+    "fold_all": Key("Z", "Fold all", "Fold or unfold all"),
+    "warnings": Key("W", "Warnings", "Only warnings and errors"),
+    "history": Key("H", "History", "The whole run, or its last 10 minutes"),
+}
+
+# Keys that move the cursor; they mean what they say wherever there is one.
+MOVES = frozenset("up down left right k j pageup pagedown home end tab shift+tab shift+left shift+right".split())
+
+
+def bind(name: str, action: str = "", *, label: str = "", show: bool = True, priority: bool = False) -> Binding:
+    """Return the binding of the key called `name` to `action`, by default the action of that name.
+
+    A `label` of its own says what Enter, Space or Escape do here; other keys are called the same everywhere.
+    """
+    key = KEYS[name]
+    return Binding(
+        key.keys, action or name, label or key.label, show=show, key_display=key.face or None, priority=priority
+    )
