@@ -1,4 +1,4 @@
-"""The one key map: a key means the same in the whole dashboard; bindings, footer, help and docs/keys.md come from it."""
+"""The one key map: a key means the same in the whole dashboard. Bindings, footer, help and docs come from it."""
 
 from typing import NamedTuple
 
@@ -21,9 +21,7 @@ KEYS: dict[str, Key] = {
     "help": Key("question_mark", "Help", "What this screen shows, and its keys", "?"),
     "commands": Key("ctrl+p", "Commands", "Find any action by name", "^p"),
     "confirm": Key("enter", "Confirm", "Open what is under the cursor, or confirm", "⏎"),
-    "toggle": Key(
-        "space", "Toggle", "Freeze the layer, mark the image or run under the cursor; else pause or resume", "␣"
-    ),
+    "toggle": Key("space", "Toggle", "Freeze the layer or mark the line under the cursor; else pause or resume", "␣"),
     "undo": Key("u", "Undo", "Undo the last change: learning rate, freezing, roll back"),
     "copy": Key("y", "Copy", "Copy the path or command that is shown to the clipboard"),
     "zoom": Key("z", "Zoom", "Give what is focused the whole screen, and back"),
@@ -93,7 +91,24 @@ KEYS: dict[str, Key] = {
 }
 
 # Keys that move the cursor; they mean what they say wherever there is one.
-MOVES = frozenset("up down left right k j pageup pagedown home end tab shift+tab shift+left shift+right".split())
+MOVES = frozenset(
+    (
+        "up",
+        "down",
+        "left",
+        "right",
+        "k",
+        "j",
+        "pageup",
+        "pagedown",
+        "home",
+        "end",
+        "tab",
+        "shift+tab",
+        "shift+left",
+        "shift+right",
+    )
+)
 
 
 def bind(name: str, action: str = "", *, label: str = "", show: bool = True, priority: bool = False) -> Binding:
