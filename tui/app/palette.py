@@ -63,7 +63,8 @@ def key_commands(app: App[Any], *screens: Screen[Any]) -> Iterator[SystemCommand
         for node in _nodes(screen, app):
             for key, bindings in node._bindings.key_to_bindings.items():
                 name = NAMES.get(key, "")
-                if name and name not in _NOT_HERE and app._check_action_state(bindings[0].action, node):
+                ours = name not in _NOT_HERE and bindings[0].tooltip  # a text field has keys of its own
+                if name and ours and app._check_action_state(bindings[0].action, node):
                     found.setdefault(name, (bindings[0].action, node))
     for name in KEYS:
         if name in found:

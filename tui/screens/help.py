@@ -43,9 +43,9 @@ class HelpScreen(ModalScreen[None]):
                 for lines in (self._lines[:half], self._lines[half:]):
                     with Grid(classes="column"):
                         for key, text in lines:
-                            if key:
-                                yield Static(Content.styled(f"{key:>8}", "bold $accent"))
-                            yield Static(Content(text), classes="" if key else "heading")
+                            kind = "" if key else "heading"
+                            yield Static(Content.styled(f"{key:>8}", "bold $accent"), classes=kind)
+                            yield Static(Content(text), classes=kind)
             if rest:
                 yield Static(Content(rest), id="more")
 
@@ -74,7 +74,8 @@ def _bindings(about: Screen[Any]) -> dict[str, list[Binding]]:
     found: dict[str, list[Binding]] = {}
     for node in nodes:
         for key, bindings in node._bindings.key_to_bindings.items():
-            works = [one for one in bindings if about.app._check_action_state(one.action, node) is not False]
+            ours = [one for one in bindings if one.tooltip or key in MOVES]  # a text field has keys of its own
+            works = [one for one in ours if about.app._check_action_state(one.action, node) is not False]
             found.setdefault(key, []).extend(works)
     return {key: bindings for key, bindings in found.items() if bindings}
 
