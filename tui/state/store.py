@@ -12,6 +12,7 @@ from finetui.engine.runs.summaries import best_accuracy
 from finetui.tui.state.curves import Curve
 from finetui.tui.state.log_lines import LogLine, log_line
 from finetui.tui.state.machine import MachineHistory
+from finetui.tui.state.pace import Pace
 from finetui.tui.state.sanitize import sanitized
 
 LOG_LINES = 500
@@ -29,7 +30,8 @@ class Mark(NamedTuple):
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """Everything but the curves that widgets show.
 
-    `evaluation` and `previous` are of the part that is evaluated while training, `others` the newest of other parts.
+    `evaluation`, `previous` and `best` are of the part that is evaluated while training, `others` the newest of others.
+    `best` is None where only its accuracy is known.
     `pending` holds unanswered commands by their id; `audience` names the dashboards on this run, this one among them.
     """
 
@@ -56,6 +58,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     previous: events.Evaluated | None = None
     others: Mapping[events.Part, events.Evaluated] = {}
     best_accuracy: float | None = None
+    best: events.Evaluated | None = None
     marks: tuple[Mark, ...] = ()
     stage: events.StageStarted | None = None
     effect: events.EffectMeasured | None = None
@@ -93,13 +96,6 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         """Steps of the whole run; 0 while that is not known."""
         step, epochs = self.counted_from
         return step + round(self.steps_per_epoch * (self.config.training.epochs - epochs))
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Estimated training time left, without evaluations; None while that is not known."""
-        if not self.speed or not self.total_steps:
-            return None
-        return (self.total_steps - self.step) * self.config.training.batch_size / self.speed
 
     @property
     def can_go_on(self) -> bool:
@@ -176,8 +172,11 @@ def _change(view: View, event: events.AnyEvent) -> View:
         case events.Evaluated(watched=False):
             return replace(view, others={**view.others, event.part: event}, phase=None)
         case events.Evaluated():
-            best = best_accuracy(view.best_accuracy, event)
-            return replace(view, evaluation=event, previous=view.evaluation, best_accuracy=best, phase=None)
+            accuracy = best_accuracy(view.best_accuracy, event)
+            is_best = event.best if event.figure is not None else accuracy != view.best_accuracy
+            best = event if is_best else view.best
+            view = replace(view, best=best, best_accuracy=accuracy)
+            return replace(view, evaluation=event, previous=view.evaluation, phase=None)
         case events.LayersChanged():
             label = _layers_label(view.layers, event.layers)
             marks = _marked(view, event.step, label) if label else view.marks
@@ -256,6 +255,7 @@ def _prepared(view: View, event: events.RunPrepared) -> View:
 def _rewound(view: View, event: events.Rewound) -> View:
     """Take up the state that holds again."""
     evaluation = view.evaluation if view.evaluation is None or view.evaluation.step <= event.step else None
+    best = view.best if view.best is None or view.best.step <= event.step else None
     view = msgspec.structs.replace(
         view,
         step=event.step,
@@ -266,6 +266,7 @@ def _rewound(view: View, event: events.Rewound) -> View:
         layers=event.layers,
         norm_trains=event.norm_trains,
         best_accuracy=event.best_accuracy,
+        best=best,
         evaluation=evaluation,
         others={part: other for part, other in view.others.items() if other.step <= event.step},
         marks=tuple(mark for mark in view.marks if mark.x <= view.epochs_at(event.step)),
@@ -304,18 +305,19 @@ class _Snapshot(NamedTuple):
 
 
 # What a run's past decides; everything else in a view is of the present.
-_PAST = ("stage", "effect", "evaluation", "previous", "others", "marks")
+_PAST = ("stage", "effect", "evaluation", "previous", "best", "others", "marks")
 
 
 class Store:
     """The view and the curves of the run that is shown; `fold` brings them up to date.
 
-    `machine` is no part of the view, nor of a run's past that can be gone back to.
+    `machine` and `pace` are no part of the view, nor of a run's past that can be gone back to.
     """
 
     def __init__(self) -> None:
         self.view = View()
         self.machine = MachineHistory()
+        self.pace = Pace()
         self._new_curves()
 
     def _new_curves(self) -> None:
@@ -335,6 +337,7 @@ class Store:
             if isinstance(event, events.Rewound):
                 self._go_back(event)
             self.view = reduce(self.view, event)
+            self.pace.hear(event, self.view)
             x = self.view.epochs_at(event.step)
             match event:
                 case events.RunPrepared():
@@ -370,6 +373,11 @@ class Store:
             return
         for curve in (self.train_loss, self.watched_loss, self.train_accuracy, self.watched_accuracy):
             curve.cut(self.view.epochs_at(event.step))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated time until the run has finished, evaluations included; None while that is not known."""
+        return self.pace.seconds_left(self.view)
 
     def sent(self, command: commands.AnyCommand) -> None:
         """Note that `command` is on its way; it is pending until its answer comes."""

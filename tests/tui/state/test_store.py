@@ -37,7 +37,8 @@ def test_a_run_is_followed() -> None:
     assert x.tolist() == [0.5, 1.5]
     assert y.tolist() == [0.5, 0.25]
     assert store.watched_accuracy.points()[0].tolist() == [1.0]
-    assert view.seconds_left == pytest.approx((1000 - 150) * 64 / 6400)
+    # 850 steps of 10 ms; after each of 9 epochs, an evaluation of 0.1 s.
+    assert store.seconds_left == pytest.approx((1000 - 150) * 64 / 6400 + 9 * 0.1)
 
 
 def test_the_best_accuracy_is_kept_and_the_previous_evaluation() -> None:
