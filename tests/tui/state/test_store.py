@@ -19,7 +19,7 @@ from finetui.engine.protocol.events import (
     StageStarted,
     StateChanged,
 )
-from finetui.tui.screens.train.status_lines import status
+from finetui.tui.screens.status_lines import figures_line
 from finetui.tui.state.store import LOG_LINES, Store, View, reduce
 
 
@@ -208,7 +208,7 @@ def test_who_watches_outlasts_a_new_run_on_the_same_link() -> None:
 def test_the_status_line_tells_of_other_dashboards() -> None:
     store = Store()
     store.fold([prepared(), Audience(names=("me",))])
-    assert "dashboard" not in status(store.view, 120).plain
+    assert "dashboard" not in figures_line(store, 120).plain
     store.fold([Audience(names=("me", "ann (reading)"))])
-    assert "2 dashboards" in status(store.view, 120).plain
-    assert "2 dashboards" in status(store.view, 80).plain
+    assert "2 dashboards" in figures_line(store, 120).plain
+    assert "2 dashboards" in figures_line(store, 80).plain

@@ -21,6 +21,7 @@ from finetui.tui.screens.errors.detail_pane import DetailPane
 from finetui.tui.screens.errors.help import errors_help
 from finetui.tui.screens.errors.listing_screen import ListingScreen
 from finetui.tui.screens.errors.text import brief_details, caption, details, filter_line, title
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.styled_line import StyledLine
@@ -72,6 +73,7 @@ class ErrorsScreen(ListingScreen):
 
     def compose(self) -> ComposeResult:
         """Two lines on top, the grid, and the pane for the image under the cursor."""
+        yield RunLines(self._store)
         yield StyledLine(id="errors-title")
         yield StyledLine(id="errors-filter")
         yield Static(id="errors-message")

@@ -13,9 +13,11 @@ from finetui.tui.screens.base import Screen
 from finetui.tui.screens.machine import text
 from finetui.tui.screens.machine.frames import Frames
 from finetui.tui.screens.machine.help import machine_help
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.state.machine import RECENT_SECONDS, gpu_use
 from finetui.tui.state.store import Store
 from finetui.tui.widgets import plot_geometry
+from finetui.tui.widgets.fitting import Part
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.plot_geometry import Range
 from finetui.tui.widgets.styled_line import StyledLine
@@ -49,6 +51,7 @@ class MachineScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """A line about the machine, where the time goes, and a frame for each of its parts."""
+        yield RunLines(self._store)
         yield StyledLine(id="machine-title")
         yield StyledLine(id="time-bar")
         yield StyledLine(id="time-legend")
@@ -142,7 +145,7 @@ class MachineScreen(Screen[None]):
             name = gpu_use(gpu)
             frames[name].show(text.gpu_parts(gpu), of(name).points(since), (x_axis, _SHARE), text.process_lines(gpu))
         if not machine.gpus:
-            frames["gpu"].show([text.Part(Content.styled(machine.no_gpu or "none was found", "$muted"), 0)])
+            frames["gpu"].show([Part(Content.styled(machine.no_gpu or "none was found", "$muted"), 0)])
 
     def _x_axis(self) -> tuple[Range, float | None]:
         """Return the time that is shown, and from when on; the latter is None for the whole run.

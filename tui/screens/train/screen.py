@@ -24,6 +24,7 @@ from finetui.tui.queries.asker import Asker
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.dialog import Choice, Dialog
 from finetui.tui.screens.help import train_help
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.controls import Controls, LearningRateInput
@@ -37,7 +38,6 @@ from finetui.tui.state.actions import ACTIONS
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
-from finetui.tui.widgets.styled_line import StyledLine
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
 _POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
@@ -93,9 +93,7 @@ class TrainScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Lay the widgets out."""
-        yield StyledLine(id="status")
-        yield StyledLine(id="progress")
-        yield StyledLine(id="machine")
+        yield RunLines(self.store, cue="press s to start", by_itself=False)
         yield Banner()
         yield Plots()
         with Horizontal(id="panels"):
