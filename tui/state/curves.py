@@ -93,6 +93,26 @@ class Curve:
         """Return x and the mean of every bucket, float64 `[n]` each."""
         return self._x[: self._used].copy(), self._mean[: self._used].copy()
 
+    def greatest(self) -> tuple[Floats, Floats]:
+        """Return x and the greatest y of every bucket, float64 `[n]` each: where y rises, the points that these are."""
+        return self._x[: self._used].copy(), self._high[: self._used].copy()
+
+    def smoothed(self, weight: float) -> tuple[Floats, Floats]:
+        """Return x and the exponential moving average of the points until then, float64 `[n]` each, by bucket.
+
+        Each point counts `weight` (0 to 1) times as much as the one after it. The first ones are no less than later
+        ones: divided by the sum of all weights so far, as in Kingma and Ba, "Adam" (2015), section 3.
+        """
+        kept = weight ** self._weight[: self._used]
+        average, total = 0.0, 0.0
+        found = np.empty(self._used)
+        steps = zip(kept.tolist(), self._mean[: self._used].tolist(), strict=True)
+        for index, (past, mean) in enumerate(steps):
+            average = past * average + (1 - past) * mean
+            total = past * total + (1 - past)
+            found[index] = average / total if total > 0 else mean
+        return self._x[: self._used].copy(), found
+
     def points(self) -> tuple[Floats, Floats]:
         """Return x and y to draw, float64 `[n]` each: all points, or each bucket's least and greatest and the last."""
         x, low, high = self._x[: self._used], self._low[: self._used], self._high[: self._used]
