@@ -1,12 +1,22 @@
 """The history of one number over a run, in bounded memory."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 CAPACITY = 2048  # buckets; even, since full buckets are merged in pairs
+
+
+class Buckets(NamedTuple):
+    """The last x, and the least, greatest and mean y of each bucket, float64 `[n]` each."""
+
+    x: Floats
+    low: Floats
+    high: Floats
+    mean: Floats
 
 
 class Curve:
@@ -93,9 +103,14 @@ class Curve:
         """Return x and the mean of every bucket, float64 `[n]` each."""
         return self._x[: self._used].copy(), self._mean[: self._used].copy()
 
-    def greatest(self) -> tuple[Floats, Floats]:
-        """Return x and the greatest y of every bucket, float64 `[n]` each: where y rises, the points that these are."""
-        return self._x[: self._used].copy(), self._high[: self._used].copy()
+    @property
+    def span(self) -> tuple[float, float]:
+        """The first and the last x, of a curve that has points."""
+        return float(self._x[0]), float(self._x[self._used - 1])
+
+    def buckets(self) -> Buckets:
+        """Return all that is known of the points."""
+        return Buckets(*(kept[: self._used].copy() for kept in (self._x, self._low, self._high, self._mean)))
 
     def smoothed(self, weight: float) -> tuple[Floats, Floats]:
         """Return x and the exponential moving average of the points until then, float64 `[n]` each, by bucket.

@@ -31,10 +31,11 @@ METRICS = (
     Metric("balanced-accuracy", "Balanced accuracy", "Bal", percent=True),
     Metric("top5", "Top-5 accuracy", "Top5", percent=True),
 )
-_TRAINED = {"loss": "loss", "accuracy": "accuracy", "lr": "learning_rate", "grad_norm": "grad_norm"} | {
+TRAINED = {"loss": "loss", "accuracy": "accuracy", "lr": "learning_rate", "grad_norm": "grad_norm"} | {
     "speed": "samples_per_second"
 }
 _FIGURES = ("macro-f1", "balanced-accuracy", "top5")  # of an evaluation, where the best goes by one of them
+WATCHED = ("loss", "accuracy", *_FIGURES)
 
 
 class RunCurves:
@@ -44,8 +45,8 @@ class RunCurves:
     """
 
     def __init__(self) -> None:
-        self.train = {key: Curve() for key in _TRAINED}
-        self.watched = {key: Curve() for key in ("loss", "accuracy", *_FIGURES)}
+        self.train = {key: Curve() for key in TRAINED}
+        self.watched = {key: Curve() for key in WATCHED}
         self.best: list[float] = []
         self._clocks: dict[XUnit, Curve] = {"step": Curve(), "time": Curve()}  # over the epochs, rising
         self._seconds = 0.0  # of training until the last event
@@ -76,10 +77,10 @@ class RunCurves:
         match event:
             case events.ThinnedPoint():
                 means = {"loss": event.mean_loss, "accuracy": event.mean_accuracy}
-                for key, name in _TRAINED.items():
+                for key, name in TRAINED.items():
                     self.train[key].add(x, getattr(event, name), means.get(key), event.points)
             case events.TrainPoint():
-                for key, name in _TRAINED.items():
+                for key, name in TRAINED.items():
                     self.train[key].add(x, getattr(event, name))
             case events.Evaluated(watched=True):
                 self._hear_evaluation(event, x)
@@ -120,19 +121,19 @@ class RunCurves:
 
     def go_on(self) -> None:
         """Let the time of training go on from the end of the curves: what was undone took none."""
-        _, seconds = self._clocks["time"].greatest()
+        seconds = self._clocks["time"].buckets().high
         self._seconds, self._heard_at = float(seconds[-1]) if len(seconds) else 0.0, None
 
     def in_unit(self, unit: XUnit, x: Floats) -> Floats:
         """Return `x`, in epochs, float64 `[n]`, as steps or as seconds of training."""
         if unit == "epoch":
             return x
-        epochs, values = self._clocks[unit].greatest()
-        return np.interp(x, np.append(0.0, epochs), np.append(0.0, values))
+        told = self._clocks[unit].buckets()  # they rise: the greatest of a bucket is its last
+        return np.interp(x, np.append(0.0, told.x), np.append(0.0, told.high))
 
     def to_epochs(self, unit: XUnit, x: Floats) -> Floats:
         """Return where `x`, in a unit, lies in epochs; the inverse of `in_unit`."""
         if unit == "epoch":
             return x
-        epochs, values = self._clocks[unit].greatest()
-        return np.interp(x, np.append(0.0, values), np.append(0.0, epochs))
+        told = self._clocks[unit].buckets()
+        return np.interp(x, np.append(0.0, told.high), np.append(0.0, told.x))
