@@ -33,7 +33,7 @@ from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.panels import Panels
 from finetui.tui.screens.train.per_class_table import PerClassTable
-from finetui.tui.screens.train.plots import Plots
+from finetui.tui.screens.train.plots import PLOT_KEYS, Plots
 from finetui.tui.screens.train.steering import Steering
 from finetui.tui.state.actions import ACTIONS
 from finetui.tui.state.store import Store
@@ -66,7 +66,7 @@ class TrainScreen(HomeScreen[None]):
         *(bind(name, f"go('{name}')") for name in ("errors", "layers", "runs", "log", "machine", "checkpoints")),
         bind("part", "switch_part"),
         bind("detach", "app.detach"),  # behind those: what has no room is not shown
-        bind("log_axis"),
+        *PLOT_KEYS,
     ]
 
     def __init__(self, link: Link, *, visiting: bool = False, on_events: OnEvents = lambda _events: None) -> None:
@@ -199,9 +199,13 @@ class TrainScreen(HomeScreen[None]):
         """Go to the learning rate field."""
         self.query_one(LearningRateInput).focus()
 
-    def action_log_axis(self) -> None:
-        """Switch the loss axis between linear and logarithmic."""
-        self.query_one(Plots).toggle_log()
+    def action_plots(self, name: str) -> None:
+        """Do with the plots what the key called `name` means."""
+        self.query_one(Plots).do(name)
+
+    def action_plot(self, number: int) -> None:
+        """Go to the plot of that number."""
+        self.query_one(Plots).choose(number)
 
     # -- other screens ----------------------------------------------------------------------------------
 
