@@ -106,10 +106,8 @@ def _mean(values: npt.NDArray[np.float64]) -> float | None:
     return float(found.mean()) if len(found) else None
 
 
-def class_losses(
-    loss: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], count: int
-) -> npt.NDArray[np.float64]:
-    """Return the mean of `loss`, `[n]`, over the images with each label: float64 `[count]`, NaN where there are none."""
+def class_losses(loss: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.float64]:
+    """Return the mean of `loss`, `[n]`, over the images with each label: float64 `[count]`, NaN without images."""
     sizes = np.bincount(labels, minlength=count)
     sums = np.bincount(labels, weights=loss, minlength=count)
     return np.where(sizes > 0, sums / np.maximum(sizes, 1), np.nan)
