@@ -60,3 +60,8 @@ def rate(value: float) -> str:
     """Return a learning rate in three digits, at most eight characters: 0.003, 0.00288, 4.25e-5, 1.2e-12."""
     mantissa, _, exponent = f"{value:.3g}".partition("e")
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+
+
+def factor(value: float) -> str:
+    """Return a factor in three digits: x1.67."""
+    return f"x{value:.3g}"

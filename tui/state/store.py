@@ -1,6 +1,6 @@
 """What the dashboard knows of a run: a reducer from events to an immutable view. No widget sees a link."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -33,6 +33,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     `evaluation`, `previous` and `best` are of the part that is evaluated while training, `others` the newest of others.
     `best` is None where only its accuracy is known.
+    `rate_factor` is by what a person multiplied the schedule's learning rate; None where an old journal does not tell.
     `pending` holds unanswered commands by their id; `audience` names the dashboards on this run, this one among them.
     """
 
@@ -55,6 +56,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     point: events.TrainPoint | None = None
     speed: float = 0.0
     learning_rate: float = 0.0
+    rate_factor: float | None = 1.0
     evaluation: events.Evaluated | None = None
     previous: events.Evaluated | None = None
     others: Mapping[events.Part, events.Evaluated] = {}
@@ -184,12 +186,15 @@ def _change(view: View, event: events.AnyEvent) -> View:
             return replace(view, layers=event.layers, marks=marks)
         case events.LearningRateChanged():
             marks = _marked(view, event.step, _rate_label(view.learning_rate, event.learning_rate))
-            return replace(view, learning_rate=event.learning_rate, marks=marks)
+            return replace(view, learning_rate=event.learning_rate, rate_factor=event.factor, marks=marks)
         case events.TrainingChanged():
             config = replace(view.config, training=event.training)
             marks = _marked(view, event.step, "settings")
             counted = (event.step, event.epochs)
             steps = event.steps_per_epoch
+            # Another base rate is a person's wish that takes the place of earlier ones.
+            by_hand = view.rate_factor if event.training.lr == view.config.training.lr else 1.0
+            view = replace(view, rate_factor=by_hand)
             return replace(view, config=config, steps_per_epoch=steps, counted_from=counted, marks=marks)
         case events.StageStarted():
             rate = event.learning_rate
@@ -212,7 +217,9 @@ def _change(view: View, event: events.AnyEvent) -> View:
             return replace(view, pending=_without(view.pending, event.command), refusal=None)
         case events.CommandRefused():
             phase = None if isinstance(event.command, _TAKE_A_WHILE) else view.phase
-            return replace(view, pending=_without(view.pending, event.command), refusal=event, phase=phase)
+            # Whoever asked a question says what became of it.
+            refused = view.refusal if isinstance(event.command, commands.Question) else event
+            return replace(view, pending=_without(view.pending, event.command), refusal=refused, phase=phase)
     return view
 
 
@@ -263,6 +270,7 @@ def _rewound(view: View, event: events.Rewound) -> View:
         point=None,
         phase=None,
         learning_rate=event.learning_rate,
+        rate_factor=event.rate_factor,
         layers=event.layers,
         norm_trains=event.norm_trains,
         best_accuracy=event.best_accuracy,
@@ -306,6 +314,9 @@ def _without(
     return {key: value for key, value in pending.items() if key != command.id}
 
 
+Hear = Callable[[events.AnyEvent, View], None]
+
+
 class _Snapshot(NamedTuple):
     """What was known when a checkpoint was written: a run that goes back to it shows this again."""
 
@@ -330,8 +341,13 @@ class Store:
         self.curves = RunCurves()
         self._snapshots: dict[int, _Snapshot] = {}
 
-    def fold(self, arrived: Iterable[events.AnyEvent]) -> list[events.AnyEvent]:
-        """Apply the events that `arrived`, oldest first, and return them with their texts made harmless."""
+    def fold(
+        self, arrived: Iterable[events.AnyEvent], hear: Hear = lambda _event, _view: None
+    ) -> list[events.AnyEvent]:
+        """Apply the events that `arrived`, oldest first, and return them with their texts made harmless.
+
+        `hear` is told of each, and how the view was before it.
+        """
         harmless = list(map(sanitized, arrived))
         for event in harmless:
             if isinstance(event, events.MachineSample):
@@ -339,6 +355,7 @@ class Store:
                 continue
             if isinstance(event, events.TrainPoint):
                 self.machine.hear_point(event)
+            hear(event, self.view)
             if isinstance(event, events.Rewound):
                 self._go_back(event)
             running = self.view.state == "running"

@@ -167,7 +167,7 @@ def test_what_is_undone_leaves_the_curves_and_all_that_is_shown() -> None:
     assert view.evaluation.accuracy == 0.9
     assert [mark.label for mark in view.marks] == ["rolled back"]
     assert view.state == "running"
-    assert any("rolled back at step 100" in line.text for line in view.log)
+    assert any(line.text.startswith("rolled back to ") and "(step 100)" in line.text for line in view.log)
     # The checkpoint on the line that was left is still there: going back to it brings that line again.
     store.fold([rewound(200, 14, layers=layers("conv1"), learning_rate=0.5)])
     assert losses(store) == ([0.5, 1.0, 1.5], [0.5, 0.4, 9.0])
@@ -190,10 +190,10 @@ def test_the_log_names_those_who_steer_from_elsewhere() -> None:
     store = Store()
     mine, theirs = Pause(by="me pts/1"), Pause(by="ann pts/2")
     store.sent(mine)
-    store.fold([CommandAccepted(command=mine), CommandAccepted(command=theirs)])
+    store.fold([StateChanged(state="paused"), CommandAccepted(command=mine), CommandAccepted(command=theirs)])
     store.fold([CommandRefused(command=theirs, reason="training is paused")])
     assert [line.text for line in store.view.log] == [
-        "pause at step 0",
+        "paused at step 0",
         "pause at step 0 (by ann pts/2)",
         "pause refused: training is paused (by ann pts/2)",
     ]

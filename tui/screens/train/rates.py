@@ -38,7 +38,7 @@ class RatesScreen(ModalScreen[float | None]):
             yield Static(Content.styled(self.TITLE_TEXT, "bold $accent"), id="title")
             yield LinePlot("Loss", (SeriesStyle("train"),), x_label="rate", log_x=True, id="rates")
             if found.suggestion is None:
-                text = Content("The loss never falls clearly: look at the plot, or try another model state.")
+                text = Content("No clear minimum: keep the present learning rate.")
             else:
                 text = Content.assemble(
                     "Suggestion: ", (f"{found.suggestion:g}", "bold $accent"), ", where the loss falls most steeply. "
