@@ -162,9 +162,12 @@ class HomeScreen(Screen[T]):
 
 
 class ModalScreen(_DismissOnce, screen.ModalScreen[T]):
-    """A screen in a box over another one."""
+    """A screen in a box over another one.
 
-    BINDINGS: ClassVar[list[BindingType]] = [bind("back"), bind("close", show=False), bind("help", "app.help")]
+    One that asks has no letters but those of its answers: what is typed for a text field must never leave it.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [bind("back"), bind("help", "app.help")]
 
 
 class Palette(_DismissOnce, CommandPalette):

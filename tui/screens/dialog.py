@@ -35,7 +35,6 @@ class Dialog(ModalScreen[str | None]):
     INTRODUCTION = "A question. Nothing is done before it is answered."
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("confirm"),
-        bind("close", "back", show=False),
         move("left", "app.focus_previous"),
         move("right", "app.focus_next"),
     ]

@@ -33,7 +33,6 @@ class Form(ModalScreen[T | None], Generic[T]):
     BINDINGS: ClassVar[list[BindingType]] = [
         ENTER,
         bind("back", "leave"),
-        bind("close", "leave", show=False),
     ]
 
     def compose(self) -> ComposeResult:

@@ -23,7 +23,11 @@ class HelpScreen(ModalScreen[None]):
 
     CSS_PATH = "box.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-broad")]
-    BINDINGS: ClassVar[list[BindingType]] = [bind("help", "back", show=False), bind("confirm", "back", label="Close")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bind("help", "back", show=False),
+        bind("confirm", "back", label="Close"),
+        bind("close", show=False),
+    ]
 
     def __init__(self, about: Screen[Any]) -> None:
         super().__init__()
@@ -35,6 +39,7 @@ class HelpScreen(ModalScreen[None]):
         """A sentence, the keys in one or two columns, and the rest of what there is to say."""
         first, _, rest = self._introduction.partition("\n\n")
         half = -(-len(self._lines) // 2)
+        half -= half > 0 and not self._lines[half - 1][0]  # a heading stands above its keys
         with VerticalScroll(id="box"):
             yield Static(Content.styled(self._title, "bold $accent"), id="title")
             if first:

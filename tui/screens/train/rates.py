@@ -25,7 +25,10 @@ class RatesScreen(ModalScreen[float | None]):
     CSS_PATH: ClassVar[list[str | PurePath]] = [BOX_CSS]
     TITLE_TEXT = "Learning-rate finder"
     INTRODUCTION = "The loss over rising learning rates, tried on a copy of the model."
-    BINDINGS: ClassVar[list[BindingType]] = [bind("confirm", "use", label="Use the suggested learning rate")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bind("confirm", "use", label="Use the suggested learning rate"),
+        bind("close", show=False),
+    ]
 
     def __init__(self, found: LearningRateFound) -> None:
         super().__init__()
