@@ -21,7 +21,7 @@ from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.styled_line import StyledLine
 
 _ROWS = (("start", "pause", "step"), ("stop", "evaluate", "save"))
-_FORMS = ("finetune", "extend", "find")
+_FORMS = ("extend", "find")
 _SMALLEST = 1e-12
 _LADDER = (1.0, 2.0, 5.0)
 

@@ -12,6 +12,8 @@ from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import Plots
 from finetui.tui.screens.train.refresh import RefreshRate
+from finetui.tui.screens.train.settings_panel import SettingsPanel
+from finetui.tui.screens.train.titles import Titles
 from finetui.tui.state.store import Store, View
 
 _PLOT_SECONDS = 0.5
@@ -26,6 +28,7 @@ class Panels:
         self._screen = screen
         self._store = store
         self._shown: View | None = None
+        self._titles = Titles(screen)
         self._refresh_rate = RefreshRate()
         self._plots_at = self._rate_at = 0.0
 
@@ -56,6 +59,8 @@ class Panels:
             find(Controls).show(view)
         find(Banner).show(view)
         find(LayerList).show(view)
+        find(SettingsPanel).show_view(view)
+        self._titles.show(view)
         find(PerClassTable).show(view)
         find(LogPanel).show(view.log)
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Static
 
@@ -34,6 +34,7 @@ from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.panels import Panels
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import PLOT_KEYS, Plots
+from finetui.tui.screens.train.settings_panel import SettingsPanel
 from finetui.tui.screens.train.steering import Steering
 from finetui.tui.state.actions import ACTIONS
 from finetui.tui.state.store import Store
@@ -58,6 +59,7 @@ class TrainScreen(HomeScreen[None]):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-medium"), (32, "-tall"), (48, "-huge")]
     BINDINGS: ClassVar[list[BindingType]] = [
         *(bind(a.key_name, f"press('{a.name}')", show=False) for a in ACTIONS if a.name != "resume"),
+        bind("freeze_layers"),
         bind("rate", "focus_rate", show=False),
         bind("raise_rate", "nudge_rate(1)", show=False),
         bind("lower_rate", "nudge_rate(-1)", show=False),
@@ -91,13 +93,13 @@ class TrainScreen(HomeScreen[None]):
         """Lay the widgets out."""
         yield RunLines(self.store, cue="press s to start", by_itself=False)
         yield Banner()
-        yield Plots()
-        with Horizontal(id="panels"):
-            yield PerClassTable()
-            with Vertical(id="side"):
-                yield Controls()
-                yield LayerList()
-        yield LogPanel()
+        with Container(id="body"):
+            yield Plots()
+            yield PerClassTable().add_class("frame")
+            yield Controls().add_class("frame")
+            yield LayerList().add_class("frame")
+            yield SettingsPanel().add_class("frame")
+            yield LogPanel().add_class("frame")
         yield KeyBar(palette=True, unshown=self._unshown)
         yield Static(id="too-small")
 
@@ -175,6 +177,14 @@ class TrainScreen(HomeScreen[None]):
         table.show_part(part, view)
         if view.evaluation_of(part) is None:
             self.send(Evaluate(part=part))
+
+    def on_action_button_pointed(self, message: ActionButton.Pointed) -> None:
+        """Explain a button that is not among the controls."""
+        self.query_one(Controls).on_action_button_pointed(message)
+
+    def action_freeze_layers(self) -> None:
+        """Go to the list of layers; from there, freeze the one under the cursor."""
+        self.query_one(LayerList).freeze()
 
     def on_layer_list_toggled(self, message: LayerList.Toggled) -> None:
         """Freeze or unfreeze at the next step."""
