@@ -160,7 +160,8 @@ class Plots(Container, can_focus=True):
                 gap = "  " if pieces else ""
                 pieces += [(f"{gap}{self._metrics.index(one) + 1}", KEY), (f" {one[index]}", owner)]
             names.append(pieces)
-        return (*([*name, note] for name, note in zip(names, notes, strict=False)), *names)
+        full, short = names
+        return (*([*full, note] for note in notes), *([*short, note] for note in notes[-1:]), full, short)
 
     # -- the x axis -------------------------------------------------------------------------------------
 
