@@ -66,7 +66,7 @@ class LinePlot(Widget):
     COMPONENT_CLASSES = set(_STYLES)
 
     class Pointed(Message):
-        """The left button went down at `x`, or the mouse moved with it down by `drag`, a share of the axis, to there."""
+        """The left button went down at `x`, or moved with it down by `drag`, a share of the axis, to there."""
 
         def __init__(self, plot: "LinePlot", x: float, drag: float = 0.0) -> None:
             super().__init__()
