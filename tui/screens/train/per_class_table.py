@@ -57,8 +57,8 @@ class _Rows(LinesView[ClassRow]):
 
     def show_worst(self, rows: list[ClassRow]) -> None:
         """Show `rows`; while somebody is here the cursor stays on its class, else it is on the worst one."""
-        at = self._rows[self.cursor].index if self.has_focus and self.cursor < len(self._rows) else None
-        self.cursor = next((place for place, row in enumerate(rows) if row.index == at), 0)
+        at = self._rows[self.cursor].number if self.has_focus and self.cursor < len(self._rows) else None
+        self.cursor = next((place for place, row in enumerate(rows) if row.number == at), 0)
         self._widest = widest(rows)
         self.show(rows)
         if self.has_focus:
@@ -73,7 +73,7 @@ class _Rows(LinesView[ClassRow]):
     def action_open(self) -> None:
         """Show the images of the class under the cursor."""
         if self.cursor < len(self._rows):
-            self.post_message(PerClassTable.Chosen(self._rows[self.cursor].index))
+            self.post_message(PerClassTable.Chosen(self._rows[self.cursor].number))
 
     def on_click(self, event: events.Click) -> None:
         """Show the images of the class that was hit."""
@@ -92,7 +92,7 @@ class _Rows(LinesView[ClassRow]):
         """Return the row's label, mistakes and figures."""
         report = self._rows[0].report
         content = line(row, self.layout_now, report.wrong if report is not None else 0)
-        if self.has_focus and row.index == self._rows[self.cursor].index:
+        if self.has_focus and row.number == self._rows[self.cursor].number:
             return content.truncate(width, pad=True).stylize("$on-selection on $selection")
         return content
 
