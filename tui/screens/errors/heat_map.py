@@ -75,8 +75,9 @@ class HeatMap(Widget, can_focus=True):
 
     @property
     def _high(self) -> int:
-        """Height of a cell: three lines where all of them fit, so that it looks like a map."""
-        return 3 if 3 * len(self._labels) + _HEAD <= self.size.height else 1
+        """Height of a cell: three or four lines where all of them fit, so that it looks like a map."""
+        room = (self.size.height - _HEAD) // max(len(self._labels), 1)
+        return min(room, 4) if room >= 3 else 1
 
     @property
     def _room(self) -> tuple[int, int]:

@@ -45,6 +45,7 @@ class _Rows(LinesView[ClassRow]):
         Binding("end", "move(100000)", "Last", show=False),
     ]
     cursor = 0
+    _moved = False  # by a person
     _widest = Widest()
 
     def on_focus(self) -> None:
@@ -56,8 +57,9 @@ class _Rows(LinesView[ClassRow]):
         self.refresh()
 
     def show_worst(self, rows: list[ClassRow]) -> None:
-        """Show `rows`; while somebody is here the cursor stays on its class, else it is on the worst one."""
-        at = self._rows[self.cursor].number if self.has_focus and self.cursor < len(self._rows) else None
+        """Show `rows`; the cursor stays on the class that a person put it on, else it is on the worst one."""
+        self._moved = self._moved and self.has_focus
+        at = self._rows[self.cursor].number if self._moved and self.cursor < len(self._rows) else None
         self.cursor = next((place for place, row in enumerate(rows) if row.number == at), 0)
         self._widest = widest(rows)
         self.show(rows)
@@ -66,6 +68,7 @@ class _Rows(LinesView[ClassRow]):
 
     def action_move(self, by: int) -> None:
         """Move the cursor."""
+        self._moved = self._moved or by != 0
         self.cursor = min(max(self.cursor + by, 0), max(len(self._rows) - 1, 0))
         self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, force=True)
         self.refresh()
