@@ -35,7 +35,7 @@ class CompareScreen(RunListScreen[Path]):
     TITLE_TEXT = "Compare with"
     HEADING = f"{'run':<{_NAME}} {'fixed':>7}{'newly wrong':>13}{'net':>7}   evaluation"
     NONE_FOUND = "no other evaluation of the same images was found"
-    BINDINGS: ClassVar[list[BindingType]] = [bind("back", "leave"), bind("close", "leave", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("compare", "leave", show=False)]
 
     def __init__(self, runs_dir: Path, own: Path, found: Predictions) -> None:
         super().__init__(runs_dir)

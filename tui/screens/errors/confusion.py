@@ -29,10 +29,9 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
     CSS_PATH = "confusion.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        bind("back", "leave"),
-        bind("close", "leave", show=False),
-        bind("confusion", "leave", show=False),
-        bind("counts", "switch", label="Counts or shares"),
+        bind("close", show=False),
+        bind("confusion", "close", show=False),
+        bind("counts"),
         Binding("tab", "other", "Matrix or pairs", priority=True),
     ]
 
@@ -105,7 +104,7 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
                 words = f"{count:,} of {size:,}: {names[row]} predicted as {names[column]} {share}"
         self.query_one("#words", Static).update(Content(words))
 
-    def action_switch(self) -> None:
+    def action_counts(self) -> None:
         """Show shares instead of counts, or the other way round."""
         self.query_one(HeatMap).switch()
 
@@ -130,7 +129,3 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
         message.stop()
         pair = self._pairs[message.option_index]
         self.dismiss((pair.true, pair.predicted))
-
-    def action_leave(self) -> None:
-        """List nothing else."""
-        self.dismiss(None)

@@ -33,9 +33,8 @@ class ScoresScreen(ModalScreen[None]):
     CSS_PATH = "scores.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (158, "-roomy")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        bind("back", "leave"),
-        bind("close", "leave", show=False),
-        bind("scores", "leave", show=False),
+        bind("close", show=False),
+        bind("scores", "close", show=False),
     ]
 
     def __init__(self, scores: Scores, part: Part, temperature: float) -> None:
@@ -76,10 +75,6 @@ class ScoresScreen(ModalScreen[None]):
     def _rows(self) -> Content:
         lines = [_line(HEADING).stylize("$muted"), *map(_line, class_rows(self._scores))]
         return Content("\n").join(lines)
-
-    def action_leave(self) -> None:
-        """Go back."""
-        self.dismiss(None)
 
 
 def _line(cells: tuple[str, ...] | list[str]) -> Content:

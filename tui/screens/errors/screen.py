@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.timer import Timer
@@ -15,12 +15,12 @@ from finetui.engine.predictions.criteria import Choose
 from finetui.engine.protocol.events import CommandRefused
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.text import clean
-from finetui.tui.keys import bind
+from finetui.tui.keys import bind, bind_tabs, move
 from finetui.tui.queries.asker import Asker
 from finetui.tui.queries.image_cache import ImageCache
 from finetui.tui.queries.image_detail import ImageDetail
 from finetui.tui.screens.errors.detail_pane import DetailPane
-from finetui.tui.screens.errors.help import errors_help
+from finetui.tui.screens.errors.help import INTRODUCTION
 from finetui.tui.screens.errors.listing_screen import ListingScreen
 from finetui.tui.screens.errors.tabs import Tabs
 from finetui.tui.screens.errors.text import (
@@ -34,6 +34,7 @@ from finetui.tui.screens.errors.text import (
     tab_words,
     title,
 )
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.state.listing import image_name
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.key_bar import KeyBar
@@ -56,13 +57,13 @@ _ROOMY = 100  # cells in which an interval leaves room for the run and the marks
 class ErrorsScreen(ListingScreen):
     """Browses the predictions of the run in `store`; questions about its images go to `asker`."""
 
+    NAME = "errors"
+    TITLE_TEXT = "Errors"
+    INTRODUCTION = INTRODUCTION
     CSS_PATH = "screen.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (_ROOMY, "-roomy"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        bind("back"),
-        bind("close", show=False),
-        bind("help"),
         bind("confirm", "enlarge", label="Enlarge"),
         bind("show"),
         bind("order"),
@@ -80,14 +81,11 @@ class ErrorsScreen(ListingScreen):
         bind("newest", show=False),
         bind("evaluate", show=False),
         bind("copy", show=False),
-        Binding("1", "tab(0)", show=False),
-        Binding("2", "tab(1)", show=False),
-        Binding("3", "tab(2)", show=False),
-        Binding("4", "tab(3)", show=False),
+        *bind_tabs("tab(0)", "tab(1)", "tab(2)", "tab(3)"),
         bind("previous_image", "step(-1)", show=False),
         bind("next_image", "step(1)", show=False),
-        Binding("left,up", "step(-1)", "Previous", show=False),
-        Binding("right,down", "step(1)", "Next", show=False),
+        move("left,up", "step(-1)", "Previous image"),
+        move("right,down", "step(1)", "Next image"),
     ]
 
     def __init__(self, store: Store, asker: Asker, choose: Choose, part: AnyPart = "") -> None:
@@ -103,6 +101,7 @@ class ErrorsScreen(ListingScreen):
 
     def compose(self) -> ComposeResult:
         """Two lines on top, the grid, and the pane for the image under the cursor."""
+        yield RunLines(self._store)
         yield StyledLine(id="errors-title")
         yield Tabs(id="errors-filter")
         yield Static(id="errors-message")
@@ -333,14 +332,6 @@ class ErrorsScreen(ListingScreen):
         if text:
             self.app.copy_to_clipboard(text)
             self.notify(clean(text, 300), title="Copied", markup=False)
-
-    def action_help(self) -> None:
-        """Explain the screen."""
-        self.app.push_screen(errors_help())
-
-    def action_close(self) -> None:
-        """Go to the screen below at once."""
-        self.dismiss(None)
 
     def action_back(self) -> None:
         """Go back one level: an explanation, the large image, what narrows the list, and at last the screen."""
