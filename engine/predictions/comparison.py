@@ -30,10 +30,19 @@ class McNemar(msgspec.Struct, frozen=True, kw_only=True):
     test: str
     p: float
 
+    def net(self) -> str:
+        """Return the difference in mistakes, in few words."""
+        fewer = self.fixed - self.broken
+        return f"net {abs(fewer):,} {'fewer' if fewer > 0 else 'more'} wrong" if fewer else "net 0"
+
+    def words(self) -> str:
+        """Return the test's result in few words."""
+        p = f"{self.p:.3f}" if self.p >= 0.001 else f"{self.p:.1e}"
+        return f"McNemar's test ({self.test}): p = {p}"
+
     def brief(self) -> str:
         """Return the result in few words, for people."""
-        p = f"{self.p:.3f}" if self.p >= 0.001 else f"{self.p:.1e}"
-        return f"{self.fixed:,} fixed, {self.broken:,} broken; McNemar's test ({self.test}): p = {p}"
+        return f"{self.fixed:,} fixed, {self.broken:,} newly wrong; {self.words()}"
 
     def sentence(self, other: str) -> str:
         """Return the result in a line, for people; `other` is what is compared with."""

@@ -41,7 +41,7 @@ def test_by_hand() -> None:
     assert mcnemar(*right(0, 10, 30, 0)).p == pytest.approx(0.002663, abs=1e-6)  # (20 - 1)^2 / 40 = 9.025
     sentence = mcnemar(*right(5, 5, 0, 5)).sentence("first")
     assert sentence == (
-        "compared with first on the same 15 images: 5 fixed, 0 broken; McNemar's test (exact binomial): p = 0.062"
+        "compared with first on the same 15 images: 5 fixed, 0 newly wrong; McNemar's test (exact binomial): p = 0.062"
     )
 
 
