@@ -102,9 +102,9 @@ def _stages(child: RunConfig, found: Finetune, *, counted: bool) -> tuple[StageP
 def _work(found: Finetune) -> int:
     """Return the FLOPs of a training step of two images, by what is frozen now; on `meta` nothing is computed."""
     with FlopCounterMode(display=False) as counter, evaluating(found.model), torch.device("meta"):
-        forward(found.model, example(found.architecture)).sum().backward()
+        forward(found.model, example(found.architecture)).sum().backward()  # type: ignore[no-untyped-call]
     found.model.zero_grad(set_to_none=True)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def _curve(child: RunConfig, found: Finetune, stages: Sequence[StagePreview]) -> tuple[tuple[float, float], ...]:
@@ -119,5 +119,6 @@ def _curve(child: RunConfig, found: Finetune, stages: Sequence[StagePreview]) ->
         first = shown.first_epoch - 1
         rate = schedules_of(stage, child.training, per_epoch, first=first == 0).rate
         highest = shown.learning_rates[1]
-        points += [(first + step / per_epoch, highest * rate(step)) for step in range(0, stage.epochs * per_epoch, stride)]
+        steps = range(0, stage.epochs * per_epoch, stride)
+        points += [(first + step / per_epoch, highest * rate(step)) for step in steps]
     return tuple(points)
