@@ -38,7 +38,7 @@ from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.checkpoints import CheckpointsScreen
 from finetui.tui.screens.train.controls import Controls, LearningRateInput, next_rate
 from finetui.tui.screens.train.extend import ExtendForm
-from finetui.tui.screens.train.finetune import FinetuneForm
+from finetui.tui.screens.train.finetune_start import ask_finetune
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.messages import ResumeWanted, RunChosen
@@ -197,19 +197,19 @@ class TrainScreen(Screen[None]):
         if action.kind is Start and view.can_go_on and not self._visiting:
             self.post_message(ResumeWanted(Path(view.path), own=self._link.steers and not self._link.attached))
             return
-        if action.command is not None:
+        if action.kind is StartFinetune:
+            self.ask_finetune()
+        elif action.command is not None:
             self.send(action.command())
         elif self._extends_alone(action.kind):
             self._ask_extend()
         elif not self._link.steers:
-            way = "extend {} --epochs N" if action.kind is ChangeTraining else "finetune {} --dashboard"
-            self.notify(f"finetui {way.format(RunFolder(Path(view.path)).argument)}", title=action.label, markup=False)
+            run = RunFolder(Path(view.path)).argument
+            self.notify(f"finetui extend {run} --epochs N", title=action.label, markup=False)
         elif (why_not := refusal(action.kind, view.state)) is not None:
             self.hint(f"{action.label}: {why_not}")
-        elif action.kind is ChangeTraining:
-            self._ask_extend()
         else:
-            self._ask_finetune()
+            self._ask_extend()
 
     def _extends_alone(self, kind: type[AnyCommand]) -> bool:
         """Return whether a command of `kind` means that a run without an engine shall get one, to train further."""
@@ -283,11 +283,14 @@ class TrainScreen(Screen[None]):
         """Explain the screen."""
         self.app.push_screen(train_help())
 
-    @work
-    async def _ask_finetune(self) -> None:
-        plan = await self.app.push_screen_wait(FinetuneForm(self.store, self.asker))
-        if plan is not None:
-            self.send(StartFinetune(plan=plan))
+    def ask_finetune(self, checkpoint: str = "") -> None:
+        """Open the finetune form over what is shown, with the weights of a kept `checkpoint`, or say why not."""
+        ask_finetune(self, self._link, checkpoint)
+
+    def come_to_top(self) -> None:
+        """Close what was opened over this screen."""
+        while self.app.screen is not self and self in self.app.screen_stack:
+            self.app.pop_screen()
 
     @work
     async def _ask_extend(self) -> None:
