@@ -5,7 +5,6 @@ from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
 from textual.markup import escape
@@ -20,8 +19,9 @@ from finetui.engine.protocol.events import FinetunePreview
 from finetui.engine.protocol.paths import absolute_data, short
 from finetui.engine.runs.derived import child_config
 from finetui.engine.runs.kept_checkpoints import BEST, LAST
+from finetui.tui.keys import KEYS
 from finetui.tui.queries.asker import Asker, Reply
-from finetui.tui.screens.form import ENTER, FORM_CSS, Form
+from finetui.tui.screens.form import FORM_CSS, Form
 from finetui.tui.screens.train.finetune_preview import PreviewPane
 from finetui.tui.state.data_choices import DataChoice, data_choices
 from finetui.tui.state.finetune_estimate import estimate
@@ -42,10 +42,14 @@ class FinetuneForm(Form[FinetunePlan]):
 
     CSS_PATH: ClassVar[list[str | PurePath]] = [FORM_CSS, Path(__file__).with_suffix(".tcss")]
     TITLE_TEXT = "Finetune"
-    APPLY = ("⏎", "Start finetune")
+    APPLY = (KEYS["confirm"].shown, "Start finetune")
+    INTRODUCTION = (
+        "A new run from the weights of this one: its recipe says which layers train when. Enter starts it, also from "
+        "within a text field; Escape changes nothing. Tab goes from the recipes to the data, its field, the settings "
+        "and the preview: the learning rate of the layers that train fastest, the stages, and how long they take."
+    )
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
-    BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 
     def __init__(self, store: Store, asker: Asker, checkpoint: str = "") -> None:
         super().__init__()
@@ -65,7 +69,7 @@ class FinetuneForm(Form[FinetunePlan]):
             yield Static(id="words")
             with Horizontal(id="choices"):
                 yield ActionButton("apply", *self.APPLY, id="apply")
-                yield ActionButton("leave", "esc", self.LEAVE, id="leave")
+                yield ActionButton("leave", KEYS["back"].shown, self.LEAVE, id="leave")
 
     def body(self) -> ComposeResult:
         """Fields at the left, the preview at the right, or below where there is no room."""
