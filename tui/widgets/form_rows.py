@@ -103,3 +103,7 @@ class TextRow(Horizontal):
     def value(self) -> str:
         """What was typed."""
         return self._field.value.strip()
+
+    def set_value(self, value: str) -> None:
+        """Have `value` in the field."""
+        self._field.value = value

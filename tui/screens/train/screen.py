@@ -28,6 +28,7 @@ from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.controls import Controls, LearningRateInput
+from finetui.tui.screens.train.finetune_start import ask_finetune
 from finetui.tui.screens.train.help import INTRODUCTION
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
@@ -222,6 +223,15 @@ class TrainScreen(HomeScreen[None]):
     def open_screen(self, name: str) -> None:
         """Open what the key called `name` stands for."""
         getattr(self, f"action_{name}")()
+
+    def ask_finetune(self, checkpoint: str = "") -> None:
+        """Open the finetune form over what is shown, with the weights of a kept `checkpoint`, or say why not."""
+        ask_finetune(self, self._link, checkpoint)
+
+    def come_to_top(self) -> None:
+        """Close what was opened over this screen."""
+        while self.app.screen is not self and self in self.app.screen_stack:
+            self.app.pop_screen()
 
     def action_finetune(self) -> None:
         """Ask how to go on from these weights."""

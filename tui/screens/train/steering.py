@@ -19,7 +19,6 @@ from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.screens.train.controls import Controls, next_rate
 from finetui.tui.screens.train.extend import ExtendForm
-from finetui.tui.screens.train.finetune import FinetuneForm
 from finetui.tui.screens.train.messages import ResumeWanted
 from finetui.tui.screens.train.rates import RatesScreen
 from finetui.tui.state.actions import BY_NAME
@@ -73,20 +72,19 @@ class Steering:
             own = self._link.steers and not self._link.attached
             self._screen.post_message(ResumeWanted(Path(view.path), own=own))
             return
-        if action.command is not None:
+        if action.kind is StartFinetune:
+            self._screen.ask_finetune()
+        elif action.command is not None:
             self.send(action.command())
         elif self._extends_alone(action.kind):
             self._screen.run_worker(self._ask_extend())
         elif not self._link.steers:
-            way = "extend {} --epochs N" if action.kind is ChangeTraining else "finetune {} --dashboard"
-            words = f"finetui {way.format(RunFolder(Path(view.path)).argument)}"
+            words = f"finetui extend {RunFolder(Path(view.path)).argument} --epochs N"
             self._screen.notify(words, title=action.label, markup=False)
         elif (why_not := refusal(action.kind, view.state)) is not None:
             self.hint(f"{action.label}: {why_not}")
-        elif action.kind is ChangeTraining:
-            self._screen.run_worker(self._ask_extend())
         else:
-            self._screen.run_worker(self._ask_finetune())
+            self._screen.run_worker(self._ask_extend())
 
     def _extends_alone(self, kind: type[AnyCommand]) -> bool:
         """Return whether a command of `kind` means that a run without an engine shall get one, to train further."""
@@ -107,11 +105,6 @@ class Steering:
         """Go one rung up or down the ladder of learning rates."""
         if self._store.view.learning_rate:
             self.set_rate(next_rate(self._store.view.learning_rate, direction))
-
-    async def _ask_finetune(self) -> None:
-        plan = await self._screen.app.push_screen_wait(FinetuneForm(self._store, self._screen.asker))
-        if plan is not None:
-            self.send(StartFinetune(plan=plan))
 
     async def _ask_extend(self) -> None:
         command = await self._screen.app.push_screen_wait(ExtendForm(self._store.view))
