@@ -1,5 +1,6 @@
 """The App: it owns the link and the thread that runs it, and shows the Train screen."""
 
+import base64
 import gc
 import sys
 import threading
@@ -29,12 +30,16 @@ from finetui.tui.app.notifications import Notifier, Notify
 from finetui.tui.app.palette import ThemesHere, train_commands
 from finetui.tui.app.terminal_app import TerminalApp
 from finetui.tui.app.theme import DARK, LIGHT, completed, own_theme
+from finetui.tui.app.toasts import Toasts
 from finetui.tui.colours.depth import Depth
 from finetui.tui.graphics.modes import Mode
+from finetui.tui.keys import bind
 from finetui.tui.screens.base import Palette
+from finetui.tui.screens.told import Told
 from finetui.tui.screens.train.messages import ResumeWanted, RunChosen
 from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.terminal.terminal import Terminal
+from finetui.tui.terminal.tmux import through_tmux
 from finetui.tui.widgets import plot_geometry
 
 if TYPE_CHECKING:
@@ -51,6 +56,8 @@ class FinetuiApp(TerminalApp):
     CSS_PATH = Path(__file__).with_suffix(".tcss")  # not relative: that would be to a subclass
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
+        bind("undo", show=False),
+        bind("copy", show=False),
         Binding("ctrl+z", "suspend_process", "To the shell, until fg", show=False, priority=True),
     ]
 
@@ -83,6 +90,7 @@ class FinetuiApp(TerminalApp):
         self.link_ended.set()
         self.train_screen = TrainScreen(link, on_events=Notifier(notify, self.write_to_terminal).hear)
         self._errors = errors
+        self.toasts = Toasts(self)
 
     @property
     def available_themes(self) -> dict[str, Theme]:
@@ -181,6 +189,34 @@ class FinetuiApp(TerminalApp):
 
     def _train_on_top(self) -> TrainScreen:
         return next((s for s in reversed(self.screen_stack) if isinstance(s, TrainScreen)), self.train_screen)
+
+    def on_told(self, message: Told) -> None:
+        """Show what became of something."""
+        self.toasts.show(message)
+
+    def on_descendant_focus(self) -> None:
+        """Let no toast hide what has the focus now."""
+        self.toasts.place()
+
+    def action_undo(self) -> None:
+        """Take back the last change of the run that is in front."""
+        self._train_on_top().steering.undo()
+
+    def action_copy(self) -> None:
+        """Copy what the newest toast or the screen in front shows: a path, or a command."""
+        copyable = getattr(self.screen, "copyable", lambda: None)
+        text = self.toasts.copies or copyable() or self._train_on_top().copyable()
+        if text:
+            self.copy_to_clipboard(text)
+            self.toasts.show(Told(f"Copied: {text}", "copy"))
+        else:
+            self.toasts.show(Told("Nothing to copy here yet: the run has no folder", "copy", warns=True))
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Have the terminal put `text` into the clipboard (OSC 52), also that of the computer that one sits at."""
+        super().copy_to_clipboard(text)
+        data = base64.b64encode(text.encode()).decode()
+        self.write_to_terminal(through_tmux(f"\x1b]52;c;{data}\x07"))
 
     def action_detach(self) -> None:
         """Give the shell back, unless the training would end with that."""

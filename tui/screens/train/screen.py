@@ -130,7 +130,7 @@ class TrainScreen(Screen[None]):
 
     def _poll(self) -> None:
         unshown, knew = self._unshown(), self.store.machine.latest is not None
-        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE))
+        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE), self.steering.answers.hear)
         if self._unshown() != unshown:
             self.refresh_bindings()
         if not knew and self.store.machine.latest is not None:
@@ -142,10 +142,15 @@ class TrainScreen(Screen[None]):
         for event in heard:
             self.asker.deliver(event)
             self.steering.hear(event)
+        self.steering.tell()
 
     def hurry(self) -> None:
         """Show what is known by now at the next look, whatever the rate."""
         self.panels.hurry()
+
+    def copyable(self) -> str | None:
+        """Return the command that comes back to the run, or the folder of one without an engine to come back to."""
+        return self.steering.way_back() or None
 
     def action_hide_alert(self) -> None:
         """Take the alert that is shown off the screen."""
@@ -159,7 +164,7 @@ class TrainScreen(Screen[None]):
 
     def hint(self, text: str) -> None:
         """Say why something was not done."""
-        self.steering.hint(text)
+        self.steering.refuse(text)
 
     def action_press(self, name: str) -> None:
         """Do what the button `name` does."""
