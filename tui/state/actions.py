@@ -34,16 +34,16 @@ def _action(name: str, key: str, label: str, kind: type[AnyCommand], explanation
 
 
 ACTIONS: tuple[Action, ...] = (
-    _action("start", "s", "Start", Start, "Begin training, or go on with a stopped run"),
-    _action("pause", "space", "Pause", Pause, "Wait after the step in progress"),
-    _action("resume", "space", "Resume", Resume, "Go on after a pause"),
+    _action("start", "s", "Start", Start, "Start or resume training"),
+    _action("pause", "space", "Pause", Pause, "Pause after this step"),
+    _action("resume", "space", "Resume", Resume, "Resume training"),
     _action("step", "n", "Step", StepOnce, "While paused: take one training step"),
-    _action("stop", "x", "Stop", Stop, "Save a checkpoint and end the run"),
-    _action("evaluate", "e", "Evaluate", Evaluate, "Run over the images that are held out (val, else test) now"),
-    _action("save", "w", "Save", Save, "Write last.ckpt now"),
+    _action("stop", "x", "Stop", Stop, "Save a checkpoint and end the run; Start resumes it"),
+    _action("evaluate", "e", "Evaluate", Evaluate, "Evaluate now: on val where it is held out, else on test"),
+    _action("save", "w", "Save", Save, "Save a checkpoint now"),
     Action("finetune", "f", "Finetune", None, StartFinetune, "Start a new run from these weights: recipe, head, data"),
     Action("extend", "E", "Extend", None, ChangeTraining, "Train further: more epochs, another learning rate"),
-    _action("find", "L", "Find rate", FindLearningRate, "Try rising learning rates on a copy of the model"),
+    _action("find", "L", "Find LR", FindLearningRate, "Try rising learning rates on a copy of the model"),
 )
 
 BY_NAME = {action.name: action for action in ACTIONS}

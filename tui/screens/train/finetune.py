@@ -59,9 +59,9 @@ class FinetuneForm(Form[FinetunePlan]):
                 yield Static(id="recipe-help")
                 yield ChoiceRow("head", "Head", HEADS, "auto")
                 yield TextRow("data", "Data", config.data.name)
-                yield TextRow("val", "Val share", f"{config.data.val:g}", restrict=r"[0-9.]*")
-                yield TextRow("epochs", "Epochs", str(training.epochs), restrict=r"\d*")
-                yield TextRow("lr", "Learning rate", f"{training.lr:g}", restrict=r"[0-9.eE+\-]*")
+                yield TextRow("val", "Val share", f"{config.data.val:g}")
+                yield TextRow("epochs", "Epochs", str(training.epochs))
+                yield TextRow("lr", "Learning rate", f"{training.lr:g}")
                 yield ChoiceRow("schedule", "Schedule", SCHEDULES, training.schedule)
                 yield ChoiceRow("optimizer", "Optimizer", OPTIMIZERS, training.optimizer)
                 yield TextRow("freeze", "Keep frozen", "", placeholder="conv1, conv2")
@@ -80,7 +80,7 @@ class FinetuneForm(Form[FinetunePlan]):
         """Return what the fields say. Raises `BadInput` naming the field that cannot be."""
         freeze = tuple(name.strip() for name in self.text("freeze").split(",") if name.strip())
         epochs, lr = self.text("epochs"), self.text("lr")
-        if not epochs:
+        if not epochs.isdecimal():
             raise BadInput("epochs: give a whole number")
         try:
             rate = float(lr)

@@ -289,9 +289,12 @@ class TrainScreen(Screen[None]):
         if self._link.outlives or view.state not in ("running", "paused"):
             self.leave_now()
             return
-        choices = (Choice("stop", "x", "Stop and save"), Choice("stay", "b", "Stay"))
-        lines = (f"The run {view.name} is {view.state} at step {view.step:,}, and ends with this dashboard.",)
-        if await self.app.push_screen_wait(Dialog("Leave finetui?", lines, choices)) == "stop":
+        choices = (Choice("stop", "enter", "Stop and leave"), Choice("stay", "escape", "Cancel"))
+        lines = (
+            f"Training ends with this dashboard. A checkpoint is saved at step {view.step:,}.",
+            f"Resume from it: {self.steering.resume_command()}",
+        )
+        if await self.app.push_screen_wait(Dialog("Stop training and leave?", lines, choices)) == "stop":
             self.send(Stop())
             self.set_interval(_POLL_SECONDS, self._exit_once_ended)
 

@@ -12,11 +12,14 @@ from finetui.engine.protocol.commands import (
     SetLearningRate,
     Start,
     StartFinetune,
+    Stop,
 )
 from finetui.engine.protocol.config_checks import check_learning_rate
 from finetui.engine.protocol.events import ENDED, AnyEvent, CommandAccepted, LearningRateFound
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.folder import RunFolder
+from finetui.tui.keys import KEYS
+from finetui.tui.screens.dialog import Choice, Dialog
 from finetui.tui.screens.told import Told
 from finetui.tui.screens.train.controls import next_rate
 from finetui.tui.screens.train.extend import ExtendForm
@@ -74,6 +77,10 @@ class Steering:
         lives = view.state not in ENDED and (self._link.outlives or self._link.attached)
         return f"finetui attach {RunFolder(Path(view.path)).argument}" if lives else view.path
 
+    def resume_command(self) -> str:
+        """Return the command that goes on with the run."""
+        return f"finetui resume {RunFolder(Path(self._store.view.path)).argument}"
+
     def tell(self) -> None:
         """Show what became of what was asked for here."""
         for answer in self.answers.take():
@@ -97,7 +104,9 @@ class Steering:
             own = self._link.steers and not self._link.attached
             self._screen.post_message(ResumeWanted(Path(view.path), own=own))
             return
-        if action.command is not None:
+        if action.kind is Stop and refusal(Stop, view.state) is None:
+            self._screen.run_worker(self._ask_stop(), exclusive=True, group="stop")
+        elif action.command is not None:
             self.send(action.command())
         elif self._extends_alone(action.kind):
             self._screen.run_worker(self._ask_extend())
@@ -131,6 +140,19 @@ class Steering:
         """Go one rung up or down the ladder of learning rates."""
         if self._store.view.learning_rate:
             self.set_rate(next_rate(self._store.view.learning_rate, direction))
+
+    async def _ask_stop(self) -> None:
+        """Ask before the training ends; what is only being prepared is given up at once, for nothing is lost."""
+        view = self._store.view
+        if view.state != "preparing":
+            lines = (
+                f"A checkpoint is saved at step {view.step:,}; {KEYS['start'].keys} resumes from it.",
+                "Nothing is lost.",
+            )
+            choices = (Choice("stop", "enter", "Stop"), Choice("stay", "escape", "Cancel"))
+            if await self._screen.app.push_screen_wait(Dialog("Stop training?", lines, choices)) != "stop":
+                return
+        self.send(Stop())
 
     async def _ask_finetune(self) -> None:
         plan = await self._screen.app.push_screen_wait(FinetuneForm(self._store, self._screen.asker))
