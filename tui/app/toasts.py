@@ -5,7 +5,7 @@ This relies on private names of Textual's; `tests/tui/test_textual_overrides.py`
 
 from textual.app import App
 from textual.css.query import NoMatches
-from textual.notifications import Notification
+from textual.notifications import Notification, SeverityLevel
 from textual.widget import Widget
 from textual.widgets._toast import ToastRack
 
@@ -36,7 +36,7 @@ class Toasts:
         for kind in [told.kind, *list(self._shown)[: max(len(self._shown) - _MOST + 1, 0)]]:
             self._take_away(kind)
         seconds = _WARNING_SECONDS if told.warns else _SECONDS
-        severity = "warning" if told.warns else "information"
+        severity: SeverityLevel = "warning" if told.warns else "information"
         notification = Notification(clean(told.text, _LIMIT), severity=severity, timeout=seconds)
         self._shown[told.kind] = notification, told.copies
         self._app._notifications.add(notification)

@@ -4,12 +4,13 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Label
 
 from finetui.engine.errors import BadInput
+from finetui.tui.keys import bind
 from finetui.tui.screens.told import Told
 from finetui.tui.state.typed import whole
 from finetui.tui.widgets.action_button import ActionButton
@@ -17,7 +18,7 @@ from finetui.tui.widgets.text_field import TextField
 
 
 class _Number(TextField):
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("back", "leave", show=False)]
 
     def __init__(self) -> None:
         super().__init__("0", id="image-number", max_length=20)

@@ -113,7 +113,7 @@ class Controls(Vertical):
             with Horizontal(classes="row"):
                 yield from (self._button(name) for name in row)
         with Horizontal(classes="row"):
-            yield StyledLine(Content.assemble(" ", (KEYS["rate"].keys, "bold $accent"), " LR"), id="rate-label")
+            yield StyledLine(Content.assemble(" ", (KEYS["rate"].shown, "bold $accent"), " LR"), id="rate-label")
             yield LearningRateInput()
             with Horizontal(id="rate-buttons"):
                 yield ActionButton("rate-down", "-", "", id="rate-down")

@@ -146,7 +146,7 @@ class Steering:
         view = self._store.view
         if view.state != "preparing":
             lines = (
-                f"A checkpoint is saved at step {view.step:,}; {KEYS['start'].keys} resumes from it.",
+                f"A checkpoint is saved at step {view.step:,}; {KEYS['start'].shown} resumes from it.",
                 "Nothing is lost.",
             )
             choices = (Choice("stop", "enter", "Stop"), Choice("stay", "escape", "Cancel"))
