@@ -1,5 +1,6 @@
 """The App: it owns the link and the thread that runs it, and shows the Train screen."""
 
+import base64
 import gc
 import sys
 import threading
@@ -30,15 +31,18 @@ from finetui.tui.app.notifications import Notifier, Notify
 from finetui.tui.app.palette import Commands, ThemesHere, key_commands
 from finetui.tui.app.terminal_app import TerminalApp
 from finetui.tui.app.theme import DARK, LIGHT, completed, own_theme
+from finetui.tui.app.toasts import Toasts
 from finetui.tui.colours.depth import Depth
 from finetui.tui.graphics.modes import Mode
 from finetui.tui.keys import bind
 from finetui.tui.screens.base import Palette
 from finetui.tui.screens.help import HelpScreen
+from finetui.tui.screens.told import Told
 from finetui.tui.screens.train.messages import FinetuneWanted, ResumeWanted, RunChosen
 from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.state.actions import BY_NAME
 from finetui.tui.terminal.terminal import Terminal
+from finetui.tui.terminal.tmux import through_tmux
 from finetui.tui.widgets import plot_geometry
 
 if TYPE_CHECKING:
@@ -56,6 +60,8 @@ class FinetuiApp(TerminalApp):
     ENABLE_COMMAND_PALETTE = True
     COMMANDS = {Commands}
     BINDINGS: ClassVar[list[BindingType]] = [
+        bind("undo", show=False),
+        bind("copy", show=False),
         bind("suspend", "suspend_process", show=False, priority=True),
         bind("commands", "command_palette", show=False, priority=True),
         bind("theme", "toggle_dark", show=False),
@@ -90,6 +96,7 @@ class FinetuiApp(TerminalApp):
         self.link_ended.set()
         self.train_screen = TrainScreen(link, on_events=Notifier(notify, self.write_to_terminal).hear)
         self._errors = errors
+        self.toasts = Toasts(self)
 
     @property
     def available_themes(self) -> dict[str, Theme]:
@@ -224,6 +231,34 @@ class FinetuiApp(TerminalApp):
         """Open the finetune form of the run that is shown, over whichever of its screens is on top."""
         if not self.screen.is_modal:
             self._train_on_top().ask_finetune()
+
+    def on_told(self, message: Told) -> None:
+        """Show what became of something."""
+        self.toasts.show(message)
+
+    def on_descendant_focus(self) -> None:
+        """Let no toast hide what has the focus now."""
+        self.toasts.place()
+
+    def action_undo(self) -> None:
+        """Take back the last change of the run that is in front."""
+        self._train_on_top().steering.undo()
+
+    def action_copy(self) -> None:
+        """Copy what the newest toast or the screen in front shows: a path, or a command."""
+        copyable = getattr(self.screen, "copyable", lambda: None)
+        text = self.toasts.copies or copyable() or self._train_on_top().copyable()
+        if text:
+            self.copy_to_clipboard(text)
+            self.toasts.show(Told(f"Copied: {text}", "copy"))
+        else:
+            self.toasts.show(Told("Nothing to copy here yet: the run has no folder", "copy", warns=True))
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Have the terminal put `text` into the clipboard (OSC 52), also that of the computer that one sits at."""
+        super().copy_to_clipboard(text)
+        data = base64.b64encode(text.encode()).decode()
+        self.write_to_terminal(through_tmux(f"\x1b]52;c;{data}\x07"))
 
     def action_detach(self) -> None:
         """Give the shell back, unless the training would end with that."""
