@@ -1,4 +1,4 @@
-"""A plot of up to three curves over the epochs (or another quantity) that repaints only the cells that changed."""
+"""A plot of up to eight curves over the epochs (or another quantity) that repaints only the cells that changed."""
 
 import asyncio
 import dataclasses
@@ -15,20 +15,16 @@ from textual.widget import Widget
 
 from finetui.tui.widgets import plot_geometry
 from finetui.tui.widgets.plot_geometry import Floats, Range
-from finetui.tui.widgets.plot_picture import AXIS, BAND, BLANK, SERIES, TITLE, Frame, Picture
+from finetui.tui.widgets.plot_picture import AXIS, BAND, BLANK, MOST_SERIES, SERIES, TITLE, Frame, Picture
 
 _STYLES = (
     "line-plot--title",
     "line-plot--axis",
     "line-plot--mark",
-    "line-plot--series-1",
-    "line-plot--series-2",
-    "line-plot--series-3",
-    "line-plot--band-1",
-    "line-plot--band-2",
-    "line-plot--band-3",
+    *(f"line-plot--series-{number}" for number in range(1, MOST_SERIES + 1)),
+    *(f"line-plot--band-{number}" for number in range(1, MOST_SERIES + 1)),
 )
-_GLYPHS = ("●", "◆", "■")
+_GLYPHS = ("●", "◆", "■", "▲", "▼", "○", "◇", "□")
 _LABEL_WIDTH = 4  # of the labels of the y axis, as long as they fit: then nothing moves when the range changes
 _AXIS_LINE_HEIGHT = 9  # rows from which on the x axis gets a row of its own
 
@@ -45,7 +41,7 @@ class SeriesStyle:
 
 
 class LinePlot(Widget):
-    """Shows up to three series over the epochs.
+    """Shows up to `MOST_SERIES` series over the epochs; a subclass gives those after the third their colours.
 
     Where there are more values than room, the line joins the means of the columns, in front of a faint band from the
     least to the greatest value of each.

@@ -11,8 +11,10 @@ from textual.geometry import Region
 from finetui.tui.widgets import plot_geometry
 from finetui.tui.widgets.plot_geometry import Range
 
+MOST_SERIES = 8
 # Who owns a cell; the mean of series n (from 0) is SERIES + n, what lies around that BAND + n.
-BLANK, TITLE, AXIS, MARK, SERIES, BAND = 0, 1, 2, 3, 4, 7
+BLANK, TITLE, AXIS, MARK, SERIES = 0, 1, 2, 3, 4
+BAND = SERIES + MOST_SERIES
 
 
 class Picture:
