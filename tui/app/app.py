@@ -32,7 +32,8 @@ from finetui.tui.app.theme import DARK, LIGHT, completed, own_theme
 from finetui.tui.colours.depth import Depth
 from finetui.tui.graphics.modes import Mode
 from finetui.tui.screens.base import Palette
-from finetui.tui.screens.train.messages import ResumeWanted, RunChosen
+from finetui.tui.screens.run_chosen import RunChosen
+from finetui.tui.screens.train.messages import ResumeWanted
 from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.terminal.terminal import Terminal
 from finetui.tui.widgets import plot_geometry

@@ -74,9 +74,7 @@ class RunTable:
             name: [(prefix if name == "name" else "") + column.cell(run) for prefix, run in tree]
             for name, column in COLUMNS.items()
         }
-        self.widths = {
-            name: max(map(cell_len, (COLUMNS[name].heading, *cells))) for name, cells in self.cells.items()
-        }
+        self.widths = {name: max(map(cell_len, (COLUMNS[name].heading, *cells))) for name, cells in self.cells.items()}
         self.telling = [name for name, cells in self.cells.items() if COLUMNS[name].rank and set(cells) != {_NONE}]
 
     def fitting(self, width: int | None, longest_name: int | None = None) -> list[str]:

@@ -74,10 +74,14 @@ class LinePlot(Widget):
         percent: bool = False,
         x_label: str = "epoch",
         log_x: bool = False,
+        bands: bool = True,
         id: str | None = None,  # noqa: A002
         classes: str | None = None,
     ) -> None:
-        """With `percent`, values are shares of 1, shown as percents on an axis that ends at 100 %."""
+        """With `percent`, values are shares of 1, shown as percents on an axis that ends at 100 %.
+
+        Without `bands` means are all that is drawn of columns with several values.
+        """
         super().__init__(id=id, classes=classes)
         if not 1 <= len(series) <= len(_GLYPHS):
             raise ValueError(f"a plot has 1 to {len(_GLYPHS)} series, not {len(series)}")
@@ -86,6 +90,7 @@ class LinePlot(Widget):
         self._percent = percent
         self._x_label = x_label
         self._log_x = log_x
+        self._bands = bands
         self._log_y = False
         self._data: tuple[Points, ...] = tuple((np.empty(0), np.empty(0)) for _ in series)
         self._means = self._data
@@ -223,9 +228,9 @@ class LinePlot(Widget):
         lines: dict[int, plot_geometry.Dots] = {}
         for index, ((x, y), means) in enumerate(zip(data, self._means, strict=True)):
             lines[index] = plot_geometry.mean_dots(*plot_geometry.usable(*means, log=self._log_y), axes, size)
-            if lines[index]:
+            if lines[index] and self._bands:
                 frame.draw_canvas(plot_geometry.band(x, y, axes, size), BAND + index)
-            else:
+            elif not lines[index]:
                 lines[index] = plot_geometry.line_dots(x, y, axes, size)
         for index, dots in lines.items():
             drawn = self._canvases[index]

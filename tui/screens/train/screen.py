@@ -41,12 +41,11 @@ from finetui.tui.screens.train.extend import ExtendForm
 from finetui.tui.screens.train.finetune import FinetuneForm
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
-from finetui.tui.screens.train.messages import ResumeWanted, RunChosen
+from finetui.tui.screens.train.messages import ResumeWanted
 from finetui.tui.screens.train.panels import Panels
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import Plots
 from finetui.tui.screens.train.rates import RatesScreen
-from finetui.tui.screens.train.runs import RunsScreen
 from finetui.tui.state.actions import ACTIONS, BY_NAME
 from finetui.tui.state.log_lines import describe_command
 from finetui.tui.state.store import Store
@@ -340,12 +339,14 @@ class TrainScreen(Screen[None]):
 
         self.app.push_screen(MachineScreen(self.store))
 
-    @work
-    async def action_runs(self) -> None:
-        """List all runs, and look at one."""
-        path = await self.app.push_screen_wait(RunsScreen(self._runs_dir()))
-        if path is not None and path != self.store.view.path:
-            self.post_message(RunChosen(Path(path)))
+    def action_runs(self) -> None:
+        """List all runs, to look at others; where this one was opened from the list, go back to it."""
+        from finetui.tui.screens.runs.screen import RunsScreen
+
+        if isinstance(self.app.screen_stack[-2], RunsScreen):
+            self.dismiss(None)
+        else:
+            self.app.push_screen(RunsScreen(self._runs_dir(), self.store.view.path))
 
     @work
     async def action_checkpoints(self) -> None:
