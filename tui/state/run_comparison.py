@@ -38,13 +38,19 @@ class History:
         self.rate = Curve()
         self._reader = JournalReader(folder.journal)
 
-    def read(self) -> None:
-        """Take in what the journal says by now. Raises `BadInput` when it cannot be read, or lacks its beginning."""
-        size = self.folder.journal.stat().st_size if self.folder.journal.is_file() else 0
+    def read(self) -> bool:
+        """Take in what the journal says by now; return whether that is more than before.
+
+        Raises `BadInput` when it cannot be read, or its beginning is lost.
+        """
+        is_first, heard = self.store.view.data is None, 0  # what is added later is little
+        size = self.folder.journal.stat().st_size if is_first and self.folder.journal.is_file() else 0
         for event in thinned(self._reader, self._reader.glances(), size):
             self._hear(event)
+            heard += 1
         if self.store.view.data is None:
             raise BadInput(f"the journal of the run {self.folder.name} does not say how it began")
+        return heard > 0
 
     def _hear(self, event: AnyEvent) -> None:
         for heard in self.store.fold([event]):
