@@ -109,7 +109,8 @@ class ComparedScreen(Screen[None]):
 
     def _read_on(self) -> bool:
         """Read on; return whether there was anything new."""
-        return any([history.read() for history in self._histories])
+        heard = [history.read() for history in self._histories]  # all of them, whatever the first says
+        return any(heard)
 
     def _say(self, text: str) -> None:
         if self.stands:
