@@ -25,7 +25,7 @@ def train_commands(train: TrainScreen) -> Iterator[SystemCommand]:
     """Yield every action of the Train screen `train`."""
     for action in ACTIONS:
         yield SystemCommand(action.label, action.help, lambda name=action.name: train.action_press(name))
-    yield SystemCommand("Log scale", "Loss axis: linear or logarithmic", train.action_toggle_log)
+    yield SystemCommand("Log axis", "The current plot: linear or logarithmic", lambda: train.action_plots("log_axis"))
     yield SystemCommand("Learning rate", "Go to the learning rate", train.action_focus_rate)
     yield SystemCommand("Errors", "Images that were got wrong, and why", train.action_errors)
     yield SystemCommand("Layers", "All about the layers, and freezing them", train.action_layers)

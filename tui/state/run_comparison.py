@@ -16,13 +16,11 @@ from finetui.engine.predictions.comparison import McNemar, compare
 from finetui.engine.predictions.file import Predictions, load_predictions
 from finetui.engine.predictions.interval import wilson
 from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.events import AnyEvent, TrainPoint
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.thinning import thinned
 from finetui.engine.text import clean
-from finetui.tui.state.curves import Curve
 from finetui.tui.state.store import Store
 
 # What is another in each run, and says nothing of how it trained.
@@ -35,7 +33,6 @@ class History:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.store = Store()
-        self.rate = Curve()
         self._reader = JournalReader(folder.journal)
 
     def read(self) -> bool:
@@ -46,16 +43,11 @@ class History:
         is_first, heard = self.store.view.data is None, 0  # what is added later is little
         size = self.folder.journal.stat().st_size if is_first and self.folder.journal.is_file() else 0
         for event in thinned(self._reader, self._reader.glances(), size):
-            self._hear(event)
+            self.store.fold([event])
             heard += 1
         if self.store.view.data is None:
             raise BadInput(f"the journal of the run {self.folder.name} does not say how it began")
         return heard > 0
-
-    def _hear(self, event: AnyEvent) -> None:
-        for heard in self.store.fold([event]):
-            if isinstance(heard, TrainPoint):
-                self.rate.add(self.store.view.epochs_at(heard.step), heard.learning_rate)
 
     @property
     def config(self) -> RunConfig:

@@ -9,13 +9,14 @@ from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.runs.summaries import best_accuracy
-from finetui.tui.state.curves import Curve
 from finetui.tui.state.log_lines import LogLine, log_line
 from finetui.tui.state.machine import MachineHistory
+from finetui.tui.state.run_curves import RunCurves
 from finetui.tui.state.sanitize import sanitized
 
 LOG_LINES = 500
 _TAKE_A_WHILE = (commands.FindDuplicates, commands.Evaluate, commands.FindLearningRate)  # they tell how far they are
+_CAUSES: Mapping[events.RewindCause, str] = {"resume": "resumed", "rollback": "rolled back", "branch": "branched"}
 _SPEED_MEMORY = 0.9  # weight of the past in the smoothed speed: about the last ten points
 
 
@@ -183,7 +184,7 @@ def _change(view: View, event: events.AnyEvent) -> View:
             marks = _marked(view, event.step, label) if label else view.marks
             return replace(view, layers=event.layers, marks=marks)
         case events.LearningRateChanged():
-            marks = _marked(view, event.step, f"lr {event.learning_rate:g}")
+            marks = _marked(view, event.step, _rate_label(view.learning_rate, event.learning_rate))
             return replace(view, learning_rate=event.learning_rate, marks=marks)
         case events.TrainingChanged():
             config = replace(view.config, training=event.training)
@@ -192,9 +193,8 @@ def _change(view: View, event: events.AnyEvent) -> View:
             steps = event.steps_per_epoch
             return replace(view, config=config, steps_per_epoch=steps, counted_from=counted, marks=marks)
         case events.StageStarted():
-            label = f"stage {event.index}: {event.name}"
             rate = event.learning_rate
-            return replace(view, stage=event, learning_rate=rate, marks=_marked(view, event.step, label))
+            return replace(view, stage=event, learning_rate=rate, marks=_marked(view, event.step, event.name))
         case events.CheckpointSaved():
             return replace(view, kept=event.kept)
         case events.Rewound():
@@ -274,7 +274,7 @@ def _rewound(view: View, event: events.Rewound) -> View:
         rates_found=None,
         features=None,
     )
-    return msgspec.structs.replace(view, marks=_marked(view, event.step, event.cause))
+    return msgspec.structs.replace(view, marks=_marked(view, event.step, _CAUSES[event.cause]))
 
 
 def _layers_label(before: tuple[events.LayerGroup, ...], after: tuple[events.LayerGroup, ...]) -> str:
@@ -282,8 +282,17 @@ def _layers_label(before: tuple[events.LayerGroup, ...], after: tuple[events.Lay
     trained = {group.name: group.trainable for group in before}
     frozen = [group.name for group in after if group.trainable < trained.get(group.name, 0)]
     thawed = [group.name for group in after if group.trainable > trained.get(group.name, group.trainable)]
-    words = (("freeze", frozen), ("thaw", thawed))
-    return ", ".join(f"{word} {', '.join(names)}" for word, names in words if names)
+    words = (("frozen", frozen), ("unfrozen", thawed))
+    return ", ".join(f"{_few(names)} {word}" for word, names in words if names)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 2 else f"{len(names)} layers"
+
+
+def _rate_label(before: float, after: float) -> str:
+    """Return what a change of the learning rate is called: its factor, which a schedule keeps."""
+    return f"lr x{after / before:.2g}" if before > 0 and after > 0 else f"lr {after:g}"
 
 
 def _marked(view: View, step: int, label: str) -> tuple[Mark, ...]:
@@ -300,7 +309,7 @@ class _Snapshot(NamedTuple):
     """What was known when a checkpoint was written: a run that goes back to it shows this again."""
 
     view: View
-    curves: tuple[Curve, ...]
+    curves: RunCurves
 
 
 # What a run's past decides; everything else in a view is of the present.
@@ -316,11 +325,7 @@ class Store:
     def __init__(self) -> None:
         self.view = View()
         self.machine = MachineHistory()
-        self._new_curves()
-
-    def _new_curves(self) -> None:
-        self.train_loss, self.watched_loss = Curve(), Curve()
-        self.train_accuracy, self.watched_accuracy = Curve(), Curve()
+        self.curves = RunCurves()
         self._snapshots: dict[int, _Snapshot] = {}
 
     def fold(self, arrived: Iterable[events.AnyEvent]) -> list[events.AnyEvent]:
@@ -334,27 +339,17 @@ class Store:
                 self.machine.hear_point(event)
             if isinstance(event, events.Rewound):
                 self._go_back(event)
+            running = self.view.state == "running"
             self.view = reduce(self.view, event)
-            x = self.view.epochs_at(event.step)
-            match event:
-                case events.RunPrepared():
-                    self._new_curves()
-                case events.ThinnedPoint():
-                    self.train_loss.add(x, event.loss, event.mean_loss, event.points)
-                    self.train_accuracy.add(x, event.accuracy, event.mean_accuracy, event.points)
-                case events.TrainPoint():
-                    self.train_loss.add(x, event.loss)
-                    self.train_accuracy.add(x, event.accuracy)
-                case events.Evaluated(watched=True):
-                    self.watched_loss.add(x, event.loss)
-                    self.watched_accuracy.add(x, event.accuracy)
-                case events.CheckpointSaved():
-                    self._remember(event)
+            if isinstance(event, events.RunPrepared):
+                self.curves, self._snapshots = RunCurves(), {}
+            self.curves.hear(event, self.view.epochs_at(event.step), running=running)
+            if isinstance(event, events.CheckpointSaved):
+                self._remember(event)
         return harmless
 
     def _remember(self, event: events.CheckpointSaved) -> None:
-        curves = (self.train_loss, self.watched_loss, self.train_accuracy, self.watched_accuracy)
-        snapshot = _Snapshot(self.view, tuple(curve.copy() for curve in curves))
+        snapshot = _Snapshot(self.view, self.curves.copy())
         # One for each checkpoint that there still is: nobody can go back to any other.
         there = {kept.at for kept in event.kept}
         self._snapshots = {at: known for at, known in self._snapshots.items() if at in there} | {event.at: snapshot}
@@ -365,11 +360,10 @@ class Store:
         if found is not None:
             past = {name: getattr(found.view, name) for name in _PAST}
             self.view = msgspec.structs.replace(self.view, **past)
-            copies = [curve.copy() for curve in found.curves]
-            self.train_loss, self.watched_loss, self.train_accuracy, self.watched_accuracy = copies
+            self.curves = found.curves.copy()
+            self.curves.go_on()
             return
-        for curve in (self.train_loss, self.watched_loss, self.train_accuracy, self.watched_accuracy):
-            curve.cut(self.view.epochs_at(event.step))
+        self.curves.cut(self.view.epochs_at(event.step))
 
     def sent(self, command: commands.AnyCommand) -> None:
         """Note that `command` is on its way; it is pending until its answer comes."""

@@ -168,7 +168,7 @@ async def test_the_train_screen_says_the_part_and_its_table_switches(tmp_path: P
         assert [series.name for series in plots[0]._series] == ["train", "val"]
         # The curves, the best and the alerts are about val alone.
         store = app.screen.store
-        assert store.watched_accuracy.points()[1].tolist() == [0.9]
+        assert store.curves.watched["accuracy"].points()[1].tolist() == [0.9]
         assert (store.view.evaluation.part, store.view.best_accuracy) == ("val", 0.9)
         await pilot.press("p")
         await pilot.settle()

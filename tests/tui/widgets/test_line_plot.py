@@ -13,7 +13,7 @@ from finetui.tui.widgets import plot_geometry
 from finetui.tui.widgets.line_plot import LinePlot, SeriesStyle
 from finetui.tui.widgets.plot_picture import Picture
 
-TRAIN_TEST = (SeriesStyle("train"), SeriesStyle("test", points=True))
+TRAIN_TEST = (SeriesStyle("train"), SeriesStyle("test", points=True, look=1))
 NONE = np.empty(0)
 
 
@@ -275,7 +275,7 @@ async def test_where_curves_cross_no_dot_of_either_is_lost() -> None:
     x, rising, falling = np.linspace(0, 5, 200), np.linspace(0, 1, 200), np.linspace(1, 0, 200)
     drawn = []
     for curves in ((rising, falling), (rising, NONE), (NONE, falling)):
-        plot = LinePlot("Loss", (SeriesStyle("train"), SeriesStyle("test")))
+        plot = LinePlot("Loss", (SeriesStyle("train"), SeriesStyle("test", look=1)))
         async with open_app(PlotApp(plot), size=(60, 20)):
             plot.set_data([(x if len(y) else NONE, y) for y in curves], 5)
             drawn.append((dots(plot)[1:-2], plot._picture.owners[1:-2].copy()))

@@ -15,9 +15,8 @@ from finetui.tui.screens.machine.frames import Frames
 from finetui.tui.screens.machine.help import machine_help
 from finetui.tui.state.machine import RECENT_SECONDS, gpu_use
 from finetui.tui.state.store import Store
-from finetui.tui.widgets import plot_geometry
 from finetui.tui.widgets.key_bar import KeyBar
-from finetui.tui.widgets.plot_geometry import Range
+from finetui.tui.widgets.plot_axes import Range, nice_step
 from finetui.tui.widgets.styled_line import StyledLine
 
 _POLL_SECONDS = 0.5
@@ -136,7 +135,7 @@ class MachineScreen(Screen[None]):
         frames["cpu"].show(text.cpu_parts(machine), of("cpu").points(since), (x_axis, _SHARE))
         frames["memory"].show(text.memory_parts(machine), of("memory").points(since), (x_axis, _SHARE))
         x, y = of("disk").points(since)
-        top = plot_geometry.nice_step(max(float(y.max(initial=0.0)), _LEAST_RATE))
+        top = nice_step(max(float(y.max(initial=0.0)), _LEAST_RATE))
         frames["disk"].show(text.disk_parts(machine), (x, y), (x_axis, Range(0.0, top)))
         for gpu in machine.gpus:
             name = gpu_use(gpu)
@@ -151,9 +150,9 @@ class MachineScreen(Screen[None]):
         """
         now = self._store.machine.now
         if self._whole:
-            return Range(0.0, plot_geometry.nice_step(max(now, 60.0))), None
+            return Range(0.0, nice_step(max(now, 60.0))), None
         if now < RECENT_SECONDS:
-            return Range(0.0, min(plot_geometry.nice_step(max(now, 60.0)), RECENT_SECONDS)), 0.0
+            return Range(0.0, min(nice_step(max(now, 60.0)), RECENT_SECONDS)), 0.0
         jump = RECENT_SECONDS / 4
         start = -(-(now - RECENT_SECONDS) // jump) * jump
         return Range(start, start + RECENT_SECONDS), start

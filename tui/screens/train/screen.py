@@ -44,7 +44,7 @@ from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.messages import ResumeWanted
 from finetui.tui.screens.train.panels import Panels
 from finetui.tui.screens.train.per_class_table import PerClassTable
-from finetui.tui.screens.train.plots import Plots
+from finetui.tui.screens.train.plots import PLOT_KEYS, Plots
 from finetui.tui.screens.train.rates import RatesScreen
 from finetui.tui.state.actions import ACTIONS, BY_NAME
 from finetui.tui.state.log_lines import describe_command
@@ -82,7 +82,7 @@ class TrainScreen(Screen[None]):
         Binding("o", "log", "Log"),
         Binding("M", "machine", "Machine"),
         Binding("d", "app.detach", "Detach"),  # behind those: what has no room is not shown
-        Binding("y", "toggle_log", "Log scale"),
+        *PLOT_KEYS,
         Binding("t", "toggle_theme", "Theme", show=False),
         Binding("escape", "hide_alert", "Hide the alert", show=False),
     ]
@@ -270,9 +270,13 @@ class TrainScreen(Screen[None]):
         """Go to the learning rate field."""
         self.query_one(LearningRateInput).focus()
 
-    def action_toggle_log(self) -> None:
-        """Switch the loss axis between linear and logarithmic."""
-        self.query_one(Plots).toggle_log()
+    def action_plots(self, name: str) -> None:
+        """Do with the plots what the key called `name` means."""
+        self.query_one(Plots).do(name)
+
+    def action_plot(self, number: int) -> None:
+        """Go to the plot of that number."""
+        self.query_one(Plots).choose(number)
 
     def action_toggle_theme(self) -> None:
         """Switch between dark and light."""

@@ -1,5 +1,6 @@
 """The curves of several runs, overlaid: one colour for each run."""
 
+import math
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
@@ -8,10 +9,10 @@ from textual.content import Content
 from textual.widgets import Static
 
 from finetui.tui.state.run_comparison import History
-from finetui.tui.widgets.line_plot import LinePlot, SeriesStyle
+from finetui.tui.widgets.line_plot import LinePlot
+from finetui.tui.widgets.plot_drawing import GLYPHS, PlotContent, SeriesStyle
 
-PLOTS = ("train-loss", "loss", "accuracy", "rate")
-SIGNS = "●◆■▲▼○◇□"
+PLOTS = ("accuracy", "loss", "train-loss", "lr")
 
 
 class RunsPlot(LinePlot):
@@ -35,20 +36,20 @@ class Curves(Grid):
     """Four plots of all runs, or one of them that has all the room."""
 
     def __init__(self, names: Sequence[str], part: str) -> None:
-        """`names` are those of the runs, `part` that which they were evaluated on while training."""
+        """`names` are those of the runs, `part` that which they were evaluated on while training, empty for several."""
         super().__init__(id="compared-curves")
         self._names = names
-        self._part = part
-        self._one = 2  # which of the plots is shown alone
+        self._part = (part or "evaluation").capitalize()
+        self._one = 0  # which of the plots is shown alone
 
     def compose(self) -> ComposeResult:
-        """Loss and accuracy of training and evaluation, and the learning rate."""
-        lines = [SeriesStyle(name) for name in self._names]
-        points = [SeriesStyle(name, points=True) for name in self._names]
+        """Accuracy and loss of the evaluations, loss of the training, and the learning rate."""
+        lines = [SeriesStyle(name, look=at) for at, name in enumerate(self._names)]
+        points = [SeriesStyle(name, points=True, look=at) for at, name in enumerate(self._names)]
+        yield RunsPlot(f"{self._part} accuracy", points, percent=True, bands=False, id="accuracy")
+        yield RunsPlot(f"{self._part} loss", points, bands=False, id="loss")
         yield RunsPlot("Train loss", lines, bands=False, id="train-loss")
-        yield RunsPlot(f"{self._part.capitalize()} loss", points, bands=False, id="loss")
-        yield RunsPlot(f"{self._part.capitalize()} accuracy", points, percent=True, bands=False, id="accuracy")
-        yield RunsPlot("Learning rate", lines, bands=False, id="rate")
+        yield RunsPlot("LR", lines, bands=False, id="lr")
 
     def on_mount(self) -> None:
         """Choose the plot that is shown where there is room for one."""
@@ -58,40 +59,43 @@ class Curves(Grid):
         """Let another plot be the one that is shown alone."""
         self._one = (self._one + by) % len(PLOTS)
         for place, name in enumerate(PLOTS):
-            self.query_one(f"#{name}").set_class(place == self._one, "-one")
+            self._plot(name).set_class(place == self._one, "-one")
 
     def toggle_log(self) -> None:
-        """Switch the losses between linear and logarithmic axes."""
-        for name in ("#train-loss", "#loss"):
-            self.query_one(name, RunsPlot).toggle_log()
+        """Switch all that is no share between linear and logarithmic axes."""
+        for name in PLOTS[1:]:
+            self._plot(name).toggle_log()
 
-    def plot_of(self, name: str) -> RunsPlot:
-        """Return the plot `name`."""
+    def _plot(self, name: str) -> RunsPlot:
         return self.query_one(f"#{name}", RunsPlot)
 
     def show(self, name: str, histories: Sequence[History]) -> None:
         """Bring the plot `name` up to date."""
-        stores = [history.store for history in histories]
-        curves = {
-            "train-loss": [store.train_loss for store in stores],
-            "loss": [store.watched_loss for store in stores],
-            "accuracy": [store.watched_accuracy for store in stores],
-            "rate": [history.rate for history in histories],
+        curves = [history.store.curves for history in histories]
+        shown = {
+            "accuracy": [of_run.watched["accuracy"] for of_run in curves],
+            "loss": [of_run.watched["loss"] for of_run in curves],
+            "train-loss": [of_run.train["loss"] for of_run in curves],
+            "lr": [of_run.train["lr"] for of_run in curves],
         }[name]
-        limit = max(float(history.config.training.epochs) for history in histories)
-        self.plot_of(name).set_data([curve.means() for curve in curves], limit)
+        limit = max((float(history.config.training.epochs) for history in histories), default=math.nan)
+        self._plot(name).show(PlotContent([curve.means() for curve in shown], limit))
 
 
 class Legend(Static):
     """Which colour and sign is which run."""
 
     def show(self, histories: Sequence[History]) -> None:
-        """Name the runs, with the best score of each."""
-        parts: list[Content] = []
+        """Name the runs, with the best score of each, as many in a line as there is room for."""
+        lines, line = [], Content("")
         for number, history in enumerate(histories, 1):
-            view = history.store.view
-            best = "" if view.best_accuracy is None else f" {view.best_accuracy:.2%}"
-            sign = (f"{SIGNS[number - 1]} {history.folder.name}", f"$run-{number}")
-            # With no space that could be broken at: a run stays in one line.
-            parts.append(Content.assemble(sign, (best, "")))
-        self.update(Content("   ").join(parts))
+            best = history.store.view.best_accuracy
+            part = Content.assemble(
+                (f"{GLYPHS[number - 1]} {history.folder.name}", f"$run-{number}"),
+                "" if best is None else f" {best:.2%}",
+            )
+            if line and line.cell_length + part.cell_length + 3 > self.content_size.width > 0:
+                lines, line = [*lines, line], part
+            else:
+                line = Content.assemble(line, "   ", part) if line else part
+        self.update(Content("\n").join([*lines, line]))
