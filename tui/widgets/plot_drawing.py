@@ -64,8 +64,9 @@ class PlotContent:
 class Plotter:
     """Draws pictures of one plot; `titles` are its titles from the longest to the shortest.
 
-    With `percent`, values are shares of 1; without `bands` only means are drawn of columns with several values. It remembers lines that it has drawn, and where the axes of the last
-    picture were, and which title that had: `frame` and `title`.
+    With `percent`, values are shares of 1; without `bands` only means are drawn of columns with several values. It
+    remembers lines that it has drawn, and where the axes of the last picture were, and which title that had: `frame`
+    and `title`.
     """
 
     series: Sequence[SeriesStyle]

@@ -307,8 +307,7 @@ class RunsScreen(Screen[None]):
             how = f"{len(paths)} are marked" if paths else "mark runs with space"
             self.notify(f"2 to {_MOST} runs are compared: {how}", severity="warning", markup=False)
             return
-        folders = [RunFolder(Path(one.path)) for one in self._runs if one.path in paths]
-        self.app.push_screen(ComparedScreen(folders))
+        self.app.push_screen(ComparedScreen([one for one in self._runs if one.path in paths]))
 
     # -- the rest -------------------------------------------------------------------------------------------
 

@@ -87,7 +87,8 @@ class Legend(Static):
 
     def show(self, histories: Sequence[History]) -> None:
         """Name the runs, with the best score of each, as many in a line as there is room for."""
-        lines, line = [], Content("")
+        lines: list[Content] = []
+        line = Content("")
         for number, history in enumerate(histories, 1):
             best = history.store.view.best_accuracy
             part = Content.assemble(

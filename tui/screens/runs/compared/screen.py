@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from textual import work
@@ -14,6 +15,7 @@ from textual.widgets.option_list import Option
 
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.summaries import RunSummary
 from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.run_chosen import Differing, RunChosen
@@ -31,9 +33,10 @@ TABS = ("curves", "settings", "scores", "errors")
 
 
 class ComparedScreen(Screen[None]):
-    """Compares the runs in `folders`, two to eight of them."""
+    """Compares `runs`, two to eight of them."""
 
     CSS_PATH = "screen.tcss"
+    AUTO_FOCUS = ""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -47,10 +50,12 @@ class ComparedScreen(Screen[None]):
         bind("close", "leave", show=False),
     ]
 
-    def __init__(self, folders: Sequence[RunFolder]) -> None:
+    def __init__(self, runs: Sequence[RunSummary]) -> None:
         super().__init__()
-        self._folders = folders
-        self._histories = [History(folder) for folder in folders]
+        self._folders = [RunFolder(Path(run.path)) for run in runs]
+        self._histories = [History(folder) for folder in self._folders]
+        parts = {run.part for run in runs}
+        self._part = parts.pop() if len(parts) == 1 else ""
         self._pairs: tuple[Pair, ...] = ()
         self._reads = False
 
@@ -63,7 +68,7 @@ class ComparedScreen(Screen[None]):
             for number, tab in enumerate(TABS, 1):
                 yield ActionButton(tab, str(number), tab.capitalize(), id=f"tab-{tab}")
         yield Legend(id="compared-legend")
-        yield Curves([folder.name for folder in self._folders], "test")
+        yield Curves([folder.name for folder in self._folders], self._part)
         for tab in ("settings", "scores"):
             with ScrollableContainer(id=f"compared-{tab}"):
                 yield Static("Reading …", id=f"{tab}-text")
@@ -99,7 +104,7 @@ class ComparedScreen(Screen[None]):
         if not changed or not self.stands:
             return
         self.set_class(False, "-message")
-        self.query_one(Legend).show(self._histories)
+        self.call_after_refresh(self._show_legend)
         self.query_one("#settings-text", Static).update(settings_content(self._histories))
         curves = self.query_one(Curves)
         for name in PLOTS:
@@ -111,6 +116,14 @@ class ComparedScreen(Screen[None]):
         """Read on; return whether there was anything new."""
         heard = [history.read() for history in self._histories]  # all of them, whatever the first says
         return any(heard)
+
+    def on_resize(self) -> None:
+        """Lay the legend out anew."""
+        self.call_after_refresh(self._show_legend)
+
+    def _show_legend(self) -> None:
+        if self.stands and not self.has_class("-message"):
+            self.query_one(Legend).show(self._histories)
 
     def _say(self, text: str) -> None:
         if self.stands:

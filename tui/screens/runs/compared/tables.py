@@ -46,7 +46,7 @@ def _is_sure(p: str) -> bool:
 
 def _table(rows: Sequence[Sequence[str]], right: frozenset[int], styles: Sequence[Sequence[str]]) -> list[Content]:
     """Return `rows` as lines; `styles` are those of the first cells of each."""
-    cut_rows = [[cut(cell, _LONGEST) for cell in row] for row in rows]
+    cut_rows = [[_cut(cell) for cell in row] for row in rows]
     widths = [max(cell_len(row[at]) for row in cut_rows) for at in range(len(rows[0]))]
     lines = []
     for row, of_row in zip(cut_rows, styles, strict=True):
@@ -57,3 +57,10 @@ def _table(rows: Sequence[Sequence[str]], right: frozenset[int], styles: Sequenc
             parts += [(space + cell if at in right else cell + space, style), (" " * _GAP, "")]
         lines.append(Content.assemble(*parts))
     return lines
+
+
+def _cut(text: str) -> str:
+    """Return `text`, not too long; what is most telling of a path is its end."""
+    if "/" in text and len(text) > _LONGEST:
+        return f"…{text[1 - _LONGEST :]}"
+    return cut(text, _LONGEST)
