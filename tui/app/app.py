@@ -33,6 +33,7 @@ from finetui.tui.colours.depth import Depth
 from finetui.tui.graphics.modes import Mode
 from finetui.tui.screens.base import Palette
 from finetui.tui.screens.run_chosen import RunChosen
+from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.messages import ResumeWanted
 from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.terminal.terminal import Terminal
@@ -150,7 +151,10 @@ class FinetuiApp(TerminalApp):
         """Show another run above what is shown now: by its engine, if it has one, else from its journal."""
         # Whoever may only look may only look at the others, too, and through them at their own.
         link = link_to_run(RunFolder(message.path), reading=self.link.attached and not self.link.steers)
-        self.push_screen(TrainScreen(link, visiting=True))
+        train = TrainScreen(link, visiting=True)
+        self.push_screen(train)
+        if message.differing is not None:
+            train.call_after_refresh(opening.show_differing, train, message.differing)
         self.run_worker(link.run, thread=True, exit_on_error=False, name="visit")
 
     def on_worker_state_changed(self, message: Worker.StateChanged) -> None:

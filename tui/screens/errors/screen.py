@@ -21,6 +21,7 @@ from finetui.tui.screens.errors.detail_pane import DetailPane
 from finetui.tui.screens.errors.help import errors_help
 from finetui.tui.screens.errors.listing_screen import ListingScreen
 from finetui.tui.screens.errors.text import brief_details, caption, details, filter_line, title
+from finetui.tui.screens.run_chosen import Differing
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.styled_line import StyledLine
@@ -60,9 +61,14 @@ class ErrorsScreen(ListingScreen):
         Binding("right,down", "step(1)", "Next", show=False),
     ]
 
-    def __init__(self, store: Store, asker: Asker, choose: Choose, part: AnyPart = "") -> None:
-        """Begin with what `choose` lists of `part`, by default of that which is evaluated while training."""
-        super().__init__(store, asker, choose, part)
+    def __init__(
+        self, store: Store, asker: Asker, choose: Choose, part: AnyPart = "", differing: Differing | None = None
+    ) -> None:
+        """Begin with what `choose` lists of `part`, by default of that which is evaluated while training.
+
+        With `differing`, begin with what these two are not equally right about.
+        """
+        super().__init__(store, asker, choose, part, differing)
         self._thumbnails = ImageCache(asker, _THUMBNAIL, self._show_tiles)
         self._said = ""
         self._row = -1

@@ -1,7 +1,6 @@
 """The Train screen: curves, progress, per-class table, controls, layers, log."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from textual import work
@@ -11,43 +10,30 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from finetui.engine.errors import BadInput
 from finetui.engine.link.base import Link
 from finetui.engine.predictions.criteria import Choose, Selection
 from finetui.engine.protocol.commands import (
     AnyCommand,
-    ChangeTraining,
     Evaluate,
-    FindLearningRate,
     SetFrozen,
-    SetLearningRate,
-    Start,
-    StartFinetune,
     Stop,
 )
-from finetui.engine.protocol.config_checks import check_learning_rate
-from finetui.engine.protocol.events import ENDED, AnyEvent, CommandAccepted, LearningRateFound
-from finetui.engine.protocol.state_rules import refusal
+from finetui.engine.protocol.events import AnyEvent
 from finetui.engine.protocol.values import AnyPart
-from finetui.engine.runs.folder import RunFolder
 from finetui.tui.queries.asker import Asker
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.dialog import Choice, Dialog
 from finetui.tui.screens.help import train_help
+from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.banner import Banner
-from finetui.tui.screens.train.checkpoints import CheckpointsScreen
-from finetui.tui.screens.train.controls import Controls, LearningRateInput, next_rate
-from finetui.tui.screens.train.extend import ExtendForm
-from finetui.tui.screens.train.finetune import FinetuneForm
+from finetui.tui.screens.train.controls import Controls, LearningRateInput
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
-from finetui.tui.screens.train.messages import ResumeWanted
 from finetui.tui.screens.train.panels import Panels
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import PLOT_KEYS, Plots
-from finetui.tui.screens.train.rates import RatesScreen
-from finetui.tui.state.actions import ACTIONS, BY_NAME
-from finetui.tui.state.log_lines import describe_command
+from finetui.tui.screens.train.steering import Steering
+from finetui.tui.state.actions import ACTIONS
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
@@ -98,8 +84,8 @@ class TrainScreen(Screen[None]):
         self.store = Store()
         self._link = link
         self.asker = Asker(link)
-        self._finding = ""  # id of the search for a learning rate that was asked for here
         self.panels = Panels(self, self.store)
+        self.steering = Steering(self, link, visiting=visiting)
 
     def on_another_link(self, link: Link) -> "TrainScreen":
         """Return a screen of the same kind over `link`."""
@@ -155,11 +141,7 @@ class TrainScreen(Screen[None]):
         self._on_events(heard)
         for event in heard:
             self.asker.deliver(event)
-            # Only an answer to this dashboard's own wish opens a screen: a journal tells of old ones.
-            if isinstance(event, CommandAccepted) and event.command.id == self._finding:
-                self._finding = ""
-                if self.store.view.rates_found is not None:
-                    self._show_rates(self.store.view.rates_found)
+            self.steering.hear(event)
 
     def hurry(self) -> None:
         """Show what is known by now at the next look, whatever the rate."""
@@ -173,48 +155,15 @@ class TrainScreen(Screen[None]):
 
     def send(self, command: AnyCommand) -> None:
         """Send `command`, or say why it makes no sense now."""
-        why_not = refusal(type(command), self.store.view.state)
-        if why_not is not None:
-            self.hint(f"{describe_command(command)}: {why_not}")
-            return
-        if isinstance(command, FindLearningRate):
-            self._finding = command.id
-        self.store.sent(command)
-        self._link.send(command)
-        self.panels.show()
+        self.steering.send(command)
 
     def hint(self, text: str) -> None:
         """Say why something was not done."""
-        self.query_one(Controls).hint(text, "$warning")
+        self.steering.hint(text)
 
     def action_press(self, name: str) -> None:
         """Do what the button `name` does."""
-        if name == "pause" and self.store.view.state == "paused":
-            name = "resume"
-        action = BY_NAME[name]
-        view = self.store.view
-        if action.kind is Start and view.can_go_on and not self._visiting:
-            self.post_message(ResumeWanted(Path(view.path), own=self._link.steers and not self._link.attached))
-            return
-        if action.command is not None:
-            self.send(action.command())
-        elif self._extends_alone(action.kind):
-            self._ask_extend()
-        elif not self._link.steers:
-            way = "extend {} --epochs N" if action.kind is ChangeTraining else "finetune {} --dashboard"
-            self.notify(f"finetui {way.format(RunFolder(Path(view.path)).argument)}", title=action.label, markup=False)
-        elif (why_not := refusal(action.kind, view.state)) is not None:
-            self.hint(f"{action.label}: {why_not}")
-        elif action.kind is ChangeTraining:
-            self._ask_extend()
-        else:
-            self._ask_finetune()
-
-    def _extends_alone(self, kind: type[AnyCommand]) -> bool:
-        """Return whether a command of `kind` means that a run without an engine shall get one, to train further."""
-        has_engine = self._link.steers or self._link.attached or self._visiting
-        view = self.store.view
-        return kind is ChangeTraining and not has_engine and bool(view.path) and view.state in ENDED
+        self.steering.press(name)
 
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
         """Do what the button says."""
@@ -232,12 +181,6 @@ class TrainScreen(Screen[None]):
         if view.evaluation_of(part) is None:
             self.send(Evaluate(part=part))
 
-    def on_per_class_table_chosen(self, message: PerClassTable.Chosen) -> None:
-        """Show the mistakes among the images of a class."""
-        message.stop()
-        part = self.query_one(PerClassTable).part
-        self.show_errors(lambda _classes: Selection(true=message.label), part=part)
-
     def on_layer_list_toggled(self, message: LayerList.Toggled) -> None:
         """Freeze or unfreeze at the next step."""
         message.stop()
@@ -246,25 +189,16 @@ class TrainScreen(Screen[None]):
     def on_controls_learning_rate_chosen(self, message: Controls.LearningRateChosen) -> None:
         """Use another learning rate from the next step on."""
         message.stop()
-        self._set_rate(message.value)
+        self.steering.set_rate(message.value)
 
     def on_controls_learning_rate_nudged(self, message: Controls.LearningRateNudged) -> None:
         """Go one rung up or down."""
         message.stop()
         self.action_nudge_rate(message.direction)
 
-    def _set_rate(self, value: float) -> None:
-        try:
-            check_learning_rate(value, "the learning rate")
-        except BadInput as error:
-            self.query_one(Controls).hint(str(error), "$error")
-            return
-        self.send(SetLearningRate(value=value))
-
     def action_nudge_rate(self, direction: int) -> None:
         """Go one rung up or down the ladder of learning rates."""
-        if self.store.view.learning_rate:
-            self._set_rate(next_rate(self.store.view.learning_rate, direction))
+        self.steering.nudge_rate(direction)
 
     def action_focus_rate(self) -> None:
         """Go to the learning rate field."""
@@ -282,49 +216,33 @@ class TrainScreen(Screen[None]):
         """Switch between dark and light."""
         self.app.theme = "finetui-light" if self.app.current_theme.dark else "finetui-dark"
 
+    # -- other screens ----------------------------------------------------------------------------------
+
     def action_help(self) -> None:
         """Explain the screen."""
         self.app.push_screen(train_help())
 
-    @work
-    async def _ask_finetune(self) -> None:
-        plan = await self.app.push_screen_wait(FinetuneForm(self.store, self.asker))
-        if plan is not None:
-            self.send(StartFinetune(plan=plan))
-
-    @work
-    async def _ask_extend(self) -> None:
-        command = await self.app.push_screen_wait(ExtendForm(self.store.view))
-        if command is not None and self._extends_alone(ChangeTraining):
-            self.post_message(ResumeWanted(Path(self.store.view.path), own=False, other=command))
-        elif command is not None:
-            self.send(command)
-
-    @work
-    async def _show_rates(self, found: LearningRateFound) -> None:
-        rate = await self.app.push_screen_wait(RatesScreen(found))
-        if rate is not None:
-            self._set_rate(rate)
-
     def action_errors(self) -> None:
         """Show the images that were got wrong."""
         self.show_errors(lambda _classes: Selection(), part=self.query_one(PerClassTable).part)
+
+    def on_per_class_table_chosen(self, message: PerClassTable.Chosen) -> None:
+        """Show the mistakes among the images of a class."""
+        message.stop()
+        part = self.query_one(PerClassTable).part
+        self.show_errors(lambda _classes: Selection(true=message.label), part=part)
 
     def show_errors(self, choose: Choose, *, part: AnyPart = "", leave_with_it: bool = False) -> None:
         """Show the images that `choose` lists of `part`, by default of that which is evaluated while training.
 
         `leave_with_it` leaves the program together with that screen.
         """
-        from finetui.tui.screens.errors.screen import ErrorsScreen  # with numpy and all, it takes a while to import
-
         leave = (lambda _: self.app.exit()) if leave_with_it else None
-        self.app.push_screen(ErrorsScreen(self.store, self.asker, choose, part), leave)
+        self.app.push_screen(opening.errors(self.store, self.asker, choose, part), leave)
 
     def action_layers(self) -> None:
         """Show all that there is to know about the layers."""
-        from finetui.tui.screens.layers.screen import LayersScreen  # for the same reason
-
-        self.app.push_screen(LayersScreen(self.store, self.send, self.asker, can_measure=self._link.steers))
+        self.app.push_screen(opening.layers(self.store, self.send, self.asker, can_measure=self._link.steers))
 
     def on_log_panel_opened(self, message: LogPanel.Opened) -> None:
         """Show all of it."""
@@ -333,37 +251,19 @@ class TrainScreen(Screen[None]):
 
     def action_log(self) -> None:
         """Show the whole journal, and what the engine printed."""
-        from finetui.tui.screens.log.screen import LogScreen
-
-        self.app.push_screen(LogScreen(self.store))
+        self.app.push_screen(opening.log(self.store))
 
     def action_machine(self) -> None:
         """Show what the machine that trains is busy with."""
-        from finetui.tui.screens.machine.screen import MachineScreen
-
-        self.app.push_screen(MachineScreen(self.store))
+        self.app.push_screen(opening.machine(self.store))
 
     def action_runs(self) -> None:
         """List all runs, to look at others; where this one was opened from the list, go back to it."""
-        from finetui.tui.screens.runs.screen import RunsScreen
+        opening.show_runs(self)
 
-        if isinstance(self.app.screen_stack[-2], RunsScreen):
-            self.dismiss(None)
-        else:
-            self.app.push_screen(RunsScreen(self._runs_dir(), self.store.view.path))
-
-    @work
-    async def action_checkpoints(self) -> None:
+    def action_checkpoints(self) -> None:
         """List the checkpoints that are kept: go back to one, branch from one, keep one more."""
-        view = self.store.view
-        why_not = "" if self._link.steers else "this dashboard cannot steer the run (finetui resume, finetui branch)"
-        command = await self.app.push_screen_wait(CheckpointsScreen(view, why_not))
-        if command is not None:
-            self.send(command)
-
-    def _runs_dir(self) -> Path:
-        view = self.store.view
-        return Path(view.path).parent if view.path else Path(view.config.run.runs_dir)
+        self.run_worker(opening.choose_checkpoint(self, can_steer=self._link.steers))
 
     # -- leaving ----------------------------------------------------------------------------------------
 
