@@ -9,7 +9,7 @@ from finetui.engine.predictions.interval import wilson
 from finetui.engine.runs.summaries import RunSummary
 from finetui.tui.state.numbers import duration, in_bytes
 
-_NONE = "-"
+NONE = "-"
 GAP = 2  # cells between two columns
 LEAST_NOTE = 16  # cells: with less of it a note says nothing
 
@@ -24,16 +24,16 @@ class Column(msgspec.Struct, frozen=True):
 
 
 def _share(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.2%}"
+    return NONE if value is None else f"{value:.2%}"
 
 
 def _best(run: RunSummary) -> str:
-    return _NONE if run.best_accuracy is None else f"{run.best_accuracy:.2%} {run.part}"
+    return NONE if run.best_accuracy is None else f"{run.best_accuracy:.2%} {run.part}"
 
 
 def _interval(run: RunSummary) -> str:
     if run.accuracy is None or not run.evaluated_on:
-        return _NONE
+        return NONE
     low, high = wilson(run.accuracy, run.evaluated_on)
     return f"{100 * low:.2f}-{high:.2%}"
 
@@ -43,11 +43,11 @@ COLUMNS = {
     "state": Column("STATE", 2, lambda run: run.state),
     "best": Column("BEST ON", 3, _best, right=True),
     "epoch": Column("EPOCH", 4, lambda run: f"{run.epoch}/{run.epochs}", right=True),
-    "lr": Column("LR", 5, lambda run: _NONE if run.lr is None else f"{run.lr:g}", right=True),
-    "recipe": Column("RECIPE", 9, lambda run: run.recipe or _NONE),
+    "lr": Column("LR", 5, lambda run: NONE if run.lr is None else f"{run.lr:g}", right=True),
+    "recipe": Column("RECIPE", 9, lambda run: run.recipe or NONE),
     "model": Column("MODEL", 6, lambda run: run.model),
     "data": Column("DATA", 7, lambda run: run.data),
-    "started": Column("STARTED", 8, lambda run: run.started[:16].replace("T", " ") or _NONE),
+    "started": Column("STARTED", 8, lambda run: run.started[:16].replace("T", " ") or NONE),
     "took": Column("TOOK", 10, lambda run: duration(run.took), right=True),
     "test": Column("TEST", 12, lambda run: _share(run.test_accuracy), right=True),
     "last": Column("LAST", 14, lambda run: _share(run.accuracy), right=True),
@@ -58,9 +58,9 @@ COLUMNS = {
     "batch": Column("BATCH", 0, lambda run: str(run.batch_size), right=True),
     "seed": Column("SEED", 0, lambda run: str(run.seed), right=True),
     "size": Column("SIZE", 0, lambda run: in_bytes(run.size), right=True),
-    "parent": Column("PARENT", 17, lambda run: run.parent or _NONE),
-    "tag": Column("TAGS", 11, lambda run: " ".join(run.tags) or _NONE),
-    "note": Column("NOTE", 13, lambda run: run.note or _NONE),
+    "parent": Column("PARENT", 17, lambda run: run.parent or NONE),
+    "tag": Column("TAGS", 11, lambda run: " ".join(run.tags) or NONE),
+    "note": Column("NOTE", 13, lambda run: run.note or NONE),
 }
 
 
@@ -75,18 +75,20 @@ class RunTable:
             for name, column in COLUMNS.items()
         }
         self.widths = {name: max(map(cell_len, (COLUMNS[name].heading, *cells))) for name, cells in self.cells.items()}
-        self.telling = [name for name, cells in self.cells.items() if COLUMNS[name].rank and set(cells) != {_NONE}]
+        self.telling = [name for name, cells in self.cells.items() if COLUMNS[name].rank and set(cells) != {NONE}]
 
-    def fitting(self, width: int | None, longest_name: int | None = None) -> list[str]:
+    def fitting(self, width: int | None, longest_name: int | None = None, last: str | None = None) -> list[str]:
         """Return the columns that say something of any run, as many as `width` cells have room for (None: all).
 
-        Names are cut to `longest_name` cells, if that is given.
+        Names are cut to `longest_name` cells, if that is given; none comes that has less rank than the column `last`.
         """
         if width is None:
             return self.telling
         room, chosen = width + GAP, set[str]()
         most = {"note": LEAST_NOTE, "name": longest_name or width}
         for name in sorted(self.telling, key=lambda name: COLUMNS[name].rank):
+            if last is not None and COLUMNS[name].rank > COLUMNS[last].rank:
+                break
             needed = min(self.widths[name], most.get(name, width)) + GAP
             # What a run is called, and what became of it, is always there.
             if needed <= room or COLUMNS[name].rank <= 2:

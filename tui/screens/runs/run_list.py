@@ -13,7 +13,7 @@ from textual.message import Message
 from finetui.engine.protocol.events import State
 from finetui.engine.runs.summaries import RunSummary
 from finetui.tui.keys import bind
-from finetui.tui.state.run_columns import COLUMNS, GAP, RunTable, cut
+from finetui.tui.state.run_columns import COLUMNS, GAP, NONE, RunTable, cut
 from finetui.tui.widgets.lines_view import LinesView
 
 GUTTER = 4  # cells: a margin, the mark, the star, a gap
@@ -98,7 +98,8 @@ class RunList(LinesView[int]):
     def _lay_out(self) -> None:
         width = self.scrollable_content_region.width - GUTTER - 1
         longest = max(width * 2 // 5, 24)
-        columns = self._table.laid_out(self._table.fitting(width, longest), width, longest) if width > 0 else {}
+        names = self._table.fitting(width, longest, last="note") if width > 0 else []
+        columns = self._table.laid_out(names, width, longest)
         if columns != self._columns:
             self._columns = columns
             self.post_message(self.Laid())
@@ -112,7 +113,8 @@ class RunList(LinesView[int]):
         star = ("★", "$warning") if run.path in self._best else (" ", "")
         parts: list[str | tuple[str, str]] = [" ", mark, star, " "]
         for name, cells in self._columns.items():
-            parts += [(padded(self._table.cells[name][row], name, cells), _style(name, run)), " " * GAP]
+            text = self._table.cells[name][row]
+            parts += [(padded("" if text == NONE else text, name, cells), _style(name, run)), " " * GAP]
         line = Content.assemble(*parts[:-1])
         if row != self._cursor:
             return line

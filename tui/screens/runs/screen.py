@@ -46,14 +46,14 @@ class RunsScreen(Screen[None]):
         bind("toggle", "mark", label="Mark"),
         bind("filter"),
         bind("compare"),
-        bind("order"),
-        bind("reverse", show=False),
         bind("tag"),
         bind("note"),
+        bind("help"),
+        bind("order"),
         bind("rename"),
         bind("delete"),
-        bind("help"),
         bind("back"),
+        bind("reverse"),
         bind("close", "leave", show=False),
         bind("runs", "leave", show=False),
     ]
@@ -180,7 +180,7 @@ class RunsScreen(Screen[None]):
             if ordered:
                 text = f"{text[: cells - 1]}{'↓' if self._falls() else '↑'}"
             parts += [(padded(text, name, cells), "$accent" if ordered else ""), " " * GAP]
-        self.query_one("#runs-heading", StyledLine).show(Content.assemble(*parts))
+        self.query_one("#runs-heading", StyledLine).show(Content.assemble(*parts[:-1]))
 
     def _falls(self) -> bool:
         kind = FIELDS[self._query.order].kind
@@ -206,11 +206,14 @@ class RunsScreen(Screen[None]):
             self._complain(str(error))
             return
         self._complain("")
-        self._ask(msgspec.structs.replace(self._query, filter=message.value))
+        if not _begins_a_field(message.value):
+            self._ask(msgspec.structs.replace(self._query, filter=message.value))
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Go back to the list; the filter stays."""
+        """Filter by all that was typed, unless something is wrong with it, and go back to the list."""
         message.stop()
+        if not self.has_class("-problem"):
+            self._ask(msgspec.structs.replace(self._query, filter=message.value))
         self.run_list.focus()
 
     def _complain(self, text: str) -> None:
@@ -330,3 +333,9 @@ class RunsScreen(Screen[None]):
     def action_leave(self) -> None:
         """Go back to the screen below."""
         self.dismiss(None)
+
+
+def _begins_a_field(text: str) -> bool:
+    """Tell whether the last word of a filter may become the name of a field: nobody means it as a word yet."""
+    word = text.rpartition(" ")[2].lower().removeprefix("-")
+    return bool(word) and any(name.startswith(word) for name in FIELDS)

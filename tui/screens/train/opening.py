@@ -29,10 +29,11 @@ def errors(
 def show_differing(train: "TrainScreen", differing: Differing) -> None:
     """Show the images that the run of `train`, opened for that alone, and another differ on; both are left at once."""
 
-    def leave(_: object) -> None:
-        train.call_later(train.dismiss, None)
+    def leave() -> None:
+        train.dismiss(None)
 
-    train.app.push_screen(errors(train.store, train.asker, lambda _classes: Selection(), "", differing), leave)
+    found = errors(train.store, train.asker, lambda _classes: Selection(), "", differing)
+    train.app.push_screen(found, lambda _: train.call_later(leave) and None)
 
 
 def layers(store: Store, send: Callable[[AnyCommand], None], asker: Asker, *, can_measure: bool) -> Screen[Any]:
