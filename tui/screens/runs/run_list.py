@@ -123,11 +123,11 @@ class RunList(LinesView[int]):
 
     def on_focus(self) -> None:
         """Show where the cursor is."""
-        self.repaint()
+        self.repaint((self._cursor,))
 
     def on_blur(self) -> None:
         """Show that keys go elsewhere."""
-        self.repaint()
+        self.repaint((self._cursor,))
 
     # -- the cursor -----------------------------------------------------------------------------------------
 
@@ -142,8 +142,8 @@ class RunList(LinesView[int]):
     def _go_to(self, row: int) -> None:
         row = max(min(row, len(self._table.runs) - 1), 0)
         if row != self._cursor:
-            self._cursor = row
-            self.repaint()
+            before, self._cursor = self._cursor, row
+            self.repaint((before, row))
             self._reveal()
             self.post_message(self.Highlighted())
 

@@ -67,6 +67,7 @@ class RunsScreen(Screen[None]):
         self._marked: set[str] = set()
         self._looks = False
         self._said = ""
+        self._detailed: RunSummary | None = None  # of which all is told beside the list
         self._housekeeping = Housekeeping(self, own)
 
     def compose(self) -> ComposeResult:
@@ -87,7 +88,7 @@ class RunsScreen(Screen[None]):
     def on_mount(self) -> None:
         """Read the runs, and look again now and then."""
         self.query_one("#runs-details").border_title = "Run"
-        self.run_list.focus()
+        self.set_focus(self.run_list)
         self._say("Reading the runs …")
         self.set_interval(_POLL_SECONDS, self._poll)
         self.look()
@@ -112,6 +113,7 @@ class RunsScreen(Screen[None]):
     @work(group="look", exit_on_error=False)
     async def _look(self) -> None:
         reader = reader_of(self._runs_dir)
+        before = self._runs
         try:
             self._runs = await asyncio.to_thread(reader.read, self._tell_progress)
         except BadInput as error:
@@ -119,7 +121,8 @@ class RunsScreen(Screen[None]):
             return
         finally:
             self._looks = False
-        await self._arranged()
+        if self._said or self._runs != before:
+            await self._arranged()
 
     def _tell_progress(self, done: int, total: int) -> None:
         """Say how far the first look is; called in its thread."""
@@ -189,13 +192,15 @@ class RunsScreen(Screen[None]):
     def on_run_list_highlighted(self) -> None:
         """Show what is known of the run under the cursor."""
         run = self.run_list.run
-        self.query_one("#runs-facts", Static).update(details(run, self._runs) if run is not None else Content(""))
+        if run != self._detailed:
+            self._detailed = run
+            self.query_one("#runs-facts", Static).update(details(run, self._runs) if run is not None else Content(""))
 
     # -- filter and order -----------------------------------------------------------------------------------
 
     def action_filter(self) -> None:
         """Let a filter be typed."""
-        self.query_one(FilterInput).focus()
+        self.set_focus(self.query_one(FilterInput))  # at once: what is typed next belongs there
 
     def on_input_changed(self, message: Input.Changed) -> None:
         """Filter as it is typed; what is wrong with it is said, and what was listed stays."""
@@ -214,7 +219,7 @@ class RunsScreen(Screen[None]):
         message.stop()
         if not self.has_class("-problem"):
             self._ask(msgspec.structs.replace(self._query, filter=message.value))
-        self.run_list.focus()
+        self.set_focus(self.run_list)
 
     def _complain(self, text: str) -> None:
         self.set_class(bool(text), "-problem")
@@ -323,7 +328,7 @@ class RunsScreen(Screen[None]):
         field = self.query_one(FilterInput)
         if field.value:
             field.value = ""
-            self.run_list.focus()
+            self.set_focus(self.run_list)
         elif self._marked:
             self._marked.clear()
             self._marks_changed()
