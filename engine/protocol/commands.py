@@ -53,9 +53,14 @@ class Stop(Command, frozen=True, kw_only=True):
 
 
 class SetLearningRate(Command, frozen=True, kw_only=True):
-    """Use `value` as the learning rate from the next step on."""
+    """Use `value` as the learning rate from the next step on.
+
+    With a `factor`, follow schedule and stages times `factor` instead (1: as nobody had touched it); an engine that
+    knows no such factors uses `value`.
+    """
 
     value: float
+    factor: float | None = None
 
 
 class SetFrozen(Command, frozen=True, kw_only=True):

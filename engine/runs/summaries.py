@@ -26,6 +26,7 @@ from finetui.engine.protocol.events import (
     TrainPoint,
 )
 from finetui.engine.protocol.paths import short
+from finetui.engine.protocol.run_clock import RunClock
 from finetui.engine.protocol.time_sum import TimeSum
 from finetui.engine.protocol.values import Part, TimeShares
 from finetui.engine.runs.folder import RunFolder, run_folders
@@ -151,7 +152,7 @@ class Summariser:
         self._epoch = 0
         self._time = TimeSum()
         self._training: TrainingConfig | None = None
-        self._clock = _Clock()
+        self._clock = RunClock()
 
     def read(self, there: Holder | None) -> RunSummary | None:
         """Return what the journal says by now; None while it does not even say how the run began.
@@ -226,26 +227,6 @@ class Summariser:
             tags=said.tags,
             note=said.note,
         )
-
-
-class _Clock:
-    """How long a run has trained, by the times of its events."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._since: float | None = None
-
-    def note(self, event: Event) -> None:
-        match event:
-            case CommandAccepted(command=NoteTest()):
-                return  # may be written at any time, also where no engine has the run
-            case RunPrepared() | StateChanged(state="preparing"):
-                self._since = None  # an engine that was killed has not told when it stopped training
-        if self._since is not None:
-            self.seconds += max(event.time - self._since, 0.0)
-            self._since = event.time
-        if isinstance(event, StateChanged):
-            self._since = event.time if event.state == "running" else None
 
 
 def _notes(folder: RunFolder) -> RunNotes:

@@ -5,12 +5,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import work
 from textual.app import SystemCommand
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.constants import DEFAULT_THEME
 from textual.screen import Screen
 from textual.theme import Theme
@@ -26,16 +27,19 @@ from finetui.engine.text import clean
 from finetui.tui.app import exit_summary
 from finetui.tui.app.links import link_to_resumed, link_to_run
 from finetui.tui.app.notifications import Notifier, Notify
-from finetui.tui.app.palette import ThemesHere, train_commands
+from finetui.tui.app.palette import Commands, ThemesHere, key_commands
 from finetui.tui.app.terminal_app import TerminalApp
 from finetui.tui.app.theme import DARK, LIGHT, completed, own_theme
 from finetui.tui.colours.depth import Depth
 from finetui.tui.graphics.modes import Mode
+from finetui.tui.keys import bind
 from finetui.tui.screens.base import Palette
+from finetui.tui.screens.help import HelpScreen
 from finetui.tui.screens.run_chosen import RunChosen
 from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.messages import ResumeWanted
 from finetui.tui.screens.train.screen import TrainScreen
+from finetui.tui.state.actions import BY_NAME
 from finetui.tui.terminal.terminal import Terminal
 from finetui.tui.widgets import plot_geometry
 
@@ -52,8 +56,11 @@ class FinetuiApp(TerminalApp):
     TITLE = "finetui"
     CSS_PATH = Path(__file__).with_suffix(".tcss")  # not relative: that would be to a subclass
     ENABLE_COMMAND_PALETTE = True
+    COMMANDS = {Commands}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+z", "suspend_process", "To the shell, until fg", show=False, priority=True),
+        bind("suspend", "suspend_process", show=False, priority=True),
+        bind("commands", "command_palette", show=False, priority=True),
+        bind("theme", "toggle_dark", show=False),
     ]
 
     def __init__(
@@ -169,15 +176,24 @@ class FinetuiApp(TerminalApp):
         self.link.events.put(event)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Put every action into the command palette."""
-        yield from super().get_system_commands(screen)
-        yield from train_commands(self._train_on_top())
-        yield SystemCommand("Detach", "Give the shell back; the training goes on", self.action_detach)
-        yield SystemCommand("Suspend", "Go to the shell until fg; the training goes on", self.action_suspend_process)
+        """Put every action into the command palette: those of the screen in front, then those of the Train screen."""
+        yield from key_commands(self, screen, self._train_on_top())
+        name = "resume" if self._train_on_top().store.view.state == "paused" else "pause"
+        yield SystemCommand(name.capitalize(), BY_NAME[name].help, partial(self._train_on_top().action_press, name))
+        yield SystemCommand("Themes", "Choose among all themes", self.action_change_theme)
+        yield SystemCommand("Screenshot", "Save what is on the screen as an SVG", self.deliver_screenshot)
 
     def search_themes(self) -> None:
         """Let somebody choose a theme, the present one first."""
         self.push_screen(Palette(providers=[ThemesHere], placeholder="Search for themes…"))
+
+    def action_help(self) -> None:
+        """Explain the screen in front, and its keys."""
+        self.push_screen(HelpScreen(self.screen))
+
+    def action_toggle_dark(self) -> None:
+        """Switch between finetui's own dark and light theme."""
+        self.theme = LIGHT.name if self.current_theme.dark else DARK.name
 
     def action_command_palette(self) -> None:
         """Show the command palette, unless it is open."""

@@ -4,22 +4,22 @@ from pathlib import Path, PurePath
 from typing import ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from finetui.engine.errors import BadInput
+from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.base import ModalScreen
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.form_rows import ChoiceRow
 
 T = TypeVar("T")
-FORM_CSS = Path(__file__).with_name("form.tcss")  # a name alone would be looked up beside the subclass
-
 # In a text field as well, where Enter would otherwise go to the next row.
-ENTER = Binding("enter", "enter", "Apply", priority=True)
+ENTER = bind("confirm", "enter", label="Apply", priority=True)
+FORM_CSS = Path(__file__).with_name("form.tcss")  # a name alone would be looked up beside the subclass
 
 
 class Form(ModalScreen[T | None], Generic[T]):
@@ -27,9 +27,13 @@ class Form(ModalScreen[T | None], Generic[T]):
 
     CSS_PATH: ClassVar[list[str | PurePath]] = [FORM_CSS]
     TITLE_TEXT: ClassVar[str] = ""
-    APPLY: ClassVar[tuple[str, str]] = ("⏎", "Apply")  # key and label of the button
+    INTRODUCTION = "A form. Enter applies it, also from within a text field; Escape changes nothing."
+    APPLY: ClassVar[tuple[str, str]] = (KEYS["confirm"].shown, "Apply")  # key and label of the button
     LEAVE: ClassVar[str] = "Cancel"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ENTER,
+        bind("back", "leave"),
+    ]
 
     def compose(self) -> ComposeResult:
         """Title, rows, what is wrong with them, buttons."""
@@ -39,7 +43,7 @@ class Form(ModalScreen[T | None], Generic[T]):
             yield Static(id="words")
             with Horizontal(id="choices"):
                 yield ActionButton("apply", *self.APPLY, id="apply")
-                yield ActionButton("leave", "esc", self.LEAVE, id="leave")
+                yield ActionButton("leave", KEYS["back"].shown, self.LEAVE, id="leave")
 
     def body(self) -> ComposeResult:
         """The rows, and what stands beside them."""

@@ -129,11 +129,11 @@ class RunCurves:
         if unit == "epoch":
             return x
         told = self._clocks[unit].buckets()  # they rise: the greatest of a bucket is its last
-        return np.interp(x, np.append(0.0, told.x), np.append(0.0, told.high))
+        return np.asarray(np.interp(x, np.append(0.0, told.x), np.append(0.0, told.high)), dtype=np.float64)
 
     def to_epochs(self, unit: XUnit, x: Floats) -> Floats:
         """Return where `x`, in a unit, lies in epochs; the inverse of `in_unit`."""
         if unit == "epoch":
             return x
         told = self._clocks[unit].buckets()
-        return np.interp(x, np.append(0.0, told.high), np.append(0.0, told.x))
+        return np.asarray(np.interp(x, np.append(0.0, told.high), np.append(0.0, told.x)), dtype=np.float64)

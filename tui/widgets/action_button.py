@@ -3,12 +3,12 @@
 from typing import ClassVar
 
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 
-_KEY_NAMES = {"space": "␣"}
+from finetui.tui.keys import bind
 
 
 class ActionButton(Widget, can_focus=True):
@@ -32,7 +32,7 @@ class ActionButton(Widget, can_focus=True):
     }
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "press", "Press", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("confirm", "press", label="Press the button", show=False)]
 
     class Pressed(Message):
         """Somebody pressed the button `action`."""
@@ -68,7 +68,6 @@ class ActionButton(Widget, can_focus=True):
     def render(self) -> Content:
         """Render key and label."""
         _, key, label = self._face
-        key = _KEY_NAMES.get(key, key)
         if self.has_class("-unavailable") or self.has_focus:
             return Content.assemble(" ", (key, "bold" if self.has_focus else ""), " ", label)
         return Content.assemble(" ", ("◌" if self._pending else key, "bold $accent"), " ", label)

@@ -5,13 +5,14 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
+from finetui.tui.keys import bind, move
 from finetui.tui.widgets.styled_line import StyledLine
 
 LABEL_WIDTH = 14
@@ -31,10 +32,11 @@ class ChoiceRow(Widget, can_focus=True):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "cycle(-1)", "Previous", show=False),
-        Binding("right,space", "cycle(1)", "Next", show=False),
-        Binding("up", "app.focus_previous", "Up", show=False),
-        Binding("down", "app.focus_next", "Down", show=False),
+        move("left", "cycle(-1)", "Previous choice"),
+        move("right", "cycle(1)", "Next choice"),
+        bind("toggle", "cycle(1)", label="Next choice", show=False),
+        move("up", "app.focus_previous"),
+        move("down", "app.focus_next"),
     ]
 
     class Changed(Message):
@@ -66,8 +68,8 @@ class ChoiceRow(Widget, can_focus=True):
 
 class _Field(Input):
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "app.focus_previous", "Up", show=False),
-        Binding("down,enter", "app.focus_next", "Down", show=False),
+        move("up", "app.focus_previous"),
+        move("down", "app.focus_next"),
     ]
 
 

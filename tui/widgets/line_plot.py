@@ -172,7 +172,7 @@ class LinePlot(Widget):
         self._load()
         if not self.is_mounted or self._picture.size != tuple(self.size):
             return  # not shown yet, or about to be painted at a new size: render_line will draw
-        old, self._picture = self._picture, self.plotter.draw(self.content, tuple(self.size))
+        old, self._picture = self._picture, self.plotter.draw(self.content, (self.size.width, self.size.height))
         self._cell_styles = []
         regions = self._picture.changed(old)
         if regions:
@@ -186,7 +186,7 @@ class LinePlot(Widget):
     def render_line(self, y: int) -> Strip:
         """Render a line of the picture."""
         if self._picture.size != tuple(self.size):
-            self._picture = self.plotter.draw(self.content, tuple(self.size))
+            self._picture = self.plotter.draw(self.content, (self.size.width, self.size.height))
         if y >= self.size.height:
             return Strip.blank(self.size.width, self.rich_style)
         if not self._cell_styles:

@@ -65,8 +65,8 @@ class Plotter:
     """Draws pictures of one plot; `titles` are its titles from the longest to the shortest.
 
     With `percent`, values are shares of 1; without `bands` only means are drawn of columns with several values. It
-    remembers lines that it has drawn, and where the axes of the last picture were, and which title that had: `frame`
-    and `title`.
+    remembers the lines that it has `drawn`, and where the axes of the last picture were, and which title that had:
+    `frame` and `title`.
     """
 
     series: Sequence[SeriesStyle]
@@ -77,7 +77,7 @@ class Plotter:
     bands: bool = True
     frame: Frame | None = None
     title: Sequence[Piece] = ()
-    _canvases: dict[int, _Canvas] = field(default_factory=dict)
+    drawn: dict[int, _Canvas] = field(default_factory=dict)
 
     def draw(self, content: PlotContent, size: tuple[int, int]) -> Picture:
         """Return the picture of `content` in `size` (width, height) cells."""
@@ -86,9 +86,7 @@ class Plotter:
         if size[0] < _FRAMED[0] or size[1] < _FRAMED[1]:
             self._draw_title(picture, content, 0)
             return picture
-        data = [plot_geometry.usable(x, y, log=self.log_y) for x, y in content.data]
-        x_axis, data = self._x_axis(data, content)
-        axis, ticks = y_axis(data, size[1] - 2, percent=self.percent, log=self.log_y)
+        x_axis, axis, ticks, data = self.axes(content, size[1] - 2)
         left = max(_LABEL_WIDTH, *(len(label) for _, label in ticks)) + 2
         frame = Frame(picture, left, x_axis, axis)
         frame.draw_border()
@@ -106,13 +104,24 @@ class Plotter:
             frame.draw_note("no data yet" if content.window is None else "nothing here")
         elif plot_geometry.is_loaded():
             self._draw_curves(frame, content, data)
-            self._draw_best(frame, content)
+            axes = frame.x_axis, frame.y_axis
+            best = self.best(content, axes)
+            if best is not None:
+                place = np.array(best[:1]), np.array(best[1:])
+                frame.draw_points(plot_geometry.point_cells(*place, axes, (frame.columns, frame.rows)), STAR, BEST)
         frame.draw_labels(content.marks)
         if content.cursor is not None:
             frame.draw_cursor(content.cursor)
         hidden = min((float(y.min()) for _, y in data if len(y)), default=math.inf)
         if hidden < frame.y_axis.low:
             frame.draw_note(f"↓ from {format_value(hidden, percent=self.percent).strip()}", lowest=True)
+
+    def axes(self, content: PlotContent, rows: int) -> tuple[Range, Range, Ticks, list[Points]]:
+        """Return the x axis, the y axis, its ticks beside so many rows, and what there is between them."""
+        data = [plot_geometry.usable(x, y, log=self.log_y) for x, y in content.data]
+        x_axis, data = self._x_axis(data, content)
+        axis, ticks = y_axis(data, rows, percent=self.percent, log=self.log_y)
+        return x_axis, axis, ticks, data
 
     def _x_axis(self, data: Sequence[Points], content: PlotContent) -> tuple[Range, list[Points]]:
         """Return the x axis, and what there is within it."""
@@ -130,43 +139,49 @@ class Plotter:
         whole = content.x_limit if math.isfinite(content.x_limit) and content.x_limit > 0 else 1.0
         return Range(0.0, whole), list(data)
 
+    def lines(
+        self, content: PlotContent, data: Sequence[Points], axes: tuple[Range, Range], size: tuple[int, int]
+    ) -> list[tuple[plot_geometry.Dots, bool]]:
+        """Return the line of each series as dots on a canvas of `size`, and whether it stands in front of a band."""
+        lines = []
+        for style, (x, y), means in zip(self.series, data, content.means or content.data, strict=True):
+            mean_x, mean_y = plot_geometry.usable(*means, log=self.log_y)
+            if content.window is not None:
+                mean_x, mean_y = plot_geometry.within(mean_x, mean_y, axes[0].low, axes[0].high)
+            dots = plot_geometry.mean_dots(mean_x, mean_y, axes, size)
+            banded = bool(dots) or (content.smoothed and not style.points)
+            if not dots:
+                dots = plot_geometry.line_dots(*((mean_x, mean_y) if banded else (x, y)), axes, size)
+            lines.append((dots, banded))
+        return lines
+
     def _draw_curves(self, frame: Frame, content: PlotContent, data: Sequence[Points]) -> None:
         """Draw the bands, then the curves, each in front of those before it, and all glyphs last."""
         axes, size = (frame.x_axis, frame.y_axis), (frame.columns, frame.rows)
-        lines: dict[int, plot_geometry.Dots] = {}
-        for index, ((x, y), means) in enumerate(zip(data, content.means or content.data, strict=True)):
-            mean_x, mean_y = plot_geometry.usable(*means, log=self.log_y)
-            if content.window is not None:
-                mean_x, mean_y = plot_geometry.within(mean_x, mean_y, frame.x_axis.low, frame.x_axis.high)
-            lines[index] = plot_geometry.mean_dots(mean_x, mean_y, axes, size)
-            if lines[index] or (content.smoothed and not self.series[index].points):
-                if self.bands:
-                    frame.draw_canvas(plot_geometry.band(x, y, axes, size), BAND + self.series[index].look)
-                lines[index] = lines[index] or plot_geometry.line_dots(mean_x, mean_y, axes, size)
-            else:
-                lines[index] = plot_geometry.line_dots(x, y, axes, size)
-        for index, dots in lines.items():
-            drawn = self._canvases.get(index)
+        lines = self.lines(content, data, axes, size)
+        for (_, banded), style, (x, y) in zip(lines, self.series, data, strict=True):
+            if banded and self.bands:
+                frame.draw_canvas(plot_geometry.band(x, y, axes, size), BAND + style.look)
+        for index, (dots, _) in enumerate(lines):
+            drawn = self.drawn.get(index)
             if drawn is None or drawn[:2] != (size, dots):  # most new values fall on dots that are there already
-                drawn = self._canvases[index] = (size, dots, plot_geometry.draw(dots, size))
+                drawn = self.drawn[index] = (size, dots, plot_geometry.draw(dots, size))
             frame.draw_canvas(drawn[2], SERIES + self.series[index].look)
         for index, style in enumerate(self.series):
             if style.points:
-                cells = plot_geometry.point_cells(*self._inside(frame, content.data[index]), axes, size)
+                cells = plot_geometry.point_cells(*self._inside(axes, content.data[index]), axes, size)
                 frame.draw_points(cells, GLYPHS[style.look], SERIES + style.look)
 
-    def _inside(self, frame: Frame, points: Points) -> Points:
+    def _inside(self, axes: tuple[Range, Range], points: Points) -> Points:
         x, y = plot_geometry.usable(*points, log=self.log_y)
-        inside = (x >= frame.x_axis.low) & (x <= frame.x_axis.high)
+        inside = (x >= axes[0].low) & (x <= axes[0].high)
         return x[inside], y[inside]
 
-    def _draw_best(self, frame: Frame, content: PlotContent) -> None:
-        if content.best is None:
-            return
-        x, y = self._inside(frame, content.data[-1])
-        at = np.flatnonzero(x == content.best)[:1]
-        axes, size = (frame.x_axis, frame.y_axis), (frame.columns, frame.rows)
-        frame.draw_points(plot_geometry.point_cells(x[at], y[at], axes, size), STAR, BEST)
+    def best(self, content: PlotContent, axes: tuple[Range, Range]) -> tuple[float, float] | None:
+        """Return x and y of the value that gets a star; None where it is not in sight."""
+        x, y = self._inside(axes, content.data[-1])
+        at = np.flatnonzero(x == content.best)
+        return (float(x[at[0]]), float(y[at[0]])) if len(at) else None
 
     # -- the title --------------------------------------------------------------------------------------
 
@@ -193,7 +208,7 @@ class Plotter:
         full: list[Piece] = []
         short: list[Piece] = []
         for index, style in enumerate(self.series):
-            found = self._value(content, index)
+            found = self.value(content, index)
             value = format_value(found, percent=self.percent)
             owner, gap = SERIES + style.look, [("  ", BLANK)] if index else []
             mark = (GLYPHS[style.look] if style.points else "─", owner)
@@ -202,7 +217,7 @@ class Plotter:
             short += [*gap, mark, (" ", AXIS), latest]
         return full, short
 
-    def _value(self, content: PlotContent, index: int) -> float | None:
+    def value(self, content: PlotContent, index: int) -> float | None:
         """Return the latest value of a series, or that nearest to the cursor."""
         if content.cursor is None:
             finite = content.data[index][1][np.isfinite(content.data[index][1])]

@@ -1,7 +1,6 @@
 """The arithmetic of a line plot: what is drawn where. Pure functions over numpy arrays; no Textual.
 
-plotext draws the curves, on a figure of our own: its global figure and the terminal are never touched. `draw` must
-not run in two threads at once.
+plotext draws the curves, on a figure of our own: its global figure and the terminal are never touched.
 """
 
 import functools
@@ -24,6 +23,7 @@ _BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  #
 
 _loaded = threading.Event()
 _loading = threading.Lock()
+_drawing = threading.Lock()  # there is one figure
 
 
 def preload() -> None:
@@ -115,22 +115,29 @@ def mean_dots(x: Floats, y: Floats, axes: tuple[Range, Range], size: tuple[int, 
     return line
 
 
-def band(x: Floats, y: Floats, axes: tuple[Range, Range], size: tuple[int, int]) -> Chars:
-    """Return the characters, `[rows, columns]`, of the area between the least and the greatest y of each column."""
+def envelope(x: Floats, y: Floats, axes: tuple[Range, Range], size: tuple[int, int]) -> tuple[Ints, Ints, Ints]:
+    """Return columns of dots without a gap, `[n]`, and between which dots the values of each lie.
+
+    Each column reaches to the one before it, so that one value in each of them makes a line.
+    """
     across, up = _place(x, y, axes, size)
     if not len(across):
-        return np.full(size[::-1], " ", dtype="<U1")
-    shape = rows, columns = size[1] * DOTS_DOWN, size[0] * DOTS_ACROSS
-    least, greatest = np.full(columns, rows), np.full(columns, -1)
+        return (np.empty(0, dtype=np.int64),) * 3
+    rows, columns = size[1] * DOTS_DOWN, size[0] * DOTS_ACROSS
+    least, greatest = np.full(columns, 2 * rows), np.full(columns, -2 * rows)
     np.minimum.at(least, across, up)
     np.maximum.at(greatest, across, up)
     seen = np.flatnonzero(greatest >= least)
     span = np.arange(seen[0], seen[-1] + 1)
-    low, high = (np.rint(np.interp(span, seen, edge[seen])) for edge in (least, greatest))
-    # Each column reaches to the one before it: one value in each of them is a line.
-    low, high = np.minimum(low, np.append(low[:1], high[:-1])), np.maximum(high, np.append(high[:1], low[:-1]))
-    level = np.arange(rows)[::-1, None]  # from the top
-    dots = np.zeros(shape, dtype=bool)
+    low, high = (np.rint(np.interp(span, seen, edge[seen])).astype(np.int64) for edge in (least, greatest))
+    return span, np.minimum(low, np.append(low[:1], high[:-1])), np.maximum(high, np.append(high[:1], low[:-1]))
+
+
+def band(x: Floats, y: Floats, axes: tuple[Range, Range], size: tuple[int, int]) -> Chars:
+    """Return the characters, `[rows, columns]`, of the area between the least and the greatest y of each column."""
+    span, low, high = envelope(x, y, axes, size)
+    level = np.arange(size[1] * DOTS_DOWN)[::-1, None]  # from the top
+    dots = np.zeros((size[1] * DOTS_DOWN, size[0] * DOTS_ACROSS), dtype=bool)
     dots[:, span] = (low <= level) & (level <= high)
     cells = dots.reshape(size[1], DOTS_DOWN, size[0], DOTS_ACROSS)
     codes = (cells * _BRAILLE[:, None, :]).sum(axis=(1, 3), dtype=np.uint32)
@@ -189,6 +196,11 @@ def draw(line: Dots, size: tuple[int, int]) -> Chars:
 
     One canvas for each line: on a common one the dots of two lines would be merged and take one colour.
     """
+    with _drawing:
+        return _draw(line, size)
+
+
+def _draw(line: Dots, size: tuple[int, int]) -> Chars:
     columns, rows = size
     figure = _figure().plot_size(columns, rows)
     figure.clear.data()

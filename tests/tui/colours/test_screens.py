@@ -24,7 +24,7 @@ VISITS = {
     "runs": (("r",), "Runs"),
     "checkpoints": (("c",), "heckpoint"),
     "finetune": (("f",), "inetun"),
-    "help": (("?",), "The Train screen"),
+    "help": (("?",), "its curves, its classes"),
     "command palette": (("ctrl+p",), "Detach"),
     "a search in it": (("ctrl+p", "e", "r"), "Errors"),
 }

@@ -19,7 +19,7 @@ from finetui.engine.protocol.events import (
     StageStarted,
     StateChanged,
 )
-from finetui.tui.screens.train.status_lines import status
+from finetui.tui.screens.status_lines import figures_line
 from finetui.tui.state.store import LOG_LINES, Store, View, reduce
 
 
@@ -37,7 +37,8 @@ def test_a_run_is_followed() -> None:
     assert x.tolist() == [0.5, 1.5]
     assert y.tolist() == [0.5, 0.25]
     assert store.curves.watched["accuracy"].points()[0].tolist() == [1.0]
-    assert view.seconds_left == pytest.approx((1000 - 150) * 64 / 6400)
+    # 850 steps of 10 ms; after each of 9 epochs, an evaluation of 0.1 s.
+    assert store.seconds_left == pytest.approx((1000 - 150) * 64 / 6400 + 9 * 0.1)
 
 
 def test_the_best_accuracy_is_kept_and_the_previous_evaluation() -> None:
@@ -166,7 +167,7 @@ def test_what_is_undone_leaves_the_curves_and_all_that_is_shown() -> None:
     assert view.evaluation.accuracy == 0.9
     assert [mark.label for mark in view.marks] == ["rolled back"]
     assert view.state == "running"
-    assert any("rolled back at step 100" in line.text for line in view.log)
+    assert any(line.text.startswith("rolled back to ") and "(step 100)" in line.text for line in view.log)
     # The checkpoint on the line that was left is still there: going back to it brings that line again.
     store.fold([rewound(200, 14, layers=layers("conv1"), learning_rate=0.5)])
     assert losses(store) == ([0.5, 1.0, 1.5], [0.5, 0.4, 9.0])
@@ -189,10 +190,10 @@ def test_the_log_names_those_who_steer_from_elsewhere() -> None:
     store = Store()
     mine, theirs = Pause(by="me pts/1"), Pause(by="ann pts/2")
     store.sent(mine)
-    store.fold([CommandAccepted(command=mine), CommandAccepted(command=theirs)])
+    store.fold([StateChanged(state="paused"), CommandAccepted(command=mine), CommandAccepted(command=theirs)])
     store.fold([CommandRefused(command=theirs, reason="training is paused")])
     assert [line.text for line in store.view.log] == [
-        "pause at step 0",
+        "paused at step 0",
         "pause at step 0 (by ann pts/2)",
         "pause refused: training is paused (by ann pts/2)",
     ]
@@ -207,7 +208,7 @@ def test_who_watches_outlasts_a_new_run_on_the_same_link() -> None:
 def test_the_status_line_tells_of_other_dashboards() -> None:
     store = Store()
     store.fold([prepared(), Audience(names=("me",))])
-    assert "dashboard" not in status(store.view, 120).plain
+    assert "dashboard" not in figures_line(store, 120).plain
     store.fold([Audience(names=("me", "ann (reading)"))])
-    assert "2 dashboards" in status(store.view, 120).plain
-    assert "2 dashboards" in status(store.view, 80).plain
+    assert "2 dashboards" in figures_line(store, 120).plain
+    assert "2 dashboards" in figures_line(store, 80).plain

@@ -18,10 +18,11 @@ from finetui.tui.queries.asker import Asker
 from finetui.tui.queries.image_cache import ImageCache
 from finetui.tui.queries.image_detail import ImageDetail
 from finetui.tui.screens.errors.detail_pane import DetailPane
-from finetui.tui.screens.errors.help import errors_help
+from finetui.tui.screens.errors.help import INTRODUCTION
 from finetui.tui.screens.errors.listing_screen import ListingScreen
 from finetui.tui.screens.errors.text import brief_details, caption, details, filter_line, title
 from finetui.tui.screens.run_chosen import Differing
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.styled_line import StyledLine
@@ -35,12 +36,14 @@ _ROOMY = 100  # cells in which an interval leaves room for the run and the marks
 class ErrorsScreen(ListingScreen):
     """Browses the predictions of the run in `store`; questions about its images go to `asker`."""
 
+    NAME = "errors"
+    TITLE_TEXT = "Errors"
+    INTRODUCTION = INTRODUCTION
     CSS_PATH = "screen.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (_ROOMY, "-roomy"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "leave", "Back", key_display="esc"),
-        Binding("question_mark", "help", "Help", key_display="?"),
         Binding("v", "cycle_show", "Show"),
         Binding("o", "cycle_order", "Order"),
         Binding("O", "reverse", "Reverse", show=False),
@@ -78,6 +81,7 @@ class ErrorsScreen(ListingScreen):
 
     def compose(self) -> ComposeResult:
         """Two lines on top, the grid, and the pane for the image under the cursor."""
+        yield RunLines(self._store)
         yield StyledLine(id="errors-title")
         yield StyledLine(id="errors-filter")
         yield Static(id="errors-message")
@@ -246,10 +250,6 @@ class ErrorsScreen(ListingScreen):
             self.query_one(ThumbnailGrid).move_cursor(by)
 
     # -- the rest -------------------------------------------------------------------------------------------
-
-    def action_help(self) -> None:
-        """Explain the screen."""
-        self.app.push_screen(errors_help())
 
     def action_leave(self) -> None:
         """Go back: from the large image to the grid, from the grid to the screen below."""

@@ -4,16 +4,17 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Label
 
+from finetui.tui.keys import bind
 from finetui.tui.widgets.action_button import ActionButton
 
 
 class _Number(Input):
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("back", "leave", show=False)]
 
     def __init__(self) -> None:
         super().__init__("0", id="image-number", compact=True, restrict="[0-9]*", max_length=9, select_on_focus=True)

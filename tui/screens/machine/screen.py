@@ -3,18 +3,21 @@
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.widgets import Static
 
 from finetui.engine.protocol.events import MachineSample
 from finetui.engine.protocol.machine import Machine
+from finetui.tui.keys import bind
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.machine import text
 from finetui.tui.screens.machine.frames import Frames
-from finetui.tui.screens.machine.help import machine_help
+from finetui.tui.screens.machine.help import INTRODUCTION
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.state.machine import RECENT_SECONDS, gpu_use
 from finetui.tui.state.store import Store
+from finetui.tui.widgets.fitting import Part
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.plot_axes import Range, nice_step
 from finetui.tui.widgets.styled_line import StyledLine
@@ -29,13 +32,13 @@ _TRAINING_ALERTS = ("plateau", "overfit", "divergence", "unstable")  # nothing t
 class MachineScreen(Screen[None]):
     """Shows what `store` knows of the machine."""
 
+    NAME = "machine"
+    TITLE_TEXT = "Machine"
+    INTRODUCTION = INTRODUCTION
     CSS_PATH = "screen.tcss"
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Back", key_display="esc"),
-        Binding("M,q", "leave", "Back", show=False),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("H", "history", "Whole run / 10 minutes"),
+        bind("history"),
     ]
 
     def __init__(self, store: Store) -> None:
@@ -48,6 +51,7 @@ class MachineScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """A line about the machine, where the time goes, and a frame for each of its parts."""
+        yield RunLines(self._store)
         yield StyledLine(id="machine-title")
         yield StyledLine(id="time-bar")
         yield StyledLine(id="time-legend")
@@ -141,7 +145,7 @@ class MachineScreen(Screen[None]):
             name = gpu_use(gpu)
             frames[name].show(text.gpu_parts(gpu), of(name).points(since), (x_axis, _SHARE), text.process_lines(gpu))
         if not machine.gpus:
-            frames["gpu"].show([text.Part(Content.styled(machine.no_gpu or "none was found", "$muted"), 0)])
+            frames["gpu"].show([Part(Content.styled(machine.no_gpu or "none was found", "$muted"), 0)])
 
     def _x_axis(self) -> tuple[Range, float | None]:
         """Return the time that is shown, and from when on; the latter is None for the whole run.
@@ -163,11 +167,3 @@ class MachineScreen(Screen[None]):
         """Show the whole run, or the last ten minutes again."""
         self._whole = not self._whole
         self._show()
-
-    def action_help(self) -> None:
-        """Explain the screen."""
-        self.app.push_screen(machine_help())
-
-    def action_leave(self) -> None:
-        """Go back to the screen below."""
-        self.dismiss(None)

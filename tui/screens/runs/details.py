@@ -6,7 +6,7 @@ from textual.content import Content
 
 from finetui.engine.predictions.interval import wilson
 from finetui.engine.runs.summaries import RunSummary
-from finetui.tui.screens.runs.run_list import STATE_SIGNS
+from finetui.tui.screens.status_lines import STATE_SIGNS
 from finetui.tui.state.numbers import duration, in_bytes
 
 _LABEL = 11  # cells

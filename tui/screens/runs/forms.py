@@ -1,14 +1,12 @@
 """What is asked about a run: its tags, a note, another name."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
-from textual.binding import BindingType
 from textual.widget import Widget
 
 from finetui.engine.protocol.config_checks import check_run_name
 from finetui.engine.runs.notes import check_tag
-from finetui.tui.screens.form import ENTER, Form
+from finetui.tui.screens.form import Form
 from finetui.tui.widgets.form_rows import TextRow
 
 
@@ -16,7 +14,6 @@ class TagForm(Form[tuple[str, ...]]):
     """Asks for the tags of the runs called `names`, which all have `tags`."""
 
     TITLE_TEXT = "Tags"
-    BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 
     def __init__(self, names: Sequence[str], tags: Sequence[str]) -> None:
         super().__init__()
@@ -41,7 +38,6 @@ class NoteForm(Form[str]):
     """Asks for the note of the run called `name`."""
 
     TITLE_TEXT = "Note"
-    BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 
     def __init__(self, name: str, note: str) -> None:
         super().__init__()
@@ -65,7 +61,6 @@ class NameForm(Form[str]):
     """Asks for another name of the run called `name`."""
 
     TITLE_TEXT = "Rename"
-    BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 
     def __init__(self, name: str) -> None:
         super().__init__()

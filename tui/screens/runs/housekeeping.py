@@ -14,6 +14,7 @@ from finetui.tui.screens.dialog import Choice, Dialog
 from finetui.tui.screens.runs.forms import NameForm, NoteForm, TagForm
 from finetui.tui.state.numbers import in_bytes
 from finetui.tui.state.run_loss import left_without_parent, loss_of, names_of
+from finetui.tui.state.store import Store
 
 if TYPE_CHECKING:
     from finetui.tui.screens.runs.screen import RunsScreen
@@ -22,11 +23,11 @@ _MOST_LINES = 8  # of runs that are to be deleted
 
 
 class Housekeeping:
-    """Asks above `screen`; the run in the folder `own` is the one that the dashboard is on."""
+    """Asks above `screen`; the dashboard is on the run in `store`."""
 
-    def __init__(self, screen: "RunsScreen", own: str) -> None:
+    def __init__(self, screen: "RunsScreen", store: Store) -> None:
         self._screen = screen
-        self._own = own
+        self._store = store
 
     def tag(self, runs: Sequence[RunSummary]) -> None:
         """Ask for the tags of `runs`."""
@@ -56,9 +57,9 @@ class Housekeeping:
         if run.live:
             stop = f"finetui stop {RunFolder(Path(run.path)).argument}"
             self._warn(f"{run.name} is live (process {run.pid} on {run.host}). Stop it first: {stop}")
-        elif run.path == self._own:
+        elif run.path == self._store.view.path:
             self._warn(f"{run.name} is open in this dashboard. Close it first.")
-        return not run.live and run.path != self._own
+        return not run.live and run.path != self._store.view.path
 
     def _warn(self, text: str) -> None:
         self._screen.notify(text, severity="warning", markup=False)
@@ -111,8 +112,8 @@ class Housekeeping:
             return
         total = in_bytes(sum(run.size for run in runs))
         title = f"Delete {runs[0].name} ({total})?" if len(runs) == 1 else f"Delete {len(runs)} runs ({total})?"
-        choices = (Choice("delete", "enter", "Delete"), Choice("cancel", "escape", "Cancel"))
-        if await self._screen.app.push_screen_wait(Dialog(title, lines, choices)) != "delete":
+        choices = (Choice("delete", "enter", "Delete"),)
+        if await self._screen.app.push_screen_wait(Dialog(title, lines, choices)) is None:
             return
 
         def delete() -> str:

@@ -5,28 +5,18 @@ from typing import ClassVar
 
 from rich.cells import cell_len
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
 
-from finetui.engine.protocol.events import State
 from finetui.engine.runs.summaries import RunSummary
-from finetui.tui.keys import bind
+from finetui.tui.keys import bind, move
+from finetui.tui.screens.status_lines import STATE_SIGNS
 from finetui.tui.state.run_columns import COLUMNS, GAP, NONE, RunTable, cut
 from finetui.tui.widgets.lines_view import LinesView
 
 GUTTER = 4  # cells: a margin, the mark, the star, a gap
-STATE_SIGNS: dict[State, tuple[str, str]] = {
-    "preparing": ("◌", "$muted"),
-    "ready": ("○", "$accent"),
-    "running": ("●", "$success"),
-    "paused": ("‖", "$warning"),
-    "finished": ("✓", "$success"),
-    "stopped": ("■", "$warning"),
-    "failed": ("✗", "$error"),
-    "crashed": ("✗", "$error"),
-}
 _FAINT = frozenset({"model", "data", "started", "took", "epoch", "parent", "size", "step"})
 
 
@@ -34,12 +24,12 @@ class RunList(LinesView[int]):
     """Shows a `RunTable`; the cursor stays on its run when the table changes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "go(-1)", "Up", show=False),
-        Binding("down,j", "go(1)", "Down", show=False),
-        Binding("pageup", "page(-1)", "Page up", show=False),
-        Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home", "go(-1000000)", "First", show=False),
-        Binding("end", "go(1000000)", "Last", show=False),
+        move("up,k", "go(-1)"),
+        move("down,j", "go(1)"),
+        move("pageup", "page(-1)"),
+        move("pagedown", "page(1)"),
+        move("home", "go(-1000000)"),
+        move("end", "go(1000000)"),
         bind("confirm", "choose", label="Open"),
     ]
 

@@ -22,13 +22,15 @@ from finetui.engine.text import clean
 from finetui.tui.keys import bind
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.run_chosen import RunChosen
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.screens.runs.details import details
 from finetui.tui.screens.runs.filter_input import FilterInput
-from finetui.tui.screens.runs.help import runs_help
+from finetui.tui.screens.runs.help import RUNS
 from finetui.tui.screens.runs.housekeeping import Housekeeping
 from finetui.tui.screens.runs.run_list import GUTTER, RunList, padded
 from finetui.tui.state.run_columns import COLUMNS, GAP, RunTable
 from finetui.tui.state.run_query import RunQuery, arrange, best_of_each
+from finetui.tui.state.store import Store
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.styled_line import StyledLine
 
@@ -37,8 +39,11 @@ _FEWEST, _MOST = 2, 8  # runs that are compared
 
 
 class RunsScreen(Screen[None]):
-    """Lists the runs in `runs_dir` above a dashboard on the run in the folder `own` (empty: none yet)."""
+    """Lists the runs in `runs_dir`, above a dashboard on the run in `store`."""
 
+    NAME = "runs"
+    TITLE_TEXT = "Runs"
+    INTRODUCTION = RUNS
     CSS_PATH = "screen.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (140, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
@@ -48,30 +53,27 @@ class RunsScreen(Screen[None]):
         bind("compare"),
         bind("tag"),
         bind("note"),
-        bind("help"),
         bind("order"),
         bind("rename"),
         bind("delete"),
-        bind("back"),
         bind("reverse"),
-        bind("close", "leave", show=False),
-        bind("runs", "leave", show=False),
     ]
 
-    def __init__(self, runs_dir: Path, own: str) -> None:
+    def __init__(self, store: Store, runs_dir: Path) -> None:
         super().__init__()
+        self._store = store
         self._runs_dir = runs_dir
-        self._own = own
         self._runs: list[RunSummary] = []
         self._query = RunQuery()
         self._marked: set[str] = set()
         self._looks = False
         self._said = ""
         self._detailed: RunSummary | None = None  # of which all is told beside the list
-        self._housekeeping = Housekeeping(self, own)
+        self._housekeeping = Housekeeping(self, store)
 
     def compose(self) -> ComposeResult:
         """A title, the filter, the list below its heading, and what is known of the run under the cursor."""
+        yield RunLines(self._store)
         yield StyledLine(id="runs-title")
         with Horizontal(id="runs-bar"):
             yield FilterInput("runs-filter", "/ filter: lr>0.01 model:resnet18 best>98% tag:keep")
@@ -275,7 +277,7 @@ class RunsScreen(Screen[None]):
     def on_run_list_chosen(self) -> None:
         """Show the run; the one that this dashboard is on is below."""
         run = self.run_list.run
-        if run is not None and run.path == self._own:
+        if run is not None and run.path == self._store.view.path:
             self.dismiss(None)
         elif run is not None:
             self.post_message(RunChosen(Path(run.path)))
@@ -315,13 +317,9 @@ class RunsScreen(Screen[None]):
             how = f"{len(paths)} are marked" if paths else "mark runs with space"
             self.notify(f"2 to {_MOST} runs are compared: {how}", severity="warning", markup=False)
             return
-        self.app.push_screen(ComparedScreen([one for one in self._runs if one.path in paths]))
+        self.app.push_screen(ComparedScreen(self._store, [one for one in self._runs if one.path in paths]))
 
     # -- the rest -------------------------------------------------------------------------------------------
-
-    def action_help(self) -> None:
-        """Explain the screen."""
-        self.app.push_screen(runs_help())
 
     def action_back(self) -> None:
         """Clear the filter; without one, the marks; without any, go back to the screen below."""
@@ -334,10 +332,6 @@ class RunsScreen(Screen[None]):
             self._marks_changed()
         else:
             self.dismiss(None)
-
-    def action_leave(self) -> None:
-        """Go back to the screen below."""
-        self.dismiss(None)
 
 
 def _begins_a_field(text: str) -> bool:

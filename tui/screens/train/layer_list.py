@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.message import Message
 
 from finetui.engine.protocol.commands import SetFrozen
+from finetui.tui.keys import move
 from finetui.tui.state.layer_tree import Freeze
 from finetui.tui.state.store import View
 from finetui.tui.widgets.freeze_tree import SIGNS, FreezeRows, FreezeTree
@@ -82,7 +83,7 @@ def _state(waiting: bool | None, in_use: bool, frozen: bool, partly: bool = Fals
 class LayerRows(FreezeRows[LayerRow]):
     """The rows: groups, all closed at first."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("right,left", "open", "Open", key_display="→")]
+    BINDINGS: ClassVar[list[BindingType]] = [move("right,left", "open", "Open")]
 
     def folded_at_first(self, rows: Sequence[LayerRow]) -> set[str]:
         """Return the keys of the groups that can be opened, and could not before."""
@@ -157,7 +158,7 @@ def _shortened(name: str, width: int) -> str:
 
 
 class LayerList(FreezeTree):
-    """Shows each layer group and whether it trains; Enter, Space or a click toggles it, → opens it."""
+    """Shows each layer group and whether it trains; Space or a click toggles it, Enter or → opens it."""
 
     DEFAULT_CSS = """
     LayerList { height: 1fr; min-height: 3; }

@@ -29,11 +29,10 @@ def errors(
 def show_differing(train: "TrainScreen", differing: Differing) -> None:
     """Show the images that the run of `train`, opened for that alone, and another differ on; both are left at once."""
 
-    def leave() -> None:
-        train.dismiss(None)
+    def leave(_: object) -> None:
+        train.call_later(train.action_leave)
 
-    found = errors(train.store, train.asker, lambda _classes: Selection(), "", differing)
-    train.app.push_screen(found, lambda _: train.call_later(leave) and None)
+    train.app.push_screen(errors(train.store, train.asker, lambda _classes: Selection(), "", differing), leave)
 
 
 def layers(store: Store, send: Callable[[AnyCommand], None], asker: Asker, *, can_measure: bool) -> Screen[Any]:
@@ -61,12 +60,14 @@ def show_runs(train: "TrainScreen") -> None:
     """List all runs; where `train` was opened from that list, go back to it."""
     from finetui.tui.screens.runs.screen import RunsScreen
 
-    if isinstance(train.app.screen_stack[-2], RunsScreen):
-        train.dismiss(None)
+    stack = train.app.screen_stack
+    lists = [at for at, one in enumerate(stack) if isinstance(one, RunsScreen)]
+    if lists:
+        stack[lists[-1] + 1].dismiss(None)  # and all above it
         return
     view = train.store.view
     runs_dir = Path(view.path).parent if view.path else Path(view.config.run.runs_dir)
-    train.app.push_screen(RunsScreen(runs_dir, view.path))
+    train.app.push_screen(RunsScreen(train.store, runs_dir))
 
 
 async def choose_checkpoint(train: "TrainScreen", *, can_steer: bool) -> None:

@@ -4,7 +4,7 @@ import time
 
 from textual.screen import Screen
 
-from finetui.engine.protocol.events import ENDED
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.controls import Controls
 from finetui.tui.screens.train.layer_list import LayerList
@@ -12,9 +12,7 @@ from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import Plots
 from finetui.tui.screens.train.refresh import RefreshRate
-from finetui.tui.screens.train.status_lines import machine_line, progress, status
 from finetui.tui.state.store import Store, View
-from finetui.tui.widgets.styled_line import StyledLine
 
 _PLOT_SECONDS = 0.5
 _RATE_SECONDS = 1.0  # a learning rate that a schedule moves at every step
@@ -68,11 +66,4 @@ class Panels:
 
     def show_lines(self) -> None:
         """Draw the lines at the top."""
-        view, width = self._store.view, self._screen.size.width
-        self._screen.query_one("#status", StyledLine).show(status(view, width))
-        self._screen.query_one("#progress", StyledLine).show(progress(view, width))
-        sample = self._store.machine.latest if view.state not in ENDED else None  # of a run that is over, it is old
-        self._screen.set_class(sample is not None, "-machine")
-        if sample is not None:
-            line = machine_line(sample.machine, width, live=view.state == "running")
-            self._screen.query_one("#machine", StyledLine).show(line)
+        self._screen.query_one(RunLines).show()

@@ -2,14 +2,17 @@
 
 import math
 from dataclasses import replace
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widget import Widget
 
+from finetui.engine.errors import FinetuiError
 from finetui.tui.keys import bind
 from finetui.tui.state.plot_view import PlotView, grid
 from finetui.tui.state.run_curves import METRICS, TRAINED, WATCHED, Metric
@@ -18,6 +21,9 @@ from finetui.tui.widgets.line_plot import LinePlot
 from finetui.tui.widgets.plot_axes import Points
 from finetui.tui.widgets.plot_drawing import PlotContent, SeriesStyle
 from finetui.tui.widgets.plot_picture import AXIS, KEY, TITLE, Piece
+
+if TYPE_CHECKING:
+    from finetui.tui.screens.train.plot_export import PlotSource, PlotTarget
 
 _UNITS = (("seconds", 1.0, 180.0), ("minutes", 60.0, 3 * 3600.0), ("hours", 3600.0, math.inf))  # until so many seconds
 _PAN = 0.25  # of what is shown
@@ -264,6 +270,31 @@ class Plots(Container, can_focus=True):
         self.focus()
         self._arrange()
         self._draw()
+
+    @work
+    async def action_export(self) -> None:
+        """Write the current plot to a file."""
+        from finetui.tui.screens.train.plot_export import PlotExportForm, PlotSource
+
+        metric, run = self._current, self._store.view.name
+        default = Path(f"{run}-{metric.key}.png" if run else f"{metric.key}.png")
+        target = await self.app.push_screen_wait(PlotExportForm(default))
+        if target is None:
+            return
+        smoothing = self.view.smoothing if metric.smooths else 0.0
+        note = f", smoothed {smoothing:g}" if smoothing else ""
+        plotter = replace(self.current.plotter, titles=([(metric.title, TITLE)],), drawn={})
+        title = f"{metric.title} · {run}{note}" if run else f"{metric.title}{note}"
+        source = PlotSource(title, plotter, self.current.content, self._store.curves.copy(), metric.key, smoothing)
+        self._write(source, target)
+
+    @work(thread=True, exclusive=True, group="export", exit_on_error=False)
+    def _write(self, source: "PlotSource", target: "PlotTarget") -> None:
+        try:
+            words, severity = source.write(target), "information"
+        except FinetuiError as error:
+            words, severity = str(error), "error"
+        self.app.call_from_thread(self.notify, words, severity=severity, markup=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Leave Escape to the screen where there is nothing to clear here, and show more keys where there is room."""

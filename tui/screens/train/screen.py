@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
@@ -20,13 +20,15 @@ from finetui.engine.protocol.commands import (
 )
 from finetui.engine.protocol.events import AnyEvent
 from finetui.engine.protocol.values import AnyPart
+from finetui.tui.keys import bind
 from finetui.tui.queries.asker import Asker
-from finetui.tui.screens.base import Screen
+from finetui.tui.screens.base import HomeScreen
 from finetui.tui.screens.dialog import Choice, Dialog
-from finetui.tui.screens.help import train_help
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.controls import Controls, LearningRateInput
+from finetui.tui.screens.train.help import INTRODUCTION
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.panels import Panels
@@ -37,7 +39,6 @@ from finetui.tui.state.actions import ACTIONS
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
-from finetui.tui.widgets.styled_line import StyledLine
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
 _POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
@@ -46,31 +47,26 @@ _MOST_AT_ONCE = 256  # events, a few milliseconds' worth
 OnEvents = Callable[[Sequence[AnyEvent]], None]
 
 
-class TrainScreen(Screen[None]):
+class TrainScreen(HomeScreen[None]):
     """Shows a run and steers it through a link."""
 
+    NAME = "train"
+    TITLE_TEXT = "Train"
+    INTRODUCTION = INTRODUCTION
     CSS_PATH = "screen.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (100, "-roomy"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-medium"), (32, "-tall"), (48, "-huge")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(a.key, f"press('{a.name}')", a.label, show=False) for a in ACTIONS if a.name != "resume"),
-        Binding("l", "focus_rate", "Learning rate", show=False),
-        Binding("plus,equals_sign", "nudge_rate(1)", "Raise learning rate", show=False),
-        Binding("minus", "nudge_rate(-1)", "Lower learning rate", show=False),
-        Binding("q", "leave", "Quit"),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("tab", "app.focus_next", "Next control", show=False),
-        Binding("m", "errors", "Errors"),
-        Binding("p", "switch_part", "Part"),
-        Binding("g", "layers", "Layers"),
-        Binding("r", "runs", "Runs"),
-        Binding("c", "checkpoints", "Checkpoints", show=False),
-        Binding("o", "log", "Log"),
-        Binding("M", "machine", "Machine"),
-        Binding("d", "app.detach", "Detach"),  # behind those: what has no room is not shown
+        *(bind(a.key_name, f"press('{a.name}')", show=False) for a in ACTIONS if a.name != "resume"),
+        bind("rate", "focus_rate", show=False),
+        bind("raise_rate", "nudge_rate(1)", show=False),
+        bind("lower_rate", "nudge_rate(-1)", show=False),
+        bind("back", label="Hide the alert", show=False),
+        bind("close", "leave", label="Quit"),
+        *(bind(name, f"go('{name}')") for name in ("errors", "layers", "runs", "log", "machine", "checkpoints")),
+        bind("part", "switch_part"),
+        bind("detach", "app.detach"),  # behind those: what has no room is not shown
         *PLOT_KEYS,
-        Binding("t", "toggle_theme", "Theme", show=False),
-        Binding("escape", "hide_alert", "Hide the alert", show=False),
     ]
 
     def __init__(self, link: Link, *, visiting: bool = False, on_events: OnEvents = lambda _events: None) -> None:
@@ -93,9 +89,7 @@ class TrainScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Lay the widgets out."""
-        yield StyledLine(id="status")
-        yield StyledLine(id="progress")
-        yield StyledLine(id="machine")
+        yield RunLines(self.store, cue="press s to start", by_itself=False)
         yield Banner()
         yield Plots()
         with Horizontal(id="panels"):
@@ -147,9 +141,10 @@ class TrainScreen(Screen[None]):
         """Show what is known by now at the next look, whatever the rate."""
         self.panels.hurry()
 
-    def action_hide_alert(self) -> None:
-        """Take the alert that is shown off the screen."""
-        self.query_one(Banner).hide_alert()
+    def action_back(self) -> None:
+        """Take the alert that is shown off the screen; without one, leave a run that is only visited."""
+        if not self.query_one(Banner).hide_alert() and self._visiting:
+            self.dismiss(None)
 
     # -- steering ---------------------------------------------------------------------------------------
 
@@ -212,15 +207,15 @@ class TrainScreen(Screen[None]):
         """Go to the plot of that number."""
         self.query_one(Plots).choose(number)
 
-    def action_toggle_theme(self) -> None:
-        """Switch between dark and light."""
-        self.app.theme = "finetui-light" if self.app.current_theme.dark else "finetui-dark"
-
     # -- other screens ----------------------------------------------------------------------------------
 
-    def action_help(self) -> None:
-        """Explain the screen."""
-        self.app.push_screen(train_help())
+    def open_screen(self, name: str) -> None:
+        """Open what the key called `name` stands for."""
+        getattr(self, f"action_{name}")()
+
+    def action_finetune(self) -> None:
+        """Ask how to go on from these weights."""
+        self.action_press("finetune")
 
     def action_errors(self) -> None:
         """Show the images that were got wrong."""
@@ -237,6 +232,7 @@ class TrainScreen(Screen[None]):
 
         `leave_with_it` leaves the program together with that screen.
         """
+        self.opens_others = not leave_with_it
         leave = (lambda _: self.app.exit()) if leave_with_it else None
         self.app.push_screen(opening.errors(self.store, self.asker, choose, part), leave)
 
@@ -288,7 +284,7 @@ class TrainScreen(Screen[None]):
         if self._link.outlives or view.state not in ("running", "paused"):
             self.leave_now()
             return
-        choices = (Choice("stop", "x", "Stop and save"), Choice("stay", "b", "Stay"))
+        choices = (Choice("stop", "enter", "Stop and save"), Choice("stay", "escape", "Stay"))
         lines = (f"The run {view.name} is {view.state} at step {view.step:,}, and ends with this dashboard.",)
         if await self.app.push_screen_wait(Dialog("Leave finetui?", lines, choices)) == "stop":
             self.send(Stop())

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, ScrollableContainer
 from textual.content import Content
 from textual.widgets import OptionList as TextualOptionList, Static
@@ -16,13 +16,15 @@ from textual.widgets.option_list import Option
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.summaries import RunSummary
-from finetui.tui.keys import KEYS, bind
+from finetui.tui.keys import bind, bind_tabs, move
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.run_chosen import Differing, RunChosen
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.screens.runs.compared.curves import PLOTS, Curves, Legend
 from finetui.tui.screens.runs.compared.tables import scores_content, settings_content
-from finetui.tui.screens.runs.help import compared_help
+from finetui.tui.screens.runs.help import COMPARED
 from finetui.tui.state.run_comparison import History, Pair, predictions_file, scores_of
+from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.option_list import OptionList
@@ -33,25 +35,26 @@ TABS = ("curves", "settings", "scores", "errors")
 
 
 class ComparedScreen(Screen[None]):
-    """Compares `runs`, two to eight of them."""
+    """Compares `runs`, two to eight of them, above a dashboard on the run in `store`."""
 
+    NAME = "runs"  # its key leads back to the list
+    TITLE_TEXT = "Runs compared"
+    INTRODUCTION = COMPARED
     CSS_PATH = "screen.tcss"
     AUTO_FOCUS = ""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(at), f"tab('{tab}')", KEYS["tab_number"].label, show=False) for at, tab in enumerate(TABS, 1)),
+        *bind_tabs(*(f"tab('{tab}')" for tab in TABS)),
         bind("zoom"),
+        move("left", "other(-1)", "The plot before, while one has all the room"),
+        move("right", "other(1)", "The next plot, while one has all the room"),
         bind("log_axis"),
-        Binding("left", "other(-1)", "Plot", key_display="←→"),
-        Binding("right", "other(1)", "Next plot", show=False),
-        bind("help"),
-        bind("back"),
-        bind("close", "leave", show=False),
     ]
 
-    def __init__(self, runs: Sequence[RunSummary]) -> None:
+    def __init__(self, store: Store, runs: Sequence[RunSummary]) -> None:
         super().__init__()
+        self._store = store
         self._folders = [RunFolder(Path(run.path)) for run in runs]
         self._histories = [History(folder) for folder in self._folders]
         parts = {run.part for run in runs}
@@ -61,6 +64,7 @@ class ComparedScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """A title, the tabs, the legend, and what belongs to each tab."""
+        yield RunLines(self._store)
         yield StyledLine(
             Content.assemble((" Compare", "bold $accent"), f"  {len(self._folders)} runs"), id="compared-title"
         )
@@ -74,7 +78,7 @@ class ComparedScreen(Screen[None]):
                 yield Static("Reading …", id=f"{tab}-text")
         yield OptionList(id="compared-errors", compact=True)
         yield Static("Reading the journals …", id="compared-message")
-        yield KeyBar(unshown=lambda: () if self.has_class("-curves") else ("zoom", "log_axis", "other(-1)"))
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Begin with the curves."""
@@ -173,7 +177,8 @@ class ComparedScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only curves have plots."""
-        return action not in ("zoom", "other", "log_axis") or self.has_class("-curves")
+        of_plots = action in ("zoom", "other", "log_axis")
+        return self.has_class("-curves") if of_plots else super().check_action(action, parameters)
 
     def on_option_list_option_selected(self, message: TextualOptionList.OptionSelected) -> None:
         """Show the images that the pair differs on."""
@@ -190,20 +195,12 @@ class ComparedScreen(Screen[None]):
         """Return the command that prints this comparison."""
         return " ".join(["finetui compare", *(folder.argument for folder in self._folders)])
 
-    def action_help(self) -> None:
-        """Explain the screen."""
-        self.app.push_screen(compared_help())
-
     def action_back(self) -> None:
         """Show all plots again; where they are, go back to the list."""
         if self.has_class("-zoomed"):
             self.action_zoom()
         else:
             self.dismiss(None)
-
-    def action_leave(self) -> None:
-        """Go back to the list."""
-        self.dismiss(None)
 
 
 def _option(pair: Pair) -> Option:
