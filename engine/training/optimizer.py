@@ -12,6 +12,8 @@ from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup
 from finetui.engine.protocol.config import TrainingConfig
 
+_Update = tuple[list[Tensor], list[Tensor], list[Tensor]]  # parameters, gradients, momentum
+
 
 def build_optimizer(groups: Iterable[ModuleGroup], training: TrainingConfig, *, fused: bool = False) -> Optimizer:
     """Return SGD or AdamW over all parameters, in groups of (layer) x (decay, no decay).
@@ -50,6 +52,51 @@ class ParameterGroups:
         self._together = self._merged([group["weight_decay"] for group in self._apart])
         self._divided: list[dict[str, Any]] = []
         self._division: list[int] = []
+        self._parameters: list[nn.Parameter] = [p for group in self._apart for p in group["params"]]
+        kinds = {(p.device.type, p.dtype) for p in self._parameters}
+        alike = len(kinds) == 1 and next(iter(kinds))[0] == "cpu"
+        self._directly = alike and type(optimizer) is SGD and bool(first["fused"])
+
+    def forget_gradients(self) -> None:
+        """Do what the optimizer's `zero_grad` does, without its bookkeeping."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def step(self) -> None:
+        """Do what the optimizer's `step` does.
+
+        Of fused SGD on a CPU only the update itself is done, as that would do it: on a small head what torch does
+        around it takes as long as everything else in a step.
+        """
+        groups = self._optimizer.param_groups
+        updates = [self._update(group) for group in groups] if self._directly else [None]
+        if None in updates:
+            self._optimizer.step()
+            return
+        for group, (parameters, gradients, buffers) in zip(groups, updates, strict=True):
+            if parameters:
+                torch._fused_sgd_(
+                    parameters,
+                    gradients,
+                    buffers,
+                    weight_decay=group["weight_decay"],
+                    momentum=group["momentum"],
+                    lr=group["lr"],
+                    dampening=0.0,
+                    nesterov=group["nesterov"],
+                    maximize=False,
+                    is_first_step=False,
+                )
+
+    def _update(self, group: dict[str, Any]) -> _Update | None:
+        """Return what the update of `group` takes; None where torch has yet to make its momentum."""
+        reached = [p for p in group["params"] if p.grad is not None]
+        gradients = [p.grad for p in reached]
+        if not group["momentum"]:
+            return reached, gradients, []
+        state = self._optimizer.state
+        buffers = [state[p].get("momentum_buffer") for p in reached]
+        return (reached, gradients, buffers) if all(buffer is not None for buffer in buffers) else None
 
     def _merged(self, kinds: Sequence[Hashable]) -> list[dict[str, Any]]:
         """Return the groups of layers, those that are of the same of `kinds` as one."""

@@ -6,6 +6,7 @@
 2. One cycle is torch's `OneCycleLR`, a warm-up comes before the run, layers warm up by themselves, and `fastai` is
    fastai's `fine_tune`.
 3. What is frozen is computed once, where that is possible (`finetui.engine.training.features`).
+4. Of what is computed so, the steps of a small linear head are computed by one thread.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from typing import Any
 
 from finetui.engine.errors import BadInput
 
-CURRENT = 3
+CURRENT = 4
+ONE_THREAD = 4  # the first by which the steps of a small head are
 
 
 def recorded(training: Mapping[str, Any]) -> int:

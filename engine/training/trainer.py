@@ -23,9 +23,8 @@ from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter, gradie
 from finetui.engine.training.learning_rate import LearningRates
 from finetui.engine.training.metrics import Meter
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
-from finetui.engine.training.recipes import Stage, check_plan, frozen_layers, stage_at, whole_run
-from finetui.engine.training.rules import CURRENT
-from finetui.engine.training.schedules import build_schedule, fastai_cycle, first_one_cycle
+from finetui.engine.training.recipes import Stage, check_plan, frozen_layers, schedules_of, stage_at, whole_run
+from finetui.engine.training.rules import CURRENT, ONE_THREAD
 
 OnStep = Callable[[int, Tensor], None]
 Batch = tuple[Tensor, Tensor]
@@ -74,7 +73,7 @@ class Trainer:
         self._configure(training, plan)
         self.freezer = Freezer(model, groups, self.optimizer, training.frozen_norm_trains)
         self.step = self.epoch = self.position = 0
-        self.features = FeatureUse()
+        self.features = FeatureUse(one_thread=rules >= ONE_THREAD)
         self._resized = (0, 0)  # where in this epoch the batch size was changed: steps and images before
         self.epoch_steps = self.steps_per_epoch  # of the epoch in progress
         self.device = next(model.parameters()).device
@@ -93,20 +92,18 @@ class Trainer:
 
     def _configure(self, training: TrainingConfig, plan: Sequence[Stage]) -> None:
         """Build what follows from the settings. Raises `BadInput`."""
-        if training.batch_size > len(self._data):
-            raise BadInput(
-                f"training.batch_size (--batch-size): {training.batch_size} is more than the "
-                f"{len(self._data)} training images"
-            )
+        size, images = training.batch_size, len(self._data)
+        if size > images:
+            raise BadInput(f"training.batch_size (--batch-size): {size} is more than the {images} training images")
         self._needs_two = has_batch_norm(self.model)
-        if training.batch_size == 1 and self._needs_two:
+        if size == 1 and self._needs_two:
             raise BadInput("training.batch_size (--batch-size): batch normalisation needs at least 2 images a step")
         self.training = training
         self.plan = tuple(plan) or whole_run(training.epochs)
         self.epochs = training.epochs
         self.optimizer = build_optimizer(self.groups, training, fused=self.path.fused)
         self._rated = ParameterGroups(self.optimizer)
-        self.steps_per_epoch = steps_per_epoch(self.model, len(self._data), training.batch_size)
+        self.steps_per_epoch = steps_per_epoch(self.model, images, size)
         # On a small set a hundred steps would be several epochs.
         self.rates = LearningRates(training.lr, min(training.thaw_warmup_steps, self.steps_per_epoch))
         weights = class_weights(self._data.labels, training.class_weights, self._classes, self.model)
@@ -145,19 +142,21 @@ class Trainer:
         Raises `Diverged` for a loss that is none any more: on the CPU before the step has changed anything, on other
         devices, which would have to be waited for, with the next point.
         """
+        self.features.compute(self._step, self.training.batch_size)
+
+    def _step(self) -> None:
         inputs, labels = self._next_batch()
         self.rates.apply(self._rated, self.step)
         trains = self.trains_on(labels)
         if trains:
-            for parameter in self._parameters.values():  # what `zero_grad` does, without its bookkeeping
-                parameter.grad = None
+            self._rated.forget_gradients()
             loss, logits, backward = self.forward.step(inputs, labels, self.freezer, self.features.cache)
             if self.device.type == "cpu":
                 self._check(loss.item())
             backward()
             if self._layer_meter is not None:
                 self._layer_meter.before()
-            self.optimizer.step()
+            self._rated.step()
             if self._layer_meter is not None:
                 self.measures, self._layer_meter = self._layer_meter.after(), None
             self._meter.add(loss.detach(), logits, labels)
@@ -205,8 +204,7 @@ class Trainer:
 
     def _next_batch(self) -> tuple[Any, Tensor]:
         if self._batches is None:
-            cache, here = self.features.cache, (self.epoch, self.position)
-            size = self.training.batch_size
+            cache, here, size = self.features.cache, (self.epoch, self.position), self.training.batch_size
             self._batches = self.batches(*here) if cache is None else cache.batches(self._left(*here)[0], size)
         return next(self._batches)
 
@@ -263,13 +261,7 @@ class Trainer:
     def _follow_schedule(self) -> None:
         stage = self.plan[self.stage]
         first_epoch = sum(earlier.epochs for earlier in self.plan[: self.stage])
-        steps = stage.epochs * self.steps_per_epoch
-        if stage.cycle is not None:
-            cycle = fastai_cycle if self.rules > 1 else first_one_cycle
-            schedules = cycle(steps, stage.cycle.rise, stage.cycle.start_div)
-        else:
-            first = first_epoch == 0
-            schedules = build_schedule(self.training, steps, self.steps_per_epoch, first=first, rules=self.rules)
+        schedules = schedules_of(stage, self.training, self.steps_per_epoch, first=first_epoch == 0, rules=self.rules)
         # By what is left: an epoch whose batch size was changed has other steps than the schedule counts with.
         left = self.epoch_steps - self.position
         first_step = self.step + left - (self.epoch + 1 - first_epoch) * self.steps_per_epoch
@@ -369,9 +361,8 @@ class Trainer:
         self.freezer.hold(state.get("held", ()))  # before these were kept, what the owner had frozen trained
         self.freezer.set(self.freezer.frozen - frozen, frozen=False)
         self.freezer.set(frozen, frozen=True)
-        self.freezer.set_norm_trains(
-            self.training.frozen_norm_trains if "frozen_norm_trains" in changed else state["norm_trains"]
-        )
+        norm_trains = self.training.frozen_norm_trains if "frozen_norm_trains" in changed else state["norm_trains"]
+        self.freezer.set_norm_trains(norm_trains)
         self._by_hand = frozenset(state["by_hand"])
         self.features.load_state_dict(state.get("features", {}))
         self._follow_schedule()

@@ -115,6 +115,10 @@ class FeatureCache:
             returned = network(*features)
         return outputs_of(returned)
 
+    def is_small(self, batch_size: int) -> bool:
+        """Whether a step of so many images is little work, on a processor: see `LinearHead`."""
+        return self._linear is not None and self._device.type == "cpu" and self._linear.is_small(batch_size)
+
     def linear_step(self, features: list[Tensor], labels: Tensor, class_weights: Tensor | None) -> Step | None:
         """Return loss, logits and what computes the gradients, where all that trains is a linear layer; else None."""
         if self._linear is None or not self._linear.trains:

@@ -9,6 +9,9 @@ from torch import Tensor, fx, nn
 Step = tuple[Tensor, Tensor, Callable[[], None]]
 _IGNORED = -100  # cross_entropy's default: no class
 _MEAN = 1
+_SMALL = (
+    2**22
+)  # multiplications in a pass of a batch; a core does them sooner than threads find each other when it is busy
 
 
 class LinearHead:
@@ -37,22 +40,24 @@ class LinearHead:
         weight, bias = self._layer.weight, self._layer.bias
         return weight.requires_grad and bias is not None and bias.requires_grad
 
+    def is_small(self, batch_size: int) -> bool:
+        """Whether one thread computes a step of so many images about as fast as several do, or faster."""
+        return batch_size * self._layer.weight.numel() <= _SMALL
+
     def step(self, inputs: Tensor, labels: Tensor, class_weights: Tensor | None) -> Step:
         """Return the mean cross entropy of `inputs` `[B, features]`, the logits, and what computes the gradients."""
-        layer = self._layer
-        with torch.no_grad():
-            logits = torch.addmm(layer.bias, inputs, layer.weight.t())
-            shares = torch.log_softmax(logits, 1)
-            loss, total = torch.ops.aten.nll_loss_forward.default(shares, labels, class_weights, _MEAN, _IGNORED)
+        # Detached, there is nothing that autograd would have to be kept from.
+        weight, bias = self._layer.weight.detach(), self._layer.bias.detach()
+        logits = torch.addmm(bias, inputs, weight.t())
+        shares = torch.log_softmax(logits, 1)
+        loss, total = torch.ops.aten.nll_loss_forward.default(shares, labels, class_weights, _MEAN, _IGNORED)
         return loss, logits, partial(self._backward, inputs, labels, class_weights, shares, loss, total)
 
     def _backward(
         self, inputs: Tensor, labels: Tensor, weights: Tensor | None, shares: Tensor, loss: Tensor, total: Tensor
     ) -> None:
-        layer = self._layer
-        with torch.no_grad():
-            one = torch.ones_like(loss)
-            back = torch.ops.aten.nll_loss_backward.default(one, shares, labels, weights, _MEAN, _IGNORED, total)
-            back = torch.ops.aten._log_softmax_backward_data.default(back, shares, 1, shares.dtype)
-            layer.weight.grad = back.t().mm(inputs)
-            layer.bias.grad = back.sum(0)
+        one = torch.ones_like(loss)
+        back = torch.ops.aten.nll_loss_backward.default(one, shares, labels, weights, _MEAN, _IGNORED, total)
+        back = torch.ops.aten._log_softmax_backward_data.default(back, shares, 1, shares.dtype)
+        self._layer.weight.grad = back.t().mm(inputs)
+        self._layer.bias.grad = back.sum(0)

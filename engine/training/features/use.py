@@ -1,7 +1,9 @@
 """Which features a training goes on from, as far as a checkpoint has to know it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import torch
 
 from finetui.engine.training.features.cache import FeatureCache
 
@@ -12,10 +14,12 @@ class FeatureUse:
     It is made anew at the start of each epoch, from the layers with which the epoch began, `entered`; until it is made,
     and what it takes is there, it is not `settled`. `given_up` are choices that could not be had. `cache` has the
     features, once it is complete, `filling` those that are being computed. `dropped` says why they went.
-    `wanted` is the setting by which the training goes.
+    `wanted` is the setting by which the training goes. With `one_thread` that is what computes the steps of a small
+    head: several would wait for each other longer than it takes, and on a busy machine for very long.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, one_thread: bool) -> None:
+        self._one_thread = one_thread
         self.layers: frozenset[str] = frozenset()
         self.entered: frozenset[str] = frozenset()
         self.given_up: set[frozenset[str]] = set()
@@ -46,6 +50,18 @@ class FeatureUse:
         elif self.cache is not None and self.cache.cut.stale:
             self.drop("layers changed")
         return self.cache is not before
+
+    def compute(self, step: Callable[[], None], batch_size: int) -> None:
+        """Take `step`, of so many images, by as many threads as are good for it: by its size, and so by the command."""
+        if not self._one_thread or self.cache is None or not self.cache.is_small(batch_size):
+            step()
+            return
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            step()
+        finally:
+            torch.set_num_threads(threads)
 
     def restart(self) -> None:
         """Get images anew, after somebody else has read them."""

@@ -25,6 +25,7 @@ from finetui.tui.screens.layers.image_chooser import ImageChooser
 from finetui.tui.screens.layers.layer_pane import ASKING, LayerPane
 from finetui.tui.screens.layers.module_tree import ModuleRows, ModuleTree
 from finetui.tui.screens.layers.text import not_to_be_seen, notes, title, title_of, totals
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.state.layer_tree import LayerStates, layer_tree, rate_factors
 from finetui.tui.state.store import Store, View
 from finetui.tui.widgets.key_bar import KeyBar
@@ -86,6 +87,7 @@ class LayersScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Two lines on top, the tree, the pane for the chosen layer, a line of notes."""
+        yield RunLines(self._store)
         yield StyledLine(id="layers-title")
         yield StyledLine(id="layers-totals")
         with Container(id="layers-body"):

@@ -15,7 +15,8 @@ from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.base import ModalScreen
 from finetui.tui.screens.dialog import BOX_CSS
 from finetui.tui.widgets.action_button import ActionButton
-from finetui.tui.widgets.line_plot import LinePlot, SeriesStyle
+from finetui.tui.widgets.line_plot import LinePlot
+from finetui.tui.widgets.plot_drawing import SeriesStyle
 
 
 class RatesScreen(ModalScreen[float | None]):
@@ -40,7 +41,7 @@ class RatesScreen(ModalScreen[float | None]):
             yield Static(Content.styled(self.TITLE_TEXT, "bold $accent"), id="title")
             yield LinePlot("Loss", (SeriesStyle("train"),), x_label="rate", log_x=True, id="rates")
             if found.suggestion is None:
-                text = Content("The loss never falls clearly: look at the plot, or try another model state.")
+                text = Content("No clear minimum: keep the present learning rate.")
             else:
                 text = Content.assemble(
                     "Suggestion: ", (f"{found.suggestion:g}", "bold $accent"), ", where the loss falls most steeply. "
@@ -55,7 +56,7 @@ class RatesScreen(ModalScreen[float | None]):
     def on_mount(self) -> None:
         """Draw."""
         found = self._found
-        marks = () if found.suggestion is None else (found.suggestion,)
+        marks = () if found.suggestion is None else ((found.suggestion, f"{found.suggestion:g}"),)
         losses = np.array(found.losses)
         # The climb at the end, where it diverges, would flatten all the rest.
         points = (np.array(found.rates), np.minimum(losses, 1.5 * losses[:10].max(initial=0.0)))
