@@ -59,6 +59,7 @@ KEYS: dict[str, Key] = {
     "rate": Key("l", "LR", "Type a learning rate"),
     "raise_rate": Key("plus,equals_sign", "LR up", "Next higher learning rate (1, 2, 5, 10, ...)", "+"),
     "lower_rate": Key("minus", "LR down", "Next lower learning rate; when rolling back, a tenth of it", "-"),
+    "freeze_layers": Key("F", "Freeze", "Go to the list of layers, where space freezes"),
     "freeze_above": Key("a", "Freeze above", "Freeze or unfreeze this layer and all above it"),
     "freeze_below": Key("b", "Freeze below", "Freeze or unfreeze this layer and all below it"),
     "detach": Key("d", "Detach", "Detach; training continues"),

@@ -66,7 +66,7 @@ class LinePlot(Widget):
     COMPONENT_CLASSES = set(_STYLES)
 
     class Pointed(Message):
-        """The left button went down (`drag` is 0), or moved with it down by `drag` along x, at `x`."""
+        """The left button went down at `x`, or moved with it down by `drag`, a share of the axis, to there."""
 
         def __init__(self, plot: "LinePlot", x: float, drag: float = 0.0) -> None:
             super().__init__()
@@ -107,7 +107,7 @@ class LinePlot(Widget):
         self._picture = Picture(0, 0)
         self._cell_styles: list[Style] = []  # by owner, of the present picture
         self._loading = False
-        self._dragged_at: float | None = None
+        self._dragged_at: int | None = None  # column
 
     @property
     def log_y(self) -> bool:
@@ -206,16 +206,16 @@ class LinePlot(Widget):
             self.post_message(self.TitlePressed(self, event.x - 2))
             return
         self.capture_mouse()
-        self._dragged_at = x
+        self._dragged_at = event.x
         self.post_message(self.Pointed(self, x))
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Drag along x."""
-        x = self._x_at(event.x)
-        if self._dragged_at is None or x is None or x == self._dragged_at:
+        frame = self.plotter.frame
+        if self._dragged_at is None or frame is None or event.x == self._dragged_at:
             return
-        self.post_message(self.Pointed(self, x, x - self._dragged_at))
-        self._dragged_at = x
+        self.post_message(self.Pointed(self, frame.x_at(event.x), (event.x - self._dragged_at) / frame.columns))
+        self._dragged_at = event.x
 
     def on_mouse_up(self) -> None:
         """End what the button going down began."""

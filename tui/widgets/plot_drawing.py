@@ -121,7 +121,9 @@ class Plotter:
         if content.window is not None:
             low, end = content.window
             last = float(max(ends, default=low))
-            axis = Range(low, end) if end is not None else x_range(low, max(last, low), content.x_limit)
+            if end is None:
+                end = x_range(low, max(last, low), content.x_limit).high
+            axis = Range(low, end if end > low else low + 1.0)
             return axis, [plot_geometry.within(x, y, axis.low, axis.high) for x, y in data]
         if ends:
             return x_range(float(min(ends)), float(max(ends)), content.x_limit), list(data)

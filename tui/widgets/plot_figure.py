@@ -1,8 +1,9 @@
 """A plot as a picture for a paper or a page: SVG, or PNG by Pillow, from what is drawn in the terminal."""
 
 import io
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 from xml.sax.saxutils import escape
 
@@ -108,9 +109,9 @@ def _draw(canvas: _Canvas, plotter: Plotter, content: PlotContent, title: str) -
             back = [_pixel(dot) for dot in zip(span.tolist(), (low - 1).tolist(), strict=True)]
             canvas.polygon([*edge, *reversed(back)], _BANDS[style.look])
     for (dots, _), style in zip(lines, plotter.series, strict=True):
-        if len(dots) > 1:
-            canvas.line([_pixel(dot) for dot in dots], _CURVES[style.look], 3)
-        for across, up in map(_pixel, dots) if style.points else ():
+        for piece in _in_sight(dots):
+            canvas.line([_pixel(dot) for dot in piece], _CURVES[style.look], 3)
+        for across, up in (_pixel(dot) for dot in dots if style.points and _is_inside(dot)):
             diamond = [(across - 8, up), (across, up - 8), (across + 8, up), (across, up + 8)]
             canvas.polygon(diamond, _CURVES[style.look])
     best = plotter.best(content, axes)
@@ -140,7 +141,7 @@ def _draw_legend(canvas: _Canvas, plotter: Plotter, content: PlotContent) -> Non
         value = format_value(plotter.value(content, index), percent=plotter.percent).strip()
         text = f"{style.name} {value}"
         canvas.text((right, 44), text, _CURVES[style.look], anchor="end")
-        right -= 15 * len(text) + 12
+        right -= 12.5 * len(text) + 8
         canvas.line([(right - 36, 44), (right - 6, 44)], _CURVES[style.look], 4)
         right -= 60
 
@@ -157,6 +158,24 @@ def _array(value: float) -> Floats:
 
 def _x(axis: Range, x: float) -> float:
     return _LEFT + float(axis.fraction(_array(x))[0]) * (_RIGHT - _LEFT)
+
+
+def _is_inside(dot: tuple[int, int]) -> bool:
+    return 0 <= dot[1] <= _BOTTOM - _TOP
+
+
+def _in_sight(dots: plot_geometry.Dots) -> Iterator[plot_geometry.Dots]:
+    """Yield the pieces of a line that are within the canvas, each from and to where it crosses an edge."""
+    piece: list[tuple[int, int]] = []
+    for before, after in itertools.pairwise(dots):
+        if _is_inside(before) or _is_inside(after):
+            piece = piece or [before]
+            piece.append(after)
+        elif piece:
+            yield tuple(piece)
+            piece = []
+    if piece:
+        yield tuple(piece)
 
 
 def _pixel(dot: tuple[int, int]) -> Place:

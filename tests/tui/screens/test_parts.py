@@ -159,12 +159,12 @@ async def test_the_train_screen_says_the_part_and_its_table_switches(tmp_path: P
         await pilot.settle()
         heading = app.screen.query_one("#class-heading")
         assert heading._content.plain.split()[:2] == ["class", "val"]
-        plots = list(app.screen.query(LinePlot))
-        assert [[series.name for series in plot._series] for plot in plots] == [["train", "val"]] * 2
+        plot = app.screen.query_one("#loss", LinePlot)
+        assert [series.name for series in plot.plotter.series] == ["train", "val"]
         await pilot.press("p")
         await pilot.until(lambda: "77" in picture(app))
         assert heading._content.plain.split()[:2] == ["class", "test"]
-        assert [series.name for series in plots[0]._series] == ["train", "val"]
+        assert [series.name for series in plot.plotter.series] == ["train", "val"]
         # The curves, the best and the alerts are about val alone.
         store = app.screen.store
         assert store.curves.watched["accuracy"].points()[1].tolist() == [0.9]

@@ -36,8 +36,8 @@ class FilterForm(Form[Selection]):
             ChoiceRow("show", "Show", SHOWS, now.show),
             TextRow("true", "True class", "" if now.true is None else names[now.true], "any: name or number"),
             TextRow("predicted", "Predicted", "" if now.predicted is None else names[now.predicted], "any"),
-            TextRow("low", "Confidence ≥", f"{100 * now.low:g}", restrict=r"[\d.]*"),
-            TextRow("high", "Confidence ≤", f"{100 * now.high:g}", restrict=r"[\d.]*"),
+            TextRow("low", "Confidence ≥", f"{100 * now.low:g}"),
+            TextRow("high", "Confidence ≤", f"{100 * now.high:g}"),
         ]
         if self._has_files:
             rows.append(TextRow("text", "Path contains", now.text, "any"))

@@ -6,7 +6,7 @@ from typing import ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Static
 
@@ -28,12 +28,14 @@ from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.controls import Controls, LearningRateInput
+from finetui.tui.screens.train.finetune_start import ask_finetune
 from finetui.tui.screens.train.help import INTRODUCTION
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.panels import Panels
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import PLOT_KEYS, Plots
+from finetui.tui.screens.train.settings_panel import SettingsPanel
 from finetui.tui.screens.train.steering import Steering
 from finetui.tui.state.actions import ACTIONS
 from finetui.tui.state.store import Store
@@ -58,6 +60,7 @@ class TrainScreen(HomeScreen[None]):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-medium"), (32, "-tall"), (48, "-huge")]
     BINDINGS: ClassVar[list[BindingType]] = [
         *(bind(a.key_name, f"press('{a.name}')", show=False) for a in ACTIONS if a.name != "resume"),
+        bind("freeze_layers"),
         bind("rate", "focus_rate", show=False),
         bind("raise_rate", "nudge_rate(1)", show=False),
         bind("lower_rate", "nudge_rate(-1)", show=False),
@@ -91,13 +94,13 @@ class TrainScreen(HomeScreen[None]):
         """Lay the widgets out."""
         yield RunLines(self.store, cue="press s to start", by_itself=False)
         yield Banner()
-        yield Plots()
-        with Horizontal(id="panels"):
-            yield PerClassTable()
-            with Vertical(id="side"):
-                yield Controls()
-                yield LayerList()
-        yield LogPanel()
+        with Container(id="body"):
+            yield Plots()
+            yield PerClassTable().add_class("frame")
+            yield Controls().add_class("frame")
+            yield LayerList().add_class("frame")
+            yield SettingsPanel().add_class("frame")
+            yield LogPanel().add_class("frame")
         yield KeyBar(palette=True, unshown=self._unshown)
         yield Static(id="too-small")
 
@@ -124,7 +127,7 @@ class TrainScreen(HomeScreen[None]):
 
     def _poll(self) -> None:
         unshown, knew = self._unshown(), self.store.machine.latest is not None
-        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE))
+        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE), self.steering.answers.hear)
         if self._unshown() != unshown:
             self.refresh_bindings()
         if not knew and self.store.machine.latest is not None:
@@ -136,10 +139,15 @@ class TrainScreen(HomeScreen[None]):
         for event in heard:
             self.asker.deliver(event)
             self.steering.hear(event)
+        self.steering.tell()
 
     def hurry(self) -> None:
         """Show what is known by now at the next look, whatever the rate."""
         self.panels.hurry()
+
+    def copyable(self) -> str | None:
+        """Return the command that comes back to the run, or the folder of one without an engine to come back to."""
+        return self.steering.way_back() or None
 
     def action_back(self) -> None:
         """Take the alert that is shown off the screen; without one, leave a run that is only visited."""
@@ -154,7 +162,7 @@ class TrainScreen(HomeScreen[None]):
 
     def hint(self, text: str) -> None:
         """Say why something was not done."""
-        self.steering.hint(text)
+        self.steering.refuse(text)
 
     def action_press(self, name: str) -> None:
         """Do what the button `name` does."""
@@ -175,6 +183,14 @@ class TrainScreen(HomeScreen[None]):
         table.show_part(part, view)
         if view.evaluation_of(part) is None:
             self.send(Evaluate(part=part))
+
+    def on_action_button_pointed(self, message: ActionButton.Pointed) -> None:
+        """Explain a button that is not among the controls."""
+        self.query_one(Controls).on_action_button_pointed(message)
+
+    def action_freeze_layers(self) -> None:
+        """Go to the list of layers; from there, freeze the one under the cursor."""
+        self.query_one(LayerList).freeze()
 
     def on_layer_list_toggled(self, message: LayerList.Toggled) -> None:
         """Freeze or unfreeze at the next step."""
@@ -212,6 +228,15 @@ class TrainScreen(HomeScreen[None]):
     def open_screen(self, name: str) -> None:
         """Open what the key called `name` stands for."""
         getattr(self, f"action_{name}")()
+
+    def ask_finetune(self, checkpoint: str = "") -> None:
+        """Open the finetune form over what is shown, with the weights of a kept `checkpoint`, or say why not."""
+        ask_finetune(self, self._link, checkpoint)
+
+    def come_to_top(self) -> None:
+        """Close what was opened over this screen."""
+        while self.app.screen is not self and self in self.app.screen_stack:
+            self.app.pop_screen()
 
     def action_finetune(self) -> None:
         """Ask how to go on from these weights."""
@@ -284,9 +309,12 @@ class TrainScreen(HomeScreen[None]):
         if self._link.outlives or view.state not in ("running", "paused"):
             self.leave_now()
             return
-        choices = (Choice("stop", "enter", "Stop and save"), Choice("stay", "escape", "Stay"))
-        lines = (f"The run {view.name} is {view.state} at step {view.step:,}, and ends with this dashboard.",)
-        if await self.app.push_screen_wait(Dialog("Leave finetui?", lines, choices)) == "stop":
+        choices = (Choice("stop", "enter", "Stop and leave"), Choice("stay", "escape", "Cancel"))
+        lines = (
+            f"Training ends with this dashboard. A checkpoint is saved at step {view.step:,}.",
+            f"Resume from it: {self.steering.resume_command()}",
+        )
+        if await self.app.push_screen_wait(Dialog("Stop training and leave?", lines, choices)) == "stop":
             self.send(Stop())
             self.set_interval(_POLL_SECONDS, self._exit_once_ended)
 
