@@ -24,7 +24,7 @@ class Tab(NamedTuple):
     """One kind of image that can be listed: how many there are within the other filters, and whether it is listed."""
 
     changes: dict[str, str]  # of the selection
-    count: int
+    number: int
     chosen: bool
 
 

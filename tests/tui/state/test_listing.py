@@ -107,7 +107,7 @@ def test_a_comparison_lists_what_changed_and_shows_what_was(listing: Listing, tm
         assert sorted(compared.rows.tolist()) == expected.tolist()
         assert before_tabs(compared).plain == " vs older (last) "
         tab = next(tab for tab in compared.tabs if tab.chosen)
-        assert tab.count == len(expected)
+        assert tab.number == len(expected)
         assert tab_words(tab).plain == f" {CHANGE_WORDS[change]} {len(expected)} "
     row = int(compared.rows[0])
     text = "\n".join(line.plain for line in details(compared, row, 60, marked=False))

@@ -170,7 +170,9 @@ class HeatMap(Widget, can_focus=True):
         row += self._first[0]
         middle = line == self._high // 2
         if y == 0:
-            parts = [Content.styled("true ↓".ljust(self._names + 1) + " predicted →", "$muted")]
+            # The heading of a narrow column is cut, and here it is whole.
+            name = self._labels[self.cursor[1]] if self.cursor[1] >= 0 and self._labels else ""
+            parts = [Content.styled("true ↓".ljust(self._names + 1) + " predicted → ", "$muted"), Content(name)]
         elif y < _HEAD:
             parts = [Content(" " * (self._names + 1)), *(self._heading(column) for column in columns)]
         elif row < len(self._labels):

@@ -394,6 +394,7 @@ class ListingScreen(Screen[None]):
             return
         self._exported = path
         self._show_lines()
-        title, severity = ("Exported", "information") if path else ("Not exported", "error")
-        text = f"{words}  ·  {KEYS['copy'].keys} copies the path" if path else words
-        self.notify(text, title=title, severity=severity, markup=False)
+        if path:
+            self.notify(f"{words}  ·  {KEYS['copy'].shown} copies the path", title="Exported", markup=False)
+        else:
+            self.notify(words, title="Not exported", severity="error", markup=False)

@@ -12,7 +12,7 @@ from finetui.tui.keys import KEYS
 from finetui.tui.state.listing import SHOWN_TOP, Listing, Tab, image_name
 from finetui.tui.state.store import View
 
-_TABS = {"wrong": "mistakes", "unsure": "unsure", "right": "correct", "all": "all", **CHANGE_WORDS}
+_TABS: dict[str, str] = {"wrong": "mistakes", "unsure": "unsure", "right": "correct", "all": "all", **CHANGE_WORDS}
 _HEADINGS = {
     "wrong": "Misclassified {part} images",
     "unsure": "Correct but unsure {part} images",
@@ -62,8 +62,8 @@ def tab_words(tab: Tab) -> Content:
     (kind,) = tab.changes.values()
     name = f" {_TABS[kind]} "
     if tab.chosen:
-        return Content.styled(f"{name}{tab.count:,} ", "bold $on-selection on $selection")
-    return Content.assemble((name, "$muted"), f"{tab.count:,} ")
+        return Content.styled(f"{name}{tab.number:,} ", "bold $on-selection on $selection")
+    return Content.assemble((name, "$muted"), f"{tab.number:,} ")
 
 
 def before_tabs(listing: Listing) -> Content:
