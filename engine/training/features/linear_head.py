@@ -9,7 +9,9 @@ from torch import Tensor, fx, nn
 Step = tuple[Tensor, Tensor, Callable[[], None]]
 _IGNORED = -100  # cross_entropy's default: no class
 _MEAN = 1
-_SMALL = 2**22  # multiplications in a pass of a batch; a core does them sooner than threads find each other when it is busy
+_SMALL = (
+    2**22
+)  # multiplications in a pass of a batch; a core does them sooner than threads find each other when it is busy
 
 
 class LinearHead:
