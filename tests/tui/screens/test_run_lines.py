@@ -50,7 +50,7 @@ def test_what_is_said_first() -> None:
     narrow, figures = run_line(run(), 60).plain, figures_line(run(), 80).plain
     assert re.fullmatch(r" ● running  …\S*-probe +epoch  2/10 .* 15 %  ETA  0:09 ", narrow)
     assert re.fullmatch(r" best 98.43 % @1   lr 0.00288   6.4k img/s   2:34 elapsed +GPU 0  97 % ", figures)
-    busy = run_line(run(PHASE, STAGE), 100).plain
+    busy = run_line(run(PHASE, STAGE), 120).plain
     assert "2/3 all layers" in busy and "epoch  2/10  Evaluating" in busy and "43 %" in busy and "ETA" in busy
     assert "s starts" in run_line(run(StateChanged(state="ready")), 80, "s starts").plain
     assert "ETA" not in run_line(run(StateChanged(state="finished")), 200).plain
