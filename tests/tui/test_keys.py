@@ -28,22 +28,12 @@ from finetui.tui.screens.train.screen import TrainScreen
 
 # Files whose bindings are not made from the key map yet, and entries of it that nothing uses yet.
 UNCONVERTED = (
-    "errors.compare",
-    "errors.confusion",
-    "errors.export_form",
-    "errors.filter_form",
-    "errors.heat_map",
-    "errors.scores",
-    "errors.screen",
     "train.controls",
     "train.finetune",
-    "train.per_class_table",
     "train.runs",
-    "widgets.thumbnail_grid",
 )
 UNUSED = set(
-    "compare copy counts confusion delete duplicates explain export label_errors larger less_smoothing marked "  # noqa: SIM905
-    "more_smoothing newest note order rename reverse scores show smaller tag undo x_axis".split()
+    "delete less_smoothing more_smoothing note rename tag undo x_axis".split()  # noqa: SIM905
 )
 
 

@@ -1,5 +1,6 @@
 """A form in a box: rows that are checked as one types, a button that applies them, one that leaves."""
 
+import re
 from pathlib import Path, PurePath
 from typing import ClassVar, Generic, TypeVar
 
@@ -73,6 +74,23 @@ class Form(ModalScreen[T | None], Generic[T]):
     def text(self, name: str) -> str:
         """Return what was typed into the row `name`."""
         return self.query_one(f"#{name}", Input).value.strip()
+
+    def number(self, name: str, what: str, *, empty: float | None = None) -> float:
+        """Return the number in the row `name`, `empty` where there is nothing. Raises `BadInput`, which says `what`."""
+        text = self.text(name)
+        if not text and empty is not None:
+            return empty
+        try:
+            return float(text)
+        except ValueError:
+            raise BadInput(f"{what}: {text!r} is not a number") from None
+
+    def whole_number(self, name: str, what: str) -> int:
+        """Return the whole number in the row `name`. Raises `BadInput`, which says `what` is to be one."""
+        text = self.text(name)
+        if not re.fullmatch("[0-9]+", text):
+            raise BadInput(f"{what}: give a whole number{f', not {text!r}' if text else ''}")
+        return int(text)
 
     def on_choice_row_changed(self) -> None:
         """Check anew."""

@@ -120,7 +120,7 @@ class Answers:
                 self._tell(command, words)
         else:
             self._changes = [*self._changes[-_MOST + 1 :], change]
-            self._tell(command, f"{words} · {KEYS['undo'].keys} undo")
+            self._tell(command, f"{words} · {KEYS['undo'].shown} undo")
 
     def _tell(self, command: commands.AnyCommand, text: str, *, warns: bool = False) -> None:
         self._told.append(Answer(clean(text, 300), type(command).__name__, warns))
@@ -176,13 +176,13 @@ def _words(event: events.CommandAccepted, heard: _Heard, view: View) -> str:
         case commands.Start():
             return f"Training goes on from {at}" if event.step else "Training started"
         case commands.Pause():
-            return f"Paused at {at} · {KEYS['toggle'].face} resume"
+            return f"Paused at {at} · {KEYS['toggle'].shown} resume"
         case commands.Resume():
             return f"Resumed at {at}"
         case commands.StepOnce():
             return f"One step taken: {at}"
         case commands.Stop():
-            return f"Stopped at {at}, checkpoint saved · {KEYS['start'].keys} resume"
+            return f"Stopped at {at}, checkpoint saved · {KEYS['start'].shown} resume"
         case commands.Save(name=name):
             return f'Checkpoint "{name}" saved: {at}' if name else f"Checkpoint saved: {at}"
         case commands.Evaluate() if events.Evaluated in heard:

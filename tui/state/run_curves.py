@@ -26,7 +26,7 @@ METRICS = (
     Metric("accuracy", "Accuracy", "Acc", percent=True, smooths=True),
     Metric("lr", "LR", "LR"),
     Metric("grad_norm", "Grad norm", "Grad", smooths=True),
-    Metric("speed", "Images/s", "Img/s", smooths=True),
+    Metric("speed", "Img/s", "Img/s", smooths=True),
     Metric("macro-f1", "Macro F1", "F1", percent=True),
     Metric("balanced-accuracy", "Balanced accuracy", "Bal", percent=True),
     Metric("top5", "Top-5 accuracy", "Top5", percent=True),

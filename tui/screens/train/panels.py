@@ -52,7 +52,7 @@ class Panels:
             self._plots_at = now
             find(Plots).show(self._store)
         self.behind = not (due and plots)
-        controls = ("state", "pending", "refusal")
+        controls = ("state", "pending", "rate_factor")
         steered = before is None or any(getattr(view, name) != getattr(before, name) for name in controls)
         if steered or not calm or now - self._rate_at >= _RATE_SECONDS:
             self._rate_at = now

@@ -45,6 +45,7 @@ class _Rows(LinesView[ClassRow]):
         Binding("end", "move(100000)", "Last", show=False),
     ]
     cursor = 0
+    _moved = False  # by a person
     _widest = Widest()
 
     def on_focus(self) -> None:
@@ -56,9 +57,10 @@ class _Rows(LinesView[ClassRow]):
         self.refresh()
 
     def show_worst(self, rows: list[ClassRow]) -> None:
-        """Show `rows`; while somebody is here the cursor stays on its class, else it is on the worst one."""
-        at = self._rows[self.cursor].index if self.has_focus and self.cursor < len(self._rows) else None
-        self.cursor = next((place for place, row in enumerate(rows) if row.index == at), 0)
+        """Show `rows`; the cursor stays on the class that a person put it on, else it is on the worst one."""
+        self._moved = self._moved and self.has_focus
+        at = self._rows[self.cursor].number if self._moved and self.cursor < len(self._rows) else None
+        self.cursor = next((place for place, row in enumerate(rows) if row.number == at), 0)
         self._widest = widest(rows)
         self.show(rows)
         if self.has_focus:
@@ -66,6 +68,7 @@ class _Rows(LinesView[ClassRow]):
 
     def action_move(self, by: int) -> None:
         """Move the cursor."""
+        self._moved = self._moved or by != 0
         self.cursor = min(max(self.cursor + by, 0), max(len(self._rows) - 1, 0))
         self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, force=True)
         self.refresh()
@@ -73,7 +76,7 @@ class _Rows(LinesView[ClassRow]):
     def action_open(self) -> None:
         """Show the images of the class under the cursor."""
         if self.cursor < len(self._rows):
-            self.post_message(PerClassTable.Chosen(self._rows[self.cursor].index))
+            self.post_message(PerClassTable.Chosen(self._rows[self.cursor].number))
 
     def on_click(self, event: events.Click) -> None:
         """Show the images of the class that was hit."""
@@ -92,7 +95,7 @@ class _Rows(LinesView[ClassRow]):
         """Return the row's label, mistakes and figures."""
         report = self._rows[0].report
         content = line(row, self.layout_now, report.wrong if report is not None else 0)
-        if self.has_focus and row.index == self._rows[self.cursor].index:
+        if self.has_focus and row.number == self._rows[self.cursor].number:
             return content.truncate(width, pad=True).stylize("$on-selection on $selection")
         return content
 

@@ -172,7 +172,8 @@ class Plots(Container, can_focus=True):
             if self.classes_tab and metric == self._shown[-1]:
                 pieces += [(f"  {len(self._metrics) + 1}", KEY), (f" {CLASSES}", AXIS)]
             names.append(pieces)
-        return (*([*name, note] for name, note in zip(names, notes, strict=False)), *names)
+        full, short = names
+        return (*([*full, note] for note in notes), *([*short, note] for note in notes[-1:]), full, short)
 
     # -- the x axis -------------------------------------------------------------------------------------
 
@@ -346,12 +347,10 @@ class Plots(Container, can_focus=True):
         """Set the cursor; dragging moves what is shown where that is a part, else the cursor."""
         message.stop()
         self._take(message.plot)
-        factor = self._unit()[0]
-        if message.drag and self.view.window is not None and message.plot.plotter.frame is not None:
-            axis = message.plot.plotter.frame.x_axis
-            self.change(self.view.panned(self._last(), -message.drag / (axis.high - axis.low)))
+        if message.drag and self.view.window is not None:
+            self.change(self.view.panned(self._last(), -message.drag))
         else:
-            self.change(replace(self.view, cursor=message.x * factor))
+            self.change(replace(self.view, cursor=message.x * self._unit()[0]))
 
     def on_line_plot_scrolled(self, message: LinePlot.Scrolled) -> None:
         """Zoom at the pointer."""

@@ -28,6 +28,7 @@ from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.controls import Controls, LearningRateInput
+from finetui.tui.screens.train.finetune_start import ask_finetune
 from finetui.tui.screens.train.help import INTRODUCTION
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
@@ -147,7 +148,7 @@ class TrainScreen(HomeScreen[None]):
 
     def _poll(self) -> None:
         unshown, knew = self._unshown(), self.store.machine.latest is not None
-        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE))
+        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE), self.steering.answers.hear)
         if self._unshown() != unshown:
             self.refresh_bindings()
         if not knew and self.store.machine.latest is not None:
@@ -159,10 +160,15 @@ class TrainScreen(HomeScreen[None]):
         for event in heard:
             self.asker.deliver(event)
             self.steering.hear(event)
+        self.steering.tell()
 
     def hurry(self) -> None:
         """Show what is known by now at the next look, whatever the rate."""
         self.panels.hurry()
+
+    def copyable(self) -> str | None:
+        """Return the command that comes back to the run, or the folder of one without an engine to come back to."""
+        return self.steering.way_back() or None
 
     def action_back(self) -> None:
         """Take the alert that is shown off the screen, else the classes' tab; else leave a run that is only visited."""
@@ -181,7 +187,7 @@ class TrainScreen(HomeScreen[None]):
 
     def hint(self, text: str) -> None:
         """Say why something was not done."""
-        self.steering.hint(text)
+        self.steering.refuse(text)
 
     def action_press(self, name: str) -> None:
         """Do what the button `name` does."""
@@ -261,6 +267,15 @@ class TrainScreen(HomeScreen[None]):
         """Open what the key called `name` stands for."""
         getattr(self, f"action_{name}")()
 
+    def ask_finetune(self, checkpoint: str = "") -> None:
+        """Open the finetune form over what is shown, with the weights of a kept `checkpoint`, or say why not."""
+        ask_finetune(self, self._link, checkpoint)
+
+    def come_to_top(self) -> None:
+        """Close what was opened over this screen."""
+        while self.app.screen is not self and self in self.app.screen_stack:
+            self.app.pop_screen()
+
     def action_finetune(self) -> None:
         """Ask how to go on from these weights."""
         self.action_press("finetune")
@@ -302,8 +317,8 @@ class TrainScreen(HomeScreen[None]):
         self.app.push_screen(opening.machine(self.store))
 
     def action_runs(self) -> None:
-        """List all runs, and look at one."""
-        self.run_worker(opening.choose_run(self))
+        """List all runs, to look at others; where this one was opened from the list, go back to it."""
+        opening.show_runs(self)
 
     def action_checkpoints(self) -> None:
         """List the checkpoints that are kept: go back to one, branch from one, keep one more."""
@@ -332,9 +347,12 @@ class TrainScreen(HomeScreen[None]):
         if self._link.outlives or view.state not in ("running", "paused"):
             self.leave_now()
             return
-        choices = (Choice("stop", "enter", "Stop and save"), Choice("stay", "escape", "Stay"))
-        lines = (f"The run {view.name} is {view.state} at step {view.step:,}, and ends with this dashboard.",)
-        if await self.app.push_screen_wait(Dialog("Leave finetui?", lines, choices)) == "stop":
+        choices = (Choice("stop", "enter", "Stop and leave"), Choice("stay", "escape", "Cancel"))
+        lines = (
+            f"Training ends with this dashboard. A checkpoint is saved at step {view.step:,}.",
+            f"Resume from it: {self.steering.resume_command()}",
+        )
+        if await self.app.push_screen_wait(Dialog("Stop training and leave?", lines, choices)) == "stop":
             self.send(Stop())
             self.set_interval(_POLL_SECONDS, self._exit_once_ended)
 

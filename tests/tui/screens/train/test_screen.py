@@ -55,7 +55,7 @@ async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
             "Evaluate",
         ):
             assert word in text, f"{word} is missing at {size}:\n{text}"
-        for word in ("Save", "Finetune", "Learning rate", "0.001", "conv1", "[ ] trains", "Help", "Commands"):
+        for word in ("Save", "Finetune", "LR", "0.001", "conv1", "[ ] trains", "Help", "Commands"):
             assert word in text, f"{word} is missing at {size}:\n{text}"
         classes = ("class", "95.00%") if size != (80, 24) else ("6 Classes",)
         plots = ("Loss", "Acc", "fc3", "Checkpoints", "Detach") if size[1] >= 24 else ()
@@ -76,7 +76,6 @@ async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
         ("running", "space", Pause),
         ("paused", "space", Resume),
         ("paused", "n", StepOnce),
-        ("running", "x", Stop),
         ("running", "e", Evaluate),
         ("running", "w", Save),
         ("stopped", "s", Start),
@@ -91,6 +90,20 @@ async def test_every_action_by_key_and_by_mouse(state: str, key: str, command: t
         button = next(b for b in app.screen.query(ActionButton) if b._face[1] == key)
         await pilot.click(button)
     assert [type(sent) for sent in link.sent] == [command, command]
+
+
+async def test_stopping_asks_first_and_says_what_is_kept() -> None:
+    link = CannedLink(*running(point(578)))
+    app = FinetuiApp(link)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
+        await pilot.press("x")
+        assert "A checkpoint is saved at step 578; s resumes from it." in picture(app)
+        await pilot.press("escape")
+        assert link.sent == []
+        await pilot.click("#stop")
+        await pilot.press("enter")
+    assert [type(sent) for sent in link.sent] == [Stop]
 
 
 @pytest.mark.parametrize(("state", "key", "reason"), [
@@ -198,17 +211,46 @@ async def test_the_learning_rate_is_typed_and_nudged() -> None:
         assert app.focused is None
 
 
-@pytest.mark.parametrize("typed", ["0", "-1", "1e", "", "--", "1e999"])
-async def test_a_learning_rate_that_is_none_is_refused_in_words(typed: str) -> None:
+@pytest.mark.parametrize(
+    ("typed", "why"),
+    [
+        ("0", "a positive number"),
+        ("-1", "a positive number"),
+        ("1e", "'1e' is not a number"),
+        ("0.5abc", "'0.5abc' is not a number"),
+        ("", "type a number"),
+        ("nan", "'nan' is not a number"),
+        ("1e999", "'1e999' is not a number"),
+    ],
+)
+async def test_a_learning_rate_that_is_none_is_refused_in_words(typed: str, why: str) -> None:
     link = CannedLink(*running(point(10)))
     app = FinetuiApp(link)
     async with open_app(app, size=(120, 40)) as pilot:
         await pilot.settle()
         await pilot.press("l", "delete", *typed, "enter")
-        assert "positive number" in picture(app)
+        assert why in picture(app)
+        assert app.screen.query_one(LearningRateInput).value == typed
         await pilot.press("escape")
         assert app.screen.query_one(LearningRateInput).value == "0.001"
     assert link.sent == []
+
+
+async def test_a_click_into_the_learning_rate_selects_all_of_it() -> None:
+    link = CannedLink(*running(point(10, lr=0.00299867)))
+    app = FinetuiApp(link)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
+        field = app.screen.query_one(LearningRateInput)
+        assert field.value == "0.003"
+        await pilot.click(field, offset=(3, 0))
+        assert field.selected_text == "0.003"
+        await pilot.press("enter")  # as it was: nothing is changed
+        await pilot.click(field, offset=(3, 0))
+        await pilot.press(*"0.02")
+        await pilot.click(field, offset=(4, 0))
+        await pilot.press("5", "enter")
+    assert [sent.value for sent in link.sent] == [0.025]
 
 
 def test_the_ladder_of_learning_rates() -> None:
@@ -263,12 +305,12 @@ async def test_leaving_a_run_that_ends_with_the_dashboard_asks() -> None:
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         await pilot.press("q")
-        assert "Stop and save" in picture(app)
+        assert "Stop and leave" in picture(app)
         await pilot.press("escape")
         assert app.is_running
         await pilot.press("d")
         assert app.is_running
-        assert "detaching would end the training" in picture(app)
+        assert "Detaching would end the training" in picture(app)
     assert link.sent == []
 
 
