@@ -139,6 +139,10 @@ class PerClassTable(Vertical):
             for name in _AVERAGES:
                 yield StyledLine(id=name)
 
+    def focus_rows(self) -> None:
+        """Have keys go to the classes."""
+        self.query_one(_Rows).focus()
+
     def on_resize(self) -> None:
         """Put the heading over its columns again, and the averages under them."""
         self._show_heading()
