@@ -21,6 +21,7 @@ from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import fetch_all
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.errors.text import waiting
+from finetui.tui.screens.told import Told
 from finetui.tui.state.export import Target, export
 from finetui.tui.state.listing import Listing, listing_of, told_duplicates, with_duplicates
 from finetui.tui.state.store import Store
@@ -48,7 +49,6 @@ class ListingScreen(Screen[None]):
         self._marked: set[int] = set()
         self._base = Selection()  # what was listed first
         self._in_cell: tuple[tuple[int, int], Selection] | None = None  # of the matrix, and what was listed before
-        self._exported = ""  # where to, last
         self._looked_for_duplicates = False
         self._duplicates: DuplicatesFound | None = None  # the images here that are training images
 
@@ -379,9 +379,6 @@ class ListingScreen(Screen[None]):
         """Say what was written, or, without a `path`, why nothing was."""
         if not self.stands:
             return
-        self._exported = path
         self._show_lines()
-        if path:
-            self.notify(f"{words}  ·  {KEYS['copy'].shown} copies the path", title="Exported", markup=False)
-        else:
-            self.notify(words, title="Not exported", severity="error", markup=False)
+        text = f"{words}  ·  {KEYS['copy'].shown} copies the path" if path else f"Not exported: {words}"
+        self.app.post_message(Told(text, "export", copies=path, warns=not path))
