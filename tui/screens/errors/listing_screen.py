@@ -274,7 +274,7 @@ class ListingScreen(Screen[None]):
         if self._listing is None or not self.is_narrowed:
             return False
         if self._listing.selection.change:
-            self._choose(lambda _: {"change": ""})
+            self._relist(lambda listing, marked: listing.uncompared(marked))
         elif self._in_cell is not None:
             cell, before = self._in_cell
             self._in_cell = None
