@@ -47,6 +47,7 @@ class ListingScreen(Screen[None]):
         self._evaluation: Evaluated | None = None  # the one that is shown
         self._part = part
         self._marked: set[int] = set()
+        self._evaluates = False  # on request
         self._base = Selection()  # what was listed first
         self._in_cell: tuple[tuple[int, int], Selection] | None = None  # of the matrix, and what was listed before
         self._looked_for_duplicates = False
@@ -85,7 +86,7 @@ class ListingScreen(Screen[None]):
         found = view.evaluation_of(self._part or view.watched)
         self._evaluation = found
         if found is None:
-            self._say(waiting(view))
+            self._say("Evaluating…" if self._evaluates and view.phase is None else waiting(view))
         elif not found.predictions:
             run = RunFolder(Path(view.path)).argument if view.path else "RUN"
             self._say(f"The predictions of this evaluation were not kept; `finetui errors {run}` makes them.")
@@ -249,13 +250,15 @@ class ListingScreen(Screen[None]):
 
     def action_evaluate(self) -> None:
         """Have the part that is shown evaluated now."""
+        self._evaluates = True
         if self._listing is None:
-            self._say("Evaluating…")
+            self.action_newest()
         else:
             self._hint("evaluating…")
         self._asker.ask(Evaluate(part=self._part), self._refused_evaluation)
 
     def _refused_evaluation(self, reply: Reply) -> None:
+        self._evaluates = False
         if isinstance(reply, CommandRefused):
             self._refused(f"not evaluated: {reply.reason}")
 
