@@ -171,8 +171,8 @@ class HeatMap(Widget, can_focus=True):
         middle = line == self._high // 2
         if y == 0:
             # The heading of a narrow column is cut, and here it is whole.
-            name = self._labels[self.cursor[1]] if self.cursor[1] >= 0 and self._labels else ""
-            parts = [Content.styled("true ↓".ljust(self._names + 1) + " predicted → ", "$muted"), Content(name)]
+            whole = self._labels[self.cursor[1]] if self.cursor[1] >= 0 and self._labels else ""
+            parts = [Content.styled("true ↓".ljust(self._names + 1) + " predicted → ", "$muted"), Content(whole)]
         elif y < _HEAD:
             parts = [Content(" " * (self._names + 1)), *(self._heading(column) for column in columns)]
         elif row < len(self._labels):
