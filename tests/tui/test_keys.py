@@ -147,7 +147,7 @@ TOLD = {
 @pytest.mark.parametrize("width", [80, 120])
 async def test_the_help_is_made_from_the_key_map(width: int) -> None:
     app = FinetuiApp(CannedLink(*running()))
-    async with open_app(app, size=(width, 60)) as pilot:
+    async with open_app(app, size=(width, 80)) as pilot:
         await pilot.settle()
         for keys, names in TOLD.items():
             await pilot.press(*keys, "question_mark")

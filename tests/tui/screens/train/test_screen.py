@@ -57,7 +57,7 @@ async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
         for word in ("Save", "Finetune", "Learning rate", "0.001", "conv1", "trains", "class", "95.00", "Help", "Quit"):
             assert word in text, f"{word} is missing at {size}:\n{text}"
         if size[1] >= 24:
-            for word in ("1 Loss", "2 Acc", "3 LR", "fc3", "+5.00"):
+            for word in ("1 Loss", "2 Acc", "3 LR", "fc3", "5 wrong"):
                 assert word in text, f"{word} is missing at {size}:\n{text}"
         widgets = list(app.screen.query("ActionButton, Input, LinePlot, PerClassTable"))
         regions = [widget.region for widget in widgets if widget.region]
