@@ -89,6 +89,12 @@ class Listing:
         comparison = compare(self.predictions, other, advice)
         return replace(self, flags=msgspec.structs.replace(self.flags, comparison=comparison), compared=name)
 
+    def uncompared(self, marked: Collection[int]) -> "Listing":
+        """Return what the same selection lists without a comparison."""
+        flags = msgspec.structs.replace(self.flags, comparison=None)
+        selection = msgspec.structs.replace(self.selection, change="")
+        return replace(self, flags=flags, compared="").select(selection, marked)
+
     def mcnemar(self) -> McNemar | None:
         """Return McNemar's test against what is compared with; None where that is nothing."""
         comparison = self.flags.comparison

@@ -83,7 +83,7 @@ class FinetuneForm(Form[FinetunePlan]):
                         yield Picker("data", "Data", view.config.data.name, placeholder="a data set or folder")
                     with Vertical(id="settings", classes="panel"):
                         yield from self._settings(view)
-            yield PreviewPane(id="preview", classes="panel")
+            yield PreviewPane(id="preview")
 
     def _settings(self, view: View) -> ComposeResult:
         training = view.config.training
@@ -94,7 +94,7 @@ class FinetuneForm(Form[FinetunePlan]):
         yield ChoiceRow("optimizer", "Optimizer", OPTIMIZERS, training.optimizer)
         yield ChoiceRow("head", "Head", HEADS, "auto")
         yield TextRow("val", "Val share", f"{view.config.data.val:g}")
-        yield TextRow("freeze", "Keep frozen", "", placeholder="conv1, conv2")
+        yield TextRow("freeze", "Keep frozen", "", placeholder="nothing")
 
     def on_mount(self) -> None:
         """Begin with the recipe; the form itself checks, and so asks for the first preview."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container
 from textual.message import Message
 from textual.widget import Widget
 
 from finetui.engine.errors import FinetuiError
-from finetui.tui.keys import bind
+from finetui.tui.keys import bind, bind_tabs, move
 from finetui.tui.state.plot_view import PlotView, grid
 from finetui.tui.state.run_curves import METRICS, TRAINED, WATCHED, Metric
 from finetui.tui.state.store import Store
@@ -30,11 +30,13 @@ _UNITS = (("seconds", 1.0, 180.0), ("minutes", 60.0, 3 * 3600.0), ("hours", 3600
 CLASSES = "Classes"
 _PAN = 0.25  # of what is shown
 _ACTIONS = ("zoom", "larger", "smaller", "x_axis", "log_axis", "less_smoothing", "more_smoothing", "export")
+_CURSOR, _END = "Move the cursor through all plots", "The cursor to an end of what is shown"
+_FURTHER = "Show an earlier or a later part of the run"
 _SHOWN_ALONE = frozenset(_ACTIONS) - {"zoom", "export"}
 # For a screen with plots, whatever has the focus there.
 PLOT_KEYS: tuple[BindingType, ...] = (
     *(bind(name, f"plots('{name}')", show=False) for name in _ACTIONS),
-    *(Binding(str(digit), f"plot({digit})", "Tab", show=False) for digit in range(1, 10)),
+    *bind_tabs(*(f"plot({number})" for number in range(1, 10))),
 )
 
 
@@ -45,13 +47,13 @@ class Plots(Container, can_focus=True):
     Plots { layout: grid; grid-gutter: 0 1; height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "cursor(-1)", "Cursor", key_display="← →"),
-        Binding("right", "cursor(1)", "Cursor", show=False),
-        Binding("home", "cursor(-9999)", "Start", show=False),
-        Binding("end", "cursor(9999)", "End", show=False),
+        move("left", "cursor(-1)", _CURSOR),
+        move("right", "cursor(1)", _CURSOR),
+        move("home", "cursor(-9999)", _END),
+        move("end", "cursor(9999)", _END),
         *(bind(name) for name in _ACTIONS),
-        Binding("shift+left", "pan(-1)", "Pan", key_display="⇧← →"),
-        Binding("shift+right", "pan(1)", "Pan", show=False),
+        move("shift+left", "pan(-1)", _FURTHER),
+        move("shift+right", "pan(1)", _FURTHER),
         bind("back", "clear", show=False),
     ]
 
