@@ -12,7 +12,7 @@ from finetui.engine.errors import BadInput
 from finetui.engine.predictions.class_matching import match_by_name
 from finetui.engine.predictions.file import Files, Predictions
 
-MOST_EXACT = 25  # discordant images up to which the binomial distribution is summed
+MOST_EXACT = 10_000  # discordant images up to which the binomial distribution is summed: 10 ms
 Rows = npt.NDArray[np.int64]
 
 
@@ -61,7 +61,10 @@ def mcnemar(right: npt.NDArray[np.bool_], right_before: npt.NDArray[np.bool_]) -
     fixed, broken = int((right & ~right_before).sum()), int((~right & right_before).sum())
     discordant = fixed + broken
     if discordant <= MOST_EXACT:
-        tail = sum(math.comb(discordant, k) for k in range(min(fixed, broken) + 1))
+        term = tail = 1  # whole numbers, however large: binomial coefficients and their sum
+        for k in range(min(fixed, broken)):
+            term = term * (discordant - k) // (k + 1)
+            tail += term
         test, p = "exact binomial", min(1.0, 2 * tail / 2**discordant)
     else:
         statistic = max(abs(fixed - broken) - 1, 0) ** 2 / discordant

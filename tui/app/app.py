@@ -37,8 +37,10 @@ from finetui.tui.graphics.modes import Mode
 from finetui.tui.keys import bind
 from finetui.tui.screens.base import Palette
 from finetui.tui.screens.help import HelpScreen
+from finetui.tui.screens.run_chosen import RunChosen
 from finetui.tui.screens.told import Told
-from finetui.tui.screens.train.messages import FinetuneWanted, ResumeWanted, RunChosen
+from finetui.tui.screens.train import opening
+from finetui.tui.screens.train.messages import FinetuneWanted, ResumeWanted
 from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.state.actions import BY_NAME
 from finetui.tui.terminal.terminal import Terminal
@@ -182,11 +184,15 @@ class FinetuiApp(TerminalApp):
     def on_run_chosen(self, message: RunChosen) -> None:
         """Show another run above what is shown now: by its engine, if it has one, else from its journal."""
         # Whoever may only look may only look at the others, too, and through them at their own.
-        self._visit(link_to_run(RunFolder(message.path), reading=self.link.attached and not self.link.steers))
+        train = self._visit(link_to_run(RunFolder(message.path), reading=self.link.attached and not self.link.steers))
+        if message.differing is not None:
+            train.call_after_refresh(opening.show_differing, train, message.differing)
 
-    def _visit(self, link: Link) -> None:
-        self.push_screen(TrainScreen(link, visiting=True))
+    def _visit(self, link: Link) -> TrainScreen:
+        train = TrainScreen(link, visiting=True)
+        self.push_screen(train)
         self.run_worker(link.run, thread=True, exit_on_error=False, name="visit")
+        return train
 
     def on_worker_state_changed(self, message: Worker.StateChanged) -> None:
         """Say so where a thread failed: the dashboard stays, with what it knows."""

@@ -14,6 +14,7 @@ from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.text import clean, similar
 from finetui.engine.version import __version__
 from finetui.tui.cli.calibrate import calibrate
+from finetui.tui.cli.compare import compare
 from finetui.tui.cli.completion import completion_for
 from finetui.tui.cli.errors import errors
 from finetui.tui.cli.evaluate import evaluate
@@ -75,6 +76,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "branch": branch,
     "replay": replay,
     "runs": list_runs,
+    "compare": compare,
     "tag": tag,
     "note": note,
     "rename": rename,

@@ -16,7 +16,7 @@ from finetui.tui.state.numbers import clock, duration, gigabytes, percent, rate,
 from finetui.tui.state.store import Store, View
 from finetui.tui.widgets.fitting import Part, kept
 
-_STATES: dict[State, tuple[str, str]] = {
+STATE_SIGNS: dict[State, tuple[str, str]] = {
     "preparing": ("◌", "$muted"),
     "ready": ("○", "$accent"),
     "running": ("●", "$success"),
@@ -58,7 +58,7 @@ def _spread(start: Content, end: Content, width: int) -> Content:
 
 def _left(view: View, room: int) -> list[Part]:
     """Return state and name, in `room` cells if the name has words that can go, and more about the run."""
-    sign, style = _STATES[view.state]
+    sign, style = STATE_SIGNS[view.state]
     state = Content.styled(f"{sign} {view.state}", f"{style} bold")
     name = _shortened(view.name or "new run", max(room - state.cell_length - _GAP - 2, _LEAST_NAME))
     parts = [Part(state, 0), Part(Content.styled(name, "bold"), 0)]

@@ -21,6 +21,7 @@ from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import fetch_all
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.errors.text import waiting
+from finetui.tui.screens.run_chosen import Differing
 from finetui.tui.screens.told import Told
 from finetui.tui.state.export import Target, export
 from finetui.tui.state.listing import Listing, listing_of, told_duplicates, with_duplicates
@@ -35,12 +36,18 @@ Change = Callable[[Listing, frozenset[int]], Listing]  # from a list and the mar
 class ListingScreen(Screen[None]):
     """Works out the list away from the event loop, and asks for filters, a comparison and exports."""
 
-    def __init__(self, store: Store, asker: Asker, choose: Choose, part: AnyPart = "") -> None:
-        """List first what `choose` says of `part` of the run in `store`; empty: what is evaluated while training."""
+    def __init__(
+        self, store: Store, asker: Asker, choose: Choose, part: AnyPart = "", differing: Differing | None = None
+    ) -> None:
+        """List first what `choose` says of `part` of the run in `store`; empty: what is evaluated while training.
+
+        With `differing`, list first what these two are not equally right about.
+        """
         super().__init__()
         self._store = store
         self._asker = asker
         self._choose_first = choose
+        self._differing = differing
         self._turn = asyncio.Lock()
         self._changes: list[Change] = []  # what is asked for meanwhile is worked out next, from what came out
         self._listing: Listing | None = None
@@ -115,6 +122,12 @@ class ListingScreen(Screen[None]):
             self._refused(f"the other part cannot be shown: {reply.reason}")
 
     def _opened(self, path: Path) -> Listing:
+        if self._listing is None and self._differing is not None:
+            path, other = self._differing
+            found = load_predictions(path)
+            self._base = self._choose_first(found.classes)
+            listing = listing_of(found, self._base)
+            return listing.compare(other, f"{other.parent.name} {other.stem}", "broken", ())
         found = load_predictions(path)
         if self._listing is None:
             selection = self._base = self._choose_first(found.classes)

@@ -34,6 +34,7 @@ from finetui.tui.screens.errors.text import (
     tab_words,
     title,
 )
+from finetui.tui.screens.run_chosen import Differing
 from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.state.listing import image_name
 from finetui.tui.state.store import Store
@@ -87,9 +88,14 @@ class ErrorsScreen(ListingScreen):
         move("right,down", "step(1)", "Next image"),
     ]
 
-    def __init__(self, store: Store, asker: Asker, choose: Choose, part: AnyPart = "") -> None:
-        """Begin with what `choose` lists of `part`, by default of that which is evaluated while training."""
-        super().__init__(store, asker, choose, part)
+    def __init__(
+        self, store: Store, asker: Asker, choose: Choose, part: AnyPart = "", differing: Differing | None = None
+    ) -> None:
+        """Begin with what `choose` lists of `part`, by default of that which is evaluated while training.
+
+        With `differing`, begin with what these two are not equally right about.
+        """
+        super().__init__(store, asker, choose, part, differing)
         self._thumbnails = ImageCache(asker, _THUMBNAIL, self._show_tiles)
         self._said = ""
         self._row = -1

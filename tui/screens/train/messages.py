@@ -7,14 +7,6 @@ from textual.message import Message
 from finetui.engine.protocol.commands import ChangeTraining, FinetunePlan
 
 
-class RunChosen(Message):
-    """Somebody wants to look at the run in the folder `path`."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-
-
 class ResumeWanted(Message):
     """Somebody wants the run in the folder `path`, which has no engine, to go on, by `other` settings if there are any.
 

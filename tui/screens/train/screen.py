@@ -279,8 +279,8 @@ class TrainScreen(HomeScreen[None]):
         self.app.push_screen(opening.machine(self.store))
 
     def action_runs(self) -> None:
-        """List all runs, and look at one."""
-        self.run_worker(opening.choose_run(self))
+        """List all runs, to look at others; where this one was opened from the list, go back to it."""
+        opening.show_runs(self)
 
     def action_checkpoints(self) -> None:
         """List the checkpoints that are kept: go back to one, branch from one, keep one more."""
