@@ -12,7 +12,7 @@ _MEAN = 1
 _LOSS = torch.ops.aten.nll_loss_forward.default
 _BACK_TO_SHARES = torch.ops.aten.nll_loss_backward.default
 _BACK_TO_LOGITS = torch.ops.aten._log_softmax_backward_data.default
-_SMALL = 2**22  # multiplications in a pass of a batch; a core does them sooner than threads find each other when it is busy
+_SMALL = 2**22  # multiplications in a pass: several threads gain little on them, and wait long on a busy machine
 
 
 class LinearHead:
