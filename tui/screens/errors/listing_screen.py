@@ -22,6 +22,7 @@ from finetui.tui.queries.image_cache import fetch_all
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.errors.text import waiting
 from finetui.tui.screens.run_chosen import Differing
+from finetui.tui.screens.told import Told
 from finetui.tui.state.export import Target, export
 from finetui.tui.state.listing import Listing, listing_of, told_duplicates, with_duplicates
 from finetui.tui.state.store import Store
@@ -55,7 +56,6 @@ class ListingScreen(Screen[None]):
         self._marked: set[int] = set()
         self._base = Selection()  # what was listed first
         self._in_cell: tuple[tuple[int, int], Selection] | None = None  # of the matrix, and what was listed before
-        self._exported = ""  # where to, last
         self._looked_for_duplicates = False
         self._duplicates: DuplicatesFound | None = None  # the images here that are training images
 
@@ -392,9 +392,8 @@ class ListingScreen(Screen[None]):
         """Say what was written, or, without a `path`, why nothing was."""
         if not self.stands:
             return
-        self._exported = path
         self._show_lines()
         if path:
-            self.notify(f"{words}  ·  {KEYS['copy'].shown} copies the path", title="Exported", markup=False)
+            self.app.post_message(Told(f"{words} · {KEYS['copy'].shown} copy path", "export", copies=path))
         else:
-            self.notify(words, title="Not exported", severity="error", markup=False)
+            self.app.post_message(Told(f"Not exported: {words}", "export", warns=True))
