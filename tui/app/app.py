@@ -14,6 +14,7 @@ from textual import work
 from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.constants import DEFAULT_THEME
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.worker import Worker, WorkerState
@@ -237,6 +238,19 @@ class FinetuiApp(TerminalApp):
         """Open the finetune form of the run that is shown, over whichever of its screens is on top."""
         if not self.screen.is_modal:
             self._train_on_top().ask_finetune()
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Show `message` as whatever is `Told`, plain and for as long as all are; may be called in any thread."""
+        text = f"{title}: {message}" if title else message
+        self.post_message(Told(text, title, warns=severity != "information"))
 
     def on_told(self, message: Told) -> None:
         """Show what became of something."""
