@@ -17,9 +17,10 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.worker import Worker, WorkerState
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.link.base import Link
 from finetui.engine.link.journal_link import CheckpointLink
+from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.predictions.criteria import Choose
 from finetui.engine.protocol.events import Log, StateChanged
 from finetui.engine.runs.folder import RunFolder
@@ -38,13 +39,16 @@ from finetui.tui.screens.help import HelpScreen
 from finetui.tui.screens.train.messages import FinetuneWanted, ResumeWanted, RunChosen
 from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.state.actions import BY_NAME
+from finetui.tui.state.last_settings import keep_last
 from finetui.tui.terminal.terminal import Terminal
 from finetui.tui.widgets import plot_geometry
 
 if TYPE_CHECKING:
+    from finetui.tui.screens.start.card import StartCard, Wanted
     from finetui.tui.widgets.picture import Picture
 
 _OWN = (DARK.name, LIGHT.name)
+_SOON = 0.1  # seconds
 _PALETTE = "--command-palette"  # by which Textual knows it
 
 
@@ -67,12 +71,15 @@ class FinetuiApp(TerminalApp):
         *,
         image_mode: Mode = "blocks",
         errors: Choose | None = None,
+        finetune: str = "",
+        first: "StartCard | None" = None,
         terminal: Terminal | None = None,
         is_leaving: Callable[[], bool] = lambda: False,
         notify: Notify = "off",
         depth: Depth = "truecolor",
     ) -> None:
-        """Draw images as `image_mode` says; with `errors` begin with the test images that it lists.
+        """Draw images as `image_mode` says; with `errors` begin with the test images that it lists, with `finetune`
+        with the form for a finetune from that checkpoint, with `first` with the card that asks what to train.
 
         Draw on `terminal`, by default on the process's own in Textual's way. `is_leaving` tells whether the process is
         about to end. `notify` is how alerts and the run's end are told to somebody who looks elsewhere. `depth` is how
@@ -90,6 +97,8 @@ class FinetuiApp(TerminalApp):
         self.link_ended.set()
         self.train_screen = TrainScreen(link, on_events=Notifier(notify, self.write_to_terminal).hear)
         self._errors = errors
+        self._finetune = finetune
+        self._first = first
 
     @property
     def available_themes(self) -> dict[str, Theme]:
@@ -114,10 +123,36 @@ class FinetuiApp(TerminalApp):
             # A checkpoint alone has no run to go back to.
             alone = isinstance(self.link, CheckpointLink)
             self.train_screen.call_after_refresh(self.train_screen.show_errors, self._errors, leave_with_it=alone)
+        if self._first is not None:
+            self.push_screen(self._first, self._begin)
+        if self._finetune:
+            self._asking = self.set_interval(_SOON, self._ask_finetune)
         # What was imported is never garbage, and to look for some among it takes 30 ms in which no key is answered.
         self.call_after_refresh(gc.freeze)
         self.run_worker(plot_geometry.preload, thread=True, exit_on_error=False, name="preload")
         self._start_link()
+
+    def _begin(self, wanted: "Wanted | None") -> None:
+        """Do what the first card was left with."""
+        if wanted is None:
+            self.exit()
+        elif wanted.run is not None:
+            self._go_on_with(link_to_run(RunFolder(wanted.run), reading=False), self.train_screen)
+        elif wanted.config is not None:
+            try:
+                keep_last(wanted.settings)
+            except OSError as error:
+                words = f"the settings could not be kept: {reason_of(error)}"
+                self.notify(words, severity="warning", markup=False)
+            self._go_on_with(ProcessLink(wanted.config, autostart=True), self.train_screen)
+
+    def _ask_finetune(self) -> None:
+        """Open the form once the run is known, or told to be one that nothing can be done with."""
+        view = self.train_screen.store.view
+        told = self.link_ended.is_set() or view.state in ("running", "paused")
+        if told and not len(self.link.events):
+            self._asking.stop()
+            self.train_screen.ask_finetune(self._finetune)
 
     def _start_link(self) -> None:
         self.link_ended.clear()
