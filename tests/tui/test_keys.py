@@ -30,10 +30,9 @@ from finetui.tui.screens.train.screen import TrainScreen
 UNCONVERTED = (
     "train.controls",
     "train.finetune",
-    "train.runs",
 )
 UNUSED = set(
-    "delete less_smoothing more_smoothing note rename tag undo x_axis".split()  # noqa: SIM905
+    "less_smoothing more_smoothing undo x_axis".split()  # noqa: SIM905
 )
 
 
@@ -91,6 +90,7 @@ VISITS = {
     "errors": (("m",), "the highest loss first"),
     "layers": (("g",), "Every module"),
     "log": (("o",), "what its engine printed"),
+    "runs": (("r",), "each finetune below the run"),
     "machine": (("M",), "where the time of a step goes"),
     "checkpoints": (("c",), "after a question"),
     "finetune": (("f",), "Enter applies it"),
