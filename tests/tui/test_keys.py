@@ -81,6 +81,7 @@ VISITS = {
     "errors": (("m",), "the highest loss first"),
     "layers": (("g",), "Every module"),
     "log": (("o",), "what its engine printed"),
+    "runs": (("r",), "each finetune below the run"),
     "machine": (("M",), "where the time of a step goes"),
     "checkpoints": (("c",), "after a question"),
     "finetune": (("f",), "Enter starts it"),

@@ -79,9 +79,10 @@ class Listing:
             tabs.append(Tab({name: kind}, number, chosen=getattr(selection, name) == kind))
         return tuple(tabs)
 
-    def compare(self, path: Path, name: str, change: Change, marked: Collection[int]) -> "Listing":
+    def compare(self, path: Path, change: Change, marked: Collection[int]) -> "Listing":
         """Return what changed against the predictions in the file `path`. Raises `BadInput` if they do not fit."""
         selection = msgspec.structs.replace(self.selection, change=change)
+        name = f"{path.parent.name} ({path.stem})"
         return self.compared_with(load_predictions(path), name, "press p first").select(selection, marked)
 
     def compared_with(self, other: Predictions, name: str, advice: str) -> "Listing":

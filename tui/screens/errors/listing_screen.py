@@ -125,9 +125,9 @@ class ListingScreen(Screen[None]):
         if self._listing is None and self._differing is not None:
             path, other = self._differing
             found = load_predictions(path)
-            self._base = self._choose_first(found.classes)
-            listing = listing_of(found, self._base)
-            return listing.compare(other, f"{other.parent.name} {other.stem}", "broken", ())
+            listing = listing_of(found, self._choose_first(found.classes)).compare(other, "broken", ())
+            self._base = listing.selection
+            return listing
         found = load_predictions(path)
         if self._listing is None:
             selection = self._base = self._choose_first(found.classes)
@@ -289,7 +289,7 @@ class ListingScreen(Screen[None]):
         """Go back from a cell to the matrix, end a comparison, or take the filters away; False if there is none."""
         if self._listing is None or not self.is_narrowed:
             return False
-        if self._listing.selection.change:
+        if self._listing.selection.change and not self._base.change:
             self._relist(lambda listing, marked: listing.uncompared(marked))
         elif self._in_cell is not None:
             cell, before = self._in_cell
@@ -362,8 +362,7 @@ class ListingScreen(Screen[None]):
         own = Path(self._store.view.path)
         path = await self.app.push_screen_wait(CompareScreen(own.parent, own, listing.predictions))
         if path is not None:
-            name = f"{path.parent.name} ({path.stem})"
-            self._relist(lambda listing, marked: listing.compare(path, name, "broken", marked))
+            self._relist(lambda listing, marked: listing.compare(path, "broken", marked))
 
     @work
     async def action_export(self) -> None:
@@ -396,5 +395,7 @@ class ListingScreen(Screen[None]):
         if not self.stands:
             return
         self._show_lines()
-        text = f"{words}  ·  {KEYS['copy'].shown} copies the path" if path else f"Not exported: {words}"
-        self.app.post_message(Told(text, "export", copies=path, warns=not path))
+        if path:
+            self.app.post_message(Told(f"{words} · {KEYS['copy'].shown} copy path", "export", copies=path))
+        else:
+            self.app.post_message(Told(f"Not exported: {words}", "export", warns=True))

@@ -12,9 +12,9 @@ from finetui.engine.protocol.events import CommandAccepted, LayersChanged, Log, 
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.help import HelpScreen
+from finetui.tui.screens.run_chosen import RunChosen
 from finetui.tui.screens.train.controls import LearningRateInput, next_rate
 from finetui.tui.screens.train.layer_list import LayerList
-from finetui.tui.screens.train.messages import RunChosen
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import Plots
 from finetui.tui.widgets.action_button import ActionButton
