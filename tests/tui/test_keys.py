@@ -109,7 +109,6 @@ async def test_help_is_there_on_every_screen_and_says_its_keys(link: AnsweringLi
         await pilot.settle()
         for name, (keys, says) in VISITS.items():
             await pilot.press(*keys)
-            await pilot.settle()
             below = app.screen
             await pilot.press("f1")  # the question mark is text where some is typed
             assert isinstance(app.screen, HelpScreen), name

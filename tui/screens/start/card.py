@@ -54,6 +54,7 @@ class StartCard(Form[Wanted]):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
     APPLY = (KEYS["confirm"].shown, "Start training")
     LEAVE = "Quit"
+    TITLE_TEXT = "Start"
     INTRODUCTION = (
         "What to train: pick data and a model, or type others, and press Enter. Enter on a run opens it: a live one "
         "goes on meanwhile. The settings are remembered for the next time. All other settings are options of the "
