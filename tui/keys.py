@@ -162,10 +162,10 @@ def bind(name: str, action: str = "", *, label: str = "", show: bool = True, pri
     )
 
 
-def move(keys: str, action: str, label: str = "", *, show: bool = False) -> Binding:
+def move(keys: str, action: str, label: str = "", *, show: bool = False, priority: bool = False) -> Binding:
     """Return the binding of some of the `MOVES`, by commas, to `action`."""
     shown = "".join(MOVES[key] for key in keys.split(","))
-    return Binding(keys, action, label, show=show, key_display=shown, tooltip=label)
+    return Binding(keys, action, label, show=show, key_display=shown, tooltip=label, priority=priority)
 
 
 def bind_tabs(*actions: str) -> list[Binding]:

@@ -173,7 +173,7 @@ class Frame:
         if self._shows(x):
             column, window = self.column(x), slice(1, self.rows + 1)
             owners = self._picture.owners[window, column]
-            free = (owners < SERIES) | (owners >= BAND)
+            free = (owners == BLANK) | (owners == MARK) | (owners >= BAND)  # no text, no curve
             self._picture.chars[window, column][free] = "│"
             owners[free] = CURSOR
 

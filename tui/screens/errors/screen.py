@@ -81,7 +81,6 @@ class ErrorsScreen(ListingScreen):
         bind("marked", "toggle_flag('marked')", show=False),
         bind("newest", show=False),
         bind("evaluate", show=False),
-        bind("copy", "app.copy", show=False),
         *bind_tabs("tab(0)", "tab(1)", "tab(2)", "tab(3)"),
         bind("previous_image", "step(-1)", show=False),
         bind("next_image", "step(1)", show=False),

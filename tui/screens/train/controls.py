@@ -4,7 +4,7 @@ from typing import ClassVar, Self
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.geometry import Region
@@ -15,7 +15,7 @@ from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import SetLearningRate, Start
 from finetui.engine.protocol.config_checks import check_learning_rate
 from finetui.engine.protocol.state_rules import refusal
-from finetui.tui.keys import KEYS
+from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.told import Told
 from finetui.tui.state.actions import BY_NAME
 from finetui.tui.state.log_lines import describe_command
@@ -43,7 +43,7 @@ def next_rate(value: float, direction: int) -> float:
 class LearningRateInput(TextField):
     """A field for a positive number."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("back", "leave", show=False)]
 
     def __init__(self) -> None:
         super().__init__(id="learning-rate", max_length=40)

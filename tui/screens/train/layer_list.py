@@ -226,7 +226,7 @@ class LayerList(FreezeTree):
         if message.action == "freeze":
             message.stop()
             self.rows.focus()
-            self.rows.action_freeze()
+            self.rows.call_next(self.rows.action_freeze)  # what it posts from in here would not get beyond this list
 
     def freeze(self) -> None:
         """Go to the list; who is there already freezes the layer under the cursor, or unfreezes it."""

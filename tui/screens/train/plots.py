@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container
+from textual.message import Message
 from textual.widget import Widget
 
 from finetui.engine.errors import FinetuiError
-from finetui.tui.keys import bind
+from finetui.tui.keys import bind, bind_tabs, move
 from finetui.tui.state.plot_view import PlotView, grid
 from finetui.tui.state.run_curves import METRICS, TRAINED, WATCHED, Metric
 from finetui.tui.state.store import Store
@@ -26,13 +27,16 @@ if TYPE_CHECKING:
     from finetui.tui.screens.train.plot_export import PlotSource, PlotTarget
 
 _UNITS = (("seconds", 1.0, 180.0), ("minutes", 60.0, 3 * 3600.0), ("hours", 3600.0, math.inf))  # until so many seconds
+CLASSES = "Classes"
 _PAN = 0.25  # of what is shown
 _ACTIONS = ("zoom", "larger", "smaller", "x_axis", "log_axis", "less_smoothing", "more_smoothing", "export")
+_CURSOR, _END = "Move the cursor through all plots", "The cursor to an end of what is shown"
+_FURTHER = "Show an earlier or a later part of the run"
 _SHOWN_ALONE = frozenset(_ACTIONS) - {"zoom", "export"}
 # For a screen with plots, whatever has the focus there.
 PLOT_KEYS: tuple[BindingType, ...] = (
     *(bind(name, f"plots('{name}')", show=False) for name in _ACTIONS),
-    *(Binding(str(digit), f"plot({digit})", "Tab", show=False) for digit in range(1, 10)),
+    *bind_tabs(*(f"plot({number})" for number in range(1, 10))),
 )
 
 
@@ -43,15 +47,22 @@ class Plots(Container, can_focus=True):
     Plots { layout: grid; grid-gutter: 0 1; height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "cursor(-1)", "Cursor", key_display="← →"),
-        Binding("right", "cursor(1)", "Cursor", show=False),
-        Binding("home", "cursor(-9999)", "Start", show=False),
-        Binding("end", "cursor(9999)", "End", show=False),
+        move("left", "cursor(-1)", _CURSOR),
+        move("right", "cursor(1)", _CURSOR),
+        move("home", "cursor(-9999)", _END),
+        move("end", "cursor(9999)", _END),
         *(bind(name) for name in _ACTIONS),
-        Binding("shift+left", "pan(-1)", "Pan", key_display="⇧← →"),
-        Binding("shift+right", "pan(1)", "Pan", show=False),
+        move("shift+left", "pan(-1)", _FURTHER),
+        move("shift+right", "pan(1)", _FURTHER),
         bind("back", "clear", show=False),
     ]
+
+    class ClassesWanted(Message):
+        """Somebody wants the tab behind the plots; `names` are those of all tabs."""
+
+        def __init__(self, names: list[str]) -> None:
+            super().__init__()
+            self.names = names
 
     def __init__(self) -> None:
         super().__init__(id="plots")
@@ -60,6 +71,7 @@ class Plots(Container, can_focus=True):
         self._metrics: tuple[Metric, ...] = ()
         self._shown: tuple[Metric, ...] = ()
         self._current = METRICS[0]
+        self.classes_tab = False  # whether the classes are a tab behind the plots, since there is no room for both
 
     def compose(self) -> ComposeResult:
         """A plot for each metric that there may be; those without values, or without room, are not shown."""
@@ -159,6 +171,8 @@ class Plots(Container, can_focus=True):
                 owner = TITLE if one == metric else AXIS
                 gap = "  " if pieces else ""
                 pieces += [(f"{gap}{self._metrics.index(one) + 1}", KEY), (f" {one[index]}", owner)]
+            if self.classes_tab and metric == self._shown[-1]:
+                pieces += [(f"  {len(self._metrics) + 1}", KEY), (f" {CLASSES}", AXIS)]
             names.append(pieces)
         full, short = names
         return (*([*full, note] for note in notes), *([*short, note] for note in notes[-1:]), full, short)
@@ -211,6 +225,8 @@ class Plots(Container, can_focus=True):
             self.focus()
             self._arrange()
             self._draw()
+        elif number == len(self._metrics) + 1 and self.classes_tab:
+            self.post_message(self.ClassesWanted([*(metric.short for metric in self._metrics), CLASSES]))
 
     def do(self, name: str) -> None:
         """Do what the key called `name` means."""
@@ -353,7 +369,7 @@ class Plots(Container, can_focus=True):
             end += len(text)
             if owner == KEY and end - 1 <= message.column + 1:
                 found = int(text)
-        if len(self._shown) == 1 and found:
+        if found:
             self.choose(found)
 
     def _take(self, plot: Widget) -> None:
