@@ -59,6 +59,7 @@ KEYS: dict[str, Key] = {
     "rate": Key("l", "LR", "Type a learning rate"),
     "raise_rate": Key("plus,equals_sign", "LR up", "Next higher learning rate (1, 2, 5, 10, ...)", "+"),
     "lower_rate": Key("minus", "LR down", "Next lower learning rate; when rolling back, a tenth of it", "-"),
+    "freeze_layers": Key("F", "Freeze", "Go to the list of layers, where space freezes"),
     "freeze_above": Key("a", "Freeze above", "Freeze or unfreeze this layer and all above it"),
     "freeze_below": Key("b", "Freeze below", "Freeze or unfreeze this layer and all below it"),
     "detach": Key("d", "Detach", "Detach; training continues"),
@@ -161,10 +162,10 @@ def bind(name: str, action: str = "", *, label: str = "", show: bool = True, pri
     )
 
 
-def move(keys: str, action: str, label: str = "", *, show: bool = False) -> Binding:
+def move(keys: str, action: str, label: str = "", *, show: bool = False, priority: bool = False) -> Binding:
     """Return the binding of some of the `MOVES`, by commas, to `action`."""
     shown = "".join(MOVES[key] for key in keys.split(","))
-    return Binding(keys, action, label, show=show, key_display=shown, tooltip=label)
+    return Binding(keys, action, label, show=show, key_display=shown, tooltip=label, priority=priority)
 
 
 def bind_tabs(*actions: str) -> list[Binding]:

@@ -91,7 +91,10 @@ class ChangeTraining(Command, frozen=True, kw_only=True):
 
 
 class FinetunePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a finetune is to be; the fields are those of the configuration, None keeps what this run has."""
+    """What a finetune is to be; the fields are those of the configuration, None keeps what this run has.
+
+    Its weights are those of the kept `checkpoint`; `last`: of the run as it is when the finetune begins.
+    """
 
     recipe: str = "lp-ft"
     head: str = "auto"
@@ -102,6 +105,7 @@ class FinetunePlan(msgspec.Struct, frozen=True, kw_only=True):
     lr: float | None = None
     schedule: str | None = None
     optimizer: str | None = None
+    checkpoint: str = "last"
 
 
 class Question(Command, frozen=True, kw_only=True):

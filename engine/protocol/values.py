@@ -169,7 +169,11 @@ class MeanLoss(_Value, frozen=True, kw_only=True):
 
 
 class StagePreview(_Value, frozen=True, kw_only=True):
-    """One stage of a previewed finetune; `learning_rates` are the lowest and the highest of its groups."""
+    """One stage of a previewed finetune; `learning_rates` are the lowest and the highest of its groups.
+
+    `frozen` are the groups that do not train at all. `work` is what a step computes, as a share of one in which all
+    layers train; None: not known.
+    """
 
     name: str
     first_epoch: int
@@ -177,6 +181,8 @@ class StagePreview(_Value, frozen=True, kw_only=True):
     trains: tuple[str, ...]
     parameters: int
     learning_rates: tuple[float, float]
+    frozen: tuple[str, ...] = ()
+    work: float | None = None
 
 
 class KeptCheckpoint(_Value, frozen=True, kw_only=True):

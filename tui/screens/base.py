@@ -46,6 +46,10 @@ class _DismissOnce(_Base):
         """What the help is headed by."""
         return self.TITLE_TEXT
 
+    def copyable(self) -> str | None:
+        """Return the path or command that is shown, for the key Copy; None where the run's is meant."""
+        return None
+
     def action_back(self) -> None:
         """Go back one level."""
         self.dismiss(None)

@@ -120,7 +120,7 @@ class Answers:
                 self._tell(command, words)
         else:
             self._changes = [*self._changes[-_MOST + 1 :], change]
-            self._tell(command, f"{words} · {KEYS['undo'].keys} undo")
+            self._tell(command, f"{words} · {KEYS['undo'].shown} undo")
 
     def _tell(self, command: commands.AnyCommand, text: str, *, warns: bool = False) -> None:
         self._told.append(Answer(clean(text, 300), type(command).__name__, warns))
@@ -140,10 +140,9 @@ def _change(command: commands.AnyCommand, heard: _Heard, now: View) -> Change | 
         case commands.RollBack() if events.Rewound in heard:
             event, view = heard[events.Rewound]
             assert isinstance(event, events.Rewound)
+            undone = f"; {event.undone:,} step{'s' * (event.undone != 1)} undone" if event.undone else ""
             slower = f" at LR {factor(command.rate_factor)}" if command.rate_factor != 1 else ""
-            words = (
-                f'Rolled back to "{command.checkpoint}" (step {event.step:,}){slower}; {_steps(event.undone)} undone'
-            )
+            words = f'Rolled back to "{command.checkpoint}" (step {event.step:,}){slower}{undone}'
             left = next((one for one in now.kept if one.name == PREVIOUS), None)
             return Change(words, commands.RollBack(checkpoint=PREVIOUS), left.at if left is not None else -1)
     return None
@@ -176,13 +175,13 @@ def _words(event: events.CommandAccepted, heard: _Heard, view: View) -> str:
         case commands.Start():
             return f"Training goes on from {at}" if event.step else "Training started"
         case commands.Pause():
-            return f"Paused at {at} · {KEYS['toggle'].face} resume"
+            return f"Paused at {at} · {KEYS['toggle'].shown} resume"
         case commands.Resume():
             return f"Resumed at {at}"
         case commands.StepOnce():
             return f"One step taken: {at}"
         case commands.Stop():
-            return f"Stopped at {at}, checkpoint saved · {KEYS['start'].keys} resume"
+            return f"Stopped at {at}, checkpoint saved · {KEYS['start'].shown} resume"
         case commands.Save(name=name):
             return f'Checkpoint "{name}" saved: {at}' if name else f"Checkpoint saved: {at}"
         case commands.Evaluate() if events.Evaluated in heard:
@@ -202,10 +201,6 @@ def _words(event: events.CommandAccepted, heard: _Heard, view: View) -> str:
         case commands.Branch(checkpoint=checkpoint):
             return f'New run from "{checkpoint}" of {view.name}'
     return f"{_capital(describe_command(event.command))}: done"
-
-
-def _steps(count: int) -> str:
-    return f"{count:,} step{'' if count == 1 else 's'}"
 
 
 def _capital(text: str) -> str:

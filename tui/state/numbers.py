@@ -22,6 +22,12 @@ def scaled(count: int) -> tuple[str, str]:
     return f"{value:.{digits}f}", prefix
 
 
+def in_bytes(size: int) -> str:
+    """Return a size in few characters: 1.31 MB."""
+    value, prefix = scaled(size)
+    return f"{value} {prefix}B"
+
+
 def gigabytes(count: float) -> str:
     """Return bytes in units of 2**30, as memory is sold: 0.4, 11.2, 640."""
     value = count / 2**30

@@ -36,7 +36,7 @@ class JournalLines:
 
     def read(self) -> list[LogLine]:
         """Return the new lines. Raises `BadInput` when the journal cannot be read."""
-        lines = []
+        lines: list[LogLine] = []
         for event in self._reader.read():
             self.last_seq = event.seq
             line = log_line(event)

@@ -12,10 +12,7 @@ from finetui.tui.keys import bind
 
 
 class ActionButton(Widget, can_focus=True):
-    """Shows a key and a label. Where its action makes no sense it is dim and says why when it is tried.
-
-    Unlike a disabled button it keeps its place in the tab order, so that the reason can be had by keyboard.
-    """
+    """Shows a key and a label. Where its action makes no sense it is dim, no stop for Tab, and says why when tried."""
 
     DEFAULT_CSS = """
     ActionButton {
@@ -64,6 +61,10 @@ class ActionButton(Widget, can_focus=True):
         if (self._face, self._pending) != ((action, key, label), pending):
             self._face, self._pending = (action, key, label), pending
             self.refresh()
+
+    def allow_focus(self) -> bool:
+        """Tab stops here while the action makes sense; a button that has the focus keeps it."""
+        return super().allow_focus() and (self.has_focus or not self.has_class("-unavailable"))
 
     def render(self) -> Content:
         """Render key and label."""

@@ -10,10 +10,10 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Input
 
 from finetui.tui.keys import bind, move
 from finetui.tui.widgets.styled_line import StyledLine
+from finetui.tui.widgets.text_field import TextField
 
 LABEL_WIDTH = 14
 
@@ -66,7 +66,7 @@ class ChoiceRow(Widget, can_focus=True):
         self.action_cycle(-1 if LABEL_WIDTH < event.x <= LABEL_WIDTH + 2 else 1)
 
 
-class _Field(Input):
+class _Field(TextField):
     BINDINGS: ClassVar[list[BindingType]] = [
         move("up", "app.focus_previous"),
         move("down", "app.focus_next"),
@@ -86,13 +86,10 @@ class TextRow(Horizontal):
     }
     """
 
-    def __init__(self, name: str, label: str, value: str, placeholder: str = "", restrict: str | None = None) -> None:
+    def __init__(self, name: str, label: str, value: str, placeholder: str = "") -> None:
         super().__init__()
         self._label = label
-        self._field = _Field(
-            value, placeholder, id=name, compact=True, restrict=restrict, select_on_focus=True, max_length=1000
-        )
-        self._field.cursor_blink = False
+        self._field = _Field(value, placeholder, id=name)
 
     def compose(self) -> ComposeResult:
         """Label and field."""
@@ -103,3 +100,7 @@ class TextRow(Horizontal):
     def value(self) -> str:
         """What was typed."""
         return self._field.value.strip()
+
+    def set_value(self, value: str) -> None:
+        """Have `value` in the field."""
+        self._field.value = value

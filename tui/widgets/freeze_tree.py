@@ -126,6 +126,11 @@ class FreezeRows(LinesView[Row]):
 
     # -- the cursor ---------------------------------------------------------------------------------------
 
+    @property
+    def cursor_line(self) -> int:
+        """The line of the cursor among those in sight."""
+        return self._index() - self.scroll_offset.y
+
     def on_focus(self) -> None:
         """Show that keys go here."""
         self.refresh_line(self._index())

@@ -1,4 +1,4 @@
-"""A plot of up to three curves over the epochs (or another quantity) that repaints only the cells that changed."""
+"""A plot of up to eight curves over the epochs (or another quantity) that repaints only the cells that changed."""
 
 import asyncio
 import dataclasses
@@ -25,17 +25,15 @@ _STYLES = (
     "line-plot--best",
     "line-plot--key",
     "line-plot--border",
-    "line-plot--series-1",
-    "line-plot--series-2",
-    "line-plot--series-3",
-    "line-plot--band-1",
-    "line-plot--band-2",
-    "line-plot--band-3",
+    *(f"line-plot--series-{number}" for number in range(1, MOST_SERIES + 1)),
+    *(f"line-plot--band-{number}" for number in range(1, MOST_SERIES + 1)),
 )
 
 
 class LinePlot(Widget):
-    """Shows up to three series over the epochs, in a frame whose lower edge is the x axis.
+    """Shows up to `MOST_SERIES` series over the epochs, in a frame whose lower edge is the x axis.
+
+    A subclass gives those after the third their colours.
 
     Where there are more values than room, the line joins the means of the columns, in front of a faint band from the
     least to the greatest value of each.
@@ -94,15 +92,19 @@ class LinePlot(Widget):
         percent: bool = False,
         x_label: str = "epoch",
         log_x: bool = False,
+        bands: bool = True,
         id: str | None = None,  # noqa: A002
         classes: str | None = None,
     ) -> None:
-        """With `percent`, values are shares of 1, shown as percents on an axis that ends at 100 %."""
+        """With `percent`, values are shares of 1, shown as percents on an axis that ends at 100 %.
+
+        Without `bands` means are all that is drawn of columns with several values.
+        """
         super().__init__(id=id, classes=classes)
         if not 1 <= len(series) <= MOST_SERIES:
             raise ValueError(f"a plot has 1 to {MOST_SERIES} series, not {len(series)}")
         self._title = title
-        self.plotter = Plotter(tuple(series), ([(title, TITLE)],), percent=percent, log_x=log_x)
+        self.plotter = Plotter(tuple(series), ([(title, TITLE)],), percent=percent, log_x=log_x, bands=bands)
         self.content = PlotContent(tuple((np.empty(0), np.empty(0)) for _ in series), x_label=x_label)
         self._picture = Picture(0, 0)
         self._cell_styles: list[Style] = []  # by owner, of the present picture

@@ -82,7 +82,7 @@ def y_axis(data: Sequence[Points], rows: int, *, percent: bool = False, log: boo
     """Return the y axis for `data`, as `usable` returns it, and its ticks, beside a canvas of `rows` (> 0).
 
     From one tick to the next there are always as many rows. Every value is in range, a spike as well; but an axis of
-    percents leaves the start of the run out once the curve has left it, since 10 % accuracy before the first step
+    percents leaves the start of each curve out once that has left it, since 10 % accuracy before the first step
     would flatten all that follows.
     """
     filled = [(x, y) for x, y in data if len(y)]
@@ -93,9 +93,7 @@ def y_axis(data: Sequence[Points], rows: int, *, percent: bool = False, log: boo
         if log:
             found = _log_axis(least, greatest, rows)
         elif percent and least >= 0 and greatest <= 1:
-            start = min(x[0] for x, _ in filled)
-            later = start + (max(x[-1] for x, _ in filled) - start) / 4
-            least = min(float(y[x >= later].min(initial=math.inf)) for x, y in filled)
+            least = min(float(y[x >= x[0] + (x[-1] - x[0]) / 4].min()) for x, y in filled)
             found = _lowered(*_even_axis(min(least, _HIGHEST_FLOOR), 1.0, rows), rows)
         else:
             found = _even_axis(*_widened(least, greatest), rows)

@@ -11,7 +11,16 @@ from finetui.tui.widgets import plot_geometry
 from finetui.tui.widgets.plot_axes import Floats, Points, Range, Ticks, format_value, x_range, y_axis
 from finetui.tui.widgets.plot_picture import AXIS, BAND, BEST, BLANK, BORDER, SERIES, Frame, Picture, Piece
 
-GLYPHS = ("●", "◆", "■")  # of the values of a series that shows them, so that colour is not all that differs
+GLYPHS = (
+    "●",
+    "◆",
+    "■",
+    "▲",
+    "▼",
+    "○",
+    "◇",
+    "□",
+)  # of the values of a series that shows them, so that colour is not all that differs
 STAR = "★"
 _LABEL_WIDTH = 4  # of the labels of the y axis, as long as they fit: then nothing moves when the range changes
 _LEAST_COLUMNS = 4  # of a canvas
@@ -58,8 +67,9 @@ class PlotContent:
 class Plotter:
     """Draws pictures of one plot; `titles` are its titles from the longest to the shortest.
 
-    With `percent`, values are shares of 1. It remembers the lines that it has `drawn`, and where the axes of the last
-    picture were, and which title that had: `frame` and `title`.
+    With `percent`, values are shares of 1; without `bands` only means are drawn of columns with several values. It
+    remembers the lines that it has `drawn`, and where the axes of the last picture were, and which title that had:
+    `frame` and `title`.
     """
 
     series: Sequence[SeriesStyle]
@@ -67,6 +77,7 @@ class Plotter:
     percent: bool = False
     log_x: bool = False
     log_y: bool = False
+    bands: bool = True
     frame: Frame | None = None
     title: Sequence[Piece] = ()
     drawn: dict[int, _Canvas] = field(default_factory=dict)
@@ -165,7 +176,7 @@ class Plotter:
         axes, size = (frame.x_axis, frame.y_axis), (frame.columns, frame.rows)
         lines = self.lines(content, data, axes, size)
         for index, ((_, banded), style, (x, y)) in enumerate(zip(lines, self.series, data, strict=True)):
-            if banded:
+            if banded and self.bands:
                 area = plot_geometry.envelope(x, y, axes, size)
                 key = (size, *(edge.tobytes() for edge in area))
                 if index not in self._bands or self._bands[index][0] != key:

@@ -13,7 +13,7 @@ from finetui.tui.widgets import plot_geometry
 from finetui.tui.widgets.plot_axes import DOTS_ACROSS, DOTS_DOWN, Range, Ticks, x_ticks
 
 # Who owns a cell; the line of series n (from 0) is SERIES + n, what lies around that BAND + n.
-BLANK, TITLE, AXIS, MARK, CURSOR, BEST, KEY, BORDER, SERIES, BAND = 0, 1, 2, 3, 4, 5, 6, 7, 8, 11
+BLANK, TITLE, AXIS, MARK, CURSOR, BEST, KEY, BORDER, SERIES, BAND = 0, 1, 2, 3, 4, 5, 6, 7, 8, 16
 MOST_SERIES = BAND - SERIES
 
 Piece = tuple[str, int]  # of a text: what it says, and who owns it

@@ -377,7 +377,7 @@ async def test_until_plotext_is_loaded_the_axes_are_shown(monkeypatch: pytest.Mo
 
 
 def test_wrong_use_is_refused() -> None:
-    with pytest.raises(ValueError, match="1 to 3"):
+    with pytest.raises(ValueError, match="1 to 8"):
         LinePlot("Loss", ())
     with pytest.raises(ValueError, match="2 series, but data for 1"):
         LinePlot("Loss", TRAIN_TEST).set_data([curve()[0]], 10)

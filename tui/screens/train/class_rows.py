@@ -22,7 +22,7 @@ _WORD, _MOSTLY = " wrong", "  mostly → "
 class ClassRow(NamedTuple):
     """A class by its number and name, what was found of it, and how many more mistakes than before."""
 
-    index: int
+    number: int
     label: str
     report: ClassReport | None  # None before the first evaluation
     change: int | None = None  # since the previous evaluation

@@ -4,25 +4,35 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetui.engine.predictions.criteria import Choose
+from finetui.engine.predictions.criteria import Choose, Selection
 from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.values import AnyPart
 from finetui.tui.queries.asker import Asker
 from finetui.tui.screens.base import Screen
+from finetui.tui.screens.run_chosen import Differing
 from finetui.tui.screens.train.checkpoints import CheckpointsScreen
-from finetui.tui.screens.train.messages import RunChosen
-from finetui.tui.screens.train.runs import RunsScreen
 from finetui.tui.state.store import Store
 
 if TYPE_CHECKING:
     from finetui.tui.screens.train.screen import TrainScreen
 
 
-def errors(store: Store, asker: Asker, choose: Choose, part: AnyPart) -> Screen[Any]:
-    """Return the screen with the images of `part` that `choose` lists."""
+def errors(
+    store: Store, asker: Asker, choose: Choose, part: AnyPart, differing: Differing | None = None
+) -> Screen[Any]:
+    """Return the screen with the images of `part` that `choose` lists, or with those that two networks differ on."""
     from finetui.tui.screens.errors.screen import ErrorsScreen
 
-    return ErrorsScreen(store, asker, choose, part)
+    return ErrorsScreen(store, asker, choose, part, differing)
+
+
+def show_differing(train: "TrainScreen", differing: Differing) -> None:
+    """Show the images that the run of `train`, opened for that alone, and another differ on; both are left at once."""
+
+    def leave(_: object) -> None:
+        train.call_later(train.action_leave)
+
+    train.app.push_screen(errors(train.store, train.asker, lambda _classes: Selection(), "", differing), leave)
 
 
 def layers(store: Store, send: Callable[[AnyCommand], None], asker: Asker, *, can_measure: bool) -> Screen[Any]:
@@ -46,13 +56,18 @@ def machine(store: Store) -> Screen[Any]:
     return MachineScreen(store)
 
 
-async def choose_run(train: "TrainScreen") -> None:
-    """List all runs, and look at one."""
+def show_runs(train: "TrainScreen") -> None:
+    """List all runs; where `train` was opened from that list, go back to it."""
+    from finetui.tui.screens.runs.screen import RunsScreen
+
+    stack = train.app.screen_stack
+    lists = [at for at, one in enumerate(stack) if isinstance(one, RunsScreen)]
+    if lists:
+        stack[lists[-1] + 1].dismiss(None)  # and all above it
+        return
     view = train.store.view
     runs_dir = Path(view.path).parent if view.path else Path(view.config.run.runs_dir)
-    path = await train.app.push_screen_wait(RunsScreen(runs_dir))
-    if path is not None and path != train.store.view.path:
-        train.post_message(RunChosen(Path(path)))
+    train.app.push_screen(RunsScreen(train.store, runs_dir))
 
 
 async def choose_checkpoint(train: "TrainScreen", *, can_steer: bool) -> None:

@@ -12,6 +12,8 @@ from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import Plots
 from finetui.tui.screens.train.refresh import RefreshRate
+from finetui.tui.screens.train.settings_panel import SettingsPanel
+from finetui.tui.screens.train.titles import Titles
 from finetui.tui.state.store import Store, View
 
 _PLOT_SECONDS = 0.5
@@ -26,6 +28,7 @@ class Panels:
         self._screen = screen
         self._store = store
         self._shown: View | None = None
+        self._titles = Titles(screen)
         self._refresh_rate = RefreshRate()
         self._plots_at = self._rate_at = 0.0
 
@@ -49,13 +52,15 @@ class Panels:
             self._plots_at = now
             find(Plots).show(self._store)
         self.behind = not (due and plots)
-        controls = ("state", "pending", "refusal")
+        controls = ("state", "pending", "rate_factor")
         steered = before is None or any(getattr(view, name) != getattr(before, name) for name in controls)
         if steered or not calm or now - self._rate_at >= _RATE_SECONDS:
             self._rate_at = now
             find(Controls).show(view)
         find(Banner).show(view)
         find(LayerList).show(view)
+        find(SettingsPanel).show_view(view)
+        self._titles.show(view)
         find(PerClassTable).show(view)
         find(LogPanel).show(view.log)
 

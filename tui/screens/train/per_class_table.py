@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Region
@@ -13,7 +13,7 @@ from textual.message import Message
 
 from finetui.engine.protocol.events import DataSummary, Evaluated
 from finetui.engine.protocol.values import AnyPart, Part
-from finetui.tui.keys import bind
+from finetui.tui.keys import bind, move
 from finetui.tui.screens.train.class_rows import (
     MOST_ROWS,
     ClassRow,
@@ -37,14 +37,15 @@ _AVERAGES = ("class-macro", "class-weighted")
 class _Rows(LinesView[ClassRow]):
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("confirm", "open", label="Its images"),
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("pageup", "move(-10)", "Page up", show=False),
-        Binding("pagedown", "move(10)", "Page down", show=False),
-        Binding("home", "move(-100000)", "First", show=False),
-        Binding("end", "move(100000)", "Last", show=False),
+        move("up,k", "move(-1)"),
+        move("down,j", "move(1)"),
+        move("pageup", "move(-10)"),
+        move("pagedown", "move(10)"),
+        move("home", "move(-100000)"),
+        move("end", "move(100000)"),
     ]
     cursor = 0
+    _moved = False  # by a person
     _widest = Widest()
 
     def on_focus(self) -> None:
@@ -56,9 +57,10 @@ class _Rows(LinesView[ClassRow]):
         self.refresh()
 
     def show_worst(self, rows: list[ClassRow]) -> None:
-        """Show `rows`; while somebody is here the cursor stays on its class, else it is on the worst one."""
-        at = self._rows[self.cursor].index if self.has_focus and self.cursor < len(self._rows) else None
-        self.cursor = next((place for place, row in enumerate(rows) if row.index == at), 0)
+        """Show `rows`; the cursor stays on the class that a person put it on, else it is on the worst one."""
+        self._moved = self._moved and self.has_focus
+        at = self._rows[self.cursor].number if self._moved and self.cursor < len(self._rows) else None
+        self.cursor = next((place for place, row in enumerate(rows) if row.number == at), 0)
         self._widest = widest(rows)
         self.show(rows)
         if self.has_focus:
@@ -66,6 +68,7 @@ class _Rows(LinesView[ClassRow]):
 
     def action_move(self, by: int) -> None:
         """Move the cursor."""
+        self._moved = self._moved or by != 0
         self.cursor = min(max(self.cursor + by, 0), max(len(self._rows) - 1, 0))
         self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, force=True)
         self.refresh()
@@ -73,7 +76,7 @@ class _Rows(LinesView[ClassRow]):
     def action_open(self) -> None:
         """Show the images of the class under the cursor."""
         if self.cursor < len(self._rows):
-            self.post_message(PerClassTable.Chosen(self._rows[self.cursor].index))
+            self.post_message(PerClassTable.Chosen(self._rows[self.cursor].number))
 
     def on_click(self, event: events.Click) -> None:
         """Show the images of the class that was hit."""
@@ -92,7 +95,7 @@ class _Rows(LinesView[ClassRow]):
         """Return the row's label, mistakes and figures."""
         report = self._rows[0].report
         content = line(row, self.layout_now, report.wrong if report is not None else 0)
-        if self.has_focus and row.index == self._rows[self.cursor].index:
+        if self.has_focus and row.number == self._rows[self.cursor].number:
             return content.truncate(width, pad=True).stylize("$on-selection on $selection")
         return content
 
@@ -135,6 +138,10 @@ class PerClassTable(Vertical):
         with Vertical(id="class-averages"):
             for name in _AVERAGES:
                 yield StyledLine(id=name)
+
+    def focus_rows(self) -> None:
+        """Have keys go to the classes."""
+        self.query_one(_Rows).focus()
 
     def on_resize(self) -> None:
         """Put the heading over its columns again, and the averages under them."""

@@ -10,6 +10,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
+from textual.message import Message
 from textual.widget import Widget
 
 from finetui.engine.errors import FinetuiError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from finetui.tui.screens.train.plot_export import PlotSource, PlotTarget
 
 _UNITS = (("seconds", 1.0, 180.0), ("minutes", 60.0, 3 * 3600.0), ("hours", 3600.0, math.inf))  # until so many seconds
+CLASSES = "Classes"
 _PAN = 0.25  # of what is shown
 _ACTIONS = ("zoom", "larger", "smaller", "x_axis", "log_axis", "less_smoothing", "more_smoothing", "export")
 _CURSOR, _END = "Move the cursor through all plots", "The cursor to an end of what is shown"
@@ -55,6 +57,13 @@ class Plots(Container, can_focus=True):
         bind("back", "clear", show=False),
     ]
 
+    class ClassesWanted(Message):
+        """Somebody wants the tab behind the plots; `names` are those of all tabs."""
+
+        def __init__(self, names: list[str]) -> None:
+            super().__init__()
+            self.names = names
+
     def __init__(self) -> None:
         super().__init__(id="plots")
         self.view = PlotView()
@@ -63,6 +72,7 @@ class Plots(Container, can_focus=True):
         self._shown: tuple[Metric, ...] = ()
         self._current = METRICS[0]
         self._waiting: list[Metric] = []  # to be drawn
+        self.classes_tab = False  # whether the classes are a tab behind the plots, since there is no room for both
 
     def compose(self) -> ComposeResult:
         """A plot for each metric that there may be; those without values, or without room, are not shown."""
@@ -167,6 +177,8 @@ class Plots(Container, can_focus=True):
                 owner = TITLE if one == metric else AXIS
                 gap = "  " if pieces else ""
                 pieces += [(f"{gap}{self._metrics.index(one) + 1}", KEY), (f" {one[index]}", owner)]
+            if self.classes_tab and metric == self._shown[-1]:
+                pieces += [(f"  {len(self._metrics) + 1}", KEY), (f" {CLASSES}", AXIS)]
             names.append(pieces)
         full, short = names
         return (*([*full, note] for note in notes), *([*short, note] for note in notes[-1:]), full, short)
@@ -219,6 +231,8 @@ class Plots(Container, can_focus=True):
             self.focus()
             self._arrange()
             self._draw()
+        elif number == len(self._metrics) + 1 and self.classes_tab:
+            self.post_message(self.ClassesWanted([*(metric.short for metric in self._metrics), CLASSES]))
 
     def do(self, name: str) -> None:
         """Do what the key called `name` means."""
@@ -293,7 +307,7 @@ class Plots(Container, can_focus=True):
         smoothing = self.view.smoothing if metric.smooths else 0.0
         note = f", smoothed {smoothing:g}" if smoothing else ""
         drawn = self.current.plotter
-        plotter = Plotter(drawn.series, ([(metric.title, TITLE)],), drawn.percent, log_y=drawn.log_y)
+        plotter = Plotter(drawn.series, ([(metric.title, TITLE)],), percent=drawn.percent, log_y=drawn.log_y)
         title = f"{metric.title} · {run}{note}" if run else f"{metric.title}{note}"
         source = PlotSource(title, plotter, self.current.content, self._store.curves.copy(), metric.key, smoothing)
         self._write(source, target)
@@ -362,7 +376,7 @@ class Plots(Container, can_focus=True):
             end += len(text)
             if owner == KEY and end - 1 <= message.column + 1:
                 found = int(text)
-        if len(self._shown) == 1 and found:
+        if found:
             self.choose(found)
 
     def _take(self, plot: Widget) -> None:

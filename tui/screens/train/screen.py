@@ -6,7 +6,7 @@ from typing import ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Static
 
@@ -28,21 +28,31 @@ from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.controls import Controls, LearningRateInput
+from finetui.tui.screens.train.finetune_start import ask_finetune
 from finetui.tui.screens.train.help import INTRODUCTION
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.panels import Panels
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import PLOT_KEYS, Plots
+from finetui.tui.screens.train.settings_panel import SettingsPanel
 from finetui.tui.screens.train.steering import Steering
+from finetui.tui.screens.train.tab_line import TabLine
 from finetui.tui.state.actions import ACTIONS
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
+_PLOTS, _FRAMES = 22, (100, 32)  # from which height on there are plots, from which width and height frames
 _POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
 _MOST_AT_ONCE = 256  # events, a few milliseconds' worth
+
+_SHOWN = ("start", "pause", "finetune")  # among the keys in the last line; the others have buttons that one sees
+_FIRST_KEYS = (
+    *("help", "errors", "layers", "finetune", "runs", "checkpoints", "detach", "start", "toggle"),
+    *("freeze_layers", "log", "machine", "part", "close"),
+)
 
 OnEvents = Callable[[Sequence[AnyEvent]], None]
 
@@ -54,10 +64,16 @@ class TrainScreen(HomeScreen[None]):
     TITLE_TEXT = "Train"
     INTRODUCTION = INTRODUCTION
     CSS_PATH = "screen.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (100, "-roomy"), (160, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-medium"), (32, "-tall"), (48, "-huge")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (_FRAMES[0], "-roomy"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (_PLOTS, "-medium"), (_FRAMES[1], "-tall"), (48, "-huge")]
+    AUTO_FOCUS = ""  # the keys are those of the screen, until somebody goes somewhere
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(bind(a.key_name, f"press('{a.name}')", show=False) for a in ACTIONS if a.name != "resume"),
+        *(
+            bind(a.key_name, f"press('{a.name}')", label="Pause" if a.name == "pause" else "", show=a.name in _SHOWN)
+            for a in ACTIONS
+            if a.name != "resume"
+        ),
+        bind("freeze_layers"),
         bind("rate", "focus_rate", show=False),
         bind("raise_rate", "nudge_rate(1)", show=False),
         bind("lower_rate", "nudge_rate(-1)", show=False),
@@ -91,20 +107,22 @@ class TrainScreen(HomeScreen[None]):
         """Lay the widgets out."""
         yield RunLines(self.store, cue="press s to start", by_itself=False)
         yield Banner()
-        yield Plots()
-        with Horizontal(id="panels"):
-            yield PerClassTable()
-            with Vertical(id="side"):
-                yield Controls()
-                yield LayerList()
-        yield LogPanel()
-        yield KeyBar(palette=True, unshown=self._unshown)
+        with Container(id="body"):
+            yield Plots()
+            yield TabLine()
+            yield PerClassTable().add_class("frame")
+            yield Controls().add_class("frame")
+            yield LayerList().add_class("frame")
+            yield SettingsPanel().add_class("frame")
+            yield LogPanel().add_class("frame")
+        yield KeyBar(palette=True, unshown=self._unshown, first=_FIRST_KEYS)
         yield Static(id="too-small")
 
     def _unshown(self) -> tuple[str, ...]:
         """Return the actions that have no use now, and no place among the keys."""
         view = self.store.view
-        return () if view.data is not None and view.other_part("") is not None else ("switch_part",)
+        other = () if view.data is not None and view.other_part("") is not None else ("switch_part",)
+        return (*other, "press('start')" if view.state in ("running", "paused") else "press('pause')")
 
     def on_mount(self) -> None:
         """Begin to look for events."""
@@ -117,14 +135,20 @@ class TrainScreen(HomeScreen[None]):
         self.set_class(small, "-too-small")
         size = f"{self.size.width}x{self.size.height}"
         text = f"This terminal has {size} cells; finetui needs {MIN_WIDTH}x{MIN_HEIGHT}. Training is not affected."
+        self.query_one(Plots).classes_tab = self.size.height >= _PLOTS and not self.is_framed
         self.query_one("#too-small", Static).update(Content(text))
         self.call_after_refresh(self.panels.show_lines)
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether there is room for everything at once, in frames."""
+        return self.size.width >= _FRAMES[0] and self.size.height >= _FRAMES[1]
 
     # -- showing ----------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
         unshown, knew = self._unshown(), self.store.machine.latest is not None
-        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE))
+        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE), self.steering.answers.hear)
         if self._unshown() != unshown:
             self.refresh_bindings()
         if not knew and self.store.machine.latest is not None:
@@ -136,14 +160,23 @@ class TrainScreen(HomeScreen[None]):
         for event in heard:
             self.asker.deliver(event)
             self.steering.hear(event)
+        self.steering.tell()
 
     def hurry(self) -> None:
         """Show what is known by now at the next look, whatever the rate."""
         self.panels.hurry()
 
+    def copyable(self) -> str | None:
+        """Return the command that comes back to the run, or the folder of one without an engine to come back to."""
+        return self.steering.way_back() or None
+
     def action_back(self) -> None:
-        """Take the alert that is shown off the screen; without one, leave a run that is only visited."""
-        if not self.query_one(Banner).hide_alert() and self._visiting:
+        """Take the alert that is shown off the screen, else the classes' tab; else leave a run that is only visited."""
+        if self.query_one(Banner).hide_alert():
+            return
+        if self.has_class("-classes") and not self.is_framed:
+            self.action_plot(1)
+        elif self._visiting:
             self.dismiss(None)
 
     # -- steering ---------------------------------------------------------------------------------------
@@ -154,7 +187,7 @@ class TrainScreen(HomeScreen[None]):
 
     def hint(self, text: str) -> None:
         """Say why something was not done."""
-        self.steering.hint(text)
+        self.steering.refuse(text)
 
     def action_press(self, name: str) -> None:
         """Do what the button `name` does."""
@@ -175,6 +208,14 @@ class TrainScreen(HomeScreen[None]):
         table.show_part(part, view)
         if view.evaluation_of(part) is None:
             self.send(Evaluate(part=part))
+
+    def on_action_button_pointed(self, message: ActionButton.Pointed) -> None:
+        """Explain a button that is not among the controls."""
+        self.query_one(Controls).on_action_button_pointed(message)
+
+    def action_freeze_layers(self) -> None:
+        """Go to the list of layers; from there, freeze the one under the cursor."""
+        self.query_one(LayerList).freeze()
 
     def on_layer_list_toggled(self, message: LayerList.Toggled) -> None:
         """Freeze or unfreeze at the next step."""
@@ -204,14 +245,36 @@ class TrainScreen(HomeScreen[None]):
         self.query_one(Plots).do(name)
 
     def action_plot(self, number: int) -> None:
-        """Go to the plot of that number."""
+        """Go to the plot of that number, or behind them to the classes, where these are a tab."""
+        self.set_class(False, "-classes")
         self.query_one(Plots).choose(number)
+
+    def on_tab_line_pressed(self, message: TabLine.Pressed) -> None:
+        """Go to that tab."""
+        message.stop()
+        self.action_plot(message.number)
+
+    def on_plots_classes_wanted(self, message: Plots.ClassesWanted) -> None:
+        """Show the classes in place of the plots."""
+        message.stop()
+        self.set_class(True, "-classes")
+        self.query_one(TabLine).show_tabs(message.names)
+        self.query_one(PerClassTable).focus_rows()
 
     # -- other screens ----------------------------------------------------------------------------------
 
     def open_screen(self, name: str) -> None:
         """Open what the key called `name` stands for."""
         getattr(self, f"action_{name}")()
+
+    def ask_finetune(self, checkpoint: str = "") -> None:
+        """Open the finetune form over what is shown, with the weights of a kept `checkpoint`, or say why not."""
+        ask_finetune(self, self._link, checkpoint)
+
+    def come_to_top(self) -> None:
+        """Close what was opened over this screen."""
+        while self.app.screen is not self and self in self.app.screen_stack:
+            self.app.pop_screen()
 
     def action_finetune(self) -> None:
         """Ask how to go on from these weights."""
@@ -254,8 +317,8 @@ class TrainScreen(HomeScreen[None]):
         self.app.push_screen(opening.machine(self.store))
 
     def action_runs(self) -> None:
-        """List all runs, and look at one."""
-        self.run_worker(opening.choose_run(self))
+        """List all runs, to look at others; where this one was opened from the list, go back to it."""
+        opening.show_runs(self)
 
     def action_checkpoints(self) -> None:
         """List the checkpoints that are kept: go back to one, branch from one, keep one more."""
@@ -284,9 +347,12 @@ class TrainScreen(HomeScreen[None]):
         if self._link.outlives or view.state not in ("running", "paused"):
             self.leave_now()
             return
-        choices = (Choice("stop", "enter", "Stop and save"), Choice("stay", "escape", "Stay"))
-        lines = (f"The run {view.name} is {view.state} at step {view.step:,}, and ends with this dashboard.",)
-        if await self.app.push_screen_wait(Dialog("Leave finetui?", lines, choices)) == "stop":
+        choices = (Choice("stop", "enter", "Stop and leave"), Choice("stay", "escape", "Cancel"))
+        lines = (
+            f"Training ends with this dashboard. A checkpoint is saved at step {view.step:,}.",
+            f"Resume from it: {self.steering.resume_command()}",
+        )
+        if await self.app.push_screen_wait(Dialog("Stop training and leave?", lines, choices)) == "stop":
             self.send(Stop())
             self.set_interval(_POLL_SECONDS, self._exit_once_ended)
 

@@ -12,17 +12,21 @@ from finetui.engine.protocol.commands import (
     SetLearningRate,
     Start,
     StartFinetune,
+    Stop,
 )
 from finetui.engine.protocol.config_checks import check_learning_rate
 from finetui.engine.protocol.events import ENDED, AnyEvent, CommandAccepted, LearningRateFound
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.folder import RunFolder
-from finetui.tui.screens.train.controls import Controls, next_rate
+from finetui.tui.keys import KEYS
+from finetui.tui.screens.dialog import Choice, Dialog
+from finetui.tui.screens.told import Told
+from finetui.tui.screens.train.controls import next_rate
 from finetui.tui.screens.train.extend import ExtendForm
-from finetui.tui.screens.train.finetune import FinetuneForm
 from finetui.tui.screens.train.messages import ResumeWanted
 from finetui.tui.screens.train.rates import RatesScreen
 from finetui.tui.state.actions import BY_NAME
+from finetui.tui.state.answers import Answers
 from finetui.tui.state.log_lines import describe_command
 
 if TYPE_CHECKING:
@@ -38,12 +42,13 @@ class Steering:
         self._link = link
         self._visiting = visiting
         self._finding = ""  # id of the search for a learning rate that was asked for here
+        self.answers = Answers()
 
     def send(self, command: AnyCommand) -> None:
         """Send `command`, or say why it makes no sense now."""
         why_not = refusal(type(command), self._store.view.state)
         if why_not is not None:
-            self.hint(f"{describe_command(command)}: {why_not}")
+            self.refuse(f"{describe_command(command)}: {why_not}")
             return
         if isinstance(command, FindLearningRate):
             self._finding = command.id
@@ -51,9 +56,34 @@ class Steering:
         self._link.send(command)
         self._screen.panels.show()
 
-    def hint(self, text: str, style: str = "$warning") -> None:
+    def refuse(self, text: str) -> None:
         """Say why something was not done."""
-        self._screen.query_one(Controls).hint(text, style)
+        self._screen.app.post_message(Told(text[:1].upper() + text[1:], "refusal", warns=True))
+
+    def undo(self) -> None:
+        """Take the last change back that was made here, or say why that cannot be done."""
+        found = self.answers.undo(self._store.view)
+        if isinstance(found, str):
+            self.refuse(found)
+        else:
+            self.send(found)
+
+    def way_back(self) -> str:
+        """Return the command that comes back to the run, or its folder where no engine outlives this dashboard."""
+        view = self._store.view
+        if not view.path:
+            return ""
+        lives = view.state not in ENDED and (self._link.outlives or self._link.attached)
+        return f"finetui attach {RunFolder(Path(view.path)).argument}" if lives else view.path
+
+    def resume_command(self) -> str:
+        """Return the command that goes on with the run."""
+        return f"finetui resume {RunFolder(Path(self._store.view.path)).argument}"
+
+    def tell(self) -> None:
+        """Show what became of what was asked for here."""
+        for answer in self.answers.take():
+            self._screen.app.post_message(Told(answer.text, answer.kind, warns=answer.warns))
 
     def hear(self, event: AnyEvent) -> None:
         """Show what was asked for here, now that `event` says it is there."""
@@ -73,20 +103,21 @@ class Steering:
             own = self._link.steers and not self._link.attached
             self._screen.post_message(ResumeWanted(Path(view.path), own=own))
             return
-        if action.command is not None:
+        if action.kind is StartFinetune:
+            self._screen.ask_finetune()
+        elif action.kind is Stop and refusal(Stop, view.state) is None:
+            self._screen.run_worker(self._ask_stop(), exclusive=True, group="stop")
+        elif action.command is not None:
             self.send(action.command())
         elif self._extends_alone(action.kind):
             self._screen.run_worker(self._ask_extend())
         elif not self._link.steers:
-            way = "extend {} --epochs N" if action.kind is ChangeTraining else "finetune {} --dashboard"
-            words = f"finetui {way.format(RunFolder(Path(view.path)).argument)}"
-            self._screen.notify(words, title=action.label, markup=False)
+            words = f"finetui extend {RunFolder(Path(view.path)).argument} --epochs N"
+            self._screen.app.post_message(Told(f"{words} · {KEYS['copy'].shown} copy", "refusal", copies=words))
         elif (why_not := refusal(action.kind, view.state)) is not None:
-            self.hint(f"{action.label}: {why_not}")
-        elif action.kind is ChangeTraining:
-            self._screen.run_worker(self._ask_extend())
+            self.refuse(f"{action.label}: {why_not}")
         else:
-            self._screen.run_worker(self._ask_finetune())
+            self._screen.run_worker(self._ask_extend())
 
     def _extends_alone(self, kind: type[AnyCommand]) -> bool:
         """Return whether a command of `kind` means that a run without an engine shall get one, to train further."""
@@ -99,7 +130,7 @@ class Steering:
         try:
             check_learning_rate(value, "the learning rate")
         except BadInput as error:
-            self.hint(str(error), "$error")
+            self.refuse(str(error))
             return
         self.send(SetLearningRate(value=value))
 
@@ -108,10 +139,18 @@ class Steering:
         if self._store.view.learning_rate:
             self.set_rate(next_rate(self._store.view.learning_rate, direction))
 
-    async def _ask_finetune(self) -> None:
-        plan = await self._screen.app.push_screen_wait(FinetuneForm(self._store, self._screen.asker))
-        if plan is not None:
-            self.send(StartFinetune(plan=plan))
+    async def _ask_stop(self) -> None:
+        """Ask before the training ends; what is only being prepared is given up at once, for nothing is lost."""
+        view = self._store.view
+        if view.state != "preparing":
+            lines = (
+                f"A checkpoint is saved at step {view.step:,}; {KEYS['start'].shown} resumes from it.",
+                "Nothing is lost.",
+            )
+            choices = (Choice("stop", "enter", "Stop"), Choice("stay", "escape", "Cancel"))
+            if await self._screen.app.push_screen_wait(Dialog("Stop training?", lines, choices)) != "stop":
+                return
+        self.send(Stop())
 
     async def _ask_extend(self) -> None:
         command = await self._screen.app.push_screen_wait(ExtendForm(self._store.view))
