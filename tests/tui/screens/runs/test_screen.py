@@ -38,7 +38,7 @@ async def opened(runs: Path, size: tuple[int, int] = (120, 40)) -> AsyncIterator
     """Open the Runs screen above a run that is not among them."""
     link = CannedLink(*running())
     link.events.put(msgspec.structs.replace(running()[2], path=str(runs / "a-run")))
-    async with open_app(FinetuiApp(link), size=size, notifications=True) as pilot:
+    async with open_app(FinetuiApp(link), size=size) as pilot:
         await pilot.settle()
         await pilot.press("r")
         await pilot.until(lambda: "NAME" in picture(pilot.app))
