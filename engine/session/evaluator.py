@@ -52,7 +52,7 @@ class Evaluator:
         """Evaluate the network of `trainer`, and keep the predictions in `folder`, or where there is none yet, aside.
 
         `checkpoint` is the name and step of the one whose weights it has for the moment, None that they are its own;
-        `scores` computes what it says, where itself is not to. Returns None when `stopped` answered True before the end.
+        `scores` computes what it says, where it is not to. Returns None when `stopped` answered True before the end.
         Predictions that cannot be written are no reason to end a training: `warn` is told. Raises `Diverged` when the
         loss of what is evaluated while training is not finite, `BadInput` where there is no such part.
         """
