@@ -13,15 +13,20 @@ class Key(NamedTuple):
     help: str
     face: str = ""
 
+    @property
+    def shown(self) -> str:
+        """How it is written on buttons, in the footer, the help and the docs."""
+        return self.face or self.keys
+
 
 KEYS: dict[str, Key] = {
     # Everywhere
     "back": Key("escape", "Back", "One level back; first clears a filter, a comparison or a question", "esc"),
     "close": Key("q", "Close", "Close this screen; on Train, the dashboard"),
-    "help": Key("question_mark", "Help", "What this screen shows, and its keys", "?"),
+    "help": Key("question_mark,f1", "Help", "What this screen shows, and its keys; F1 also while typing", "?"),
     "commands": Key("ctrl+p", "Commands", "Find any action by name", "^p"),
-    "confirm": Key("enter", "Confirm", "Open what is under the cursor, or confirm", "⏎"),
-    "toggle": Key("space", "Toggle", "Freeze the layer or mark the line under the cursor; else pause or resume", "␣"),
+    "confirm": Key("enter", "Confirm", "Open what is under the cursor, or confirm", "enter"),
+    "toggle": Key("space", "Toggle", "Freeze the layer or mark the line under the cursor; else pause or resume"),
     "undo": Key("u", "Undo", "Undo the last change: learning rate, freezing, roll back"),
     "copy": Key("y", "Copy", "Copy the path or command that is shown to the clipboard"),
     "zoom": Key("z", "Zoom", "Give what is focused the whole screen, and back"),
@@ -54,6 +59,7 @@ KEYS: dict[str, Key] = {
     "rate": Key("l", "LR", "Type a learning rate"),
     "raise_rate": Key("plus,equals_sign", "LR up", "Next higher learning rate (1, 2, 5, 10, ...)", "+"),
     "lower_rate": Key("minus", "LR down", "Next lower learning rate; when rolling back, a tenth of it", "-"),
+    "freeze_layers": Key("F", "Freeze", "Go to the list of layers, where space freezes"),
     "freeze_above": Key("a", "Freeze above", "Freeze or unfreeze this layer and all above it"),
     "freeze_below": Key("b", "Freeze below", "Freeze or unfreeze this layer and all below it"),
     "detach": Key("d", "Detach", "Detach; training continues"),
@@ -84,31 +90,59 @@ KEYS: dict[str, Key] = {
     "previous_image": Key("comma", "Previous image", "Previous image", ","),
     "next_image": Key("full_stop", "Next image", "Next image", "."),
     "image": Key("number_sign", "Image", "Go to an image by number", "#"),
-    "scale": Key("V", "Scale", "Scale filters and maps one by one, by layer, or not"),
+    "norm": Key("V", "Norm", "Whether frozen normalisation layers keep their statistics or go on collecting"),
     "fold_all": Key("Z", "Fold all", "Fold or unfold all"),
     "warnings": Key("W", "Warnings", "Only warnings and errors"),
     "history": Key("H", "History", "The whole run, or its last 10 minutes"),
 }
 
-# Keys that move the cursor; they mean what they say wherever there is one.
-MOVES = frozenset(
-    (
-        "up",
-        "down",
-        "left",
-        "right",
-        "k",
-        "j",
-        "pageup",
-        "pagedown",
-        "home",
-        "end",
-        "tab",
-        "shift+tab",
-        "shift+left",
-        "shift+right",
-    )
-)
+# The first entry of each part of the table.
+_PARTS = {
+    "back": "Everywhere",
+    "errors": "Screens",
+    "start": "The run",
+    "x_axis": "Plots",
+    "branch": "Checkpoints and runs",
+    "show": "Errors",
+    "previous_image": "Layers, Log, Machine",
+}
+
+# Keys that move the cursor, and how they are written; they mean what they say wherever there is one.
+MOVES = {
+    "up": "↑",
+    "down": "↓",
+    "left": "←",
+    "right": "→",
+    "k": "k",
+    "j": "j",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+    "home": "Home",
+    "end": "End",
+    "tab": "Tab",
+    "shift+tab": "shift+Tab",
+    "shift+left": "shift+←",
+    "shift+right": "shift+→",
+}
+
+# Which entry a key belongs to, by Textual's name for it.
+NAMES = {one: name for name, key in KEYS.items() for one in key.keys.split(",")}
+
+
+def parts() -> dict[str, list[str]]:
+    """Return the parts of the table by name, each with the names of its entries."""
+    found: dict[str, list[str]] = {}
+    for name in KEYS:
+        part = _PARTS.get(name) or list(found)[-1]
+        found.setdefault(part, []).append(name)
+    return found
+
+
+def face(key: str) -> str:
+    """Return how `key`, by Textual's name for it, is written."""
+    if key in MOVES:
+        return MOVES[key]
+    return KEYS[NAMES[key]].shown if key in NAMES else key
 
 
 def bind(name: str, action: str = "", *, label: str = "", show: bool = True, priority: bool = False) -> Binding:
@@ -118,5 +152,48 @@ def bind(name: str, action: str = "", *, label: str = "", show: bool = True, pri
     """
     key = KEYS[name]
     return Binding(
-        key.keys, action or name, label or key.label, show=show, key_display=key.face or None, priority=priority
+        key.keys,
+        action or name,
+        label or key.label,
+        show=show,
+        key_display=key.shown,
+        priority=priority,
+        tooltip=label or key.help,
     )
+
+
+def move(keys: str, action: str, label: str = "", *, show: bool = False, priority: bool = False) -> Binding:
+    """Return the binding of some of the `MOVES`, by commas, to `action`."""
+    shown = "".join(MOVES[key] for key in keys.split(","))
+    return Binding(keys, action, label, show=show, key_display=shown, tooltip=label, priority=priority)
+
+
+def bind_tabs(*actions: str) -> list[Binding]:
+    """Return the bindings of the numbers from 1 on to `actions`, in this order."""
+    key = KEYS["tab_number"]
+    return [
+        Binding(number, action, key.label, show=False, key_display=key.shown, tooltip=key.help)
+        for number, action in zip(key.keys.split(","), actions, strict=False)
+    ]
+
+
+def as_markdown() -> str:
+    """Return the key map as the page `docs/keys.md`."""
+    lines = [
+        "# Keys",
+        "",
+        "Each key means the same on every screen. `?` (or `F1`, also while typing) shows those of the screen or dialog "
+        "in front; `ctrl+p` finds any action by name.",
+        "",
+        "Arrow keys, `PgUp`, `PgDn`, `Home`, `End` and `j` `k` move the cursor, `Tab` and `shift+Tab` the focus. "
+        "`Enter` confirms, `Esc` goes back one level: it first clears a filter, a comparison or a question. A "
+        "screen's letter opens that screen from any other in place of it, and closes it again.",
+    ]
+    for part, names in parts().items():
+        lines += ["", f"## {part}", "", "| Key | | What it does |", "| --- | --- | --- |"]
+        lines += [f"| `{KEYS[name].shown}` | {KEYS[name].label} | {KEYS[name].help} |" for name in names]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

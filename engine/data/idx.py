@@ -16,44 +16,22 @@ import numpy as np
 import numpy.typing as npt
 
 from finetui.engine.errors import BadInput, reason_of
-from finetui.engine.text import clean
+from finetui.engine.runs.data_places import (
+    PARTS as PARTS,
+    file_names as file_names,
+    locate as locate,
+    shown,
+    unreadable,
+)
 
 Bytes = npt.NDArray[np.uint8]
 
 IMAGES, LABELS = 0x0803, 0x0801
-PARTS = ("train", "t10k")
 _GZIP = b"\x1f\x8b"
 _MOST_BYTES = 2**30  # larger sets are not for holding in memory
 _MOST_SIDE = 4096  # pixels
 _MOST_INFLATION = 1032  # deflate cannot make more bytes than this out of one
 _AGAIN = "delete it or fetch it again"
-
-
-def shown(path: Path) -> str:
-    """Return `path` as messages show it: harmless, and long enough to keep the file's name at its end."""
-    return clean(str(path), 1000)
-
-
-def file_names(part: str) -> tuple[str, str]:
-    """Return the names of the image and the label file of `part` (`train` or `t10k`), without `.gz`."""
-    return f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
-
-
-def locate(folder: Path, name: str) -> Path | None:
-    """Return the file `name` or `name.gz` in `folder`, the plain one first; None if there is neither.
-
-    Raises `BadInput` when the folder does not let itself be looked into.
-    """
-    for path in (folder / name, folder / f"{name}.gz"):
-        # Not exists(): a link to nowhere is a broken data set, not an absent one, and is to be named.
-        try:
-            path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        return path
-    return None
 
 
 def read_pair(folder: Path, part: str, num_classes: int) -> tuple[Bytes, Bytes]:
@@ -96,10 +74,6 @@ def _number(value: int) -> str:
     return f"{value:,}".replace(",", " ")
 
 
-def _unreadable(path: Path, error: OSError) -> BadInput:
-    return BadInput(f"{shown(path)} cannot be read: {reason_of(error)}; check the file and its permissions")
-
-
 def _read(path: Path, magic: int) -> Bytes:
     try:
         about = path.stat()
@@ -116,7 +90,7 @@ def _read(path: Path, magic: int) -> Bytes:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BadInput(f"{shown(path)} is damaged ({reason_of(error)}); {_AGAIN}") from error
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _parse(file: BinaryIO | gzip.GzipFile, path: Path, magic: int, size: int | None, most: int) -> Bytes:

@@ -16,6 +16,7 @@ from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig, is_factory
 from finetui.engine.protocol.paths import absolute_data
 from finetui.engine.protocol.values import Decoding
+from finetui.engine.runs import data_places
 
 
 def load(
@@ -58,12 +59,12 @@ def _load(
 ) -> ImageData:
     name = request.name
     given = _expanded(request.dir) if request.dir is not None else None
-    if name in mnist.SPECS:
+    if name in data_places.SPECS:
         return mnist.load(
             name, given, device, request=request, seed=seed, decoding=decoding, progress=progress, cancelled=cancelled
         )
     if name in torchvision_sets.SETS:
-        roots, cache = mnist.usual_roots(given), mnist.cache_folder()
+        roots, cache = data_places.usual_roots(given), data_places.cache_folder()
         return torchvision_sets.load(
             request, roots, cache, device, seed=seed, decoding=decoding, progress=progress, cancelled=cancelled
         )
@@ -102,5 +103,5 @@ def _is_folder(path: Path) -> bool:
 
 def known_classes(name: str) -> tuple[str, ...] | None:
     """Return the classes of the data set `name` where they are known without reading it."""
-    spec = mnist.SPECS.get(name)
+    spec = data_places.SPECS.get(name)
     return spec.classes if spec is not None else None

@@ -2,17 +2,13 @@
 
 import dataclasses
 import difflib
-import os
-import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 import torch
 
 from finetui.engine.data import idx
@@ -30,52 +26,19 @@ from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.values import Decoding
+from finetui.engine.runs.data_places import (
+    SAMPLE_FOLDER,
+    SPECS,
+    DatasetSpec,
+    cache_folder,
+    find_in,
+    given_root,
+    is_complete,
+    shown,
+    usual_places,
+)
 
 _AS_THEY_ARE = Decoding(channels=0, height=0, width=0)
-SAMPLE_FOLDER = Path(__file__).parent / "sample"
-_PACKAGED = Path("/usr/share/datasets")  # where Linux distributions put them (Debian: dataset-fashion-mnist)
-
-
-@dataclass(frozen=True)
-class DatasetSpec:
-    """A data set in IDX files.
-
-    `folder` is its name in torchvision's layout; `moments`, mean and deviation, None: computed from the images.
-    """
-
-    name: str
-    title: str
-    folder: str
-    classes: tuple[str, ...]
-    moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-
-
-_DIGITS = tuple("0123456789")
-_MNIST_MOMENTS = ((0.1307,), (0.3081,))
-SPECS = {
-    spec.name: spec
-    for spec in (
-        DatasetSpec("mnist", "MNIST", "MNIST", _DIGITS, _MNIST_MOMENTS),
-        DatasetSpec("mnist-sample", "the bundled MNIST digits", "", _DIGITS, _MNIST_MOMENTS),
-        DatasetSpec(
-            "fashion-mnist",
-            "Fashion-MNIST",
-            "FashionMNIST",
-            (
-                "T-shirt/top",
-                "Trouser",
-                "Pullover",
-                "Dress",
-                "Coat",
-                "Sandal",
-                "Shirt",
-                "Sneaker",
-                "Bag",
-                "Ankle boot",
-            ),
-        ),
-    )
-}
 
 
 def load(
@@ -99,24 +62,24 @@ def load(
     spec = _spec(name)
     if not spec.folder:
         return _read(spec, SAMPLE_FOLDER, name, (), device, request, seed, decoding, progress)
-    given = _given(data_dir)
+    given = given_root(data_dir)
     notices: tuple[str, ...] = ()
     if given is not None:
-        folder = _find_in(given, spec)
+        folder = find_in(given, spec)
         if folder is not None:
             return _read(spec, folder, name, (), device, request, seed, decoding, progress)
-        notices = (f"{spec.title} is not in {idx.shown(given)}, so it was looked for elsewhere",)
-    for root in _usual_places():
-        folder = _find_in(root, spec)
+        notices = (f"{spec.title} is not in {shown(given)}, so it was looked for elsewhere",)
+    for root in usual_places():
+        folder = find_in(root, spec)
         # A download that was cut short left some files in the cache: it is completed below.
-        if folder is not None and (root != cache_folder() or _is_complete(folder)):
+        if folder is not None and (root != cache_folder() or is_complete(folder)):
             return _read(spec, folder, name, notices, device, request, seed, decoding, progress)
     try:
         folder = _download(spec, progress, cancelled)
     except (DownloadError, OSError) as error:
         reason = reason_of(error)
         if spec.name != "mnist":
-            places = ", ".join(idx.shown(place) for place in (given, *_usual_places()) if place is not None)
+            places = ", ".join(shown(place) for place in (given, *usual_places()) if place is not None)
             raise BadInput(
                 f"{spec.title} is not on this machine (looked in {places}) and could not be downloaded ({reason}); "
                 "name the folder that holds it with --data-dir"
@@ -129,11 +92,6 @@ def load(
     return _read(spec, folder, name, notices, device, request, seed, decoding, progress)
 
 
-def cache_folder() -> Path:
-    """Return the folder that downloads are kept in."""
-    return platformdirs.user_cache_path("finetui") / "data"
-
-
 def _spec(name: str) -> DatasetSpec:
     spec = SPECS.get(name)
     if spec is None:
@@ -141,67 +99,6 @@ def _spec(name: str) -> DatasetSpec:
         hint = f"; did you mean {alike[0]}?" if alike else ""
         raise BadInput(f"there is no data set {name!r} (known: {', '.join(SPECS)}){hint}")
     return spec
-
-
-def usual_roots(data_dir: Path | None) -> list[Path]:
-    """Return the folders to look for data sets in: the one that a person named, after a check, and the usual ones."""
-    given = _given(data_dir)
-    return [*([given] if given is not None else []), *_usual_places()]
-
-
-def _usual_places() -> tuple[Path, Path]:
-    return cache_folder(), _PACKAGED
-
-
-def _given(data_dir: Path | None) -> Path | None:
-    """Return the folder that the person named, after a check that it is one; None if they named none."""
-    if data_dir is not None:
-        root, source = data_dir, "--data-dir"
-    elif os.environ.get("FINETUI_DATA"):
-        # Not Path.expanduser, which raises where there is no such user.
-        root, source = Path(os.path.expanduser(os.environ["FINETUI_DATA"])), "FINETUI_DATA"  # noqa: PTH111
-    else:
-        return None
-    where = f"the data folder {idx.shown(root)}"
-    try:
-        is_folder = stat.S_ISDIR(root.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a null character
-        raise BadInput(f"{where} does not exist; check {source}") from error
-    except OSError as error:
-        raise BadInput(f"{where} cannot be read: {reason_of(error)}; check {source}") from error
-    if not is_folder:
-        raise BadInput(f"{where} is not a folder; check {source}")
-    if not os.access(root, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise BadInput(f"{where} cannot be read: no permission; change its permissions, or check {source}")
-    return root
-
-
-def _find_in(root: Path, spec: DatasetSpec) -> Path | None:
-    """Return the folder under `root` that holds any of the four files, wherever they usually lie in it."""
-    names = [name for part in idx.PARTS for name in idx.file_names(part)]
-    candidates = [root / spec.folder / "raw", root / spec.folder, root / spec.name]
-    # Files right in the folder carry no name of their set: only the user, or a package's name, can vouch for them.
-    if root not in _usual_places() and not _belongs_to_another(root, spec):
-        candidates += [root / "raw", root]
-    for folder in candidates:
-        if any(idx.locate(folder, name) for name in names):
-            return folder
-    return None
-
-
-def _belongs_to_another(root: Path, spec: DatasetSpec) -> bool:
-    """Return whether `root` carries the name of a data set other than `spec`.
-
-    All sets have the same four file names: MNIST's would otherwise be trained on as clothes.
-    """
-    where = root.absolute()
-    name = (where.parent.name if where.name == "raw" else where.name).lower()
-    names = {other.name: {other.name, other.folder.lower()} - {""} for other in SPECS.values()}
-    return name not in names.pop(spec.name) and any(name in theirs for theirs in names.values())
-
-
-def _is_complete(folder: Path) -> bool:
-    return all(idx.locate(folder, name) for part in idx.PARTS for name in idx.file_names(part))
 
 
 def _download(spec: DatasetSpec, progress: Progress, cancelled: Callable[[], bool]) -> Path:
@@ -233,9 +130,9 @@ def _read(
     if train_images.shape[1:] != test_images.shape[1:]:
         sizes = f"{train_images.shape[1:]} and {test_images.shape[1:]}"
         raise BadInput(
-            f"the training and test images in {idx.shown(folder)} have different sizes, {sizes}; fetch them again"
+            f"the training and test images in {shown(folder)} have different sizes, {sizes}; fetch them again"
         )
-    location = "bundled with finetui" if folder == SAMPLE_FOLDER else idx.shown(folder)
+    location = "bundled with finetui" if folder == SAMPLE_FOLDER else shown(folder)
     # The size that a network asks for is made on the device: stored like that, 28 pixels as 224 would take gigabytes.
     asked = msgspec.structs.replace(_AS_THEY_ARE, channels=decoding.channels if decoding is not None else 0)
     decoding = settled(asked, [train_images.shape[1:]], grey=True)

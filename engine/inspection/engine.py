@@ -8,13 +8,15 @@ from finetui.engine.inspection.answers import Answerer
 from finetui.engine.inspection.evaluation import Report
 from finetui.engine.inspection.opened_checkpoint import OpenedCheckpoint, open_checkpoint
 from finetui.engine.protocol import events
-from finetui.engine.protocol.commands import AnyCommand, Evaluate, NoteTest, Question, Stop
+from finetui.engine.protocol.commands import AnyCommand, Evaluate, NoteTest, PreviewFinetune, Question, Stop
 from finetui.engine.protocol.queues import IDLE_WAIT, CommandQueue
 from finetui.engine.protocol.requests import Inspection
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal_entry import write_entry
 from finetui.engine.runs.reporter import Reporter, Sink
+from finetui.engine.runs.resume import configuration
+from finetui.engine.setup.preview import preview
 
 
 class InspectionEngine:
@@ -74,6 +76,9 @@ class InspectionEngine:
     def _carry_out(self, command: AnyCommand, opened: OpenedCheckpoint, answerer: Answerer) -> bool:
         """Do what `command` says; return whether it was replied to by that. Raises `BadInput`."""
         try:
+            if isinstance(command, PreviewFinetune):
+                self._reporter.emit(self._preview(command, opened))
+                return True
             if isinstance(command, Question):
                 self._reporter.emit(answerer.answer(command))
                 return True
@@ -83,6 +88,12 @@ class InspectionEngine:
         except OSError as error:
             raise BadInput(f"the predictions could not be written: {reason_of(error)}") from error
         raise BadInput("nothing trains here; this only looks at a checkpoint")
+
+    def _preview(self, command: PreviewFinetune, opened: OpenedCheckpoint) -> events.FinetunePreview:
+        weights, channels = opened.subject.model.state_dict(), opened.subject.data.channels
+        return preview(
+            command, configuration(RunFolder(opened.path.absolute().parent)), opened.about, weights, channels
+        )
 
     def _evaluate(self, opened: OpenedCheckpoint, wanted: AnyPart) -> events.Evaluated:
         part = wanted or opened.subject.data.scored

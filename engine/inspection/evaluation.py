@@ -17,7 +17,7 @@ from finetui.engine.models.outputs import logits
 from finetui.engine.predictions.criteria import LabelFilter
 from finetui.engine.predictions.file import TOP, Files, Origin, Predictions
 from finetui.engine.predictions.label_errors import find_label_errors
-from finetui.engine.predictions.metrics import averages, calibration, calibration_error, class_reports
+from finetui.engine.predictions.metrics import averages, calibration, calibration_error, class_losses, class_reports
 from finetui.engine.protocol.events import ClassReport
 
 # Indices and labels of a batch, and what computes its logits; of several, those of the images `order`, so many at once.
@@ -124,17 +124,18 @@ class _Collector:
         count, n = len(classes), len(columns["label"])
         cells = columns["label"].astype(np.int64) * count + columns["predicted"]
         matrix = np.bincount(cells, minlength=count * count).reshape(count, count)
+        losses = class_losses(columns["loss"], columns["label"], count)
         return Report(
             loss=float(columns["loss"].mean(dtype=np.float64)),
             accuracy=float(np.trace(matrix)) / n,
             n=n,
-            per_class=class_reports(matrix, classes),
+            per_class=class_reports(matrix, classes, losses),
             confusion=matrix,
             columns=columns,
             top=top,
             top_probability=top_probability,
             label_errors=self._label_errors(columns["label"]),
-            averages=averages(matrix),
+            averages=averages(matrix, losses),
             roc_auc=roc_auc,
             average_precision=average_precision,
             uncalibrated=uncalibrated,

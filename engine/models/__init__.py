@@ -12,9 +12,10 @@ from finetui.engine.models.groups import ModuleGroup, ModuleLayer, module_groups
 from finetui.engine.models.heads import find_head, replace_head
 from finetui.engine.models.lenet import LeNet
 from finetui.engine.models.stems import adapt_stem
-from finetui.engine.models.transplant import HeadRows, Transplant, apply_transplant, plan_transplant
+from finetui.engine.models.transplant import NEW_LAYER, HeadRows, Transplant, apply_transplant, plan_transplant
 
 __all__ = [
+    "NEW_LAYER",
     "Architecture",
     "HeadRows",
     "LeNet",

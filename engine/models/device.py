@@ -10,9 +10,9 @@ from torch.utils import deterministic
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config_checks import check_device
 
-# Of cuBLAS: its workspace, without which it adds up in another order on another stream. Of torch's compiler: to choose
-# by rule, and not by measuring. Both are read when they are first used, and what a person has set holds.
-_BY_RULE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TORCHINDUCTOR_DETERMINISTIC": "1"}
+# Both are read when they are first used, and what a person has set holds.
+_COMPILER = {"TORCHINDUCTOR_DETERMINISTIC": "1"}  # chooses by rule, and not by measuring
+_CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # what torch takes as a promise of the same bits
 _FILLS = "fill_uninitialized_memory"
 
 
@@ -75,7 +75,7 @@ def reproducible(name: str) -> Iterator[None]:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     try:
         if _is_cuda(name):
-            with _kernels_by_rule(), torch.cuda.device(int(name.partition(":")[2] or -1)):
+            with torch.cuda.device(int(name.partition(":")[2] or -1)), _kernels_by_rule():
                 yield
         else:
             yield
@@ -94,15 +94,36 @@ def _is_cuda(name: str) -> bool:
 def _kernels_by_rule() -> Iterator[None]:
     enabled, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     fills: bool = getattr(deterministic, _FILLS)  # torch's types do not know it
-    missing = {name: value for name, value in _BY_RULE.items() if name not in os.environ}
-    os.environ.update(missing)
     torch.use_deterministic_algorithms(True, warn_only=True)
     setattr(deterministic, _FILLS, False)  # filling costs time, and is for whoever looks for a fault
     try:
-        yield
+        with _environment(_CUBLAS):
+            _first_product()
+        with _environment(_COMPILER):
+            yield
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warns)
         setattr(deterministic, _FILLS, fills)
+
+
+def _first_product() -> None:
+    """Multiply two matrices on the current CUDA device: torch looks then, and only then, at how cuBLAS is configured.
+
+    torch gives cuBLAS a workspace for each stream, which is all that the same bits need (cuBLAS's documentation, on
+    reproducibility); with the variable set, torch would parse it at each product, which takes a tenth of a millisecond.
+    """
+    one = torch.ones(1, 1, device="cuda")
+    one @ one
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set those of the environment's variables that are not set, for a while."""
+    missing = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
         for name in missing:
             os.environ.pop(name, None)
 

@@ -20,7 +20,7 @@ _OLD_NAMES = (
     (re.compile(r"(mlp\.)linear_1\."), r"\g<1>0."),
     (re.compile(r"(mlp\.)linear_2\."), r"\g<1>3."),
 )
-_NEW_LAYER = "this layer starts anew"
+NEW_LAYER = "reinitialised"
 _UNKNOWN = "not in this network"
 _SHAPE = "other shape"
 _MOST_NAMES = 6
@@ -100,7 +100,7 @@ def plan_transplant(model: nn.Module, weights: Mapping[str, Tensor], *, skip: Co
         if target is None or target in taken:
             dropped.append((name, _UNKNOWN))
         elif any(target == layer or target.startswith(f"{layer}.") for layer in skip):
-            dropped.append((name, _NEW_LAYER))
+            dropped.append((name, NEW_LAYER))
         elif tensor.shape != wanted[target] and not (
             target in filters and _differ_in_channels(tensor.shape, wanted[target])
         ):

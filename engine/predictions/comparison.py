@@ -12,7 +12,7 @@ from finetui.engine.errors import BadInput
 from finetui.engine.predictions.class_matching import match_by_name
 from finetui.engine.predictions.file import Files, Predictions
 
-MOST_EXACT = 25  # discordant images up to which the binomial distribution is summed
+MOST_EXACT = 10_000  # discordant images up to which the binomial distribution is summed: 10 ms
 Rows = npt.NDArray[np.int64]
 
 
@@ -30,10 +30,22 @@ class McNemar(msgspec.Struct, frozen=True, kw_only=True):
     test: str
     p: float
 
+    def net(self) -> str:
+        """Return the difference in mistakes, in few words."""
+        fewer = self.fixed - self.broken
+        return f"net {abs(fewer):,} {'fewer' if fewer > 0 else 'more'} wrong" if fewer else "net 0"
+
+    def words(self) -> str:
+        """Return the test's result in few words."""
+        return f"McNemar's test ({self.test}): {self.p_words()}"
+
+    def p_words(self) -> str:
+        """Return the probability as it is written."""
+        return f"p = {self.p:.3f}" if self.p >= 0.001 else f"p = {self.p:.1e}"
+
     def brief(self) -> str:
         """Return the result in few words, for people."""
-        p = f"{self.p:.3f}" if self.p >= 0.001 else f"{self.p:.1e}"
-        return f"{self.fixed:,} fixed, {self.broken:,} broken; McNemar's test ({self.test}): p = {p}"
+        return f"{self.fixed:,} fixed, {self.broken:,} newly wrong; {self.words()}"
 
     def sentence(self, other: str) -> str:
         """Return the result in a line, for people; `other` is what is compared with."""
@@ -49,7 +61,10 @@ def mcnemar(right: npt.NDArray[np.bool_], right_before: npt.NDArray[np.bool_]) -
     fixed, broken = int((right & ~right_before).sum()), int((~right & right_before).sum())
     discordant = fixed + broken
     if discordant <= MOST_EXACT:
-        tail = sum(math.comb(discordant, k) for k in range(min(fixed, broken) + 1))
+        term = tail = 1  # whole numbers, however large: binomial coefficients and their sum
+        for k in range(min(fixed, broken)):
+            term = term * (discordant - k) // (k + 1)
+            tail += term
         test, p = "exact binomial", min(1.0, 2 * tail / 2**discordant)
     else:
         statistic = max(abs(fixed - broken) - 1, 0) ** 2 / discordant

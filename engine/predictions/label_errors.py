@@ -53,6 +53,14 @@ def _among_likeliest(predictions: Predictions) -> Mask:
     return wrong & predictions.wrong
 
 
+def label_quality(loss: Floats) -> Floats:
+    """Return how likely the label of each image is, from its cross entropy in nats: 0 to 1, `[n]`.
+
+    It is cleanlab's label quality score `self_confidence`, by which possible label errors are ranked, lowest first.
+    """
+    return np.asarray(np.exp(-loss))
+
+
 def find_label_errors(probabilities: Floats, labels: Ints) -> dict[LabelFilter, Mask]:
     """Return what both filters say of images with these `probabilities`, `[n, classes]`, and `labels`, `[n]`."""
     return {

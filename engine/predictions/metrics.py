@@ -69,8 +69,9 @@ def scores_of(predictions: Predictions) -> Scores:
     if not n:
         raise BadInput("there is no image in these predictions")
     confusion = predictions.confusion()
-    per_class = class_reports(confusion, predictions.classes)
-    macro, weighted = averages(confusion)
+    losses = class_losses(predictions.loss, predictions.label, len(confusion))
+    per_class = class_reports(confusion, predictions.classes, losses)
+    macro, weighted = averages(confusion, losses)
     support = confusion.sum(1)
     accuracy = float(np.trace(confusion)) / n
     commonest = int(support.argmax())
@@ -105,12 +106,24 @@ def _mean(values: npt.NDArray[np.float64]) -> float | None:
     return float(found.mean()) if len(found) else None
 
 
-def class_reports(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> tuple[ClassReport, ...]:
+def class_losses(loss: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.float64]:
+    """Return the mean of `loss`, `[n]`, over the images with each label: float64 `[count]`, NaN without images."""
+    sizes = np.bincount(labels, minlength=count)
+    sums = np.bincount(labels, weights=loss, minlength=count)
+    return np.where(sizes > 0, sums / np.maximum(sizes, 1), np.nan)
+
+
+def class_reports(
+    confusion: npt.NDArray[np.int64], classes: Sequence[str], losses: npt.NDArray[np.float64] | None = None
+) -> tuple[ClassReport, ...]:
     """Return each class's scores from the matrix `[classes, classes]` (rows true, columns predicted).
 
-    A score whose denominator is 0 (a class never predicted, or without images) is 0, as in scikit-learn.
+    `losses` are what `class_losses` returns. A score whose denominator is 0 (a class never predicted, or without
+    images) is 0, as in scikit-learn. Of two classes that it is mistaken for as often, the first counts.
     """
     support, precision, recall, f1 = _by_class(confusion)
+    mistaken_for, mistaken = most_mistaken(confusion)
+    means = (None,) * len(support) if losses is None else _defined(losses)
     return tuple(
         ClassReport(
             label=label,
@@ -119,9 +132,20 @@ def class_reports(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> t
             recall=float(recall[i]),
             f1=float(f1[i]),
             accuracy=float(recall[i]),
+            loss=means[i],
+            mistaken_for=int(mistaken_for[i]) if mistaken[i] else None,
+            mistaken=int(mistaken[i]),
         )
         for i, label in enumerate(classes)
     )
+
+
+def most_mistaken(confusion: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """Return what each class is most often mistaken for, and how often that is: `[classes]` each."""
+    off = confusion.copy()
+    np.fill_diagonal(off, -1)  # of a single class there is no other, and none is its mistake
+    most = off.argmax(1)
+    return most, np.maximum(off[np.arange(len(off)), most], 0)
 
 
 def _by_class(confusion: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
@@ -133,11 +157,13 @@ def _by_class(confusion: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], 
     return support, precision, recall, 2 * hits / np.maximum(support + predicted, 1)
 
 
-def averages(confusion: npt.NDArray[np.int64]) -> tuple[ClassReport, ClassReport]:
+def averages(
+    confusion: npt.NDArray[np.int64], losses: npt.NDArray[np.float64] | None = None
+) -> tuple[ClassReport, ClassReport]:
     """Return the macro and the weighted average of all classes' scores, from the matrix `[classes, classes]`.
 
     A class that has no images and is never predicted is left out of the macro average, as scikit-learn and torchmetrics
-    do.
+    do. `losses` are what `class_losses` returns; a class without images has none to be averaged.
     """
     support, *scores = _by_class(confusion)
     seen = support + confusion.sum(0) > 0
@@ -147,10 +173,22 @@ def averages(confusion: npt.NDArray[np.int64]) -> tuple[ClassReport, ClassReport
         precision, recall, f1 = (float((score * weights).sum()) / total for score in scores)
         found.append(
             ClassReport(
-                label=label, support=int(support.sum()), precision=precision, recall=recall, f1=f1, accuracy=recall
+                label=label,
+                support=int(support.sum()),
+                precision=precision,
+                recall=recall,
+                f1=f1,
+                accuracy=recall,
+                loss=None if losses is None else _weighed(losses, weights),
             )
         )
     return found[0], found[1]
+
+
+def _weighed(values: npt.NDArray[np.float64], weights: npt.NDArray[np.int64]) -> float | None:
+    """Return the mean of those `values` that are defined, by their weights."""
+    known = ~np.isnan(values)
+    return float(np.average(values[known], weights=weights[known])) if weights[known].any() else None
 
 
 def balanced_accuracy(confusion: npt.NDArray[np.int64]) -> float:

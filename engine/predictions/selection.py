@@ -34,7 +34,17 @@ def select(
     Duplicates that nobody looked for are none. Raises `BadInput` when a comparison is asked for and there is nothing
     to compare with, and where nothing is known of the label errors that are asked for.
     """
-    flags = flags or Flags()
+    return _ordered(predictions, selection, np.flatnonzero(_kept(predictions, selection, flags or Flags(), marked)))
+
+
+def count(
+    predictions: Predictions, selection: Selection, flags: Flags | None = None, marked: Collection[int] = ()
+) -> int:
+    """Return how many rows `selection` lists; see `select`."""
+    return int(_kept(predictions, selection, flags or Flags(), marked).sum())
+
+
+def _kept(predictions: Predictions, selection: Selection, flags: Flags, marked: Collection[int]) -> Mask:
     keep = _shown(predictions, selection, flags)
     if selection.true is not None:
         keep &= predictions.label == selection.true
@@ -54,7 +64,7 @@ def select(
         keep &= only
     if selection.text:
         keep &= predictions.files.containing(selection.text) if len(predictions.files) else False
-    return _ordered(predictions, selection, np.flatnonzero(keep))
+    return keep
 
 
 def _label_errors(flags: Flags, wanted: LabelFilter) -> Mask:

@@ -15,7 +15,8 @@ class FinetunePreview(Answer, frozen=True, kw_only=True):
     """What a finetuning plan would do. `problem` is one sentence when it cannot be carried out.
 
     `reused`, `renamed`, `dropped` and `fresh` name layers whose weights are kept, kept under another name, left
-    behind, and new.
+    behind, and new. `curve` has points (epochs trained, learning rate of the layers that train at the highest one) from
+    the first step to the last.
     """
 
     problem: str = ""
@@ -27,6 +28,7 @@ class FinetunePreview(Answer, frozen=True, kw_only=True):
     renamed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
+    curve: tuple[tuple[float, float], ...] = ()
 
 
 class Images(Answer, frozen=True, kw_only=True):

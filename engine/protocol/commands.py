@@ -53,9 +53,14 @@ class Stop(Command, frozen=True, kw_only=True):
 
 
 class SetLearningRate(Command, frozen=True, kw_only=True):
-    """Use `value` as the learning rate from the next step on."""
+    """Use `value` as the learning rate from the next step on.
+
+    With a `factor`, follow schedule and stages times `factor` instead (1: as nobody had touched it); an engine that
+    knows no such factors uses `value`.
+    """
 
     value: float
+    factor: float | None = None
 
 
 class SetFrozen(Command, frozen=True, kw_only=True):
@@ -86,7 +91,10 @@ class ChangeTraining(Command, frozen=True, kw_only=True):
 
 
 class FinetunePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a finetune is to be; the fields are those of the configuration, None keeps what this run has."""
+    """What a finetune is to be; the fields are those of the configuration, None keeps what this run has.
+
+    Its weights are those of the kept `checkpoint`; `last`: of the run as it is when the finetune begins.
+    """
 
     recipe: str = "lp-ft"
     head: str = "auto"
@@ -97,6 +105,7 @@ class FinetunePlan(msgspec.Struct, frozen=True, kw_only=True):
     lr: float | None = None
     schedule: str | None = None
     optimizer: str | None = None
+    checkpoint: str = "last"
 
 
 class Question(Command, frozen=True, kw_only=True):

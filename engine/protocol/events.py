@@ -162,9 +162,13 @@ class LayersChanged(Event, frozen=True, kw_only=True):
 
 
 class LearningRateChanged(Event, frozen=True, kw_only=True):
-    """A person set the learning rate; it holds from the next step on."""
+    """A person set the learning rate; it holds from the next step on.
+
+    From there on it is what schedule and stages say times `factor`; None in journals that do not tell.
+    """
 
     learning_rate: float
+    factor: float | None = None
 
 
 class TrainingChanged(Event, frozen=True, kw_only=True):
@@ -250,6 +254,7 @@ class Rewound(Event, frozen=True, kw_only=True):
     Whatever the journal says between the event numbered `at` (included) and this one is undone; the other fields are
     the state that holds again. `cause` tells why: a run was resumed, somebody or a guard rolled it back, or it is the
     beginning of a branch (whose journal has nothing before). `undone` counts the steps that were lost by it.
+    `rate_factor` is that of `LearningRateChanged`.
     """
 
     cause: RewindCause
@@ -264,6 +269,7 @@ class Rewound(Event, frozen=True, kw_only=True):
     device: str = ""
     reason: str = ""
     kept: tuple[KeptCheckpoint, ...] = ()
+    rate_factor: float | None = None
 
 
 class Alert(Event, frozen=True, kw_only=True):

@@ -136,9 +136,11 @@ class LayerGroup(_Value, frozen=True, kw_only=True):
 
 
 class ClassReport(_Value, frozen=True, kw_only=True):
-    """Scores of one class on the test set, each from 0 to 1; `support` is its number of test images.
+    """Scores of one class on the images of a part, each from 0 to 1; `support` is its number of images there.
 
-    `accuracy` is the share of the class's images that were recognised, which for a single class is its recall.
+    `accuracy` is the share of the class's images that were recognised, which for a single class is its recall. `loss`
+    is their mean cross entropy in nats (None: there are none, or it was not kept). `mistaken` of them were predicted as
+    the class number `mistaken_for`, more than as any other wrong one (None: no mistake, or it was not kept).
     """
 
     label: str
@@ -147,6 +149,14 @@ class ClassReport(_Value, frozen=True, kw_only=True):
     recall: float
     f1: float
     accuracy: float
+    loss: float | None = None
+    mistaken_for: int | None = None
+    mistaken: int = 0
+
+    @property
+    def wrong(self) -> int:
+        """The number of the class's images that were predicted as another class."""
+        return self.support - round(self.accuracy * self.support)
 
 
 class MeanLoss(_Value, frozen=True, kw_only=True):
@@ -159,7 +169,11 @@ class MeanLoss(_Value, frozen=True, kw_only=True):
 
 
 class StagePreview(_Value, frozen=True, kw_only=True):
-    """One stage of a previewed finetune; `learning_rates` are the lowest and the highest of its groups."""
+    """One stage of a previewed finetune; `learning_rates` are the lowest and the highest of its groups.
+
+    `frozen` are the groups that do not train at all. `work` is what a step computes, as a share of one in which all
+    layers train; None: not known.
+    """
 
     name: str
     first_epoch: int
@@ -167,6 +181,8 @@ class StagePreview(_Value, frozen=True, kw_only=True):
     trains: tuple[str, ...]
     parameters: int
     learning_rates: tuple[float, float]
+    frozen: tuple[str, ...] = ()
+    work: float | None = None
 
 
 class KeptCheckpoint(_Value, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from finetui.engine.protocol.events import (
     TrainPoint,
 )
 from finetui.engine.protocol.paths import short
+from finetui.engine.protocol.run_clock import RunClock
 from finetui.engine.protocol.time_sum import TimeSum
 from finetui.engine.protocol.values import Part, TimeShares
 from finetui.engine.runs.folder import RunFolder, run_folders
@@ -111,10 +112,7 @@ def summarise_runs(runs_dir: Path) -> list[RunSummary]:
 
 def summarise_run(folder: RunFolder) -> RunSummary | None:
     """Return what `folder`'s journal says, or None when it does not even say how the run began."""
-    # Asked first: an engine that ends meanwhile has told so by the end of the journal.
-    there = holder_of(folder)
-    reader = JournalReader(folder.journal)
-    return _Summariser(folder, there).run(reader)
+    return Summariser(folder).read(holder_of(folder))
 
 
 def _telling(reader: JournalReader, lines: Iterable[tuple[Glance, bytes]], time: TimeSum) -> Iterator[Event]:
@@ -137,10 +135,13 @@ def _telling(reader: JournalReader, lines: Iterable[tuple[Glance, bytes]], time:
         yield event
 
 
-class _Summariser:
-    def __init__(self, folder: RunFolder, there: Holder | None) -> None:
+class Summariser:
+    """Summarises a run whose journal may grow: each `read` goes on where the one before ended."""
+
+    def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self._there = there
+        self._reader = JournalReader(folder.journal)
+        self._started = 0.0
         self._prepared: RunPrepared | None = None
         self._state: State = "preparing"
         self._best: float | None = None
@@ -151,11 +152,15 @@ class _Summariser:
         self._epoch = 0
         self._time = TimeSum()
         self._training: TrainingConfig | None = None
-        self._clock = _Clock()
+        self._clock = RunClock()
 
-    def run(self, reader: JournalReader) -> RunSummary | None:
-        started = 0.0
-        for event in _telling(reader, reader.glances(), self._time):
+    def read(self, there: Holder | None) -> RunSummary | None:
+        """Return what the journal says by now; None while it does not even say how the run began.
+
+        `there` has the run; it has to be asked for first: an engine that ends meanwhile has told so by the end of the
+        journal. Raises `BadInput` when the journal cannot be read.
+        """
+        for event in _telling(self._reader, self._reader.glances(), self._time):
             self._clock.note(event)
             self._step = max(self._step, event.step)
             match event:
@@ -169,7 +174,7 @@ class _Summariser:
                 case TrainingChanged():
                     self._training = event.training
                 case RunStarted():
-                    started = event.time
+                    self._started = event.time
                 case StateChanged():
                     self._state = event.state
                 case TrainPoint():
@@ -184,12 +189,12 @@ class _Summariser:
                 case Evaluated():
                     self._epoch, self._last = event.epoch, event
                     self._best = best_accuracy(self._best, event)
-        return self._summary(started)
+        return self._summary(there)
 
-    def _summary(self, started: float) -> RunSummary | None:
+    def _summary(self, there: Holder | None) -> RunSummary | None:
         if self._prepared is None or self._training is None:
             return None
-        there, training, finetune = self._there, self._training, self._prepared.config.finetune
+        training, finetune = self._training, self._prepared.config.finetune
         said = _notes(self._folder)
         silent = self._state not in ENDED and there is None
         return RunSummary(
@@ -204,7 +209,7 @@ class _Summariser:
             best_accuracy=self._best,
             test_accuracy=None if self._test is None else self._test[1],
             part=self._prepared.data.watched if self._last is None else self._last.part,
-            started=_local_time(started),
+            started=_local_time(self._started),
             parent=None if self._prepared.parent is None else clean(self._prepared.parent),
             pid=there.pid if there is not None else None,
             host=clean(there.host) if there is not None else None,
@@ -222,26 +227,6 @@ class _Summariser:
             tags=said.tags,
             note=said.note,
         )
-
-
-class _Clock:
-    """How long a run has trained, by the times of its events."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._since: float | None = None
-
-    def note(self, event: Event) -> None:
-        match event:
-            case CommandAccepted(command=NoteTest()):
-                return  # may be written at any time, also where no engine has the run
-            case RunPrepared() | StateChanged(state="preparing"):
-                self._since = None  # an engine that was killed has not told when it stopped training
-        if self._since is not None:
-            self.seconds += max(event.time - self._since, 0.0)
-            self._since = event.time
-        if isinstance(event, StateChanged):
-            self._since = event.time if event.state == "running" else None
 
 
 def _notes(folder: RunFolder) -> RunNotes:

@@ -242,11 +242,14 @@ class ActiveRun:
 
     def _start_finetune(self, command: commands.StartFinetune) -> None:
         folder = self.checkpoints.folder
+        wanted = command.plan.checkpoint
         child_config(self.loop.config, command.plan, folder.last, folder.name)  # what cannot be stops nothing
+        if wanted != LAST:
+            find(self.checkpoints.kept, wanted)
         if self.state in ("running", "paused"):
             self.stop("a finetune starts from here")
         # Under a name of its own, so that a replay of the finetune begins with the same weights.
-        start = self.checkpoints.pin(LAST)
+        start = self.checkpoints.pin(wanted)
         self.next = child_config(self.loop.config, command.plan, start, folder.name)
 
     def _branch(self, command: commands.Branch) -> None:

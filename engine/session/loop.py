@@ -177,8 +177,11 @@ class TrainingLoop:
         """Do what `command` says from the next step on. Raises `BadInput`."""
         match command:
             case commands.SetLearningRate():
-                check_learning_rate(command.value, "the learning rate")
-                self._set_rate(command.value)
+                if command.factor is None:
+                    check_learning_rate(command.value, "the learning rate")
+                else:
+                    check_learning_rate(command.factor, "the factor of the learning rate")
+                self._set_rate(command.value, command.factor)
             case commands.SetFrozen():
                 if self.trainer.set_frozen(command.groups, command.frozen, command.layers):
                     self._layers_changed()
@@ -265,6 +268,7 @@ class TrainingLoop:
                 epoch=trainer.epoch,
                 undone=max(before - trainer.step, 0),
                 learning_rate=trainer.rates.at(trainer.step),
+                rate_factor=trainer.rates.user,
                 layers=trainer.freezer.table(),
                 norm_trains=trainer.freezer.norm_trains,
                 best_accuracy=best if best >= 0 else None,
@@ -371,9 +375,14 @@ class TrainingLoop:
         self._loss = self._steps = 0.0
         return mean
 
-    def _set_rate(self, value: float) -> None:
-        self.trainer.rates.set(value, self.trainer.step)
-        self._reporter.emit(events.LearningRateChanged(learning_rate=value))
+    def _set_rate(self, value: float, factor: float | None = None) -> None:
+        rates, step = self.trainer.rates, self.trainer.step
+        if factor is None:
+            rates.set(value, step)
+        else:
+            rates.set_factor(factor)
+            value = rates.at(step)
+        self._reporter.emit(events.LearningRateChanged(learning_rate=value, factor=rates.user))
 
     def _layers_changed(self) -> None:
         freezer = self.trainer.freezer

@@ -108,7 +108,7 @@ def _changes(events: Iterable[AnyEvent]) -> Iterable[tuple[int, AnyCommand]]:
         match event:
             # Also a rollback that slows down says which rate holds from there on.
             case LearningRateChanged():
-                yield event.step, SetLearningRate(value=event.learning_rate, by="replay")
+                yield event.step, SetLearningRate(value=event.learning_rate, factor=event.factor, by="replay")
             case TrainingChanged():
                 yield event.step, ChangeTraining(training=event.training, early_stop=event.early_stop, by="replay")
             case CommandAccepted(command=SetFrozen() | SetFrozenNorm() as command):

@@ -76,12 +76,15 @@ def _head_rows(finetune: FinetuneConfig, head: str, layer: str, match: ClassMatc
             said.append(
                 f"{listed(unknown)} begin with the rows of {listed(match.lacking())}, of which there are no images"
             )
-    if head == "replace" and finetune.head == "auto" and not match.is_permutation:
+    if head != "keep":
+        what = f"New head {layer}: {len(match.data)} classes"
         known = [(place, int(ours)) for place, ours in enumerate(match.places) if ours >= 0]
-        what = f"a new head, {layer}, for {len(match.data)} classes: the weights were trained for other classes"
-        if known and finetune.recipe != "linear-probe":
+        anew = head == "replace" and finetune.head == "auto" and not match.is_permutation
+        if anew and known and finetune.recipe != "linear-probe":
             rows = HeadRows(layer, tuple(known))
-            what += f"; it begins with their rows for {listed(match.data[place] for place, _ in known)}"
+            what += f"; it begins with the old head's rows for {listed(match.data[place] for place, _ in known)}"
+        elif head == "replace":
+            what += "; old head dropped"
         said.append(what)
     if rows is not None and match.respelled:
         said.append(match.respelling())

@@ -15,6 +15,7 @@ from finetui.engine.data import ImageData, Transform
 from finetui.engine.data.recorded_data import RecordedData
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models import (
+    NEW_LAYER,
     Architecture,
     ModuleGroup,
     Transplant,
@@ -333,7 +334,8 @@ def _empty_classes(prepared: Prepared) -> list[str]:
 
 
 def _dropped(moved: Transplant) -> tuple[str, ...]:
-    return tuple(f"{tensor}: {why}" for tensor, why in moved.dropped)
+    # That the head is a new one is said once, and not tensor by tensor.
+    return tuple(f"{tensor}: {why}" for tensor, why in moved.dropped if why != NEW_LAYER)
 
 
 def _input_notices(config: RunConfig, data: ImageData, transform: Transform) -> list[str]:

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from finetui.engine.checkpoints.checkpoint import About
 from finetui.engine.data import known_classes
 from finetui.engine.errors import BadInput
+from finetui.engine.models.architecture import example
+from finetui.engine.models.heads import evaluating, forward
 from finetui.engine.protocol.commands import PreviewFinetune
 from finetui.engine.protocol.config import FinetuneConfig, RunConfig, is_factory
 from finetui.engine.protocol.events import FinetunePreview, StagePreview
@@ -15,7 +18,9 @@ from finetui.engine.runs.derived import child_config
 from finetui.engine.setup.finetune import Finetune, build_finetuned
 from finetui.engine.training.freezing import Freezer
 from finetui.engine.training.optimizer import build_optimizer
-from finetui.engine.training.recipes import build_plan, frozen_layers
+from finetui.engine.training.recipes import build_plan, frozen_layers, schedules_of
+
+_CURVE_POINTS = 240
 
 
 def preview(
@@ -29,7 +34,7 @@ def preview(
         # A person's own network may compute with numbers while it is built or run; there are none on `meta`.
         where = "cpu" if is_factory(about.architecture.name) else "meta"
         found = build_finetuned(child.finetune, about, weights, classes, channels, 0, device=where)
-        stages = _stages(child, found)
+        stages = _stages(child, found, counted=where == "meta")
     except BadInput as error:
         return FinetunePreview(command=command, problem=str(error))
     moved = found.moved
@@ -43,6 +48,7 @@ def preview(
         renamed=tuple(f"{old} → {new}" for old, new in moved.renamed),
         dropped=tuple(f"{name} ({why})" for name, why in moved.dropped),
         fresh=_layers(moved.fresh),
+        curve=_curve(child, found, stages),
     )
 
 
@@ -60,7 +66,7 @@ def _layers(tensors: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in tensors))
 
 
-def _stages(child: RunConfig, found: Finetune) -> tuple[StagePreview, ...]:
+def _stages(child: RunConfig, found: Finetune, *, counted: bool) -> tuple[StagePreview, ...]:
     finetune: FinetuneConfig | None = child.finetune
     assert finetune is not None
     training = child.training
@@ -68,11 +74,12 @@ def _stages(child: RunConfig, found: Finetune) -> tuple[StagePreview, ...]:
     previews: list[StagePreview] = []
     epoch = 1
     freezer = Freezer(found.model, found.groups, build_optimizer(found.groups, training))
+    whole = _work(found) if counted else None
     for stage in plan:
         wanted = frozen_layers(stage, freezer) | freezer.layers_of(finetune.freeze) | freezer.owner
         freezer.set(freezer.frozen - wanted - freezer.bypassed, frozen=False)
         freezer.set(wanted, frozen=True)
-        trains = [group for group in freezer.table() if group.trainable]
+        trains = tuple(group.name for group in freezer.table() if group.trainable)
         layers = [layer.name for group in found.groups for layer in group.layers if layer.parameters]
         factors = [stage.factors.get(name, 1.0) for name in layers if name not in freezer.frozen]
         rates = [training.lr * stage.lr_factor * factor for factor in factors]
@@ -81,10 +88,37 @@ def _stages(child: RunConfig, found: Finetune) -> tuple[StagePreview, ...]:
                 name=stage.name,
                 first_epoch=epoch,
                 last_epoch=epoch + stage.epochs - 1,
-                trains=tuple(group.name for group in trains),
+                trains=trains,
                 parameters=freezer.trainable(),
                 learning_rates=(min(rates), max(rates)),
+                frozen=tuple(group.name for group in found.groups if group.in_use and group.name not in trains),
+                work=_work(found) / whole if whole else None,
             )
         )
         epoch += stage.epochs
     return tuple(previews)
+
+
+def _work(found: Finetune) -> int:
+    """Return the FLOPs of a training step of two images, by what is frozen now; on `meta` nothing is computed."""
+    with FlopCounterMode(display=False) as counter, evaluating(found.model), torch.device("meta"):
+        forward(found.model, example(found.architecture)).sum().backward()  # type: ignore[no-untyped-call]
+    found.model.zero_grad(set_to_none=True)
+    return int(counter.get_total_flops())
+
+
+def _curve(child: RunConfig, found: Finetune, stages: Sequence[StagePreview]) -> tuple[tuple[float, float], ...]:
+    """Return the highest learning rate of the layers that train, from epoch 0 to the last."""
+    assert child.finetune is not None
+    epochs = child.training.epochs
+    plan = build_plan(child.finetune.recipe, found.groups, epochs, model=found.architecture.name)
+    per_epoch = max(_CURVE_POINTS // epochs, 4)
+    stride = max(epochs * per_epoch // _CURVE_POINTS, 1)
+    points: list[tuple[float, float]] = []
+    for stage, shown in zip(plan, stages, strict=True):
+        first = shown.first_epoch - 1
+        rate = schedules_of(stage, child.training, per_epoch, first=first == 0).rate
+        highest = shown.learning_rates[1]
+        steps = range(0, stage.epochs * per_epoch, stride)
+        points += [(first + step / per_epoch, highest * rate(step)) for step in steps]
+    return tuple(points)

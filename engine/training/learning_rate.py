@@ -41,6 +41,10 @@ class LearningRates:
         """Return the learning rate of step `step` (from 0) for a layer without a factor of its own."""
         return self.highest * self._schedules.rate(step - self._first_step)
 
+    def set_factor(self, value: float) -> None:
+        """Follow the schedule times `value`; 1 is as nobody had touched it."""
+        self.user = value
+
     def set(self, value: float, step: int) -> None:
         """Make `value` the learning rate of step `step`; later schedule changes scale it."""
         self.user = value / (self.base * self._stage_factor * self._schedules.rate(step - self._first_step))

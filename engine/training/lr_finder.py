@@ -1,6 +1,7 @@
 """The learning-rate finder (Smith, "Cyclical learning rates for training neural networks", 2017), on a copy."""
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -14,6 +15,7 @@ from finetui.engine.training.trainer import Batch, Trainer
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 100
 _MEMORY = 0.9  # of the smoothed loss
 _SETTLING = 10  # steps until the smoothed loss is more than the noise of a few batches
+_CLEAR = 4.0  # standard errors: the lowest of so many places falls by as much in 1 of 50 flat curves
 _DIVERGED = 4.0  # times the best smoothed loss: it only gets worse from there
 
 
@@ -69,7 +71,8 @@ def _endless(trainer: Trainer) -> Iterator[Batch]:
 def suggest(rates: list[float], losses: list[float]) -> float | None:
     """Return the rate where the smoothed loss falls most steeply (over the logarithm of the rate), to two digits.
 
-    Only what comes before the lowest loss counts. None where the loss never falls.
+    Only what comes before the lowest loss counts. None where the loss never falls, or by less than `_CLEAR` standard
+    errors of what the noise of the batches does to a smoothed loss: on a flat curve a steepest place means nothing.
     """
     settled = range(min(_SETTLING, len(losses) // 4), len(losses))
     lowest = min(settled, key=losses.__getitem__, default=0)
@@ -82,4 +85,20 @@ def suggest(rates: list[float], losses: list[float]) -> float | None:
     if not slopes:
         return None
     steepest = min(slopes, key=slopes.__getitem__)
-    return float(f"{rates[steepest]:.1e}") if slopes[steepest] < 0 else None
+    fell = losses[settled.start] - losses[lowest]
+    clear = slopes[steepest] < 0 and fell > _CLEAR * _standard_error(losses, settled.start, lowest)
+    return float(f"{rates[steepest]:.1e}") if clear else None
+
+
+def _standard_error(losses: list[float], first: int, last: int) -> float:
+    """Return the standard error of the difference between two smoothed losses, from those at `first` to `last`.
+
+    The variance of single batches is half their mean square successive difference, which a trend hardly touches
+    (von Neumann et al., "The mean square successive difference", 1941); of it an exponential mean with memory m keeps
+    (1 - m) / (1 + m).
+    """
+    sums = [loss * (1 - _MEMORY ** (index + 1)) for index, loss in enumerate(losses)]
+    batches = [(now - _MEMORY * before) / (1 - _MEMORY) for before, now in itertools.pairwise(sums[first : last + 1])]
+    jumps = [(now - before) ** 2 for before, now in itertools.pairwise(batches)]
+    variance = math.fsum(jumps) / (2 * len(jumps)) if jumps else 0.0
+    return math.sqrt(2 * variance * (1 - _MEMORY) / (1 + _MEMORY))

@@ -22,10 +22,12 @@ import msgspec
 
 from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup
+from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.text import clean
 from finetui.engine.training.fastai_groups import layer_group
 from finetui.engine.training.freezing import Freezer
 from finetui.engine.training.rules import CURRENT
+from finetui.engine.training.schedules import Schedules, build_schedule, fastai_cycle, first_one_cycle
 
 _FULL_AFTER_PROBE = 0.1  # lp-ft: the share of the probe's rate; within the range that Kumar et al. searched
 _FASTAI_RANGE = 100.0  # lr_mult
@@ -82,6 +84,17 @@ def stage_at(plan: Sequence[Stage], epoch: int) -> int:
         if epoch < end:
             return index
     return len(plan) - 1
+
+
+def schedules_of(
+    stage: Stage, training: TrainingConfig, steps_per_epoch: int, *, first: bool, rules: int = CURRENT
+) -> Schedules:
+    """Return the schedules of `stage`, its own cycle or those that `training` asks for; see `build_schedule`."""
+    steps = stage.epochs * steps_per_epoch
+    if stage.cycle is not None:
+        cycle = fastai_cycle if rules > 1 else first_one_cycle
+        return cycle(steps, stage.cycle.rise, stage.cycle.start_div)
+    return build_schedule(training, steps, steps_per_epoch, first=first, rules=rules)
 
 
 def whole_run(epochs: int) -> tuple[Stage, ...]:

@@ -23,9 +23,8 @@ from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter, gradie
 from finetui.engine.training.learning_rate import LearningRates
 from finetui.engine.training.metrics import Meter
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
-from finetui.engine.training.recipes import Stage, check_plan, frozen_layers, stage_at, whole_run
+from finetui.engine.training.recipes import Stage, check_plan, frozen_layers, schedules_of, stage_at, whole_run
 from finetui.engine.training.rules import CURRENT, ONE_THREAD
-from finetui.engine.training.schedules import build_schedule, fastai_cycle, first_one_cycle
 
 OnStep = Callable[[int, Tensor], None]
 Batch = tuple[Tensor, Tensor]
@@ -262,13 +261,7 @@ class Trainer:
     def _follow_schedule(self) -> None:
         stage = self.plan[self.stage]
         first_epoch = sum(earlier.epochs for earlier in self.plan[: self.stage])
-        steps = stage.epochs * self.steps_per_epoch
-        if stage.cycle is not None:
-            cycle = fastai_cycle if self.rules > 1 else first_one_cycle
-            schedules = cycle(steps, stage.cycle.rise, stage.cycle.start_div)
-        else:
-            first = first_epoch == 0
-            schedules = build_schedule(self.training, steps, self.steps_per_epoch, first=first, rules=self.rules)
+        schedules = schedules_of(stage, self.training, self.steps_per_epoch, first=first_epoch == 0, rules=self.rules)
         # By what is left: an epoch whose batch size was changed has other steps than the schedule counts with.
         left = self.epoch_steps - self.position
         first_step = self.step + left - (self.epoch + 1 - first_epoch) * self.steps_per_epoch

@@ -36,7 +36,7 @@ def assert_sane(folder: RunFolder, steps: int) -> None:
     store = Store()
     for event in events:
         store.fold([event])
-        left = store.view.seconds_left
+        left = store.seconds_left
         assert left is None or 0 <= left < DAY
     assert store.view.state == "finished"
     x, _ = store.train_loss.points()

@@ -13,7 +13,8 @@ from PIL import Image
 from steered import assert_resumed_and_replayed_to_the_same_bits, at
 
 from finetui.engine.checkpoints import checkpoint
-from finetui.engine.data import load
+from finetui.engine.data import load, streaming
+from finetui.engine.data.reader_threads import ReaderThreads
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import SetFrozen, SetLearningRate, Stop
 from finetui.engine.protocol.config import DataConfig, FinetuneConfig, ModelConfig, RunConfig, TrainingConfig
@@ -96,10 +97,17 @@ def test_a_compiled_run_is_resumed_and_replayed_to_the_same_bits(cuda: torch.dev
     assert_resumed_and_replayed_to_the_same_bits(whole, cut)
 
 
-def test_pinned_copies_by_workers_give_the_bits_of_resident_images(
-    gpu: str, make_config: Callable, photos: Path
+def test_pinned_copies_give_the_bits_of_resident_images(
+    gpu: str, make_config: Callable, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = torch.device(gpu)
+    pinned: list[bool] = []
+
+    def threads(*arguments: object, **options: bool) -> ReaderThreads:
+        pinned.append(options["pinned"])
+        return ReaderThreads(*arguments, **options)
+
+    monkeypatch.setattr(streaming, "ReaderThreads", threads)
     held, read = (load(DataConfig(name=str(photos), loader=loader, workers=2), device) for loader in
                   ("resident", "stream"))  # fmt: skip
     try:
@@ -109,7 +117,7 @@ def test_pinned_copies_by_workers_give_the_bits_of_resident_images(
         ):
             assert images.device.type == device.type
             assert torch.equal(images, expected) and torch.equal(labels, wanted)
-        assert read.train._loader.pin_memory is (device.type == "cuda")
+        assert pinned == [device.type == "cuda"]
     finally:
         read.close()
     names = {}

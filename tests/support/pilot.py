@@ -190,7 +190,7 @@ async def open_app(app: App[Any], size: tuple[int, int] = (80, 24), **options: A
     loop = asyncio.get_running_loop()
     threads = _Threads(loop)
     with patch.object(loop, "run_in_executor", threads.submit):
-        async with app.run_test(size=size, **options):
+        async with app.run_test(size=size, notifications=True, **options):
             clock = _Clock()  # from now on: what began before must not lie in its future
             with patch("time.monotonic", clock), patch("textual._time.get_time", clock):
                 pilot = DashboardPilot(app, clock, threads)

@@ -1,46 +1,61 @@
 """The App: it owns the link and the thread that runs it, and shows the Train screen."""
 
+import base64
 import gc
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import work
 from textual.app import SystemCommand
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.constants import DEFAULT_THEME
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.worker import Worker, WorkerState
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.link.base import Link
 from finetui.engine.link.journal_link import CheckpointLink
+from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.predictions.criteria import Choose
 from finetui.engine.protocol.events import Log, StateChanged
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.text import clean
 from finetui.tui.app import exit_summary
-from finetui.tui.app.links import link_to_resumed, link_to_run
+from finetui.tui.app.links import link_to_finetuned, link_to_resumed, link_to_run
 from finetui.tui.app.notifications import Notifier, Notify
-from finetui.tui.app.palette import ThemesHere, train_commands
+from finetui.tui.app.palette import Commands, ThemesHere, key_commands
 from finetui.tui.app.terminal_app import TerminalApp
 from finetui.tui.app.theme import DARK, LIGHT, completed, own_theme
+from finetui.tui.app.toasts import Toasts
 from finetui.tui.colours.depth import Depth
 from finetui.tui.graphics.modes import Mode
+from finetui.tui.keys import bind
 from finetui.tui.screens.base import Palette
-from finetui.tui.screens.train.messages import ResumeWanted, RunChosen
+from finetui.tui.screens.help import HelpScreen
+from finetui.tui.screens.run_chosen import RunChosen
+from finetui.tui.screens.told import Told
+from finetui.tui.screens.train import opening
+from finetui.tui.screens.train.messages import FinetuneWanted, ResumeWanted
 from finetui.tui.screens.train.screen import TrainScreen
+from finetui.tui.state.actions import BY_NAME
+from finetui.tui.state.last_settings import keep_last
 from finetui.tui.terminal.terminal import Terminal
+from finetui.tui.terminal.tmux import through_tmux
 from finetui.tui.widgets import plot_geometry
 
 if TYPE_CHECKING:
+    from finetui.tui.screens.start.card import StartCard, Wanted
     from finetui.tui.widgets.picture import Picture
 
 _OWN = (DARK.name, LIGHT.name)
+_SOON = 0.1  # seconds
 _PALETTE = "--command-palette"  # by which Textual knows it
 
 
@@ -50,8 +65,13 @@ class FinetuiApp(TerminalApp):
     TITLE = "finetui"
     CSS_PATH = Path(__file__).with_suffix(".tcss")  # not relative: that would be to a subclass
     ENABLE_COMMAND_PALETTE = True
+    COMMANDS = {Commands}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+z", "suspend_process", "To the shell, until fg", show=False, priority=True),
+        bind("undo", show=False),
+        bind("copy", show=False),
+        bind("suspend", "suspend_process", show=False, priority=True),
+        bind("commands", "command_palette", show=False, priority=True),
+        bind("theme", "toggle_dark", show=False),
     ]
 
     def __init__(
@@ -60,12 +80,15 @@ class FinetuiApp(TerminalApp):
         *,
         image_mode: Mode = "blocks",
         errors: Choose | None = None,
+        finetune: str = "",
+        first: "StartCard | None" = None,
         terminal: Terminal | None = None,
         is_leaving: Callable[[], bool] = lambda: False,
         notify: Notify = "off",
         depth: Depth = "truecolor",
     ) -> None:
-        """Draw images as `image_mode` says; with `errors` begin with the test images that it lists.
+        """Draw images as `image_mode` says; with `errors` begin with the test images that it lists, with `finetune`
+        with the form for a finetune from that checkpoint, with `first` with the card that asks what to train.
 
         Draw on `terminal`, by default on the process's own in Textual's way. `is_leaving` tells whether the process is
         about to end. `notify` is how alerts and the run's end are told to somebody who looks elsewhere. `depth` is how
@@ -83,6 +106,9 @@ class FinetuiApp(TerminalApp):
         self.link_ended.set()
         self.train_screen = TrainScreen(link, on_events=Notifier(notify, self.write_to_terminal).hear)
         self._errors = errors
+        self.toasts = Toasts(self)
+        self._finetune = finetune
+        self._first = first
 
     @property
     def available_themes(self) -> dict[str, Theme]:
@@ -107,10 +133,36 @@ class FinetuiApp(TerminalApp):
             # A checkpoint alone has no run to go back to.
             alone = isinstance(self.link, CheckpointLink)
             self.train_screen.call_after_refresh(self.train_screen.show_errors, self._errors, leave_with_it=alone)
+        if self._first is not None:
+            self.push_screen(self._first, self._begin)
+        if self._finetune:
+            self._asking = self.set_interval(_SOON, self._ask_finetune)
         # What was imported is never garbage, and to look for some among it takes 30 ms in which no key is answered.
         self.call_after_refresh(gc.freeze)
         self.run_worker(plot_geometry.preload, thread=True, exit_on_error=False, name="preload")
         self._start_link()
+
+    def _begin(self, wanted: "Wanted | None") -> None:
+        """Do what the first card was left with."""
+        if wanted is None:
+            self.exit()
+        elif wanted.run is not None:
+            self._go_on_with(link_to_run(RunFolder(wanted.run), reading=False), self.train_screen)
+        elif wanted.config is not None:
+            try:
+                keep_last(wanted.settings)
+            except OSError as error:
+                words = f"the settings could not be kept: {reason_of(error)}"
+                self.notify(words, severity="warning", markup=False)
+            self._go_on_with(ProcessLink(wanted.config, autostart=True), self.train_screen)
+
+    def _ask_finetune(self) -> None:
+        """Open the form once the run is known, or told to be one that nothing can be done with."""
+        view = self.train_screen.store.view
+        told = self.link_ended.is_set() or view.state in ("running", "paused")
+        if told and not len(self.link.events):
+            self._asking.stop()
+            self.train_screen.ask_finetune(self._finetune)
 
     def _start_link(self) -> None:
         self.link_ended.clear()
@@ -134,6 +186,26 @@ class FinetuiApp(TerminalApp):
         else:
             self.call_from_thread(self._go_on_with, link, before)
 
+    @work(thread=True, exclusive=True, exit_on_error=False, name="finetune")
+    def on_finetune_wanted(self, message: FinetuneWanted) -> None:
+        """Have a new engine train a finetune of a run that has none, and show that instead of the run."""
+        before = self._train_on_top()
+        try:
+            link = link_to_finetuned(RunFolder(message.path), message.plan, own=message.own)
+        except BadInput as error:
+            reason = str(error)
+            self.call_from_thread(self.notify, reason, title="Finetune", severity="warning", markup=False)
+        else:
+            show = self._go_on_with if before is self.train_screen else self._visit_instead
+            self.call_from_thread(show, link, before)
+
+    def _visit_instead(self, link: Link, before: TrainScreen) -> None:
+        """Show the run of `link` in the place of one that is visited."""
+        if not self._exit and before in self.screen_stack:
+            before.come_to_top()
+            self.pop_screen()
+            self._visit(link)
+
     def _go_on_with(self, link: Link, before: TrainScreen) -> None:
         if self._exit or before is not self.train_screen:
             return  # it was asked for twice, or somebody has left meanwhile; the link has started nothing yet
@@ -148,9 +220,15 @@ class FinetuiApp(TerminalApp):
     def on_run_chosen(self, message: RunChosen) -> None:
         """Show another run above what is shown now: by its engine, if it has one, else from its journal."""
         # Whoever may only look may only look at the others, too, and through them at their own.
-        link = link_to_run(RunFolder(message.path), reading=self.link.attached and not self.link.steers)
-        self.push_screen(TrainScreen(link, visiting=True))
+        train = self._visit(link_to_run(RunFolder(message.path), reading=self.link.attached and not self.link.steers))
+        if message.differing is not None:
+            train.call_after_refresh(opening.show_differing, train, message.differing)
+
+    def _visit(self, link: Link) -> TrainScreen:
+        train = TrainScreen(link, visiting=True)
+        self.push_screen(train)
         self.run_worker(link.run, thread=True, exit_on_error=False, name="visit")
+        return train
 
     def on_worker_state_changed(self, message: Worker.StateChanged) -> None:
         """Say so where a thread failed: the dashboard stays, with what it knows."""
@@ -164,15 +242,24 @@ class FinetuiApp(TerminalApp):
         self.link.events.put(event)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Put every action into the command palette."""
-        yield from super().get_system_commands(screen)
-        yield from train_commands(self._train_on_top())
-        yield SystemCommand("Detach", "Give the shell back; the training goes on", self.action_detach)
-        yield SystemCommand("Suspend", "Go to the shell until fg; the training goes on", self.action_suspend_process)
+        """Put every action into the command palette: those of the screen in front, then those of the Train screen."""
+        yield from key_commands(self, screen, self._train_on_top())
+        name = "resume" if self._train_on_top().store.view.state == "paused" else "pause"
+        yield SystemCommand(name.capitalize(), BY_NAME[name].help, partial(self._train_on_top().action_press, name))
+        yield SystemCommand("Themes", "Choose among all themes", self.action_change_theme)
+        yield SystemCommand("Screenshot", "Save what is on the screen as an SVG", self.deliver_screenshot)
 
     def search_themes(self) -> None:
         """Let somebody choose a theme, the present one first."""
         self.push_screen(Palette(providers=[ThemesHere], placeholder="Search for themes…"))
+
+    def action_help(self) -> None:
+        """Explain the screen in front, and its keys."""
+        self.push_screen(HelpScreen(self.screen))
+
+    def action_toggle_dark(self) -> None:
+        """Switch between finetui's own dark and light theme."""
+        self.theme = LIGHT.name if self.current_theme.dark else DARK.name
 
     def action_command_palette(self) -> None:
         """Show the command palette, unless it is open."""
@@ -181,6 +268,52 @@ class FinetuiApp(TerminalApp):
 
     def _train_on_top(self) -> TrainScreen:
         return next((s for s in reversed(self.screen_stack) if isinstance(s, TrainScreen)), self.train_screen)
+
+    def action_finetune(self) -> None:
+        """Open the finetune form of the run that is shown, over whichever of its screens is on top."""
+        if not self.screen.is_modal:
+            self._train_on_top().ask_finetune()
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Show `message` as whatever is `Told`, plain and for as long as all are; may be called in any thread."""
+        text = f"{title}: {message}" if title else message
+        self.post_message(Told(text, title, warns=severity != "information"))
+
+    def on_told(self, message: Told) -> None:
+        """Show what became of something."""
+        self.toasts.show(message)
+
+    def on_descendant_focus(self) -> None:
+        """Let no toast hide what has the focus now."""
+        self.toasts.place()
+
+    def action_undo(self) -> None:
+        """Take back the last change of the run that is in front."""
+        self._train_on_top().steering.undo()
+
+    def action_copy(self) -> None:
+        """Copy what the newest toast or the screen in front shows: a path, or a command."""
+        copyable = getattr(self.screen, "copyable", lambda: None)
+        text = self.toasts.copies or copyable() or self._train_on_top().copyable()
+        if text:
+            self.copy_to_clipboard(text)
+            self.toasts.show(Told(f"Copied: {text}", "copy"))
+        else:
+            self.toasts.show(Told("Nothing to copy here yet: the run has no folder", "copy", warns=True))
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Have the terminal put `text` into the clipboard (OSC 52), also that of the computer that one sits at."""
+        super().copy_to_clipboard(text)
+        data = base64.b64encode(text.encode()).decode()
+        self.write_to_terminal(through_tmux(f"\x1b]52;c;{data}\x07"))
 
     def action_detach(self) -> None:
         """Give the shell back, unless the training would end with that."""

@@ -5,10 +5,13 @@ from finetui.engine.link.base import Link
 from finetui.engine.link.journal_link import JournalLink
 from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.link.socket_link import AttachLink
-from finetui.engine.protocol.commands import ChangeTraining
+from finetui.engine.protocol.commands import ChangeTraining, FinetunePlan
 from finetui.engine.protocol.config import SectionName
-from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs import kept_checkpoints
+from finetui.engine.runs.derived import child_config
+from finetui.engine.runs.folder import RunFolder, no_checkpoint
 from finetui.engine.runs.resume import configuration, resumable, with_changes
+from finetui.engine.runs.trust import check_trusted, check_trusted_data
 
 
 def link_to_run(folder: RunFolder, *, reading: bool) -> Link:
@@ -36,3 +39,20 @@ def link_to_resumed(folder: RunFolder, *, own: bool, other: ChangeTraining | Non
         }
         config = with_changes(config, changes)
     return ProcessLink(config, autostart=True, resume=folder)
+
+
+def link_to_finetuned(folder: RunFolder, plan: FinetunePlan, *, own: bool) -> ProcessLink:
+    """Return the link to a new engine that trains the finetune `plan` of the run in `folder`; that stays as it is.
+
+    `own` as in `link_to_resumed`. Raises `BadInput` when there can be none.
+    """
+    config = configuration(folder)
+    if not own:
+        check_trusted("the run uses", config.model.name, "--model", None)
+        if plan.data is None:
+            check_trusted_data("the run uses", config.data.name, None)
+    checkpoint = folder.checkpoint(plan.checkpoint)
+    if not checkpoint.is_file():
+        raise no_checkpoint(folder, plan.checkpoint)
+    start = kept_checkpoints.lasting(checkpoint.absolute())
+    return ProcessLink(child_config(config, plan, start, folder.name), autostart=True)

@@ -1,6 +1,5 @@
 """Telling a person who looks elsewhere: a bell, or a notification of the terminal's own (OSC 9)."""
 
-import os
 import time
 from collections.abc import Callable, Iterable
 from typing import Literal
@@ -18,6 +17,7 @@ from finetui.engine.protocol.events import (
 from finetui.engine.runs.summaries import best_accuracy
 from finetui.engine.text import clean
 from finetui.tui.state.parts import last_and_best
+from finetui.tui.terminal.tmux import through_tmux
 
 Notify = Literal["off", "bell", "osc9"]
 _LIMIT = 250  # characters
@@ -80,7 +80,4 @@ class Notifier:
 
 def _osc9(text: str) -> str:
     sequence = f"\x1b]9;{clean(text, _LIMIT)}{_BELL}"
-    if "TMUX" not in os.environ:
-        return sequence
-    # tmux keeps it to itself unless it is told to pass it on (set -g allow-passthrough on).
-    return "\x1bPtmux;" + sequence.replace("\x1b", "\x1b\x1b") + "\x1b\\"
+    return through_tmux(sequence) or sequence

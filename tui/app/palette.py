@@ -1,13 +1,22 @@
-"""What the command palette offers: the actions of the Train screen, and the themes."""
+"""What the command palette offers: every action that a key stands for, with that key, and the themes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
-from textual.app import SystemCommand
+from textual.app import App, SystemCommand
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
+from textual.dom import DOMNode
+from textual.screen import Screen
 from textual.theme import ThemeProvider
 
-from finetui.tui.screens.train.screen import TrainScreen
+from finetui.tui.keys import KEYS, NAMES
 from finetui.tui.state.actions import ACTIONS
+
+_FACE, _LABEL = 6, 16  # cells
+# What a key does where the cursor is, or to the palette itself, has no meaning from here.
+_NOT_HERE = frozenset(("back", "commands", "confirm", "toggle", "tab_number"))
 
 
 class ThemesHere(ThemeProvider):
@@ -21,16 +30,49 @@ class ThemesHere(ThemeProvider):
         return [(name, partial(setattr, app, "theme", name)) for name in names]
 
 
-def train_commands(train: TrainScreen) -> Iterator[SystemCommand]:
-    """Yield every action of the Train screen `train`."""
-    for action in ACTIONS:
-        yield SystemCommand(action.label, action.help, lambda name=action.name: train.action_press(name))
-    yield SystemCommand("Log scale", "Loss axis: linear or logarithmic", train.action_toggle_log)
-    yield SystemCommand("Learning rate", "Go to the learning rate", train.action_focus_rate)
-    yield SystemCommand("Errors", "Images that were got wrong, and why", train.action_errors)
-    yield SystemCommand("Layers", "All about the layers, and freezing them", train.action_layers)
-    yield SystemCommand("Checkpoints", "Go back to one, branch from one, keep one", train.action_checkpoints)
-    yield SystemCommand("Runs", "All runs as a tree", train.action_runs)
-    yield SystemCommand("Log", "The whole journal, and what the engine printed", train.action_log)
-    yield SystemCommand("Machine", "CPU, memory, disk and GPUs, and where the time goes", train.action_machine)
-    yield SystemCommand("Explain", "What this screen shows, and every key", train.action_help)
+class Commands(Provider):
+    """The app's commands, each in one line: its key, its name, what it does."""
+
+    async def discover(self) -> Hits:
+        """Yield all of them, in their order."""
+        for command in self.app.get_system_commands(self.screen):
+            yield DiscoveryHit(_line(command, Content(command.title)), command.callback, text=command.title)
+
+    async def search(self, query: str) -> Hits:
+        """Yield those whose name, or else whose explanation, has the letters of `query`."""
+        matcher = self.matcher(query)
+        for command in self.app.get_system_commands(self.screen):
+            score = matcher.match(command.title)
+            told = 0.0 if score or query.lower() not in command.help.lower() else 0.01
+            if score or told:
+                title = matcher.highlight(command.title) if score else Content(command.title)
+                yield Hit(score or told, _line(command, title), command.callback, text=command.title)
+
+
+def _line(command: SystemCommand, title: Content) -> Content:
+    keys = {key.help: key.shown for key in KEYS.values()} | {action.help: action.key for action in ACTIONS}
+    key = keys.get(command.help, "")
+    gap = " " * max(_LABEL - title.cell_length, 1)
+    return Content.assemble((f"{key:>{_FACE}}  ", "bold $accent"), title, gap, (command.help, "$muted"))
+
+
+def key_commands(app: App[Any], *screens: Screen[Any]) -> Iterator[SystemCommand]:
+    """Yield what the keys do on each of `screens`, and in `app`; of the same key, what it does on the first."""
+    found: dict[str, tuple[str, DOMNode]] = {}
+    for screen in dict.fromkeys(screens):
+        for node in _nodes(screen, app):
+            for key, bindings in node._bindings.key_to_bindings.items():
+                name = NAMES.get(key, "")
+                ours = name not in _NOT_HERE and bindings[0].tooltip  # a text field has keys of its own
+                if name and ours and app._check_action_state(bindings[0].action, node):
+                    found.setdefault(name, (bindings[0].action, node))
+    for name in KEYS:
+        if name in found:
+            action, node = found[name]
+            yield SystemCommand(KEYS[name].label, KEYS[name].help, partial(app.run_action, action, node))
+
+
+def _nodes(screen: Screen[Any], app: App[Any]) -> Iterable[DOMNode]:
+    """Return what keys go to while `screen` is in front."""
+    within = screen.focused.ancestors_with_self[:-2] if screen.focused is not None else []
+    return (*within, screen, app)

@@ -11,6 +11,7 @@ from textual.app import App
 from textual.driver import Driver
 from textual.worker import WorkerFailed
 
+from finetui.tui.app.typed import TypedAhead
 from finetui.tui.app.worker_threads import DaemonExecutor
 from finetui.tui.colours.depth import Depth
 from finetui.tui.colours.monochrome import MarksForColours
@@ -37,6 +38,7 @@ class TerminalApp(App[None]):
         self._filters = [*self._filters[:1], *([MarksForColours()] if self.no_color else [])]
         self.console._color_system = _SYSTEMS[depth]
         self.is_leaving = is_leaving
+        self._typed = TypedAhead(self, super().on_event)
         self.failure: BaseException | None = None  # what went wrong in the dashboard itself
 
     def get_driver_class(self) -> type[Driver]:
@@ -53,7 +55,11 @@ class TerminalApp(App[None]):
 
     async def on_event(self, event: events.Event) -> None:
         """Hear no more input once the program is being left: the screens that it is for are being taken apart."""
-        if not (self._exit and isinstance(event, (events.InputEvent, events.Paste))):
+        if self._exit and isinstance(event, (events.InputEvent, events.Paste)):
+            return
+        if isinstance(event, (events.Key, events.Paste)) and not event.is_forwarded:
+            await self._typed.add(event)
+        else:
             await super().on_event(event)
 
     def write_to_terminal(self, text: str) -> None:

@@ -112,8 +112,9 @@ DARK, LIGHT = (own_theme("truecolor", dark=dark) for dark in (True, False))
 
 def completed(variables: Mapping[str, str], *, dark: bool) -> dict[str, str]:
     """Return what finetui's stylesheets use beside the `variables` of a theme that is not finetui's own."""
-    found = {role: colour for role, colour in palette("truecolor", dark=dark).items() if "-curve" in role}
-    found |= {role: palette("truecolor", dark=dark)[role] for role in ("for", "against")}
+    ours = palette("truecolor", dark=dark)
+    found = {role: colour for role, colour in ours.items() if "-curve" in role or role.startswith("run-")}
+    found |= {role: ours[role] for role in ("for", "against")}
     known = {name: Color.parse(colour) for name, colour in {**found, **variables}.items() if name in ROLES}
 
     def blend(name: str, percent: int, ground: str) -> Color:

@@ -1,6 +1,6 @@
 """`finetui errors`: what is asked of the predictions of a run or a checkpoint."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,44 +25,125 @@ from finetui.tui.cli.options import (
 if TYPE_CHECKING:
     from finetui.tui.cli.errors_report import Place
 
+_PART = (
+    "Which images: train, val or test (default: of a run val, else test, as while training; of a file test, else val)."
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ListedOptions:
+    """Which images are listed, and in which order."""
+
+    show: Show = "wrong"
+    "wrong (default), unsure (right by a small margin), right, or all."
+    true: str | None = None
+    "Only images of this class, by name or number."
+    pred: str | None = None
+    "Only images predicted as this class, by name or number."
+    min_confidence: float = 0.0
+    "Only predictions at least this sure, from 0 to 1."
+    max_confidence: float = 1.0
+    "Only predictions at most this sure, from 0 to 1."
+    text: str = ""
+    "Only images with this in their path."
+    label_errors: bool | LabelFilter = False
+    "Only possible label errors, by confident-learning (default) or prune-by-noise-rate."
+    duplicates: bool = False
+    "Only images that are in the training set as well."
+    compare: Annotated[str | None, Parameter(completer=checkpoints)] = None
+    "Another run or checkpoint, to see what changed from it to RUN."
+    change: Literal["fixed", "newly-wrong", "broken", "still-wrong"] | None = None
+    "With --compare: fixed, newly-wrong (default; broken is the same) or still-wrong."
+    sort: Sort = "loss"
+    "loss (default, highest first), confidence (highest first), margin (lowest first) or index."
+    reverse: bool = False
+    "Turn the order round."
+
+    def check(self) -> None:
+        """Raise `BadInput` where the confidences are no range."""
+        low, high = self.min_confidence, self.max_confidence
+        if not 0 <= low <= high <= 1:
+            raise BadInput(
+                f"--min-confidence and --max-confidence go from 0 to 1, and {low:g} to {high:g} is no such range"
+            )
+
+    def choose(self, classes: tuple[str, ...]) -> Selection:
+        """Return what these options list of images of `classes`. Raises `BadInput`."""
+        from finetui.tui.state.class_names import class_number
+
+        by_default: LabelFilter | None = "confident-learning" if self.label_errors else None
+        change = "broken" if self.change == "newly-wrong" else self.change
+        return Selection(
+            show=self.show,
+            true=class_number(self.true, classes, "--true"),
+            predicted=class_number(self.pred, classes, "--pred"),
+            low=self.min_confidence,
+            high=self.max_confidence,
+            text=self.text,
+            label_errors=by_default if isinstance(self.label_errors, bool) else self.label_errors,
+            duplicates=self.duplicates,
+            change=change or ("broken" if self.compare is not None else ""),
+            sort=self.sort,
+            reverse=self.reverse,
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class PrintedOptions:
+    """What is done with the list."""
+
+    limit: WholeNumber = 20
+    "Images to print (default: 20; 0: all)."
+    confusion: bool = False
+    "Print the most confused pairs of classes and, of ten classes or fewer, the matrix."
+    per_class: bool = False
+    "Print each class, the one with most mistakes first: what it is mistaken for, precision, recall, F1, loss."
+    export: str = ""
+    "Write everything that is listed to a file (.csv, .json, .png for a contact sheet) or to a folder of images."
+    force: bool = False
+    "Overwrite what is there."
+    dashboard: bool = False
+    "Open the Errors screen, on a run's last evaluation."
+    images: PrintedImages = "auto"
+    json: bool = False
+    (
+        "Print a JSON list of objects: index, path, true, predicted, confidence, loss, margin, top and more. With "
+        "--compare it is the value of images in an object that has compared_with and mcnemar as well; with --per-class "
+        "the objects are classes."
+    )
+    csv: bool = False
+    "Print the same as CSV."
+
+    def check(self) -> None:
+        """Raise `BadInput` where these options do not go together."""
+        if self.limit < 0:
+            raise BadInput(f"--limit: give a number of images, or 0 for all, not {self.limit}")
+        if self.json and self.csv:
+            raise BadInput("--json and --csv: choose one of them")
+        if self.per_class and (self.csv or self.confusion or self.export):
+            raise BadInput("--per-class: leave out --csv, --confusion and --export")
+
+    @property
+    def form(self) -> Literal["json", "csv", "text"]:
+        """How the list is printed."""
+        return "json" if self.json else "csv" if self.csv else "text"
+
 
 def errors(
     run: Checkpoint,
     /,
     *,
-    show: Show = "wrong",
-    true: str | None = None,
-    pred: str | None = None,
-    min_confidence: float = 0.0,
-    max_confidence: float = 1.0,
-    text: str = "",
-    label_errors: bool | LabelFilter = False,
-    duplicates: bool = False,
-    compare: Annotated[str | None, Parameter(completer=checkpoints)] = None,
-    change: Literal["fixed", "broken", "still-wrong"] | None = None,
-    sort: Sort = "loss",
-    reverse: bool = False,
-    limit: WholeNumber = 20,
-    confusion: bool = False,
-    export: str = "",
-    force: bool = False,
-    dashboard: bool = False,
+    listed: ListedOptions | None = None,
+    printed: PrintedOptions | None = None,
     data: str | None = None,
     data_dir: DataDir = None,
-    part: Annotated[
-        Part | None,
-        Parameter(
-            help="Which images: train, val or test (default: of a run val, else test, as while training; of a file "
-            "test, else val)."
-        ),
-    ] = None,
+    part: Annotated[Part | None, Parameter(help=_PART)] = None,
     model: AnyCheckpointModel = "lenet",
     device: Device = "auto",
     classes_by: ClassesByOption = "name",
     runs_dir: RunsDir = Path("checkpoints"),
-    images: PrintedImages = "auto",
-    json: bool = False,
-    csv: bool = False,
     weights: WeightsOptions | None = None,
 ) -> int:
     """List the images that a run or a checkpoint gets wrong.
@@ -72,102 +153,51 @@ def errors(
 
     Parameters
     ----------
-    show
-        wrong (default), unsure (right by a small margin), right, or all.
-    true
-        Only images of this class, by name or number.
-    pred
-        Only images taken for this class, by name or number.
-    min_confidence
-        Only predictions at least this sure, from 0 to 1.
-    max_confidence
-        Only predictions at most this sure, from 0 to 1.
-    text
-        Only images with this in their path.
-    label_errors
-        Only images whose label is possibly wrong, by confident-learning (default) or prune-by-noise-rate.
-    duplicates
-        Only images that are in the training set as well.
-    compare
-        Another run or checkpoint, to see what changed from it to RUN.
-    change
-        With --compare: fixed, broken (default) or still-wrong.
-    sort
-        loss (default, highest first), confidence (highest first), margin (lowest first) or index.
-    reverse
-        Turn the order round.
-    limit
-        Images to print (default: 20; 0: all).
-    confusion
-        Print the most confused pairs of classes and, of ten classes or fewer, the matrix.
-    export
-        Write everything that is listed to a file (.csv, .json, .png for a contact sheet) or to a folder of images.
-    force
-        Overwrite what is there.
-    dashboard
-        Open the Errors screen, on a run's last evaluation.
     data
         Data set (default: the one that it was trained on).
-    json
-        Print a JSON list of objects: index, path, true, predicted, confidence, loss, margin, top and more. With
-        --compare it is the value of images in an object that has compared_with and mcnemar as well.
-    csv
-        Print the same as CSV.
     """
-    from finetui.tui.cli.errors_report import Origin, Place, make_listing, print_errors
-    from finetui.tui.state.class_names import class_number
+    from finetui.tui.cli.errors_report import Place
 
-    _check(limit, min_confidence, max_confidence, json, csv)
-    by_default: LabelFilter | None = "confident-learning" if label_errors else None
-    label_filter = by_default if isinstance(label_errors, bool) else label_errors
+    listed, printed = listed or ListedOptions(), printed or PrintedOptions()
+    listed.check()
+    printed.check()
     bare = (weights or WeightsOptions()).given()
     place = Place(run, runs_dir, data, data_dir, model, device, classes_by, bare, part)
+    if not printed.dashboard:
+        return _print(place, listed, printed)
+    if part is not None:
+        raise BadInput("--dashboard: p goes to another part there; leave --part out")
+    if printed != PrintedOptions(dashboard=True, images=printed.images, limit=printed.limit, force=printed.force):
+        raise BadInput("--dashboard: the matrix (C) and exports (>) are keys there; leave them out")
+    if listed.compare or listed.change:
+        raise BadInput("--dashboard: comparing (D) is a key there; leave it out")
+    return _open_dashboard(place, listed.choose, printed.images)
 
-    def choose(classes: tuple[str, ...]) -> Selection:
-        return Selection(
-            show=show,
-            true=class_number(true, classes, "--true"),
-            predicted=class_number(pred, classes, "--pred"),
-            low=min_confidence,
-            high=max_confidence,
-            text=text,
-            label_errors=label_filter,
-            duplicates=duplicates,
-            change=change or ("broken" if compare is not None else ""),
-            sort=sort,
-            reverse=reverse,
-        )
 
-    if dashboard:
-        if part is not None:
-            raise BadInput("--dashboard: p goes to another part there; leave --part out")
-        if any((compare, change, confusion, export, json, csv)):
-            raise BadInput("--dashboard: comparing (d), the matrix (m) and exports (x) are keys there; leave them out")
-        return _open_dashboard(place, choose, images)
+def _print(place: "Place", listed: ListedOptions, printed: PrintedOptions) -> int:
+    from finetui.tui.cli.errors_report import Origin, make_listing, print_classes, print_errors
+
     origin = Origin(place)
-    other = Origin(replace(place, run_or_file=compare)) if compare is not None else None
+    other = Origin(replace(place, run_or_file=listed.compare)) if listed.compare is not None else None
     try:
-        selection = choose(origin.predictions().classes)
-        listing = make_listing(origin, selection, compare=other, duplicates=duplicates)
-        form = "json" if json else "csv" if csv else "text"
+        if printed.per_class:
+            return print_classes(origin.predictions(), as_json=printed.json)
+        selection = listed.choose(origin.predictions().classes)
+        listing = make_listing(origin, selection, compare=other, duplicates=listed.duplicates)
         return print_errors(
-            origin, listing, limit=limit, form=form, images=images, confusion=confusion, to=export, overwrite=force
+            origin,
+            listing,
+            limit=printed.limit,
+            form=printed.form,
+            images=printed.images,
+            confusion=printed.confusion,
+            to=printed.export,
+            overwrite=printed.force,
         )
     finally:
         origin.close()
         if other is not None:
             other.close()
-
-
-def _check(limit: int, low: float, high: float, json: bool, csv: bool) -> None:
-    if limit < 0:
-        raise BadInput(f"--limit: give a number of images, or 0 for all, not {limit}")
-    if not 0 <= low <= high <= 1:
-        raise BadInput(
-            f"--min-confidence and --max-confidence go from 0 to 1, and {low:g} to {high:g} is no such range"
-        )
-    if json and csv:
-        raise BadInput("--json and --csv: choose one of them")
 
 
 def _open_dashboard(place: "Place", choose: Choose, images: str) -> int:

@@ -18,15 +18,16 @@ import finetui
 from finetui.engine.predictions.criteria import Selection
 from finetui.engine.predictions.file import Predictions, load_predictions
 from finetui.engine.predictions.images import pixels
+from finetui.engine.predictions.metrics import scores_of
 from finetui.engine.predictions.selection import most_confused
 from finetui.engine.protocol.commands import FetchImages, FindDuplicates
 from finetui.engine.protocol.events import DuplicatesFound, Images
 from finetui.engine.protocol.requests import BareWeights, ClassesBy
-from finetui.engine.protocol.values import Part
+from finetui.engine.protocol.values import ClassReport, Part
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
 from finetui.engine.text import clean
 from finetui.tui.cli.noted import note_test
-from finetui.tui.cli.reports import output_width, write_data
+from finetui.tui.cli.reports import output_width, print_json, table, write_data
 from finetui.tui.graphics import Mode, choose_mode, strips
 from finetui.tui.screens.errors.text import brief_details, title
 from finetui.tui.state.export import export, target_of, to_csv, to_json
@@ -184,9 +185,32 @@ def print_errors(
     return 0
 
 
+def print_classes(found: Predictions, *, as_json: bool) -> int:
+    """Print each class, the one with most mistakes first, as a table or as a JSON list of objects."""
+    reports = sorted(scores_of(found).per_class, key=lambda report: -report.wrong)
+    if as_json:
+        print_json([_class_object(report, found.classes) for report in reports])
+        return 0
+    rows = [["CLASS", "WRONG", "MOSTLY AS", "PRECISION", "RECALL", "F1", "LOSS", found.origin.part.upper()]]
+    for report in reports:
+        mostly = "-" if report.mistaken_for is None else f"{found.classes[report.mistaken_for]} ({report.mistaken:,})"
+        figures = (f"{value:.4f}" for value in (report.precision, report.recall, report.f1))
+        loss = "-" if report.loss is None else f"{report.loss:.4f}"
+        rows.append([report.label, f"{report.wrong:,}", mostly, *figures, loss, f"{report.support:,}"])
+    print(table(rows, right=frozenset({1, 3, 4, 5, 6, 7})))
+    return 0
+
+
+def _class_object(report: ClassReport, classes: Sequence[str]) -> dict[str, object]:
+    """Return what `--per-class --json` has of a class: classes by their names."""
+    told = {name: getattr(report, name) for name in ("label", "support", "wrong", "mistaken")}
+    told["mistaken_for"] = None if report.mistaken_for is None else classes[report.mistaken_for]
+    return told | {name: getattr(report, name) for name in ("precision", "recall", "f1", "loss")}
+
+
 def _print_rows(origin: Origin, listing: Listing, shown: Sequence[int], images: str) -> None:
     more = f", showing {len(shown):,}" if len(shown) < len(listing.rows) else ""
-    print(f"{title(listing, 0).plain.strip()}{more}")
+    print(f"{title(listing, 0).plain.strip()}  ·  {len(listing.rows):,} listed{more}")
     if sys.stdout.isatty() and images != "none" and shown:
         _print_thumbnails(origin, listing, shown, choose_mode(images))
         return
@@ -196,7 +220,7 @@ def _print_rows(origin: Origin, listing: Listing, shown: Sequence[int], images: 
         if duplicate := listing.training_image(row):
             print(f"  = {duplicate}")
     signs = "".join(_signs(listing, row) for row in shown)
-    meanings = (("?", "? label possibly wrong"), ("=", "= in the training set"))
+    meanings = (("?", "? possible label error"), ("=", "= in the training set"))
     if told := [words for sign, words in meanings if sign in signs]:
         print("   ".join(told))
 
@@ -246,7 +270,7 @@ def _print_thumbnails(origin: Origin, listing: Listing, shown: Sequence[int], mo
         name = image_name(listing.predictions, row)
         if cell_len(name) > width - _SIGNS:
             print(name)  # beside the image its beginning is cut
-        lines = brief_details(listing, row, width, marked=False, explained="")
+        lines = brief_details(listing, row, width, marked=False)
         drawn = [] if isinstance(image, str) else strips(image, wide, high, ascii=mode == "ascii")
         for at in range(high):
             if at < len(drawn):
@@ -263,7 +287,7 @@ def _print_confusion(listing: Listing) -> None:
     """Print the most confused pairs and, of few classes, the whole matrix; rows are true, columns predicted classes."""
     found = listing.predictions
     matrix = found.confusion()
-    print(f"{found.origin.part} images: {int(np.trace(matrix)):,} of {len(found):,} right\n")
+    print(f"{found.origin.part} images: {int(np.trace(matrix)):,} of {len(found):,} correct\n")
     for pair in most_confused(matrix)[:_MOST_PAIRS]:
         print(f"{pair.count:>7,}  {found.classes[pair.true]} → {found.classes[pair.predicted]}")
     if len(found.classes) <= _WIDEST_MATRIX:

@@ -7,16 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from finetui.engine.errors import BadInput, reason_of
+from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import RunFolder, find_run
-from finetui.engine.runs.housekeeping import children_of, delete_run, foreign_files, rename_run
+from finetui.engine.runs.housekeeping import delete_run, rename_run
 from finetui.engine.runs.lock import holder_of
 from finetui.engine.runs.notes import noted, read_notes, tagged
-from finetui.engine.runs.summaries import folder_size, summarise_run
-from finetui.engine.text import clean
+from finetui.engine.runs.summaries import folder_size
 from finetui.tui.cli.complete import runs
 from finetui.tui.cli.options import Run, RunsDir
-from finetui.tui.state.numbers import scaled
+from finetui.tui.state.numbers import in_bytes
+from finetui.tui.state.run_loss import left_without_parent, loss_of, names_of
 
 _ELSEWHERE = "runs in other folders are not looked at"
 
@@ -63,7 +63,7 @@ def rename(run: Run, name: str, /, *, runs_dir: RunsDir = Path("checkpoints")) -
     """
     before = find_run(run, runs_dir)
     now, children = rename_run(before, name)
-    told = f", also as the parent of {_names(children)}" if children else ""
+    told = f", also as the parent of {names_of(children)}" if children else ""
     print(f"{before.name} is now called {now.name}{told} ({_ELSEWHERE})")
     return 0
 
@@ -92,7 +92,7 @@ def delete(
             raise BadInput(f"the run {folder.name} is live ({there}); end it first: finetui stop {folder.argument}")
     if not yes:
         for folder in folders:
-            print(_loss(folder))
+            print(loss_of(folder))
         _check_no_children(folders)
         if not _agreed(folders):
             print("Nothing was deleted.")
@@ -100,42 +100,20 @@ def delete(
     for folder in folders:
         size = folder_size(folder)
         delete_run(folder)
-        print(f"{folder.name}: deleted, {_size(size)}")
+        print(f"{folder.name}: deleted, {in_bytes(size)}")
     return 0
 
 
-def _loss(folder: RunFolder) -> str:
-    """Return in a line what is lost with the run in `folder`."""
-    about = summarise_run(folder)
-    parts = [_size(folder_size(folder))]
-    if about is not None:
-        parts.append(f"{about.data}, {about.model}, epoch {about.epoch} of {about.epochs}")
-        if about.best_accuracy is not None:
-            parts.append(f"best {about.best_accuracy:.2%} on {about.part}")
-        parts += [f"tags {' '.join(about.tags)}"] if about.tags else []
-        parts += [f"note: {about.note}"] if about.note else []
-    try:
-        others = foreign_files(folder)
-    except OSError as error:
-        raise BadInput(f"the folder {folder.path} cannot be read: {reason_of(error)}") from error
-    if others:
-        parts.append(f"and what is not the run's own: {clean(', '.join(others))}")
-    return f"{folder.name}: {'; '.join(parts)}"
-
-
 def _check_no_children(folders: Sequence[RunFolder]) -> None:
-    going = {folder.path.absolute() for folder in folders}
-    for folder in folders:
-        staying = [child for child in children_of(folder) if child.path.absolute() not in going]
-        if staying:
-            raise BadInput(
-                f"{_names(staying)} began from a checkpoint of {folder.name}, and cannot be replayed without it (all "
-                "else goes on working); --yes deletes it all the same"
-            )
+    for folder, staying in left_without_parent(folders):
+        raise BadInput(
+            f"{names_of(staying)} began from a checkpoint of {folder.name}, and cannot be replayed without it (all "
+            "else goes on working); --yes deletes it all the same"
+        )
 
 
 def _agreed(folders: Sequence[RunFolder]) -> bool:
-    total = _size(sum(map(folder_size, folders)))
+    total = in_bytes(sum(map(folder_size, folders)))
     what = f"the run {folders[0].name}" if len(folders) == 1 else f"these {len(folders)} runs"
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise BadInput(f"to delete {what} ({total}) where nobody can be asked, add --yes")
@@ -145,13 +123,3 @@ def _agreed(folders: Sequence[RunFolder]) -> bool:
         print()
         return False
     return answer.strip().lower() in ("y", "yes")
-
-
-def _size(size: int) -> str:
-    value, prefix = scaled(size)
-    return f"{value} {prefix}B"
-
-
-def _names(folders: Sequence[RunFolder]) -> str:
-    names = [folder.name for folder in folders]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -17,7 +17,7 @@ from finetui.engine.text import meant
 from finetui.tui.cli.complete import one_of
 from finetui.tui.cli.options import RunsDir
 from finetui.tui.cli.reports import output_width, print_json, table
-from finetui.tui.cli.runs_table import COLUMNS, chosen_columns, rows_of
+from finetui.tui.state.run_columns import COLUMNS, RunTable, cut
 from finetui.tui.state.run_tree import live_first, run_tree
 
 _MOST_HINTS = 5
@@ -61,7 +61,7 @@ def list_runs(
     by = field_named(sort, "--sort") if sort else None
     if reverse and by is None:
         raise BadInput("--reverse turns the order of --sort round: say by which field, as in --sort best --reverse")
-    wanted = chosen_columns(columns)
+    wanted = _chosen_columns(columns)
     every = summarise_runs(runs_dir)
     found = matching(every, terms)
     found = live_first(found) if by is None else in_order(found, by, reverse=reverse)
@@ -74,6 +74,34 @@ def list_runs(
     else:
         _print([("", run) for run in found] if by is not None else run_tree(found), wanted)
     return 0
+
+
+def _chosen_columns(text: str) -> tuple[str, ...]:
+    """Return the columns that `text` names, separated by commas or spaces; none for an empty one. Raises `BadInput`."""
+    names = tuple(text.replace(",", " ").lower().split())
+    if names == ("all",):
+        return tuple(COLUMNS)
+    for name in names:
+        if name not in COLUMNS:
+            raise BadInput(f"--columns: there is no column {name!r}; {meant(name, COLUMNS, 'there are, among others')}")
+    return names
+
+
+def rows_of(
+    tree: Sequence[tuple[str, RunSummary]], wanted: Sequence[str], width: int | None
+) -> tuple[list[list[str]], frozenset[int]]:
+    """Return the rows of a table of `tree` (see `run_tree`), heading included, and which columns are right-aligned.
+
+    Its columns are those `wanted`, else as many as `width` cells have room for (None: all). Only a note is ever cut.
+    """
+    found = RunTable(tree)
+    names = list(wanted) or found.fitting(width)
+    cells = {name: [COLUMNS[name].heading, *found.cells[name]] for name in names}
+    if width is not None and "note" in names:
+        room = found.laid_out(names, width)["note"]
+        cells["note"] = [cut(cell, room) for cell in cells["note"]]
+    right = frozenset(at for at, name in enumerate(names) if COLUMNS[name].right)
+    return [list(row) for row in zip(*(cells[name] for name in names), strict=True)], right
 
 
 def _print(tree: Sequence[tuple[str, RunSummary]], wanted: Sequence[str]) -> None:

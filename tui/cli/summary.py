@@ -1,7 +1,7 @@
 """`finetui summary`: a network's module tree as a table of 80 columns, or as JSON."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,20 +25,39 @@ _NARROWEST = 12  # of the names
 _DEEPEST = 10  # levels that are indented
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SummaryOptions:
+    """The network and its input, and what is told of it."""
+
+    model: str | None = None
+    (
+        "lenet (default), any classification model of torchvision (resnet18, ...), or module:factory, file.py:factory "
+        "(runs that code)."
+    )
+    data: str | None = None
+    (
+        "Data set or folder that gives the images' shape and the classes (default: 1x28x28 and 10 for lenet, "
+        "3x224x224 and 1000 for others). A set that is not on this machine is downloaded."
+    )
+    data_dir: DataDir = None
+    image_size: WholeNumber | None = None
+    "Side of the images in pixels."
+    classes: WholeNumber | None = None
+    "Number of classes."
+    batch_size: WholeNumber = 64
+    "Images per training step that the memory is given for (default: 64)."
+    time: bool = False
+    "Also run it and say which part of the time each module takes."
+    device: str = "auto"
+    "Where --time runs it: auto, cpu, cuda, cuda:N or mps (default: auto)."
+    runs_dir: RunsDir = Path("checkpoints")
+    json: bool = False
+    "Print one JSON object: sizes in bytes, times in seconds or as shares of the whole."
+
+
 def summary(
-    run: Annotated[str | None, Parameter(completer=checkpoints)] = None,
-    /,
-    *,
-    model: str | None = None,
-    data: str | None = None,
-    data_dir: DataDir = None,
-    image_size: WholeNumber | None = None,
-    classes: WholeNumber | None = None,
-    batch_size: WholeNumber = 64,
-    time: bool = False,
-    device: str = "auto",
-    runs_dir: RunsDir = Path("checkpoints"),
-    json: bool = False,
+    run: Annotated[str | None, Parameter(completer=checkpoints)] = None, /, *, options: SummaryOptions | None = None
 ) -> int:
     """Print a network's module tree: shapes, parameters, FLOPs, and the memory that training takes.
 
@@ -47,41 +66,24 @@ def summary(
     run
         A run (its name or folder: its best checkpoint is used), RUN:CHECKPOINT, or a checkpoint file, instead of a
         model and data.
-    model
-        lenet (default), any classification model of torchvision (resnet18, ...), or module:factory, file.py:factory
-        (runs that code).
-    data
-        Data set or folder that gives the images' shape and the classes (default: 1x28x28 and 10 for lenet, 3x224x224
-        and 1000 for others). A set that is not on this machine is downloaded.
-    image_size
-        Side of the images in pixels.
-    classes
-        Number of classes.
-    batch_size
-        Images per training step that the memory is given for (default: 64).
-    time
-        Also run it and say which part of the time each module takes.
-    device
-        Where --time runs it: auto, cpu, cuda, cuda:N or mps (default: auto).
-    json
-        Print one JSON object: sizes in bytes, times in seconds or as shares of the whole.
     """
-    if batch_size < 1:
-        raise BadInput(f"--batch-size: a batch has at least 1 image, not {batch_size}")
+    given = options or SummaryOptions()
+    if given.batch_size < 1:
+        raise BadInput(f"--batch-size: a batch has at least 1 image, not {given.batch_size}")
     architecture, found = finetui.summarise_model(
-        model,
-        data=data,
-        data_dir=data_dir,
-        image_size=image_size,
-        classes=classes,
-        path=None if run is None else find_checkpoint(run, runs_dir),
-        timed=time,
-        device=device,
+        given.model,
+        data=given.data,
+        data_dir=given.data_dir,
+        image_size=given.image_size,
+        classes=given.classes,
+        path=None if run is None else find_checkpoint(run, given.runs_dir),
+        timed=given.time,
+        device=given.device,
     )
-    if json:
-        print_json(as_object(architecture, found, batch_size))
+    if given.json:
+        print_json(as_object(architecture, found, given.batch_size))
         return 0
-    print("\n".join([*tree_lines(found, max(WIDTH, output_width())), "", *total_lines(found, batch_size)]))
+    print("\n".join([*tree_lines(found, max(WIDTH, output_width())), "", *total_lines(found, given.batch_size)]))
     return 0
 
 

@@ -49,6 +49,14 @@ third-curve        #cc79a7   #a2487c   175 126  13 5   -
 train-band         #24414f   #c9dfec   239 252   8 7   -
 evaluation-band    #4a3c17   #f5dfcb   58  223   8 7   -
 third-band         #463344   #ecd7e3   53  225   8 7   -
+run-1              #56b4e9   #005f96   75  25   14 4   -
+run-2              #e69f00   #b84c00   214 130  11 1   bold
+run-3              #35c2b0   #00685c   79  23   10 5   underline
+run-4              #f0785c   #a92c12   209 124  9  0   reverse
+run-5              #cc79a7   #a2487c   175 126  13 12  -
+run-6              #ecd35c   #735000   221 58   15 8   bold
+run-7              #a29bff   #5a48c8   141 62   12 4   underline
+run-8              #c3ccd6   #46525e   252 239  7  1   reverse
 plot-axis          #8a939d   #5d6a75   245 241   7 0   -
 plot-mark          #65707b   #7d8994   242 244   8 8   -
 bar                #4a9cca   #2a7fb3   74  31    6 4   -

@@ -37,6 +37,11 @@ class ImageDetail:
         self.method = _METHODS[(_METHODS.index(self.method) + 1) % len(_METHODS)]
         self._explained = None
 
+    def end_explaining(self) -> bool:
+        """Explain no more, nor wait for it; return whether there was something to end."""
+        explained, self.method, self._explained = bool(self.method), "", None
+        return explained
+
     def ask(self, index: int, target: int, *, in_full: bool) -> None:
         """Look at image `index`: ask for it `in_full`, and for what speaks for `target`, if not known yet."""
         if index != self._index:
@@ -64,15 +69,13 @@ class ImageDetail:
         """Return image `index` in full, if it is there."""
         return self._image if index == self._index else None
 
-    def overlay(self, index: int, classes: tuple[str, ...]) -> tuple[npt.NDArray[np.float32] | None, str]:
-        """Return what speaks for and against the class, `[h, w]` from -1 to 1, if it is there, and the words for it."""
-        if not self.method:
-            return None, ""
-        found = self._explained if index == self._index else None
-        if found is None:
-            return None, f"{self.method} …"
-        if isinstance(found, CommandRefused):
-            return None, found.reason
-        values = np.frombuffer(found.values, dtype="<f4").reshape(found.height, found.width)
-        at = f" at {found.layer}" if found.layer else ""
-        return values, f"{self.method}{at}: for {classes[found.target]}, {found.probability:.1%} at step {found.step:,}"
+    def overlay(self, index: int) -> npt.NDArray[np.float32] | None:
+        """Return what speaks for and against the class, `[h, w]` from -1 to 1, if it is there."""
+        found = self.explained(index)
+        if not isinstance(found, Explained):
+            return None
+        return np.frombuffer(found.values, dtype="<f4").reshape(found.height, found.width)
+
+    def explained(self, index: int) -> Explained | CommandRefused | None:
+        """Return what is known of why image `index` was predicted as it was; None while nothing is."""
+        return self._explained if self.method and index == self._index else None

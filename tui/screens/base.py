@@ -1,18 +1,20 @@
-"""What all screens have in common: one that is being taken away hears nothing any more.
+"""What all screens have in common: the keys that mean the same everywhere, and that one that is left hears no more.
 
 This relies on private names of Textual's; `tests/tui/test_textual_overrides.py` fails where they change.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual import events, messages, screen
 from textual.await_complete import AwaitComplete
 from textual.await_remove import AwaitRemove
+from textual.binding import BindingType
 from textual.command import CommandList, CommandPalette
 from textual.message import Message
 from textual.message_pump import MessagePump
 
+from finetui.tui.keys import bind
 from finetui.tui.terminal.compositor import TightCompositor
 from finetui.tui.widgets.option_list import pages
 
@@ -25,12 +27,36 @@ T = TypeVar("T")
 Callback = Callable[..., Any]
 # What Textual takes it away with.
 _LIFE = (events.Compose, events.ScreenSuspend, events.Unmount, messages.Prune, messages.CloseMessages)
+_FULL = ("errors", "layers", "runs", "log", "machine")
+_BOXES = ("checkpoints", "finetune")  # stand above the screen where their key was pressed
 
 
 class _DismissOnce(_Base):
-    """Drops what comes once it is dismissed, or the program left: its widgets may be gone, or have never come."""
+    """Drops what comes once it is dismissed, or the program left: its widgets may be gone, or have never come.
 
+    Its help says `TITLE_TEXT`, the first paragraph of `INTRODUCTION`, its keys, and the other paragraphs.
+    """
+
+    TITLE_TEXT: ClassVar[str] = ""
+    INTRODUCTION: ClassVar[str] = ""
     _dismissed = False
+
+    @property
+    def help_title(self) -> str:
+        """What the help is headed by."""
+        return self.TITLE_TEXT
+
+    def copyable(self) -> str | None:
+        """Return the path or command that is shown, for the key Copy; None where the run's is meant."""
+        return None
+
+    def action_back(self) -> None:
+        """Go back one level."""
+        self.dismiss(None)
+
+    def action_close(self) -> None:
+        """Go back to the screen below."""
+        self.dismiss(None)
 
     @property
     def stands(self) -> bool:
@@ -75,11 +101,45 @@ class _DismissOnce(_Base):
 
 
 class Screen(_DismissOnce, screen.Screen[T]):
-    """A screen that fills the terminal, and sends only the cells that changed."""
+    """A screen that fills the terminal, and sends only the cells that changed.
+
+    The keys of the key map's screens open those from here: `NAME` is this one's own, which its key closes.
+    """
+
+    NAME: ClassVar[str] = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bind("back"),
+        bind("close", show=False),
+        bind("help", "app.help"),
+        *(bind(name, f"go('{name}')", show=False) for name in (*_FULL, *_BOXES)),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
         self._compositor = TightCompositor()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Other screens can be opened where there is one that they are opened from."""
+        if action == "go":
+            home = self._home()
+            return home is not None and home.opens_others
+        return super().check_action(action, parameters)
+
+    def action_go(self, name: str) -> None:
+        """Open the screen called `name` in place of this one, or a box above this one; from itself: go back."""
+        home = self._home()
+        if home is None:
+            return
+        if name in _FULL and self is not home:
+            stack: list[Any] = [*self.app.screen_stack]
+            stack[stack.index(home) + 1 if name != self.NAME else stack.index(self)].dismiss(None)
+        if name != self.NAME:
+            home.open_screen(name)
+
+    def _home(self) -> "HomeScreen[Any] | None":
+        stack: list[object] = [*self.app.screen_stack]
+        below = stack[: stack.index(self) + 1] if self in stack else []
+        return next((one for one in reversed(below) if isinstance(one, HomeScreen)), None)
 
     def _compositor_refresh(self) -> None:
         """Paint nothing below a screen that hides it: Textual would have all of that one painted anew.
@@ -95,8 +155,23 @@ class Screen(_DismissOnce, screen.Screen[T]):
             super()._compositor_refresh()
 
 
+class HomeScreen(Screen[T]):
+    """A screen that the other screens are opened from."""
+
+    opens_others = True
+
+    def open_screen(self, name: str) -> None:
+        """Open the one called `name` in the key map, above whatever is in front."""
+        raise NotImplementedError
+
+
 class ModalScreen(_DismissOnce, screen.ModalScreen[T]):
-    """A screen in a box over another one."""
+    """A screen in a box over another one.
+
+    One that asks has no letters but those of its answers: what is typed for a text field must never leave it.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [bind("back"), bind("help", "app.help")]
 
 
 class Palette(_DismissOnce, CommandPalette):

@@ -1,25 +1,26 @@
 """A form in a box: rows that are checked as one types, a button that applies them, one that leaves."""
 
+import re
 from pathlib import Path, PurePath
 from typing import ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from finetui.engine.errors import BadInput
+from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.base import ModalScreen
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.form_rows import ChoiceRow
 
 T = TypeVar("T")
-FORM_CSS = Path(__file__).with_name("form.tcss")  # a name alone would be looked up beside the subclass
-
 # In a text field as well, where Enter would otherwise go to the next row.
-ENTER = Binding("enter", "enter", "Apply", priority=True)
+ENTER = bind("confirm", "enter", label="Apply", priority=True)
+FORM_CSS = Path(__file__).with_name("form.tcss")  # a name alone would be looked up beside the subclass
 
 
 class Form(ModalScreen[T | None], Generic[T]):
@@ -27,9 +28,13 @@ class Form(ModalScreen[T | None], Generic[T]):
 
     CSS_PATH: ClassVar[list[str | PurePath]] = [FORM_CSS]
     TITLE_TEXT: ClassVar[str] = ""
-    APPLY: ClassVar[tuple[str, str]] = ("⏎", "Apply")  # key and label of the button
+    INTRODUCTION = "A form. Enter applies it, also from within a text field; Escape changes nothing."
+    APPLY: ClassVar[tuple[str, str]] = (KEYS["confirm"].shown, "Apply")  # key and label of the button
     LEAVE: ClassVar[str] = "Cancel"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ENTER,
+        bind("back", "leave"),
+    ]
 
     def compose(self) -> ComposeResult:
         """Title, rows, what is wrong with them, buttons."""
@@ -38,8 +43,12 @@ class Form(ModalScreen[T | None], Generic[T]):
             yield from self.body()
             yield Static(id="words")
             with Horizontal(id="choices"):
-                yield ActionButton("apply", *self.APPLY, id="apply")
-                yield ActionButton("leave", "esc", self.LEAVE, id="leave")
+                yield from self.buttons()
+
+    def buttons(self) -> ComposeResult:
+        """The two buttons."""
+        yield ActionButton("apply", *self.APPLY, id="apply")
+        yield ActionButton("leave", KEYS["back"].shown, self.LEAVE, id="leave")
 
     def body(self) -> ComposeResult:
         """The rows, and what stands beside them."""
@@ -66,9 +75,30 @@ class Form(ModalScreen[T | None], Generic[T]):
         """Return the option chosen in the row `name`."""
         return self.query_one(f"#{name}", ChoiceRow).value
 
+    def field(self, name: str) -> Input:
+        """Return the text field of the row `name`."""
+        return self.query_one(f"#{name}", Input)
+
     def text(self, name: str) -> str:
         """Return what was typed into the row `name`."""
-        return self.query_one(f"#{name}", Input).value.strip()
+        return self.field(name).value.strip()
+
+    def number(self, name: str, what: str, *, empty: float | None = None) -> float:
+        """Return the number in the row `name`, `empty` where there is nothing. Raises `BadInput`, which says `what`."""
+        text = self.text(name)
+        if not text and empty is not None:
+            return empty
+        try:
+            return float(text)
+        except ValueError:
+            raise BadInput(f"{what}: {text!r} is not a number") from None
+
+    def whole_number(self, name: str, what: str) -> int:
+        """Return the whole number in the row `name`. Raises `BadInput`, which says `what` is to be one."""
+        text = self.text(name)
+        if not re.fullmatch("[0-9]+", text):
+            raise BadInput(f"{what}: give a whole number{f', not {text!r}' if text else ''}")
+        return int(text)
 
     def on_choice_row_changed(self) -> None:
         """Check anew."""

@@ -1,71 +1,109 @@
-"""The help: what the screen shows, and every key."""
+"""The help: what a screen shows, and its keys."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
-from textual.containers import Grid, VerticalScroll
+from textual.binding import Binding, BindingType
+from textual.containers import Grid, Horizontal, VerticalScroll
 from textual.content import Content
+from textual.dom import DOMNode
+from textual.screen import Screen
 from textual.widgets import Static
 
+from finetui.tui.keys import KEYS, MOVES, NAMES, bind, parts
 from finetui.tui.screens.base import ModalScreen
-from finetui.tui.state.actions import ACTIONS
 
-_INTRODUCTION = (
-    "The plots show the training loss and accuracy (means between two points) and those on val, where images are held "
-    "out to choose by, else on test, measured after every epoch. A tick on the edge marks what was changed by hand: "
-    "the learning rate, or which layers train.\n\n"
-    "The table shows, for each class, the number of val or test images, the share recognised, the F1 score, and the "
-    "change since the previous evaluation in percentage points.\n\n"
-    "Freezing a layer takes effect at the next step: it gets no gradient, and it stays the same bit for bit until it "
-    "is unfrozen."
-)
-
-_MORE_KEYS = (
-    ("l", "Go to the learning rate; Enter applies it at the next step, Escape leaves"),
-    ("+ -", "Next higher or lower learning rate (1, 2, 5, 10, …)"),
-    ("tab", "Next control"),
-    ("g", "Layers: all columns, single layers, normalisation"),
-    ("␣ → a b", "In the layer list: freeze or unfreeze; open a group; all above, all below the cursor"),
-    ("p", "The table: the other part, val or test, which is evaluated first where it was not yet"),
-    ("m", "Errors: the images that were got wrong; enter or a click on a class shows that class's"),
-    ("c", "Checkpoints: roll back to one, branch from one, keep the present state under a name"),
-    ("r", "Runs: a finetune stands below the run that it started from"),
-    ("o", "Log: the whole journal, and what the engine printed; a click on the lines below opens it as well"),
-    ("M", "Machine: CPU, memory, disk, GPUs and who is on them, and where the time of a step goes"),
-    ("esc", "Hide an alert; it also goes once the rate or the layers are changed, and with a new best result"),
-    ("y", "Loss axis: linear or logarithmic"),
-    ("t", "Dark or light theme"),
-    ("ctrl+p", "Command palette: every action by name"),
-    ("ctrl+z", "To the shell, until its command fg; training goes on"),
-    ("d", "Detach: give the shell back; training goes on, and finetui attach comes back to it"),
-    ("q", "Leave; asks only where training would end with the dashboard"),
-)
+_COMMON = ("Everywhere", "Screens")  # told last
+_Line = tuple[str, str]  # a key as it is written, and what it does; without a key: a heading
 
 
 class HelpScreen(ModalScreen[None]):
-    """Explains a screen; any of Escape, ? and q closes it."""
+    """Explains the screen `about`; Escape, Enter, q and its own key close it."""
 
-    BINDINGS = [("escape,question_mark,q,enter", "dismiss", "Close")]
+    CSS_PATH = "box.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-broad")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bind("help", "back", show=False),
+        bind("confirm", "back", label="Close"),
+        bind("close", show=False),
+    ]
 
-    def __init__(self, title: str, introduction: str, keys: Sequence[tuple[str, str]]) -> None:
-        """Take the screen's name, what it shows, and its keys with what they do."""
+    def __init__(self, about: Screen[Any]) -> None:
         super().__init__()
-        self._title = title
-        self._introduction = introduction
-        self._keys = keys
+        self._title = getattr(about, "help_title", "") or "Keys"
+        self._introduction: str = getattr(about, "INTRODUCTION", "")
+        self._lines = told(about)
 
     def compose(self) -> ComposeResult:
-        """The explanation and the keys."""
+        """A sentence, the keys in one or two columns, and the rest of what there is to say."""
+        first, _, rest = self._introduction.partition("\n\n")
+        half = -(-len(self._lines) // 2)
+        half -= half > 0 and not self._lines[half - 1][0]  # a heading stands above its keys
         with VerticalScroll(id="box"):
             yield Static(Content.styled(self._title, "bold $accent"), id="title")
-            yield Static(Content(self._introduction), id="text")
-            with Grid(id="keys"):
-                for key, text in self._keys:
-                    yield Static(Content.styled(f"{key:>8}", "bold $accent"))
-                    yield Static(Content(text))
+            if first:
+                yield Static(Content(first), id="text")
+            with Horizontal(id="keys"):
+                for lines in (self._lines[:half], self._lines[half:]):
+                    with Grid(classes="column"):
+                        for key, text in lines:
+                            kind = "" if key else "heading"
+                            yield Static(Content.styled(f"{key:>8}", "bold $accent"), classes=kind)
+                            yield Static(Content(text), classes=kind)
+            if rest:
+                yield Static(Content(rest), id="more")
 
 
-def train_help() -> HelpScreen:
-    """Return the help for the Train screen."""
-    keys = [(action.key, action.help) for action in ACTIONS] + list(_MORE_KEYS)
-    return HelpScreen("The Train screen", _INTRODUCTION, keys)
+def told(about: Screen[Any]) -> list[_Line]:
+    """Return how each key that works on the screen `about` is written, and what it does, those of its own first."""
+    found = _bindings(about)
+    by_name: dict[str, list[Binding]] = {}
+    for key, bindings in found.items():
+        if key in NAMES:
+            by_name.setdefault(NAMES[key], []).extend(bindings)
+    lines = [*_moves(found)]
+    for part, names in sorted(parts().items(), key=lambda one: one[0] in _COMMON):
+        told_here = [(KEYS[name].shown, _words(name, by_name[name])) for name in names if name in by_name]
+        lines += [("", part), *told_here] if told_here else []
+    return lines
+
+
+def _bindings(about: Screen[Any]) -> dict[str, list[Binding]]:
+    """Return what each key means on `about`: to what has the focus, or can have it, to the screen, and to the app."""
+    nodes: dict[DOMNode, None] = {}
+    for widget in (about.focused, *about.focus_chain, about):
+        nodes |= dict.fromkeys(node for node in (widget.ancestors_with_self if widget else ()) if node is not about.app)
+    if not about.is_modal:
+        nodes[about.app] = None
+    found: dict[str, list[Binding]] = {}
+    for node in nodes:
+        for key, bindings in node._bindings.key_to_bindings.items():
+            ours = [one for one in bindings if one.tooltip or key in MOVES]  # a text field has keys of its own
+            works = [one for one in ours if about.app._check_action_state(one.action, node) is not False]
+            found.setdefault(key, []).extend(works)
+    return {key: bindings for key, bindings in found.items() if bindings}
+
+
+def _words(name: str, bindings: list[Binding]) -> str:
+    """Return what the key `name` does: in words of its own where it does one thing here, else in the table's."""
+    own = {binding.tooltip for binding in bindings}
+    return own.pop() if len(own) == 1 and own != {""} else KEYS[name].help
+
+
+def _moves(found: dict[str, list[Binding]]) -> Iterator[_Line]:
+    """Yield the keys that move the cursor, or do something else where the cursor is."""
+    moving = [key for key in MOVES if key in found and len(key) > 1]
+    labelled: dict[str, list[str]] = {}
+    for key in moving:
+        labels = {binding.tooltip for binding in found[key]} - {""}
+        for label in labels:
+            labelled.setdefault(label, []).append(MOVES[key])
+    arrows = [MOVES[key] for key in moving if key in ("up", "down", "left", "right")]
+    others = [MOVES[key] for key in moving if key in ("pageup", "pagedown", "home", "end")]
+    if arrows or others:
+        yield "".join(arrows) or "PgUp", "Move" + (f"; {', '.join(others)} as well" if arrows and others else "")
+    for label, keys in labelled.items():
+        yield "".join(keys), label
+    if "tab" in found:
+        yield "Tab", "The next control; shift+Tab the one before"

@@ -6,6 +6,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from textual import work
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widget import Widget
@@ -15,6 +16,7 @@ from textual.worker import get_current_worker
 
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.summaries import RunSummary, summarise_runs
+from finetui.tui.keys import bind
 from finetui.tui.screens.base import ModalScreen
 from finetui.tui.widgets.option_list import OptionList
 
@@ -25,7 +27,8 @@ class ListScreen(ModalScreen[T | None], Generic[T]):
     """Shows lines below a heading: a subclass gives them to `fill`. Leaving dismisses it with None."""
 
     CSS_PATH = Path(__file__).with_name("list_screen.tcss")  # a name alone would be looked up beside the subclass
-    TITLE_TEXT: ClassVar[str] = ""
+    INTRODUCTION = "A list. Enter chooses the line under the cursor; Escape changes nothing."
+    BINDINGS: ClassVar[list[BindingType]] = [bind("back", "leave"), bind("close", "leave", show=False)]
 
     def compose(self) -> ComposeResult:
         """Title, heading and list, and what is below."""

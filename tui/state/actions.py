@@ -1,4 +1,4 @@
-"""The dashboard's actions: one table for the buttons, the keys, the palette and the help."""
+"""The dashboard's actions: what the buttons show and send; their keys and words are those of the key map."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,34 +16,44 @@ from finetui.engine.protocol.commands import (
     StepOnce,
     Stop,
 )
+from finetui.tui.keys import KEYS
 
 
 class Action(NamedTuple):
-    """Something that a person can make the engine do; `command` is None where a form asks what it is to say."""
+    """Something that a person can make the engine do; `command` is None where a form asks what it is to say.
+
+    `key_name` is its entry in the key map.
+    """
 
     name: str
-    key: str
+    key_name: str
     label: str
     command: Callable[[], AnyCommand] | None
     kind: type[AnyCommand]
     help: str
 
+    @property
+    def key(self) -> str:
+        """How its key is written."""
+        return KEYS[self.key_name].shown
 
-def _action(name: str, key: str, label: str, kind: type[AnyCommand], explanation: str) -> Action:
-    return Action(name, key, label, kind, kind, explanation)
+
+def _action(name: str, kind: type[AnyCommand], *, key: str = "", asks: bool = False) -> Action:
+    found = KEYS[key or name]
+    return Action(name, key or name, found.label, None if asks else kind, kind, found.help)
 
 
 ACTIONS: tuple[Action, ...] = (
-    _action("start", "s", "Start", Start, "Begin training, or go on with a stopped run"),
-    _action("pause", "space", "Pause", Pause, "Wait after the step in progress"),
-    _action("resume", "space", "Resume", Resume, "Go on after a pause"),
-    _action("step", "n", "Step", StepOnce, "While paused: take one training step"),
-    _action("stop", "x", "Stop", Stop, "Save a checkpoint and end the run"),
-    _action("evaluate", "e", "Evaluate", Evaluate, "Run over the images that are held out (val, else test) now"),
-    _action("save", "w", "Save", Save, "Write last.ckpt now"),
-    Action("finetune", "f", "Finetune", None, StartFinetune, "Start a new run from these weights: recipe, head, data"),
-    Action("extend", "E", "Extend", None, ChangeTraining, "Train further: more epochs, another learning rate"),
-    _action("find", "L", "Find rate", FindLearningRate, "Try rising learning rates on a copy of the model"),
+    _action("start", Start),
+    Action("pause", "toggle", "Pause", Pause, Pause, "Pause after this step"),
+    Action("resume", "toggle", "Resume", Resume, Resume, "Resume training"),
+    _action("step", StepOnce),
+    _action("stop", Stop),
+    _action("evaluate", Evaluate),
+    _action("save", Save),
+    _action("finetune", StartFinetune, asks=True),
+    _action("extend", ChangeTraining, asks=True),
+    _action("find", FindLearningRate, key="find_rate"),
 )
 
 BY_NAME = {action.name: action for action in ACTIONS}

@@ -1,12 +1,22 @@
 """The history of one number over a run, in bounded memory."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 CAPACITY = 2048  # buckets; even, since full buckets are merged in pairs
+
+
+class Buckets(NamedTuple):
+    """The last x, and the least, greatest and mean y of each bucket, float64 `[n]` each."""
+
+    x: Floats
+    low: Floats
+    high: Floats
+    mean: Floats
 
 
 class Curve:
@@ -92,6 +102,31 @@ class Curve:
     def means(self) -> tuple[Floats, Floats]:
         """Return x and the mean of every bucket, float64 `[n]` each."""
         return self._x[: self._used].copy(), self._mean[: self._used].copy()
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The first and the last x, of a curve that has points."""
+        return float(self._x[0]), float(self._x[self._used - 1])
+
+    def buckets(self) -> Buckets:
+        """Return all that is known of the points."""
+        return Buckets(*(kept[: self._used].copy() for kept in (self._x, self._low, self._high, self._mean)))
+
+    def smoothed(self, weight: float) -> tuple[Floats, Floats]:
+        """Return x and the exponential moving average of the points until then, float64 `[n]` each, by bucket.
+
+        Each point counts `weight` (0 to 1) times as much as the one after it. The first ones are no less than later
+        ones: divided by the sum of all weights so far, as in Kingma and Ba, "Adam" (2015), section 3.
+        """
+        kept = weight ** self._weight[: self._used]
+        average, total = 0.0, 0.0
+        found = np.empty(self._used)
+        steps = zip(kept.tolist(), self._mean[: self._used].tolist(), strict=True)
+        for index, (past, mean) in enumerate(steps):
+            average = past * average + (1 - past) * mean
+            total = past * total + (1 - past)
+            found[index] = average / total if total > 0 else mean
+        return self._x[: self._used].copy(), found
 
     def points(self) -> tuple[Floats, Floats]:
         """Return x and y to draw, float64 `[n]` each: all points, or each bucket's least and greatest and the last."""

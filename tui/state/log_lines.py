@@ -12,6 +12,20 @@ from finetui.tui.state.parts import scores, sizes
 
 Level = Literal["info", "warning", "error"]
 
+_AT = {"running": " from", "paused": " at", "stopped": " at", "finished": " at"}
+
+# What they do has a line of its own, which comes just before that of who wanted it.
+_TELLING = (
+    commands.Start,
+    commands.Pause,
+    commands.Resume,
+    commands.Stop,
+    commands.RollBack,
+    commands.Evaluate,
+    commands.FindLearningRate,
+    commands.ChangeTraining,
+)
+
 
 class LogLine(NamedTuple):
     """One line of the log, its time as local HH:MM:SS and in Unix seconds.
@@ -115,6 +129,14 @@ def log_line(event: events.AnyEvent) -> LogLine | None:
     return LogLine(clock(at), level, clean(text, 1000), event.seq, event.step, at, undoes, _stands(event))
 
 
+def signed(before: LogLine, event: events.AnyEvent) -> LogLine | None:
+    """Return `before`, the line of what a command did, with who wanted it, where that is all that `event` adds."""
+    if not isinstance(event, events.CommandAccepted) or not isinstance(event.command, _TELLING):
+        return None
+    told = before.step == event.step and before.level == "info" and getattr(event.command, "rate_factor", 1) == 1
+    return before._replace(text=before.text + _by(event.command)) if told else None
+
+
 def _stands(event: events.AnyEvent) -> bool:
     """Return whether a return to a checkpoint leaves `event` as it is: test images stay seen, an engine started."""
     match event:
@@ -157,7 +179,8 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
             return "info", f"run {event.name} in {event.path}"
         case events.StateChanged():
             level: Level = "error" if event.state in ("failed", "crashed") else "info"
-            return level, f"{event.state}: {event.reason}" if event.reason else event.state
+            text = f"{event.state}{_AT[event.state]} step {event.step:,}" if event.state in _AT else event.state
+            return level, f"{text}: {event.reason}" if event.reason else text
         case events.Evaluated():
             return "info", f"epoch {event.epoch}: {scores(event)}"
         case events.TrainingChanged():
@@ -171,22 +194,25 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
         case events.FeaturesChanged():
             return "warning" if event.state == "off" else "info", feature_line(event)
         case events.LearningRateFound():
-            found = "none" if event.suggestion is None else f"{event.suggestion:g}"
-            return "info", f"learning-rate finder: suggestion {found}"
-        case events.CommandAccepted(command=commands.ChangeTraining(by="")):
-            return None  # the `TrainingChanged` that comes with it says it all
+            found = "no clear minimum" if event.suggestion is None else f"suggests {event.suggestion:g}"
+            return "info", f"learning-rate finder at step {event.step:,}: {found}"
+        case events.CommandAccepted(command=commands.RollBack(rate_factor=factor)) if factor != 1:
+            return "info", f"learning rate x{factor:g} from step {event.step:,}{_by(event.command)}"
+        case events.CommandAccepted(command=command) if isinstance(command, _TELLING) and not command.by:
+            return None
         case events.CommandAccepted():
             return "info", f"{describe_command(event.command)} at step {event.step:,}{_by(event.command)}"
+        case events.CommandRefused(command=commands.Question()):
+            return None  # whoever asked is told where the answer would stand
         case events.CommandRefused():
             return "warning", f"{describe_command(event.command)} refused: {event.reason}{_by(event.command)}"
         case events.Rewound():
             back = {"resume": "resumed", "rollback": "rolled back", "branch": "branched"}[event.cause]
-            undone = f", {event.undone:,} steps undone" if event.undone else ""
+            to = {"resume": "from", "rollback": "to", "branch": "from"}[event.cause]
+            undone = f"; {event.undone:,} step{'s' * (event.undone != 1)} undone" if event.undone else ""
             why = f": {event.reason}" if event.reason else ""
-            return (
-                "warning" if event.reason else "info",
-                f"{back} at step {event.step:,} from {event.file}{undone}{why}",
-            )
+            text = f'{back} {to} "{event.file.removesuffix(".ckpt")}" (step {event.step:,}){undone}{why}'
+            return "warning" if event.reason else "info", text
         case events.Alert():
             return "warning", f"{event.kind}: {event.message}"
         case events.Log():

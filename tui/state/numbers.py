@@ -22,6 +22,12 @@ def scaled(count: int) -> tuple[str, str]:
     return f"{value:.{digits}f}", prefix
 
 
+def in_bytes(size: int) -> str:
+    """Return a size in few characters: 1.31 MB."""
+    value, prefix = scaled(size)
+    return f"{value} {prefix}B"
+
+
 def gigabytes(count: float) -> str:
     """Return bytes in units of 2**30, as memory is sold: 0.4, 11.2, 640."""
     value = count / 2**30
@@ -47,3 +53,21 @@ def duration(seconds: float) -> str:
     if not hours:
         return f"{minutes}m {whole % 60:02}s"
     return f"{hours}h {minutes % 60:02}m" if not days else f"{days}d {hours % 24:02}h"
+
+
+def clock(seconds: float) -> str:
+    """Return a time as a clock shows it: 0:07, 3:05, 2:10:00."""
+    whole = max(round(seconds), 0)
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def rate(value: float) -> str:
+    """Return a learning rate in three digits, at most eight characters: 0.003, 0.00288, 4.25e-5, 1.2e-12."""
+    mantissa, _, exponent = f"{value:.3g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+
+
+def factor(value: float) -> str:
+    """Return a factor in three digits: x1.67."""
+    return f"x{value:.3g}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.text import clean
-from finetui.tui.state.log_lines import LogLine, log_line
+from finetui.tui.state.log_lines import LogLine, log_line, signed
 
 MOST_LINES = 5000  # of the output, the newest
 _LINE_LIMIT = 2000  # characters
@@ -36,11 +36,15 @@ class JournalLines:
 
     def read(self) -> list[LogLine]:
         """Return the new lines. Raises `BadInput` when the journal cannot be read."""
-        lines = []
+        lines: list[LogLine] = []
         for event in self._reader.read():
             self.last_seq = event.seq
             line = log_line(event)
-            if line is not None:
+            if line is None:
+                continue
+            if lines and (with_name := signed(lines[-1], event)) is not None:
+                lines[-1] = with_name
+            else:
                 lines.append(line)
         return lines
 

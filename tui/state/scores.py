@@ -9,7 +9,7 @@ from finetui.engine.protocol.values import Part
 if TYPE_CHECKING:
     from finetui.engine.predictions.metrics import Bin, Scores
 
-HEADING = ("CLASS", "SUPPORT", "PRECISION", "RECALL", "F1", "ROC-AUC", "AP")
+HEADING = ("CLASS", "SUPPORT", "PRECISION", "RECALL", "F1", "LOSS", "ROC-AUC", "AP")
 
 NAME_WIDTH = 28  # cells, of the longest name in `facts` and what parts it from its value
 _SHORTEST = 10
@@ -46,7 +46,8 @@ def class_rows(scores: "Scores") -> Iterator[list[str]]:
     precisions = (*(scores.average_precision or nothing), scores.macro_average_precision, None)
     for c, *of_class in zip((*scores.per_class, scores.macro, scores.weighted), areas, precisions, strict=True):
         ranks = ("-" if value is None else f"{value:.4f}" for value in of_class)
-        yield [c.label, str(c.support), f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}", *ranks]
+        loss = "-" if c.loss is None else f"{c.loss:.4f}"
+        yield [c.label, str(c.support), f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}", loss, *ranks]
 
 
 def diagram(bins: "Sequence[Bin]", width: int = 79) -> Iterator[str]:

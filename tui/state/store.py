@@ -1,6 +1,6 @@
 """What the dashboard knows of a run: a reducer from events to an immutable view. No widget sees a link."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -9,13 +9,15 @@ from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.runs.summaries import best_accuracy
-from finetui.tui.state.curves import Curve
 from finetui.tui.state.log_lines import LogLine, log_line
 from finetui.tui.state.machine import MachineHistory
+from finetui.tui.state.pace import Pace
+from finetui.tui.state.run_curves import RunCurves
 from finetui.tui.state.sanitize import sanitized
 
 LOG_LINES = 500
 _TAKE_A_WHILE = (commands.FindDuplicates, commands.Evaluate, commands.FindLearningRate)  # they tell how far they are
+_CAUSES: Mapping[events.RewindCause, str] = {"resume": "resumed", "rollback": "rolled back", "branch": "branched"}
 _SPEED_MEMORY = 0.9  # weight of the past in the smoothed speed: about the last ten points
 
 
@@ -29,7 +31,9 @@ class Mark(NamedTuple):
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """Everything but the curves that widgets show.
 
-    `evaluation` and `previous` are of the part that is evaluated while training, `others` the newest of other parts.
+    `evaluation`, `previous` and `best` are of the part that is evaluated while training, `others` the newest of others.
+    `best` is None where only its accuracy is known.
+    `rate_factor` is by what a person multiplied the schedule's learning rate; None where an old journal does not tell.
     `pending` holds unanswered commands by their id; `audience` names the dashboards on this run, this one among them.
     """
 
@@ -52,10 +56,12 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     point: events.TrainPoint | None = None
     speed: float = 0.0
     learning_rate: float = 0.0
+    rate_factor: float | None = 1.0
     evaluation: events.Evaluated | None = None
     previous: events.Evaluated | None = None
     others: Mapping[events.Part, events.Evaluated] = {}
     best_accuracy: float | None = None
+    best: events.Evaluated | None = None
     marks: tuple[Mark, ...] = ()
     stage: events.StageStarted | None = None
     effect: events.EffectMeasured | None = None
@@ -93,13 +99,6 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         """Steps of the whole run; 0 while that is not known."""
         step, epochs = self.counted_from
         return step + round(self.steps_per_epoch * (self.config.training.epochs - epochs))
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Estimated training time left, without evaluations; None while that is not known."""
-        if not self.speed or not self.total_steps:
-            return None
-        return (self.total_steps - self.step) * self.config.training.batch_size / self.speed
 
     @property
     def can_go_on(self) -> bool:
@@ -176,25 +175,30 @@ def _change(view: View, event: events.AnyEvent) -> View:
         case events.Evaluated(watched=False):
             return replace(view, others={**view.others, event.part: event}, phase=None)
         case events.Evaluated():
-            best = best_accuracy(view.best_accuracy, event)
-            return replace(view, evaluation=event, previous=view.evaluation, best_accuracy=best, phase=None)
+            accuracy = best_accuracy(view.best_accuracy, event)
+            is_best = event.best if event.figure is not None else accuracy != view.best_accuracy
+            best = event if is_best else view.best
+            view = replace(view, best=best, best_accuracy=accuracy)
+            return replace(view, evaluation=event, previous=view.evaluation, phase=None)
         case events.LayersChanged():
             label = _layers_label(view.layers, event.layers)
             marks = _marked(view, event.step, label) if label else view.marks
             return replace(view, layers=event.layers, marks=marks)
         case events.LearningRateChanged():
-            marks = _marked(view, event.step, f"lr {event.learning_rate:g}")
-            return replace(view, learning_rate=event.learning_rate, marks=marks)
+            marks = _marked(view, event.step, _rate_label(view.learning_rate, event.learning_rate))
+            return replace(view, learning_rate=event.learning_rate, rate_factor=event.factor, marks=marks)
         case events.TrainingChanged():
             config = replace(view.config, training=event.training)
             marks = _marked(view, event.step, "settings")
             counted = (event.step, event.epochs)
             steps = event.steps_per_epoch
+            # Another base rate is a person's wish that takes the place of earlier ones.
+            by_hand = view.rate_factor if event.training.lr == view.config.training.lr else 1.0
+            view = replace(view, rate_factor=by_hand)
             return replace(view, config=config, steps_per_epoch=steps, counted_from=counted, marks=marks)
         case events.StageStarted():
-            label = f"stage {event.index}: {event.name}"
             rate = event.learning_rate
-            return replace(view, stage=event, learning_rate=rate, marks=_marked(view, event.step, label))
+            return replace(view, stage=event, learning_rate=rate, marks=_marked(view, event.step, event.name))
         case events.CheckpointSaved():
             return replace(view, kept=event.kept)
         case events.Rewound():
@@ -213,7 +217,9 @@ def _change(view: View, event: events.AnyEvent) -> View:
             return replace(view, pending=_without(view.pending, event.command), refusal=None)
         case events.CommandRefused():
             phase = None if isinstance(event.command, _TAKE_A_WHILE) else view.phase
-            return replace(view, pending=_without(view.pending, event.command), refusal=event, phase=phase)
+            # Whoever asked a question says what became of it.
+            refused = view.refusal if isinstance(event.command, commands.Question) else event
+            return replace(view, pending=_without(view.pending, event.command), refusal=refused, phase=phase)
     return view
 
 
@@ -256,6 +262,7 @@ def _prepared(view: View, event: events.RunPrepared) -> View:
 def _rewound(view: View, event: events.Rewound) -> View:
     """Take up the state that holds again."""
     evaluation = view.evaluation if view.evaluation is None or view.evaluation.step <= event.step else None
+    best = view.best if view.best is None or view.best.step <= event.step else None
     view = msgspec.structs.replace(
         view,
         step=event.step,
@@ -263,9 +270,11 @@ def _rewound(view: View, event: events.Rewound) -> View:
         point=None,
         phase=None,
         learning_rate=event.learning_rate,
+        rate_factor=event.rate_factor,
         layers=event.layers,
         norm_trains=event.norm_trains,
         best_accuracy=event.best_accuracy,
+        best=best,
         evaluation=evaluation,
         others={part: other for part, other in view.others.items() if other.step <= event.step},
         marks=tuple(mark for mark in view.marks if mark.x <= view.epochs_at(event.step)),
@@ -274,7 +283,7 @@ def _rewound(view: View, event: events.Rewound) -> View:
         rates_found=None,
         features=None,
     )
-    return msgspec.structs.replace(view, marks=_marked(view, event.step, event.cause))
+    return msgspec.structs.replace(view, marks=_marked(view, event.step, _CAUSES[event.cause]))
 
 
 def _layers_label(before: tuple[events.LayerGroup, ...], after: tuple[events.LayerGroup, ...]) -> str:
@@ -282,8 +291,17 @@ def _layers_label(before: tuple[events.LayerGroup, ...], after: tuple[events.Lay
     trained = {group.name: group.trainable for group in before}
     frozen = [group.name for group in after if group.trainable < trained.get(group.name, 0)]
     thawed = [group.name for group in after if group.trainable > trained.get(group.name, group.trainable)]
-    words = (("freeze", frozen), ("thaw", thawed))
-    return ", ".join(f"{word} {', '.join(names)}" for word, names in words if names)
+    words = (("frozen", frozen), ("unfrozen", thawed))
+    return ", ".join(f"{_few(names)} {word}" for word, names in words if names)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 2 else f"{len(names)} layers"
+
+
+def _rate_label(before: float, after: float) -> str:
+    """Return what a change of the learning rate is called: its factor, which a schedule keeps."""
+    return f"lr x{after / before:.2g}" if before > 0 and after > 0 else f"lr {after:g}"
 
 
 def _marked(view: View, step: int, label: str) -> tuple[Mark, ...]:
@@ -296,35 +314,40 @@ def _without(
     return {key: value for key, value in pending.items() if key != command.id}
 
 
+Hear = Callable[[events.AnyEvent, View], None]
+
+
 class _Snapshot(NamedTuple):
     """What was known when a checkpoint was written: a run that goes back to it shows this again."""
 
     view: View
-    curves: tuple[Curve, ...]
+    curves: RunCurves
 
 
 # What a run's past decides; everything else in a view is of the present.
-_PAST = ("stage", "effect", "evaluation", "previous", "others", "marks")
+_PAST = ("stage", "effect", "evaluation", "previous", "best", "others", "marks")
 
 
 class Store:
     """The view and the curves of the run that is shown; `fold` brings them up to date.
 
-    `machine` is no part of the view, nor of a run's past that can be gone back to.
+    `machine` and `pace` are no part of the view, nor of a run's past that can be gone back to.
     """
 
     def __init__(self) -> None:
         self.view = View()
         self.machine = MachineHistory()
-        self._new_curves()
-
-    def _new_curves(self) -> None:
-        self.train_loss, self.watched_loss = Curve(), Curve()
-        self.train_accuracy, self.watched_accuracy = Curve(), Curve()
+        self.pace = Pace()
+        self.curves = RunCurves()
         self._snapshots: dict[int, _Snapshot] = {}
 
-    def fold(self, arrived: Iterable[events.AnyEvent]) -> list[events.AnyEvent]:
-        """Apply the events that `arrived`, oldest first, and return them with their texts made harmless."""
+    def fold(
+        self, arrived: Iterable[events.AnyEvent], hear: Hear = lambda _event, _view: None
+    ) -> list[events.AnyEvent]:
+        """Apply the events that `arrived`, oldest first, and return them with their texts made harmless.
+
+        `hear` is told of each, and how the view was before it.
+        """
         harmless = list(map(sanitized, arrived))
         for event in harmless:
             if isinstance(event, events.MachineSample):
@@ -332,29 +355,21 @@ class Store:
                 continue
             if isinstance(event, events.TrainPoint):
                 self.machine.hear_point(event)
+            hear(event, self.view)
             if isinstance(event, events.Rewound):
                 self._go_back(event)
+            running = self.view.state == "running"
             self.view = reduce(self.view, event)
-            x = self.view.epochs_at(event.step)
-            match event:
-                case events.RunPrepared():
-                    self._new_curves()
-                case events.ThinnedPoint():
-                    self.train_loss.add(x, event.loss, event.mean_loss, event.points)
-                    self.train_accuracy.add(x, event.accuracy, event.mean_accuracy, event.points)
-                case events.TrainPoint():
-                    self.train_loss.add(x, event.loss)
-                    self.train_accuracy.add(x, event.accuracy)
-                case events.Evaluated(watched=True):
-                    self.watched_loss.add(x, event.loss)
-                    self.watched_accuracy.add(x, event.accuracy)
-                case events.CheckpointSaved():
-                    self._remember(event)
+            self.pace.hear(event, self.view)
+            if isinstance(event, events.RunPrepared):
+                self.curves, self._snapshots = RunCurves(), {}
+            self.curves.hear(event, self.view.epochs_at(event.step), running=running)
+            if isinstance(event, events.CheckpointSaved):
+                self._remember(event)
         return harmless
 
     def _remember(self, event: events.CheckpointSaved) -> None:
-        curves = (self.train_loss, self.watched_loss, self.train_accuracy, self.watched_accuracy)
-        snapshot = _Snapshot(self.view, tuple(curve.copy() for curve in curves))
+        snapshot = _Snapshot(self.view, self.curves.copy())
         # One for each checkpoint that there still is: nobody can go back to any other.
         there = {kept.at for kept in event.kept}
         self._snapshots = {at: known for at, known in self._snapshots.items() if at in there} | {event.at: snapshot}
@@ -365,11 +380,15 @@ class Store:
         if found is not None:
             past = {name: getattr(found.view, name) for name in _PAST}
             self.view = msgspec.structs.replace(self.view, **past)
-            copies = [curve.copy() for curve in found.curves]
-            self.train_loss, self.watched_loss, self.train_accuracy, self.watched_accuracy = copies
+            self.curves = found.curves.copy()
+            self.curves.go_on()
             return
-        for curve in (self.train_loss, self.watched_loss, self.train_accuracy, self.watched_accuracy):
-            curve.cut(self.view.epochs_at(event.step))
+        self.curves.cut(self.view.epochs_at(event.step))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated time until the run has finished, evaluations included; None while that is not known."""
+        return self.pace.seconds_left(self.view)
 
     def sent(self, command: commands.AnyCommand) -> None:
         """Note that `command` is on its way; it is pending until its answer comes."""

@@ -3,19 +3,16 @@
 from typing import ClassVar
 
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 
-_KEY_NAMES = {"space": "␣"}
+from finetui.tui.keys import bind
 
 
 class ActionButton(Widget, can_focus=True):
-    """Shows a key and a label. Where its action makes no sense it is dim and says why when it is tried.
-
-    Unlike a disabled button it keeps its place in the tab order, so that the reason can be had by keyboard.
-    """
+    """Shows a key and a label. Where its action makes no sense it is dim, no stop for Tab, and says why when tried."""
 
     DEFAULT_CSS = """
     ActionButton {
@@ -32,7 +29,7 @@ class ActionButton(Widget, can_focus=True):
     }
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "press", "Press", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("confirm", "press", label="Press the button", show=False)]
 
     class Pressed(Message):
         """Somebody pressed the button `action`."""
@@ -65,10 +62,13 @@ class ActionButton(Widget, can_focus=True):
             self._face, self._pending = (action, key, label), pending
             self.refresh()
 
+    def allow_focus(self) -> bool:
+        """Tab stops here while the action makes sense; a button that has the focus keeps it."""
+        return super().allow_focus() and (self.has_focus or not self.has_class("-unavailable"))
+
     def render(self) -> Content:
         """Render key and label."""
         _, key, label = self._face
-        key = _KEY_NAMES.get(key, key)
         if self.has_class("-unavailable") or self.has_focus:
             return Content.assemble(" ", (key, "bold" if self.has_focus else ""), " ", label)
         return Content.assemble(" ", ("◌" if self._pending else key, "bold $accent"), " ", label)

@@ -5,14 +5,15 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Input
 
+from finetui.tui.keys import bind, move
 from finetui.tui.widgets.styled_line import StyledLine
+from finetui.tui.widgets.text_field import TextField
 
 LABEL_WIDTH = 14
 
@@ -31,10 +32,11 @@ class ChoiceRow(Widget, can_focus=True):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "cycle(-1)", "Previous", show=False),
-        Binding("right,space", "cycle(1)", "Next", show=False),
-        Binding("up", "app.focus_previous", "Up", show=False),
-        Binding("down", "app.focus_next", "Down", show=False),
+        move("left", "cycle(-1)", "Previous choice"),
+        move("right", "cycle(1)", "Next choice"),
+        bind("toggle", "cycle(1)", label="Next choice", show=False),
+        move("up", "app.focus_previous"),
+        move("down", "app.focus_next"),
     ]
 
     class Changed(Message):
@@ -64,10 +66,10 @@ class ChoiceRow(Widget, can_focus=True):
         self.action_cycle(-1 if LABEL_WIDTH < event.x <= LABEL_WIDTH + 2 else 1)
 
 
-class _Field(Input):
+class _Field(TextField):
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "app.focus_previous", "Up", show=False),
-        Binding("down,enter", "app.focus_next", "Down", show=False),
+        move("up", "app.focus_previous"),
+        move("down", "app.focus_next"),
     ]
 
 
@@ -84,13 +86,10 @@ class TextRow(Horizontal):
     }
     """
 
-    def __init__(self, name: str, label: str, value: str, placeholder: str = "", restrict: str | None = None) -> None:
+    def __init__(self, name: str, label: str, value: str, placeholder: str = "") -> None:
         super().__init__()
         self._label = label
-        self._field = _Field(
-            value, placeholder, id=name, compact=True, restrict=restrict, select_on_focus=True, max_length=1000
-        )
-        self._field.cursor_blink = False
+        self._field = _Field(value, placeholder, id=name)
 
     def compose(self) -> ComposeResult:
         """Label and field."""
@@ -101,3 +100,7 @@ class TextRow(Horizontal):
     def value(self) -> str:
         """What was typed."""
         return self._field.value.strip()
+
+    def set_value(self, value: str) -> None:
+        """Have `value` in the field."""
+        self._field.value = value

@@ -5,12 +5,13 @@ from typing import Any, ClassVar, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
 
+from finetui.tui.keys import bind, move
 from finetui.tui.state.layer_tree import Freeze, TreeRow, visible
 from finetui.tui.widgets.lines_view import LinesView
 from finetui.tui.widgets.styled_line import StyledLine
@@ -34,15 +35,16 @@ class FreezeRows(LinesView[Row]):
 
     UNFOCUSED: ClassVar[str] = ""  # style of the cursor's line while keys go elsewhere
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space,enter", "freeze", "Freeze", key_display="␣"),
-        Binding("a", "freeze_side(-1)", "All above"),
-        Binding("b", "freeze_side(1)", "All below"),
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("pageup", "page(-1)", "Page up", show=False),
-        Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home", "move(-100000)", "First", show=False),
-        Binding("end", "move(100000)", "Last", show=False),
+        bind("toggle", "freeze", label="Freeze"),
+        bind("confirm", "open", label="Open", show=False),
+        bind("freeze_above", "freeze_side(-1)"),
+        bind("freeze_below", "freeze_side(1)"),
+        move("up,k", "move(-1)"),
+        move("down,j", "move(1)"),
+        move("pageup", "page(-1)"),
+        move("pagedown", "page(1)"),
+        move("home", "move(-100000)"),
+        move("end", "move(100000)"),
     ]
 
     class Highlighted(Message):
@@ -124,6 +126,11 @@ class FreezeRows(LinesView[Row]):
 
     # -- the cursor ---------------------------------------------------------------------------------------
 
+    @property
+    def cursor_line(self) -> int:
+        """The line of the cursor among those in sight."""
+        return self._index() - self.scroll_offset.y
+
     def on_focus(self) -> None:
         """Show that keys go here."""
         self.refresh_line(self._index())
@@ -175,6 +182,10 @@ class FreezeRows(LinesView[Row]):
         """Fold `row`, or unfold it."""
         self._folded ^= {row.key}
         self._update_rows()
+
+    def action_open(self) -> None:
+        """Show what is in the row under the cursor."""
+        raise NotImplementedError
 
     # -- freezing -----------------------------------------------------------------------------------------
 

@@ -1,51 +1,39 @@
-"""A plot of up to three curves over the epochs (or another quantity) that repaints only the cells that changed."""
+"""A plot of up to eight curves over the epochs (or another quantity) that repaints only the cells that changed."""
 
 import asyncio
 import dataclasses
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual import events
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
 from finetui.tui.widgets import plot_geometry
-from finetui.tui.widgets.plot_geometry import Floats, Range
-from finetui.tui.widgets.plot_picture import AXIS, BAND, BLANK, SERIES, TITLE, Frame, Picture
+from finetui.tui.widgets.plot_axes import Points
+from finetui.tui.widgets.plot_drawing import PlotContent, Plotter, SeriesStyle
+from finetui.tui.widgets.plot_picture import MOST_SERIES, TITLE, Picture, Piece
 
 _STYLES = (
     "line-plot--title",
     "line-plot--axis",
     "line-plot--mark",
-    "line-plot--series-1",
-    "line-plot--series-2",
-    "line-plot--series-3",
-    "line-plot--band-1",
-    "line-plot--band-2",
-    "line-plot--band-3",
+    "line-plot--cursor",
+    "line-plot--best",
+    "line-plot--key",
+    "line-plot--border",
+    *(f"line-plot--series-{number}" for number in range(1, MOST_SERIES + 1)),
+    *(f"line-plot--band-{number}" for number in range(1, MOST_SERIES + 1)),
 )
-_GLYPHS = ("●", "◆", "■")
-_LABEL_WIDTH = 4  # of the labels of the y axis, as long as they fit: then nothing moves when the range changes
-_AXIS_LINE_HEIGHT = 9  # rows from which on the x axis gets a row of its own
-
-Points = tuple[Floats, Floats]
-_Canvas = tuple[tuple[int, int], plot_geometry.Dots, plot_geometry.Chars]  # a drawn line and what it was drawn from
-
-
-@dataclass(frozen=True)
-class SeriesStyle:
-    """How a series looks: a line and, with `points`, a glyph at each value, so that colour is not all that differs."""
-
-    name: str
-    points: bool = False
 
 
 class LinePlot(Widget):
-    """Shows up to three series over the epochs.
+    """Shows up to `MOST_SERIES` series over the epochs, in a frame whose lower edge is the x axis.
+
+    A subclass gives those after the third their colours.
 
     Where there are more values than room, the line joins the means of the columns, in front of a faint band from the
     least to the greatest value of each.
@@ -60,6 +48,11 @@ class LinePlot(Widget):
         & > .line-plot--title { color: $foreground; text-style: bold; }
         & > .line-plot--axis { color: $plot-axis; }
         & > .line-plot--mark { color: $plot-mark; }
+        & > .line-plot--cursor { color: $foreground; text-style: bold; }
+        & > .line-plot--best { color: $foreground; text-style: bold; }
+        & > .line-plot--key { color: $accent; text-style: bold; }
+        & > .line-plot--border { color: $frame; }
+        &.-current > .line-plot--border { color: $accent; }
         & > .line-plot--series-1 { color: $train-curve; }
         & > .line-plot--series-2 { color: $evaluation-curve; }
         & > .line-plot--series-3 { color: $third-curve; }
@@ -70,6 +63,27 @@ class LinePlot(Widget):
     """
     COMPONENT_CLASSES = set(_STYLES)
 
+    class Pointed(Message):
+        """The left button went down at `x`, or moved with it down by `drag`, a share of the axis, to there."""
+
+        def __init__(self, plot: "LinePlot", x: float, drag: float = 0.0) -> None:
+            super().__init__()
+            self.plot, self.x, self.drag = plot, x, drag
+
+    class TitlePressed(Message):
+        """The title was hit `column` cells from its start."""
+
+        def __init__(self, plot: "LinePlot", column: int) -> None:
+            super().__init__()
+            self.plot, self.column = plot, column
+
+    class Scrolled(Message):
+        """The wheel was turned at `x`: `direction` is 1 up and -1 down."""
+
+        def __init__(self, plot: "LinePlot", x: float, direction: int) -> None:
+            super().__init__()
+            self.plot, self.x, self.direction = plot, x, direction
+
     def __init__(
         self,
         title: str,
@@ -78,64 +92,62 @@ class LinePlot(Widget):
         percent: bool = False,
         x_label: str = "epoch",
         log_x: bool = False,
+        bands: bool = True,
         id: str | None = None,  # noqa: A002
         classes: str | None = None,
     ) -> None:
-        """With `percent`, values are shares of 1, shown as percents on an axis that ends at 100 %."""
+        """With `percent`, values are shares of 1, shown as percents on an axis that ends at 100 %.
+
+        Without `bands` means are all that is drawn of columns with several values.
+        """
         super().__init__(id=id, classes=classes)
-        if not 1 <= len(series) <= len(_GLYPHS):
-            raise ValueError(f"a plot has 1 to {len(_GLYPHS)} series, not {len(series)}")
+        if not 1 <= len(series) <= MOST_SERIES:
+            raise ValueError(f"a plot has 1 to {MOST_SERIES} series, not {len(series)}")
         self._title = title
-        self._series = tuple(series)
-        self._percent = percent
-        self._x_label = x_label
-        self._log_x = log_x
-        self._log_y = False
-        self._data: tuple[Points, ...] = tuple((np.empty(0), np.empty(0)) for _ in series)
-        self._means = self._data
-        self._x_limit = math.nan
-        self._marks: tuple[float, ...] = ()
+        self.plotter = Plotter(tuple(series), ([(title, TITLE)],), percent=percent, log_x=log_x, bands=bands)
+        self.content = PlotContent(tuple((np.empty(0), np.empty(0)) for _ in series), x_label=x_label)
         self._picture = Picture(0, 0)
-        self._canvases: list[_Canvas | None] = [None] * len(series)
         self._cell_styles: list[Style] = []  # by owner, of the present picture
         self._loading = False
+        self._dragged_at: int | None = None  # column
 
     @property
     def log_y(self) -> bool:
         """Whether the y axis is logarithmic."""
-        return self._log_y
+        return self.plotter.log_y
 
     def set_data(
         self,
         data: Sequence[Points],
         x_limit: float,
-        marks: Sequence[float] = (),
+        marks: Sequence[tuple[float, str]] = (),
         *,
         means: Sequence[Points] | None = None,
     ) -> None:
-        """Show `data`, x and y for each series, in a run planned until `x_limit`, with events at `marks`.
+        """Show `data`, x and y for each series, in a run planned until `x_limit`, with events at `marks`."""
+        self.show(PlotContent(data, float(x_limit), marks, means, x_label=self.content.x_label))
 
-        `means`, where `data` are extremes, are what the means of columns are taken from. Values that are not finite are
-        left out. Only cells that differ from the present picture are repainted.
-        """
-        means = data if means is None else means
-        if not len(data) == len(means) == len(self._series):
-            raise ValueError(f"{self._title}: {len(self._series)} series, but data for {len(data)}")
-        self._data = tuple((np.array(x, dtype=float), np.array(y, dtype=float)) for x, y in data)
-        self._means = tuple((np.array(x, dtype=float), np.array(y, dtype=float)) for x, y in means)
-        self._x_limit, self._marks = float(x_limit), tuple(float(mark) for mark in marks)
+    def show(self, content: PlotContent) -> None:
+        """Show `content`; values that are not finite are left out. Only cells that differ are repainted."""
+        means = content.data if content.means is None else content.means
+        if not len(content.data) == len(means) == len(self.plotter.series):
+            raise ValueError(f"{self._title}: {len(self.plotter.series)} series, but data for {len(content.data)}")
+        self.content = content
         self._update()
 
     def rename(self, index: int, name: str) -> None:
         """Call the series `index` by another name; what is drawn next has it."""
-        self._series = tuple(
-            dataclasses.replace(style, name=name) if place == index else style
-            for place, style in enumerate(self._series)
-        )
+        series = list(self.plotter.series)
+        series[index] = dataclasses.replace(series[index], name=name)
+        self.plotter.series = tuple(series)
+
+    def entitle(self, titles: Sequence[Sequence[Piece]]) -> None:
+        """Have these titles, from the longest to the shortest; what is drawn next has one of them."""
+        self.plotter.titles = titles
 
     def toggle_log(self) -> None:
         """Change between a linear and a logarithmic y axis; the latter leaves values that are not positive out."""
-        self._log_y = not self._log_y
+        self.plotter.log_y = not self.plotter.log_y
         self._update()
 
     def on_mount(self) -> None:
@@ -144,7 +156,8 @@ class LinePlot(Widget):
 
     def _load(self) -> None:
         """Have plotext imported in a thread, once there is something to draw."""
-        if plot_geometry.is_loaded() or self._loading or not self.is_mounted or not any(len(y) for _, y in self._data):
+        has_data = any(len(y) for _, y in self.content.data)
+        if plot_geometry.is_loaded() or self._loading or not self.is_mounted or not has_data:
             return
         self._loading = True
         self.run_worker(self._load_and_draw(), name="plotext")
@@ -159,21 +172,21 @@ class LinePlot(Widget):
         self._load()
         if not self.is_mounted or self._picture.size != tuple(self.size):
             return  # not shown yet, or about to be painted at a new size: render_line will draw
-        old, self._picture = self._picture, self._draw()
+        old, self._picture = self._picture, self.plotter.draw(self.content, (self.size.width, self.size.height))
         self._cell_styles = []
         regions = self._picture.changed(old)
         if regions:
             self.refresh(*regions)
 
     def notify_style_update(self) -> None:
-        """Render anew with the styles of another theme."""
+        """Render anew with the styles of another theme, or of another state."""
         super().notify_style_update()
         self._cell_styles = []
 
     def render_line(self, y: int) -> Strip:
         """Render a line of the picture."""
         if self._picture.size != tuple(self.size):
-            self._picture = self._draw()
+            self._picture = self.plotter.draw(self.content, (self.size.width, self.size.height))
         if y >= self.size.height:
             return Strip.blank(self.size.width, self.rich_style)
         if not self._cell_styles:
@@ -181,93 +194,46 @@ class LinePlot(Widget):
         styles = self._cell_styles
         return Strip([Segment(text, styles[owner]) for text, owner in self._picture.runs(y)], self.size.width)
 
-    # -- drawing ----------------------------------------------------------------------------------------
+    # -- the mouse --------------------------------------------------------------------------------------
 
-    def _draw(self) -> Picture:
-        """Return the picture of the present data at the present size."""
-        width, height = self.size
-        picture = Picture(width, height)
-        self._draw_title(picture)
-        data = [plot_geometry.usable(x, y, log=self._log_y) for x, y in self._data]
-        has_labels, has_axis = height >= 4, height >= _AXIS_LINE_HEIGHT
-        rows = height - 1 - has_labels - has_axis
-        y_axis = plot_geometry.choose_y_range(data, percent=self._percent, log=self._log_y)
-        y_ticks = plot_geometry.y_ticks(y_axis, max(rows, 1), percent=self._percent)
-        left = max(_LABEL_WIDTH, *(len(label) for _, label in y_ticks)) + 2
-        columns = width - left
-        if rows < 1 or columns < 4:
-            return picture
-        x_axis = self._x_axis(data)
-        frame = Frame(picture, left, rows, x_axis, y_axis)
-        frame.draw_y_axis(y_ticks)
-        if has_labels:
-            frame.draw_x_axis(self._x_label, own_row=has_axis)
-        frame.draw_marks(self._marks)
-        if any(len(y) for _, y in data):
-            self._draw_curves(frame, data)
-        else:
-            frame.draw_note("no data yet")
-        return picture
+    def _x_at(self, column: int) -> float | None:
+        return None if self.plotter.frame is None else self.plotter.frame.x_at(column)
 
-    def _x_axis(self, data: Sequence[Points]) -> Range:
-        ends = [end for x, _ in data if len(x) for end in (x[0], x[-1])]
-        if self._log_x:
-            low, high = float(min(ends, default=1e-7)), float(max(ends, default=1.0))
-            return Range(low, high if high > low else 2 * low, log=True)
-        if ends:
-            return plot_geometry.x_range(float(min(ends)), float(max(ends)), self._x_limit)
-        whole = self._x_limit if math.isfinite(self._x_limit) and self._x_limit > 0 else 1.0
-        return Range(0.0, whole)
-
-    def _draw_curves(self, frame: Frame, data: Sequence[Points]) -> None:
-        """Draw the bands, then the curves, each in front of those before it, and all glyphs last."""
-        if not plot_geometry.is_loaded():
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Point at an x, or at the title."""
+        x = self._x_at(event.x)
+        if event.button != 1 or x is None:
             return
-        axes, size = (frame.x_axis, frame.y_axis), (frame.columns, frame.rows)
-        lines: dict[int, plot_geometry.Dots] = {}
-        for index, ((x, y), means) in enumerate(zip(data, self._means, strict=True)):
-            lines[index] = plot_geometry.mean_dots(*plot_geometry.usable(*means, log=self._log_y), axes, size)
-            if lines[index]:
-                frame.draw_canvas(plot_geometry.band(x, y, axes, size), BAND + index)
-            else:
-                lines[index] = plot_geometry.line_dots(x, y, axes, size)
-        for index, dots in lines.items():
-            drawn = self._canvases[index]
-            if drawn is None or drawn[:2] != (size, dots):  # most new values fall on dots that are there already
-                drawn = self._canvases[index] = (size, dots, plot_geometry.draw(dots, size))
-            frame.draw_canvas(drawn[2], SERIES + index)
-        for index, ((x, y), style) in enumerate(zip(data, self._series, strict=True)):
-            if style.points:
-                frame.draw_points(plot_geometry.point_cells(x, y, axes, size), _GLYPHS[index], SERIES + index)
+        if event.y == 0:
+            self.post_message(self.TitlePressed(self, event.x - 2))
+            return
+        self.capture_mouse()
+        self._dragged_at = event.x
+        self.post_message(self.Pointed(self, x))
 
-    def _draw_title(self, picture: Picture) -> None:
-        """Write the title at the left and, as far as there is room, the legend with the latest values at the right."""
-        width, _ = picture.size
-        full, short = self._legend()
-        for title in (self._title + (" log" if self._log_y else ""), self._title):
-            for legend in (full, short, []):
-                length = sum(cell_len(text) for text, _ in legend)
-                if legend and cell_len(title) + 1 + length > width:
-                    continue
-                if not legend and title != self._title:
-                    break
-                picture.put(0, 0, title, TITLE)
-                picture.put(cell_len(self._title), 0, title.removeprefix(self._title), AXIS)
-                column = width - length
-                for text, owner in legend:
-                    column = picture.put(column, 0, text, owner)
-                return
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Drag along x."""
+        frame = self.plotter.frame
+        if self._dragged_at is None or frame is None or event.x == self._dragged_at:
+            return
+        self.post_message(self.Pointed(self, frame.x_at(event.x), (event.x - self._dragged_at) / frame.columns))
+        self._dragged_at = event.x
 
-    def _legend(self) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-        """Return the legend as pieces of text with their owners, with the names of the series and without."""
-        full: list[tuple[str, int]] = []
-        short: list[tuple[str, int]] = []
-        for index, ((_, y), style) in enumerate(zip(self._data, self._series, strict=True)):
-            finite = y[np.isfinite(y)]
-            value = plot_geometry.format_value(float(finite[-1]) if len(finite) else None, percent=self._percent)
-            owner, gap = SERIES + index, [("  ", BLANK)] if index else []
-            mark = (_GLYPHS[index] if style.points else "─", owner)
-            latest = (value, owner if len(finite) else AXIS)
-            full += [*gap, mark, (f" {style.name} ", AXIS), latest]
-            short += [*gap, mark, (" ", AXIS), latest]
-        return full, short
+    def on_mouse_up(self) -> None:
+        """End what the button going down began."""
+        self._dragged_at = None
+        self.release_mouse()
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Tell of the wheel."""
+        self._scrolled(event, 1)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Tell of the wheel."""
+        self._scrolled(event, -1)
+
+    def _scrolled(self, event: events.MouseEvent, direction: int) -> None:
+        x = self._x_at(event.x)
+        if x is not None:
+            event.stop()
+            self.post_message(self.Scrolled(self, x, direction))

@@ -1,6 +1,6 @@
 """A scrolling list of lines, rendered only where it can be seen."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 from textual.content import Content
@@ -44,11 +44,16 @@ class LinesView(ScrollView, Generic[Row], can_focus=True):
             return
         self.repaint()
 
-    def repaint(self) -> None:
-        """Paint those cells in sight that look otherwise by now: they are all that is sent."""
+    def repaint(self, rows: Iterable[int] | None = None) -> None:
+        """Paint those cells in sight that look otherwise by now: they are all that is sent.
+
+        Where only some `rows` can look otherwise, no others are looked at.
+        """
         if not self._drawn:  # what is on the screen was drawn before it had this size
             self.refresh()
-        for y, drawn in list(self._drawn.items()):
+        top = self.scroll_offset.y
+        looked_at = list(self._drawn) if rows is None else [row - top for row in rows]
+        for y, drawn in [(y, self._drawn[y]) for y in looked_at if y in self._drawn]:
             regions = changed_regions(drawn, self.render_line(y), y)
             if regions:
                 self.refresh(*regions)

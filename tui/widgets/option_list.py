@@ -1,10 +1,15 @@
 """Textual's list of options, which also stands being empty, or not laid out yet, when somebody turns its pages."""
 
+from typing import ClassVar
+
+from textual.binding import BindingType
 from textual.content import Content
 from textual.strip import Strip
 from textual.style import Style
 from textual.widgets import OptionList as TextualOptionList
 from textual.widgets.option_list import Option
+
+from finetui.tui.keys import bind
 
 
 def pages(options: TextualOptionList) -> bool:
@@ -14,6 +19,8 @@ def pages(options: TextualOptionList) -> bool:
 
 class OptionList(TextualOptionList):
     """A list of options; the one under the cursor is in one colour, since its own might not be seen on the cursor's."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [bind("confirm", "select", show=False)]
 
     def _get_option_render(self, option: Option, style: Style) -> list[Strip]:
         shown = option._visual

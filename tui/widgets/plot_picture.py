@@ -1,6 +1,7 @@
-"""The picture of a plot: characters and whose they are, and the part of it with the axes."""
+"""The picture of a plot: characters and whose they are, and the frame with the axes around its canvas."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,10 +10,13 @@ from rich.cells import cell_len
 from textual.geometry import Region
 
 from finetui.tui.widgets import plot_geometry
-from finetui.tui.widgets.plot_geometry import Range
+from finetui.tui.widgets.plot_axes import DOTS_ACROSS, DOTS_DOWN, Range, Ticks, x_ticks
 
-# Who owns a cell; the mean of series n (from 0) is SERIES + n, what lies around that BAND + n.
-BLANK, TITLE, AXIS, MARK, SERIES, BAND = 0, 1, 2, 3, 4, 7
+# Who owns a cell; the line of series n (from 0) is SERIES + n, what lies around that BAND + n.
+BLANK, TITLE, AXIS, MARK, CURSOR, BEST, KEY, BORDER, SERIES, BAND = 0, 1, 2, 3, 4, 5, 6, 7, 8, 16
+MOST_SERIES = BAND - SERIES
+
+Piece = tuple[str, int]  # of a text: what it says, and who owns it
 
 
 class Picture:
@@ -73,68 +77,124 @@ class Picture:
 
 
 class Frame:
-    """The part of a picture with the axes: a canvas of `rows` below the title, from column `left` on."""
+    """The axes around a canvas of `rows` and `columns`, whose left edge is the column `left` of the picture.
 
-    def __init__(self, picture: Picture, left: int, rows: int, x_axis: Range, y_axis: Range) -> None:
+    The frame's lower edge is the x axis; its upper edge is for the title.
+    """
+
+    def __init__(self, picture: Picture, left: int, x_axis: Range, y_axis: Range) -> None:
+        width, height = picture.size
         self._picture = picture
-        self._left = left
-        self.rows = rows
-        self.columns = picture.size[0] - left
+        self.left = left
+        self.rows, self.columns = height - 2, width - 1 - left
         self.x_axis = x_axis
         self.y_axis = y_axis
 
-    def _column(self, x: float) -> int:
-        dot = int(self.x_axis.dots(np.array([x]), self.columns * plot_geometry.DOTS_ACROSS)[0])
-        return self._left + dot // plot_geometry.DOTS_ACROSS
+    def column(self, x: float) -> int:
+        """Return the column of the picture in which `x` lies, also where that is outside the canvas."""
+        dot = int(self.x_axis.dots(np.array([x]), self.columns * DOTS_ACROSS)[0])
+        return self.left + dot // DOTS_ACROSS
 
-    def draw_y_axis(self, ticks: Sequence[tuple[float, str]]) -> None:
-        """Draw the axis with its labels, right-aligned."""
-        put = self._picture.put
-        self._picture.fill(slice(self._left - 1, self._left), slice(1, self.rows + 1), "│", AXIS)
+    def x_at(self, column: int) -> float:
+        """Return the x in the middle of a column of the picture, or at the nearer end of the axis."""
+        share = min(max((column - self.left + 0.5) / self.columns, 0.0), 1.0)
+        low, high = self.x_axis.low, self.x_axis.high
+        return float(low * (high / low) ** share) if self.x_axis.log else low + share * (high - low)
+
+    def draw_border(self) -> None:
+        """Draw the four edges."""
+        fill, put = self._picture.fill, self._picture.put
+        width, height = self._picture.size
+        for row, ends in ((0, "╭╮"), (height - 1, "╰╯")):
+            fill(slice(1, -1), slice(row, row + 1), "─", BORDER)
+            put(0, row, ends[0], BORDER)
+            put(width - 1, row, ends[1], BORDER)
+        for column in (0, width - 1):
+            fill(slice(column, column + 1), slice(1, height - 1), "│", BORDER)
+
+    def draw_y_axis(self, ticks: Ticks) -> None:
+        """Draw the labels, right-aligned."""
         for value, label in ticks:
-            dot = int(self.y_axis.dots(np.array([value]), self.rows * plot_geometry.DOTS_DOWN)[0])
-            row = self.rows - dot // plot_geometry.DOTS_DOWN
-            put(0, row, label.rjust(self._left - 2), AXIS)
-            put(self._left - 1, row, "┤", AXIS)
+            dot = int(self.y_axis.dots(np.array([value]), self.rows * DOTS_DOWN)[0])
+            row = self.rows - dot // DOTS_DOWN
+            self._picture.put(1, row, label.rjust(self.left - 2), AXIS)
+            self._picture.put(self.left - 1, row, "╶", AXIS)
 
-    def draw_x_axis(self, label: str, *, own_row: bool) -> None:
-        """Draw the labels below the canvas, each centred below its value; with `own_row`, a line above them."""
-        put, width = self._picture.put, self._picture.size[0]
-        row = self.rows + 1 + own_row
-        if own_row:
-            self._picture.fill(slice(self._left, None), slice(row - 1, row), "─", AXIS)
-            put(self._left - 1, row - 1, "└", AXIS)
-        free = put(0, row, label, AXIS) + 1
-        for tick, label in plot_geometry.x_ticks(self.x_axis, self.columns):
-            column = self._column(tick)
-            start = min(max(column - (len(label) - 1) // 2, free), width - len(label))
-            free = put(start, row, label, AXIS) + 1
-            if own_row:
-                put(column, row - 1, "┬", AXIS)
+    def draw_x_axis(self, label: str, cursor: float | None = None) -> None:
+        """Draw the labels in the lower edge, each centred below its value, in front of them that of the cursor."""
+        put, row = self._picture.put, self.rows + 1
+        free = put(1, row, f" {label} ", AXIS)
+        here = range(0)
+        if cursor is not None and self._shows(cursor):
+            step = self.x_at(self.left + 1) - self.x_at(self.left)  # as exactly as a column is
+            text = f"{cursor:.{min(max(-math.floor(math.log10(step)), 0), 6)}f}"
+            start = self._label_at(cursor, text, free)
+            here = range(start, put(start, row, f" {text} ", CURSOR))
+        for tick, text in x_ticks(self.x_axis, self.columns):
+            start = self._label_at(tick, text, free)
+            if start >= here.stop or start + len(text) + 2 <= here.start:
+                free = put(start, row, f" {text} ", AXIS)
 
-    def draw_marks(self, marks: Sequence[float]) -> None:
+    def _label_at(self, x: float, text: str, free: int) -> int:
+        return min(max(self.column(x) - (len(text) + 1) // 2, free), self._picture.size[0] - 3 - len(text))
+
+    def _shows(self, x: float) -> bool:
+        return self.x_axis.low <= x <= self.x_axis.high
+
+    def draw_marks(self, marks: Sequence[tuple[float, str]]) -> None:
         """Draw a vertical line at each of `marks` that is in range."""
-        for mark in marks:
-            if self.x_axis.low <= mark <= self.x_axis.high:
-                column = self._column(mark)
+        for x, _ in marks:
+            if self._shows(x):
+                column = self.column(x)
                 self._picture.fill(slice(column, column + 1), slice(1, self.rows + 1), "┊", MARK)
 
+    def draw_labels(self, marks: Sequence[tuple[float, str]]) -> None:
+        """Write beside each mark what it is, in the highest row where no curve is; nothing where there is none."""
+        for x, text in marks:
+            width = cell_len(text)
+            after = self.column(x) + 1
+            if not text or not self._shows(x):
+                continue
+            for start in (after, after - 1 - width):  # to the right of its line, else to the left
+                row = next((row for row in range(1, self.rows + 1) if self._is_free(start, row, width)), 0)
+                if row:
+                    self._picture.put(start, row, text, AXIS)
+                    break
+
+    def _is_free(self, column: int, row: int, width: int) -> bool:
+        if column < self.left or column + width > self.left + self.columns:
+            return False
+        owners = self._picture.owners[row, max(column - 1, self.left) : column + width + 1]
+        chars = self._picture.chars[row, column : column + width]
+        return bool(((owners == BLANK) | (owners == MARK) | (owners == BORDER)).all() and (chars != "┊").all())
+
+    def draw_cursor(self, x: float) -> None:
+        """Draw a vertical line at `x`, behind the curves."""
+        if self._shows(x):
+            column, window = self.column(x), slice(1, self.rows + 1)
+            owners = self._picture.owners[window, column]
+            free = (owners == BLANK) | (owners == MARK) | (owners >= BAND)  # no text, no curve
+            self._picture.chars[window, column][free] = "│"
+            owners[free] = CURSOR
+
     def draw_canvas(self, chars: plot_geometry.Chars, owner: int) -> None:
-        """Lay a curve over what is there; of curves that share a cell all dots stay."""
-        window = np.s_[1 : self.rows + 1, self._left :]
-        below, owners, drawn = self._picture.chars[window], self._picture.owners[window], chars != " "
-        shared = drawn & (owners >= SERIES) & (owners < BAND) if owner < BAND else np.zeros_like(drawn)
-        both = plot_geometry.merged(below[shared], chars[shared])
-        np.copyto(below, chars, where=drawn)
-        below[shared] = both
-        owners[drawn] = owner
+        """Lay a curve over what is there, which it hides: a curve in front is not broken by those behind it."""
+        window = np.s_[1 : self.rows + 1, self.left : self.left + self.columns]
+        drawn = chars != " "
+        np.copyto(self._picture.chars[window], chars, where=drawn)
+        self._picture.owners[window][drawn] = owner
 
     def draw_points(self, cells: Sequence[tuple[int, int]], glyph: str, owner: int) -> None:
         """Draw a glyph in each of `cells` of the canvas."""
         for column, row in cells:
-            self._picture.put(self._left + column, 1 + row, glyph, owner)
+            self._picture.put(self.left + column, 1 + row, glyph, owner)
 
-    def draw_note(self, text: str) -> None:
-        """Write a note in the middle of the canvas."""
-        column = self._left + max(self.columns - len(text), 0) // 2
-        self._picture.put(column, 1 + (self.rows - 1) // 2, text, AXIS)
+    def draw_note(self, text: str, *, lowest: bool = False) -> None:
+        """Write a note in the middle of the canvas, or in its lowest row, where no curve is."""
+        if lowest:
+            places = (self.left, *range(self.left + self.columns - len(text), self.left, -1))
+            column, row = next((place for place in places if self._is_free(place, self.rows, len(text))), -1), self.rows
+        else:
+            column, row = self.left + max(self.columns - len(text), 0) // 2, 1 + (self.rows - 1) // 2
+        if column >= 0:
+            self._picture.put(column, row, text[: self.columns], AXIS)

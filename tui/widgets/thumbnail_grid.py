@@ -2,13 +2,10 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -17,30 +14,18 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from finetui.tui.graphics import strips
+from finetui.tui.keys import bind, move
 from finetui.tui.widgets.picture import colour_depth, image_mode
 from finetui.tui.widgets.styled_line import line_strip
+from finetui.tui.widgets.tile import Tile as Tile
 
 SIZES = {"small": (14, 7), "medium": (28, 14), "large": (56, 28)}  # cells of a thumbnail
-_CAPTIONS = 2
+_CAPTIONS = 2  # lines
+_MOST_FOLDED = 2  # more lines that a caption may take
 _GAP = 2
 _UNKNOWN = -1  # where the lines of all tiles that are not known yet are kept
 _KEPT = 512  # tiles; more where more are in sight
 _NEED_SECONDS = 0.05  # so that a page that one only scrolls past is not asked for
-
-
-@dataclass(frozen=True, eq=False)
-class Tile:
-    """What is known of one position: an image, uint8 `[H, W, 1 or 3]`, or what is wrong with it, and two captions."""
-
-    image: npt.NDArray[np.uint8] | None
-    lines: tuple[Content, ...] = ()
-    marked: bool = False
-    problem: str = ""
-
-    def same_as(self, other: "Tile") -> bool:
-        """Tell whether both look the same; images are not compared but by identity."""
-        words = (self.lines, self.marked, self.problem) == (other.lines, other.marked, other.problem)
-        return words and self.image is other.image
 
 
 class _Look(NamedTuple):
@@ -72,21 +57,24 @@ class ThumbnailGrid(ScrollView, can_focus=True):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(-1)", "Left", show=False),
-        Binding("right", "move(1)", "Right", show=False),
-        Binding("up", "move_rows(-1)", "Up", show=False),
-        Binding("down", "move_rows(1)", "Down", show=False),
-        Binding("pageup", "move_pages(-1)", "Page up", show=False),
-        Binding("pagedown", "move_pages(1)", "Page down", show=False),
-        Binding("home", "go(0)", "First", show=False),
-        Binding("end", "go(-1)", "Last", show=False),
-        Binding("enter", "choose", "Choose", show=False),
-        Binding("space", "mark", "Mark", key_display="␣"),
-        Binding("left_square_bracket", "resize(-1)", "Smaller", show=False),
-        Binding("right_square_bracket", "resize(1)", "Larger", show=False),
+        move("left", "move(-1)"),
+        move("right", "move(1)"),
+        move("up", "move_rows(-1)"),
+        move("down", "move_rows(1)"),
+        move("pageup", "move_pages(-1)"),
+        move("pagedown", "move_pages(1)"),
+        move("home", "go(0)"),
+        move("end", "go(-1)"),
+        bind("confirm", "choose", label="Enlarge"),
+        bind("toggle", "mark", label="Mark"),
+        bind("smaller", "resize(-1)", show=False),
+        bind("larger", "resize(1)", show=False),
     ]
 
     size_name: reactive[str] = reactive("small")
+
+    class Resized(Message):
+        """Thumbnails have another size now."""
 
     class Needed(Message):
         """The tiles `first` to `last` are in sight, or nearly, and not all of them are known."""
@@ -117,6 +105,8 @@ class ThumbnailGrid(ScrollView, can_focus=True):
         self._tiles: OrderedDict[int, Tile] = OrderedDict()
         self._drawn: dict[int, _Drawn] = {}
         self._asking = False
+        self._widest = 0
+        self._longest = 0
 
     # -- what is shown --------------------------------------------------------------------------------------
 
@@ -125,9 +115,13 @@ class ThumbnailGrid(ScrollView, can_focus=True):
         """The position under the cursor."""
         return self._cursor
 
-    def set_count(self, count: int, *, keep_cursor: bool = False) -> None:
-        """Show `count` positions, none of them known yet."""
-        self._count = count
+    def set_count(self, count: int, *, keep_cursor: bool = False, widest: int = 0, longest: int = 0) -> None:
+        """Show `count` positions, none of them known yet.
+
+        Where thumbnails are narrower than `widest` cells, captions are folded: for a line of `longest` cells there is
+        room beside two others.
+        """
+        self._count, self._widest, self._longest = count, widest, longest
         self._cursor = min(self._cursor, max(count - 1, 0)) if keep_cursor else 0
         self.clear_tiles()
         self._lay_out()
@@ -161,7 +155,14 @@ class ThumbnailGrid(ScrollView, can_focus=True):
         """Width and height of a thumbnail in cells; no larger than the window."""
         wide, high = SIZES[self.size_name]
         room = self.scrollable_content_region
-        return max(4, min(wide, room.width - 1)), max(2, min(high, room.height - _CAPTIONS))
+        wide = max(4, min(wide, room.width - 1))
+        return wide, max(2, min(high, room.height - self._captions(wide)))
+
+    def _captions(self, wide: int) -> int:
+        """Return the lines of a caption below a thumbnail of `wide` cells."""
+        if self._widest <= wide:
+            return _CAPTIONS
+        return _CAPTIONS + min(-(-self._longest // wide), _MOST_FOLDED)
 
     @property
     def columns(self) -> int:
@@ -171,7 +172,13 @@ class ThumbnailGrid(ScrollView, can_focus=True):
 
     @property
     def _tile_height(self) -> int:
-        return self.thumbnail[1] + _CAPTIONS
+        wide, high = self.thumbnail
+        return high + self._captions(wide)
+
+    def width_for(self, room: int) -> int:
+        """Return the width, at most `room`, that its columns fill, the scroll bar beside them."""
+        wide = SIZES[self.size_name][0] + _GAP
+        return min(max(room // wide, 1) * wide, room)
 
     def _lay_out(self) -> None:
         rows = -(-self._count // self.columns)
@@ -199,6 +206,7 @@ class ThumbnailGrid(ScrollView, can_focus=True):
         """Lay the tiles out anew."""
         self._drawn.clear()
         self._lay_out()
+        self.post_message(self.Resized())
         self.call_after_refresh(self._show_cursor)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
@@ -263,10 +271,11 @@ class ThumbnailGrid(ScrollView, can_focus=True):
         edge = line_strip(self, Content.styled("▌" if look.here else " ", accent), 1)
         gap = Strip.blank(_GAP - 1, self.rich_style)
         lines = [Strip.join([edge, strip, gap]) for strip in picture]
-        captions = tile.lines if tile is not None else ()
-        for line in range(_CAPTIONS):
+        height = self._captions(wide)
+        captions = tile.caption(wide, height) if tile is not None else []
+        for line in range(height):
             text = captions[line] if line < len(captions) else Content("")
-            if tile is not None and tile.marked and line == 1:
+            if tile is not None and tile.marked and line == max(len(captions) - 1, 1):
                 text = Content.assemble(("● ", "$success"), text)
             text = text.truncate(wide, ellipsis=True, pad=True)
             if look.here and line == 0:

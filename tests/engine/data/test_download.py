@@ -18,6 +18,7 @@ from finetui.engine.data import mnist
 from finetui.engine.data.download import DownloadError, fetch
 from finetui.engine.data.mnist import load
 from finetui.engine.errors import BadInput, Cancelled
+from finetui.engine.runs import data_places
 
 CPU = torch.device("cpu")
 CONTENT = bytes(range(256)) * 4000
@@ -64,7 +65,7 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of a port on this machine that nothing listens on; nor do packages bring the data."""
-    monkeypatch.setattr(mnist, "_PACKAGED", tmp_path / "packaged")
+    monkeypatch.setattr(data_places, "_PACKAGED", tmp_path / "packaged")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}/"

@@ -11,6 +11,7 @@ from finetui.engine.data.download import DownloadError
 from finetui.engine.data.mnist import load
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import DATASETS
+from finetui.engine.runs import data_places
 
 CPU = torch.device("cpu")
 
@@ -23,7 +24,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         raise DownloadError("no network in tests")
 
     monkeypatch.setattr(sources, "fetch", unreachable)
-    monkeypatch.setattr(sources, "_PACKAGED", tmp_path / "packaged")
+    monkeypatch.setattr(data_places, "_PACKAGED", tmp_path / "packaged")
 
 
 def put_sample(folder: Path) -> Path:

@@ -21,6 +21,22 @@ def test_scores_of_a_known_confusion() -> None:
     assert (c.support, c.precision, c.recall, c.f1) == (0, 0.0, 0.0, 0.0)
     right, wrong = np.log(np.exp(5) + 2) - 5, np.log(np.exp(5) + 2)
     assert report.loss == pytest.approx((4 * right + 2 * wrong) / 6, rel=1e-6)
+    for of_class in (a, b):
+        assert of_class.loss == pytest.approx((2 * right + wrong) / 3, rel=1e-6)
+    assert c.loss is None
+    assert [(row.wrong, row.mistaken_for, row.mistaken) for row in (a, b, c)] == [(1, 1, 1), (1, 2, 1), (0, None, 0)]
+    macro, weighted = report.averages
+    assert macro.loss == pytest.approx(report.loss)
+    assert weighted.loss == pytest.approx(report.loss)
+
+
+def test_a_class_is_mistaken_for_what_most_of_its_mistakes_are() -> None:
+    confusion = np.array([[9, 1, 4, 0], [0, 9, 0, 0], [2, 2, 0, 0], [0, 0, 0, 0]], np.int64)
+    reports = class_reports(confusion, "abcd")
+    assert [(row.wrong, row.mistaken_for, row.mistaken) for row in reports] == [
+        (5, 2, 4), (0, None, 0), (4, 0, 2), (0, None, 0),
+    ]  # fmt: skip
+    assert class_reports(np.array([[3]], np.int64), "a")[0].mistaken_for is None
 
 
 def test_more_than_one_batch_and_a_progress(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,13 @@ from finetui.engine.models import device as devices
 
 
 @pytest.fixture
-def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def cublas() -> list[str | None]:
+    """How cuBLAS is configured at each first product."""
+    return []
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch, cublas: list[str | None]) -> list[int]:
     """A machine with two CUDA devices, of which nothing is computed on; return which became the current one."""
     current: list[int] = []
 
@@ -25,6 +31,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "device", become)
+    monkeypatch.setattr(devices, "_first_product", lambda: cublas.append(os.environ.get("CUBLAS_WORKSPACE_CONFIG")))
     return current
 
 
@@ -41,11 +48,13 @@ def settings() -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize(("name", "index"), [("cuda", -1), ("cuda:1", 1), ("auto", -1)])
-def test_a_run_on_cuda_computes_by_rule_and_leaves_no_trace(name: str, index: int, two_gpus: list[int]) -> None:
+def test_a_run_on_cuda_computes_by_rule_and_leaves_no_trace(
+    name: str, index: int, two_gpus: list[int], cublas: list[str | None]
+) -> None:
     before = settings()
     with pytest.raises(ZeroDivisionError), devices.reproducible(name):
-        assert settings() == (True, True, False, (True, False), ":4096:8", "1")
-        assert two_gpus == [index]
+        assert settings() == (True, True, False, (True, False), None, "1")
+        assert (two_gpus, cublas) == ([index], [":4096:8"])
         raise ZeroDivisionError
     assert settings() == before
 
@@ -65,10 +74,12 @@ def test_without_cuda_auto_is_no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_what_a_person_has_set_holds(two_gpus: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_person_has_set_holds(
+    two_gpus: list[int], cublas: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     with devices.reproducible("cuda"):
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+        assert [os.environ["CUBLAS_WORKSPACE_CONFIG"]] == cublas == [":16:8"]
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
 

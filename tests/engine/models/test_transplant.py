@@ -52,7 +52,7 @@ def test_a_head_for_other_classes_is_dropped_and_said(saved: nn.Module) -> None:
 def test_layers_can_be_told_to_start_anew(saved: nn.Module) -> None:
     moved = plan_transplant(resnet(), saved.state_dict(), skip=["fc"])
     assert moved.fresh == ("fc.weight", "fc.bias")
-    assert moved.sentence().endswith("new in fc; dropped fc (this layer starts anew)")
+    assert moved.sentence().endswith("new in fc; dropped fc (reinitialised)")
 
 
 def test_three_channel_filters_are_summed_for_grey_images(saved: nn.Module) -> None:

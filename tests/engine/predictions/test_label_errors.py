@@ -8,7 +8,7 @@ from made_predictions import make
 
 from finetui.engine.predictions.criteria import LABEL_FILTERS, LabelFilter
 from finetui.engine.predictions.file import load_predictions
-from finetui.engine.predictions.label_errors import find_label_errors, possible_label_errors
+from finetui.engine.predictions.label_errors import find_label_errors, label_quality, possible_label_errors
 
 pytestmark = pytest.mark.filterwarnings("ignore:May not flag all label issues")  # cleanlab's, of rare classes
 
@@ -63,6 +63,17 @@ def test_a_network_that_is_never_sure_or_always_the_same(name: LabelFilter) -> N
         np.testing.assert_array_equal(
             find_label_errors(probabilities, labels)[name], cleanlabs(probabilities, labels, name)
         )
+
+
+@pytest.mark.peers
+def test_label_quality_ranks_as_cleanlab_does() -> None:
+    find = pytest.importorskip("cleanlab.filter", reason="cleanlab is not installed (extra peers)").find_label_issues
+    probabilities, labels = noisy(2000, 10)
+    wide = probabilities.astype(np.float64)
+    ranked = find(labels, wide, filter_by="confident_learning", n_jobs=1, return_indices_ranked_by="self_confidence")
+    quality = label_quality(-np.log(wide[np.arange(2000), labels]))
+    flagged = np.flatnonzero(find_label_errors(probabilities, labels)["confident-learning"])
+    assert flagged[np.argsort(quality[flagged], kind="stable")].tolist() == ranked.tolist()
 
 
 def test_planted_errors_are_found() -> None:

@@ -111,6 +111,9 @@ def test_scores_are_scikit_learns(case: tuple[np.ndarray, np.ndarray]) -> None:
         assert (found.precision, found.recall, found.f1, found.support) == pytest.approx(
             (expected["precision"], expected["recall"], expected["f1-score"], expected["support"])
         )
+        losses = -np.log(shares[labels == label, label].astype(np.float64))
+        assert found.loss == (pytest.approx(losses.mean(), rel=1e-5) if len(losses) else None)
+    assert scores.weighted.loss == pytest.approx(scores.log_loss, rel=1e-5)
     assert scores.log_loss == pytest.approx(log_loss, rel=1e-5)
     counts = np.bincount(labels)
     assert scores.majority_baseline == pytest.approx(counts.max() / len(labels))

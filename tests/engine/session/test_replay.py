@@ -1,5 +1,6 @@
 """A run that was steered by hand is run again from its journal, and ends with the same weights."""
 
+import re
 import shutil
 
 import msgspec
@@ -20,7 +21,7 @@ from finetui.engine.protocol.commands import (
     Stop,
 )
 from finetui.engine.protocol.config_file import load
-from finetui.engine.protocol.events import CommandAccepted
+from finetui.engine.protocol.events import CommandAccepted, LearningRateChanged
 from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
@@ -59,6 +60,17 @@ def test_a_hand_steered_run_with_a_rollback_is_replayed_to_the_same_weights(make
     assert changes == [(10, "SetLearningRate"), (15, "Save"), (15, "SetLearningRate"), (30, "SetFrozen")]
 
 
+def test_a_rate_that_is_given_back_to_the_schedule_leaves_no_trace(make_config) -> None:
+    config = make_config(name="plain", epochs=2, schedule="cosine")
+    plain = Session(config).run().folder
+    back = at((10, SetLearningRate(value=0.03)), (10, SetLearningRate(value=1.0, factor=1.0)))
+    touched = Session(make_config(name="touched", epochs=2, schedule="cosine"), script=back).run().folder
+    assert checkpoint.digest(checkpoint.load(plain.last)[1]) == checkpoint.digest(checkpoint.load(touched.last)[1])
+    told = [event for event in JournalReader(touched.journal).read() if isinstance(event, LearningRateChanged)]
+    assert [event.factor for event in told] == [pytest.approx(0.03 / told[1].learning_rate), 1.0]
+    assert replay_run(touched).different_at is None
+
+
 def test_a_stopped_and_resumed_run_is_replayed_to_where_it_was_stopped(make_config) -> None:
     folder = steered(make_config, (30, Stop()))
     Session(load(folder.config), resume=folder, script=at((50, SetLearningRate(value=0.001)), (61, Stop()))).run()
@@ -71,7 +83,8 @@ def test_a_stopped_and_resumed_run_is_replayed_to_where_it_was_stopped(make_conf
 def test_a_difference_is_found_and_where_it_was_first_seen(make_config) -> None:
     folder = steered(make_config)
     lines = folder.journal.read_bytes().splitlines(keepends=True)
-    changed = [line.replace(b'"learning_rate":0.03}', b'"learning_rate":0.031}') for line in lines]
+    told = rb'"learning_rate":0\.03,"factor":[0-9.]+'
+    changed = [re.sub(told, b'"learning_rate":0.031,"factor":null', line) for line in lines]
     assert changed != lines
     folder.journal.write_bytes(b"".join(changed))
     found = replay_run(folder)

@@ -16,6 +16,7 @@ from finetui.engine.protocol.commands import (
     FindLearningRate,
     FinetunePlan,
     PreviewFinetune,
+    Save,
     SetFrozen,
     SetFrozenNorm,
     StartFinetune,
@@ -110,7 +111,7 @@ def test_a_head_for_other_classes(tmp_path: Path, make_config, parent, recorder,
     outcome = finetune(make_config, parent, recorder, recipe="full", data=name, batch_size=20)
     prepared = recorder.of(events.RunPrepared)[-1]
     assert prepared.data.classes == ("even", "odd", "never")
-    assert any("new head, fc3, for 3 classes" in notice for notice in prepared.notices)
+    assert any("New head fc3: 3 classes; old head dropped" in notice for notice in prepared.notices)
     after = weights(outcome.folder)
     assert after["fc3.weight"].shape == (3, 84)
     about = checkpoint.load(outcome.folder.last)[0]
@@ -153,8 +154,8 @@ def test_a_new_head_begins_with_the_rows_of_the_classes_that_are_known(make_conf
     assert torch.equal(after["fc3.weight"][[0, 2]], before["fc3.weight"][[7, 1]])
     assert torch.equal(after["fc3.bias"][[0, 2]], before["fc3.bias"][[7, 1]])
     assert not (after["fc3.weight"][1] == before["fc3.weight"]).all(1).any()
-    assert "a new head, fc3, for 3 classes" in said
-    assert "it begins with their rows for 7 and 1" in said
+    assert "New head fc3: 3 classes" in said
+    assert "it begins with the old head's rows for 7 and 1" in said
     anew, said = child(make_config, parent, ["7", "ten", "1"], recipe="full", head="replace")
     assert not torch.equal(anew["fc3.weight"][0], before["fc3.weight"][7])
     assert "rows" not in said
@@ -193,6 +194,34 @@ def test_a_plan_can_be_looked_at_before(make_config, recorder) -> None:
     (stage,) = found.stages
     assert (stage.first_epoch, stage.last_epoch, stage.trains, stage.parameters) == (1, 4, ("fc4",), 2570)
     assert stage.learning_rates == (0.5, 0.5)
+    assert stage.frozen == ("conv1", "conv2")
+    # Of a step only the forward pass of the convolutions is left, of three passes as long.
+    assert stage.work is not None
+    assert 0.3 < stage.work < 0.4
+
+
+def test_the_curve_of_a_plan_is_the_learning_rate_that_its_run_has(make_config, parent, recorder) -> None:
+    training = {"epochs": 3, "lr": 0.02}
+    finetune(make_config, parent, recorder, **training)
+    steps = {point.step: point.learning_rate for point in recorder.of(events.TrainPoint)}
+    found = preview_of(make_config, recorder, FinetunePlan(recipe="lp-ft", **training))
+    assert [stage.work for stage in found.stages][1] == 1.0
+    assert (found.curve[0][0], len(found.curve)) == (0.0, 240)
+    for step, rate in steps.items():
+        near = min(found.curve, key=lambda point: abs(point[0] * 40 - (step - 1)))
+        assert near[1] == pytest.approx(rate, rel=0.2, abs=1e-4), step
+
+
+def test_a_finetune_begins_with_the_checkpoint_that_it_names(make_config, recorder) -> None:
+    plan = FinetunePlan(recipe="full", epochs=1, checkpoint="kept")
+    script = Replies(
+        (lambda event: isinstance(event, events.TrainPoint), [Save(name="kept")]),
+        (state("finished"), [StartFinetune(plan=FinetunePlan(checkpoint="nose")), StartFinetune(plan=plan)]),
+    )
+    outcome = Session(make_config(), commands=script.commands, sinks=[recorder, script]).run()
+    assert "there is no checkpoint 'nose'" in recorder.of(events.CommandRefused)[0].reason
+    assert outcome.next is not None
+    assert Path(outcome.next.finetune.parent).name == "kept.ckpt"
 
 
 def test_a_plan_for_other_data_replaces_the_head(make_config, recorder) -> None:

@@ -86,6 +86,24 @@ def test_there_is_no_suggestion_where_the_loss_never_falls() -> None:
     assert suggest([], []) is None
 
 
+def smoothed(batches: torch.Tensor) -> list[float]:
+    """Return the losses of single batches as a search smooths them."""
+    mean, found = 0.0, []
+    for index, loss in enumerate(batches.tolist(), start=1):
+        mean = 0.9 * mean + 0.1 * loss
+        found.append(mean / (1 - 0.9**index))
+    return found
+
+
+def test_a_flat_curve_has_noise_and_no_suggestion() -> None:
+    rates = [10 ** (-7 + 8 * i / 99) for i in range(100)]
+    draws = torch.Generator().manual_seed(1)
+    flat = [1 + 0.1 * torch.randn(100, generator=draws) for _ in range(200)]
+    assert sum(suggest(rates, smoothed(batches)) is None for batches in flat) > 190
+    falls = 0.5 / (1 + 10 ** (-2 * (torch.tensor(rates).log10() + 2.5)))
+    assert all(suggest(rates, smoothed(batches - falls)) for batches in flat)
+
+
 @pytest.mark.peers
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_rates_and_losses_are_those_of_torch_lr_finder(optimizer: str) -> None:

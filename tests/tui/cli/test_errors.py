@@ -75,7 +75,7 @@ def test_text_fits_eighty_columns_and_says_how_many_there_are(in_process: Call, 
     result = in_process("errors", "--from", "first", "--limit", "3", cwd=folder)
     lines = result.stdout.splitlines()
     assert any(" ?" in line for line in lines[1:4])  # and so it is said what that means
-    assert lines[4:] == ["? label possibly wrong"]
+    assert lines[4:] == ["? possible label error"]
     wrong = int(found.wrong.sum())
     assert f"{wrong:,} listed" in lines[0]
     assert "showing 3" in lines[0]
@@ -87,6 +87,21 @@ def test_the_matrix_adds_up(in_process: Call, folder) -> None:
     lines = in_process("errors", "--from", "first", "--confusion", cwd=folder).stdout.splitlines()
     matrix = [[int(cell.replace(",", "").replace("·", "0")) for cell in line.split()[1:]] for line in lines[-10:]]
     assert matrix == found.confusion().tolist()
+
+
+def test_classes_are_told_worst_first(in_process: Call, folder) -> None:
+    found = load_predictions(run_of(folder, "first").best_predictions)
+    told = json.loads(in_process("errors", "first", "--per-class", "--json", cwd=folder).stdout)
+    wrong = [int((found.wrong & (found.label == int(row["label"]))).sum()) for row in told]
+    assert [row["wrong"] for row in told] == wrong == sorted(wrong, reverse=True)
+    worst = told[0]
+    taken = np.bincount(found.predicted[found.wrong & (found.label == int(worst["label"]))], minlength=10)
+    assert (int(worst["mistaken_for"]), worst["mistaken"]) == (taken.argmax(), taken.max())
+    assert worst["loss"] == pytest.approx(found.loss[found.label == int(worst["label"])].mean(), rel=1e-5)
+    first, second = in_process("errors", "first", "--per-class", cwd=folder).stdout.splitlines()[:2]
+    assert first.split() == ["CLASS", "WRONG", "MOSTLY", "AS", "PRECISION", "RECALL", "F1", "LOSS", "TEST"]
+    assert second.split()[:4] == [worst["label"], str(wrong[0]), worst["mistaken_for"], f"({worst['mistaken']})"]
+    assert in_process("errors", "first", "--per-class", "--csv", cwd=folder).returncode == 2
 
 
 def test_a_checkpoint_file_is_evaluated_and_says_what_its_run_kept(in_process: Call, folder) -> None:
@@ -101,6 +116,7 @@ def test_two_runs_are_compared(in_process: Call, folder) -> None:
     before, after = (load_predictions(run_of(folder, name).best_predictions) for name in ("first", "second"))
     for change, keep in (
         ("fixed", before.wrong & ~after.wrong),
+        ("newly-wrong", ~before.wrong & after.wrong),
         ("broken", ~before.wrong & after.wrong),
         ("still-wrong", before.wrong & after.wrong),
     ):

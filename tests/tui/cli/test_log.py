@@ -32,14 +32,14 @@ def write_run(tmp_path: Path, *events: AnyEvent, name: str = "a-run") -> Path:
 
 
 def rolled_back() -> list[AnyEvent]:
-    """Return a run that went back: its events 6 to 8 are undone."""
+    """Return a run that went back: its events 6 and 7 are undone."""
     return running(
         point(90),
         evaluated(1, 0.9),
         CommandAccepted(command=SetLearningRate(value=0.5, by="ada@here pts/1"), step=110),
         Log(level="error", message="the loss is high", step=120),
-        CommandAccepted(command=RollBack(checkpoint="best", by="ada@here pts/1"), step=120),
         Rewound(cause="rollback", file="best.ckpt", at=6, epoch=1, undone=20, learning_rate=1, layers=LAYERS, step=100),
+        CommandAccepted(command=RollBack(checkpoint="best", by="ada@here pts/1"), step=100),
         StateChanged(state="finished", step=200),
     )
 
@@ -52,13 +52,12 @@ def test_a_line_says_when_after_how_many_steps_what_and_who(in_process, tmp_path
         "2026-03-01 12:00:00          0   mnist: 6,400 training and 1,000 test images from /data",
         "2026-03-01 12:00:01          0   ready",
         f"2026-03-01 12:00:02          0   run a-run in {tmp_path}/checkpoints/a-run",
-        "2026-03-01 12:00:03          0   running",
+        "2026-03-01 12:00:03          0   running from step 0",
         "2026-03-01 12:00:05        100   epoch 1: test loss 0.1000, accuracy 90.00%, the best so far (chosen on test)",
         "2026-03-01 12:00:06        110   undone: learning rate 0.5 at step 110 (by ada@here pts/1)",
         "2026-03-01 12:00:07        120 ✗ undone: the loss is high",
-        "2026-03-01 12:00:08        120   undone: roll back to best at step 120 (by ada@here pts/1)",
-        "2026-03-01 12:00:09        100 ↶ rolled back at step 100 from best.ckpt, 20 steps undone",
-        "2026-03-01 12:00:10        200   finished",
+        '2026-03-01 12:00:08        100 ↶ rolled back to "best" (step 100); 20 steps undone (by ada@here pts/1)',
+        "2026-03-01 12:00:10        200   finished at step 200",
     ]
 
 
@@ -100,7 +99,7 @@ def test_damaged_lines_are_skipped_and_said(in_process, tmp_path: Path) -> None:
     with (folder / "journal.jsonl").open("ab") as file:
         file.write(b"no event\n" + b'{"type":"log","level":"info","message":' + b"[" * 100_000 + b"\n")
     result = in_process("log", "a-run", cwd=tmp_path)
-    assert len(result.stdout.splitlines()) == 10
+    assert len(result.stdout.splitlines()) == 9
     assert result.stderr == "finetui: 2 damaged and 0 unknown lines were skipped\n"
 
 
@@ -157,7 +156,7 @@ def test_a_terminal_without_the_signs_gets_plain_ones(tmp_path: Path) -> None:
     result = subprocess.run(
         [*FINETUI, "log", "a-run"], cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=True
     )
-    assert b" < rolled back at step 100" in result.stdout
+    assert b' < rolled back to "best" (step 100)' in result.stdout
 
 
 # -- following ----------------------------------------------------------------------------------------------

@@ -62,7 +62,8 @@ def test_evaluate_agrees_with_the_training(trained) -> None:
         assert scores["log_loss"] == scores["loss"]
         assert (scores["temperature"], scores["uncalibrated"]) == (1.0, None)
         assert [len(scores[name]) for name in ("roc_auc", "average_precision", "calibration")] == [10, 10, 15]
-        assert list(scores["per_class"][3]) == ["label", "support", "precision", "recall", "f1", "accuracy"]
+        names = ["label", "support", "precision", "recall", "f1", "accuracy", "loss", "mistaken_for", "mistaken"]
+        assert list(scores["per_class"][3]) == names
         assert sum(map(sum, scores["confusion"])) == 1000
         hits = sum(row[i] for i, row in enumerate(scores["confusion"]))
         assert hits / 1000 == scores["accuracy"]

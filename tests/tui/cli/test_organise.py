@@ -11,7 +11,7 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import RunLock
 from finetui.engine.runs.summaries import RunSummary
 from finetui.tui.cli.main import run
-from finetui.tui.cli.runs_table import rows_of
+from finetui.tui.cli.runs import rows_of
 from finetui.tui.state.run_tree import live_first, run_tree
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "runs"

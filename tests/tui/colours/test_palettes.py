@@ -50,6 +50,7 @@ STANDS_OUT = [
     *itertools.product(("frozen", "plot-axis"), ON_SCREEN, (TEXT,)),
     *itertools.product(("train-curve", "evaluation-curve", "third-curve"), ("background",), (TEXT,)),
     *itertools.product(("train-curve", "evaluation-curve", "third-curve"), ("panel",), (LARGE,)),
+    *itertools.product((f"run-{number}" for number in range(1, 9)), ("background",), (LARGE,)),
     *itertools.product(("bar",), ON_SCREEN, (LARGE,)),
     *itertools.product(("plot-mark",), ("background",), (LARGE,)),
     *itertools.product(("disabled",), (*ON_PANELS, "button-off"), (FAINT,)),
@@ -61,6 +62,7 @@ STANDS_OUT = [
 ]
 TOLD_APART = [
     ("train-curve", "evaluation-curve"),
+    ("run-1", "run-2"),
     ("for", "against"),
     ("success", "error"),
     ("accent", "error"),

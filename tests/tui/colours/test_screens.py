@@ -14,17 +14,17 @@ from finetui.tui.screens.train.screen import TrainScreen
 VISITS = {
     "train": ((), "Accuracy"),
     "train, focus on a button": (("tab",), "Accuracy"),
-    "errors": (("m",), "Errors"),
-    "confusion matrix": (("m", "m"), "Confusion matrix"),
-    "scores": (("m", "s"), "Scores"),
-    "filter": (("m", "f"), "Filter"),
-    "export": (("m", "x"), "Export"),
+    "errors": (("m",), "Misclassified"),
+    "confusion matrix": (("m", "C"), "Confusion matrix"),
+    "scores": (("m", "S"), "Scores"),
+    "filter": (("m", "/"), "Filter"),
+    "export": (("m", ">"), "Export"),
     "layers": (("g",), "Layers"),
     "log": (("o",), "Log"),
     "runs": (("r",), "Runs"),
     "checkpoints": (("c",), "heckpoint"),
     "finetune": (("f",), "inetun"),
-    "help": (("?",), "The Train screen"),
+    "help": (("?",), "its curves, its classes"),
     "command palette": (("ctrl+p",), "Detach"),
     "a search in it": (("ctrl+p", "e", "r"), "Errors"),
 }
@@ -40,8 +40,10 @@ def of_an_image(piece: Segment) -> bool:
 
 
 async def visit(pilot: DashboardPilot, keys: tuple[str, ...], shows: str) -> None:
-    await pilot.press(*keys)
     await pilot.settle()
+    for key in keys:  # a key is for what the one before it opened, which may have to be read first
+        await pilot.press(key)
+        await pilot.settle()
     assert shows in picture(pilot.app)
 
 

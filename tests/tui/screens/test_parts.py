@@ -25,9 +25,8 @@ from finetui.engine.runs.journal import Journal
 from finetui.engine.runs.summaries import RunSummary, summarise_run
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.app.exit_summary import summary
-from finetui.tui.screens.errors.listing_screen import _told_duplicates
 from finetui.tui.screens.train.per_class_table import PerClassTable
-from finetui.tui.state.listing import listing_of
+from finetui.tui.state.listing import listing_of, told_duplicates
 from finetui.tui.state.log_lines import log_line
 from finetui.tui.state.parts import sizes
 from finetui.tui.state.store import Store
@@ -82,16 +81,16 @@ async def test_the_errors_screen_says_its_part_and_switches(tmp_path: Path, size
     app = FinetuiApp(link)
     async with open_app(app, size=size) as pilot:
         screen = await opened(pilot)
-        assert line(screen, "title").startswith(" Errors  val  ")
+        assert line(screen, "title").startswith(" Misclassified val images  ")
         val = listed(screen)
         assert {question.part for question in link.asked(FetchImages)} == {"val"}
         assert "val image" in picture(app)
-        await pilot.press("m")
+        await pilot.press("C")
         await pilot.settle()
         assert "of 200 val images wrong" in picture(app)
         await pilot.press("escape")
         await pilot.press("p")
-        await pilot.until(lambda: "  test  " in line(screen, "title"))
+        await pilot.until(lambda: "Misclassified test images" in line(screen, "title"))
         await pilot.settle()
         assert [command.part for command in link.asked(Evaluate)] == ["test"]
         assert listed(screen) != val
@@ -116,7 +115,7 @@ async def test_a_part_that_cannot_be_had_leaves_the_other_on_the_screen(tmp_path
         await pilot.until(lambda: "the disk is on fire" in line(screen, "filter"))
         assert listed(screen) == before
         await pilot.wait(1)
-        assert line(screen, "title").startswith(" Errors  val  ")
+        assert line(screen, "title").startswith(" Misclassified val images  ")
 
 
 async def test_the_key_for_the_other_part_is_shown_where_there_is_one(tmp_path: Path, link) -> None:
@@ -145,7 +144,7 @@ async def test_without_val_there_is_nothing_to_switch_to(link) -> None:
     app = FinetuiApp(link)
     async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
-        assert line(screen, "title").startswith(" Errors  test  ")
+        assert line(screen, "title").startswith(" Misclassified test images  ")
         await pilot.press("p")
         await pilot.settle()
         assert "no other part is held out than test" in line(screen, "filter")
@@ -160,15 +159,15 @@ async def test_the_train_screen_says_the_part_and_its_table_switches(tmp_path: P
         await pilot.settle()
         heading = app.screen.query_one("#class-heading")
         assert heading._content.plain.split()[:2] == ["class", "val"]
-        plots = list(app.screen.query(LinePlot))
-        assert [[series.name for series in plot._series] for plot in plots] == [["train", "val"]] * 2
+        plot = app.screen.query_one("#loss", LinePlot)
+        assert [series.name for series in plot.plotter.series] == ["train", "val"]
         await pilot.press("p")
         await pilot.until(lambda: "77" in picture(app))
         assert heading._content.plain.split()[:2] == ["class", "test"]
-        assert [series.name for series in plots[0]._series] == ["train", "val"]
+        assert [series.name for series in plot.plotter.series] == ["train", "val"]
         # The curves, the best and the alerts are about val alone.
         store = app.screen.store
-        assert store.watched_accuracy.points()[1].tolist() == [0.9]
+        assert store.curves.watched["accuracy"].points()[1].tolist() == [0.9]
         assert (store.view.evaluation.part, store.view.best_accuracy) == ("val", 0.9)
         await pilot.press("p")
         await pilot.settle()
@@ -185,7 +184,7 @@ async def test_a_class_of_the_table_opens_the_errors_of_its_part(tmp_path: Path)
         app.screen.query_one("#class-rows").focus()
         await pilot.press("enter")
         await pilot.settle()
-        assert line(app.screen, "title").startswith(" Errors  test  ")
+        assert line(app.screen, "title").startswith(" Misclassified test images  ")
 
 
 async def test_the_errors_are_those_of_the_part_that_the_table_shows_until_another_run_begins(tmp_path: Path) -> None:
@@ -196,7 +195,7 @@ async def test_the_errors_are_those_of_the_part_that_the_table_shows_until_anoth
         await pilot.press("p")
         await pilot.settle()
         await opened(pilot)
-        assert line(app.screen, "title").startswith(" Errors  test  ")
+        assert line(app.screen, "title").startswith(" Misclassified test images  ")
         await pilot.press("escape")
         table = app.screen.query_one(PerClassTable)
         assert table.part == "test"
@@ -266,8 +265,8 @@ def test_what_a_rollback_undoes_is_summarised_no_more(tmp_path: Path) -> None:
 def test_duplicates_of_another_part_than_is_listed_by_then_are_not_told() -> None:
     listing = listing_of(of_part(predictions(), "test"), Selection())
     found = DuplicatesFound(command=FindDuplicates(part="val"), pairs=((1, 2),))
-    assert _told_duplicates(listing, FindDuplicates(part="val"), found, ()) is listing
-    assert _told_duplicates(listing, FindDuplicates(part="test"), found, ()).duplicates == {1: 2}
+    assert told_duplicates(listing, FindDuplicates(part="val"), found, ()) is listing
+    assert told_duplicates(listing, FindDuplicates(part="test"), found, ()).duplicates == {1: 2}
 
 
 def summarised(folder: Path, *more: AnyEvent) -> RunSummary:

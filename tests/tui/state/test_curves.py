@@ -50,10 +50,12 @@ def test_a_thinned_past_keeps_extremes_and_means_of_loss_and_accuracy(tmp_path: 
     values = [(event.loss, event.accuracy) for event in JournalReader(path).read() if isinstance(event, TrainPoint)]
     store = Store()
     store.fold(History().expand(Welcome(journal=str(path), next_seq=120_004)))
-    for curve, wanted in zip((store.train_loss, store.train_accuracy), zip(*values, strict=True), strict=True):
+    for curve, wanted in zip(
+        (store.curves.train["loss"], store.curves.train["accuracy"]), zip(*values, strict=True), strict=True
+    ):
         _, drawn = curve.points()
         assert (drawn.min(), drawn.max()) == (min(wanted), max(wanted))
         assert abs(curve.mean() - sum(wanted) / len(wanted)) < 1e-9
     # Also in a part of it: the mean of a bucket is that of its points, and not of its extremes.
-    _, means = store.train_loss.means()
+    _, means = store.curves.train["loss"].means()
     assert 0.525 < sorted(means)[len(means) // 2] < 0.535

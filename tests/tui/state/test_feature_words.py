@@ -3,31 +3,37 @@
 import msgspec
 
 from finetui.engine.protocol.events import FeaturesChanged, Rewound
-from finetui.tui.screens.train.status_lines import status
+from finetui.tui.screens.status_lines import figures_line
 from finetui.tui.state.log_lines import log_line
-from finetui.tui.state.store import View, reduce
+from finetui.tui.state.store import Store, View, reduce
 
 HELD = FeaturesChanged(
     state="held", layers=("conv1", "conv2"), last="conv2", bytes=61_440_000, images=60_000, seconds=4.1
 )
 
 
-def test_the_first_line_has_them_while_they_are_held() -> None:
-    view = reduce(View(state="running", device="cpu"), HELD)
-    assert "features of conv2: 61.4 MB in memory" in status(view, 120).plain
+def store_of(view: View) -> Store:
+    store = Store()
+    store.view = view
+    return store
+
+
+def test_the_second_line_has_them_while_they_are_held() -> None:
+    view = reduce(View(state="running"), HELD)
+    assert "features of conv2: 61.4 MB in memory" in figures_line(store_of(view), 120).plain
     measured = FeaturesChanged(state="held", last="conv2", bytes=61_440_000, seconds=4.1, epoch_seconds=0.5)
-    assert "features of conv2: 61.4 MB in memory  ·  cpu" in status(reduce(view, measured), 120).plain
-    assert "features" not in status(reduce(view, FeaturesChanged(state="dropped", reason="conv2 changed")), 120).plain
+    assert "features of conv2: 61.4 MB in memory" in figures_line(store_of(reduce(view, measured)), 120).plain
+    dropped = reduce(view, FeaturesChanged(state="dropped", reason="conv2 changed"))
+    assert "features" not in figures_line(store_of(dropped), 120).plain
     back = Rewound(cause="rollback", file="last.ckpt", at=0, epoch=0, undone=0, learning_rate=0.1, layers=())
     assert reduce(view, back).features is None
 
 
-def test_a_narrow_first_line_has_them_in_short_and_never_loses_the_rest_for_them() -> None:
-    view = reduce(View(state="running", name="a-probe", parent="a-long-name-of-a-run", device="cpu"), HELD)
-    assert status(view, 80).plain.endswith("features cached  ·  cpu ")
-    assert status(view, 60).plain.endswith("a-long-name-of-a-run   cpu ") or "cpu" in status(view, 60).plain
-    many = msgspec.structs.replace(view, audience=("ada", "bert"))
-    assert "2 dashboards" in status(many, 65).plain and "features" not in status(many, 65).plain
+def test_a_narrow_second_line_has_them_in_short_and_never_loses_the_rest_for_them() -> None:
+    view = reduce(View(state="running", learning_rate=0.001, speed=3100.0, best_accuracy=0.9), HELD)
+    assert "features cached" in figures_line(store_of(view), 80).plain
+    crowded = figures_line(store_of(msgspec.structs.replace(view, audience=("ada", "bert"))), 60).plain
+    assert "2 dashboards" in crowded and "features" not in crowded
 
 
 def test_the_log_tells_what_became_of_them() -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from canned_predictions import predictions, saved
+from textual.content import Content
 
 from finetui.engine.errors import BadInput
-from finetui.engine.predictions.criteria import Selection
+from finetui.engine.predictions.criteria import CHANGE_WORDS, Selection
 from finetui.engine.predictions.file import load_predictions
-from finetui.tui.screens.errors.text import caption, details, filter_line, title, top_lines
+from finetui.engine.predictions.label_errors import label_quality
+from finetui.tui.screens.errors.text import after_tabs, before_tabs, caption, details, tab_words, title, top_lines
 from finetui.tui.state.listing import Listing, image_name, listing_of
 
 
@@ -25,8 +27,8 @@ def row_where(listing: Listing, *, wrong: bool) -> int:
 def test_the_title_counts_what_is_listed_and_what_is_wrong(listing: Listing) -> None:
     wrong = int(listing.predictions.wrong.sum())
     text = title(listing, 0).plain
-    assert f"{wrong:,} listed" in text
-    assert f"{wrong:,} of 200 wrong, {1 - wrong / 200:.2%} right" in text
+    assert text.startswith(" Misclassified test images  ")
+    assert f"{wrong:,} of 200 wrong  ·  {1 - wrong / 200:.2%} correct" in text
     assert "marked" not in text
     assert "3 marked" in title(listing, 3).plain
 
@@ -36,38 +38,42 @@ def test_every_filter_is_named(listing: Listing) -> None:
         show="all", true=4, predicted=9, low=0.5, high=0.75, text="a\x1b[31mb", duplicates=True,
         label_errors="confident-learning", marked=True, sort="margin", reverse=True,
     )  # fmt: skip
-    text = filter_line(listing.select(chosen, ())).plain
+    text = after_tabs(listing.select(chosen, ()), clears=True).plain
     words = (
-        "all images",
         "true 4",
         "predicted 9",
         "50% to 75%",
-        "label possibly wrong",
+        "possible label errors",
         "in the training set",
         "marked",
     )
-    for word in (*words, "label possibly wrong", "highest margin first", "c clears"):
+    for word in (*words, "highest margin first", "esc clears"):
         assert word in text, text
     assert "\x1b" not in text
-    assert "c clears" not in filter_line(listing).plain
+    assert "esc clears" not in after_tabs(listing, clears=False).plain
+    number = int(listing.label_errors.sum())
+    assert f"{number} possible label error" in after_tabs(listing, clears=False).plain
 
 
 def test_a_mistake_shows_both_classes_and_a_right_one_its_own(listing: Listing) -> None:
     wrong, right = row_where(listing, wrong=True), row_where(listing, wrong=False)
     found = listing.predictions
-    assert caption(listing, wrong)[0].plain == f"{found.label[wrong]} → {found.predicted[wrong]}"
-    assert caption(listing, right)[0].plain == f"{found.label[right]}"
-    assert caption(listing, right)[1].plain == f"{found.confidence[right]:.0%}"
+    (first, _), folded = caption(listing, wrong)
+    assert first.plain == f"{found.label[wrong]} → {found.predicted[wrong]}"
+    assert [line.plain for line in folded[:2]] == [f"{found.label[wrong]}", f"→ {found.predicted[wrong]}"]
+    (first, second), _ = caption(listing, right)
+    assert first.plain == f"{found.label[right]}"
+    assert second.plain == f"{found.confidence[right]:.0%}"
 
 
 def test_flags_are_shown_by_signs_and_words(listing: Listing) -> None:
     flagged = int(np.flatnonzero(listing.label_errors)[0])
     known = listing.with_duplicates([(flagged, 1234)])
-    assert caption(known, flagged)[1].plain.endswith("?=")
-    text = "\n".join(line.plain for line in details(known, flagged, 40, marked=True, explained="by magic"))
-    for words in ("possibly a wrong label", "= training image 1,234", "● marked", "by magic"):
+    assert caption(known, flagged)[0][1].plain.endswith("?=")
+    text = "\n".join(line.plain for line in details(known, flagged, 40, marked=True, explained=(Content("by magic"),)))
+    for words in ("? possible label error", "= training image 1,234", "● marked", "by magic"):
         assert words in text
-    plain = "\n".join(line.plain for line in details(listing, flagged, 40, marked=False, explained=""))
+    plain = "\n".join(line.plain for line in details(listing, flagged, 40, marked=False))
     assert "training image" not in plain
     assert "marked" not in plain
 
@@ -87,7 +93,7 @@ def test_no_line_is_wider_than_the_pane(tmp_path: Path, width: int) -> None:
     found = predictions(20, hostile, paths=tuple(f"/data/{'long' * 30}/{i}\x1b[2J漢字.png" for i in range(20)))
     listing = listing_of(load_predictions(saved(tmp_path, found)), Selection(show="all"))
     for row in range(20):
-        for line in details(listing, row, width, marked=True, explained="x" * 100):
+        for line in details(listing, row, width, marked=True, explained=(Content("x" * 100),)):
             assert line.cell_length <= width
             assert not set("\x1b\n\u202e") & set(line.plain)
 
@@ -96,20 +102,23 @@ def test_a_comparison_lists_what_changed_and_shows_what_was(listing: Listing, tm
     before = predictions(seed=7)
     path = saved(tmp_path / "older", before)
     for change, was_wrong, is_wrong in (("fixed", True, False), ("broken", False, True), ("still-wrong", True, True)):
-        compared = listing.compare(path, "older last", change, ())
+        compared = listing.compare(path, change, ())
         expected = np.flatnonzero((before.wrong == was_wrong) & (listing.predictions.wrong == is_wrong))
         assert sorted(compared.rows.tolist()) == expected.tolist()
-        assert change.replace("-", " ") in filter_line(compared).plain
+        assert before_tabs(compared).plain == " vs older (last) "
+        tab = next(tab for tab in compared.tabs if tab.chosen)
+        assert tab.number == len(expected)
+        assert tab_words(tab).plain == f" {CHANGE_WORDS[change]} {len(expected)} "
     row = int(compared.rows[0])
-    text = "\n".join(line.plain for line in details(compared, row, 60, marked=False, explained=""))
-    assert f"older last: {before.predicted[row]}" in text
+    text = "\n".join(line.plain for line in details(compared, row, 60, marked=False))
+    assert f"older (last): {before.predicted[row]}" in text
 
 
 def test_other_images_cannot_be_compared(listing: Listing, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not about the same test images"):
-        listing.compare(saved(tmp_path / "other", predictions(100)), "other", "fixed", ())
+        listing.compare(saved(tmp_path / "other", predictions(100)), "fixed", ())
     with pytest.raises(BadInput, match="no class in common"):
-        listing.compare(saved(tmp_path / "third", predictions(200, tuple("abcdefghij"))), "third", "fixed", ())
+        listing.compare(saved(tmp_path / "third", predictions(200, tuple("abcdefghij"))), "fixed", ())
 
 
 def test_duplicates_go_by_the_place_in_the_test_set(tmp_path: Path) -> None:
@@ -124,3 +133,13 @@ def test_duplicates_go_by_the_place_in_the_test_set(tmp_path: Path) -> None:
 
 def test_an_image_without_a_file_goes_by_its_place(listing: Listing) -> None:
     assert image_name(listing.predictions, 17) == "test image 17"
+
+
+def test_label_errors_are_ranked_by_label_quality(listing: Listing) -> None:
+    flagged = np.flatnonzero(listing.label_errors)
+    quality = label_quality(listing.predictions.loss)
+    by_quality = flagged[np.argsort(quality[flagged], kind="stable")].tolist()
+    assert [listing.label_error_rank(row) for row in by_quality] == [(i + 1, len(flagged)) for i in range(len(flagged))]
+    assert listing.label_error_rank(int(np.flatnonzero(~listing.label_errors)[0])) == (0, len(flagged))
+    listed = listing.select(Selection(label_errors="confident-learning", sort="loss"), ())
+    assert listed.rows.tolist() == by_quality

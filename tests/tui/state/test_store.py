@@ -19,7 +19,7 @@ from finetui.engine.protocol.events import (
     StageStarted,
     StateChanged,
 )
-from finetui.tui.screens.train.status_lines import status
+from finetui.tui.screens.status_lines import figures_line
 from finetui.tui.state.store import LOG_LINES, Store, View, reduce
 
 
@@ -33,11 +33,12 @@ def test_a_run_is_followed() -> None:
     store = folded(*running(point(50), evaluated(1, 0.9), point(150, loss=0.25)))
     view = store.view
     assert (view.state, view.name, view.step, view.epoch, view.best_accuracy) == ("running", "a-run", 150, 2, 0.9)
-    x, y = store.train_loss.points()
+    x, y = store.curves.train["loss"].points()
     assert x.tolist() == [0.5, 1.5]
     assert y.tolist() == [0.5, 0.25]
-    assert store.watched_accuracy.points()[0].tolist() == [1.0]
-    assert view.seconds_left == pytest.approx((1000 - 150) * 64 / 6400)
+    assert store.curves.watched["accuracy"].points()[0].tolist() == [1.0]
+    # 850 steps of 10 ms; after each of 9 epochs, an evaluation of 0.1 s.
+    assert store.seconds_left == pytest.approx((1000 - 150) * 64 / 6400 + 9 * 0.1)
 
 
 def test_the_best_accuracy_is_kept_and_the_previous_evaluation() -> None:
@@ -52,7 +53,7 @@ def test_a_new_run_on_the_same_link_begins_anew() -> None:
     assert store.view.parent == "a-run"
     assert store.view.step == 0
     assert store.view.evaluation is None
-    assert len(store.train_loss) == 0
+    assert len(store.curves.train["loss"]) == 0
     assert any("a-run" in line.text for line in store.view.log)
 
 
@@ -72,10 +73,10 @@ def test_what_a_person_did_is_marked_where_it_took_effect() -> None:
     store = folded(
         *running(), LayersChanged(layers=layers("conv1"), step=150), LearningRateChanged(learning_rate=0.02, step=200)
     )
-    assert [tuple(mark) for mark in store.view.marks] == [(1.5, "freeze conv1"), (2.0, "lr 0.02")]
+    assert [tuple(mark) for mark in store.view.marks] == [(1.5, "conv1 frozen"), (2.0, "lr x20")]
     assert store.view.learning_rate == 0.02
     thawed = reduce(store.view, LayersChanged(layers=LAYERS, step=300))
-    assert thawed.marks[-1].label == "thaw conv1"
+    assert thawed.marks[-1].label == "conv1 unfrozen"
 
 
 def test_a_phase_is_shown_until_something_else_happens() -> None:
@@ -108,7 +109,7 @@ def test_stages_are_marked_and_shown() -> None:
     view = folded(*running(), stage).view
     assert view.stage is stage
     assert view.learning_rate == 0.0001
-    assert [tuple(mark) for mark in view.marks] == [(3.0, "stage 2: all layers")]
+    assert [tuple(mark) for mark in view.marks] == [(3.0, "all layers")]
     assert "stage 2 of 2, all layers: 7 epochs, learning rate 0.0001" in view.log[-1].text
 
 
@@ -147,7 +148,7 @@ def rewound(step: int, at: int, **fields: object) -> Rewound:
 
 
 def losses(store: Store) -> tuple[list[float], list[float]]:
-    x, y = store.train_loss.points()
+    x, y = store.curves.train["loss"].points()
     return x.tolist(), y.tolist()
 
 
@@ -161,12 +162,12 @@ def test_what_is_undone_leaves_the_curves_and_all_that_is_shown() -> None:
     store.fold([rewound(100, 7, best_accuracy=0.9), point(150, loss=0.3)])
     view = store.view
     assert losses(store) == ([0.5, 1.0, 1.5], [0.5, 0.4, 0.3])
-    assert store.watched_loss.points()[0].tolist() == [1.0]
+    assert store.curves.watched["loss"].points()[0].tolist() == [1.0]
     assert (view.step, view.learning_rate, view.layers, view.best_accuracy) == (150, 0.001, LAYERS, 0.9)
     assert view.evaluation.accuracy == 0.9
-    assert [mark.label for mark in view.marks] == ["rollback"]
+    assert [mark.label for mark in view.marks] == ["rolled back"]
     assert view.state == "running"
-    assert any("rolled back at step 100" in line.text for line in view.log)
+    assert any(line.text.startswith("rolled back to ") and "(step 100)" in line.text for line in view.log)
     # The checkpoint on the line that was left is still there: going back to it brings that line again.
     store.fold([rewound(200, 14, layers=layers("conv1"), learning_rate=0.5)])
     assert losses(store) == ([0.5, 1.0, 1.5], [0.5, 0.4, 9.0])
@@ -189,10 +190,10 @@ def test_the_log_names_those_who_steer_from_elsewhere() -> None:
     store = Store()
     mine, theirs = Pause(by="me pts/1"), Pause(by="ann pts/2")
     store.sent(mine)
-    store.fold([CommandAccepted(command=mine), CommandAccepted(command=theirs)])
+    store.fold([StateChanged(state="paused"), CommandAccepted(command=mine), CommandAccepted(command=theirs)])
     store.fold([CommandRefused(command=theirs, reason="training is paused")])
     assert [line.text for line in store.view.log] == [
-        "pause at step 0",
+        "paused at step 0",
         "pause at step 0 (by ann pts/2)",
         "pause refused: training is paused (by ann pts/2)",
     ]
@@ -207,7 +208,7 @@ def test_who_watches_outlasts_a_new_run_on_the_same_link() -> None:
 def test_the_status_line_tells_of_other_dashboards() -> None:
     store = Store()
     store.fold([prepared(), Audience(names=("me",))])
-    assert "dashboard" not in status(store.view, 120).plain
+    assert "dashboard" not in figures_line(store, 120).plain
     store.fold([Audience(names=("me", "ann (reading)"))])
-    assert "2 dashboards" in status(store.view, 120).plain
-    assert "2 dashboards" in status(store.view, 80).plain
+    assert "2 dashboards" in figures_line(store, 120).plain
+    assert "2 dashboards" in figures_line(store, 80).plain

@@ -10,10 +10,11 @@ from textual.geometry import Region
 
 from finetui.tui.colours.palettes import palette
 from finetui.tui.widgets import plot_geometry
-from finetui.tui.widgets.line_plot import LinePlot, SeriesStyle
-from finetui.tui.widgets.plot_picture import Picture
+from finetui.tui.widgets.line_plot import LinePlot
+from finetui.tui.widgets.plot_drawing import PlotContent, SeriesStyle
+from finetui.tui.widgets.plot_picture import SERIES, Picture
 
-TRAIN_TEST = (SeriesStyle("train"), SeriesStyle("test", points=True))
+TRAIN_TEST = (SeriesStyle("train"), SeriesStyle("test", points=True, look=1))
 NONE = np.empty(0)
 
 
@@ -77,18 +78,20 @@ def spy(plot: LinePlot, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Region, .
 async def test_curves_axes_and_legend(size: tuple[int, int]) -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
     async with open_app(PlotApp(plot), size=size):
-        plot.set_data(curve(), 10, marks=(2.0, 99.0))
+        plot.set_data(curve(), 10, marks=((2.0, "lr x2"), (99.0, "never")))
         shown = lines(plot)
         assert all(len(line) == size[0] for line in shown)
-        assert shown[0].startswith("Loss ") and shown[0].endswith("─ train 0.0501  ◆ test 0.0800")
-        numbers = [float(label) for label in shown[-1].split()[1:]]
-        assert shown[-1].startswith("epoch ") and numbers[0] == 0 and numbers[-1] == 5
+        assert shown[0].startswith("╭ Loss ─") and shown[0].endswith("─ train 0.0501  ◆ test 0.0800 ╮")
+        numbers = [float(label) for label in shown[-1].strip("╰╯ ").replace("─", "").split()[1:]]
+        assert shown[-1].startswith("╰ epoch ") and numbers[0] == 0 and numbers[-1] == 5
         assert braille("".join(shown)) > 20
         assert "".join(shown[1:]).count("◆") == 3
-        ticks = [float(line.split("┤")[0]) for line in shown if "┤" in line]
+        ticks = [float(line[1:].split("╶")[0]) for line in shown if "╶" in line]
         assert len(ticks) >= 2 and ticks[-1] == 0 and ticks == sorted(ticks, reverse=True)
         assert any("┊" in line for line in shown)
         assert max(line.count("┊") for line in shown) == 1  # the mark out of range is not drawn
+        assert "┊lr x2" in "".join(shown) or "lr x2┊" in "".join(shown)
+        assert "never" not in "".join(shown)
 
 
 async def test_data_given_before_the_widget_is_mounted_are_drawn() -> None:
@@ -181,11 +184,11 @@ async def test_any_size_draws_what_fits(size: tuple[int, int]) -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
     async with open_app(PlotApp(plot), size=size):
         for data in (curve(), [(NONE, NONE)] * 2):
-            plot.set_data(data, 10, marks=(1.0,))
+            plot.set_data(data, 10, marks=((1.0, "x"),))
             plot.toggle_log()
             shown = lines(plot)
             assert len(shown) == size[1] and all(len(line) == size[0] for line in shown)
-            assert shown[0].startswith("Loss"[: size[0]])
+            assert shown[0].startswith(("Loss"[: size[0]], "╭ Loss"))
 
 
 async def test_no_size_at_all() -> None:
@@ -217,10 +220,10 @@ async def test_no_data_shows_axes_and_says_so() -> None:
     async with open_app(PlotApp(plot), size=(40, 9)):
         shown = lines(plot)
         assert "no data yet" in "".join(shown)
-        assert shown[-1].split()[:2] == ["epoch", "0.0"]
-        assert "100% ┤" in "".join(shown)
+        assert shown[-1].split()[1:3] == ["epoch", "0.0"]
+        assert "100%╶" in "".join(shown)
         plot.set_data([(NONE, NONE)] * 2, 10)
-        assert lines(plot)[-1].split() == ["epoch", "0", "2", "4", "6", "8", "10"]
+        assert lines(plot)[-1].replace("─", "").split() == ["╰", "epoch", "0", "2", "4", "6", "8", "10", "╯"]
 
 
 async def test_a_constant_series_is_a_line_in_the_middle() -> None:
@@ -238,8 +241,8 @@ async def test_log_scale_there_and_back() -> None:
         linear = lines(plot)
         plot.toggle_log()
         logarithmic = lines(plot)
-        assert plot.log_y and "0.1 ┤" in "".join(logarithmic)
-        assert logarithmic[0].startswith("Loss log ")
+        assert plot.log_y and " 0.1╶" in "".join(logarithmic)
+        assert logarithmic[0].startswith("╭ Loss · log ")
         assert logarithmic[1:] != linear[1:]
         plot.toggle_log()
         assert lines(plot) == linear
@@ -251,8 +254,8 @@ async def test_percents() -> None:
         x = np.linspace(0.1, 3, 60)
         plot.set_data([(x, 0.99 - 0.05 * np.exp(-x)), (np.array([1.0]), np.array([0.9651]))], 10)
         shown = lines(plot)
-        assert shown[0].startswith("Accuracy ") and shown[0].endswith(" test 96.51%")
-        assert shown[1].startswith("100% ┤")
+        assert shown[0].startswith("╭ Accuracy ") and shown[0].endswith(" ◆ 96.51% ╮")
+        assert shown[1].startswith("│100%╶")
 
 
 async def test_the_second_line_lies_above_the_first_and_glyphs_above_both() -> None:
@@ -265,42 +268,91 @@ async def test_the_second_line_lies_above_the_first_and_glyphs_above_both() -> N
         assert "".join(lines(plot)[1:]).count("◆") == 6
 
 
-def dots(plot: LinePlot) -> np.ndarray:
-    """Return which dots of the braille cells are set, as their codes."""
-    codes = plot._picture.chars.view(np.uint32) - 0x2800
-    return np.where(codes < 256, codes, 0)
-
-
-async def test_where_curves_cross_no_dot_of_either_is_lost() -> None:
+async def test_the_evaluation_is_not_broken_by_a_curve_behind_it() -> None:
+    """Where both have dots in a cell, only those of the curve in front are there, in its colour."""
     x, rising, falling = np.linspace(0, 5, 200), np.linspace(0, 1, 200), np.linspace(1, 0, 200)
     drawn = []
     for curves in ((rising, falling), (rising, NONE), (NONE, falling)):
-        plot = LinePlot("Loss", (SeriesStyle("train"), SeriesStyle("test")))
+        plot = LinePlot("Loss", (SeriesStyle("train"), SeriesStyle("test", look=1)))
         async with open_app(PlotApp(plot), size=(60, 20)):
             plot.set_data([(x if len(y) else NONE, y) for y in curves], 5)
-            drawn.append((dots(plot)[1:-2], plot._picture.owners[1:-2].copy()))
-    (both, owners), (first, _), (second, alone) = drawn
-    assert ((first > 0) & (second > 0)).any(), "they do not meet in a cell"
-    assert np.array_equal(both, first | second)
-    assert np.array_equal(owners[second > 0], alone[second > 0])  # all of the second in its own colours
+            drawn.append((plot._picture.chars[1:-1].copy(), plot._picture.owners[1:-1].copy()))
+    (both, owners), (behind, _), (front, alone) = drawn
+    of_front = alone == SERIES + 1
+    assert ((behind > " ") & of_front & (behind != front)).any(), "they do not meet in a cell"
+    assert np.array_equal(both[of_front], front[of_front])
+    assert np.array_equal(owners[of_front], alone[of_front])
+
+
+async def test_a_smoothed_line_stands_in_front_of_its_raw_band() -> None:
+    plot = LinePlot("Loss", (SeriesStyle("train"),))
+    x, y = np.arange(40.0), np.tile([0.2, 0.8], 20)
+    async with open_app(PlotApp(plot), size=(100, 20)):  # fewer values than columns: the band is a line
+        plot.show(PlotContent([(x, y)], 40, means=[(x, np.full(40, 0.5))], smoothed=True))
+        line, everything = rows_of(plot, "#56b4e9"), rows_of(plot, None)
+        assert len(line) == 1 and min(everything) < min(line) < max(everything)
+
+
+async def test_the_best_value_has_a_star_the_cursor_reads_all_and_a_part_can_be_shown() -> None:
+    plot = LinePlot("Loss", TRAIN_TEST)
+    async with open_app(PlotApp(plot), size=(100, 20)):
+        plot.show(PlotContent(curve(), 10, best=2.0))
+        assert "".join(lines(plot)[1:]).count("★") == 1 and "".join(lines(plot)[1:]).count("◆") == 2
+        plot.show(PlotContent(curve(), 10, best=7.0))
+        assert "★" not in "".join(lines(plot))
+        plot.show(PlotContent(curve(), 10, cursor=1.1))
+        shown = lines(plot)
+        assert "train 0.1348" in shown[0] and "test 0.1755" in shown[0]
+        assert " 1.10 " in shown[-1] and sum(line[plot.plotter.frame.column(1.1)] == "│" for line in shown[1:-1]) > 12
+        plot.show(PlotContent(curve(), 10, window=(1.0, 1.5)))
+        assert (plot.plotter.frame.x_axis.low, plot.plotter.frame.x_axis.high) == (1.0, 1.5)
+        assert plot.plotter.frame.y_axis.high < 0.25  # the y axis is that of what is shown
+        plot.show(PlotContent(curve(), 10, window=(2.0, None)))
+        assert plot.plotter.frame.x_axis.low == 2.0 and plot.plotter.frame.x_axis.high >= 3.4
+        plot.show(PlotContent(curve(), 10, window=(8.0, 9.0)))
+        assert "nothing here" in "".join(lines(plot))
+
+
+async def test_an_axis_that_leaves_the_start_out_says_so() -> None:
+    plot = LinePlot("Accuracy", (SeriesStyle("train"),), percent=True)
+    x = np.linspace(0.1, 10, 100)
+    async with open_app(PlotApp(plot), size=(60, 12)):
+        plot.set_data([(x, 1 - 0.9 * np.exp(-3 * (x - 0.1)))], 10)
+        assert "↓ from 10.00%" in lines(plot)[-2]
+        plot.set_data([(x, 0.95 + x / 1000)], 10)
+        assert "↓" not in "".join(lines(plot))
+
+
+async def test_labels_of_marks_hide_neither_curves_nor_each_other() -> None:
+    plot = LinePlot("Loss", (SeriesStyle("train"),))
+    x = np.linspace(0, 10, 300)
+    async with open_app(PlotApp(plot), size=(60, 12)):
+        plot.set_data([(x, x)], 10)
+        bare = plot._picture
+        labels = ("lr x1.7", "conv2 frozen", "all layers")
+        plot.set_data([(x, x)], 10, marks=tuple(zip((2.0, 2.2, 9.9), labels, strict=True)))
+        shown = "\n".join(lines(plot))
+        assert all(label in shown for label in labels)
+        curves = bare.owners >= SERIES
+        assert np.array_equal(plot._picture.owners[curves], bare.owners[curves])
 
 
 async def test_text_is_not_markup_and_cannot_steer_the_terminal() -> None:
     plot = LinePlot("[b]x[/b]\x1b[2J損失\x07", (SeriesStyle("[red]a"),))
     async with open_app(PlotApp(plot), size=(60, 8)):
         plot.set_data([curve()[0]], 10)
-        assert lines(plot)[0].startswith("[b]x[/b][2J損失 ")
+        assert lines(plot)[0].startswith("╭ [b]x[/b][2J損失 ")
         assert "[red]a" in lines(plot)[0] and not {"\x1b", "\x07"} & set(lines(plot)[0])
         assert plot.render_line(0).cell_length == 60
 
 
 async def test_a_narrow_plot_drops_the_names_then_the_legend() -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
-    async with open_app(PlotApp(plot), size=(30, 8)) as pilot:
+    async with open_app(PlotApp(plot), size=(31, 8)) as pilot:
         plot.set_data(curve(), 10)
-        assert lines(plot)[0] == "Loss        ─ 0.0501  ◆ 0.0800"
+        assert lines(plot)[0] == "╭ Loss ─── ─ 0.0501  ◆ 0.0800 ╮"
         await pilot.resize_terminal(20, 8)
-        assert lines(plot)[0].strip() == "Loss"
+        assert lines(plot)[0].strip() == "╭ Loss ────────────╮"
 
 
 async def test_until_plotext_is_loaded_the_axes_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,14 +370,14 @@ async def test_until_plotext_is_loaded_the_axes_are_shown(monkeypatch: pytest.Mo
         assert preloads == []
         plot.set_data(curve(), 10)
         shown = "".join(lines(plot))
-        assert braille(shown) == 0 and "2 ┤" in shown and "no data yet" not in shown
+        assert braille(shown) == 0 and "2.0╶" in shown and "no data yet" not in shown
         await pilot.app.workers.wait_for_complete()
         assert braille("".join(lines(plot))) > 20
         assert len(preloads) == 1 and preloads[0] != "MainThread"
 
 
 def test_wrong_use_is_refused() -> None:
-    with pytest.raises(ValueError, match="1 to 3"):
+    with pytest.raises(ValueError, match="1 to 8"):
         LinePlot("Loss", ())
     with pytest.raises(ValueError, match="2 series, but data for 1"):
         LinePlot("Loss", TRAIN_TEST).set_data([curve()[0]], 10)

@@ -3,59 +3,92 @@
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 
+from finetui.engine.errors import BadInput
+from finetui.engine.predictions.comparison import McNemar, compare
+from finetui.engine.predictions.file import Predictions, load_predictions
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.summaries import RunSummary
+from finetui.tui.keys import bind
 from finetui.tui.screens.list_screen import RunListScreen
 
-_NAME = 40
+_NAME = 36
 
 
 class Comparable(NamedTuple):
-    """A file with predictions, and the words for it."""
+    """A file with predictions of the same images, the words for it, and how they compare."""
 
     path: Path
     name: str
     facts: str
+    tested: McNemar
 
 
 class CompareScreen(RunListScreen[Path]):
-    """Lists the predictions in `runs_dir`; is dismissed with the file to compare with those of the run `own`."""
+    """Lists the predictions in `runs_dir` of the same images as `found`, those of the run in `own` last.
+
+    It is dismissed with the file to compare with.
+    """
 
     TITLE_TEXT = "Compare with"
-    HEADING = f"{'run':<{_NAME}} evaluation, accuracy, data"
-    NONE_FOUND = "no other run has predictions; they are kept since this version, with every evaluation"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,d", "leave", "Back", key_display="esc")]
+    HEADING = f"{'run':<{_NAME}} {'fixed':>7}{'newly wrong':>13}{'net':>7}   evaluation"
+    NONE_FOUND = "no other evaluation of the same images was found"
+    BINDINGS: ClassVar[list[BindingType]] = [bind("compare", "leave", show=False)]
 
-    def __init__(self, runs_dir: Path, own: Path) -> None:
+    def __init__(self, runs_dir: Path, own: Path, found: Predictions) -> None:
         super().__init__(runs_dir)
         self._own = own
+        self._predictions = found
 
     def listed(self, runs: list[RunSummary]) -> list[tuple[Content, Path]]:
-        """Return a line for each file with predictions."""
-        return [(_row(found), found.path) for found in comparables(runs, self._own)]
+        """Return a line for each file with predictions of the same images."""
+        return [(_row(found), found.path) for found in comparables(runs, self._own, self._predictions)]
 
 
 def _row(found: Comparable) -> Content:
     name = Content(found.name).truncate(_NAME, ellipsis=True, pad=True)
-    return Content.assemble(name, (f" {found.facts}", "$muted"))
+    tested = found.tested
+    net = tested.broken - tested.fixed
+    tone = "$success" if net < 0 else "$error" if net > 0 else "$muted"
+    return Content.assemble(
+        name,
+        f" {tested.fixed:>7,}{tested.broken:>13,}",
+        (f"{net:>+7,}" if net else f"{0:>7}", tone),
+        (f"   {found.facts}", "$muted"),
+    )
 
 
-def comparables(found: list[RunSummary], own: Path) -> list[Comparable]:
-    """Return what the run in `own` can be compared with: its parent, then its own best evaluation, then all others."""
-    mine = next((run for run in found if Path(run.path) == own), None)
+def comparables(runs: list[RunSummary], own: Path, found: Predictions) -> list[Comparable]:
+    """Return what `found` can be compared with: the parent of the run in `own`, then others, then its own best one.
+
+    Predictions of other images, and files that cannot be used, are left out.
+    """
+    mine = next((run for run in runs if Path(run.path) == own), None)
     parent = mine.parent if mine is not None else None
     listed: list[tuple[int, Comparable]] = []
-    for run in found:
+    for run in runs:
         folder = RunFolder(Path(run.path))
         is_own = folder.path == own
-        rank = 0 if run.name == parent else 1 if is_own else 2
+        rank = 0 if run.name == parent else 2 if is_own else 1
         what = "its parent" if rank == 0 else "this run" if is_own else run.data
         best = "" if run.best_accuracy is None else f" {run.best_accuracy:.2%}"
-        if folder.best_predictions.is_file():
-            listed.append((rank, Comparable(folder.best_predictions, run.name, f"best{best}, {what}")))
-        if folder.last_predictions.is_file() and not is_own:
-            listed.append((rank, Comparable(folder.last_predictions, run.name, f"last evaluation, {what}")))
+        files = [(folder.best_predictions, f"best{best}, {what}")]
+        if not is_own:
+            files.append((folder.last_predictions, f"last, {what}"))
+        for path, facts in files:
+            tested = _tested(path, found)
+            if tested is not None:
+                listed.append((rank, Comparable(path, run.name, facts, tested)))
     return [item for _, item in sorted(listed, key=lambda pair: pair[0])]
+
+
+def _tested(path: Path, found: Predictions) -> McNemar | None:
+    """Return how `found` compares with the predictions in `path`; None where it does not."""
+    if not path.is_file():
+        return None
+    try:
+        return compare(found, load_predictions(path)).mcnemar(found)
+    except BadInput:
+        return None

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
@@ -13,12 +13,14 @@ from textual.widgets.option_list import Option
 
 from finetui.engine.predictions.selection import Pair, most_confused
 from finetui.engine.protocol.values import Part
+from finetui.tui.keys import bind, move
 from finetui.tui.screens.base import ModalScreen
 from finetui.tui.screens.errors.heat_map import HeatMap
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.option_list import OptionList
 
 _MOST_PAIRS = 200
+_COUNT, _SHARE = 6, 7  # cells
 
 
 class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
@@ -27,18 +29,27 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
     CSS_PATH = "confusion.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,m", "leave", "Back", key_display="esc"),
-        Binding("n", "switch", "Counts or shares"),
-        Binding("tab", "other", "Matrix or pairs", priority=True),
+        bind("close", show=False),
+        bind("confusion", "close", show=False),
+        bind("counts"),
+        move("tab", "other", "Matrix or pairs", show=True, priority=True),
     ]
 
-    def __init__(self, confusion: npt.NDArray[np.int64], classes: tuple[str, ...], part: Part = "test") -> None:
-        """Say that the images are those of `part`."""
+    def __init__(
+        self,
+        confusion: npt.NDArray[np.int64],
+        classes: tuple[str, ...],
+        part: Part = "test",
+        *,
+        at: tuple[int, int] | None = None,
+    ) -> None:
+        """Say that the images are those of `part`, and begin `at` a cell, by default at the most confused pair."""
         super().__init__()
         self._confusion = confusion
         self._labels = classes
         self._part = part
         self._pairs = most_confused(confusion)
+        self._at = at or ((self._pairs[0].true, self._pairs[0].predicted) if self._pairs else (0, 0))
 
     def compose(self) -> ComposeResult:
         """The matrix beside the pairs, and a line about the cell under the cursor."""
@@ -48,26 +59,27 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
                 Content.assemble(
                     ("Confusion matrix", "bold $accent"),
                     f"  {total - right:,} of {total:,} {self._part} images wrong",
-                    ("  ·  rows true, columns predicted", "$muted"),
                 ),
                 id="title",
             )
             with Horizontal(id="columns"):
-                yield HeatMap(self._confusion, self._labels)
-                yield OptionList(*(self._option(pair) for pair in self._pairs[:_MOST_PAIRS]), id="pairs", compact=True)
+                yield HeatMap(self._confusion, self._labels, self._at)
+                with Vertical(id="most"):
+                    yield Static(Content.styled(f"{'images':>{_COUNT}}{'share':>{_SHARE}}  true → predicted", "$muted"))
+                    options = (self._option(pair) for pair in self._pairs[:_MOST_PAIRS])
+                    yield OptionList(*options, id="pairs", compact=True)
             yield Static(id="words")
         yield KeyBar()
 
     def _option(self, pair: Pair) -> Option:
         true, predicted = self._labels[pair.true], self._labels[pair.predicted]
-        return Option(Content.assemble((f"{pair.count:>6,}  ", "bold"), true, (" → ", "$muted"), (predicted, "$error")))
+        share = pair.count / max(int(self._confusion[pair.true].sum()), 1)
+        figures = (f"{pair.count:>{_COUNT},}", "bold"), (f"{share:>{_SHARE}.1%}", "$muted")
+        return Option(Content.assemble(*figures, f"  {true}", (" → ", "$muted"), (predicted, "$error")))
 
     def on_mount(self) -> None:
-        """Begin at the most confused pair."""
-        heat_map = self.query_one(HeatMap)
-        heat_map.focus()
-        if self._pairs:
-            self.call_after_refresh(heat_map.move_to, self._pairs[0].true, self._pairs[0].predicted)
+        """Begin in the matrix."""
+        self.query_one(HeatMap).focus()
         self._describe()
 
     def on_heat_map_moved(self) -> None:
@@ -79,17 +91,20 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
         names = self._labels
         if row < 0:
             count = int(self._confusion[:, column].sum())
-            words = f"{count:,} images were taken for {names[column]}"
+            words = f"{count:,} predicted as {names[column]}, {int(self._confusion[column, column]):,} of them correct"
         elif column < 0:
             size, hits = int(self._confusion[row].sum()), int(self._confusion[row, row])
-            words = f"{size:,} images are {names[row]}, and {hits / max(size, 1):.1%} of them were recognised"
+            words = f"{names[row]}: {hits:,} of {size:,} correct ({hits / max(size, 1):.1%})"
         else:
             count, size = int(self._confusion[row, column]), int(self._confusion[row].sum())
-            taken = "recognised" if row == column else f"taken for {names[column]}"
-            words = f"{count:,} of {size:,} images of {names[row]} ({count / max(size, 1):.1%}) were {taken}"
+            share = f"({count / max(size, 1):.1%})"
+            if row == column:
+                words = f"{names[row]}: {count:,} of {size:,} correct {share}"
+            else:
+                words = f"{count:,} of {size:,}: {names[row]} predicted as {names[column]} {share}"
         self.query_one("#words", Static).update(Content(words))
 
-    def action_switch(self) -> None:
+    def action_counts(self) -> None:
         """Show shares instead of counts, or the other way round."""
         self.query_one(HeatMap).switch()
 
@@ -114,7 +129,3 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
         message.stop()
         pair = self._pairs[message.option_index]
         self.dismiss((pair.true, pair.predicted))
-
-    def action_leave(self) -> None:
-        """List nothing else."""
-        self.dismiss(None)

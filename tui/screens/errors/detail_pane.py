@@ -11,14 +11,27 @@ from textual.widgets import Static
 
 from finetui.tui.widgets.picture import Picture
 
+_PICTURE = 14  # lines that are left to it, while there is more text than fits
+_LEAST_LINES = 3
+
+
+class _Words(Static):
+    def on_resize(self) -> None:
+        """Lay the text out for the new width."""
+        assert isinstance(self.parent, DetailPane)
+        self.parent.show_lines()
+
 
 class DetailPane(Vertical):
-    """Shows an image and lines of text, which are laid out anew for another width."""
+    """Shows an image, and below or beside it lines of text, which are laid out anew for another width."""
 
     DEFAULT_CSS = """
     DetailPane {
         Picture { height: 1fr; min-height: 4; }
-        #detail-text { height: auto; margin-top: 1; }
+        #detail-text { width: 1fr; height: auto; margin-top: 1; }
+
+        &.-beside { layout: horizontal; }
+        &.-beside #detail-text { width: 40; height: 1fr; margin: 0 0 0 2; }
     }
     """
 
@@ -27,9 +40,9 @@ class DetailPane(Vertical):
         self._lines: Callable[[int], list[Content]] = lambda _width: []
 
     def compose(self) -> ComposeResult:
-        """The image above the text."""
+        """The image, and the text."""
         yield Picture()
-        yield Static(id="detail-text")
+        yield _Words(id="detail-text")
 
     def show(
         self,
@@ -38,16 +51,24 @@ class DetailPane(Vertical):
         note: str,
         lines: Callable[[int], list[Content]],
     ) -> None:
-        """Show `image`, or why there is none; `lines(width)` returns the text in so many cells."""
+        """Show `image`, or why there is none; `lines(width)` returns the text in so many cells, the first ones first.
+
+        The last lines are left out where they would leave the image less than `_PICTURE` lines.
+        """
         self.query_one(Picture).show(image, overlay=overlay, note=note)
         self._lines = lines
-        self._show_lines()
+        self.show_lines()
 
     def on_resize(self) -> None:
-        """Lay the text out for the new width."""
-        self._show_lines()
+        """Lay the text out for the new height."""
+        self.show_lines()
 
-    def _show_lines(self) -> None:
-        width = self.content_size.width
-        if width > 0:
-            self.query_one("#detail-text", Static).update(Content("\n").join(self._lines(width)))
+    def show_lines(self) -> None:
+        """Lay the text out for the room that there is."""
+        text = self.query_one("#detail-text", Static)
+        width = text.size.width
+        if width <= 0:
+            return
+        height = self.content_size.height
+        room = height if self.has_class("-beside") else max(height - _PICTURE - text.styles.margin.top, _LEAST_LINES)
+        text.update(Content("\n").join(self._lines(width)[:room]))

@@ -7,19 +7,19 @@ from textual.binding import BindingType
 from textual.widget import Widget
 
 from finetui.engine.errors import BadInput
-from finetui.engine.predictions.criteria import LABEL_FILTERS, SHOWS, SORTS, Selection
+from finetui.engine.predictions.criteria import CHANGE_WORDS, LABEL_FILTERS, SHOWS, SORTS, Selection
 from finetui.tui.screens.form import ENTER, Form
 from finetui.tui.state.class_names import class_number
 from finetui.tui.widgets.form_rows import ChoiceRow, TextRow
 
 _ANY, _ONLY = "any", "only these"
-_CHANGES = {"": "any", "fixed": "fixed", "broken": "broken", "still-wrong": "still wrong"}
+_CHANGES = {"": "any", **CHANGE_WORDS}
 
 
 class FilterForm(Form[Selection]):
     """Asks for another selection than `selection`."""
 
-    TITLE_TEXT = "Which images"
+    TITLE_TEXT = "Filter images"
     BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 
     def __init__(self, selection: Selection, classes: tuple[str, ...], *, has_files: bool, can_compare: bool) -> None:
@@ -36,8 +36,8 @@ class FilterForm(Form[Selection]):
             ChoiceRow("show", "Show", SHOWS, now.show),
             TextRow("true", "True class", "" if now.true is None else names[now.true], "any: name or number"),
             TextRow("predicted", "Predicted", "" if now.predicted is None else names[now.predicted], "any"),
-            TextRow("low", "Confidence ≥", f"{100 * now.low:g}", restrict=r"[\d.]*"),
-            TextRow("high", "Confidence ≤", f"{100 * now.high:g}", restrict=r"[\d.]*"),
+            TextRow("low", "Confidence ≥", f"{100 * now.low:g}"),
+            TextRow("high", "Confidence ≤", f"{100 * now.high:g}"),
         ]
         if self._has_files:
             rows.append(TextRow("text", "Path contains", now.text, "any"))

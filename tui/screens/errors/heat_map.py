@@ -6,16 +6,19 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
 from finetui.tui.colours.palettes import RIGHT_STEPS, WRONG_STEPS
+from finetui.tui.keys import bind, move
 from finetui.tui.widgets.styled_line import line_strip
 
 _LONGEST_NAME = 16
+_WIDEST_CELL = 11
+_HEAD = 2  # lines: which way round it is, and the classes
 
 
 class HeatMap(Widget, can_focus=True):
@@ -25,15 +28,15 @@ class HeatMap(Widget, can_focus=True):
     HeatMap { width: 1fr; height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(0, -1)", "Left", show=False),
-        Binding("right", "move(0, 1)", "Right", show=False),
-        Binding("up", "move(-1, 0)", "Up", show=False),
-        Binding("down", "move(1, 0)", "Down", show=False),
-        Binding("pageup", "move(-10, 0)", "Page up", show=False),
-        Binding("pagedown", "move(10, 0)", "Page down", show=False),
-        Binding("home", "move(0, -100000)", "First", show=False),
-        Binding("end", "move(0, 100000)", "Last", show=False),
-        Binding("enter,space", "choose", "Images"),
+        move("left", "move(0, -1)"),
+        move("right", "move(0, 1)"),
+        move("up", "move(-1, 0)"),
+        move("down", "move(1, 0)"),
+        move("pageup", "move(-10, 0)"),
+        move("pagedown", "move(10, 0)"),
+        move("home", "move(0, -100000)"),
+        move("end", "move(0, 100000)"),
+        bind("confirm", "choose", label="Images"),
     ]
 
     class Moved(Message):
@@ -47,8 +50,11 @@ class HeatMap(Widget, can_focus=True):
             self.true = true
             self.predicted = predicted
 
-    def __init__(self, confusion: npt.NDArray[np.int64], classes: tuple[str, ...], *, id: str | None = None) -> None:  # noqa: A002
-        super().__init__(id=id)
+    def __init__(
+        self, confusion: npt.NDArray[np.int64], classes: tuple[str, ...], at: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Put the cursor on the cell `at`."""
+        super().__init__()
         self._confusion = confusion
         self._labels = classes
         self._sizes = np.maximum(confusion.sum(1), 1)
@@ -56,19 +62,28 @@ class HeatMap(Widget, can_focus=True):
         np.fill_diagonal(off, 0)
         self._most_wrong = max(int(off.max(initial=0)), 1)
         self.normalised = False
-        self.cursor = (0, 0)
+        self.cursor = at
         self._first = (0, 0)  # row and column that are in sight first
         self._names = max(4, min(_LONGEST_NAME, max((Content(name).cell_length for name in classes), default=0)))
 
     @property
     def _cell(self) -> int:
-        """Width of a cell: the widest number and a space."""
-        return 5 if self.normalised else max(len(f"{int(self._confusion.max(initial=0)):,}"), 3) + 1
+        """Width of a cell: a number and a space, and where there is room as much as the longest name and more."""
+        least = 5 if self.normalised else max(len(f"{int(self._confusion.max(initial=0)):,}"), 3) + 1
+        room = (self.size.width - self._names - 1) // max(len(self._labels), 1)
+        return min(max(least, room), max(_WIDEST_CELL, least))
+
+    @property
+    def _high(self) -> int:
+        """Height of a cell: three or four lines where all of them fit, so that it looks like a map."""
+        room = (self.size.height - _HEAD) // max(len(self._labels), 1)
+        return min(room, 4) if room >= 3 else 1
 
     @property
     def _room(self) -> tuple[int, int]:
         """Rows and columns that fit."""
-        return max(self.size.height - 1, 1), max((self.size.width - self._names - 1) // self._cell, 1)
+        rows = (self.size.height - _HEAD) // self._high
+        return max(rows, 1), max((self.size.width - self._names - 1) // self._cell, 1)
 
     def switch(self) -> None:
         """Show shares of the true class instead of counts, or the other way round."""
@@ -119,7 +134,7 @@ class HeatMap(Widget, can_focus=True):
         event.stop()
         self.focus()
         column = (event.x - self._names - 1) // self._cell + self._first[1] if event.x > self._names else -1
-        row = event.y - 1 + self._first[0] if event.y else -1
+        row = (event.y - _HEAD) // self._high + self._first[0] if event.y >= _HEAD else -1
         if max(row, column) >= len(self._labels):
             return
         if (row, column) == self.cursor:
@@ -151,12 +166,19 @@ class HeatMap(Widget, can_focus=True):
         """Render the heading, or one row."""
         width = self.size.width
         columns = range(self._first[1], min(self._first[1] + self._room[1], len(self._labels)))
-        row = y - 1 + self._first[0]
+        row, line = divmod(y - _HEAD, self._high)
+        row += self._first[0]
+        middle = line == self._high // 2
         if y == 0:
+            # The heading of a narrow column is cut, and here it is whole.
+            whole = self._labels[self.cursor[1]] if self.cursor[1] >= 0 and self._labels else ""
+            parts = [Content.styled("true ↓".ljust(self._names + 1) + " predicted → ", "$muted"), Content(whole)]
+        elif y < _HEAD:
             parts = [Content(" " * (self._names + 1)), *(self._heading(column) for column in columns)]
         elif row < len(self._labels):
-            name = Content(self._labels[row]).truncate(self._names, ellipsis=True, pad=True)
-            parts = [self._marked(name, (row, -1)), Content(" "), *(self._number(row, column) for column in columns)]
+            name = Content(self._labels[row] if middle else "").truncate(self._names, ellipsis=True, pad=True)
+            cells = (self._number(row, column, shown=middle) for column in columns)
+            parts = [self._marked(name, (row, -1)) if middle else name, Content(" "), *cells]
         else:
             parts = []
         return line_strip(self, Content("").join(parts), width)
@@ -164,18 +186,26 @@ class HeatMap(Widget, can_focus=True):
     def _heading(self, column: int) -> Content:
         room = self._cell - 1
         name = Content(self._labels[column]).truncate(room, ellipsis=True)
-        return Content.assemble(" " * (self._cell - name.cell_length), self._marked(name.stylize("bold"), (-1, column)))
+        left = (self._cell - name.cell_length + 1) // 2 if self._high > 1 else self._cell - name.cell_length
+        right = " " * (self._cell - left - name.cell_length)
+        return Content.assemble(" " * left, self._marked(name.stylize("bold"), (-1, column)), right)
+
+    def _placed(self, text: str) -> str:
+        """Return `text` at the right of a cell, as numbers below each other stand, or in the middle of a high one."""
+        if self._high == 1:
+            return text.rjust(self._cell)
+        return text.rjust((self._cell + len(text) + 1) // 2).ljust(self._cell)
 
     def _marked(self, content: Content, place: tuple[int, int]) -> Content:
         return content.stylize("reverse") if place == self.cursor and self.has_focus else content
 
-    def _number(self, row: int, column: int) -> Content:
-        """Return a cell: bare where nothing happened, shaded by how often it did."""
+    def _number(self, row: int, column: int, *, shown: bool) -> Content:
+        """Return a line of a cell: bare where nothing happened, shaded by how often it did; with its number if so."""
         count = int(self._confusion[row, column])
         share = count / int(self._sizes[row])
         percent = f"{share:.0%}" if share >= 0.005 else "<1%"
         text = (percent if self.normalised else f"{count:,}") if count else "·"
-        content = Content(text.rjust(self._cell))
+        content = Content(self._placed(text if shown else ""))
         if (row, column) == self.cursor and self.has_focus:
             return content.stylize("reverse")
         if not count:

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
 
@@ -16,12 +16,16 @@ from finetui.engine.protocol.commands import Evaluate, FindDuplicates
 from finetui.engine.protocol.events import CommandRefused, DuplicatesFound, Evaluated
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.runs.folder import RunFolder
+from finetui.tui.keys import KEYS
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import fetch_all
 from finetui.tui.screens.base import Screen
+from finetui.tui.screens.errors.text import waiting
+from finetui.tui.screens.run_chosen import Differing
+from finetui.tui.screens.told import Told
 from finetui.tui.state.export import Target, export
-from finetui.tui.state.listing import Listing, listing_of
-from finetui.tui.state.store import Store, View
+from finetui.tui.state.listing import Listing, listing_of, told_duplicates, with_duplicates
+from finetui.tui.state.store import Store
 
 _POLL_SECONDS = 0.25
 _MOST_COMPARED = 200_000  # images among which duplicates are looked for without being asked
@@ -29,47 +33,30 @@ _MOST_COMPARED = 200_000  # images among which duplicates are looked for without
 Change = Callable[[Listing, frozenset[int]], Listing]  # from a list and the marked rows to another list
 
 
-def _with_duplicates(listing: Listing, found: DuplicatesFound, marked: Collection[int]) -> Listing:
-    """Return the list anew, now that it is known which images are in the training set."""
-    return listing.with_duplicates(found.pairs, found.names).select(listing.selection, marked)
-
-
-def _told_duplicates(
-    listing: Listing, asked: FindDuplicates, found: DuplicatesFound, marked: Collection[int]
-) -> Listing:
-    """Return the list with what was `found`, listed anew only where it is filtered by that; none of another part."""
-    if listing.predictions.origin.part != asked.part:
-        return listing
-    if listing.selection.duplicates:
-        return _with_duplicates(listing, found, marked)
-    return listing.with_duplicates(found.pairs, found.names)
-
-
-def _waiting(view: View) -> str:
-    """Return why there is nothing to list yet."""
-    if view.refusal is not None and isinstance(view.refusal.command, Evaluate):
-        return view.refusal.reason
-    if view.phase is not None:
-        share = f" {view.phase.done:,} of {view.phase.total:,}" if view.phase.total else " …"
-        return f"{view.phase.name}{share}"
-    return "There are no predictions yet: they come with the first evaluation."
-
-
 class ListingScreen(Screen[None]):
     """Works out the list away from the event loop, and asks for filters, a comparison and exports."""
 
-    def __init__(self, store: Store, asker: Asker, choose: Choose, part: AnyPart = "") -> None:
-        """List first what `choose` says of `part` of the run in `store`; empty: what is evaluated while training."""
+    def __init__(
+        self, store: Store, asker: Asker, choose: Choose, part: AnyPart = "", differing: Differing | None = None
+    ) -> None:
+        """List first what `choose` says of `part` of the run in `store`; empty: what is evaluated while training.
+
+        With `differing`, list first what these two are not equally right about.
+        """
         super().__init__()
         self._store = store
         self._asker = asker
         self._choose_first = choose
+        self._differing = differing
         self._turn = asyncio.Lock()
         self._changes: list[Change] = []  # what is asked for meanwhile is worked out next, from what came out
         self._listing: Listing | None = None
         self._evaluation: Evaluated | None = None  # the one that is shown
         self._part = part
         self._marked: set[int] = set()
+        self._evaluates = False  # on request
+        self._base = Selection()  # what was listed first
+        self._in_cell: tuple[tuple[int, int], Selection] | None = None  # of the matrix, and what was listed before
         self._looked_for_duplicates = False
         self._duplicates: DuplicatesFound | None = None  # the images here that are training images
 
@@ -84,6 +71,10 @@ class ListingScreen(Screen[None]):
     @abstractmethod
     def _say(self, text: str) -> None:
         """Show `text` in place of a list."""
+
+    @abstractmethod
+    def _show_lines(self) -> None:
+        """Show what is said about the list, in place of a hint."""
 
     @abstractmethod
     def _hint(self, text: str) -> None:
@@ -102,14 +93,14 @@ class ListingScreen(Screen[None]):
         found = view.evaluation_of(self._part or view.watched)
         self._evaluation = found
         if found is None:
-            self._say(_waiting(view))
+            self._say("Evaluating…" if self._evaluates and view.phase is None else waiting(view))
         elif not found.predictions:
             run = RunFolder(Path(view.path)).argument if view.path else "RUN"
             self._say(f"The predictions of this evaluation were not kept; `finetui errors {run}` makes them.")
         else:
             self._open(Path(view.path) / found.predictions)
 
-    def action_switch_part(self) -> None:
+    def action_part(self) -> None:
         """Show the other part that is held out; have it evaluated where it was not yet."""
         part = self._store.view.other_part(self._part)
         if part is None:
@@ -131,15 +122,21 @@ class ListingScreen(Screen[None]):
             self._refused(f"the other part cannot be shown: {reply.reason}")
 
     def _opened(self, path: Path) -> Listing:
+        if self._listing is None and self._differing is not None:
+            path, other = self._differing
+            found = load_predictions(path)
+            listing = listing_of(found, self._choose_first(found.classes)).compare(other, "broken", ())
+            self._base = listing.selection
+            return listing
         found = load_predictions(path)
         if self._listing is None:
-            selection = self._choose_first(found.classes)
+            selection = self._base = self._choose_first(found.classes)
         else:
             selection = msgspec.structs.replace(self._listing.selection, change="", marked=False)
         listing = listing_of(found, selection)
         if self._listing is not None and self._listing.predictions.origin.part != found.origin.part:
             return listing
-        return listing if self._duplicates is None else _with_duplicates(listing, self._duplicates, ())
+        return listing if self._duplicates is None else with_duplicates(listing, self._duplicates, ())
 
     def _look_for_newer(self) -> None:
         view = self._store.view
@@ -147,7 +144,7 @@ class ListingScreen(Screen[None]):
         if self._evaluation is None and (self._listing is None or newest is not None):
             self.action_newest()
         elif newest is not self._evaluation and self._listing is not None:
-            self._hint("a newer evaluation is there: n shows it")
+            self._hint("a newer evaluation is there: N shows it")
 
     @work(group="list", exit_on_error=False)
     async def _open(self, path: Path) -> None:
@@ -222,14 +219,14 @@ class ListingScreen(Screen[None]):
             return  # another part is shown by now
         if isinstance(reply, DuplicatesFound):
             self._duplicates = reply
-            self._relist(lambda listing, marked: _told_duplicates(listing, asked, reply, marked))
+            self._relist(lambda listing, marked: told_duplicates(listing, asked, reply, marked))
         elif isinstance(reply, CommandRefused):
             self._hint(f"training images among these were not looked for: {reply.reason}")
 
     # -- choosing what is listed ----------------------------------------------------------------------------
 
-    def action_cycle_show(self) -> None:
-        """List mistakes, then right but unsure ones, right ones, all."""
+    def action_show(self) -> None:
+        """List mistakes, then correct but unsure ones, correct ones, all; or what changed in another way."""
 
         def next_show(now: Selection) -> dict[str, object]:
             if now.change:
@@ -238,7 +235,7 @@ class ListingScreen(Screen[None]):
 
         self._choose(next_show)
 
-    def action_cycle_order(self) -> None:
+    def action_order(self) -> None:
         """Order by loss, then by confidence, margin, place."""
         self._choose(lambda now: {"sort": SORTS[(SORTS.index(now.sort) + 1) % len(SORTS)], "reverse": False})
 
@@ -254,13 +251,55 @@ class ListingScreen(Screen[None]):
             self._asker.ask(FindDuplicates(part=part), self._duplicates_found)
         self._choose(lambda now: {flag: not getattr(now, flag)})
 
-    def action_toggle_label_errors(self) -> None:
+    def action_label_errors(self) -> None:
         """List only what possibly has a wrong label, or all again."""
-        self._choose(lambda now: {"label_errors": None if now.label_errors else LABEL_FILTERS[0]})
+        self._choose(lambda now: {"label_errors": None if now.label_errors else LABEL_FILTERS[0], "sort": "loss"})
 
-    def action_clear(self) -> None:
-        """Take all filters away."""
-        self._relist(lambda listing, marked: listing.select(listing.selection.unfiltered, marked))
+    def action_tab(self, number: int) -> None:
+        """List the kind of image that has the tab `number`, from 0."""
+        if self._listing is not None and number < len(self._listing.tabs):
+            changes = self._listing.tabs[number].changes
+            self._choose(lambda _: dict(changes))
+
+    def action_evaluate(self) -> None:
+        """Have the part that is shown evaluated now."""
+        self._evaluates = True
+        if self._listing is None:
+            self.action_newest()
+        else:
+            self._hint("evaluating…")
+        self._asker.ask(Evaluate(part=self._part), self._refused_evaluation)
+
+    def _refused_evaluation(self, reply: Reply) -> None:
+        self._evaluates = False
+        if isinstance(reply, CommandRefused):
+            self._refused(f"not evaluated: {reply.reason}")
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether less is listed than at first, or something else, in whatever order."""
+        if self._listing is None:
+            return False
+        now = self._listing.selection
+        return self._in_cell is not None or now != msgspec.structs.replace(
+            self._base, sort=now.sort, reverse=now.reverse
+        )
+
+    def widen(self) -> bool:
+        """Go back from a cell to the matrix, end a comparison, or take the filters away; False if there is none."""
+        if self._listing is None or not self.is_narrowed:
+            return False
+        if self._listing.selection.change and not self._base.change:
+            self._relist(lambda listing, marked: listing.uncompared(marked))
+        elif self._in_cell is not None:
+            cell, before = self._in_cell
+            self._in_cell = None
+            self._relist(lambda listing, marked: listing.select(before, marked))
+            self._open_confusion(cell)
+        else:
+            base = self._base
+            self._choose(lambda now: msgspec.structs.asdict(base) | {"sort": now.sort, "reverse": now.reverse})
+        return True
 
     @work
     async def action_filter(self) -> None:
@@ -280,17 +319,23 @@ class ListingScreen(Screen[None]):
         if chosen is not None:
             self._relist(lambda listing, marked: listing.select(chosen, marked))
 
+    def action_confusion(self) -> None:
+        """Show which classes are mistaken for which, and list the images of a cell."""
+        self._open_confusion(None if self._in_cell is None else self._in_cell[0])
+
     @work
-    async def action_confusion(self) -> None:
-        """Show which classes are taken for which, and list the images of a cell."""
+    async def _open_confusion(self, at: tuple[int, int] | None) -> None:
         from finetui.tui.screens.errors.confusion import ConfusionScreen
 
         if self._listing is None:
             return
         found = self._listing.predictions
-        chosen = await self.app.push_screen_wait(ConfusionScreen(found.confusion(), found.classes, found.origin.part))
-        if chosen is not None:
-            true, predicted = (None if label < 0 else label for label in chosen)
+        screen = ConfusionScreen(found.confusion(), found.classes, found.origin.part, at=at)
+        cell = await self.app.push_screen_wait(screen)
+        if cell is not None and self._listing is not None:
+            before = self._in_cell[1] if self._in_cell is not None else self._listing.selection
+            self._in_cell = cell, before
+            true, predicted = (None if label < 0 else label for label in cell)
             show = "all" if true == predicted else "wrong"
             self._choose(lambda _: {"show": show, "true": true, "predicted": predicted, "change": ""})
 
@@ -308,21 +353,16 @@ class ListingScreen(Screen[None]):
 
     @work
     async def action_compare(self) -> None:
-        """Compare with another run's or evaluation's predictions; again: end the comparison."""
+        """Compare with another run's or evaluation's predictions."""
         from finetui.tui.screens.errors.compare import CompareScreen
 
         listing = self._listing
         if listing is None:
             return
-        if listing.selection.change:
-            self._choose(lambda _: {"change": ""})
-            return
-        view = self._store.view
-        own = Path(view.path)
-        path = await self.app.push_screen_wait(CompareScreen(own.parent, own))
+        own = Path(self._store.view.path)
+        path = await self.app.push_screen_wait(CompareScreen(own.parent, own, listing.predictions))
         if path is not None:
-            name = f"{path.parent.name} {path.stem}"
-            self._relist(lambda listing, marked: listing.compare(path, name, "broken", marked))
+            self._relist(lambda listing, marked: listing.compare(path, "broken", marked))
 
     @work
     async def action_export(self) -> None:
@@ -346,5 +386,16 @@ class ListingScreen(Screen[None]):
         try:
             words = export(target, listing, rows, lambda indices: fetch_all(self.app, self._asker, part, indices))
         except FinetuiError as error:
-            words = str(error)
-        self.app.call_from_thread(self._hint, words)
+            self.app.call_from_thread(self._told_export, "", str(error))
+        else:
+            self.app.call_from_thread(self._told_export, str(target.path.absolute()), words)
+
+    def _told_export(self, path: str, words: str) -> None:
+        """Say what was written, or, without a `path`, why nothing was."""
+        if not self.stands:
+            return
+        self._show_lines()
+        if path:
+            self.app.post_message(Told(f"{words} · {KEYS['copy'].shown} copy path", "export", copies=path))
+        else:
+            self.app.post_message(Told(f"Not exported: {words}", "export", warns=True))

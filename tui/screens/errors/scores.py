@@ -3,19 +3,20 @@
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
 from finetui.engine.predictions.metrics import Scores
 from finetui.engine.protocol.values import Part
+from finetui.tui.keys import bind
 from finetui.tui.screens.base import ModalScreen
 from finetui.tui.state.scores import HEADING, NAME_WIDTH, class_rows, diagram, facts
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.lines_view import LinesView
 
-_LABEL, _NUMBERS = 19, (8, 10, 8, 8, 9, 8)  # cells
+_LABEL, _NUMBERS = 13, (8, 10, 8, 8, 8, 8, 8)  # cells
 _DIAGRAM = 70
 _MOST_LAID_OUT = 100  # classes; more of them are drawn only where they are in sight
 
@@ -31,7 +32,10 @@ class ScoresScreen(ModalScreen[None]):
 
     CSS_PATH = "scores.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (158, "-roomy")]
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,s", "leave", "Back", key_display="esc")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bind("close", show=False),
+        bind("scores", "close", show=False),
+    ]
 
     def __init__(self, scores: Scores, part: Part, temperature: float) -> None:
         super().__init__()
@@ -71,10 +75,6 @@ class ScoresScreen(ModalScreen[None]):
     def _rows(self) -> Content:
         lines = [_line(HEADING).stylize("$muted"), *map(_line, class_rows(self._scores))]
         return Content("\n").join(lines)
-
-    def action_leave(self) -> None:
-        """Go back."""
-        self.dismiss(None)
 
 
 def _line(cells: tuple[str, ...] | list[str]) -> Content:

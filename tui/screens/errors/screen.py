@@ -5,27 +5,51 @@ from typing import ClassVar
 
 import numpy as np
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Static
 
 from finetui.engine.predictions.criteria import Choose
+from finetui.engine.protocol.events import CommandRefused
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.text import clean
+from finetui.tui.keys import bind, bind_tabs, move
 from finetui.tui.queries.asker import Asker
 from finetui.tui.queries.image_cache import ImageCache
 from finetui.tui.queries.image_detail import ImageDetail
 from finetui.tui.screens.errors.detail_pane import DetailPane
-from finetui.tui.screens.errors.help import errors_help
+from finetui.tui.screens.errors.help import INTRODUCTION
 from finetui.tui.screens.errors.listing_screen import ListingScreen
-from finetui.tui.screens.errors.text import brief_details, caption, details, filter_line, title
+from finetui.tui.screens.errors.tabs import Tabs
+from finetui.tui.screens.errors.text import (
+    after_tabs,
+    before_tabs,
+    brief_details,
+    caption,
+    details,
+    legend,
+    loading,
+    tab_words,
+    title,
+)
+from finetui.tui.screens.run_chosen import Differing
+from finetui.tui.screens.run_lines import RunLines
+from finetui.tui.state.listing import image_name
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.key_bar import KeyBar
+from finetui.tui.widgets.picture import image_mode
 from finetui.tui.widgets.styled_line import StyledLine
 from finetui.tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
 
+METHODS = {
+    "grad-cam": "Grad-CAM",
+    "integrated-gradients": "Integrated gradients",
+    "occlusion": "Occlusion",
+}
+# Cells that the image under the cursor has at least, by how wide the terminal is.
+_LEAST_DETAIL = {160: 64, 100: 44, 0: 30}
 _REST_SECONDS = 0.15  # how long the cursor stays on an image before more than its thumbnail is asked for
 _THUMBNAIL = 64  # pixels
 _ROOMY = 100  # cells in which an interval leaves room for the run and the marks
@@ -34,52 +58,63 @@ _ROOMY = 100  # cells in which an interval leaves room for the run and the marks
 class ErrorsScreen(ListingScreen):
     """Browses the predictions of the run in `store`; questions about its images go to `asker`."""
 
+    NAME = "errors"
+    TITLE_TEXT = "Errors"
+    INTRODUCTION = INTRODUCTION
     CSS_PATH = "screen.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (_ROOMY, "-roomy"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "leave", "Back", key_display="esc"),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("v", "cycle_show", "Show"),
-        Binding("o", "cycle_order", "Order"),
-        Binding("O", "reverse", "Reverse", show=False),
-        Binding("f", "filter", "Filter"),
-        Binding("c", "clear", "Clear", show=False),
-        Binding("m", "confusion", "Matrix"),
-        Binding("e", "explain", "Explain"),
-        Binding("p", "switch_part", "Part"),
-        Binding("d", "compare", "Compare"),
-        Binding("s", "scores", "Scores"),
-        Binding("enter", "enlarge", "Enlarge", show=False),
-        Binding("l", "toggle_label_errors", "Possible label errors", show=False),
-        Binding("u", "toggle_flag('duplicates')", "Training images", show=False),
-        Binding("k", "toggle_flag('marked')", "Marked only", show=False),
-        Binding("x", "export", "Export"),
-        Binding("n", "newest", "Newest", show=False),
-        Binding("left,up", "step(-1)", "Previous", show=False),
-        Binding("right,down", "step(1)", "Next", show=False),
+        bind("confirm", "enlarge", label="Enlarge"),
+        bind("show"),
+        bind("order"),
+        bind("filter"),
+        bind("confusion"),
+        bind("explain"),
+        bind("compare"),
+        bind("part"),
+        bind("scores"),
+        bind("export"),
+        bind("reverse", show=False),
+        bind("label_errors", show=False),
+        bind("duplicates", "toggle_flag('duplicates')", show=False),
+        bind("marked", "toggle_flag('marked')", show=False),
+        bind("newest", show=False),
+        bind("evaluate", show=False),
+        *bind_tabs("tab(0)", "tab(1)", "tab(2)", "tab(3)"),
+        bind("previous_image", "step(-1)", show=False),
+        bind("next_image", "step(1)", show=False),
+        move("left,up", "step(-1)", "Previous image"),
+        move("right,down", "step(1)", "Next image"),
     ]
 
-    def __init__(self, store: Store, asker: Asker, choose: Choose, part: AnyPart = "") -> None:
-        """Begin with what `choose` lists of `part`, by default of that which is evaluated while training."""
-        super().__init__(store, asker, choose, part)
+    def __init__(
+        self, store: Store, asker: Asker, choose: Choose, part: AnyPart = "", differing: Differing | None = None
+    ) -> None:
+        """Begin with what `choose` lists of `part`, by default of that which is evaluated while training.
+
+        With `differing`, begin with what these two are not equally right about.
+        """
+        super().__init__(store, asker, choose, part, differing)
         self._thumbnails = ImageCache(asker, _THUMBNAIL, self._show_tiles)
         self._said = ""
         self._row = -1
+        self._waits = False  # for the image under the cursor
         self._detail = ImageDetail(asker, self._show_detail)
         self._rest: Timer | None = None
         self._places: dict[int, int] = {}  # of the page in sight: where each image is
 
     def compose(self) -> ComposeResult:
         """Two lines on top, the grid, and the pane for the image under the cursor."""
+        yield RunLines(self._store)
         yield StyledLine(id="errors-title")
-        yield StyledLine(id="errors-filter")
+        yield Tabs(id="errors-filter")
         yield Static(id="errors-message")
         with Horizontal(id="errors-body"):
             yield ThumbnailGrid(id="errors-grid")
             yield DetailPane(id="errors-detail")
         other = self._store.view.other_part(self._part)
-        yield KeyBar(unshown=lambda: () if other is not None else ("switch_part",))
+        yield KeyBar(unshown=lambda: () if other is not None else ("part",))
 
     def on_mount(self) -> None:
         """Open the newest predictions."""
@@ -87,9 +122,22 @@ class ErrorsScreen(ListingScreen):
         self.follow_evaluations()
 
     def on_resize(self) -> None:
-        """Lay the title out anew, unless it is not there for now."""
+        """Lay the title out anew, unless it is not there for now, and let the grid have no column too much."""
         if not self.has_class("-message"):
             self.call_after_refresh(self._show_lines)
+        self.call_after_refresh(self._share_width)
+
+    def on_thumbnail_grid_resized(self, message: ThumbnailGrid.Resized) -> None:
+        """Let the detail pane have what the columns leave over."""
+        message.stop()
+        self._share_width()
+
+    def _share_width(self) -> None:
+        least = next(cells for width, cells in _LEAST_DETAIL.items() if self.size.width >= width)
+        grid = self.query_one(ThumbnailGrid)
+        room = self.query_one("#errors-body").content_size.width - least
+        if room > 0:
+            grid.styles.width = grid.width_for(room)
 
     # -- what is listed -------------------------------------------------------------------------------------
 
@@ -98,28 +146,40 @@ class ErrorsScreen(ListingScreen):
             return
         self._said = text
         self.set_class(True, "-message")
-        self.query_one("#errors-title", StyledLine).show(Content.styled(" Errors", "bold $accent"))
+        self.query_one("#errors-title", StyledLine).show(Content.styled(" Misclassified images", "bold $accent"))
         self.query_one("#errors-message", Static).update(Content(text))
 
     def _hint(self, text: str) -> None:
         if not self.stands:
             return
-        self.query_one("#errors-filter", StyledLine).show(Content.styled(f" {clean(text, 300)}", "$warning"))
+        self.query_one(Tabs).say(Content.styled(f" {clean(text, 300)}", "$warning"))
 
     def _listing_changed(self, *, same_rows: bool) -> None:
         assert self._listing is not None
+        self._said = ""
         self.set_class(False, "-message")
         self._places = {}
         grid = self.query_one(ThumbnailGrid)
-        grid.set_count(len(self._listing.rows), keep_cursor=same_rows)
+        # The longest names of two classes, and of one, with an arrow before it.
+        *_, second, first = 0, 0, *sorted(Content(name).cell_length for name in self._listing.predictions.classes)
+        count = len(self._listing.rows)
+        grid.set_count(count, keep_cursor=same_rows, widest=first + 3 + second, longest=first + 2)
         self._show_lines()
         self._highlight(grid.cursor)
 
     def _show_lines(self) -> None:
-        if self._listing is not None:
-            line = title(self._listing, len(self._marked), interval=self.size.width >= _ROOMY)
-            self.query_one("#errors-title", StyledLine).show(line)
-            self.query_one("#errors-filter", StyledLine).show(filter_line(self._listing))
+        listing = self._listing
+        if listing is None:
+            return
+        line = title(listing, len(self._marked), interval=self.size.width >= _ROOMY)
+        self.query_one("#errors-title", StyledLine).show(line)
+        after = after_tabs(listing, clears=self.is_narrowed)
+        self.query_one(Tabs).show_tabs(before_tabs(listing), [tab_words(tab) for tab in listing.tabs], after)
+
+    def on_tabs_chosen(self, message: Tabs.Chosen) -> None:
+        """List another kind of image."""
+        message.stop()
+        self.action_tab(message.number)
 
     def _part_changed(self, part: AnyPart) -> None:
         self._thumbnails.of(part)
@@ -154,9 +214,11 @@ class ErrorsScreen(ListingScreen):
     def _tile(self, row: int) -> Tile:
         assert self._listing is not None
         found = self._thumbnails.get(int(self._listing.predictions.index[row]))
+        lines, folded = caption(self._listing, row)
         return Tile(
             image=None if isinstance(found, str) else found,
-            lines=caption(self._listing, row),
+            lines=lines,
+            folded=folded,
             marked=row in self._marked,
             problem=found if isinstance(found, str) else "",
         )
@@ -196,20 +258,43 @@ class ErrorsScreen(ListingScreen):
         if not self.stands:
             return
         pane, listing, row = self.query_one(DetailPane), self._listing, self._row
+        self._waits = False
         if listing is None or row < 0:
             pane.show(None, None, "no image fits the filter", lambda _width: [])
             return
         index = int(listing.predictions.index[row])
         small, large = self._thumbnails.get(index), self._detail.image(index)
         image = small if large is None else large
-        overlay, words = self._detail.overlay(index, listing.predictions.classes)
-        describe = brief_details if self.has_class("-short") else details
+        words = self._explanation(index)
+        describe = brief_details if self.has_class("-short") and not self.has_class("-large") else details
+        self._waits = image is None
         pane.show(
             None if isinstance(image, str) else image,
-            overlay,
-            image if isinstance(image, str) else "asking the engine …",
+            self._detail.overlay(index),
+            image if isinstance(image, str) else loading(self._store.view),
             lambda width: describe(listing, row, width, marked=row in self._marked, explained=words),
         )
+
+    def _explanation(self, index: int) -> tuple[Content, ...]:
+        """Return what the colours upon the image say, or why there are none."""
+        assert self._listing is not None
+        if not self._detail.method:
+            return ()
+        name = METHODS[self._detail.method]
+        found = self._detail.explained(index)
+        if isinstance(found, CommandRefused):
+            return (Content.styled(clean(found.reason, 300), "$warning"),)
+        if found is None:
+            return (Content.styled(f"{name}: computing…  esc ends it", "$accent"),)
+        place = f" at {found.layer}" if found.layer else ""
+        target = self._listing.predictions.classes[found.target]
+        where = f"{place}, {target} {found.probability:.1%} at step {found.step:,}"
+        return legend(name, where, target, shades=image_mode(self) == "ascii")
+
+    def _look_for_newer(self) -> None:
+        super()._look_for_newer()
+        if self._waits:  # what the engine does meanwhile may be another thing by now
+            self._show_detail()
 
     def _ask_more(self) -> None:
         """Ask for what takes longer, now that the cursor rests."""
@@ -230,24 +315,31 @@ class ErrorsScreen(ListingScreen):
 
     def action_enlarge(self) -> None:
         """Give the image the whole screen, or the grid its place back."""
-        self.toggle_class("-large")
-        if not self.has_class("-large"):
+        large = not self.has_class("-large")
+        self.set_class(large, "-large")
+        self.query_one(DetailPane).set_class(large, "-beside")
+        self._show_detail()
+        if not large:
             self.query_one(ThumbnailGrid).focus()
 
     def action_step(self, by: int) -> None:
-        """Go to the next image, or the one before, while the grid is hidden."""
-        if self.has_class("-large"):
-            self.query_one(ThumbnailGrid).move_cursor(by)
+        """Go to the next image, or the one before."""
+        self.query_one(ThumbnailGrid).move_cursor(by)
 
     # -- the rest -------------------------------------------------------------------------------------------
 
-    def action_help(self) -> None:
-        """Explain the screen."""
-        self.app.push_screen(errors_help())
+    def copyable(self) -> str | None:
+        """Return where the image under the cursor is, or what it is called where it has no file of its own."""
+        if self._listing is None or self._row < 0:
+            return None
+        found = self._listing.predictions
+        return found.files.path(self._row) or image_name(found, self._row)
 
-    def action_leave(self) -> None:
-        """Go back: from the large image to the grid, from the grid to the screen below."""
-        if self.has_class("-large"):
+    def action_back(self) -> None:
+        """Go back one level: an explanation, the large image, what narrows the list, and at last the screen."""
+        if self._detail.end_explaining():
+            self._show_detail()
+        elif self.has_class("-large"):
             self.action_enlarge()
-        else:
+        elif not self.widen():
             self.dismiss(None)

@@ -2,17 +2,29 @@
 
 from textual.content import Content
 
-from finetui.engine.predictions.criteria import LabelFilter
+from finetui.engine.predictions.criteria import CHANGE_WORDS, LabelFilter, Selection
 from finetui.engine.predictions.file import Predictions
 from finetui.engine.predictions.interval import wilson
+from finetui.engine.predictions.label_errors import label_quality
+from finetui.engine.protocol.commands import Evaluate
 from finetui.engine.text import clean
-from finetui.tui.state.listing import SHOWN_TOP, Listing, image_name
+from finetui.tui.keys import KEYS
+from finetui.tui.state.listing import SHOWN_TOP, Listing, Tab, image_name
+from finetui.tui.state.store import View
 
-_SHOWS = {"wrong": "mistakes", "unsure": "right but unsure", "right": "right", "all": "all images"}
-
+_TABS: dict[str, str] = {"wrong": "mistakes", "unsure": "unsure", "right": "correct", "all": "all", **CHANGE_WORDS}
+_HEADINGS = {
+    "wrong": "Misclassified {part} images",
+    "unsure": "Correct but unsure {part} images",
+    "right": "Correctly classified {part} images",
+    "all": "All {part} images",
+    "fixed": "Fixed {part} images",
+    "broken": "Newly wrong {part} images",
+    "still-wrong": "Still misclassified {part} images",
+}
 _BY: dict[LabelFilter, str] = {
-    "confident-learning": "label possibly wrong",
-    "prune-by-noise-rate": "label possibly wrong by noise rate",
+    "confident-learning": "possible label errors",
+    "prune-by-noise-rate": "possible label errors by noise rate",
 }
 _ORDERS = {
     "loss": ("highest loss first", "lowest loss first"),
@@ -20,35 +32,72 @@ _ORDERS = {
     "margin": ("lowest margin first", "highest margin first"),
     "index": ("in order", "in reverse order"),
 }
+_LEAST_BAR = 4  # cells
+_QUALITY = ("lowest label quality first", "highest label quality first")  # the loss, turned round
 
 
 def title(listing: Listing, marked: int, *, interval: bool = True) -> Content:
-    """Return one line: how many are listed, of how many, and how many of these are wrong.
+    """Return one line: what is listed, and how many of all images are wrong.
 
-    With `interval` also the share that is right, and its interval.
+    With `interval` also the share that is correct with its interval.
     """
-    found = listing.predictions
+    found, selection = listing.predictions, listing.selection
     total, wrong = len(found), int(found.wrong.sum())
     right = 1 - wrong / max(total, 1)
     low, high = wilson(right, total)
+    head = _HEADINGS[selection.change or selection.show].format(part=found.origin.part)
     return Content.assemble(
-        (" Errors", "bold $accent"),
-        (f"  {found.origin.part}", "bold"),
-        f"  {len(listing.rows):,} listed",
-        (f"  ·  {wrong:,} of {total:,} wrong", "$muted"),
-        (f", {right:.2%} right (95% CI {100 * low:.2f} to {high:.2%})" if interval else "", "$muted"),
+        (f" {head}", "bold $accent"),
+        f"  {wrong:,} of {total:,} wrong",
+        (f"  ·  {right:.2%} correct", "$muted"),
+        (f" (95% CI {100 * low:.2f} to {high:.2%})" if interval else "", "$muted"),
         (f"  ·  {marked:,} marked" if marked else "", "$success"),
         (f"  ·  {clean(found.origin.run)}" if found.origin.run else "", "$muted"),
         (f" step {found.origin.step:,}" if found.origin.step else "", "$muted"),
     )
 
 
-def filter_line(listing: Listing) -> Content:
-    """Return one line: the filters that are in force, the order, and what is to be known of the images."""
-    selection, classes = listing.selection, listing.predictions.classes
-    parts = [_SHOWS[selection.show]]
-    if selection.change:
-        parts = [f"{selection.change.replace('-', ' ')} since {clean(listing.compared)}"]
+def tab_words(tab: Tab) -> Content:
+    """Return what a tab says: its kind, and how many there are."""
+    (kind,) = tab.changes.values()
+    name = f" {_TABS[kind]} "
+    if tab.chosen:
+        return Content.styled(f"{name}{tab.number:,} ", "bold $on-selection on $selection")
+    return Content.assemble((name, "$muted"), f"{tab.number:,} ")
+
+
+def before_tabs(listing: Listing) -> Content:
+    """Return what stands before the tabs: what is compared with."""
+    if not listing.selection.change:
+        return Content("")
+    return Content.assemble((" vs ", "$muted"), (f"{clean(listing.compared)} ", "bold"))
+
+
+def after_tabs(listing: Listing, *, clears: bool) -> Content:
+    """Return what stands behind the tabs: the net change, filters, order, and what is to be known of the images.
+
+    With `clears` it says that Escape takes the filters away.
+    """
+    selection, found = listing.selection, listing.predictions
+    parts = _filters(selection, found.classes)
+    tested = listing.mcnemar() if selection.change else None
+    words = _QUALITY if selection.label_errors and selection.sort == "loss" else _ORDERS[selection.sort]
+    flagged = listing.label_errors
+    number = 0 if flagged is None or selection.label_errors else int(flagged.sum())
+    of_all = f"{number:,} possible label error{'s' if number != 1 else ''} ({KEYS['label_errors'].face})"
+    return Content.assemble(
+        (f"  {tested.net()}" if tested is not None else "", "bold $accent"),
+        (f", McNemar {tested.p_words()}" if tested is not None else "", "$accent"),
+        (f"  {' + '.join(parts)}" if parts else "", "bold"),
+        *((f"  ·  {clean(notice, 300)}", "$warning") for notice in found.origin.notices),
+        (f"  ·  {words[selection.reverse]}", "$muted"),
+        ("  ·  esc clears" if clears else "", "$muted"),
+        (f"  ·  {of_all}" if number else "", "$muted"),
+    )
+
+
+def _filters(selection: Selection, classes: tuple[str, ...]) -> list[str]:
+    parts = []
     if selection.true is not None:
         parts.append(f"true {classes[selection.true]}")
     if selection.predicted is not None:
@@ -60,29 +109,23 @@ def filter_line(listing: Listing) -> Content:
     if selection.label_errors is not None:
         parts.append(_BY[selection.label_errors])
     flags = ((selection.duplicates, "in the training set"), (selection.marked, "marked"))
-    parts += [words for wanted, words in flags if wanted]
-    tested = listing.mcnemar() if selection.change else None
-    order = _ORDERS[selection.sort][selection.reverse]
-    return Content.assemble(
-        " ",
-        (" + ".join(parts), "bold" if selection.is_filtered else ""),
-        (f"  ·  {tested.brief()}" if tested is not None else "", "$accent"),
-        (f"  ·  {order}", "$muted"),
-        ("  ·  c clears" if selection.is_filtered else "", "$muted"),
-        *((f"  ·  {clean(notice, 300)}", "$warning") for notice in listing.predictions.origin.notices),
-    )
+    return parts + [words for wanted, words in flags if wanted]
 
 
-def caption(listing: Listing, row: int) -> tuple[Content, Content]:
-    """Return two short lines: true and predicted class, and how sure the network is, with a sign for each flag."""
+def caption(listing: Listing, row: int) -> tuple[tuple[Content, ...], tuple[Content, ...]]:
+    """Return two short lines, and the same in three: true and predicted class, and how sure the network is.
+
+    A sign stands for each flag.
+    """
     found = listing.predictions
     classes, wrong = found.classes, found.label[row] != found.predicted[row]
     true, predicted = classes[found.label[row]], classes[found.predicted[row]]
-    first = Content.assemble(true, (" → ", "$muted"), (predicted, "$error")) if wrong else Content(true)
     signs = "".join(sign for sign, holds in zip("?=", _flags(listing, row), strict=True) if holds)
-    return first, Content.assemble(
-        (f"{found.confidence[row]:.0%}", "$muted"), (f" {signs}" if signs else "", "$warning")
-    )
+    sure = Content.assemble((f"{found.confidence[row]:.0%}", "$muted"), (f" {signs}" if signs else "", "$warning"))
+    if not wrong:
+        return (Content(true), sure), (Content(true), Content(""), sure)
+    arrow = Content.assemble(("→ ", "$muted"), (predicted, "$error"))
+    return (Content.assemble(true, " ", arrow), sure), (Content(true), arrow, sure)
 
 
 def _flags(listing: Listing, row: int) -> tuple[bool, bool]:
@@ -90,7 +133,9 @@ def _flags(listing: Listing, row: int) -> tuple[bool, bool]:
     return label_errors is not None and bool(label_errors[row]), row in duplicates
 
 
-def brief_details(listing: Listing, row: int, width: int, *, marked: bool, explained: str) -> list[Content]:
+def brief_details(
+    listing: Listing, row: int, width: int, *, marked: bool, explained: tuple[Content, ...] = ()
+) -> list[Content]:
     """Return the most important of `details`, in seven lines: the likeliest classes say which is the predicted one."""
     found = listing.predictions
     signs = "".join(sign for sign, holds in zip("?=●", (*_flags(listing, row), marked), strict=True) if holds)
@@ -98,15 +143,20 @@ def brief_details(listing: Listing, row: int, width: int, *, marked: bool, expla
     true = Content.assemble(("  true ", "$muted"), found.classes[found.label[row]]) if unseen else Content("")
     true = true.truncate(max(width // 2, 1), ellipsis=True)
     name = end_of(image_name(found, row), width - len(signs) - 1 - true.cell_length)
-    numbers = Content.assemble(
+    first = Content.assemble((name, "bold"), (f" {signs}", "$warning"), true)
+    second = explained or (_numbers(found, row),)
+    return [line.truncate(width, ellipsis=True) for line in (first, *second, *top_lines(found, row, width))]
+
+
+def _numbers(found: Predictions, row: int) -> Content:
+    return Content.assemble(
         ("loss ", "$muted"), f"{found.loss[row]:.3f}", ("  margin ", "$muted"), f"{found.margin[row]:+.3f}"
     )
-    second = Content.styled(clean(explained, 300), "$accent") if explained else numbers
-    lines = [Content.assemble((name, "bold"), (f" {signs}", "$warning"), true), second, *top_lines(found, row, width)]
-    return [line.truncate(width, ellipsis=True) for line in lines]
 
 
-def details(listing: Listing, row: int, width: int, *, marked: bool, explained: str) -> list[Content]:
+def details(
+    listing: Listing, row: int, width: int, *, marked: bool, explained: tuple[Content, ...] = ()
+) -> list[Content]:
     """Return everything about `row`, in lines of at most `width` cells; `explained` says what the overlay is."""
     found = listing.predictions
     classes = found.classes
@@ -115,13 +165,13 @@ def details(listing: Listing, row: int, width: int, *, marked: bool, explained: 
         Content(end_of(image_name(found, row), width)).stylize("bold"),
         Content.assemble(("true      ", "$muted"), classes[found.label[row]]),
         Content.assemble(("predicted ", "$muted"), (classes[found.predicted[row]], "$error" if wrong else "$success")),
-        Content.assemble(
-            ("loss ", "$muted"), f"{found.loss[row]:.3f}", ("  margin ", "$muted"), f"{found.margin[row]:+.3f}"
-        ),
+        _numbers(found, row),
     ]
-    possibly_wrong, duplicate = _flags(listing, row)
-    if possibly_wrong:
-        lines.append(Content.styled("? possibly a wrong label", "$warning"))
+    possible, duplicate = _flags(listing, row)
+    if possible:
+        place, number = listing.label_error_rank(row)
+        quality = f"  no. {place:,} of {number:,} by label quality ({float(label_quality(found.loss[row])):.2g})"
+        lines += [Content.styled("? possible label error", "$warning"), Content.styled(quality, "$muted")]
     if duplicate:
         lines.append(Content.styled(f"= {end_of(listing.training_image(row), width - 2)}", "$warning"))
     comparison = listing.flags.comparison
@@ -131,17 +181,26 @@ def details(listing: Listing, row: int, width: int, *, marked: bool, explained: 
         lines.append(Content.assemble((f"{clean(listing.compared)}: ", "$muted"), was))
     if marked:
         lines.append(Content.styled("● marked", "$success"))
-    if explained:
-        lines.append(Content.styled(clean(explained, 300), "$accent"))
-    lines.append(Content(""))
-    lines += top_lines(found, row, width)
-    return [line.truncate(width, ellipsis=True) for line in lines]
+    lines += explained
+    folded = [part for line in lines for part in line.wrap(max(width, 1))]
+    return [*folded, Content(""), *top_lines(found, row, width)]
+
+
+def legend(method: str, place: str, target: str, *, shades: bool) -> tuple[Content, ...]:
+    """Return two lines about an explanation: the `method` and its `place`, and what its colours say of `target`."""
+    first = Content.styled(f"{method}{place}", "$accent")
+    signs = (("reverse", "reverse"), ("underlined", "underline")) if shades else (("■", "$for"), ("■", "$against"))
+    (for_, for_style), (against, against_style) = signs
+    return first, Content.assemble(
+        (for_, for_style), f" for {target}  ", (against, against_style), f" against {target}"
+    )
 
 
 def top_lines(found: Predictions, row: int, width: int) -> list[Content]:
     """Return the likeliest classes of `row` with bars; the true class is marked by its sign and its colour."""
     top = found.top(row)[:SHOWN_TOP]
-    label_width = max(4, min(max(Content(found.classes[label]).cell_length for label, _ in top), width // 3))
+    longest = max(Content(found.classes[label]).cell_length for label, _ in top)
+    label_width = max(4, min(longest, width - _LEAST_BAR - 9))
     bar = max(width - label_width - 9, 1)
     lines = []
     for label, probability in top:
@@ -158,6 +217,21 @@ def top_lines(found: Predictions, row: int, width: int) -> list[Content]:
             )
         )
     return lines
+
+
+def waiting(view: View) -> str:
+    """Return why there is nothing to list yet."""
+    if view.refusal is not None and isinstance(view.refusal.command, Evaluate):
+        return view.refusal.reason
+    if view.phase is not None:
+        share = f" {view.phase.done:,} of {view.phase.total:,}" if view.phase.total else " …"
+        return f"{view.phase.name}{share}"
+    return "No evaluation yet. Press e to evaluate now."
+
+
+def loading(view: View) -> str:
+    """Return why an image is not there yet: what the engine says that it does, where it says so."""
+    return "Loading images…" if view.phase is None or not view.phase.name else f"{view.phase.name}…"
 
 
 def end_of(name: str, width: int) -> str:

@@ -4,20 +4,24 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Label
 
+from finetui.engine.errors import BadInput
+from finetui.tui.keys import bind
+from finetui.tui.screens.told import Told
+from finetui.tui.state.typed import whole
 from finetui.tui.widgets.action_button import ActionButton
+from finetui.tui.widgets.text_field import TextField
 
 
-class _Number(Input):
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
+class _Number(TextField):
+    BINDINGS: ClassVar[list[BindingType]] = [bind("back", "leave", show=False)]
 
     def __init__(self) -> None:
-        super().__init__("0", id="image-number", compact=True, restrict="[0-9]*", max_length=9, select_on_focus=True)
-        self.cursor_blink = False
+        super().__init__("0", id="image-number", max_length=20)
 
     def action_leave(self) -> None:
         """Go back to the keys of the screen."""
@@ -88,9 +92,12 @@ class ImageChooser(Horizontal):
         self.show(self._index)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Ask for the image that was typed."""
+        """Ask for the image that was typed, or say that it is no number."""
         message.stop()
-        self.post_message(self.Typed(int(message.value) if message.value else -1))
+        try:
+            self.post_message(self.Typed(whole(message.value, "image") if message.value else -1))
+        except BadInput as error:
+            self.app.post_message(Told(str(error), "refusal", warns=True))
 
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
         """Ask for the image beside."""

@@ -5,10 +5,11 @@ from typing import ClassVar
 
 from rich.cells import cell_len
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.message import Message
 
+from finetui.tui.keys import bind, move
 from finetui.tui.screens.layers.columns import CURSOR_WIDTH, STATE_WIDTH, Column, Figures, cell, columns
 from finetui.tui.screens.layers.text import shape
 from finetui.tui.state.layer_tree import Node, beside
@@ -23,9 +24,9 @@ class ModuleRows(FreezeRows[Node]):
 
     UNFOCUSED = "on $panel"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right", "unfold", "Fold", key_display="←→"),
-        Binding("left", "fold", "Fold", show=False),
-        Binding("z", "fold_all", "Fold all", show=False),
+        move("left", "fold", "Fold"),
+        move("right", "unfold", "Unfold"),
+        bind("fold_all", show=False),
     ]
 
     def __init__(self) -> None:
@@ -136,6 +137,14 @@ class ModuleRows(FreezeRows[Node]):
         self._folded = set() if self._folded else parents
         self._update_rows()
 
+    def action_open(self) -> None:
+        """Fold or unfold the module, or look into it where there is none in it."""
+        node = self.chosen
+        if node is not None and node.is_parent and node.depth:
+            self.turn(node)
+        elif node is not None and not node.is_parent:
+            self.post_message(ModuleTree.Opened())
+
     def action_freeze(self) -> None:
         """Freeze or unfreeze the module."""
         if self.chosen is not None:
@@ -148,7 +157,10 @@ class ModuleRows(FreezeRows[Node]):
 
 
 class ModuleTree(FreezeTree):
-    """A heading above the modules. Space, Enter or a click on the state asks for freezing, ← and → fold."""
+    """A heading above the modules. Space or a click on the state asks for freezing, Enter opens, ← and → fold."""
+
+    class Opened(Message):
+        """Somebody wants to see more of the module under the cursor."""
 
     class Toggled(Message):
         """Somebody wants `layers` to be frozen, or all trained where all are frozen."""

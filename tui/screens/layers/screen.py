@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container
 from textual.content import Content
 from textual.timer import Timer
@@ -13,17 +13,19 @@ from finetui.engine.protocol.commands import LAYER_VIEWS, AnyCommand, DescribeMo
 from finetui.engine.protocol.events import CommandRefused, LayersMeasured, ModelDescribed
 from finetui.engine.protocol.paths import short
 from finetui.engine.protocol.state_rules import refusal
+from finetui.tui.keys import bind, bind_tabs
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import ImageCache
 from finetui.tui.queries.layer_queries import LayerQueries, Look, MeasureLoop
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.layers.columns import Figures
-from finetui.tui.screens.layers.help import layers_help
+from finetui.tui.screens.layers.help import INTRODUCTION
 from finetui.tui.screens.layers.histogram import Histogram
 from finetui.tui.screens.layers.image_chooser import ImageChooser
 from finetui.tui.screens.layers.layer_pane import ASKING, LayerPane
 from finetui.tui.screens.layers.module_tree import ModuleRows, ModuleTree
 from finetui.tui.screens.layers.text import not_to_be_seen, notes, title, title_of, totals
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.state.layer_tree import LayerStates, layer_tree, rate_factors
 from finetui.tui.state.store import Store, View
 from finetui.tui.widgets.key_bar import KeyBar
@@ -43,20 +45,20 @@ _ALL = "#layers-title, #layers-totals, #layers-notes, #module-rows, #view-number
 class LayersScreen(Screen[None]):
     """Shows the layers of the run in `store`; `send` takes its commands, `asker` its questions."""
 
+    NAME = "layers"
+    TITLE_TEXT = "Layers"
+    INTRODUCTION = INTRODUCTION
     CSS_PATH = "screen.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-broad"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-roomy")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,g,q", "leave", "Back", key_display="esc"),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("m", "norm", "Norm"),
-        Binding("v", "enlarge", "Large"),
-        *(Binding(str(number), f"view('{view}')", show=False) for number, view in enumerate(LAYER_VIEWS, 1)),
-        Binding("comma", "step_image(-1)", "Previous image", show=False),
-        Binding("full_stop", "step_image(1)", "Next image", show=False),
-        Binding("i", "type_image", "Image", show=False),
-        Binding("y", "log_heights", "Logarithmic heights", show=False),
-        Binding("tab", "app.focus_next", show=False),
+        bind("norm"),
+        bind("zoom"),
+        *bind_tabs(*(f"view('{view}')" for view in LAYER_VIEWS)),
+        bind("previous_image", "step_image(-1)", show=False),
+        bind("next_image", "step_image(1)", show=False),
+        bind("image", "type_image", show=False),
+        bind("log_axis", show=False),
     ]
 
     def __init__(
@@ -85,6 +87,7 @@ class LayersScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Two lines on top, the tree, the pane for the chosen layer, a line of notes."""
+        yield RunLines(self._store)
         yield StyledLine(id="layers-title")
         yield StyledLine(id="layers-totals")
         with Container(id="layers-body"):
@@ -208,7 +211,9 @@ class LayersScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The switch for normalisation layers is there where such are."""
-        return action != "norm" or any(group.norm for group in self._store.view.layers)
+        if action == "norm" and not any(group.norm for group in self._store.view.layers):
+            return False
+        return super().check_action(action, parameters)
 
     def action_norm(self) -> None:
         """Switch what the normalisation layers of frozen layers do."""
@@ -297,7 +302,13 @@ class LayersScreen(Screen[None]):
     def on_thumbnail_grid_chosen(self, message: ThumbnailGrid.Chosen) -> None:
         """Give the images the whole screen, or less again."""
         message.stop()
-        self.action_enlarge()
+        self.action_zoom()
+
+    def on_module_tree_opened(self, message: ModuleTree.Opened) -> None:
+        """Give the look into the layer the whole screen."""
+        message.stop()
+        if not self.has_class("-enlarged"):
+            self.action_zoom()
 
     # -- the test image -------------------------------------------------------------------------------------
 
@@ -360,24 +371,20 @@ class LayersScreen(Screen[None]):
 
     # -- the screen -----------------------------------------------------------------------------------------
 
-    def action_enlarge(self) -> None:
+    def action_zoom(self) -> None:
         """Give the look the whole screen, or show the modules again."""
         self.toggle_class("-enlarged")
         enlarged = self.has_class("-enlarged")
         self.query_one(ThumbnailGrid if enlarged else ModuleRows).focus()
 
-    def action_log_heights(self) -> None:
+    def action_log_axis(self) -> None:
         """Switch the heights of the histogram between linear and logarithmic."""
         self.query_one(Histogram).toggle_log()
 
-    def action_help(self) -> None:
-        """Explain the screen."""
-        self.app.push_screen(layers_help())
-
-    def action_leave(self) -> None:
+    def action_back(self) -> None:
         """Go back: to the modules, or to the run."""
         if self.has_class("-enlarged"):
-            self.action_enlarge()
+            self.action_zoom()
         else:
             self.dismiss(None)
 

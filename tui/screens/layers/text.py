@@ -6,6 +6,7 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from finetui.engine.protocol.events import LayersMeasured, LayerView, ModelDescribed
+from finetui.tui.keys import KEYS
 from finetui.tui.state.layer_tree import Node, numbers
 from finetui.tui.state.numbers import short
 from finetui.tui.state.store import View
@@ -69,7 +70,8 @@ def notes(view: View, width: int, said: str) -> Content:
     if width >= _UPDATES_FROM:
         parts.append("update: about 1e-3 is healthy, ↑ above 1e-2, ↓ below 1e-5")
     if any(group.norm for group in view.layers):
-        parts.append(f"frozen norm layers {'go on collecting' if view.norm_trains else 'keep'} their statistics (m)")
+        does, key = "go on collecting" if view.norm_trains else "keep", KEYS["norm"].shown
+        parts.append(f"frozen norm layers {does} their statistics ({key})")
     return Content.styled(f" {fitting(parts, width - 1)}", "$muted")
 
 

@@ -7,13 +7,14 @@ from typing import ClassVar, Generic, TypeVar
 
 from rich.cells import cell_len
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from finetui.tui.keys import move
 from finetui.tui.state.log_lines import LogLine, Undone, clock
 from finetui.tui.widgets.styled_line import line_strip
 
@@ -37,12 +38,12 @@ class LogView(ScrollView, Generic[Row], can_focus=True):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "go(-1)", "Up", show=False),
-        Binding("down,j", "go(1)", "Down", show=False),
-        Binding("pageup", "page(-1)", "Page up", show=False),
-        Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home", "begin", "Beginning", show=False),
-        Binding("end", "follow", "Follow", key_display="end"),
+        move("up,k", "go(-1)"),
+        move("down,j", "go(1)"),
+        move("pageup", "page(-1)"),
+        move("pagedown", "page(1)"),
+        move("home", "begin"),
+        move("end", "follow", "Follow", show=True),
     ]
 
     class Followed(Message):

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Input, Static
@@ -17,9 +17,11 @@ from textual.widgets import Input, Static
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.text import clean
+from finetui.tui.keys import KEYS, bind, bind_tabs
 from finetui.tui.screens.base import Screen
-from finetui.tui.screens.log.help import log_help
+from finetui.tui.screens.log.help import INTRODUCTION
 from finetui.tui.screens.log.log_view import JournalView, LogView, OutputView
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.state.log_lines import LogLine, Undone, clock
 from finetui.tui.state.run_log import MOST_LINES, JournalLines, OutputTail, after, of_session, put_between
 from finetui.tui.state.store import Store
@@ -34,8 +36,8 @@ _DAY = "%Y-%m-%d"
 
 class _FilterInput(Input):
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "submit", "To the lines"),
-        Binding("escape", "clear", "Clear"),
+        bind("confirm", "submit", label="To the lines"),
+        bind("back", "clear", label="Clear"),
     ]
 
     def __init__(self) -> None:
@@ -51,17 +53,15 @@ class _FilterInput(Input):
 class LogScreen(Screen[None]):
     """Shows the log of the run in `store`: its journal from the beginning, then what comes."""
 
+    NAME = "log"
+    TITLE_TEXT = "Log"
+    INTRODUCTION = INTRODUCTION
     CSS_PATH = "screen.tcss"
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "Back", key_display="esc"),
-        Binding("o,q", "leave", "Back", show=False),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("w", "level", "Warnings"),
-        Binding("1", "show('journal')", "Journal", show=False),
-        Binding("2", "show('output')", "Engine output", show=False),
-        Binding("e", "switch", "Other log"),
+        bind("filter"),
+        bind("warnings"),
+        *bind_tabs("show('journal')", "show('output')"),
     ]
 
     def __init__(self, store: Store) -> None:
@@ -83,11 +83,12 @@ class LogScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """A line about the log, the two logs' names, the filter, and the lines."""
+        yield RunLines(self._store)
         yield StyledLine(id="log-title")
         with Horizontal(id="log-bar"):
             yield ActionButton("journal", "1", "Journal", id="tab-journal")
             yield ActionButton("output", "2", "Engine output", id="tab-output")
-            yield ActionButton("level", "w", "All lines", id="tab-level")
+            yield ActionButton("warnings", KEYS["warnings"].shown, "All lines", id="tab-level")
             yield _FilterInput()
         yield JournalView(id="log-journal")
         yield OutputView(id="log-output")
@@ -268,8 +269,8 @@ class LogScreen(Screen[None]):
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
         """Do what the button says."""
         message.stop()
-        if message.action == "level":
-            self.action_level()
+        if message.action == "warnings":
+            self.action_warnings()
         else:
             self.action_show(message.action)
 
@@ -277,14 +278,10 @@ class LogScreen(Screen[None]):
         """Let a filter be typed."""
         self.query_one(_FilterInput).focus()
 
-    def action_level(self) -> None:
+    def action_warnings(self) -> None:
         """Show warnings and errors only, or everything again."""
         self._only_bad = not self._only_bad
         self._show_all()
-
-    def action_switch(self) -> None:
-        """Show the other of the two logs."""
-        self.action_show("journal" if self.has_class("-output") else "output")
 
     def action_show(self, log: str) -> None:
         """Show the log of this name."""
@@ -301,7 +298,9 @@ class LogScreen(Screen[None]):
         """What was printed has no levels; where the filter is typed, its key is a character like others."""
         if action == "filter":
             return not isinstance(self.focused, _FilterInput)
-        return not (action == "level" and self.has_class("-output"))
+        if action == "warnings" and self.has_class("-output"):
+            return False
+        return super().check_action(action, parameters)
 
     @property
     def _shown_view(self) -> LogView[LogLine] | LogView[str]:
@@ -338,7 +337,8 @@ class LogScreen(Screen[None]):
         self.query_one("#log-title", StyledLine).show(Content.assemble(left, " " * gap, right))
         level = self.query_one("#tab-level", ActionButton)
         level.set_class(self._only_bad, "-chosen")
-        level.show("level", "w", "Warnings only" if self._only_bad else "All lines", available=True, pending=False)
+        label = "Warnings only" if self._only_bad else "All lines"
+        level.show("warnings", KEYS["warnings"].shown, label, available=True, pending=False)
         self._show_message()
 
     def _show_message(self) -> None:
@@ -350,17 +350,13 @@ class LogScreen(Screen[None]):
         else:
             nothing = self._problem or "Nothing has happened yet."
         if (self._output or self._unfinished) if self.has_class("-output") else self._lines:
-            nothing = "" if self._shown_view.rows else "No line fits. Escape clears the filter."
+            nothing = "" if self._shown_view.rows else "No matching lines. Esc clears the filter."
         if self.has_class("-message") and not nothing and self.focused is None:
             self.call_after_refresh(self._shown_view.focus)  # what is hidden cannot keep the focus
         self.set_class(bool(nothing), "-message")
         self.query_one("#log-message", Static).update(Content(clean(nothing, 400)))
 
     # -- the rest -------------------------------------------------------------------------------------------
-
-    def action_help(self) -> None:
-        """Explain the screen."""
-        self.app.push_screen(log_help())
 
     def action_back(self) -> None:
         """Clear the filters; without any, go back to the screen below."""
@@ -370,7 +366,3 @@ class LogScreen(Screen[None]):
             self._show_all()
         else:
             self.dismiss(None)
-
-    def action_leave(self) -> None:
-        """Go back to the screen below."""
-        self.dismiss(None)

@@ -10,9 +10,9 @@ from textual.content import Content
 from textual.strip import Strip
 from textual.widget import Widget
 
-from finetui.tui.screens.machine.text import Part, fitting
 from finetui.tui.widgets import plot_geometry
-from finetui.tui.widgets.plot_geometry import Floats, Range
+from finetui.tui.widgets.fitting import Part, fitting
+from finetui.tui.widgets.plot_axes import Floats, Range
 from finetui.tui.widgets.styled_line import changed_regions, line_strip
 
 _LEAST_GRAPH = 2  # rows that a graph keeps when there are lines below it

@@ -1,8 +1,7 @@
-"""The help for the Machine screen."""
+"""What the help says about the Machine screen."""
 
-from finetui.tui.screens.help import HelpScreen
-
-_INTRODUCTION = (
+INTRODUCTION = (
+    "What the machine that trains is busy with, and where the time of a step goes.\n\n"
     "What the machine that trains is busy with, which may be another one than that of this terminal. In a container, "
     "the memory and the cores are those that it may use. “This run” is the engine with the processes that load "
     "images for it.\n\n"
@@ -13,13 +12,3 @@ _INTRODUCTION = (
     "memory, temperature, power and clock, and who else is on it. All of it is kept in the run's journal, in less "
     "detail the longer the run."
 )
-_KEYS = (
-    ("H", "The whole run, or the last 10 minutes"),
-    ("↑ ↓", "Scroll, where there are more GPUs than room"),
-    ("esc M q", "Back"),
-)
-
-
-def machine_help() -> HelpScreen:
-    """Return the help for the Machine screen."""
-    return HelpScreen("The Machine screen", _INTRODUCTION, _KEYS)

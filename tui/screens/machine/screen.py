@@ -3,21 +3,23 @@
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.widgets import Static
 
 from finetui.engine.protocol.events import MachineSample
 from finetui.engine.protocol.machine import Machine
+from finetui.tui.keys import bind
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.machine import text
 from finetui.tui.screens.machine.frames import Frames
-from finetui.tui.screens.machine.help import machine_help
+from finetui.tui.screens.machine.help import INTRODUCTION
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.state.machine import RECENT_SECONDS, gpu_use
 from finetui.tui.state.store import Store
-from finetui.tui.widgets import plot_geometry
+from finetui.tui.widgets.fitting import Part
 from finetui.tui.widgets.key_bar import KeyBar
-from finetui.tui.widgets.plot_geometry import Range
+from finetui.tui.widgets.plot_axes import Range, nice_step
 from finetui.tui.widgets.styled_line import StyledLine
 
 _POLL_SECONDS = 0.5
@@ -30,13 +32,13 @@ _TRAINING_ALERTS = ("plateau", "overfit", "divergence", "unstable")  # nothing t
 class MachineScreen(Screen[None]):
     """Shows what `store` knows of the machine."""
 
+    NAME = "machine"
+    TITLE_TEXT = "Machine"
+    INTRODUCTION = INTRODUCTION
     CSS_PATH = "screen.tcss"
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Back", key_display="esc"),
-        Binding("M,q", "leave", "Back", show=False),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("H", "history", "Whole run / 10 minutes"),
+        bind("history"),
     ]
 
     def __init__(self, store: Store) -> None:
@@ -49,6 +51,7 @@ class MachineScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """A line about the machine, where the time goes, and a frame for each of its parts."""
+        yield RunLines(self._store)
         yield StyledLine(id="machine-title")
         yield StyledLine(id="time-bar")
         yield StyledLine(id="time-legend")
@@ -136,13 +139,13 @@ class MachineScreen(Screen[None]):
         frames["cpu"].show(text.cpu_parts(machine), of("cpu").points(since), (x_axis, _SHARE))
         frames["memory"].show(text.memory_parts(machine), of("memory").points(since), (x_axis, _SHARE))
         x, y = of("disk").points(since)
-        top = plot_geometry.nice_step(max(float(y.max(initial=0.0)), _LEAST_RATE))
+        top = nice_step(max(float(y.max(initial=0.0)), _LEAST_RATE))
         frames["disk"].show(text.disk_parts(machine), (x, y), (x_axis, Range(0.0, top)))
         for gpu in machine.gpus:
             name = gpu_use(gpu)
             frames[name].show(text.gpu_parts(gpu), of(name).points(since), (x_axis, _SHARE), text.process_lines(gpu))
         if not machine.gpus:
-            frames["gpu"].show([text.Part(Content.styled(machine.no_gpu or "none was found", "$muted"), 0)])
+            frames["gpu"].show([Part(Content.styled(machine.no_gpu or "none was found", "$muted"), 0)])
 
     def _x_axis(self) -> tuple[Range, float | None]:
         """Return the time that is shown, and from when on; the latter is None for the whole run.
@@ -151,9 +154,9 @@ class MachineScreen(Screen[None]):
         """
         now = self._store.machine.now
         if self._whole:
-            return Range(0.0, plot_geometry.nice_step(max(now, 60.0))), None
+            return Range(0.0, nice_step(max(now, 60.0))), None
         if now < RECENT_SECONDS:
-            return Range(0.0, min(plot_geometry.nice_step(max(now, 60.0)), RECENT_SECONDS)), 0.0
+            return Range(0.0, min(nice_step(max(now, 60.0)), RECENT_SECONDS)), 0.0
         jump = RECENT_SECONDS / 4
         start = -(-(now - RECENT_SECONDS) // jump) * jump
         return Range(start, start + RECENT_SECONDS), start
@@ -164,11 +167,3 @@ class MachineScreen(Screen[None]):
         """Show the whole run, or the last ten minutes again."""
         self._whole = not self._whole
         self._show()
-
-    def action_help(self) -> None:
-        """Explain the screen."""
-        self.app.push_screen(machine_help())
-
-    def action_leave(self) -> None:
-        """Go back to the screen below."""
-        self.dismiss(None)

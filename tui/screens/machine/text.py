@@ -1,33 +1,16 @@
 """What the Machine screen says in words: the figures of each frame, and where the time goes."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 from textual.content import Content
 
 from finetui.engine.protocol.machine import Gpu, GpuProcess, Machine
 from finetui.engine.protocol.values import TimeShares
 from finetui.tui.state.machine import share
 from finetui.tui.state.numbers import gigabytes, percent
+from finetui.tui.widgets.fitting import Part, fitting
 
 HOT = 84.0  # °C: where GPUs begin to slow down
 _NEARLY_FULL = 0.95
 _UNKNOWN = Content.styled("–", "$muted")
-
-
-class Part(NamedTuple):
-    """Some words, and how much they are missed where there is no room: 0 stays to the end."""
-
-    text: Content
-    rank: int
-
-
-def fitting(parts: Sequence[Part], width: int, gap: str = "  ") -> Content:
-    """Return `parts` side by side, without the least missed where they do not fit in `width`."""
-    kept = list(parts)
-    while len(kept) > 1 and sum(part.text.cell_length + len(gap) for part in kept) - len(gap) > width:
-        kept.remove(max(reversed(kept), key=lambda part: part.rank))
-    return Content(gap).join([part.text for part in kept])
 
 
 def _big(value: float | None) -> Content:

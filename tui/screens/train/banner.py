@@ -23,10 +23,12 @@ class Banner(Static):
         if before is None or any(getattr(view, name) != getattr(before, name) for name in said):
             self._show()
 
-    def hide_alert(self) -> None:
-        """Take the alert that is shown off the screen."""
+    def hide_alert(self) -> bool:
+        """Take the alert that is shown off the screen; tell whether there was one."""
+        was_shown = self.display
         self._hidden = self._view.alert if self._view is not None else None
         self._show()
+        return was_shown and not self.display
 
     def on_click(self, _event: events.Click) -> None:
         """A click on an alert hides it."""

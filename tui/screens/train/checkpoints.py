@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from textual import events
-from textual.binding import Binding, BindingType
+from textual import events, work
+from textual.binding import BindingType
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Static
@@ -14,6 +14,8 @@ from finetui.engine.protocol.commands import AnyCommand, Branch, RollBack, Save
 from finetui.engine.protocol.config_checks import check_checkpoint_name
 from finetui.engine.protocol.events import KeptCheckpoint
 from finetui.engine.protocol.state_rules import refusal
+from finetui.tui.keys import KEYS, bind
+from finetui.tui.screens.dialog import Choice, Dialog
 from finetui.tui.screens.list_screen import ListScreen
 from finetui.tui.state.store import View
 from finetui.tui.widgets.option_list import OptionList
@@ -21,11 +23,10 @@ from finetui.tui.widgets.option_list import OptionList
 _NAME = 14
 _SLOWER = 0.1
 _KEYS = (
-    ("enter", "roll back"),
-    ("s", "at a tenth of the rate"),
-    ("b", "branch\n"),
-    ("w", "keep the present state"),
-    ("esc", "close"),
+    ("confirm", "roll back"),
+    ("branch", "branch"),
+    ("keep", "keep the present state"),
+    ("back", "close"),
 )
 
 
@@ -36,11 +37,11 @@ class CheckpointsScreen(ListScreen[AnyCommand]):
     """
 
     TITLE_TEXT = "Checkpoints"
+    INTRODUCTION = "The states of this run that are kept. Enter rolls back to one, after a question."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,c", "leave", "Back"),
-        Binding("s", "choose('slower')", "Roll back, slower"),
-        Binding("b", "choose('branch')", "Branch"),
-        Binding("w", "name", "Keep"),
+        bind("checkpoints", "leave", show=False),
+        bind("branch"),
+        bind("keep", "name"),
     ]
 
     def __init__(self, view: View, why_not: str = "") -> None:
@@ -67,22 +68,22 @@ class CheckpointsScreen(ListScreen[AnyCommand]):
         line.update(Content.styled(problem, "$warning"))
 
     def choose(self, index: int) -> None:
-        """Roll back to it."""
-        self.action_choose("roll back")
+        """Roll back to that checkpoint, if somebody means it."""
+        if not self._why_not and not self._field.display:
+            self._ask(self._view.kept[index])
 
-    def action_choose(self, what: str) -> None:
-        """Choose the highlighted checkpoint for `what`."""
+    @work
+    async def _ask(self, kept: KeptCheckpoint) -> None:
+        choices = (Choice("back", "enter", "Roll back"), Choice("slower", "minus", "Roll back at LR / 10"))
+        answer = await self.app.push_screen_wait(Dialog(*_question(kept, self._view), choices))
+        if answer is not None:
+            self.dismiss(RollBack(checkpoint=kept.name, rate_factor=_SLOWER if answer == "slower" else 1.0))
+
+    def action_branch(self) -> None:
+        """Start a new run from the highlighted checkpoint."""
         index = self.query_one(OptionList).highlighted
-        if index is None or self._why_not or self._field.display:
-            return
-        name = self._view.kept[index].name
-        match what:
-            case "branch":
-                self.dismiss(Branch(checkpoint=name))
-            case "slower":
-                self.dismiss(RollBack(checkpoint=name, rate_factor=_SLOWER))
-            case _:
-                self.dismiss(RollBack(checkpoint=name))
+        if index is not None and not self._why_not and not self._field.display:
+            self.dismiss(Branch(checkpoint=self._view.kept[index].name))
 
     def action_name(self) -> None:
         """Ask for a name."""
@@ -123,10 +124,15 @@ def _row(kept: KeptCheckpoint, view: View) -> Content:
     )
 
 
+def _question(kept: KeptCheckpoint, view: View) -> tuple[str, tuple[str, ...]]:
+    """Return what is asked before going back to `kept`, and what is lost and what is kept."""
+    accuracy = "" if kept.accuracy is None else f", {kept.accuracy:.2%}"
+    back = view.step - kept.step
+    undone = f"Undoes {back:,} step{'s' if back > 1 else ''}. " if back > 0 else ""
+    title = f'Roll back to "{kept.name}" (epoch {kept.epoch}{accuracy})?'
+    return title, (f'{undone}The present state is kept as "previous".',)
+
+
 def _keys() -> Content:
-    parts = [
-        part
-        for key, words in _KEYS
-        for part in ((key, "bold $accent"), (f" {words}" + ("" if words.endswith("\n") else "  "), "$muted"))
-    ]
+    parts = [part for name, words in _KEYS for part in ((KEYS[name].shown, "bold $accent"), (f" {words}  ", "$muted"))]
     return Content.assemble(*parts)

@@ -4,25 +4,30 @@ from typing import ClassVar, Self
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
-from textual.validation import Number
 from textual.widgets import Input
 
+from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import SetLearningRate, Start
+from finetui.engine.protocol.config_checks import check_learning_rate
 from finetui.engine.protocol.state_rules import refusal
+from finetui.tui.keys import KEYS, bind
+from finetui.tui.screens.told import Told
 from finetui.tui.state.actions import BY_NAME
 from finetui.tui.state.log_lines import describe_command
+from finetui.tui.state.numbers import factor, rate
 from finetui.tui.state.store import View
+from finetui.tui.state.typed import number
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.styled_line import StyledLine
+from finetui.tui.widgets.text_field import TextField
 
-_ROWS = (("start", "pause", "step"), ("stop", "evaluate", "save"))
-_FORMS = ("finetune", "extend", "find")
-_SMALLEST = 1e-12
+# Stop is far from Start, and from what is pressed often; Finetune stands with the layers.
+_ROWS = (("start", "pause", "step"), ("evaluate", "save", "find"), ("extend", "stop"))
 _LADDER = (1.0, 2.0, 5.0)
 
 
@@ -35,21 +40,13 @@ def next_rate(value: float, direction: int) -> float:
     return max((rung for rung in rungs if rung < value * 0.9999), default=value)
 
 
-class LearningRateInput(Input):
+class LearningRateInput(TextField):
     """A field for a positive number."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("back", "leave", show=False)]
 
     def __init__(self) -> None:
-        super().__init__(
-            id="learning-rate",
-            compact=True,
-            restrict=r"[0-9.eE+\-]*",
-            max_length=12,
-            validators=[Number(minimum=_SMALLEST, failure_description="a learning rate is a positive number")],
-            select_on_focus=True,
-        )
-        self.cursor_blink = False
+        super().__init__(id="learning-rate", max_length=40)
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
         """Paint; another number of digits is no reason to lay the whole screen out, for the width is the row's."""
@@ -64,6 +61,13 @@ class LearningRateInput(Input):
         self.post_message(Controls.LearningRateAbandoned())
 
 
+def _by_hand(view: View) -> str:
+    """Return by what a person multiplied the learning rate; empty where it is as scheduled, or that is not known."""
+    if view.rate_factor is None or abs(view.rate_factor - 1) < 1e-9:
+        return ""
+    return f"LR is {factor(view.rate_factor)} of schedule"
+
+
 class Controls(Vertical):
     """Everything with which a run is steered, except its layers."""
 
@@ -71,12 +75,13 @@ class Controls(Vertical):
     Controls {
         height: auto;
         .row { height: 1; }
-        .row ActionButton { margin-left: 1; }
-        #rate-label { width: 17; }
-        #learning-rate { width: 1fr; background: $field; }
+        .row > * { width: 1fr; margin-left: 1; }
+        #rate-label { background: $surface; }
+        #learning-rate { background: $field; }
         #learning-rate:focus { background: $field-focus; }
         #learning-rate.-invalid { color: $error; }
-        #rate-down, #rate-up { width: 4; min-width: 4; }
+        #rate-buttons ActionButton { min-width: 4; }
+        #rate-up { margin-left: 1; }
         #hint { color: $muted; }
     }
     """
@@ -108,12 +113,11 @@ class Controls(Vertical):
             with Horizontal(classes="row"):
                 yield from (self._button(name) for name in row)
         with Horizontal(classes="row"):
-            yield from (self._button(name) for name in _FORMS)
-        with Horizontal(classes="row"):
-            yield StyledLine(Content.assemble(" ", ("l", "bold $accent"), " Learning rate"), id="rate-label")
+            yield StyledLine(Content.assemble(" ", (KEYS["rate"].shown, "bold $accent"), " LR"), id="rate-label")
             yield LearningRateInput()
-            yield ActionButton("rate-down", "-", "", id="rate-down")
-            yield ActionButton("rate-up", "+", "", id="rate-up")
+            with Horizontal(id="rate-buttons"):
+                yield ActionButton("rate-down", "-", "", id="rate-down")
+                yield ActionButton("rate-up", "+", "", id="rate-up")
         yield StyledLine(id="hint")
 
     @staticmethod
@@ -124,11 +128,12 @@ class Controls(Vertical):
     def show(self, view: View) -> None:
         """Bring everything up to date with `view`."""
         self._view = view
-        for name in (name for row in (*_ROWS, _FORMS) for name in row):
+        for name in (name for row in _ROWS for name in row):
             shown = "resume" if name == "pause" and view.state == "paused" else name
             action = BY_NAME[shown]
-            resumes = name == "start" and view.can_go_on
-            available = resumes or refusal(action.kind, view.state) is None
+            goes_on = name == "start" and view.can_go_on
+            resumes = goes_on or (name == "start" and view.state == "stopped")
+            available = goes_on or refusal(action.kind, view.state) is None
             pending = any(isinstance(command, action.kind) for command in view.pending.values())
             button = self.query_one(f"#{name}", ActionButton)
             label = "Resume" if resumes else action.label
@@ -143,7 +148,8 @@ class Controls(Vertical):
 
     def _restore_rate(self) -> None:
         field = self.query_one(LearningRateInput)
-        text = f"{self._view.learning_rate:.6g}" if self._view.learning_rate else ""
+        text = rate(self._view.learning_rate) if self._view.learning_rate else ""
+        field.remove_class("-invalid")
         if field.value != text:
             field.value = text
 
@@ -151,10 +157,8 @@ class Controls(Vertical):
         view = self._view
         if view.pending:
             self.hint(f"{', '.join(describe_command(c) for c in view.pending.values())} …")
-        elif view.refusal is not None:
-            self.hint(f"{describe_command(view.refusal.command)}: {view.refusal.reason}", "$warning")
         else:
-            self.hint("")
+            self.hint(_by_hand(view))
 
     def hint(self, text: str, style: str = "") -> None:
         """Show one line of explanation."""
@@ -166,10 +170,11 @@ class Controls(Vertical):
         action = BY_NAME.get(message.action)
         if action is None:
             return
-        if action.kind is Start and self._view.can_go_on:
-            self.hint("Go on from the last checkpoint, in a new engine")
+        view = self._view
+        if action.kind is Start and (view.can_go_on or view.state == "stopped"):
+            self.hint(f"Resume from step {view.step:,}")
             return
-        why_not = refusal(action.kind, self._view.state)
+        why_not = refusal(action.kind, view.state)
         self.hint(f"{action.label}: {why_not}" if why_not else action.help)
 
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
@@ -179,13 +184,18 @@ class Controls(Vertical):
             self.post_message(self.LearningRateNudged(1 if message.action == "rate-up" else -1))
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
-        """Pass a valid learning rate on, or say what is wrong with it."""
+        """Pass a valid learning rate on, or say what is wrong with it and leave it to be mended."""
         message.stop()
-        result = message.validation_result
-        if result is not None and not result.is_valid:
-            self.hint("; ".join(result.failure_descriptions), "$error")
-            return
-        self.post_message(self.LearningRateChosen(float(message.value)))
+        typed = message.value.strip()
+        if typed != rate(self._view.learning_rate):
+            try:
+                value = number(typed, "learning rate")
+                check_learning_rate(value, "learning rate")
+            except BadInput as error:
+                message.input.add_class("-invalid")
+                self.app.post_message(Told(str(error), "refusal", warns=True))
+                return
+            self.post_message(self.LearningRateChosen(value))
         self.screen.set_focus(None)
 
     def on_controls_learning_rate_abandoned(self, message: LearningRateAbandoned) -> None:

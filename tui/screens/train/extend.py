@@ -10,6 +10,7 @@ from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import ChangeTraining
 from finetui.tui.screens.form import ENTER, Form
 from finetui.tui.state.store import View
+from finetui.tui.state.typed import number, whole
 from finetui.tui.widgets.form_rows import TextRow
 
 
@@ -30,23 +31,19 @@ class ExtendForm(Form[ChangeTraining]):
         """Epochs, half as many again by default, and the learning rate."""
         more = self._epochs + max(self._epochs // 2, 1)
         return [
-            TextRow("epochs", "Epochs in all", str(more), restrict=r"\d*"),
-            TextRow("lr", "Learning rate", str(self._view.config.training.lr), restrict=r"[0-9.eE+\-]*"),
+            TextRow("epochs", "Epochs in all", str(more)),
+            TextRow("lr", "Learning rate", str(self._view.config.training.lr)),
         ]
 
     def read(self) -> ChangeTraining:
         """Return what was asked for. Raises `BadInput`."""
-        epochs, lr = self.text("epochs"), self.text("lr")
+        epochs, rate = whole(self.text("epochs"), "epochs in all"), number(self.text("lr"), "learning rate")
         trained = self._view.epoch
-        if not epochs or int(epochs) <= trained:
+        if epochs <= trained:
             many = f"{trained:,} epochs are" if trained != 1 else "1 epoch is"
             begun = f"{many} trained" if self._view.state == "finished" else f"epoch {trained:,} has begun"
             raise BadInput(f"epochs in all: {begun}: give a larger number")
-        try:
-            rate = float(lr)
-        except ValueError:
-            raise BadInput(f"learning rate: {lr!r} is not a number") from None
-        training = msgspec.structs.replace(self._view.config.training, epochs=int(epochs), lr=rate)
+        training = msgspec.structs.replace(self._view.config.training, epochs=epochs, lr=rate)
         early_stop = 0 if self._view.state == "finished" else self._view.config.guards.early_stop
         return ChangeTraining(training=training, early_stop=early_stop)
 

@@ -1,19 +1,26 @@
 """The layer table: groups that open to their layers, with a freeze toggle each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
-from textual.binding import Binding, BindingType
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
 
-from finetui.engine.protocol.commands import SetFrozen
+from finetui.engine.protocol.commands import SetFrozen, StartFinetune
+from finetui.engine.protocol.state_rules import refusal
+from finetui.tui.keys import KEYS, move
 from finetui.tui.state.layer_tree import Freeze
 from finetui.tui.state.store import View
+from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.freeze_tree import SIGNS, FreezeRows, FreezeTree
 
-_MARKS = 3  # cells before the name: open or closed, frozen or not
-_COUNT, _STATUS = 11, 12  # widths of the columns
+_MARK = 2  # cells before the name: open or closed
+_COUNT, _STATUS = 11, 15  # widths of the columns
+# What stands before the word, as on a form: ticked is frozen.
+_BOXES: Mapping[Freeze, str] = {"trains": "[ ]", "frozen": "[x]", "partly": "[-]", "freezing": "[x]", "thawing": "[ ]"}
 _MIN_NAME, _MAX_NAME = 8, 34
 
 
@@ -82,7 +89,7 @@ def _state(waiting: bool | None, in_use: bool, frozen: bool, partly: bool = Fals
 class LayerRows(FreezeRows[LayerRow]):
     """The rows: groups, all closed at first."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("right,left", "open", "Open", key_display="→")]
+    BINDINGS: ClassVar[list[BindingType]] = [move("right,left", "open", "Open")]
 
     def folded_at_first(self, rows: Sequence[LayerRow]) -> set[str]:
         """Return the keys of the groups that can be opened, and could not before."""
@@ -94,29 +101,28 @@ class LayerRows(FreezeRows[LayerRow]):
 
     def _name_width(self, width: int) -> int:
         longest = max((len(row.shown) + 2 * row.depth for row in self._rows), default=_MIN_NAME)
-        return max(_MIN_NAME, min(longest + 1, width - _MARKS - _COUNT - _STATUS, _MAX_NAME))
+        return max(_MIN_NAME, min(longest + 1, width - _MARK - _COUNT - _STATUS, _MAX_NAME))
 
     def line_of(self, row: LayerRow, width: int) -> Content:
         """Return name, parameters and state."""
         name_width = self._name_width(width)
-        sign, word, style = SIGNS[row.state]
+        _, word, style = SIGNS[row.state]
         word = f"{word} …" if row.state in ("freezing", "thawing") else word
+        frozen = row.state in ("frozen", "freezing")
         mark = " " if not row.is_parent else "▸" if row.key in self._folded else "▾"
-        muted = "" if row.in_use else "$muted"
+        look = style if frozen else "" if row.in_use else "$muted"
         name = f"{'  ' * row.depth}{_shortened(row.shown, name_width - 1 - 2 * row.depth)}".ljust(name_width)
         pieces: list[tuple[str, str]] = [
-            (mark, "$muted"),
-            (f"{sign} ", style),
-            (name, muted),
-            (f"{row.parameters:>{_COUNT},}", muted),
-            (f"  {word:<{_STATUS - 2}}", style),
+            (f"{mark:<{_MARK}}", "$muted"),
+            (name, look),
+            (f"{row.parameters:>{_COUNT},} ", look),
+            (f"{_BOXES.get(row.state, '   ')} {word}".ljust(_STATUS - 1), f"{style} bold" if frozen else style),
         ]
         return Content.assemble(*pieces)
 
     def heading(self) -> str:
-        """Return the line above the rows."""
-        name_width = self._name_width(self.scrollable_content_region.width)
-        return f"{'':{_MARKS}}{'layers':<{name_width}}{'parameters':>{_COUNT}}{'':{_STATUS}}"
+        """Return the line above the rows: what can be done with them."""
+        return "Layers: F comes here, Space freezes"
 
     def hit(self, row: LayerRow, x: int) -> str:
         """Return "mark" for that of a group which opens; all else is about its state."""
@@ -157,10 +163,19 @@ def _shortened(name: str, width: int) -> str:
 
 
 class LayerList(FreezeTree):
-    """Shows each layer group and whether it trains; Enter, Space or a click toggles it, → opens it."""
+    """Shows each layer group and whether it trains; Space or a click toggles it, Enter or → opens it.
+
+    Below stand the two buttons that go with it: freeze the one under the cursor, and start a finetune.
+    """
 
     DEFAULT_CSS = """
-    LayerList { height: 1fr; min-height: 3; }
+    LayerList {
+        height: 1fr;
+        min-height: 3;
+        #layer-buttons { height: 1; }
+        #freeze { width: 1fr; }
+        #finetune { width: 14; margin-left: 1; }
+    }
     """
 
     class Toggled(Message):
@@ -177,8 +192,44 @@ class LayerList(FreezeTree):
         super().__init__(self.rows, id="layers")
         self._view = View()
 
+    def compose(self) -> ComposeResult:
+        """The heading and the rows, and below them the buttons."""
+        yield from super().compose()
+        with Horizontal(id="layer-buttons"):
+            yield ActionButton("freeze", KEYS["freeze_layers"].shown, "Freeze", id="freeze")
+            yield ActionButton("finetune", KEYS["finetune"].shown, "Finetune", id="finetune")
+
     def show(self, view: View) -> None:
         """Bring the table up to date with `view`."""
-        if view.layers is not self._view.layers or view.pending is not self._view.pending:
-            self._view = view
+        before, self._view = self._view, view
+        if view.layers is not before.layers or view.pending is not before.pending:
             self.rows.show_tree(layer_rows(view))
+        self._show_buttons()
+
+    def _show_buttons(self) -> None:
+        row, state = self.rows.chosen, self._view.state
+        words = "Freeze" if row is None else f"{'Unfreeze' if row.frozen else 'Freeze'} {row.name}"
+        possible = row is not None and row.in_use and refusal(SetFrozen, state) is None
+        freeze, finetune = self.query_one("#freeze", ActionButton), self.query_one("#finetune", ActionButton)
+        freeze.show("freeze", KEYS["freeze_layers"].shown, words, available=possible, pending=False)
+        can, asked = refusal(StartFinetune, state) is None, self._view.pending.values()
+        pending = any(isinstance(command, StartFinetune) for command in asked)
+        finetune.show("finetune", KEYS["finetune"].shown, "Finetune", available=can, pending=pending)
+
+    def on_freeze_rows_highlighted(self, message: FreezeRows.Highlighted) -> None:
+        """Name the layer under the cursor on the button."""
+        message.stop()
+        self._show_buttons()
+
+    def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
+        """Freeze the layer that the button names; the other button is for the screen."""
+        if message.action == "freeze":
+            message.stop()
+            self.rows.focus()
+            self.rows.call_next(self.rows.action_freeze)  # what it posts from in here would not get beyond this list
+
+    def freeze(self) -> None:
+        """Go to the list; who is there already freezes the layer under the cursor, or unfreezes it."""
+        if self.rows.has_focus:
+            self.rows.action_freeze()
+        self.rows.focus()

@@ -4,15 +4,7 @@ from pathlib import Path
 
 from textual.message import Message
 
-from finetui.engine.protocol.commands import ChangeTraining
-
-
-class RunChosen(Message):
-    """Somebody wants to look at the run in the folder `path`."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
+from finetui.engine.protocol.commands import ChangeTraining, FinetunePlan
 
 
 class ResumeWanted(Message):
@@ -24,3 +16,14 @@ class ResumeWanted(Message):
     def __init__(self, path: Path, *, own: bool, other: ChangeTraining | None = None) -> None:
         super().__init__()
         self.path, self.own, self.other = path, own, other
+
+
+class FinetuneWanted(Message):
+    """Somebody wants a finetune, by `plan`, of the run in the folder `path`, which has no engine here.
+
+    `own` as in `ResumeWanted`.
+    """
+
+    def __init__(self, path: Path, *, own: bool, plan: FinetunePlan) -> None:
+        super().__init__()
+        self.path, self.own, self.plan = path, own, plan

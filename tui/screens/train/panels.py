@@ -4,7 +4,7 @@ import time
 
 from textual.screen import Screen
 
-from finetui.engine.protocol.events import ENDED
+from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.controls import Controls
 from finetui.tui.screens.train.layer_list import LayerList
@@ -12,9 +12,9 @@ from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import Plots
 from finetui.tui.screens.train.refresh import RefreshRate
-from finetui.tui.screens.train.status_lines import machine_line, progress, status
+from finetui.tui.screens.train.settings_panel import SettingsPanel
+from finetui.tui.screens.train.titles import Titles
 from finetui.tui.state.store import Store, View
-from finetui.tui.widgets.styled_line import StyledLine
 
 _PLOT_SECONDS = 0.5
 _RATE_SECONDS = 1.0  # a learning rate that a schedule moves at every step
@@ -28,6 +28,7 @@ class Panels:
         self._screen = screen
         self._store = store
         self._shown: View | None = None
+        self._titles = Titles(screen)
         self._refresh_rate = RefreshRate()
         self._plots_at = self._rate_at = 0.0
 
@@ -51,13 +52,15 @@ class Panels:
             self._plots_at = now
             find(Plots).show(self._store)
         self.behind = not (due and plots)
-        controls = ("state", "pending", "refusal")
+        controls = ("state", "pending", "rate_factor")
         steered = before is None or any(getattr(view, name) != getattr(before, name) for name in controls)
         if steered or not calm or now - self._rate_at >= _RATE_SECONDS:
             self._rate_at = now
             find(Controls).show(view)
         find(Banner).show(view)
         find(LayerList).show(view)
+        find(SettingsPanel).show_view(view)
+        self._titles.show(view)
         find(PerClassTable).show(view)
         find(LogPanel).show(view.log)
 
@@ -68,11 +71,4 @@ class Panels:
 
     def show_lines(self) -> None:
         """Draw the lines at the top."""
-        view, width = self._store.view, self._screen.size.width
-        self._screen.query_one("#status", StyledLine).show(status(view, width))
-        self._screen.query_one("#progress", StyledLine).show(progress(view, width))
-        sample = self._store.machine.latest if view.state not in ENDED else None  # of a run that is over, it is old
-        self._screen.set_class(sample is not None, "-machine")
-        if sample is not None:
-            line = machine_line(sample.machine, width, live=view.state == "running")
-            self._screen.query_one("#machine", StyledLine).show(line)
+        self._screen.query_one(RunLines).show()

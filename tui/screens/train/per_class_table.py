@@ -1,66 +1,52 @@
-"""The per-class table: how well each class is recognised, and what the last epoch changed."""
+"""The per-class table: the classes with most mistakes first, and what they are mistaken for."""
 
 from itertools import zip_longest
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Region
 from textual.message import Message
 
-from finetui.engine.predictions.interval import wilson
-from finetui.engine.protocol.events import ClassReport, DataSummary, Evaluated
+from finetui.engine.protocol.events import DataSummary, Evaluated
 from finetui.engine.protocol.values import AnyPart, Part
+from finetui.tui.keys import bind, move
+from finetui.tui.screens.train.class_rows import (
+    MOST_ROWS,
+    ClassRow,
+    Layout,
+    Widest,
+    average,
+    heading,
+    layout,
+    line,
+    total,
+    widest,
+    worst_first,
+)
 from finetui.tui.state.store import View
 from finetui.tui.widgets.lines_view import LinesView
 from finetui.tui.widgets.styled_line import StyledLine
 
-_COLUMNS = (("images", 7), ("acc %", 8), ("F1", 8), ("change", 8))
 _AVERAGES = ("class-macro", "class-weighted")
-_MIN_LABEL, _MAX_LABEL = 7, 24
-_MIN_BAR, _MAX_BAR = 5, 40
 
 
-class _Layout(NamedTuple):
-    """The widths of the label, of the columns that fit, and of the bar (0: left out)."""
-
-    label: int
-    columns: tuple[int, ...]
-    bar: int
-
-
-def _layout(width: int, longest: int) -> _Layout:
-    """Lay the table out in `width` cells; `longest` is the length of the longest label."""
-    columns = tuple(size for _, size in _COLUMNS)
-    while len(columns) > 2 and _MIN_LABEL + sum(columns) > width:
-        columns = columns[:-1]
-    label = max(_MIN_LABEL, min(longest + 2, _MAX_LABEL, width - sum(columns)))
-    bar = width - label - sum(columns) - 3
-    return _Layout(label, columns, min(bar, _MAX_BAR) if bar >= _MIN_BAR else 0)
-
-
-class _Row(NamedTuple):
-    place: int
-    label: str
-    report: ClassReport | None  # None before the first evaluation
-    change: float | None  # percentage points since the previous evaluation
-
-
-class _Rows(LinesView[_Row]):
+class _Rows(LinesView[ClassRow]):
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "Its images", show=False),
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("pageup", "move(-10)", "Page up", show=False),
-        Binding("pagedown", "move(10)", "Page down", show=False),
-        Binding("home", "move(-100000)", "First", show=False),
-        Binding("end", "move(100000)", "Last", show=False),
+        bind("confirm", "open", label="Its images"),
+        move("up,k", "move(-1)"),
+        move("down,j", "move(1)"),
+        move("pageup", "move(-10)"),
+        move("pagedown", "move(10)"),
+        move("home", "move(-100000)"),
+        move("end", "move(100000)"),
     ]
-    longest = 0
     cursor = 0
+    _moved = False  # by a person
+    _widest = Widest()
 
     def on_focus(self) -> None:
         """Show the cursor."""
@@ -70,8 +56,19 @@ class _Rows(LinesView[_Row]):
         """Hide the cursor."""
         self.refresh()
 
+    def show_worst(self, rows: list[ClassRow]) -> None:
+        """Show `rows`; the cursor stays on the class that a person put it on, else it is on the worst one."""
+        self._moved = self._moved and self.has_focus
+        at = self._rows[self.cursor].number if self._moved and self.cursor < len(self._rows) else None
+        self.cursor = next((place for place, row in enumerate(rows) if row.number == at), 0)
+        self._widest = widest(rows)
+        self.show(rows)
+        if self.has_focus:
+            self.action_move(0)
+
     def action_move(self, by: int) -> None:
         """Move the cursor."""
+        self._moved = self._moved or by != 0
         self.cursor = min(max(self.cursor + by, 0), max(len(self._rows) - 1, 0))
         self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, force=True)
         self.refresh()
@@ -79,65 +76,33 @@ class _Rows(LinesView[_Row]):
     def action_open(self) -> None:
         """Show the images of the class under the cursor."""
         if self.cursor < len(self._rows):
-            self.post_message(PerClassTable.Chosen(self.cursor))
+            self.post_message(PerClassTable.Chosen(self._rows[self.cursor].number))
 
     def on_click(self, event: events.Click) -> None:
         """Show the images of the class that was hit."""
-        index = event.y + self.scroll_offset.y
-        if 0 <= index < len(self._rows):
+        place = event.y + self.scroll_offset.y
+        if 0 <= place < len(self._rows):
             event.stop()
-            self.cursor = index
+            self.cursor = place
             self.action_open()
 
-    def content_of(self, row: _Row, width: int) -> Content:
-        """Return the row's label, scores and bar."""
-        content = self.scores(row, width)
-        if row.place == self.cursor and self.has_focus:
+    @property
+    def layout_now(self) -> Layout:
+        """How the rows are laid out in the width that there is."""
+        return layout(self.scrollable_content_region.width, self._widest)
+
+    def content_of(self, row: ClassRow, width: int) -> Content:
+        """Return the row's label, mistakes and figures."""
+        report = self._rows[0].report
+        content = line(row, self.layout_now, report.wrong if report is not None else 0)
+        if self.has_focus and row.number == self._rows[self.cursor].number:
             return content.truncate(width, pad=True).stylize("$on-selection on $selection")
         return content
 
-    def scores(self, row: _Row, width: int) -> Content:
-        """Return the label, scores and bar of `row`."""
-        layout = _layout(width, self.longest)
-        report = row.report
-        label = Content(" " + row.label).truncate(layout.label, ellipsis=True, pad=True)
-        if report is None:
-            return Content.assemble(label, ("".join("–".rjust(size) for size in layout.columns), "$muted"))
-        change = "" if row.change is None else f"{row.change:+.2f}" if abs(row.change) >= 0.005 else "="
-        full = round(report.accuracy * layout.bar)
-        cells = (
-            (f"{report.support:,}", ""),
-            (f"{100 * report.accuracy:.2f}", "bold"),
-            (f"{report.f1:.4f}", ""),
-            (change, "" if change in ("", "=") else "$success" if change.startswith("+") else "$error"),
-        )
-        return Content.assemble(
-            label,
-            *((text.rjust(size), style) for (text, style), size in zip(cells, layout.columns, strict=False)),
-            "  " if layout.bar else "",
-            ("━" * full, "$bar"),
-            ("─" * (layout.bar - full), "$frame"),
-        )
-
-
-def _total(found: Evaluated, width: int) -> Content:
-    """Return the accuracy of all images, with its interval and their number as far as there is room."""
-    low, high = wilson(found.accuracy, found.n)
-    accuracy = (f" {found.accuracy:.2%}", "bold")
-    for words in (
-        f" of {found.n:,} images, 95% CI {100 * low:.2f} to {high:.2%}",
-        f" of {found.n:,}, 95% CI {100 * low:.2f} to {high:.2%}",
-        f" of {found.n:,}, {100 * low:.2f} to {high:.2%}",
-        f" of {found.n:,}",
-    ):
-        content = Content.assemble(accuracy, (words, "$muted"))
-        if content.cell_length <= width:
-            break
-    return content
-
 
 class PerClassTable(Vertical):
-    """Support, accuracy, F1, change since the previous evaluation, and a bar, for each class; below, for all together.
+    """The mistakes of each class, worst first: a bar, how many, the change since the previous evaluation, and what most
+    are predicted as; with room the other figures. Below stands what all images amount to.
 
     Enter or a click asks for a class's images.
     """
@@ -162,6 +127,7 @@ class PerClassTable(Vertical):
         self._shown: object = ()
         self._evaluation: Evaluated | None = None
         self._counted: Part = "test"
+        self._left_out = 0  # classes with fewer mistakes than any that is shown
         self._data: DataSummary | None = None
 
     def compose(self) -> ComposeResult:
@@ -172,6 +138,10 @@ class PerClassTable(Vertical):
         with Vertical(id="class-averages"):
             for name in _AVERAGES:
                 yield StyledLine(id=name)
+
+    def focus_rows(self) -> None:
+        """Have keys go to the classes."""
+        self.query_one(_Rows).focus()
 
     def on_resize(self) -> None:
         """Put the heading over its columns again, and the averages under them."""
@@ -192,40 +162,27 @@ class PerClassTable(Vertical):
         if self._shown is (evaluation or view.data) and self._counted == part:
             return
         self._shown, self._counted = evaluation or view.data, part
-        rows = self.query_one(_Rows)
         if evaluation is not None:
-            previous = view.previous if part == view.watched else None
-            before = previous.per_class if previous else (None,) * len(evaluation.per_class)
-            found = [
-                _Row(index, now.label, now, None if then is None else 100 * (now.accuracy - then.accuracy))
-                for index, (now, then) in enumerate(zip(evaluation.per_class, before, strict=True))
-            ]
+            found = worst_first(evaluation, view.previous if part == view.watched else None)
         else:
             classes = view.data.classes if view.data else ()
-            found = [_Row(index, label, None, None) for index, label in enumerate(classes)]
-        rows.longest = max((len(row.label) for row in found), default=_MIN_LABEL)
-        rows.longest = max(rows.longest, len("weighted"))
-        rows.show(found)
+            found = [ClassRow(index, label, None) for index, label in enumerate(classes[:MOST_ROWS])]
         self._evaluation = evaluation
+        self._left_out = (len(evaluation.per_class) if evaluation is not None else len(found)) - len(found)
+        self.query_one(_Rows).show_worst(found)
         self._show_heading()
         self._show_totals()
 
     def _show_totals(self) -> None:
         """Show the accuracy with its interval, and where there is room the averages of the classes."""
         found, rows = self._evaluation, self.query_one(_Rows)
-        total = Content("") if found is None else _total(found, rows.scrollable_content_region.width)
-        self.query_one("#class-accuracy", StyledLine).show(total)
+        content = Content("") if found is None else total(found, rows.scrollable_content_region.width)
+        self.query_one("#class-accuracy", StyledLine).show(content)
         averages = found.averages if found is not None else ()
         for name, report in zip_longest(_AVERAGES, averages[: len(_AVERAGES)]):
-            line = Content("")
-            if report is not None:
-                row = _Row(-1, report.label.removesuffix(" avg"), report, None)
-                line = rows.scores(row, rows.scrollable_content_region.width).stylize("$muted")
-            self.query_one(f"#{name}", StyledLine).show(line)
+            content = Content("") if report is None else average(report, rows.layout_now)
+            self.query_one(f"#{name}", StyledLine).show(content)
 
     def _show_heading(self) -> None:
-        rows = self.query_one(_Rows)
-        layout = _layout(rows.scrollable_content_region.width, rows.longest)
-        columns = (self._counted, *(name for name, _ in _COLUMNS[1:]))  # the number of images in the part
-        names = "".join(name.rjust(size) for name, size in zip(columns, layout.columns, strict=False))
-        self.query_one("#class-heading", StyledLine).show(Content(" class".ljust(layout.label) + names))
+        found = self.query_one(_Rows).layout_now
+        self.query_one("#class-heading", StyledLine).show(heading(found, self._counted, self._left_out))

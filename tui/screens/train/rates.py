@@ -1,26 +1,33 @@
 """The learning-rate finder's result: loss over rate, and a suggestion that one key accepts."""
 
+from pathlib import PurePath
 from typing import ClassVar
 
 import numpy as np
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
 from finetui.engine.protocol.events import LearningRateFound
+from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.base import ModalScreen
+from finetui.tui.screens.dialog import BOX_CSS
 from finetui.tui.widgets.action_button import ActionButton
-from finetui.tui.widgets.line_plot import LinePlot, SeriesStyle
+from finetui.tui.widgets.line_plot import LinePlot
+from finetui.tui.widgets.plot_drawing import SeriesStyle
 
 
 class RatesScreen(ModalScreen[float | None]):
     """Shows what was found; is dismissed with the learning rate to use, or None."""
 
+    CSS_PATH: ClassVar[list[str | PurePath]] = [BOX_CSS]
+    TITLE_TEXT = "Learning-rate finder"
+    INTRODUCTION = "The loss over rising learning rates, tried on a copy of the model."
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,u", "use", "Use it"),
-        Binding("escape,q,b", "leave", "Back"),
+        bind("confirm", "use", label="Use the suggested learning rate"),
+        bind("close", show=False),
     ]
 
     def __init__(self, found: LearningRateFound) -> None:
@@ -31,10 +38,10 @@ class RatesScreen(ModalScreen[float | None]):
         """Title, plot, suggestion, buttons."""
         found = self._found
         with Vertical(id="box"):
-            yield Static(Content.styled("Learning-rate finder", "bold $accent"), id="title")
+            yield Static(Content.styled(self.TITLE_TEXT, "bold $accent"), id="title")
             yield LinePlot("Loss", (SeriesStyle("train"),), x_label="rate", log_x=True, id="rates")
             if found.suggestion is None:
-                text = Content("The loss never falls clearly: look at the plot, or try another model state.")
+                text = Content("No clear minimum: keep the present learning rate.")
             else:
                 text = Content.assemble(
                     "Suggestion: ", (f"{found.suggestion:g}", "bold $accent"), ", where the loss falls most steeply. "
@@ -43,13 +50,13 @@ class RatesScreen(ModalScreen[float | None]):
             yield Static(text, id="text")
             with Horizontal(id="choices"):
                 if found.suggestion is not None:
-                    yield ActionButton("use", "u", f"Use {found.suggestion:g}", id="use")
-                yield ActionButton("back", "b", "Keep the present one", id="back")
+                    yield ActionButton("use", KEYS["confirm"].shown, f"Use {found.suggestion:g}", id="use")
+                yield ActionButton("back", KEYS["back"].shown, "Keep the present one", id="back")
 
     def on_mount(self) -> None:
         """Draw."""
         found = self._found
-        marks = () if found.suggestion is None else (found.suggestion,)
+        marks = () if found.suggestion is None else ((found.suggestion, f"{found.suggestion:g}"),)
         losses = np.array(found.losses)
         # The climb at the end, where it diverges, would flatten all the rest.
         points = (np.array(found.rates), np.minimum(losses, 1.5 * losses[:10].max(initial=0.0)))
@@ -63,7 +70,3 @@ class RatesScreen(ModalScreen[float | None]):
     def action_use(self) -> None:
         """Accept the suggestion."""
         self.dismiss(self._found.suggestion)
-
-    def action_leave(self) -> None:
-        """Change nothing."""
-        self.dismiss(None)

@@ -1,91 +1,88 @@
 """The Train screen: curves, progress, per-class table, controls, layers, log."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.binding import BindingType
+from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Static
 
-from finetui.engine.errors import BadInput
 from finetui.engine.link.base import Link
 from finetui.engine.predictions.criteria import Choose, Selection
 from finetui.engine.protocol.commands import (
     AnyCommand,
-    ChangeTraining,
     Evaluate,
-    FindLearningRate,
     SetFrozen,
-    SetLearningRate,
-    Start,
-    StartFinetune,
     Stop,
 )
-from finetui.engine.protocol.config_checks import check_learning_rate
-from finetui.engine.protocol.events import ENDED, AnyEvent, CommandAccepted, LearningRateFound
-from finetui.engine.protocol.state_rules import refusal
+from finetui.engine.protocol.events import AnyEvent
 from finetui.engine.protocol.values import AnyPart
-from finetui.engine.runs.folder import RunFolder
+from finetui.tui.keys import bind
 from finetui.tui.queries.asker import Asker
-from finetui.tui.screens.base import Screen
+from finetui.tui.screens.base import HomeScreen
 from finetui.tui.screens.dialog import Choice, Dialog
-from finetui.tui.screens.help import train_help
+from finetui.tui.screens.run_lines import RunLines
+from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.banner import Banner
-from finetui.tui.screens.train.checkpoints import CheckpointsScreen
-from finetui.tui.screens.train.controls import Controls, LearningRateInput, next_rate
-from finetui.tui.screens.train.extend import ExtendForm
-from finetui.tui.screens.train.finetune import FinetuneForm
+from finetui.tui.screens.train.controls import Controls, LearningRateInput
+from finetui.tui.screens.train.finetune_start import ask_finetune
+from finetui.tui.screens.train.help import INTRODUCTION
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
-from finetui.tui.screens.train.messages import ResumeWanted, RunChosen
 from finetui.tui.screens.train.panels import Panels
 from finetui.tui.screens.train.per_class_table import PerClassTable
-from finetui.tui.screens.train.plots import Plots
-from finetui.tui.screens.train.rates import RatesScreen
-from finetui.tui.screens.train.runs import RunsScreen
-from finetui.tui.state.actions import ACTIONS, BY_NAME
-from finetui.tui.state.log_lines import describe_command
+from finetui.tui.screens.train.plots import PLOT_KEYS, Plots
+from finetui.tui.screens.train.settings_panel import SettingsPanel
+from finetui.tui.screens.train.steering import Steering
+from finetui.tui.screens.train.tab_line import TabLine
+from finetui.tui.state.actions import ACTIONS
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
-from finetui.tui.widgets.styled_line import StyledLine
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
+_PLOTS, _FRAMES = 22, (100, 32)  # from which height on there are plots, from which width and height frames
 _POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
 _MOST_AT_ONCE = 256  # events, a few milliseconds' worth
+
+_SHOWN = ("start", "pause", "finetune")  # among the keys in the last line; the others have buttons that one sees
+_FIRST_KEYS = (
+    *("help", "errors", "layers", "finetune", "runs", "checkpoints", "detach", "start", "toggle"),
+    *("freeze_layers", "log", "machine", "part", "close"),
+)
 
 OnEvents = Callable[[Sequence[AnyEvent]], None]
 
 
-class TrainScreen(Screen[None]):
+class TrainScreen(HomeScreen[None]):
     """Shows a run and steers it through a link."""
 
+    NAME = "train"
+    TITLE_TEXT = "Train"
+    INTRODUCTION = INTRODUCTION
     CSS_PATH = "screen.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (100, "-roomy"), (160, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-medium"), (32, "-tall"), (48, "-huge")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (_FRAMES[0], "-roomy"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (_PLOTS, "-medium"), (_FRAMES[1], "-tall"), (48, "-huge")]
+    AUTO_FOCUS = ""  # the keys are those of the screen, until somebody goes somewhere
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(a.key, f"press('{a.name}')", a.label, show=False) for a in ACTIONS if a.name != "resume"),
-        Binding("l", "focus_rate", "Learning rate", show=False),
-        Binding("plus,equals_sign", "nudge_rate(1)", "Raise learning rate", show=False),
-        Binding("minus", "nudge_rate(-1)", "Lower learning rate", show=False),
-        Binding("q", "leave", "Quit"),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("tab", "app.focus_next", "Next control", show=False),
-        Binding("m", "errors", "Errors"),
-        Binding("p", "switch_part", "Part"),
-        Binding("g", "layers", "Layers"),
-        Binding("r", "runs", "Runs"),
-        Binding("c", "checkpoints", "Checkpoints", show=False),
-        Binding("o", "log", "Log"),
-        Binding("M", "machine", "Machine"),
-        Binding("d", "app.detach", "Detach"),  # behind those: what has no room is not shown
-        Binding("y", "toggle_log", "Log scale"),
-        Binding("t", "toggle_theme", "Theme", show=False),
-        Binding("escape", "hide_alert", "Hide the alert", show=False),
+        *(
+            bind(a.key_name, f"press('{a.name}')", label="Pause" if a.name == "pause" else "", show=a.name in _SHOWN)
+            for a in ACTIONS
+            if a.name != "resume"
+        ),
+        bind("freeze_layers"),
+        bind("rate", "focus_rate", show=False),
+        bind("raise_rate", "nudge_rate(1)", show=False),
+        bind("lower_rate", "nudge_rate(-1)", show=False),
+        bind("back", label="Hide the alert", show=False),
+        bind("close", "leave", label="Quit"),
+        *(bind(name, f"go('{name}')") for name in ("errors", "layers", "runs", "log", "machine", "checkpoints")),
+        bind("part", "switch_part"),
+        bind("detach", "app.detach"),  # behind those: what has no room is not shown
+        *PLOT_KEYS,
     ]
 
     def __init__(self, link: Link, *, visiting: bool = False, on_events: OnEvents = lambda _events: None) -> None:
@@ -99,8 +96,8 @@ class TrainScreen(Screen[None]):
         self.store = Store()
         self._link = link
         self.asker = Asker(link)
-        self._finding = ""  # id of the search for a learning rate that was asked for here
         self.panels = Panels(self, self.store)
+        self.steering = Steering(self, link, visiting=visiting)
 
     def on_another_link(self, link: Link) -> "TrainScreen":
         """Return a screen of the same kind over `link`."""
@@ -108,24 +105,24 @@ class TrainScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Lay the widgets out."""
-        yield StyledLine(id="status")
-        yield StyledLine(id="progress")
-        yield StyledLine(id="machine")
+        yield RunLines(self.store, cue="press s to start", by_itself=False)
         yield Banner()
-        yield Plots()
-        with Horizontal(id="panels"):
-            yield PerClassTable()
-            with Vertical(id="side"):
-                yield Controls()
-                yield LayerList()
-        yield LogPanel()
-        yield KeyBar(palette=True, unshown=self._unshown)
+        with Container(id="body"):
+            yield Plots()
+            yield TabLine()
+            yield PerClassTable().add_class("frame")
+            yield Controls().add_class("frame")
+            yield LayerList().add_class("frame")
+            yield SettingsPanel().add_class("frame")
+            yield LogPanel().add_class("frame")
+        yield KeyBar(palette=True, unshown=self._unshown, first=_FIRST_KEYS)
         yield Static(id="too-small")
 
     def _unshown(self) -> tuple[str, ...]:
         """Return the actions that have no use now, and no place among the keys."""
         view = self.store.view
-        return () if view.data is not None and view.other_part("") is not None else ("switch_part",)
+        other = () if view.data is not None and view.other_part("") is not None else ("switch_part",)
+        return (*other, "press('start')" if view.state in ("running", "paused") else "press('pause')")
 
     def on_mount(self) -> None:
         """Begin to look for events."""
@@ -138,14 +135,20 @@ class TrainScreen(Screen[None]):
         self.set_class(small, "-too-small")
         size = f"{self.size.width}x{self.size.height}"
         text = f"This terminal has {size} cells; finetui needs {MIN_WIDTH}x{MIN_HEIGHT}. Training is not affected."
+        self.query_one(Plots).classes_tab = self.size.height >= _PLOTS and not self.is_framed
         self.query_one("#too-small", Static).update(Content(text))
         self.call_after_refresh(self.panels.show_lines)
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether there is room for everything at once, in frames."""
+        return self.size.width >= _FRAMES[0] and self.size.height >= _FRAMES[1]
 
     # -- showing ----------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
         unshown, knew = self._unshown(), self.store.machine.latest is not None
-        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE))
+        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE), self.steering.answers.hear)
         if self._unshown() != unshown:
             self.refresh_bindings()
         if not knew and self.store.machine.latest is not None:
@@ -156,66 +159,39 @@ class TrainScreen(Screen[None]):
         self._on_events(heard)
         for event in heard:
             self.asker.deliver(event)
-            # Only an answer to this dashboard's own wish opens a screen: a journal tells of old ones.
-            if isinstance(event, CommandAccepted) and event.command.id == self._finding:
-                self._finding = ""
-                if self.store.view.rates_found is not None:
-                    self._show_rates(self.store.view.rates_found)
+            self.steering.hear(event)
+        self.steering.tell()
 
     def hurry(self) -> None:
         """Show what is known by now at the next look, whatever the rate."""
         self.panels.hurry()
 
-    def action_hide_alert(self) -> None:
-        """Take the alert that is shown off the screen."""
-        self.query_one(Banner).hide_alert()
+    def copyable(self) -> str | None:
+        """Return the command that comes back to the run, or the folder of one without an engine to come back to."""
+        return self.steering.way_back() or None
+
+    def action_back(self) -> None:
+        """Take the alert that is shown off the screen, else the classes' tab; else leave a run that is only visited."""
+        if self.query_one(Banner).hide_alert():
+            return
+        if self.has_class("-classes") and not self.is_framed:
+            self.action_plot(1)
+        elif self._visiting:
+            self.dismiss(None)
 
     # -- steering ---------------------------------------------------------------------------------------
 
     def send(self, command: AnyCommand) -> None:
         """Send `command`, or say why it makes no sense now."""
-        why_not = refusal(type(command), self.store.view.state)
-        if why_not is not None:
-            self.hint(f"{describe_command(command)}: {why_not}")
-            return
-        if isinstance(command, FindLearningRate):
-            self._finding = command.id
-        self.store.sent(command)
-        self._link.send(command)
-        self.panels.show()
+        self.steering.send(command)
 
     def hint(self, text: str) -> None:
         """Say why something was not done."""
-        self.query_one(Controls).hint(text, "$warning")
+        self.steering.refuse(text)
 
     def action_press(self, name: str) -> None:
         """Do what the button `name` does."""
-        if name == "pause" and self.store.view.state == "paused":
-            name = "resume"
-        action = BY_NAME[name]
-        view = self.store.view
-        if action.kind is Start and view.can_go_on and not self._visiting:
-            self.post_message(ResumeWanted(Path(view.path), own=self._link.steers and not self._link.attached))
-            return
-        if action.command is not None:
-            self.send(action.command())
-        elif self._extends_alone(action.kind):
-            self._ask_extend()
-        elif not self._link.steers:
-            way = "extend {} --epochs N" if action.kind is ChangeTraining else "finetune {} --dashboard"
-            self.notify(f"finetui {way.format(RunFolder(Path(view.path)).argument)}", title=action.label, markup=False)
-        elif (why_not := refusal(action.kind, view.state)) is not None:
-            self.hint(f"{action.label}: {why_not}")
-        elif action.kind is ChangeTraining:
-            self._ask_extend()
-        else:
-            self._ask_finetune()
-
-    def _extends_alone(self, kind: type[AnyCommand]) -> bool:
-        """Return whether a command of `kind` means that a run without an engine shall get one, to train further."""
-        has_engine = self._link.steers or self._link.attached or self._visiting
-        view = self.store.view
-        return kind is ChangeTraining and not has_engine and bool(view.path) and view.state in ENDED
+        self.steering.press(name)
 
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
         """Do what the button says."""
@@ -233,11 +209,13 @@ class TrainScreen(Screen[None]):
         if view.evaluation_of(part) is None:
             self.send(Evaluate(part=part))
 
-    def on_per_class_table_chosen(self, message: PerClassTable.Chosen) -> None:
-        """Show the mistakes among the images of a class."""
-        message.stop()
-        part = self.query_one(PerClassTable).part
-        self.show_errors(lambda _classes: Selection(true=message.label), part=part)
+    def on_action_button_pointed(self, message: ActionButton.Pointed) -> None:
+        """Explain a button that is not among the controls."""
+        self.query_one(Controls).on_action_button_pointed(message)
+
+    def action_freeze_layers(self) -> None:
+        """Go to the list of layers; from there, freeze the one under the cursor."""
+        self.query_one(LayerList).freeze()
 
     def on_layer_list_toggled(self, message: LayerList.Toggled) -> None:
         """Freeze or unfreeze at the next step."""
@@ -247,81 +225,83 @@ class TrainScreen(Screen[None]):
     def on_controls_learning_rate_chosen(self, message: Controls.LearningRateChosen) -> None:
         """Use another learning rate from the next step on."""
         message.stop()
-        self._set_rate(message.value)
+        self.steering.set_rate(message.value)
 
     def on_controls_learning_rate_nudged(self, message: Controls.LearningRateNudged) -> None:
         """Go one rung up or down."""
         message.stop()
         self.action_nudge_rate(message.direction)
 
-    def _set_rate(self, value: float) -> None:
-        try:
-            check_learning_rate(value, "the learning rate")
-        except BadInput as error:
-            self.query_one(Controls).hint(str(error), "$error")
-            return
-        self.send(SetLearningRate(value=value))
-
     def action_nudge_rate(self, direction: int) -> None:
         """Go one rung up or down the ladder of learning rates."""
-        if self.store.view.learning_rate:
-            self._set_rate(next_rate(self.store.view.learning_rate, direction))
+        self.steering.nudge_rate(direction)
 
     def action_focus_rate(self) -> None:
         """Go to the learning rate field."""
         self.query_one(LearningRateInput).focus()
 
-    def action_toggle_log(self) -> None:
-        """Switch the loss axis between linear and logarithmic."""
-        self.query_one(Plots).toggle_log()
+    def action_plots(self, name: str) -> None:
+        """Do with the plots what the key called `name` means."""
+        self.query_one(Plots).do(name)
 
-    def action_toggle_theme(self) -> None:
-        """Switch between dark and light."""
-        self.app.theme = "finetui-light" if self.app.current_theme.dark else "finetui-dark"
+    def action_plot(self, number: int) -> None:
+        """Go to the plot of that number, or behind them to the classes, where these are a tab."""
+        self.set_class(False, "-classes")
+        self.query_one(Plots).choose(number)
 
-    def action_help(self) -> None:
-        """Explain the screen."""
-        self.app.push_screen(train_help())
+    def on_tab_line_pressed(self, message: TabLine.Pressed) -> None:
+        """Go to that tab."""
+        message.stop()
+        self.action_plot(message.number)
 
-    @work
-    async def _ask_finetune(self) -> None:
-        plan = await self.app.push_screen_wait(FinetuneForm(self.store, self.asker))
-        if plan is not None:
-            self.send(StartFinetune(plan=plan))
+    def on_plots_classes_wanted(self, message: Plots.ClassesWanted) -> None:
+        """Show the classes in place of the plots."""
+        message.stop()
+        self.set_class(True, "-classes")
+        self.query_one(TabLine).show_tabs(message.names)
+        self.query_one(PerClassTable).focus_rows()
 
-    @work
-    async def _ask_extend(self) -> None:
-        command = await self.app.push_screen_wait(ExtendForm(self.store.view))
-        if command is not None and self._extends_alone(ChangeTraining):
-            self.post_message(ResumeWanted(Path(self.store.view.path), own=False, other=command))
-        elif command is not None:
-            self.send(command)
+    # -- other screens ----------------------------------------------------------------------------------
 
-    @work
-    async def _show_rates(self, found: LearningRateFound) -> None:
-        rate = await self.app.push_screen_wait(RatesScreen(found))
-        if rate is not None:
-            self._set_rate(rate)
+    def open_screen(self, name: str) -> None:
+        """Open what the key called `name` stands for."""
+        getattr(self, f"action_{name}")()
+
+    def ask_finetune(self, checkpoint: str = "") -> None:
+        """Open the finetune form over what is shown, with the weights of a kept `checkpoint`, or say why not."""
+        ask_finetune(self, self._link, checkpoint)
+
+    def come_to_top(self) -> None:
+        """Close what was opened over this screen."""
+        while self.app.screen is not self and self in self.app.screen_stack:
+            self.app.pop_screen()
+
+    def action_finetune(self) -> None:
+        """Ask how to go on from these weights."""
+        self.action_press("finetune")
 
     def action_errors(self) -> None:
         """Show the images that were got wrong."""
         self.show_errors(lambda _classes: Selection(), part=self.query_one(PerClassTable).part)
+
+    def on_per_class_table_chosen(self, message: PerClassTable.Chosen) -> None:
+        """Show the mistakes among the images of a class."""
+        message.stop()
+        part = self.query_one(PerClassTable).part
+        self.show_errors(lambda _classes: Selection(true=message.label), part=part)
 
     def show_errors(self, choose: Choose, *, part: AnyPart = "", leave_with_it: bool = False) -> None:
         """Show the images that `choose` lists of `part`, by default of that which is evaluated while training.
 
         `leave_with_it` leaves the program together with that screen.
         """
-        from finetui.tui.screens.errors.screen import ErrorsScreen  # with numpy and all, it takes a while to import
-
+        self.opens_others = not leave_with_it
         leave = (lambda _: self.app.exit()) if leave_with_it else None
-        self.app.push_screen(ErrorsScreen(self.store, self.asker, choose, part), leave)
+        self.app.push_screen(opening.errors(self.store, self.asker, choose, part), leave)
 
     def action_layers(self) -> None:
         """Show all that there is to know about the layers."""
-        from finetui.tui.screens.layers.screen import LayersScreen  # for the same reason
-
-        self.app.push_screen(LayersScreen(self.store, self.send, self.asker, can_measure=self._link.steers))
+        self.app.push_screen(opening.layers(self.store, self.send, self.asker, can_measure=self._link.steers))
 
     def on_log_panel_opened(self, message: LogPanel.Opened) -> None:
         """Show all of it."""
@@ -330,35 +310,19 @@ class TrainScreen(Screen[None]):
 
     def action_log(self) -> None:
         """Show the whole journal, and what the engine printed."""
-        from finetui.tui.screens.log.screen import LogScreen
-
-        self.app.push_screen(LogScreen(self.store))
+        self.app.push_screen(opening.log(self.store))
 
     def action_machine(self) -> None:
         """Show what the machine that trains is busy with."""
-        from finetui.tui.screens.machine.screen import MachineScreen
+        self.app.push_screen(opening.machine(self.store))
 
-        self.app.push_screen(MachineScreen(self.store))
+    def action_runs(self) -> None:
+        """List all runs, to look at others; where this one was opened from the list, go back to it."""
+        opening.show_runs(self)
 
-    @work
-    async def action_runs(self) -> None:
-        """List all runs, and look at one."""
-        path = await self.app.push_screen_wait(RunsScreen(self._runs_dir()))
-        if path is not None and path != self.store.view.path:
-            self.post_message(RunChosen(Path(path)))
-
-    @work
-    async def action_checkpoints(self) -> None:
+    def action_checkpoints(self) -> None:
         """List the checkpoints that are kept: go back to one, branch from one, keep one more."""
-        view = self.store.view
-        why_not = "" if self._link.steers else "this dashboard cannot steer the run (finetui resume, finetui branch)"
-        command = await self.app.push_screen_wait(CheckpointsScreen(view, why_not))
-        if command is not None:
-            self.send(command)
-
-    def _runs_dir(self) -> Path:
-        view = self.store.view
-        return Path(view.path).parent if view.path else Path(view.config.run.runs_dir)
+        self.run_worker(opening.choose_checkpoint(self, can_steer=self._link.steers))
 
     # -- leaving ----------------------------------------------------------------------------------------
 
@@ -383,9 +347,12 @@ class TrainScreen(Screen[None]):
         if self._link.outlives or view.state not in ("running", "paused"):
             self.leave_now()
             return
-        choices = (Choice("stop", "x", "Stop and save"), Choice("stay", "b", "Stay"))
-        lines = (f"The run {view.name} is {view.state} at step {view.step:,}, and ends with this dashboard.",)
-        if await self.app.push_screen_wait(Dialog("Leave finetui?", lines, choices)) == "stop":
+        choices = (Choice("stop", "enter", "Stop and leave"), Choice("stay", "escape", "Cancel"))
+        lines = (
+            f"Training ends with this dashboard. A checkpoint is saved at step {view.step:,}.",
+            f"Resume from it: {self.steering.resume_command()}",
+        )
+        if await self.app.push_screen_wait(Dialog("Stop training and leave?", lines, choices)) == "stop":
             self.send(Stop())
             self.set_interval(_POLL_SECONDS, self._exit_once_ended)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from canned import evaluated, prepared
 from canned_predictions import AnsweringLink, predictions, saved
-from errors_pilot import ScreenApp, events_of, listed, opened
+from errors_pilot import ScreenApp, events_of, line, listed, opened
 from PIL import Image
 from pilot import open_app, picture
 
@@ -30,7 +30,7 @@ async def test_a_filter_is_typed_and_applied_with_enter(link, found) -> None:
     app = FinetuiApp(link)
     async with open_app(app, size=(80, 24)) as pilot:
         screen = await opened(pilot)
-        await pilot.press("f")
+        await pilot.press("/")
         await pilot.settle()
         assert isinstance(app.screen, FilterForm)
         await pilot.press("right", "right", "right", "down", "4", "down", "down", "2", "0", "down", "9", "0", "enter")
@@ -102,28 +102,36 @@ def make_run(folder: Path, found, *, parent: str | None = None, accuracy: float 
 async def test_the_parent_comes_first_and_another_run_is_compared_with(tmp_path: Path) -> None:
     now, before = predictions(seed=1), predictions(seed=2)
     make_run(tmp_path / "other", predictions(seed=3))
+    make_run(tmp_path / "of-others", predictions(50))
     make_run(tmp_path / "older", before)
     own = make_run(tmp_path / "a-run", now, parent="older")
     app = FinetuiApp(AnsweringLink(*events_of(own)))
     async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
-        await pilot.press("d")
+        await pilot.press("D")
         await pilot.settle()
         assert isinstance(app.screen, CompareScreen)
         text = picture(app)
-        assert text.index("its parent") < text.index("this run") < text.index("other")
+        assert text.index("its parent") < text.index("other") < text.index("this run")
+        assert "of-others" not in text  # its images are others
+        tested = mcnemar(~now.wrong, ~before.wrong)
+        assert [f"{tested.fixed}", f"{tested.broken}"] == next(r for r in text.splitlines() if "parent" in r).split()[
+            2:4
+        ]
         await pilot.press("enter")
         await pilot.settle()
         assert app.screen is screen
         assert sorted(listed(screen)) == np.flatnonzero(~before.wrong & now.wrong).tolist()
-        assert "broken since older best" in screen.query_one("#errors-filter")._content.plain
-        assert mcnemar(~now.wrong, ~before.wrong).brief() in picture(app)
-        for words, keep in (("still wrong", before.wrong & now.wrong), ("fixed", before.wrong & ~now.wrong)):
+        still, fixed = before.wrong & now.wrong, before.wrong & ~now.wrong
+        counts = f"fixed {fixed.sum()} │ newly wrong {tested.broken} │ still wrong {still.sum()}"
+        assert line(screen, "filter").startswith(f" vs older (best)  {counts}")
+        assert tested.net() in line(screen, "filter")
+        for words, keep in (("Still misclassified", still), ("Fixed", fixed)):
             await pilot.press("v")
             await pilot.settle()
-            assert words in screen.query_one("#errors-filter")._content.plain
+            assert words in line(screen, "title")
             assert sorted(listed(screen)) == np.flatnonzero(keep).tolist()
-        await pilot.press("d")
+        await pilot.press("escape")
         await pilot.settle()
         assert sorted(listed(screen)) == np.flatnonzero(now.wrong).tolist()
 
@@ -138,26 +146,27 @@ async def test_what_has_no_counterpart_among_the_classes_is_said(tmp_path: Path)
         assert "b lacks a class of the network's, horse" in picture(app)
 
 
-async def test_other_images_are_refused_in_words_and_the_list_stays(tmp_path: Path) -> None:
-    make_run(tmp_path / "other", predictions(50))
+async def test_images_that_have_become_others_are_refused_in_words_and_the_list_stays(tmp_path: Path) -> None:
+    make_run(tmp_path / "other", predictions(seed=2))
     own = make_run(tmp_path / "a-run", predictions())
     app = FinetuiApp(AnsweringLink(*events_of(own)))
     async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         before = listed(screen)
-        await pilot.press("d")
+        await pilot.press("D")
         await pilot.settle()
-        await pilot.press("down", "enter")
+        saved(tmp_path / "other", predictions(50), "best.predictions")
+        await pilot.press("enter")
         await pilot.settle()
         assert "not about the same test images" in picture(app)
         assert listed(screen) == before
 
 
 async def test_nothing_to_compare_with_is_said(tmp_path: Path) -> None:
-    app = ScreenApp(CompareScreen(tmp_path, tmp_path / "a-run"))
+    app = ScreenApp(CompareScreen(tmp_path, tmp_path / "a-run", predictions()))
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
-        assert "no other run has predictions" in picture(app)
+        assert "no other evaluation of the same images" in picture(app)
         await pilot.press("escape")
         await pilot.settle()
         assert app.answer is None
@@ -167,7 +176,7 @@ async def test_nothing_to_compare_with_is_said(tmp_path: Path) -> None:
 
 
 async def export_to(pilot, path: Path, *keys: str) -> None:
-    await pilot.press("x")
+    await pilot.press(">")
     await pilot.settle()
     form = pilot.app.screen
     assert isinstance(form, ExportForm)
@@ -186,6 +195,7 @@ async def test_what_is_listed_or_marked_is_exported(link, found, tmp_path: Path)
         await export_to(pilot, tmp_path / "all.json")
         assert [item["index"] for item in json.loads((tmp_path / "all.json").read_text())] == rows
         assert f"{len(rows)} predictions in" in picture(app)
+        assert app.toasts.copies == str(tmp_path / "all.json")
         await pilot.press("right", "space")
         await export_to(pilot, tmp_path / "marked.csv")
         with (tmp_path / "marked.csv").open(newline="") as file:
@@ -204,7 +214,7 @@ async def test_what_exists_is_not_overwritten_unasked(link, tmp_path: Path) -> N
     app = FinetuiApp(link)
     async with open_app(app, size=(120, 40)) as pilot:
         await opened(pilot)
-        await pilot.press("x")
+        await pilot.press(">")
         await pilot.settle()
         form = app.screen
         for path, words in (

@@ -22,7 +22,7 @@ async def test_scores_and_diagram_of_what_is_shown(tmp_path: Path, size) -> None
     link = AnsweringLink(*events_of(tmp_path / "run"))
     async with open_app(FinetuiApp(link), size=size) as pilot:
         await opened(pilot)
-        await pilot.press("s")
+        await pilot.press("S")
         await pilot.settle()
         assert isinstance(pilot.app.screen, ScoresScreen)
         shown = picture(pilot.app)

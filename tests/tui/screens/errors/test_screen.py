@@ -13,12 +13,14 @@ from pilot import open_app, picture
 from textual.content import Content
 
 from finetui.engine.predictions.criteria import Selection
-from finetui.engine.protocol.commands import ExplainImage, FetchImages, FindDuplicates
+from finetui.engine.protocol.commands import Evaluate, ExplainImage, FetchImages, FindDuplicates
 from finetui.engine.protocol.events import RunStarted, StateChanged
 from finetui.tui.app.app import FinetuiApp
+from finetui.tui.graphics import fit
+from finetui.tui.keys import MOVES
 from finetui.tui.screens.errors.detail_pane import DetailPane
 from finetui.tui.screens.errors.screen import ErrorsScreen
-from finetui.tui.screens.help import HelpScreen
+from finetui.tui.screens.help import HelpScreen, told
 from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.state.listing import Listing
 from finetui.tui.widgets.picture import Picture
@@ -35,7 +37,8 @@ async def test_the_mistakes_are_listed_and_everything_important_is_in_sight(link
         text = picture(app)
         wrong = int(found.wrong.sum())
         for words in (
-            f"{wrong} listed",
+            "Misclassified test images",
+            f"mistakes {wrong}",
             f"{wrong} of 200 wrong",
             "highest loss first",
             f"{found.label[first]} → {found.predicted[first]}",
@@ -100,26 +103,27 @@ async def test_v_goes_through_what_is_shown_and_o_through_the_orders(link, found
         screen = await opened(pilot)
         wrong = found.wrong
         for words, expected in (
-            ("right but unsure", ~wrong & (found.margin < 0.3)),
-            ("right", ~wrong),
-            ("all images", wrong | ~wrong),
-            ("mistakes", wrong),
+            ("Correct but unsure test images", ~wrong & (found.margin < 0.3)),
+            ("Correctly classified test images", ~wrong),
+            ("All test images", wrong | ~wrong),
+            ("Misclassified test images", wrong),
         ):
             await pilot.press("v")
             await pilot.settle()
             assert listed(screen) == by_loss(found, np.flatnonzero(expected))
-            assert words in line(screen, "filter")
+            assert words in line(screen, "title")
+            assert f" {expected.sum()} " in line(screen, "filter")
         rows = np.flatnonzero(wrong)
         for words, order in (
             ("most confident first", rows[np.argsort(-found.confidence[rows], kind="stable")]),
             ("lowest margin first", rows[np.argsort(found.margin[rows], kind="stable")]),
             ("in order", rows),
         ):
-            await pilot.press("o")
+            await pilot.press("O")
             await pilot.settle()
             assert listed(screen) == order.tolist()
             assert words in line(screen, "filter")
-        await pilot.press("O")
+        await pilot.press("R")
         await pilot.settle()
         assert listed(screen) == rows[::-1].tolist()
 
@@ -133,18 +137,18 @@ async def test_marks_are_counted_shown_and_can_be_listed_alone(link) -> None:
         await pilot.settle()
         assert "2 marked" in line(screen, "title")
         assert picture(app).count("●") >= 2
-        await pilot.press("k")
+        await pilot.press("*")
         await pilot.settle()
         assert listed(screen) == [rows[0], rows[2]]
         await pilot.press("space")
         await pilot.settle()
         assert "1 marked" in line(screen, "title")
-        await pilot.press("c")
+        await pilot.press("escape")
         await pilot.settle()
         assert listed(screen) == rows
 
 
-async def test_flags_filter_and_c_clears(tmp_path: Path, found) -> None:
+async def test_flags_filter_and_escape_clears(tmp_path: Path, found) -> None:
     saved(tmp_path, found)
     wrong = np.flatnonzero(found.wrong).tolist()
     link = AnsweringLink(*events_of(tmp_path), duplicates=((wrong[4], 77), (wrong[1], 5)))
@@ -152,16 +156,19 @@ async def test_flags_filter_and_c_clears(tmp_path: Path, found) -> None:
     async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         assert len(link.asked(FindDuplicates)) == 1
-        await pilot.press("u")
+        await pilot.press("U")
         await pilot.settle()
         assert sorted(listed(screen)) == sorted([wrong[4], wrong[1]])
         assert "= training image" in picture(app)
-        await pilot.press("u", "l")
+        await pilot.press("U", "!")
         await pilot.settle()
         flagged = screen._listing.label_errors
         assert listed(screen) == by_loss(found, np.flatnonzero(flagged & found.wrong))
-        assert "possibly a wrong label" in picture(app)
-        await pilot.press("c")
+        number = int(flagged.sum())
+        assert "? possible label error" in picture(app)
+        assert f"no. 1 of {number} by label quality" in picture(app)
+        assert "lowest label quality first" in line(screen, "filter")
+        await pilot.press("escape")
         await pilot.settle()
         assert len(listed(screen)) == len(wrong)
 
@@ -177,7 +184,7 @@ async def test_keys_that_come_while_a_list_is_made_all_count(link, found, monkey
     async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
         monkeypatch.setattr(Listing, "select", slowly)
-        await pilot.press("v", "v", "v", "o", "O")
+        await pilot.press("v", "v", "v", "O", "R")
         await pilot.settle()
         selection = screen._listing.selection
         assert (selection.show, selection.sort, selection.reverse) == ("all", "confidence", True)
@@ -187,11 +194,11 @@ async def test_nothing_that_fits_is_said(link) -> None:
     app = FinetuiApp(link)
     async with open_app(app, size=(80, 24)) as pilot:
         screen = await opened(pilot)
-        await pilot.press("k")
+        await pilot.press("*")
         await pilot.settle()
         assert listed(screen) == []
         assert "no image fits the filter" in picture(app)
-        await pilot.press("space", "enter", "e", "right", "c")
+        await pilot.press("space", "enter", "i", "right", "escape", "escape", "escape")
         await pilot.settle()
         assert listed(screen)
 
@@ -200,8 +207,9 @@ async def test_explanations_follow_the_cursor_and_refusals_are_said(link, found)
     app = FinetuiApp(link)
     async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
-        await pilot.press("e")
-        await pilot.until(lambda: "grad-cam at conv2" in picture(app))
+        await pilot.press("i")
+        await pilot.until(lambda: "Grad-CAM at conv2" in picture(app))
+        assert f"■ for {found.predicted[listed(screen)[0]]}  ■ against" in picture(app)
         row = listed(screen)[0]
         (question,) = link.asked(ExplainImage)
         assert (question.index, question.method, question.target) == (row, "grad-cam", found.predicted[row])
@@ -209,10 +217,10 @@ async def test_explanations_follow_the_cursor_and_refusals_are_said(link, found)
         await pilot.press("right", "right")
         await pilot.until(lambda: len(link.asked(ExplainImage)) > 1)
         assert [asked.index for asked in link.asked(ExplainImage)] == [row, listed(screen)[2]]  # not the one passed by
-        await pilot.press("e", "e")
+        await pilot.press("i", "i")
         await pilot.until(lambda: "it cannot be occluded" in picture(app))
         assert screen.query_one(Picture)._overlay is None
-        await pilot.press("e")
+        await pilot.press("i")
         await pilot.settle()
         assert "occluded" not in picture(app)
 
@@ -243,7 +251,7 @@ async def test_a_click_on_a_class_opens_its_mistakes_and_so_does_enter(link, fou
     app = FinetuiApp(link)
     async with open_app(app, size=(120, 40)) as pilot:
         await pilot.settle()
-        await pilot.click("#class-rows", offset=(3, 4))
+        await pilot.click("#class-rows", offset=(3, 4))  # all have as many mistakes: they stand in their order
         await pilot.settle()
         screen = app.screen
         assert isinstance(screen, ErrorsScreen)
@@ -269,8 +277,8 @@ async def test_a_newer_evaluation_is_offered_and_not_forced(link, tmp_path: Path
         link.events.put(msgspec.structs.replace(evaluated(2, 0.95), predictions="last.predictions"))
         await pilot.settle()
         assert listed(screen) == rows
-        assert "n shows it" in line(screen, "filter")
-        await pilot.press("n")
+        assert "N shows it" in line(screen, "filter")
+        await pilot.press("N")
         await pilot.settle()
         assert listed(screen) == by_loss(newer, np.flatnonzero(newer.wrong))
 
@@ -280,10 +288,14 @@ async def test_before_the_first_evaluation_it_says_so_and_then_shows_it(tmp_path
     app = FinetuiApp(link)
     async with open_app(app, size=(80, 24)) as pilot:
         screen = await opened(pilot)
-        assert "no predictions yet" in picture(app)
-        await pilot.press("v", "o", "f", "m", "d", "x", "e", "space", "enter", "c")  # nothing of it does harm
+        assert "No evaluation yet. Press e to evaluate now." in picture(app)
+        await pilot.press("v", "O", "/", "C", "D", ">", "i", "space", "enter", "!", "y", "1")  # nothing of it does harm
         await pilot.settle()
         assert app.screen is screen
+        await pilot.press("e")
+        await pilot.settle()
+        assert [command.part for command in link.asked(Evaluate)] == [""]
+        assert "Evaluating…" in picture(app)
         saved(tmp_path, found)
         link.events.put(RunStarted(name="a-run", path=str(tmp_path)))
         link.events.put(msgspec.structs.replace(evaluated(1, 0.9), predictions="last.predictions"))
@@ -338,7 +350,7 @@ async def test_hostile_names_do_no_harm(tmp_path: Path, size) -> None:
     app = FinetuiApp(AnsweringLink(*events_of(tmp_path, HOSTILE)))
     async with open_app(app, size=size) as pilot:
         screen = await opened(pilot)
-        for keys in (["v"], ["e"], ["enter"], ["escape"], ["right", "right"], ["space"], ["l"]):
+        for keys in (["v"], ["i"], ["enter"], ["escape"], ["right", "right"], ["space"], ["!"]):
             await pilot.press(*keys)
             await pilot.settle()
             strips = app.screen._compositor.render_strips()
@@ -354,12 +366,105 @@ async def test_help_names_every_key_of_the_screen(link) -> None:
         await pilot.press("question_mark")
         await pilot.settle()
         assert isinstance(app.screen, HelpScreen)
-        told = " ".join(key for key, _ in app.screen._keys)
+        lines = {key for key, _ in told(screen)}
         for binding in screen.BINDINGS:
-            for key in binding.key.split(","):
-                shown = {"question_mark": None, "escape": "esc", "left": "←", "right": "→", "up": "↑", "down": "↓"}
-                if shown.get(key, key) is not None:
-                    assert shown.get(key, key) in told, key
+            assert binding.key in MOVES or binding.key_display in lines or "," in binding.key, binding.key
+
+
+async def test_escape_goes_back_one_level_at_a_time(link, found) -> None:
+    app = FinetuiApp(link)
+    async with open_app(app, size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        grid = screen.query_one(ThumbnailGrid)
+        await pilot.press("!", "enter", "i")
+        assert screen._detail.method
+        await pilot.press("escape")
+        assert not screen._detail.method
+        assert not grid.display
+        await pilot.press("escape")
+        assert grid.display
+        assert screen._listing.selection.label_errors
+        await pilot.press("escape")
+        await pilot.settle()
+        assert listed(screen) == by_loss(found, np.flatnonzero(found.wrong))
+        assert app.screen is screen
+        await pilot.press("escape")
+        await pilot.settle()
+        assert not isinstance(app.screen, ErrorsScreen)
+
+
+async def test_a_class_that_it_began_with_is_no_filter_to_be_cleared(link) -> None:
+    app = FinetuiApp(link, errors=lambda classes: Selection(true=2))
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
+        screen = app.screen
+        await pilot.press("4")
+        await pilot.settle()
+        assert screen._listing.selection == Selection(show="all", true=2)
+        await pilot.press("escape")
+        await pilot.settle()
+        assert screen._listing.selection == Selection(true=2)
+        assert "esc clears" not in line(screen, "filter")
+        await pilot.press("escape")
+        await pilot.settle()
+        assert not isinstance(app.screen, ErrorsScreen)
+
+
+async def test_a_click_on_a_tab_lists_its_images(link, found) -> None:
+    app = FinetuiApp(link)
+    async with open_app(app, size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        text = line(screen, "filter")
+        await pilot.click("#errors-filter", offset=(text.index("correct"), 0))
+        await pilot.settle()
+        assert listed(screen) == by_loss(found, np.flatnonzero(~found.wrong))
+
+
+async def test_long_class_names_are_whole_in_the_gallery_and_beside_the_picture(tmp_path: Path) -> None:
+    names = ("T-shirt/top", "Ankle boot", "a rather long name", "Sandal")
+    found = predictions(classes=names)
+    saved(tmp_path, found)
+    app = FinetuiApp(AnsweringLink(*events_of(tmp_path, names)))
+    async with open_app(app, size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        text = picture(app)
+        for row in listed(screen)[:4]:
+            true, predicted = names[found.label[row]], names[found.predicted[row]]
+            whole = f"→ {predicted}" if len(predicted) < 13 else "→ a rather"
+            assert whole in text
+            assert true in text or len(true) > 14
+        assert "…" not in text.splitlines()[12]
+        await pilot.press("enter")
+        await pilot.settle()
+        row = listed(screen)[0]
+        assert f"predicted {names[found.predicted[row]]}" in picture(app)
+
+
+@pytest.mark.parametrize(("size", "cells"), [((80, 24), (28, 14)), ((120, 40), (56, 28)), ((200, 60), (84, 42))])
+async def test_the_picture_has_the_largest_whole_scale_and_the_details_beside_it(link, size, cells) -> None:
+    app = FinetuiApp(link)
+    async with open_app(app, size=size) as pilot:
+        screen = await opened(pilot)
+        await pilot.press("enter")
+        await pilot.settle()
+        shown = screen.query_one(Picture)
+        found = fit((28, 28), *shown.size)
+        assert (found.cells_wide, found.cells_high) == cells
+        assert screen.query_one("#detail-text").region.x >= shown.region.right
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_gallery_has_no_empty_columns(link, size) -> None:
+    app = FinetuiApp(link)
+    async with open_app(app, size=size) as pilot:
+        screen = await opened(pilot)
+        grid = screen.query_one(ThumbnailGrid)
+        for _ in range(2):
+            wide = grid.thumbnail[0]
+            spare = grid.size.width - grid.columns * (wide + 2)
+            assert 0 <= spare <= 1 or grid.columns == 1
+            await pilot.press("]")
+            await pilot.settle()
 
 
 async def test_the_palette_opens_it(link) -> None:
@@ -367,7 +472,7 @@ async def test_the_palette_opens_it(link) -> None:
     async with open_app(app, size=(120, 40)) as pilot:
         await pilot.settle()
         command = next(c for c in app.get_system_commands(app.screen) if c.title == "Errors")
-        command.callback()
+        await command.callback()
         await pilot.settle()
         assert isinstance(app.screen, ErrorsScreen)
 
@@ -384,7 +489,7 @@ async def test_colours_are_not_needed(link) -> None:
     app = FinetuiApp(link, image_mode="ascii")
     async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
-        await pilot.press("v", "v", "v", "o", "o", "o")  # all, in order: greys from 0 on
+        await pilot.press("v", "v", "v", "O", "O", "O")  # all, in order: greys from 0 on
         await pilot.settle()
         text = picture(app)
         assert "▀" not in text

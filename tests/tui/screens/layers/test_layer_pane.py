@@ -32,7 +32,7 @@ async def test_each_view_is_asked_for_and_shown() -> None:
         # The same key looks anew.
         await pilot.press("4")
         await pilot.until(lambda: len(link.asked(ViewLayer)) == 5)
-        await pilot.press("v")
+        await pilot.press("z")
         assert not screen.query_one(ModuleRows).region
         await pilot.press("escape")
         assert screen.query_one(ModuleRows).region
@@ -94,7 +94,7 @@ async def test_pages_are_fetched_as_they_come_into_sight() -> None:
         screen = await opened(pilot, "n3")
         firsts = [look.first for look in link.asked(ViewLayer)]
         assert firsts == [0]
-        await pilot.press("v", "end")
+        await pilot.press("z", "end")
         await pilot.until(lambda: "n4095" in picture(app))
         firsts = [look.first for look in link.asked(ViewLayer)]
         assert firsts[-1] == 4064
@@ -112,19 +112,19 @@ async def test_the_test_image_is_chosen_for_maps_and_activations() -> None:
     app, link = app_over()
     async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot, "n5")
-        await pilot.press("full_stop", "i")
+        await pilot.press("full_stop", "number_sign")
         assert "the same for every test image" in picture(app)
         await pilot.press("2", "full_stop", "full_stop", "comma")
         await pilot.until(lambda: link.asked(ViewLayer)[-1].index == 1)
         assert link.asked(FetchImages)[-1].indices == (1,)
-        await pilot.press("i", "1", "2", "enter")
+        await pilot.press("number_sign", "1", "2", "enter")
         await pilot.until(lambda: link.asked(ViewLayer)[-1].index == 12)
         assert isinstance(app.focused, ModuleRows)
         # Escape leaves the field, not the screen, and a number that was not submitted is gone.
-        await pilot.press("i", "7", "escape")
+        await pilot.press("number_sign", "7", "escape")
         assert app.screen is screen
         assert "test  12" in picture(app)
-        await pilot.press("i", *"1000", "enter")
+        await pilot.press("number_sign", *"1000", "enter")
         await pilot.wait(0.3)
         assert "there are 1,000 test images, numbered from 0" in picture(app)
         assert link.asked(ViewLayer)[-1].index == 12
@@ -173,7 +173,7 @@ async def test_small_terminals_show_less_and_survive(size: tuple[int, int]) -> N
     async with open_app(app, size=size) as pilot:
         await pilot.settle()
         await pilot.press("g")
-        for key in ("1", "2", "3", "4", "v", "escape", "down", "z", "space"):
+        for key in ("1", "2", "3", "4", "z", "escape", "down", "Z", "space"):
             await pilot.press(key)
             await pilot.wait(0.2)
         assert isinstance(app.screen, LayersScreen)

@@ -140,10 +140,10 @@ async def test_modules_fold_and_unfold() -> None:
         await pilot.press("left")
         assert rows.chosen.path == "layer1.0"
         assert "bn" in picture(app)
-        await pilot.press("down", "z")
+        await pilot.press("down", "Z")
         assert "bn" not in picture(app)
         assert rows.chosen.path == "layer1"  # the cursor stays on something that can be seen
-        await pilot.press("z")
+        await pilot.press("Z")
         assert "bn" in picture(app)
         # By mouse: the mark folds, anything else only chooses.
         await pilot.click(rows, offset=(4, 3))
@@ -174,7 +174,7 @@ async def test_a_large_network_begins_folded_and_moves_quickly() -> None:
         await pilot.until(lambda: "16×8×8" in picture(app))
         assert "conv" not in picture(app)
         assert len(tree._rows) == 1 + 4 + 120
-        await pilot.press("z", "end")
+        await pilot.press("Z", "end")
         assert len(tree._rows) == 1 + 4 + 120 + 360
         assert tree.chosen is not None
         assert tree.chosen.path.startswith("stage3")
@@ -254,7 +254,7 @@ async def test_modules_freeze_alone_whole_and_on_either_side() -> None:
 
         await pilot.press("home", "down", "down", "down", "down", "down", "space")  # layer1.0.conv, which is frozen
         assert freezes() == [((), ("layer1.0.conv",), False)]
-        await pilot.press("a", "b", "up", "enter")
+        await pilot.press("a", "b", "up", "space")
         assert freezes()[1:] == [
             (("conv1",), (), True),
             (("fc1", "fc2", "fc3"), ("layer1.0.bn",), True),
@@ -297,7 +297,7 @@ async def test_freezing_that_cannot_be_is_refused_in_words() -> None:
         await pilot.until(lambda: "at least one layer must stay" in picture(app))
         link.events.put(StateChanged(state="finished"))
         await pilot.until(lambda: app.train_screen.store.view.state == "finished")
-        await pilot.press("space", "m")
+        await pilot.press("space", "V")
         assert "all epochs are done" in picture(app)
         assert len(link.asked(SetFrozen)) == 1
         assert link.asked(SetFrozenNorm) == []
@@ -310,8 +310,8 @@ async def test_the_switch_for_normalisation_and_the_effect_of_a_change() -> None
     async with open_app(app, size=(200, 60)) as pilot:
         await opened(pilot, "8,000 → 9,000 img/s")
         assert "×0.1" in line_with(app, "bn")
-        assert "keep their statistics (m)" in picture(app)
-        await pilot.press("m")
+        assert "keep their statistics (V)" in picture(app)
+        await pilot.press("V")
         assert link.asked(SetFrozenNorm)[0].trains
         link.events.put(CommandAccepted(command=link.asked(SetFrozenNorm)[0]))
         await pilot.until(lambda: "go on collecting" in picture(app))
@@ -326,6 +326,6 @@ async def test_without_normalisation_there_is_no_switch() -> None:
     app, link = app_over(LayersChanged(layers=LAYERS))
     async with open_app(app, size=(120, 40)) as pilot:
         await opened(pilot, "0.31 ms")
-        await pilot.press("m")
+        await pilot.press("V")
         assert link.asked(SetFrozenNorm) == []
         assert "Norm" not in picture(app)

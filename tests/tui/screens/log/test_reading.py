@@ -52,14 +52,14 @@ async def test_a_filter_is_text_and_no_pattern(run: Run) -> None:
         screen.query_one(Input).value = "."
         await pilot.drawn()
         assert texts(screen) == []
-        assert "No line fits" in picture(pilot.app)
+        assert "No matching lines" in picture(pilot.app)
 
 
 async def test_only_warnings_and_errors(run: Run) -> None:
     run.happens(*(Log(level=level, message=level) for level in ("warning", "info", "error")))
     async with open_app(FinetuiApp(run.link)) as pilot:
         screen = await opened(pilot, run.link)
-        await pilot.press("w")
+        await pilot.press("W")
         assert texts(screen) == ["warning", "error"]
         run.happens(*(Log(level=level, message=f"new {level}") for level in ("info", "error")))
         await pilot.until(lambda: texts(screen) == ["warning", "error", "new error"])

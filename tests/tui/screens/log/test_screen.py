@@ -123,7 +123,7 @@ async def test_a_journal_that_cannot_be_read_is_said_and_the_rest_shown(run: Run
     (run.folder / "journal.jsonl").unlink()
     async with open_app(FinetuiApp(run.link), size=(120, 40)) as pilot:
         screen = await opened(pilot, run.link)
-        assert texts(screen)[-1] == "running"
+        assert texts(screen)[-1] == "running from step 0"
         assert "not all: the journal" in title(pilot)
         run.says(1)
         await pilot.until(lambda: texts(screen)[-1] == "message 4")
@@ -184,7 +184,7 @@ async def test_undone_lines_say_so_and_are_struck_through(run: Run) -> None:
         assert any("  undone learning rate 0.5" in line for line in lines)
         assert any("  epoch 1: test loss" in line for line in lines)
         assert any("  epoch 2: test loss" in line for line in lines)
-        assert any("↶ rolled back at step 100 from best.ckpt, 20 steps undone" in line for line in lines)
+        assert any('↶ rolled back to "best" (step 100); 20 steps undone' in line for line in lines)
         strips = pilot.app.screen._compositor.render_strips(pilot.app.size)
         struck = {
             segment.text.strip() for strip in strips for segment in strip if segment.style and segment.style.strike

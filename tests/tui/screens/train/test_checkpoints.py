@@ -40,10 +40,10 @@ async def test_all_kept_checkpoints_are_listed(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("keys", "sent"),
     [
-        (("down", "enter"), RollBack(checkpoint="previous")),
-        (("down", "down", "s"), RollBack(checkpoint="best", rate_factor=0.1)),
-        (("b",), Branch(checkpoint="last")),
-        (("w", *"good", "enter"), Save(name="good")),
+        (("down", "enter", "enter"), RollBack(checkpoint="previous")),
+        (("down", "down", "enter", "minus"), RollBack(checkpoint="best", rate_factor=0.1)),
+        (("B",), Branch(checkpoint="last")),
+        (("K", *"good", "enter"), Save(name="good")),
     ],
 )
 async def test_a_choice_is_sent(keys: tuple[str, ...], sent: object) -> None:
@@ -60,13 +60,32 @@ async def test_a_choice_is_sent(keys: tuple[str, ...], sent: object) -> None:
             assert getattr(command, field, None) == getattr(sent, field, None)
 
 
+async def test_going_back_asks_and_says_what_is_lost_and_what_is_kept() -> None:
+    dashboard = app()
+    async with open_app(dashboard, size=(80, 24)) as pilot:
+        await pilot.settle()
+        await pilot.press("c", "down", "down", "enter")
+        text = picture(dashboard)
+        for words in (
+            'Roll back to "best" (epoch 2, 96.00%)?',
+            'Undoes 150 steps. The present state is kept as "previous".',
+            "enter Roll back",
+            "- Roll back at LR / 10",
+            "esc Cancel",
+        ):
+            assert words in text, text
+        await pilot.press("escape")
+        assert isinstance(dashboard.screen, CheckpointsScreen)
+    assert dashboard.link.sent == []
+
+
 async def test_a_name_that_finetui_writes_itself_is_refused_and_escape_goes_back() -> None:
     dashboard = app()
     async with open_app(dashboard, size=(120, 40)) as pilot:
         await pilot.settle()
         await pilot.press("c")
         await pilot.until(lambda: isinstance(dashboard.screen, CheckpointsScreen))
-        await pilot.press("w", *"best", "enter")
+        await pilot.press("K", *"best", "enter")
         await pilot.settle()
         assert "is written by finetui itself" in picture(dashboard)
         await pilot.press("escape")
@@ -87,7 +106,7 @@ async def test_where_nothing_can_be_chosen_it_says_why(dashboard: FinetuiApp, sa
         await pilot.press("c")
         await pilot.settle()
         assert says in picture(dashboard)
-        await pilot.press("enter", "b", "w")
+        await pilot.press("enter", "B", "K")
         await pilot.settle()
         assert dashboard.link.sent == []
         assert isinstance(dashboard.screen, CheckpointsScreen)

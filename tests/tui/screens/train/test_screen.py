@@ -12,10 +12,11 @@ from finetui.engine.protocol.events import CommandAccepted, LayersChanged, Log, 
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.help import HelpScreen
+from finetui.tui.screens.run_chosen import RunChosen
 from finetui.tui.screens.train.controls import LearningRateInput, next_rate
 from finetui.tui.screens.train.layer_list import LayerList
-from finetui.tui.screens.train.messages import RunChosen
 from finetui.tui.screens.train.per_class_table import PerClassTable
+from finetui.tui.screens.train.plots import Plots
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.line_plot import LinePlot
 
@@ -46,19 +47,22 @@ async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
             "running",
             "a-run",
             "epoch  2/10",
-            "150/1,000",
-            "6,400 img/s",
-            "0:00:08",
+            "6.4k img/s",
+            "best 95.00 % @2",
+            "ETA  0:09",
             "Pause",
             "Stop",
             "Evaluate",
         ):
             assert word in text, f"{word} is missing at {size}:\n{text}"
-        for word in ("Save", "Finetune", "Learning rate", "0.001", "conv1", "trains", "class", "95.00", "Help", "Quit"):
+        for word in ("Save", "Finetune", "LR", "0.001", "conv1", "[ ] trains", "Help", "Commands"):
             assert word in text, f"{word} is missing at {size}:\n{text}"
-        if size[1] >= 24:
-            for word in ("Loss", "Accuracy", "fc3", "+5.00"):
-                assert word in text, f"{word} is missing at {size}:\n{text}"
+        classes = ("class", "95.00%") if size != (80, 24) else ("6 Classes",)
+        plots = ("Loss", "Acc", "fc3", "Checkpoints", "Detach") if size[1] >= 24 else ()
+        titles = ("─ Controls ─ sgd · constant", "─ Layers ─ 44,426 of 44,426 train ─", "─ Log ─")
+        frames = titles if size[1] >= 40 else ()
+        for word in (*classes, *plots, *frames):
+            assert word in text, f"{word} is missing at {size}:\n{text}"
         widgets = list(app.screen.query("ActionButton, Input, LinePlot, PerClassTable"))
         regions = [widget.region for widget in widgets if widget.region]
         overlaps = [(a, b) for i, a in enumerate(regions) for b in regions[:i] if a.overlaps(b)]
@@ -72,7 +76,6 @@ async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
         ("running", "space", Pause),
         ("paused", "space", Resume),
         ("paused", "n", StepOnce),
-        ("running", "x", Stop),
         ("running", "e", Evaluate),
         ("running", "w", Save),
         ("stopped", "s", Start),
@@ -87,6 +90,20 @@ async def test_every_action_by_key_and_by_mouse(state: str, key: str, command: t
         button = next(b for b in app.screen.query(ActionButton) if b._face[1] == key)
         await pilot.click(button)
     assert [type(sent) for sent in link.sent] == [command, command]
+
+
+async def test_stopping_asks_first_and_says_what_is_kept() -> None:
+    link = CannedLink(*running(point(578)))
+    app = FinetuiApp(link)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
+        await pilot.press("x")
+        assert "A checkpoint is saved at step 578; s resumes from it." in picture(app)
+        await pilot.press("escape")
+        assert link.sent == []
+        await pilot.click("#stop")
+        await pilot.press("enter")
+    assert [type(sent) for sent in link.sent] == [Stop]
 
 
 @pytest.mark.parametrize(("state", "key", "reason"), [
@@ -127,18 +144,60 @@ async def test_layers_are_frozen_by_keyboard_and_by_mouse() -> None:
     app = FinetuiApp(link)
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
-        app.screen.query_one("#layer-options").focus()
-        await pilot.press("down", "space")
+        await pilot.press("F", "space")
+        assert [(sent.groups, sent.frozen) for sent in link.sent] == [(("conv1",), True)]
+        assert "[x] freezing …" in picture(app)
+        link.sent.clear()
+        await pilot.press("down", "F")
         await pilot.click("#layer-options", offset=(3, 2))
         assert [(sent.groups, sent.frozen) for sent in link.sent] == [(("conv2",), True), (("fc1",), True)]
-        assert picture(app).count("freezing …") == 2
+        assert picture(app).count("[x] freezing …") == 3
         link.events.put(LayersChanged(layers=layers("conv2", "fc1"), step=50))
         for sent in link.sent:
             link.events.put(CommandAccepted(command=sent))
         await pilot.settle()
-        assert picture(app).count("frozen") == 2
-        await pilot.press("enter")
+        assert picture(app).count("[x] frozen") == 2
+        assert "F Unfreeze fc1" in picture(app)
+        await pilot.click("#freeze")
+        await pilot.settle()
+        assert app.focused is app.screen.query_one("#layer-options")
     assert link.sent[-1] == SetFrozen(id=link.sent[-1].id, groups=("fc1",), frozen=False)
+
+
+async def test_tab_stops_at_no_button_that_cannot_be_pressed() -> None:
+    app = FinetuiApp(CannedLink(*running(StateChanged(state="finished"))))
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
+        assert app.focused is None, "keys are the screen's at first"
+        unavailable = [button for button in app.screen.query(ActionButton) if button.has_class("-unavailable")]
+        assert len(unavailable) > 3
+        reached = []
+        for _ in range(20):
+            await pilot.press("tab")
+            reached.append(app.focused)
+        assert not set(reached) & set(unavailable)
+        assert app.screen.query_one("#finetune") in reached
+
+
+async def test_classes_are_a_tab_where_there_is_no_room_for_them() -> None:
+    app = FinetuiApp(CannedLink(*running(point(50), evaluated(1, 0.9))))
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
+        assert "6 Classes" in picture(app) and "90.00% of" not in picture(app)
+        await pilot.press("6")
+        assert "90.00% of" in picture(app) and "1 Loss  2 Acc" in picture(app)
+        assert not app.screen.query_one(Plots).region
+        await pilot.click("#tabs", offset=(3, 0))
+        assert app.screen.query_one(Plots).region and "90.00% of" not in picture(app)
+        await pilot.press("6", "escape")
+        assert app.screen.query_one(Plots).region
+        await pilot.press("6")
+        await pilot.resize_terminal(120, 40)
+        await pilot.settle()
+        text = picture(app)
+        assert "6 Classes" not in text and "90.00% of" in text and "1 Loss" in text
+        await pilot.press("z")
+        assert "90.00% of" not in picture(app) and "1 Loss" in picture(app)
 
 
 async def test_the_learning_rate_is_typed_and_nudged() -> None:
@@ -152,17 +211,46 @@ async def test_the_learning_rate_is_typed_and_nudged() -> None:
         assert app.focused is None
 
 
-@pytest.mark.parametrize("typed", ["0", "-1", "1e", "", "--", "1e999"])
-async def test_a_learning_rate_that_is_none_is_refused_in_words(typed: str) -> None:
+@pytest.mark.parametrize(
+    ("typed", "why"),
+    [
+        ("0", "a positive number"),
+        ("-1", "a positive number"),
+        ("1e", "'1e' is not a number"),
+        ("0.5abc", "'0.5abc' is not a number"),
+        ("", "type a number"),
+        ("nan", "'nan' is not a number"),
+        ("1e999", "'1e999' is not a number"),
+    ],
+)
+async def test_a_learning_rate_that_is_none_is_refused_in_words(typed: str, why: str) -> None:
     link = CannedLink(*running(point(10)))
     app = FinetuiApp(link)
     async with open_app(app, size=(120, 40)) as pilot:
         await pilot.settle()
         await pilot.press("l", "delete", *typed, "enter")
-        assert "positive number" in picture(app)
+        assert why in picture(app)
+        assert app.screen.query_one(LearningRateInput).value == typed
         await pilot.press("escape")
         assert app.screen.query_one(LearningRateInput).value == "0.001"
     assert link.sent == []
+
+
+async def test_a_click_into_the_learning_rate_selects_all_of_it() -> None:
+    link = CannedLink(*running(point(10, lr=0.00299867)))
+    app = FinetuiApp(link)
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
+        field = app.screen.query_one(LearningRateInput)
+        assert field.value == "0.003"
+        await pilot.click(field, offset=(3, 0))
+        assert field.selected_text == "0.003"
+        await pilot.press("enter")  # as it was: nothing is changed
+        await pilot.click(field, offset=(3, 0))
+        await pilot.press(*"0.02")
+        await pilot.click(field, offset=(4, 0))
+        await pilot.press("5", "enter")
+    assert [sent.value for sent in link.sent] == [0.025]
 
 
 def test_the_ladder_of_learning_rates() -> None:
@@ -217,12 +305,12 @@ async def test_leaving_a_run_that_ends_with_the_dashboard_asks() -> None:
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         await pilot.press("q")
-        assert "Stop and save" in picture(app)
-        await pilot.press("b")
+        assert "Stop and leave" in picture(app)
+        await pilot.press("escape")
         assert app.is_running
         await pilot.press("d")
         assert app.is_running
-        assert "detaching would end the training" in picture(app)
+        assert "Detaching would end the training" in picture(app)
     assert link.sent == []
 
 
@@ -232,7 +320,7 @@ async def test_stop_and_save_waits_for_the_engine() -> None:
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         await pilot.press("q")
-        await pilot.press("x")
+        await pilot.press("enter")
         await pilot.settle()
         assert [type(sent) for sent in link.sent] == [Stop]
         assert app.is_running
@@ -254,7 +342,7 @@ async def test_phases_are_shown_while_the_engine_gets_ready() -> None:
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         assert "Downloading x.gz" in picture(app)
-        assert "25.0 %" in picture(app)
+        assert "25 %" in picture(app)
 
 
 async def test_a_notice_stays_in_sight() -> None:
@@ -309,8 +397,7 @@ async def test_a_thousand_classes_cost_no_more_than_can_be_seen() -> None:
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         rows = app.screen.query_one(PerClassTable).query_one("#class-rows")
-        rows.focus()
-        await pilot.press("end")
+        await pilot.press("3", "end")
         await pilot.until(lambda: "class 999" in picture(app))
         assert "class 999" in picture(app)
         assert len(rows.children) == 0
@@ -323,7 +410,7 @@ async def test_help_and_theme_and_log_scale() -> None:
         await pilot.press("question_mark")
         assert isinstance(app.screen, HelpScreen)
         await pilot.press("escape")
-        await pilot.press("t", "y")
+        await pilot.press("ctrl+t", "Y")
         assert app.theme == "finetui-light"
         assert app.screen.query_one("#loss", LinePlot).log_y
         assert app.screen.query_one(LayerList)

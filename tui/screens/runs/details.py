@@ -1,0 +1,69 @@
+"""All that is known of the run under the cursor."""
+
+from collections.abc import Iterator, Sequence
+
+from textual.content import Content
+
+from finetui.engine.predictions.interval import wilson
+from finetui.engine.runs.summaries import RunSummary
+from finetui.tui.screens.status_lines import STATE_SIGNS
+from finetui.tui.state.numbers import duration, in_bytes
+
+_LABEL = 11  # cells
+
+
+def details(run: RunSummary, runs: Sequence[RunSummary]) -> Content:
+    """Return what is known of `run`, one of `runs`, line by line."""
+    sign, style = STATE_SIGNS[run.state]
+    lines = [
+        Content.styled(run.name, "bold $accent"),
+        Content.assemble((f"{sign} {run.state}", style), *_holder(run)),
+        Content(""),
+    ]
+    for label, value in _facts(run, runs):
+        lines.append(Content.assemble((f"{label:<{_LABEL}}", "$muted"), value) if value else Content(""))
+    if run.note:
+        lines += [Content(""), Content(run.note)]
+    return Content("\n").join(lines)
+
+
+def _holder(run: RunSummary) -> Iterator[tuple[str, str]]:
+    if run.pid is not None:
+        yield f"  process {run.pid} on {run.host}", "$muted"
+
+
+def _facts(run: RunSummary, runs: Sequence[RunSummary]) -> Iterator[tuple[str, str]]:
+    if run.best_accuracy is not None:
+        yield "Best", f"{run.best_accuracy:.2%} on {run.part}"
+    if run.accuracy is not None:
+        yield "Last", f"{run.accuracy:.2%}{_interval(run)}"
+    if run.test_accuracy is not None:
+        yield "Test", f"{run.test_accuracy:.2%}"
+    yield "Epoch", f"{run.epoch} of {run.epochs}, step {run.step:,}"
+    yield "", ""
+    yield "Data", run.data
+    yield "Model", run.model
+    if run.recipe:
+        yield "Recipe", run.recipe
+    yield "Optimizer", run.optimizer
+    yield "LR", f"{run.lr:g}, {run.schedule}" if run.lr is not None else run.schedule
+    yield "Batch size", str(run.batch_size)
+    yield "Seed", str(run.seed)
+    yield "", ""
+    yield "Started", run.started[:16].replace("T", " ") or "-"
+    yield "Took", duration(run.took)
+    yield "Size", in_bytes(run.size)
+    if run.parent:
+        yield "Began from", run.parent
+    children = [other.name for other in runs if other.parent == run.name and other.name != run.name]
+    if children:
+        yield "Finetunes", ", ".join(children)
+    if run.tags:
+        yield "Tags", " ".join(run.tags)
+
+
+def _interval(run: RunSummary) -> str:
+    if run.accuracy is None or not run.evaluated_on:
+        return ""
+    low, high = wilson(run.accuracy, run.evaluated_on)
+    return f", 95% CI {100 * low:.2f}-{high:.2%}"

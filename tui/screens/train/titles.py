@@ -1,0 +1,43 @@
+"""The titles of the frames on the Train screen, with the figures that belong there."""
+
+from textual.content import Content
+from textual.screen import Screen
+
+from finetui.tui.screens.train.settings_panel import brief_settings
+from finetui.tui.state.store import View
+
+
+class Titles:
+    """Writes titles into the frames of `screen`, those that changed: a frame is painted anew with its title."""
+
+    def __init__(self, screen: Screen[None]) -> None:
+        self._screen = screen
+        self._written: dict[str, str] = {}
+
+    def show(self, view: View) -> None:
+        """Bring the titles up to date with `view`."""
+        self._write("classes", "Classes", _mistakes(view))
+        self._write("controls", "Controls", brief_settings(view.config) if view.data is not None else "")
+        self._write("layers", "Layers", _trained(view))
+        self._write("settings", "Settings", "")
+        self._write("log", "Log", "")
+
+    def _write(self, name: str, title: str, figures: str) -> None:
+        if self._written.get(name) != figures:
+            self._written[name] = figures
+            more = (f" ─ {figures}", "not bold $muted") if figures else ""
+            self._screen.query_one(f"#{name}").border_title = Content.assemble(title, more)
+
+
+def _mistakes(view: View) -> str:
+    found = view.evaluation
+    if found is None:
+        return ""
+    return f"{found.n - round(found.accuracy * found.n):,} of {found.n:,} {found.part} images wrong"
+
+
+def _trained(view: View) -> str:
+    if not view.layers:
+        return ""
+    trained = sum(group.trainable for group in view.layers)
+    return f"{trained:,} of {sum(group.parameters for group in view.layers):,} train"

@@ -1,0 +1,139 @@
+"""The curves of a run: each number that its journal tells along the way, over the epochs."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from finetui.engine.protocol import events
+from finetui.tui.state.curves import Curve, Floats
+
+XUnit = Literal["epoch", "step", "time"]
+X_UNITS: tuple[XUnit, ...] = ("epoch", "step", "time")
+
+
+class Metric(NamedTuple):
+    """A number that is plotted: `percent` if it is a share of 1, `smooths` if its noise hides what it does."""
+
+    key: str
+    title: str
+    short: str
+    percent: bool = False
+    smooths: bool = False
+
+
+METRICS = (
+    Metric("loss", "Loss", "Loss", smooths=True),
+    Metric("accuracy", "Accuracy", "Acc", percent=True, smooths=True),
+    Metric("lr", "LR", "LR"),
+    Metric("grad_norm", "Grad norm", "Grad", smooths=True),
+    Metric("speed", "Img/s", "Img/s", smooths=True),
+    Metric("macro-f1", "Macro F1", "F1", percent=True),
+    Metric("balanced-accuracy", "Balanced accuracy", "Bal", percent=True),
+    Metric("top5", "Top-5 accuracy", "Top5", percent=True),
+)
+TRAINED = {"loss": "loss", "accuracy": "accuracy", "lr": "learning_rate", "grad_norm": "grad_norm"} | {
+    "speed": "samples_per_second"
+}
+_FIGURES = ("macro-f1", "balanced-accuracy", "top5")  # of an evaluation, where the best goes by one of them
+WATCHED = ("loss", "accuracy", *_FIGURES)
+
+
+class RunCurves:
+    """The curves of a run by the keys of `METRICS`: of training, and of the part that is evaluated meanwhile.
+
+    `best` are the places, in epochs, of the evaluations that were the best until then, the newest last.
+    """
+
+    def __init__(self) -> None:
+        self.train = {key: Curve() for key in TRAINED}
+        self.watched = {key: Curve() for key in WATCHED}
+        self.best: list[float] = []
+        self._clocks: dict[XUnit, Curve] = {"step": Curve(), "time": Curve()}  # over the epochs, rising
+        self._seconds = 0.0  # of training until the last event
+        self._heard_at: float | None = None  # the time of that, where the run has been running since
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics that there is something to show of; loss and accuracy always."""
+        return tuple(
+            metric
+            for metric in METRICS
+            if metric.key in ("loss", "accuracy") or any(len(curve) for curve in self.of(metric.key))
+        )
+
+    def of(self, key: str) -> tuple[Curve, ...]:
+        """Return the curves of a metric: that of training, then that of the evaluations, where there may be one."""
+        return tuple(curves[key] for curves in (self.train, self.watched) if key in curves)
+
+    def hear(self, event: events.AnyEvent, x: float, *, running: bool) -> None:
+        """Take `event` in, which came at `x` epochs; `running` tells whether the run trained until then."""
+        if not event.time:
+            pass
+        elif running and self._heard_at is not None:
+            self._seconds += max(event.time - self._heard_at, 0.0)
+            self._heard_at = event.time
+        else:
+            self._heard_at = event.time
+        match event:
+            case events.ThinnedPoint():
+                means = {"loss": event.mean_loss, "accuracy": event.mean_accuracy}
+                for key, name in TRAINED.items():
+                    self.train[key].add(x, getattr(event, name), means.get(key), event.points)
+            case events.TrainPoint():
+                for key, name in TRAINED.items():
+                    self.train[key].add(x, getattr(event, name))
+            case events.Evaluated(watched=True):
+                self._hear_evaluation(event, x)
+            case _:
+                return
+        self._clocks["step"].add(x, event.step)
+        self._clocks["time"].add(x, self._seconds)
+
+    def _hear_evaluation(self, event: events.Evaluated, x: float) -> None:
+        told = {"loss": event.loss, "accuracy": event.accuracy}
+        if event.averages:
+            told["macro-f1"] = event.averages[0].f1
+        if event.figure is not None and event.best_by in _FIGURES:
+            told[event.best_by] = event.figure
+        for key, value in told.items():
+            self.watched[key].add(x, value)
+        if event.best:
+            self.best.append(x)
+
+    def _all(self) -> tuple[Curve, ...]:
+        return (*self.train.values(), *self.watched.values(), *self._clocks.values())
+
+    def copy(self) -> "RunCurves":
+        """Return curves of their own with the same points."""
+        other = RunCurves()
+        for name in ("train", "watched", "_clocks"):
+            setattr(other, name, {key: curve.copy() for key, curve in getattr(self, name).items()})
+        other.best = self.best.copy()
+        other._seconds, other._heard_at = self._seconds, self._heard_at
+        return other
+
+    def cut(self, x: float) -> None:
+        """Forget what came behind `x` epochs."""
+        for curve in self._all():
+            curve.cut(x)
+        self.best = [place for place in self.best if place <= x]
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Let the time of training go on from the end of the curves: what was undone took none."""
+        seconds = self._clocks["time"].buckets().high
+        self._seconds, self._heard_at = float(seconds[-1]) if len(seconds) else 0.0, None
+
+    def in_unit(self, unit: XUnit, x: Floats) -> Floats:
+        """Return `x`, in epochs, float64 `[n]`, as steps or as seconds of training."""
+        if unit == "epoch":
+            return x
+        told = self._clocks[unit].buckets()  # they rise: the greatest of a bucket is its last
+        return np.asarray(np.interp(x, np.append(0.0, told.x), np.append(0.0, told.high)), dtype=np.float64)
+
+    def to_epochs(self, unit: XUnit, x: Floats) -> Floats:
+        """Return where `x`, in a unit, lies in epochs; the inverse of `in_unit`."""
+        if unit == "epoch":
+            return x
+        told = self._clocks[unit].buckets()
+        return np.asarray(np.interp(x, np.append(0.0, told.high), np.append(0.0, told.x)), dtype=np.float64)
