@@ -55,6 +55,24 @@ def test_a_run_is_started_steered_and_stopped(open_terminal, tmp_path: Path) -> 
         assert f'"type":"{command}"' in journal
 
 
+def test_what_is_typed_ahead_of_a_screen_is_typed_into_it(open_terminal) -> None:
+    """Each letter of this text would do something on the Train screen: detach, evaluate, stop, close."""
+    terminal = open_terminal(*SAMPLE, "--epochs", "1000", "--name", "ahead", "--start", columns=120, rows=40)
+    terminal.until("running", "img/s")
+    terminal.type("o/detach x wsq")
+    terminal.until("1 Journal", "detach x wsq", "No matching lines")
+    terminal.type("\r")
+    terminal.type("qEx12")  # back to Train, and into the first field of a form
+    terminal.until("Train further", "12")
+    assert "stopped" not in terminal.text()
+    terminal.type("\x1b")
+    terminal.until_true(lambda: "Train further" not in terminal.text(), "the form did not close")
+    terminal.type("x\r")  # with the answer to the question that is about to come
+    terminal.until("stopped")
+    terminal.type("q")
+    assert terminal.until_exit() == 0
+
+
 def test_a_run_that_is_left_goes_on_and_can_be_looked_at(open_terminal, tmp_path: Path) -> None:
     terminal = open_terminal(*SAMPLE, "--epochs", "8", "--name", "left", "--start", columns=120, rows=40)
     terminal.until("running")
