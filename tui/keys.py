@@ -121,8 +121,8 @@ MOVES = {
     "end": "End",
     "tab": "Tab",
     "shift+tab": "shift+Tab",
-    "shift+left": "shift+←",
-    "shift+right": "shift+→",
+    "shift+left": "⇧←",
+    "shift+right": "⇧→",
 }
 
 # Which entry a key belongs to, by Textual's name for it.
@@ -162,10 +162,10 @@ def bind(name: str, action: str = "", *, label: str = "", show: bool = True, pri
     )
 
 
-def move(keys: str, action: str, label: str = "", *, show: bool = False) -> Binding:
+def move(keys: str, action: str, label: str = "", *, show: bool = False, priority: bool = False) -> Binding:
     """Return the binding of some of the `MOVES`, by commas, to `action`."""
     shown = "".join(MOVES[key] for key in keys.split(","))
-    return Binding(keys, action, label, show=show, key_display=shown, tooltip=label)
+    return Binding(keys, action, label, show=show, key_display=shown, tooltip=label, priority=priority)
 
 
 def bind_tabs(*actions: str) -> list[Binding]:

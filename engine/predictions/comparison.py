@@ -37,8 +37,11 @@ class McNemar(msgspec.Struct, frozen=True, kw_only=True):
 
     def words(self) -> str:
         """Return the test's result in few words."""
-        p = f"{self.p:.3f}" if self.p >= 0.001 else f"{self.p:.1e}"
-        return f"McNemar's test ({self.test}): p = {p}"
+        return f"McNemar's test ({self.test}): {self.p_words()}"
+
+    def p_words(self) -> str:
+        """Return the probability as it is written."""
+        return f"p = {self.p:.3f}" if self.p >= 0.001 else f"p = {self.p:.1e}"
 
     def brief(self) -> str:
         """Return the result in few words, for people."""

@@ -13,7 +13,7 @@ SHOWS: tuple[Show, ...] = get_args(Show)
 SORTS: tuple[Sort, ...] = get_args(Sort)
 CHANGES: tuple[Change, ...] = get_args(Change)
 # For people: what was right before and is wrong now was not broken by anybody.
-CHANGE_WORDS: dict[Change, str] = {"fixed": "fixed", "broken": "newly wrong", "still-wrong": "still wrong"}
+CHANGE_WORDS: dict[str, str] = {"fixed": "fixed", "broken": "newly wrong", "still-wrong": "still wrong"}
 LABEL_FILTERS: tuple[LabelFilter, ...] = get_args(LabelFilter)
 
 UNSURE_MARGIN = 0.3  # a right answer whose margin is smaller is an unsure one

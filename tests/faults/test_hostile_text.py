@@ -171,7 +171,7 @@ def _image(index: int, name: str) -> events.Picture:
     return events.Picture(index=index, name=name, height=2, width=2, pixels=bytes(4))
 
 
-_TRAIN, _ERRORS, _LAYERS, _LOG = " ‖ paused    a-run", " Errors  ", " Layers  ", " Log  a-run"
+_TRAIN, _ERRORS, _LAYERS, _LOG = " ‖ paused    a-run", " ‖ paused  a-run", " Layers  ", " Log  a-run"
 # Which keys lead on from the place before, and how the first and the last line begin there. A dialog leaves both as
 # they are below it.
 _WALK: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
@@ -181,14 +181,14 @@ _WALK: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("checkpoints", ("escape", "c"), _TRAIN, " q Quit  "),
     ("help", ("escape", "question_mark"), _TRAIN, " q Quit  "),
     ("palette", ("escape", "ctrl+p"), _TRAIN, ""),  # in a small terminal it covers the footer
-    ("errors", ("escape", "m"), _ERRORS, " ␣ Mark  esc Back"),
-    ("explained", ("right", "right", "e"), _ERRORS, " ␣ Mark  esc Back"),
-    ("filter", ("f",), _ERRORS, " ␣ Mark  esc Back"),
-    ("confusion", ("escape", "m"), _ERRORS, " ⏎ Images"),
-    ("compare", ("escape", "d"), _ERRORS, " ␣ Mark  esc Back"),
-    ("export", ("escape", "x"), _ERRORS, " ␣ Mark  esc Back"),
+    ("errors", ("escape", "m"), _ERRORS, " enter Enlarge  space Mark"),
+    ("explained", ("right", "right", "i"), _ERRORS, " enter Enlarge  space Mark"),
+    ("filter", ("/",), _ERRORS, " enter Enlarge  space Mark"),
+    ("confusion", ("escape", "C"), _ERRORS, " enter Images"),
+    ("compare", ("escape", "D"), _ERRORS, " enter Enlarge  space Mark"),
+    ("export", ("escape", ">"), _ERRORS, " enter Enlarge  space Mark"),
     ("one image", ("escape", "enter"), _ERRORS, " esc Back  ? Help"),
-    ("log", ("escape", "escape", "o"), _LOG, " end Follow  esc Back"),
+    ("log", ("o",), _LOG, " end Follow  esc Back"),
     ("log, beginning", ("home",), _LOG, " end Follow  esc Back"),
     ("log, output", ("2",), _LOG, " end Follow  esc Back"),
     ("log, output's beginning", ("home",), _LOG, " end Follow  esc Back"),

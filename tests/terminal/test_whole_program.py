@@ -145,14 +145,14 @@ def test_mistakes_are_browsed_while_it_trains_and_after_it_has_ended(open_termin
     terminal = open_terminal(*SAMPLE, "--epochs", "1000", "--name", "seen", "--start", columns=120, rows=40)
     terminal.until("the best so far")
     terminal.type("m")
-    terminal.until("listed", "▀", "test image")  # a newer evaluation is told in the filter's place
-    terminal.type("e")
-    terminal.until("grad-cam at conv2")
+    terminal.until("all 1,000", "▀", "test image")  # a newer evaluation is told in the filter's place
+    terminal.type("i")
+    terminal.until("Grad-CAM at conv2")
     terminal.type(" ")
     terminal.until("1 marked")
     terminal.click("→")  # a caption: its image comes under the cursor
-    terminal.type("\x1b")
-    terminal.until("img/s")
+    terminal.type("q")
+    terminal.until("conv1")
     terminal.type("x")
     terminal.until("stopped")
     terminal.type("q")

@@ -27,12 +27,12 @@ class Toasts:
     @property
     def copies(self) -> str:
         """What the newest of those that are shown has for the clipboard; empty where none has."""
-        shown = (copies for notification, copies in reversed(self._shown.values()) if not notification.has_expired)
-        return next(filter(None, shown), "")
+        self._forget_gone()
+        return next(filter(None, (copies for _, copies in reversed(self._shown.values()))), "")
 
     def show(self, told: Told) -> None:
         """Show it, in place of an earlier one of its kind, and of the oldest where there are many."""
-        self._shown = {kind: one for kind, one in self._shown.items() if not one[0].has_expired}
+        self._forget_gone()
         for kind in [told.kind, *list(self._shown)[: max(len(self._shown) - _MOST + 1, 0)]]:
             self._take_away(kind)
         seconds = _WARNING_SECONDS if told.warns else _SECONDS
@@ -50,6 +50,10 @@ class Toasts:
         except NoMatches:
             return
         rack.set_class(_is_low(self._app.screen.focused, self._app.size.height), "-high")
+
+    def _forget_gone(self) -> None:
+        there = self._app._notifications
+        self._shown = {kind: one for kind, one in self._shown.items() if one[0] in there and not one[0].has_expired}
 
     def _take_away(self, kind: str) -> None:
         notification, _ = self._shown.pop(kind, (None, ""))

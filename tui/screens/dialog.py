@@ -3,6 +3,7 @@
 from pathlib import Path, PurePath
 from typing import ClassVar, NamedTuple
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -56,9 +57,10 @@ class Dialog(ModalScreen[str | None]):
         with Vertical(id="box"):
             yield Static(Content.styled(self._title, "bold $accent"), id="title")
             yield Static(Content("\n".join(self._lines)), id="text")
-            with Horizontal(id="choices"):
-                for number, choice in enumerate(self._choices):
-                    yield ActionButton(choice.name, face(choice.key), choice.label, id=f"choice-{number}")
+            buttons = [ActionButton(one.name, face(one.key), one.label) for one in self._choices]
+            for button, choice in zip(buttons, self._choices, strict=True):
+                button.styles.width = cell_len(f"  {face(choice.key)} {choice.label} ")
+            yield Horizontal(*buttons, id="choices")
 
     def on_key(self, event: events.Key) -> None:
         """Choose by key; Enter is for the button that has the focus."""

@@ -143,12 +143,12 @@ def figures_line(store: Store, width: int) -> Content:
         left.append(Part(_figure("", clock(pace.clock.seconds), " elapsed"), 3))
     if view.total_steps:
         step = f"{view.step:>{len(f'{view.total_steps:,}')},}/{view.total_steps:,}"
-        left.append(Part(_figure("step ", step), 7))
+        left.append(Part(_figure("step ", step), 8))
     epoch = pace.epoch_seconds(view) if view.step else None
     if epoch is not None:
-        left.append(Part(_figure("", f"{epoch:.1f} s" if epoch < 9.95 else duration(epoch), "/epoch"), 8))
+        left.append(Part(_figure("", f"{epoch:.1f} s" if epoch < 9.95 else duration(epoch), "/epoch"), 9))
     if view.features is not None and live:
-        left.append(Part(Content.styled(feature_chip(view.features, brief=width < _BRIEF), "$accent"), 5))
+        left.append(Part(Content.styled(feature_chip(view.features, brief=width < _BRIEF), "$accent"), 6))
     if len(view.audience) > 1:
         left.append(Part(Content.styled(f"{len(view.audience)} dashboards", "$muted"), 4))
     right = machine_parts(store.machine.latest.machine) if store.machine.latest and view.state not in ENDED else []
@@ -191,9 +191,9 @@ def machine_parts(machine: Machine) -> list[Part]:
     """Return what the machine is busy with; what is not known is left out."""
     parts = []
     if machine.cpu is not None:
-        parts.append(Part(_figure("CPU", percent(machine.cpu).rjust(6)), 4))
+        parts.append(Part(_figure("CPU", percent(machine.cpu).rjust(6)), 5))
     if machine.memory_used is not None:
-        parts.append(Part(_figure("mem ", f"{gigabytes(machine.memory_used)}G"), 6))
+        parts.append(Part(_figure("mem ", f"{gigabytes(machine.memory_used)}G"), 7))
     return parts + (_gpu_parts(machine.gpus) if machine.gpus else [])
 
 
@@ -206,9 +206,9 @@ def _gpu_parts(gpus: Sequence[Gpu]) -> list[Part]:
     memory = [(gpu.memory_used, gpu.memory_total) for gpu in gpus]
     if all(used is not None and total is not None for used, total in memory):
         used, total = (sum(one or 0 for one in column) for column in zip(*memory, strict=True))
-        parts.append(Part(Content(f"{gigabytes(used)}/{size_in_gigabytes(total)}G"), 6))
+        parts.append(Part(Content(f"{gigabytes(used)}/{size_in_gigabytes(total)}G"), 7))
     if temperatures := [gpu.temperature for gpu in gpus if gpu.temperature is not None]:
-        parts.append(Part(Content(f"{max(temperatures):.0f} °C"), 9))
+        parts.append(Part(Content(f"{max(temperatures):.0f} °C"), 10))
     if others := sum(gpu.others or 0 for gpu in gpus):
-        parts.append(Part(Content.styled(f"{others} other{'s' * (others > 1)}", "$warning"), 6))
+        parts.append(Part(Content.styled(f"{others} other{'s' * (others > 1)}", "$warning"), 7))
     return parts

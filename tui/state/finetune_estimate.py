@@ -1,6 +1,5 @@
 """How long a finetune would take, by how fast the run that it starts from has trained."""
 
-import math
 from typing import NamedTuple
 
 from finetui.engine.protocol.answers import FinetunePreview
@@ -55,7 +54,7 @@ def _work_of(preview: FinetunePreview, view: View) -> float | None:
 def duration(seconds: float) -> str:
     """Return a number of seconds in words, to two digits: 40 s, 3 min, 1.5 h."""
     if seconds < 100:
-        return f"{max(math.ceil(seconds), 1)} s"
+        return f"{max(round(seconds), 1)} s"
     if seconds < 100 * 60:
         return f"{round(seconds / 60)} min"
     hours = seconds / 3600

@@ -79,15 +79,22 @@ class Listing:
             tabs.append(Tab({name: kind}, number, chosen=getattr(selection, name) == kind))
         return tuple(tabs)
 
-    def compare(self, path: Path, name: str, change: Change, marked: Collection[int]) -> "Listing":
+    def compare(self, path: Path, change: Change, marked: Collection[int]) -> "Listing":
         """Return what changed against the predictions in the file `path`. Raises `BadInput` if they do not fit."""
         selection = msgspec.structs.replace(self.selection, change=change)
+        name = f"{path.parent.name} ({path.stem})"
         return self.compared_with(load_predictions(path), name, "press p first").select(selection, marked)
 
     def compared_with(self, other: Predictions, name: str, advice: str) -> "Listing":
         """Return the same list with `other` to compare with. Raises `BadInput` if they do not fit; see `compare`."""
         comparison = compare(self.predictions, other, advice)
         return replace(self, flags=msgspec.structs.replace(self.flags, comparison=comparison), compared=name)
+
+    def uncompared(self, marked: Collection[int]) -> "Listing":
+        """Return what the same selection lists without a comparison."""
+        flags = msgspec.structs.replace(self.flags, comparison=None)
+        selection = msgspec.structs.replace(self.selection, change="")
+        return replace(self, flags=flags, compared="").select(selection, marked)
 
     def mcnemar(self) -> McNemar | None:
         """Return McNemar's test against what is compared with; None where that is nothing."""

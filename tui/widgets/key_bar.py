@@ -1,12 +1,14 @@
 """The keys of a screen, in its last line."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 from textual import events
+from textual.binding import ActiveBinding
 from textual.content import Content
 from textual.screen import Screen
 
+from finetui.tui.keys import NAMES
 from finetui.tui.widgets.styled_line import StyledLine
 
 _HOVER = " on $button-hover"
@@ -32,15 +34,23 @@ class KeyBar(StyledLine):
     KeyBar { dock: bottom; background: $surface; }
     """
 
-    def __init__(self, *, palette: bool = False, unshown: Callable[[], Container[str]] = tuple) -> None:
-        """With `palette` the key of the command palette stands at the right; actions in `unshown()` have no use now."""
+    def __init__(
+        self, *, palette: bool = False, unshown: Callable[[], Container[str]] = tuple, first: Sequence[str] = ()
+    ) -> None:
+        """With `palette` the key of the command palette stands at the right; actions in `unshown()` have no use now.
+
+        The keys called `first` in the key map come first, in that order, but for those of the focused widget.
+        """
         super().__init__()
+        self._order = {name: place for place, name in enumerate(first)}
         self._with_palette = palette
         self._unshown = unshown
         self._keys: tuple[_Key, ...] = ()
         self._fitting: tuple[_Key, ...] = ()
         self._palette: _Key | None = None
         self._pointed: _Key | None = None
+        self._end = 0  # where the palette's key begins
+        self._gap = " "  # behind a key; where there is little room, none
 
     def on_mount(self) -> None:
         """Hear when the keys change."""
@@ -56,7 +66,7 @@ class KeyBar(StyledLine):
         keys: dict[str, _Key] = {}
         palette = None
         unshown = self._unshown()
-        for _, binding, enabled, _ in screen.active_bindings.values():
+        for _, binding, enabled, _ in sorted(screen.active_bindings.values(), key=self._place):
             key = _Key(binding.key, self.app.get_key_display(binding), binding.description, enabled)
             if binding.key == self.app.COMMAND_PALETTE_BINDING:
                 palette = key if self._with_palette else None
@@ -65,15 +75,24 @@ class KeyBar(StyledLine):
         self._keys, self._palette = tuple(keys.values()), palette
         self._draw()
 
+    def _place(self, active: ActiveBinding) -> int:
+        """Return where a key comes: those of a focused widget before all, and the rest behind the ordered ones."""
+        if active.node is not self.screen and active.node is not self.app:
+            return -1
+        return self._order.get(NAMES.get(active.binding.key, ""), len(self._order))
+
     def on_resize(self) -> None:
         """Use the new width."""
         self._draw()
 
     def _draw(self) -> None:
+        self._gap = " "
         end = Content("")
         if self._palette is not None:
             end = Content.assemble(("│", "$frame"), self._part(self._palette))
         room = self.size.width - end.cell_length
+        if sum(self._part(key).cell_length for key in self._keys) > room:
+            self._gap = ""
         parts: list[Content] = []
         for key in self._keys:  # whole ones only; the help has them all
             part = self._part(key)
@@ -82,15 +101,16 @@ class KeyBar(StyledLine):
             room -= part.cell_length
             parts.append(part)
         self._fitting = self._keys[: len(parts)]
+        self._end = self.size.width - end.cell_length
         self.show(Content.assemble(*parts, " " * max(room, 0), end))
 
     def _part(self, key: _Key) -> Content:
         hover = _HOVER if key == self._pointed else ""
         face, label = ("bold $accent", "$foreground") if key.enabled else ("$disabled", "$disabled")
-        return Content.assemble((f" {key.face} ", face + hover), (f"{key.label} ", label + hover))
+        return Content.assemble((f" {key.face} ", face + hover), (f"{key.label}{self._gap}", label + hover))
 
     def _key_at(self, x: int) -> _Key | None:
-        if self._palette is not None and x >= self.size.width - self._part(self._palette).cell_length - 1:
+        if self._palette is not None and x >= self._end:
             return self._palette
         for key in self._fitting:
             x -= self._part(key).cell_length

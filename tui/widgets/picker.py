@@ -64,11 +64,18 @@ class Picker(Vertical):
     def offer(self, picks: Sequence[Pick]) -> None:
         """Offer these, the one that is in the field under the cursor."""
         self._picks = tuple(picks)
-        self._list.clear_options()
+        self._fill()
+
+    def on_resize(self) -> None:
+        """Have each pick in one line."""
+        self._fill()
+
+    def _fill(self) -> None:
         lines = (
             Content.assemble(f"{pick.shown or pick.value:<{_NAME}} ", (pick.about, "$muted")) for pick in self._picks
         )
-        self._list.add_options([Option(line) for line in lines])
+        width = max(self.size.width - 3, 1)  # of an option, with a scroll bar beside it
+        self._list.set_options([Option(line.truncate(width, ellipsis=True)) for line in lines])
         self._list.display = bool(self._picks)
         self._follow()
 

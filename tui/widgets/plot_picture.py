@@ -32,6 +32,12 @@ class Picture:
         height, width = self.chars.shape
         return width, height
 
+    def copy(self) -> "Picture":
+        """Return a picture of its own that looks the same."""
+        other = Picture(0, 0)
+        other.chars, other.owners = self.chars.copy(), self.owners.copy()
+        return other
+
     def put(self, column: int, row: int, text: str, owner: int) -> int:
         """Write `text` and return the column after it; the second cell of a wide character holds no character."""
         width, height = self.size
@@ -173,7 +179,7 @@ class Frame:
         if self._shows(x):
             column, window = self.column(x), slice(1, self.rows + 1)
             owners = self._picture.owners[window, column]
-            free = (owners < SERIES) | (owners >= BAND)
+            free = (owners == BLANK) | (owners == MARK) | (owners >= BAND)  # no text, no curve
             self._picture.chars[window, column][free] = "│"
             owners[free] = CURSOR
 

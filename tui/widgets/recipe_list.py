@@ -10,10 +10,10 @@ from finetui.tui.widgets.option_list import OptionList
 # In the README's order and words.
 SENTENCES = {
     "linear-probe": "Trains only a new head; every other layer stays frozen.",
-    "lp-ft": "Trains the head for a third of the epochs, then all at LR / 10.",
+    "lp-ft": "Head first (a third of the epochs), then all at LR / 10.",
     "gradual": "Unfreezes one group at a time, from the top.",
     "full": "Trains all layers from the first step.",
-    "fastai": "1 epoch of the head, then all in one cycle, lower LR below.",
+    "fastai": "One epoch of the head, then one cycle of all layers.",
 }
 _NAME = max(map(len, RECIPES)) + 2
 _ONE_LINE = _NAME + max(map(len, SENTENCES.values())) + 2  # cells, the padding among them
@@ -40,7 +40,7 @@ class RecipeList(OptionList):
         """Another recipe was chosen."""
 
     def __init__(self, value: str, *, id: str) -> None:  # noqa: A002
-        super().__init__(*self._lines(one=True), id=id, compact=True)
+        super().__init__(*self._sentences(one=True), id=id, compact=True)
         self._one = True
         self.highlighted = RECIPES.index(value)
 
@@ -50,7 +50,7 @@ class RecipeList(OptionList):
         return RECIPES[self.highlighted or 0]
 
     @staticmethod
-    def _lines(*, one: bool) -> list[Option]:
+    def _sentences(*, one: bool) -> list[Option]:
         gap = "" if one else "\n  "
         return [
             Option(Content.assemble((f"{name:<{_NAME}}" if one else name, "bold"), gap, (SENTENCES[name], "$muted")))
@@ -63,7 +63,7 @@ class RecipeList(OptionList):
         if one != self._one:
             self._one = one
             at = self.highlighted
-            self.set_options(self._lines(one=one))
+            self.set_options(self._sentences(one=one))
             self.highlighted = at
 
     def on_option_list_option_highlighted(self, message: OptionList.OptionHighlighted) -> None:

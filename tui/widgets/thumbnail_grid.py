@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -14,7 +14,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from finetui.tui.graphics import strips
-from finetui.tui.keys import bind
+from finetui.tui.keys import bind, move
 from finetui.tui.widgets.picture import colour_depth, image_mode
 from finetui.tui.widgets.styled_line import line_strip
 from finetui.tui.widgets.tile import Tile as Tile
@@ -57,14 +57,14 @@ class ThumbnailGrid(ScrollView, can_focus=True):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(-1)", "Left", show=False),
-        Binding("right", "move(1)", "Right", show=False),
-        Binding("up", "move_rows(-1)", "Up", show=False),
-        Binding("down", "move_rows(1)", "Down", show=False),
-        Binding("pageup", "move_pages(-1)", "Page up", show=False),
-        Binding("pagedown", "move_pages(1)", "Page down", show=False),
-        Binding("home", "go(0)", "First", show=False),
-        Binding("end", "go(-1)", "Last", show=False),
+        move("left", "move(-1)"),
+        move("right", "move(1)"),
+        move("up", "move_rows(-1)"),
+        move("down", "move_rows(1)"),
+        move("pageup", "move_pages(-1)"),
+        move("pagedown", "move_pages(1)"),
+        move("home", "go(0)"),
+        move("end", "go(-1)"),
         bind("confirm", "choose", label="Enlarge"),
         bind("toggle", "mark", label="Mark"),
         bind("smaller", "resize(-1)", show=False),

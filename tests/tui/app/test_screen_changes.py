@@ -23,7 +23,8 @@ from finetui.tui.queries.layer_queries import Look
 from finetui.tui.screens import base
 from finetui.tui.screens.base import Palette
 from finetui.tui.screens.layers.layer_pane import LayerPane
-from finetui.tui.screens.train.messages import ResumeWanted, RunChosen
+from finetui.tui.screens.run_chosen import RunChosen
+from finetui.tui.screens.train.messages import ResumeWanted
 from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.widgets.option_list import OptionList
 

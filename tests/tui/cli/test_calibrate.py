@@ -115,7 +115,7 @@ def test_val_against_test_says_how_to_compare(in_process: Call, folder: Path) ->
     path = folder / "other.predictions"
     other.save(path)
     with pytest.raises(BadInput, match="press p first"):
-        listing_of(predictions, Selection()).compare(path, "other", "", ())
+        listing_of(predictions, Selection()).compare(path, "", ())
 
 
 def test_help_says_what_part_and_model_are(in_process: Call, folder: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_comparison_lists_what_changed_and_shows_what_was(listing: Listing, tm
     before = predictions(seed=7)
     path = saved(tmp_path / "older", before)
     for change, was_wrong, is_wrong in (("fixed", True, False), ("broken", False, True), ("still-wrong", True, True)):
-        compared = listing.compare(path, "older (last)", change, ())
+        compared = listing.compare(path, change, ())
         expected = np.flatnonzero((before.wrong == was_wrong) & (listing.predictions.wrong == is_wrong))
         assert sorted(compared.rows.tolist()) == expected.tolist()
         assert before_tabs(compared).plain == " vs older (last) "
@@ -116,9 +116,9 @@ def test_a_comparison_lists_what_changed_and_shows_what_was(listing: Listing, tm
 
 def test_other_images_cannot_be_compared(listing: Listing, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not about the same test images"):
-        listing.compare(saved(tmp_path / "other", predictions(100)), "other", "fixed", ())
+        listing.compare(saved(tmp_path / "other", predictions(100)), "fixed", ())
     with pytest.raises(BadInput, match="no class in common"):
-        listing.compare(saved(tmp_path / "third", predictions(200, tuple("abcdefghij"))), "third", "fixed", ())
+        listing.compare(saved(tmp_path / "third", predictions(200, tuple("abcdefghij"))), "fixed", ())
 
 
 def test_duplicates_go_by_the_place_in_the_test_set(tmp_path: Path) -> None:

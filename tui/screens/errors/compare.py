@@ -55,7 +55,7 @@ def _row(found: Comparable) -> Content:
     return Content.assemble(
         name,
         f" {tested.fixed:>7,}{tested.broken:>13,}",
-        (f"{net:>+7,}", tone),
+        (f"{net:>+7,}" if net else f"{0:>7}", tone),
         (f"   {found.facts}", "$muted"),
     )
 

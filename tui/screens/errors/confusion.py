@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
@@ -13,7 +13,7 @@ from textual.widgets.option_list import Option
 
 from finetui.engine.predictions.selection import Pair, most_confused
 from finetui.engine.protocol.values import Part
-from finetui.tui.keys import bind
+from finetui.tui.keys import bind, move
 from finetui.tui.screens.base import ModalScreen
 from finetui.tui.screens.errors.heat_map import HeatMap
 from finetui.tui.widgets.key_bar import KeyBar
@@ -26,13 +26,17 @@ _COUNT, _SHARE = 6, 7  # cells
 class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
     """Shows `confusion`, int64 `[true, predicted]`; is dismissed with a cell, in which -1 stands for all classes."""
 
+    TITLE_TEXT = "Confusion matrix"
+    INTRODUCTION = (
+        "Which classes are taken for which: rows are true classes, columns predicted ones. Enter lists a cell's images."
+    )
     CSS_PATH = "confusion.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy")]
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("close", show=False),
         bind("confusion", "close", show=False),
         bind("counts"),
-        Binding("tab", "other", "Matrix or pairs", priority=True),
+        move("tab", "other", "Matrix or pairs", show=True, priority=True),
     ]
 
     def __init__(

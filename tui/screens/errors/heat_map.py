@@ -6,14 +6,14 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
 from finetui.tui.colours.palettes import RIGHT_STEPS, WRONG_STEPS
-from finetui.tui.keys import bind
+from finetui.tui.keys import bind, move
 from finetui.tui.widgets.styled_line import line_strip
 
 _LONGEST_NAME = 16
@@ -28,14 +28,14 @@ class HeatMap(Widget, can_focus=True):
     HeatMap { width: 1fr; height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(0, -1)", "Left", show=False),
-        Binding("right", "move(0, 1)", "Right", show=False),
-        Binding("up", "move(-1, 0)", "Up", show=False),
-        Binding("down", "move(1, 0)", "Down", show=False),
-        Binding("pageup", "move(-10, 0)", "Page up", show=False),
-        Binding("pagedown", "move(10, 0)", "Page down", show=False),
-        Binding("home", "move(0, -100000)", "First", show=False),
-        Binding("end", "move(0, 100000)", "Last", show=False),
+        move("left", "move(0, -1)"),
+        move("right", "move(0, 1)"),
+        move("up", "move(-1, 0)"),
+        move("down", "move(1, 0)"),
+        move("pageup", "move(-10, 0)"),
+        move("pagedown", "move(10, 0)"),
+        move("home", "move(0, -100000)"),
+        move("end", "move(0, 100000)"),
         bind("confirm", "choose", label="Images"),
     ]
 
@@ -171,8 +171,8 @@ class HeatMap(Widget, can_focus=True):
         middle = line == self._high // 2
         if y == 0:
             # The heading of a narrow column is cut, and here it is whole.
-            name = self._labels[self.cursor[1]] if self.cursor[1] >= 0 and self._labels else ""
-            parts = [Content.styled("true ↓".ljust(self._names + 1) + " predicted → ", "$muted"), Content(name)]
+            whole = self._labels[self.cursor[1]] if self.cursor[1] >= 0 and self._labels else ""
+            parts = [Content.styled("true ↓".ljust(self._names + 1) + " predicted → ", "$muted"), Content(whole)]
         elif y < _HEAD:
             parts = [Content(" " * (self._names + 1)), *(self._heading(column) for column in columns)]
         elif row < len(self._labels):

@@ -22,6 +22,7 @@ from finetui.tui.queries.image_cache import fetch_all
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.errors.text import waiting
 from finetui.tui.screens.run_chosen import Differing
+from finetui.tui.screens.told import Told
 from finetui.tui.state.export import Target, export
 from finetui.tui.state.listing import Listing, listing_of, told_duplicates, with_duplicates
 from finetui.tui.state.store import Store
@@ -53,9 +54,9 @@ class ListingScreen(Screen[None]):
         self._evaluation: Evaluated | None = None  # the one that is shown
         self._part = part
         self._marked: set[int] = set()
+        self._evaluates = False  # on request
         self._base = Selection()  # what was listed first
         self._in_cell: tuple[tuple[int, int], Selection] | None = None  # of the matrix, and what was listed before
-        self._exported = ""  # where to, last
         self._looked_for_duplicates = False
         self._duplicates: DuplicatesFound | None = None  # the images here that are training images
 
@@ -92,7 +93,7 @@ class ListingScreen(Screen[None]):
         found = view.evaluation_of(self._part or view.watched)
         self._evaluation = found
         if found is None:
-            self._say(waiting(view))
+            self._say("Evaluating…" if self._evaluates and view.phase is None else waiting(view))
         elif not found.predictions:
             run = RunFolder(Path(view.path)).argument if view.path else "RUN"
             self._say(f"The predictions of this evaluation were not kept; `finetui errors {run}` makes them.")
@@ -124,9 +125,9 @@ class ListingScreen(Screen[None]):
         if self._listing is None and self._differing is not None:
             path, other = self._differing
             found = load_predictions(path)
-            self._base = self._choose_first(found.classes)
-            listing = listing_of(found, self._base)
-            return listing.compare(other, f"{other.parent.name} {other.stem}", "broken", ())
+            listing = listing_of(found, self._choose_first(found.classes)).compare(other, "broken", ())
+            self._base = listing.selection
+            return listing
         found = load_predictions(path)
         if self._listing is None:
             selection = self._base = self._choose_first(found.classes)
@@ -262,13 +263,15 @@ class ListingScreen(Screen[None]):
 
     def action_evaluate(self) -> None:
         """Have the part that is shown evaluated now."""
+        self._evaluates = True
         if self._listing is None:
-            self._say("Evaluating…")
+            self.action_newest()
         else:
             self._hint("evaluating…")
         self._asker.ask(Evaluate(part=self._part), self._refused_evaluation)
 
     def _refused_evaluation(self, reply: Reply) -> None:
+        self._evaluates = False
         if isinstance(reply, CommandRefused):
             self._refused(f"not evaluated: {reply.reason}")
 
@@ -286,8 +289,8 @@ class ListingScreen(Screen[None]):
         """Go back from a cell to the matrix, end a comparison, or take the filters away; False if there is none."""
         if self._listing is None or not self.is_narrowed:
             return False
-        if self._listing.selection.change:
-            self._choose(lambda _: {"change": ""})
+        if self._listing.selection.change and not self._base.change:
+            self._relist(lambda listing, marked: listing.uncompared(marked))
         elif self._in_cell is not None:
             cell, before = self._in_cell
             self._in_cell = None
@@ -359,8 +362,7 @@ class ListingScreen(Screen[None]):
         own = Path(self._store.view.path)
         path = await self.app.push_screen_wait(CompareScreen(own.parent, own, listing.predictions))
         if path is not None:
-            name = f"{path.parent.name} ({path.stem})"
-            self._relist(lambda listing, marked: listing.compare(path, name, "broken", marked))
+            self._relist(lambda listing, marked: listing.compare(path, "broken", marked))
 
     @work
     async def action_export(self) -> None:
@@ -392,9 +394,8 @@ class ListingScreen(Screen[None]):
         """Say what was written, or, without a `path`, why nothing was."""
         if not self.stands:
             return
-        self._exported = path
         self._show_lines()
         if path:
-            self.notify(f"{words}  ·  {KEYS['copy'].shown} copies the path", title="Exported", markup=False)
+            self.app.post_message(Told(f"{words} · {KEYS['copy'].shown} copy path", "export", copies=path))
         else:
-            self.notify(words, title="Not exported", severity="error", markup=False)
+            self.app.post_message(Told(f"Not exported: {words}", "export", warns=True))

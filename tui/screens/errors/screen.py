@@ -81,7 +81,6 @@ class ErrorsScreen(ListingScreen):
         bind("marked", "toggle_flag('marked')", show=False),
         bind("newest", show=False),
         bind("evaluate", show=False),
-        bind("copy", show=False),
         *bind_tabs("tab(0)", "tab(1)", "tab(2)", "tab(3)"),
         bind("previous_image", "step(-1)", show=False),
         bind("next_image", "step(1)", show=False),
@@ -329,15 +328,12 @@ class ErrorsScreen(ListingScreen):
 
     # -- the rest -------------------------------------------------------------------------------------------
 
-    def action_copy(self) -> None:
-        """Copy where the last export is, or else what the image is called, to the clipboard."""
-        text = self._exported
-        if not text and self._listing is not None and self._row >= 0:
-            found = self._listing.predictions
-            text = found.files.path(self._row) or image_name(found, self._row)
-        if text:
-            self.app.copy_to_clipboard(text)
-            self.notify(clean(text, 300), title="Copied", markup=False)
+    def copyable(self) -> str | None:
+        """Return where the image under the cursor is, or what it is called where it has no file of its own."""
+        if self._listing is None or self._row < 0:
+            return None
+        found = self._listing.predictions
+        return found.files.path(self._row) or image_name(found, self._row)
 
     def action_back(self) -> None:
         """Go back one level: an explanation, the large image, what narrows the list, and at last the screen."""

@@ -87,12 +87,12 @@ def after_tabs(listing: Listing, *, clears: bool) -> Content:
     of_all = f"{number:,} possible label error{'s' if number != 1 else ''} ({KEYS['label_errors'].face})"
     return Content.assemble(
         (f"  {tested.net()}" if tested is not None else "", "bold $accent"),
+        (f", McNemar {tested.p_words()}" if tested is not None else "", "$accent"),
         (f"  {' + '.join(parts)}" if parts else "", "bold"),
         *((f"  ·  {clean(notice, 300)}", "$warning") for notice in found.origin.notices),
         (f"  ·  {words[selection.reverse]}", "$muted"),
         ("  ·  esc clears" if clears else "", "$muted"),
         (f"  ·  {of_all}" if number else "", "$muted"),
-        (f"  ·  {tested.words()}" if tested is not None else "", "$muted"),
     )
 
 

@@ -4,7 +4,7 @@ from typing import ClassVar, Self
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.geometry import Region
@@ -15,7 +15,7 @@ from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import SetLearningRate, Start
 from finetui.engine.protocol.config_checks import check_learning_rate
 from finetui.engine.protocol.state_rules import refusal
-from finetui.tui.keys import KEYS
+from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.told import Told
 from finetui.tui.state.actions import BY_NAME
 from finetui.tui.state.log_lines import describe_command
@@ -27,7 +27,7 @@ from finetui.tui.widgets.styled_line import StyledLine
 from finetui.tui.widgets.text_field import TextField
 
 # Stop is far from Start, and from what is pressed often; Finetune stands with the layers.
-_ROWS = (("start", "pause", "step"), ("evaluate", "save", "find"), ("extend", "stop"))
+_ROWS = (("start", "pause", "step"), ("evaluate", "save", "find"), ("extend", "", "stop"))
 _LADDER = (1.0, 2.0, 5.0)
 
 
@@ -43,7 +43,7 @@ def next_rate(value: float, direction: int) -> float:
 class LearningRateInput(TextField):
     """A field for a positive number."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [bind("back", "leave", show=False)]
 
     def __init__(self) -> None:
         super().__init__(id="learning-rate", max_length=40)
@@ -111,7 +111,7 @@ class Controls(Vertical):
         """Lay the buttons out."""
         for row in _ROWS:
             with Horizontal(classes="row"):
-                yield from (self._button(name) for name in row)
+                yield from (self._button(name) if name else StyledLine() for name in row)
         with Horizontal(classes="row"):
             yield StyledLine(Content.assemble(" ", (KEYS["rate"].shown, "bold $accent"), " LR"), id="rate-label")
             yield LearningRateInput()
@@ -128,7 +128,7 @@ class Controls(Vertical):
     def show(self, view: View) -> None:
         """Bring everything up to date with `view`."""
         self._view = view
-        for name in (name for row in _ROWS for name in row):
+        for name in (name for row in _ROWS for name in row if name):
             shown = "resume" if name == "pause" and view.state == "paused" else name
             action = BY_NAME[shown]
             goes_on = name == "start" and view.can_go_on

@@ -48,7 +48,7 @@ class FinetuneForm(Form[FinetunePlan]):
         "within a text field; Escape changes nothing. Tab goes from the recipes to the data, its field, the settings "
         "and the preview: the learning rate of the layers that train fastest, the stages, and how long they take."
     )
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy"), (160, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
 
     def __init__(self, store: Store, asker: Asker, checkpoint: str = "") -> None:
@@ -68,8 +68,7 @@ class FinetuneForm(Form[FinetunePlan]):
             yield from self.body()
             yield Static(id="words")
             with Horizontal(id="choices"):
-                yield ActionButton("apply", *self.APPLY, id="apply")
-                yield ActionButton("leave", KEYS["back"].shown, self.LEAVE, id="leave")
+                yield from self.buttons()
 
     def body(self) -> ComposeResult:
         """Fields at the left, the preview at the right, or below where there is no room."""
@@ -83,7 +82,7 @@ class FinetuneForm(Form[FinetunePlan]):
                         yield Picker("data", "Data", view.config.data.name, placeholder="a data set or folder")
                     with Vertical(id="settings", classes="panel"):
                         yield from self._settings(view)
-            yield PreviewPane(id="preview", classes="panel")
+            yield PreviewPane(id="preview")
 
     def _settings(self, view: View) -> ComposeResult:
         training = view.config.training
@@ -94,7 +93,7 @@ class FinetuneForm(Form[FinetunePlan]):
         yield ChoiceRow("optimizer", "Optimizer", OPTIMIZERS, training.optimizer)
         yield ChoiceRow("head", "Head", HEADS, "auto")
         yield TextRow("val", "Val share", f"{view.config.data.val:g}")
-        yield TextRow("freeze", "Keep frozen", "", placeholder="conv1, conv2")
+        yield TextRow("freeze", "Keep frozen", "", placeholder="nothing")
 
     def on_mount(self) -> None:
         """Begin with the recipe; the form itself checks, and so asks for the first preview."""

@@ -11,7 +11,6 @@ from finetui.engine.protocol.values import StagePreview
 from finetui.tui.state.finetune_estimate import Estimate, duration
 from finetui.tui.widgets.line_plot import LinePlot, SeriesStyle
 
-_TITLE = "Preview"
 _REINITIALISED = "(reinitialised)"
 
 
@@ -26,18 +25,16 @@ class PreviewPane(Container):
 
     def on_mount(self) -> None:
         """Begin with nothing to show."""
-        self.border_title = _TITLE
+        self.say("Reading the checkpoint …")
 
     def say(self, text: str) -> None:
         """Show `text` in place of a preview."""
-        self.border_title = _TITLE
         self.query_one("#preview-text", Static).update(Content.styled(text, "$muted"))
 
     def show(self, found: FinetunePreview, seconds: Estimate | None) -> None:
         """Show what was `found`, which takes so many `seconds`."""
-        self.border_title = f"{_TITLE} · {seconds.words}" if seconds is not None else _TITLE
         x, y = (np.array(values) for values in zip(*found.curve, strict=True)) if found.curve else (np.empty(0),) * 2
-        begins = [stage.first_epoch - 1.0 for stage in found.stages[1:]]
+        begins = [(stage.first_epoch - 1.0, stage.name) for stage in found.stages[1:]]
         last = float(found.stages[-1].last_epoch) if found.stages else 1.0
         self.query_one("#curve", LinePlot).set_data([(x, y)], last, begins)
         self.query_one("#preview-text", Static).update(preview_text(found, seconds))
@@ -46,9 +43,9 @@ class PreviewPane(Container):
 def preview_text(found: FinetunePreview, seconds: Estimate | None) -> Content:
     """Return what the plan would do, as text."""
     times = seconds.stages if seconds is not None else (None,) * len(found.stages)
-    lines = [line for stage, time in zip(found.stages, times, strict=True) for line in _stage_lines(stage, time)]
-    if seconds is None:
-        lines.append(Content.styled("time: known once it trains", "$muted"))
+    lines = [line for stage, took in zip(found.stages, times, strict=True) for line in _stage_lines(stage, took)]
+    time = f"{seconds.words} in all" if seconds is not None else "known once it trains"
+    lines.append(Content.assemble(("time    ", "$muted"), time))
     dropped = tuple(name for name in found.dropped if not name.endswith(_REINITIALISED))
     for label, names in (
         ("kept", found.reused),

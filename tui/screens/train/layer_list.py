@@ -122,7 +122,9 @@ class LayerRows(FreezeRows[LayerRow]):
 
     def heading(self) -> str:
         """Return the line above the rows: what can be done with them."""
-        return "Layers: F comes here, Space freezes"
+        words = "F comes here, Space freezes"
+        titled = self.parent is not None and bool(self.parent.styles.border_top[0])  # by its frame
+        return words if titled else f"Layers: {words}"
 
     def hit(self, row: LayerRow, x: int) -> str:
         """Return "mark" for that of a group which opens; all else is about its state."""
@@ -226,7 +228,7 @@ class LayerList(FreezeTree):
         if message.action == "freeze":
             message.stop()
             self.rows.focus()
-            self.rows.action_freeze()
+            self.rows.call_next(self.rows.action_freeze)  # what it posts from in here would not get beyond this list
 
     def freeze(self) -> None:
         """Go to the list; who is there already freezes the layer under the cursor, or unfreezes it."""

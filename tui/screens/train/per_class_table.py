@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Region
@@ -13,7 +13,7 @@ from textual.message import Message
 
 from finetui.engine.protocol.events import DataSummary, Evaluated
 from finetui.engine.protocol.values import AnyPart, Part
-from finetui.tui.keys import bind
+from finetui.tui.keys import bind, move
 from finetui.tui.screens.train.class_rows import (
     MOST_ROWS,
     ClassRow,
@@ -37,12 +37,12 @@ _AVERAGES = ("class-macro", "class-weighted")
 class _Rows(LinesView[ClassRow]):
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("confirm", "open", label="Its images"),
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("pageup", "move(-10)", "Page up", show=False),
-        Binding("pagedown", "move(10)", "Page down", show=False),
-        Binding("home", "move(-100000)", "First", show=False),
-        Binding("end", "move(100000)", "Last", show=False),
+        move("up,k", "move(-1)"),
+        move("down,j", "move(1)"),
+        move("pageup", "move(-10)"),
+        move("pagedown", "move(10)"),
+        move("home", "move(-100000)"),
+        move("end", "move(100000)"),
     ]
     cursor = 0
     _moved = False  # by a person
@@ -138,6 +138,10 @@ class PerClassTable(Vertical):
         with Vertical(id="class-averages"):
             for name in _AVERAGES:
                 yield StyledLine(id=name)
+
+    def focus_rows(self) -> None:
+        """Have keys go to the classes."""
+        self.query_one(_Rows).focus()
 
     def on_resize(self) -> None:
         """Put the heading over its columns again, and the averages under them."""

@@ -8,31 +8,35 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container
+from textual.message import Message
 from textual.widget import Widget
 
 from finetui.engine.errors import FinetuiError
-from finetui.tui.keys import bind
+from finetui.tui.keys import bind, bind_tabs, move
 from finetui.tui.state.plot_view import PlotView, grid
 from finetui.tui.state.run_curves import METRICS, TRAINED, WATCHED, Metric
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.line_plot import LinePlot
 from finetui.tui.widgets.plot_axes import Points
-from finetui.tui.widgets.plot_drawing import PlotContent, SeriesStyle
+from finetui.tui.widgets.plot_drawing import PlotContent, Plotter, SeriesStyle
 from finetui.tui.widgets.plot_picture import AXIS, KEY, TITLE, Piece
 
 if TYPE_CHECKING:
     from finetui.tui.screens.train.plot_export import PlotSource, PlotTarget
 
 _UNITS = (("seconds", 1.0, 180.0), ("minutes", 60.0, 3 * 3600.0), ("hours", 3600.0, math.inf))  # until so many seconds
+CLASSES = "Classes"
 _PAN = 0.25  # of what is shown
 _ACTIONS = ("zoom", "larger", "smaller", "x_axis", "log_axis", "less_smoothing", "more_smoothing", "export")
+_CURSOR, _END = "Move the cursor through all plots", "The cursor to an end of what is shown"
+_FURTHER = "Show an earlier or a later part of the run"
 _SHOWN_ALONE = frozenset(_ACTIONS) - {"zoom", "export"}
 # For a screen with plots, whatever has the focus there.
 PLOT_KEYS: tuple[BindingType, ...] = (
     *(bind(name, f"plots('{name}')", show=False) for name in _ACTIONS),
-    *(Binding(str(digit), f"plot({digit})", "Tab", show=False) for digit in range(1, 10)),
+    *bind_tabs(*(f"plot({number})" for number in range(1, 10))),
 )
 
 
@@ -43,15 +47,22 @@ class Plots(Container, can_focus=True):
     Plots { layout: grid; grid-gutter: 0 1; height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "cursor(-1)", "Cursor", key_display="← →"),
-        Binding("right", "cursor(1)", "Cursor", show=False),
-        Binding("home", "cursor(-9999)", "Start", show=False),
-        Binding("end", "cursor(9999)", "End", show=False),
+        move("left", "cursor(-1)", _CURSOR),
+        move("right", "cursor(1)", _CURSOR),
+        move("home", "cursor(-9999)", _END),
+        move("end", "cursor(9999)", _END),
         *(bind(name) for name in _ACTIONS),
-        Binding("shift+left", "pan(-1)", "Pan", key_display="⇧← →"),
-        Binding("shift+right", "pan(1)", "Pan", show=False),
+        move("shift+left", "pan(-1)", _FURTHER),
+        move("shift+right", "pan(1)", _FURTHER),
         bind("back", "clear", show=False),
     ]
+
+    class ClassesWanted(Message):
+        """Somebody wants the tab behind the plots; `names` are those of all tabs."""
+
+        def __init__(self, names: list[str]) -> None:
+            super().__init__()
+            self.names = names
 
     def __init__(self) -> None:
         super().__init__(id="plots")
@@ -60,6 +71,8 @@ class Plots(Container, can_focus=True):
         self._metrics: tuple[Metric, ...] = ()
         self._shown: tuple[Metric, ...] = ()
         self._current = METRICS[0]
+        self._waiting: list[Metric] = []  # to be drawn
+        self.classes_tab = False  # whether the classes are a tab behind the plots, since there is no room for both
 
     def compose(self) -> ComposeResult:
         """A plot for each metric that there may be; those without values, or without room, are not shown."""
@@ -113,39 +126,44 @@ class Plots(Container, can_focus=True):
                 plot.styles.column_span = in_last if shown.index(metric) < columns * (rows - 1) else columns
 
     def _draw(self) -> None:
-        limit, name = self._limit(), self._store.view.watched
+        """Draw what is shown: the current plot at once, the others one by one, and what waits comes in between."""
+        self._waiting = sorted(self._shown, key=lambda metric: metric != self._current)
+        self._draw_next()
+
+    def _draw_next(self) -> None:
+        if self._waiting:
+            self._draw_one(self._waiting.pop(0))
+        if self._waiting:
+            self.call_later(self._draw_next)
+
+    def _draw_one(self, metric: Metric) -> None:
+        plot, curves = self._plot(metric), self._store.curves.of(metric.key)
+        if metric.key in WATCHED:
+            plot.rename(len(curves) - 1, self._store.view.watched)
+        plot.entitle(self._titles(metric))
+        smooths = metric.smooths and self.view.smoothing > 0
+        means = [curve.means() for curve in curves]
+        if smooths:
+            means[0] = curves[0].smoothed(self.view.smoothing)
         factor, label = self._unit()
-        ends = self._ends()
         marks = self._store.view.marks
-        places = self._scaled(np.array([mark.x for mark in marks]))
-        marked = tuple(zip(places.tolist(), (mark.label for mark in marks), strict=True))
-        best = self._scaled(np.array(self._store.curves.best[-1:])).tolist()
-        window, cursor = self.view.window, self.view.cursor
-        for metric in self._shown:
-            plot = self._plot(metric)
-            curves = self._store.curves.of(metric.key)
-            if metric.key in WATCHED:
-                plot.rename(len(curves) - 1, name)
-            plot.entitle(self._titles(metric))
-            smooths = metric.smooths and self.view.smoothing > 0
-            data = tuple(self._placed(curve.points()) for curve in curves)
-            means = [curve.means() for curve in curves]
-            if smooths:
-                means[0] = curves[0].smoothed(self.view.smoothing)
-            plot.show(
-                PlotContent(
-                    data,
-                    limit,
-                    marked,
-                    tuple(map(self._placed, means)),
-                    smoothed=smooths,
-                    best=best[0] if best and metric.key in WATCHED else None,
-                    cursor=None if cursor is None else cursor / factor,
-                    window=window and (window[0] / factor, None if window[1] is None else window[1] / factor),
-                    ends=ends and (ends[0] / factor, ends[1] / factor),
-                    x_label=label,
-                )
+        places = self._scaled(np.array([mark.x for mark in marks])).tolist()
+        best = self._scaled(np.array(self._store.curves.best[-1:])).tolist() if metric.key in WATCHED else []
+        ends, window, cursor = self._ends(), self.view.window, self.view.cursor
+        plot.show(
+            PlotContent(
+                tuple(self._placed(curve.points()) for curve in curves),
+                self._limit(),
+                tuple(zip(places, (mark.label for mark in marks), strict=True)),
+                tuple(map(self._placed, means)),
+                smoothed=smooths,
+                best=best[0] if best else None,
+                cursor=None if cursor is None else cursor / factor,
+                window=window and (window[0] / factor, None if window[1] is None else window[1] / factor),
+                ends=ends and (ends[0] / factor, ends[1] / factor),
+                x_label=label,
             )
+        )
 
     def _titles(self, metric: Metric) -> tuple[list[Piece], ...]:
         """Return the titles of a plot: its number and name, with those of the others where it is alone."""
@@ -159,6 +177,8 @@ class Plots(Container, can_focus=True):
                 owner = TITLE if one == metric else AXIS
                 gap = "  " if pieces else ""
                 pieces += [(f"{gap}{self._metrics.index(one) + 1}", KEY), (f" {one[index]}", owner)]
+            if self.classes_tab and metric == self._shown[-1]:
+                pieces += [(f"  {len(self._metrics) + 1}", KEY), (f" {CLASSES}", AXIS)]
             names.append(pieces)
         full, short = names
         return (*([*full, note] for note in notes), *([*short, note] for note in notes[-1:]), full, short)
@@ -211,6 +231,8 @@ class Plots(Container, can_focus=True):
             self.focus()
             self._arrange()
             self._draw()
+        elif number == len(self._metrics) + 1 and self.classes_tab:
+            self.post_message(self.ClassesWanted([*(metric.short for metric in self._metrics), CLASSES]))
 
     def do(self, name: str) -> None:
         """Do what the key called `name` means."""
@@ -284,7 +306,8 @@ class Plots(Container, can_focus=True):
             return
         smoothing = self.view.smoothing if metric.smooths else 0.0
         note = f", smoothed {smoothing:g}" if smoothing else ""
-        plotter = replace(self.current.plotter, titles=([(metric.title, TITLE)],), drawn={})
+        drawn = self.current.plotter
+        plotter = Plotter(drawn.series, ([(metric.title, TITLE)],), percent=drawn.percent, log_y=drawn.log_y)
         title = f"{metric.title} · {run}{note}" if run else f"{metric.title}{note}"
         source = PlotSource(title, plotter, self.current.content, self._store.curves.copy(), metric.key, smoothing)
         self._write(source, target)
@@ -353,7 +376,7 @@ class Plots(Container, can_focus=True):
             end += len(text)
             if owner == KEY and end - 1 <= message.column + 1:
                 found = int(text)
-        if len(self._shown) == 1 and found:
+        if found:
             self.choose(found)
 
     def _take(self, plot: Widget) -> None:

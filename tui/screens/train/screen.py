@@ -37,14 +37,22 @@ from finetui.tui.screens.train.per_class_table import PerClassTable
 from finetui.tui.screens.train.plots import PLOT_KEYS, Plots
 from finetui.tui.screens.train.settings_panel import SettingsPanel
 from finetui.tui.screens.train.steering import Steering
+from finetui.tui.screens.train.tab_line import TabLine
 from finetui.tui.state.actions import ACTIONS
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
+_PLOTS, _FRAMES = 22, (100, 32)  # from which height on there are plots, from which width and height frames
 _POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
 _MOST_AT_ONCE = 256  # events, a few milliseconds' worth
+
+_SHOWN = ("start", "pause", "finetune")  # among the keys in the last line; the others have buttons that one sees
+_FIRST_KEYS = (
+    *("help", "errors", "layers", "finetune", "runs", "checkpoints", "detach", "start", "toggle"),
+    *("freeze_layers", "log", "machine", "part", "close"),
+)
 
 OnEvents = Callable[[Sequence[AnyEvent]], None]
 
@@ -56,10 +64,15 @@ class TrainScreen(HomeScreen[None]):
     TITLE_TEXT = "Train"
     INTRODUCTION = INTRODUCTION
     CSS_PATH = "screen.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (100, "-roomy"), (160, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (22, "-medium"), (32, "-tall"), (48, "-huge")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-normal"), (_FRAMES[0], "-roomy"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (_PLOTS, "-medium"), (_FRAMES[1], "-tall"), (48, "-huge")]
+    AUTO_FOCUS = ""  # the keys are those of the screen, until somebody goes somewhere
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(bind(a.key_name, f"press('{a.name}')", show=False) for a in ACTIONS if a.name != "resume"),
+        *(
+            bind(a.key_name, f"press('{a.name}')", label="Pause" if a.name == "pause" else "", show=a.name in _SHOWN)
+            for a in ACTIONS
+            if a.name != "resume"
+        ),
         bind("freeze_layers"),
         bind("rate", "focus_rate", show=False),
         bind("raise_rate", "nudge_rate(1)", show=False),
@@ -96,18 +109,20 @@ class TrainScreen(HomeScreen[None]):
         yield Banner()
         with Container(id="body"):
             yield Plots()
+            yield TabLine()
             yield PerClassTable().add_class("frame")
             yield Controls().add_class("frame")
             yield LayerList().add_class("frame")
             yield SettingsPanel().add_class("frame")
             yield LogPanel().add_class("frame")
-        yield KeyBar(palette=True, unshown=self._unshown)
+        yield KeyBar(palette=True, unshown=self._unshown, first=_FIRST_KEYS)
         yield Static(id="too-small")
 
     def _unshown(self) -> tuple[str, ...]:
         """Return the actions that have no use now, and no place among the keys."""
         view = self.store.view
-        return () if view.data is not None and view.other_part("") is not None else ("switch_part",)
+        other = () if view.data is not None and view.other_part("") is not None else ("switch_part",)
+        return (*other, "press('start')" if view.state in ("running", "paused") else "press('pause')")
 
     def on_mount(self) -> None:
         """Begin to look for events."""
@@ -120,8 +135,14 @@ class TrainScreen(HomeScreen[None]):
         self.set_class(small, "-too-small")
         size = f"{self.size.width}x{self.size.height}"
         text = f"This terminal has {size} cells; finetui needs {MIN_WIDTH}x{MIN_HEIGHT}. Training is not affected."
+        self.query_one(Plots).classes_tab = self.size.height >= _PLOTS and not self.is_framed
         self.query_one("#too-small", Static).update(Content(text))
         self.call_after_refresh(self.panels.show_lines)
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether there is room for everything at once, in frames."""
+        return self.size.width >= _FRAMES[0] and self.size.height >= _FRAMES[1]
 
     # -- showing ----------------------------------------------------------------------------------------
 
@@ -150,8 +171,12 @@ class TrainScreen(HomeScreen[None]):
         return self.steering.way_back() or None
 
     def action_back(self) -> None:
-        """Take the alert that is shown off the screen; without one, leave a run that is only visited."""
-        if not self.query_one(Banner).hide_alert() and self._visiting:
+        """Take the alert that is shown off the screen, else the classes' tab; else leave a run that is only visited."""
+        if self.query_one(Banner).hide_alert():
+            return
+        if self.has_class("-classes") and not self.is_framed:
+            self.action_plot(1)
+        elif self._visiting:
             self.dismiss(None)
 
     # -- steering ---------------------------------------------------------------------------------------
@@ -220,8 +245,21 @@ class TrainScreen(HomeScreen[None]):
         self.query_one(Plots).do(name)
 
     def action_plot(self, number: int) -> None:
-        """Go to the plot of that number."""
+        """Go to the plot of that number, or behind them to the classes, where these are a tab."""
+        self.set_class(False, "-classes")
         self.query_one(Plots).choose(number)
+
+    def on_tab_line_pressed(self, message: TabLine.Pressed) -> None:
+        """Go to that tab."""
+        message.stop()
+        self.action_plot(message.number)
+
+    def on_plots_classes_wanted(self, message: Plots.ClassesWanted) -> None:
+        """Show the classes in place of the plots."""
+        message.stop()
+        self.set_class(True, "-classes")
+        self.query_one(TabLine).show_tabs(message.names)
+        self.query_one(PerClassTable).focus_rows()
 
     # -- other screens ----------------------------------------------------------------------------------
 

@@ -472,7 +472,7 @@ async def test_the_palette_opens_it(link) -> None:
     async with open_app(app, size=(120, 40)) as pilot:
         await pilot.settle()
         command = next(c for c in app.get_system_commands(app.screen) if c.title == "Errors")
-        command.callback()
+        await command.callback()
         await pilot.settle()
         assert isinstance(app.screen, ErrorsScreen)
 

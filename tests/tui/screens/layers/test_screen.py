@@ -174,7 +174,7 @@ async def test_a_large_network_begins_folded_and_moves_quickly() -> None:
         await pilot.until(lambda: "16×8×8" in picture(app))
         assert "conv" not in picture(app)
         assert len(tree._rows) == 1 + 4 + 120
-        await pilot.press("z", "end")
+        await pilot.press("Z", "end")
         assert len(tree._rows) == 1 + 4 + 120 + 360
         assert tree.chosen is not None
         assert tree.chosen.path.startswith("stage3")

@@ -314,7 +314,7 @@ def machine_words(count: int, width: int, **changes: Any) -> str:
         (80, "CPU  82 %  mem 1.2G  8 GPUs  97 %  116/640G  71 °C"),
         (45, "CPU  82 %  mem 1.2G  8 GPUs  97 %  116/640G"),
         (33, "CPU  82 %  mem 1.2G  8 GPUs  97 %"),
-        (5, "CPU  82 %"),
+        (5, "8 GPUs  97 %"),
     ],
 )
 def test_the_line_drops_what_is_missed_least(width: int, expected: str) -> None:

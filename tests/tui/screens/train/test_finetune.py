@@ -156,7 +156,7 @@ async def test_a_journal_says_how_its_run_is_finetuned() -> None:
         await pilot.press("f")
         assert app.screen is app.train_screen
         (toast,) = app._notifications
-        assert re.fullmatch(r"finetui finetune \S*a-run --dashboard", toast.message)
+        assert re.fullmatch(r"finetui finetune \S*a-run --dashboard · y copy", toast.message)
     assert link.sent == []
 
 

@@ -12,10 +12,11 @@ from finetui.engine.protocol.events import CommandAccepted, LayersChanged, Log, 
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.help import HelpScreen
+from finetui.tui.screens.run_chosen import RunChosen
 from finetui.tui.screens.train.controls import LearningRateInput, next_rate
 from finetui.tui.screens.train.layer_list import LayerList
-from finetui.tui.screens.train.messages import RunChosen
 from finetui.tui.screens.train.per_class_table import PerClassTable
+from finetui.tui.screens.train.plots import Plots
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.line_plot import LinePlot
 
@@ -54,11 +55,14 @@ async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
             "Evaluate",
         ):
             assert word in text, f"{word} is missing at {size}:\n{text}"
-        for word in ("Save", "Finetune", "LR", "0.001", "conv1", "trains", "class", "95.00", "Help", "Quit"):
+        for word in ("Save", "Finetune", "LR", "0.001", "conv1", "[ ] trains", "Help", "Commands"):
             assert word in text, f"{word} is missing at {size}:\n{text}"
-        if size[1] >= 24:
-            for word in ("1 Loss", "2 Acc", "3 LR", "fc3", "+5.00"):
-                assert word in text, f"{word} is missing at {size}:\n{text}"
+        classes = ("class", "95.00%") if size != (80, 24) else ("6 Classes",)
+        plots = ("Loss", "Acc", "fc3", "Checkpoints", "Detach") if size[1] >= 24 else ()
+        titles = ("─ Controls ─ sgd · constant", "─ Layers ─ 44,426 of 44,426 train ─", "─ Log ─")
+        frames = titles if size[1] >= 40 else ()
+        for word in (*classes, *plots, *frames):
+            assert word in text, f"{word} is missing at {size}:\n{text}"
         widgets = list(app.screen.query("ActionButton, Input, LinePlot, PerClassTable"))
         regions = [widget.region for widget in widgets if widget.region]
         overlaps = [(a, b) for i, a in enumerate(regions) for b in regions[:i] if a.overlaps(b)]
@@ -140,18 +144,60 @@ async def test_layers_are_frozen_by_keyboard_and_by_mouse() -> None:
     app = FinetuiApp(link)
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
-        app.screen.query_one("#layer-options").focus()
-        await pilot.press("down", "space")
+        await pilot.press("F", "space")
+        assert [(sent.groups, sent.frozen) for sent in link.sent] == [(("conv1",), True)]
+        assert "[x] freezing …" in picture(app)
+        link.sent.clear()
+        await pilot.press("down", "F")
         await pilot.click("#layer-options", offset=(3, 2))
         assert [(sent.groups, sent.frozen) for sent in link.sent] == [(("conv2",), True), (("fc1",), True)]
-        assert picture(app).count("freezing …") == 2
+        assert picture(app).count("[x] freezing …") == 3
         link.events.put(LayersChanged(layers=layers("conv2", "fc1"), step=50))
         for sent in link.sent:
             link.events.put(CommandAccepted(command=sent))
         await pilot.settle()
-        assert picture(app).count("■") == 2
-        await pilot.press("space")
+        assert picture(app).count("[x] frozen") == 2
+        assert "F Unfreeze fc1" in picture(app)
+        await pilot.click("#freeze")
+        await pilot.settle()
+        assert app.focused is app.screen.query_one("#layer-options")
     assert link.sent[-1] == SetFrozen(id=link.sent[-1].id, groups=("fc1",), frozen=False)
+
+
+async def test_tab_stops_at_no_button_that_cannot_be_pressed() -> None:
+    app = FinetuiApp(CannedLink(*running(StateChanged(state="finished"))))
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
+        assert app.focused is None, "keys are the screen's at first"
+        unavailable = [button for button in app.screen.query(ActionButton) if button.has_class("-unavailable")]
+        assert len(unavailable) > 3
+        reached = []
+        for _ in range(20):
+            await pilot.press("tab")
+            reached.append(app.focused)
+        assert not set(reached) & set(unavailable)
+        assert app.screen.query_one("#finetune") in reached
+
+
+async def test_classes_are_a_tab_where_there_is_no_room_for_them() -> None:
+    app = FinetuiApp(CannedLink(*running(point(50), evaluated(1, 0.9))))
+    async with open_app(app, size=(80, 24)) as pilot:
+        await pilot.settle()
+        assert "6 Classes" in picture(app) and "90.00% of" not in picture(app)
+        await pilot.press("6")
+        assert "90.00% of" in picture(app) and "1 Loss  2 Acc" in picture(app)
+        assert not app.screen.query_one(Plots).region
+        await pilot.click("#tabs", offset=(3, 0))
+        assert app.screen.query_one(Plots).region and "90.00% of" not in picture(app)
+        await pilot.press("6", "escape")
+        assert app.screen.query_one(Plots).region
+        await pilot.press("6")
+        await pilot.resize_terminal(120, 40)
+        await pilot.settle()
+        text = picture(app)
+        assert "6 Classes" not in text and "90.00% of" in text and "1 Loss" in text
+        await pilot.press("z")
+        assert "90.00% of" not in picture(app) and "1 Loss" in picture(app)
 
 
 async def test_the_learning_rate_is_typed_and_nudged() -> None:
@@ -351,8 +397,7 @@ async def test_a_thousand_classes_cost_no_more_than_can_be_seen() -> None:
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         rows = app.screen.query_one(PerClassTable).query_one("#class-rows")
-        rows.focus()
-        await pilot.press("end")
+        await pilot.press("3", "end")
         await pilot.until(lambda: "class 999" in picture(app))
         assert "class 999" in picture(app)
         assert len(rows.children) == 0
