@@ -218,6 +218,8 @@ def finetui(root: Path, workers: int) -> dict[str, list[float]]:
             order = epoch_order(len(train), 0, epoch)
             if "filling" in what:  # those that mean and deviation were computed from are there already
                 order = order[~torch.isin(order, torch.linspace(0, len(train) - 1, data.sampled).long())]
+                if not len(order):  # of a small folder that was all
+                    continue
             found[what] = _measured(len(order), train.batches(order, BATCH))
         train.close()
     return found
@@ -239,7 +241,7 @@ def _profile(paths: list[Path]) -> str:
     small = [image.resize(_scaled(image), Image.Resampling.BILINEAR).crop((0, 0, SIDE, SIDE)) for image in images]
     arrays = [decode(str(path), decoding) for path in paths]
     batch = torch.empty((BATCH, 3, SIDE, SIDE), dtype=torch.uint8)
-    finish = InputTransform(Transform(mean=MEAN, std=STD), torch.device("cpu"))
+    finish = InputTransform(Transform(mean=MEAN, std=STD), torch.device("cpu"), one_thread=True)
     steps: dict[str, tuple[Callable[[int], object], int]] = {
         "read the file": (lambda at: paths[at].read_bytes(), 1),
         "look at the header": (lambda at: Image.open(io.BytesIO(files[at])), 1),
@@ -251,7 +253,8 @@ def _profile(paths: list[Path]) -> str:
         "to float32, minus mean, over deviation": (lambda _: finish(batch, None), BATCH),
     }
     rows = [
-        [name, f"{_milliseconds(work, len(paths) // images, images):.3f}"] for name, (work, images) in steps.items()
+        [name, f"{_milliseconds(work, max(len(paths) // images, 1), images):.3f}"]
+        for name, (work, images) in steps.items()
     ]
     return table(["step", "ms an image"], rows)
 

@@ -37,6 +37,9 @@ class InputTransform:
         self._size = (transform.height, transform.width)
         self._mean = torch.tensor(transform.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
         self._std = torch.tensor(transform.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+        # What each of the 256 levels becomes in each channel: looked up in half the time that it takes to compute.
+        mean, std = (np.array(values, dtype=np.float32)[:, None] for values in (transform.mean, transform.std))
+        self._levels = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std
 
     def __call__(self, images: Tensor, augment: Augment | None) -> Tensor:
         """Return float32 `[B, C, H, W]` for `images`, uint8 (or float32, taken as it is) `[B, C, h, w]` on the device.
@@ -59,11 +62,10 @@ class InputTransform:
 
     def _by_this_thread(self, images: Tensor) -> Tensor:
         values = torch.empty(images.shape, dtype=torch.float32)
-        mean, std = self._mean[0].numpy(), self._std[0].numpy()
+        levels = np.broadcast_to(self._levels, (images.shape[1], 256))
         for image, into in zip(images.numpy(), values.numpy(), strict=True):  # one at a time stays in the cache
-            np.divide(image, np.float32(255), out=into)
-            np.subtract(into, mean, out=into)
-            np.divide(into, std, out=into)
+            for channel, known, out in zip(image, levels, into, strict=True):
+                np.take(known, channel, out=out, mode="clip")  # clip: else numpy computes a copy first
         return values
 
 

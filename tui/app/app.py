@@ -14,13 +14,15 @@ from textual import work
 from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.constants import DEFAULT_THEME
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.theme import Theme
 from textual.worker import Worker, WorkerState
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.link.base import Link
 from finetui.engine.link.journal_link import CheckpointLink
+from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.predictions.criteria import Choose
 from finetui.engine.protocol.events import Log, StateChanged
 from finetui.engine.runs.folder import RunFolder
@@ -43,14 +45,17 @@ from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.messages import FinetuneWanted, ResumeWanted
 from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.state.actions import BY_NAME
+from finetui.tui.state.last_settings import keep_last
 from finetui.tui.terminal.terminal import Terminal
 from finetui.tui.terminal.tmux import through_tmux
 from finetui.tui.widgets import plot_geometry
 
 if TYPE_CHECKING:
+    from finetui.tui.screens.start.card import StartCard, Wanted
     from finetui.tui.widgets.picture import Picture
 
 _OWN = (DARK.name, LIGHT.name)
+_SOON = 0.1  # seconds
 _PALETTE = "--command-palette"  # by which Textual knows it
 
 
@@ -75,12 +80,15 @@ class FinetuiApp(TerminalApp):
         *,
         image_mode: Mode = "blocks",
         errors: Choose | None = None,
+        finetune: str = "",
+        first: "StartCard | None" = None,
         terminal: Terminal | None = None,
         is_leaving: Callable[[], bool] = lambda: False,
         notify: Notify = "off",
         depth: Depth = "truecolor",
     ) -> None:
-        """Draw images as `image_mode` says; with `errors` begin with the test images that it lists.
+        """Draw images as `image_mode` says; with `errors` begin with the test images that it lists, with `finetune`
+        with the form for a finetune from that checkpoint, with `first` with the card that asks what to train.
 
         Draw on `terminal`, by default on the process's own in Textual's way. `is_leaving` tells whether the process is
         about to end. `notify` is how alerts and the run's end are told to somebody who looks elsewhere. `depth` is how
@@ -99,6 +107,8 @@ class FinetuiApp(TerminalApp):
         self.train_screen = TrainScreen(link, on_events=Notifier(notify, self.write_to_terminal).hear)
         self._errors = errors
         self.toasts = Toasts(self)
+        self._finetune = finetune
+        self._first = first
 
     @property
     def available_themes(self) -> dict[str, Theme]:
@@ -123,10 +133,36 @@ class FinetuiApp(TerminalApp):
             # A checkpoint alone has no run to go back to.
             alone = isinstance(self.link, CheckpointLink)
             self.train_screen.call_after_refresh(self.train_screen.show_errors, self._errors, leave_with_it=alone)
+        if self._first is not None:
+            self.push_screen(self._first, self._begin)
+        if self._finetune:
+            self._asking = self.set_interval(_SOON, self._ask_finetune)
         # What was imported is never garbage, and to look for some among it takes 30 ms in which no key is answered.
         self.call_after_refresh(gc.freeze)
         self.run_worker(plot_geometry.preload, thread=True, exit_on_error=False, name="preload")
         self._start_link()
+
+    def _begin(self, wanted: "Wanted | None") -> None:
+        """Do what the first card was left with."""
+        if wanted is None:
+            self.exit()
+        elif wanted.run is not None:
+            self._go_on_with(link_to_run(RunFolder(wanted.run), reading=False), self.train_screen)
+        elif wanted.config is not None:
+            try:
+                keep_last(wanted.settings)
+            except OSError as error:
+                words = f"the settings could not be kept: {reason_of(error)}"
+                self.notify(words, severity="warning", markup=False)
+            self._go_on_with(ProcessLink(wanted.config, autostart=True), self.train_screen)
+
+    def _ask_finetune(self) -> None:
+        """Open the form once the run is known, or told to be one that nothing can be done with."""
+        view = self.train_screen.store.view
+        told = self.link_ended.is_set() or view.state in ("running", "paused")
+        if told and not len(self.link.events):
+            self._asking.stop()
+            self.train_screen.ask_finetune(self._finetune)
 
     def _start_link(self) -> None:
         self.link_ended.clear()
@@ -237,6 +273,19 @@ class FinetuiApp(TerminalApp):
         """Open the finetune form of the run that is shown, over whichever of its screens is on top."""
         if not self.screen.is_modal:
             self._train_on_top().ask_finetune()
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Show `message` as whatever is `Told`, plain and for as long as all are; may be called in any thread."""
+        text = f"{title}: {message}" if title else message
+        self.post_message(Told(text, title, warns=severity != "information"))
 
     def on_told(self, message: Told) -> None:
         """Show what became of something."""

@@ -4,11 +4,13 @@ import os
 import shutil
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from finetui.engine.errors import BadInput
 from finetui.engine.link.base import Link
 from finetui.engine.link.journal_link import CheckpointLink, JournalLink
+from finetui.engine.link.no_link import NoLink
 from finetui.engine.predictions.criteria import Choose
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.requests import Inspection
@@ -19,6 +21,7 @@ from finetui.tui.screens.train.screen import MIN_HEIGHT, MIN_WIDTH
 if TYPE_CHECKING:
     from finetui.tui.app.app import FinetuiApp
     from finetui.tui.app.notifications import Notify
+    from finetui.tui.screens.start.card import StartCard
 
 _GOODBYE_SECONDS = 0.5  # for what was sent last to reach an engine that goes on
 
@@ -43,6 +46,17 @@ def open_new_run(
     return _run(ProcessLink(config, autostart=start, resume=resume, resume_from=resume_from), images, notify=notify)
 
 
+def open_first(base: RunConfig, models: Sequence[str], *, images: str = "auto", notify: "Notify" = "off") -> int:
+    """Open the dashboard on a card that asks what to train over the settings `base`, and return the exit status.
+
+    `models` are the names of models that there are.
+    """
+    _check_terminal()
+    from finetui.tui.screens.start.card import StartCard
+
+    return _run(NoLink(), images, first=StartCard(base, models), notify=notify)
+
+
 def open_attached(folder: RunFolder, *, reading: bool = False, images: str = "auto", notify: "Notify" = "off") -> int:
     """Open the dashboard on the run in `folder`, which an engine has now, and return the exit status.
 
@@ -61,15 +75,17 @@ def open_finished_run(
     model: str = "lenet",
     images: str = "auto",
     errors: Choose | None = None,
+    finetune: str = "",
     notify: "Notify" = "off",
 ) -> int:
     """Open the dashboard over the journal in `folder` and return the exit status.
 
     A person's own code that the run was made with has to be named as `data` and `model`, for its images to be shown.
-    With `errors` begin with the test images that it lists.
+    With `errors` begin with the test images that it lists, with `finetune` with the form for a finetune from that
+    checkpoint.
     """
     _check_terminal()
-    return _run(JournalLink(folder, data=data, model=model), images, errors, notify=notify)
+    return _run(JournalLink(folder, data=data, model=model), images, errors, finetune=finetune, notify=notify)
 
 
 def open_checkpoint(inspection: Inspection, errors: Choose, *, images: str = "auto") -> int:
@@ -91,7 +107,15 @@ def _check_terminal() -> None:
         )
 
 
-def _run(link: Link, images: str, errors: Choose | None = None, *, notify: "Notify" = "off") -> int:
+def _run(
+    link: Link,
+    images: str,
+    errors: Choose | None = None,
+    *,
+    finetune: str = "",
+    first: "StartCard | None" = None,
+    notify: "Notify" = "off",
+) -> int:
     from finetui.tui.app import exit_summary
     from finetui.tui.app.app import FinetuiApp
     from finetui.tui.app.shutdown import ShutdownOnSignal
@@ -109,6 +133,8 @@ def _run(link: Link, images: str, errors: Choose | None = None, *, notify: "Noti
             link,
             image_mode=mode,
             errors=errors,
+            finetune=finetune,
+            first=first,
             terminal=terminal,
             is_leaving=shutdown.begun,
             notify=notify,
@@ -117,6 +143,7 @@ def _run(link: Link, images: str, errors: Choose | None = None, *, notify: "Noti
         shutdown.dashboard = app
         with log.takes_output():
             _run_app(app)
+            link = app.link  # another one, where a run was begun or gone on with
             app.link_ended.wait(_GOODBYE_SECONDS if link.outlives else None)
     terminal.close()
     app.train_screen.store.fold(link.events.drain())  # how an engine of this process has ended

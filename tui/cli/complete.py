@@ -72,7 +72,7 @@ def _paths(typed: str) -> list[str]:
     return [f"{folder}{slash}{path.name}{'/' if path.is_dir() else ''}" for path in shown]
 
 
-def models(_context: "CompletionContext") -> Sequence[str]:
+def models(_context: "CompletionContext | None" = None) -> Sequence[str]:
     """Return lenet, and the names of torchvision's classification models, which are read from its source."""
     return ["lenet", *sorted(_torchvision_models())]
 

@@ -1,5 +1,6 @@
 """`finetui finetune`: a new run that goes on from the weights of another one."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,15 +32,15 @@ def finetune(
     run: Checkpoint,
     /,
     *,
-    recipe: Annotated[str, Parameter(completer=one_of(*RECIPES))] = "lp-ft",
+    recipe: Annotated[str | None, Parameter(completer=one_of(*RECIPES))] = None,
     freeze: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
-    head: Annotated[str, Parameter(completer=one_of(*HEADS))] = "auto",
+    head: Annotated[str | None, Parameter(completer=one_of(*HEADS))] = None,
     options: RunOptions | None = None,
     mode: RunMode | None = None,
 ) -> int:
     """Finetune a run or a checkpoint: a new run that names its parent, which stays as it is.
 
-    Settings that are not given are the parent's.
+    Settings that are not given are the parent's. With --dashboard, and no settings at all, a form asks for them.
 
     Parameters
     ----------
@@ -51,10 +52,17 @@ def finetune(
     head
         keep, replace, features (a new layer on the flattened features), or auto (default: by recipe and classes).
     """
-    given = options or RunOptions()
-    path = kept_checkpoints.lasting(find_checkpoint(run, Path(given.runs_dir or "checkpoints")))
-    config = _config(path, given, recipe=recipe, head=head, freeze=tuple(freeze or ()))
-    return start(config, mode or RunMode())
+    given, mode = options or RunOptions(), mode or RunMode()
+    found = find_checkpoint(run, Path(given.runs_dir or "checkpoints"))
+    folder = RunFolder(found.absolute().parent)
+    asks = recipe is None and head is None and not freeze and replace(given, runs_dir=None) == RunOptions()
+    if mode.dashboard and asks and folder.journal.is_file() and found.suffix == ".ckpt":
+        from finetui.tui.app.launch import open_finished_run
+
+        return open_finished_run(folder, images=mode.images, notify=mode.notify, finetune=found.stem)
+    path = kept_checkpoints.lasting(found)
+    config = _config(path, given, recipe=recipe or "lp-ft", head=head or "auto", freeze=tuple(freeze or ()))
+    return start(config, mode)
 
 
 def _config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: tuple[str, ...]) -> RunConfig:

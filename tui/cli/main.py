@@ -15,6 +15,7 @@ from finetui.engine.text import clean, similar
 from finetui.engine.version import __version__
 from finetui.tui.cli.calibrate import calibrate
 from finetui.tui.cli.compare import compare
+from finetui.tui.cli.complete import models
 from finetui.tui.cli.completion import completion_for
 from finetui.tui.cli.errors import errors
 from finetui.tui.cli.evaluate import evaluate
@@ -52,15 +53,17 @@ def dashboard(
     images: Images = "auto",
     notify: NotifyBy = "off",
 ) -> int:
-    """Open the dashboard on a new run.
+    """Open the dashboard: without options, on a card that asks what to train; with any, on a new run.
 
     Parameters
     ----------
     start
         Begin training at once instead of when told to.
     """
-    from finetui.tui.app.launch import open_new_run
+    from finetui.tui.app.launch import open_first, open_new_run
 
+    if not start and recipe == "default" and (options or RunOptions()) == RunOptions():
+        return open_first(RunOptions().to_config(), models(), images=images, notify=notify)
     config = (options or RunOptions()).to_config(recipe=recipe)
     return open_new_run(config, start=start, images=images, notify=notify)
 

@@ -43,8 +43,12 @@ class Form(ModalScreen[T | None], Generic[T]):
             yield from self.body()
             yield Static(id="words")
             with Horizontal(id="choices"):
-                yield ActionButton("apply", *self.APPLY, id="apply")
-                yield ActionButton("leave", KEYS["back"].shown, self.LEAVE, id="leave")
+                yield from self.buttons()
+
+    def buttons(self) -> ComposeResult:
+        """The two buttons."""
+        yield ActionButton("apply", *self.APPLY, id="apply")
+        yield ActionButton("leave", KEYS["back"].shown, self.LEAVE, id="leave")
 
     def body(self) -> ComposeResult:
         """The rows, and what stands beside them."""
@@ -71,9 +75,13 @@ class Form(ModalScreen[T | None], Generic[T]):
         """Return the option chosen in the row `name`."""
         return self.query_one(f"#{name}", ChoiceRow).value
 
+    def field(self, name: str) -> Input:
+        """Return the text field of the row `name`."""
+        return self.query_one(f"#{name}", Input)
+
     def text(self, name: str) -> str:
         """Return what was typed into the row `name`."""
-        return self.query_one(f"#{name}", Input).value.strip()
+        return self.field(name).value.strip()
 
     def number(self, name: str, what: str, *, empty: float | None = None) -> float:
         """Return the number in the row `name`, `empty` where there is nothing. Raises `BadInput`, which says `what`."""

@@ -15,7 +15,7 @@ from finetui.tui.state.parts import scores
 from finetui.tui.state.store import View
 
 _MOST = 20  # changes that can be taken back, one after the other
-_NOTHING = "Nothing to undo: a learning rate, a freeze or a roll back from here can be undone"
+_NOTHING = "Nothing to undo: no learning rate, freeze or roll back from here"
 
 # Whoever asked a question shows what came of it.
 _SILENT = (commands.Question, commands.NoteTest)
@@ -140,10 +140,9 @@ def _change(command: commands.AnyCommand, heard: _Heard, now: View) -> Change | 
         case commands.RollBack() if events.Rewound in heard:
             event, view = heard[events.Rewound]
             assert isinstance(event, events.Rewound)
+            undone = f"; {event.undone:,} step{'s' * (event.undone != 1)} undone" if event.undone else ""
             slower = f" at LR {factor(command.rate_factor)}" if command.rate_factor != 1 else ""
-            words = (
-                f'Rolled back to "{command.checkpoint}" (step {event.step:,}){slower}; {_steps(event.undone)} undone'
-            )
+            words = f'Rolled back to "{command.checkpoint}" (step {event.step:,}){slower}{undone}'
             left = next((one for one in now.kept if one.name == PREVIOUS), None)
             return Change(words, commands.RollBack(checkpoint=PREVIOUS), left.at if left is not None else -1)
     return None
@@ -202,10 +201,6 @@ def _words(event: events.CommandAccepted, heard: _Heard, view: View) -> str:
         case commands.Branch(checkpoint=checkpoint):
             return f'New run from "{checkpoint}" of {view.name}'
     return f"{_capital(describe_command(event.command))}: done"
-
-
-def _steps(count: int) -> str:
-    return f"{count:,} step{'' if count == 1 else 's'}"
 
 
 def _capital(text: str) -> str:

@@ -9,9 +9,10 @@ from torch import Tensor, fx, nn
 Step = tuple[Tensor, Tensor, Callable[[], None]]
 _IGNORED = -100  # cross_entropy's default: no class
 _MEAN = 1
-_SMALL = (
-    2**22
-)  # multiplications in a pass of a batch; a core does them sooner than threads find each other when it is busy
+_LOSS = torch.ops.aten.nll_loss_forward.default
+_BACK_TO_SHARES = torch.ops.aten.nll_loss_backward.default
+_BACK_TO_LOGITS = torch.ops.aten._log_softmax_backward_data.default
+_SMALL = 2**22  # multiplications in a pass: several threads gain little on them, and wait long on a busy machine
 
 
 class LinearHead:
@@ -50,14 +51,14 @@ class LinearHead:
         weight, bias = self._layer.weight.detach(), self._layer.bias.detach()
         logits = torch.addmm(bias, inputs, weight.t())
         shares = torch.log_softmax(logits, 1)
-        loss, total = torch.ops.aten.nll_loss_forward.default(shares, labels, class_weights, _MEAN, _IGNORED)
+        loss, total = _LOSS(shares, labels, class_weights, _MEAN, _IGNORED)
         return loss, logits, partial(self._backward, inputs, labels, class_weights, shares, loss, total)
 
     def _backward(
         self, inputs: Tensor, labels: Tensor, weights: Tensor | None, shares: Tensor, loss: Tensor, total: Tensor
     ) -> None:
         one = torch.ones_like(loss)
-        back = torch.ops.aten.nll_loss_backward.default(one, shares, labels, weights, _MEAN, _IGNORED, total)
-        back = torch.ops.aten._log_softmax_backward_data.default(back, shares, 1, shares.dtype)
+        back = _BACK_TO_SHARES(one, shares, labels, weights, _MEAN, _IGNORED, total)
+        back = _BACK_TO_LOGITS(back, shares, 1, shares.dtype)
         self._layer.weight.grad = back.t().mm(inputs)
         self._layer.bias.grad = back.sum(0)

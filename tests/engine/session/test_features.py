@@ -30,6 +30,8 @@ from finetui.engine.session.replay import replay_run
 from finetui.engine.session.session import Session
 from finetui.engine.training.features import store
 from finetui.engine.training.features.cache import FeatureCache
+from finetui.engine.training.rules import CURRENT
+from finetui.engine.training.trainer import Trainer
 
 PARENT = Path(__file__).parents[3] / "checkpoints" / "lenet-mnist" / "last.ckpt"
 BODY = ("conv1", "conv2")
@@ -350,3 +352,28 @@ def test_going_back_to_before_another_setting_keeps_it_and_a_replay_does_too(pro
     Session(again, resume=folder, script=back, sinks=[recorder]).run()
     assert told(recorder) == [(57, "off"), (50, "off")]
     assert replay_run(folder).different_at is None
+
+
+def test_one_thread_computes_the_steps_of_a_small_head_but_not_those_of_an_earlier_run(probe, monkeypatch) -> None:
+    seen: set[int] = set()
+    step = Trainer._step
+
+    def note(self: Trainer) -> None:
+        seen.add(torch.get_num_threads())
+        step(self)
+
+    monkeypatch.setattr(Trainer, "_step", note)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for rules, expected in [(CURRENT, {1}), (3, {2})]:
+            with monkeypatch.context() as patched:
+                patched.setattr("finetui.engine.training.rules.CURRENT", rules)
+                folder = Session(probe(name=f"rules-{rules}", epochs=2)).run().folder
+            assert seen == expected
+            assert replay_run(folder).different_at is None
+            assert seen == expected
+            assert torch.get_num_threads() == 2
+            seen.clear()
+    finally:
+        torch.set_num_threads(before)

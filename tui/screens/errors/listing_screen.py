@@ -395,5 +395,7 @@ class ListingScreen(Screen[None]):
         if not self.stands:
             return
         self._show_lines()
-        text = f"{words}  ·  {KEYS['copy'].shown} copies the path" if path else f"Not exported: {words}"
-        self.app.post_message(Told(text, "export", copies=path, warns=not path))
+        if path:
+            self.app.post_message(Told(f"{words} · {KEYS['copy'].shown} copy path", "export", copies=path))
+        else:
+            self.app.post_message(Told(f"Not exported: {words}", "export", warns=True))

@@ -328,10 +328,10 @@ class ErrorsScreen(ListingScreen):
 
     # -- the rest -------------------------------------------------------------------------------------------
 
-    def copyable(self) -> str:
-        """Return the path of the image under the cursor, or what it is called."""
+    def copyable(self) -> str | None:
+        """Return where the image under the cursor is, or what it is called where it has no file of its own."""
         if self._listing is None or self._row < 0:
-            return ""
+            return None
         found = self._listing.predictions
         return found.files.path(self._row) or image_name(found, self._row)
 

@@ -8,7 +8,7 @@ import msgspec
 from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Input, Static
 
@@ -23,10 +23,10 @@ from finetui.tui.keys import bind
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.run_chosen import RunChosen
 from finetui.tui.screens.run_lines import RunLines
-from finetui.tui.screens.runs.details import details
 from finetui.tui.screens.runs.filter_input import FilterInput
 from finetui.tui.screens.runs.help import RUNS
 from finetui.tui.screens.runs.housekeeping import Housekeeping
+from finetui.tui.screens.runs.preview import Preview
 from finetui.tui.screens.runs.run_list import GUTTER, RunList, padded
 from finetui.tui.state.run_columns import COLUMNS, GAP, RunTable
 from finetui.tui.state.run_query import RunQuery, arrange, best_of_each
@@ -46,7 +46,7 @@ class RunsScreen(Screen[None]):
     INTRODUCTION = RUNS
     CSS_PATH = "screen.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (140, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall"), (44, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("toggle", "mark", label="Mark"),
         bind("filter"),
@@ -67,8 +67,7 @@ class RunsScreen(Screen[None]):
         self._query = RunQuery()
         self._marked: set[str] = set()
         self._looks = False
-        self._said = ""
-        self._detailed: RunSummary | None = None  # of which all is told beside the list
+        self._said = "Reading the runs …"
         self._housekeeping = Housekeeping(self, store)
 
     def compose(self) -> ComposeResult:
@@ -82,16 +81,14 @@ class RunsScreen(Screen[None]):
             with Vertical(id="runs-main"):
                 yield StyledLine(id="runs-heading")
                 yield RunList()
-                yield Static(id="runs-message")
-            with VerticalScroll(id="runs-details", can_focus=False):
-                yield Static(id="runs-facts")
+                yield Static(self._said, id="runs-message")
+            yield Preview()
         yield KeyBar()
 
     def on_mount(self) -> None:
         """Read the runs, and look again now and then."""
-        self.query_one("#runs-details").border_title = "Run"
         self.set_focus(self.run_list)
-        self._say("Reading the runs …")
+        self.add_class("-message")
         self.set_interval(_POLL_SECONDS, self._poll)
         self.look()
 
@@ -193,10 +190,12 @@ class RunsScreen(Screen[None]):
 
     def on_run_list_highlighted(self) -> None:
         """Show what is known of the run under the cursor."""
-        run = self.run_list.run
-        if run != self._detailed:
-            self._detailed = run
-            self.query_one("#runs-facts", Static).update(details(run, self._runs) if run is not None else Content(""))
+        if self.has_class("-wide"):
+            self.query_one(Preview).show(self.run_list.run, self._runs)
+
+    def on_resize(self) -> None:
+        """Tell of the run under the cursor where there has come to be room."""
+        self.call_after_refresh(self.on_run_list_highlighted)
 
     # -- filter and order -----------------------------------------------------------------------------------
 

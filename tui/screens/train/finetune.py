@@ -48,7 +48,7 @@ class FinetuneForm(Form[FinetunePlan]):
         "within a text field; Escape changes nothing. Tab goes from the recipes to the data, its field, the settings "
         "and the preview: the learning rate of the layers that train fastest, the stages, and how long they take."
     )
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy"), (160, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
 
     def __init__(self, store: Store, asker: Asker, checkpoint: str = "") -> None:
@@ -68,8 +68,7 @@ class FinetuneForm(Form[FinetunePlan]):
             yield from self.body()
             yield Static(id="words")
             with Horizontal(id="choices"):
-                yield ActionButton("apply", *self.APPLY, id="apply")
-                yield ActionButton("leave", KEYS["back"].shown, self.LEAVE, id="leave")
+                yield from self.buttons()
 
     def body(self) -> ComposeResult:
         """Fields at the left, the preview at the right, or below where there is no room."""

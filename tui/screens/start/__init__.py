@@ -1,0 +1,1 @@
+"""The first screen: what to train, or which run to go to."""
