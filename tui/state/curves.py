@@ -37,6 +37,9 @@ class Curve:
         self._used = 0  # buckets with at least one point
         self._in_last = 0  # points in the last of them
         self._bucket_size = 1
+        self._smoothed_with = math.nan
+        self._smoothed = 0  # buckets that there is an average of
+        self._averages = np.empty((2, CAPACITY))  # by bucket, and the sum of its weights
 
     def __len__(self) -> int:
         return self._used
@@ -68,6 +71,7 @@ class Curve:
         self._in_last = 1
 
     def _merge(self) -> None:
+        self._smoothed_with = math.nan
         half = CAPACITY // 2
         self._x[:half] = self._x[1::2].copy()
         self._low[:half] = np.minimum(self._low[0::2], self._low[1::2])
@@ -89,6 +93,7 @@ class Curve:
 
     def cut(self, x: float) -> None:
         """Forget the points behind `x`."""
+        self._smoothed_with = math.nan
         self._used = int(np.searchsorted(self._x[: self._used], x, side="right"))
         self._in_last = self._bucket_size  # the next point begins a bucket
         self._latest = float(self._mean[self._used - 1]) if self._used else math.nan
@@ -118,15 +123,17 @@ class Curve:
         Each point counts `weight` (0 to 1) times as much as the one after it. The first ones are no less than later
         ones: divided by the sum of all weights so far, as in Kingma and Ba, "Adam" (2015), section 3.
         """
-        kept = weight ** self._weight[: self._used]
-        average, total = 0.0, 0.0
-        found = np.empty(self._used)
-        steps = zip(kept.tolist(), self._mean[: self._used].tolist(), strict=True)
-        for index, (past, mean) in enumerate(steps):
+        if weight != self._smoothed_with:
+            self._smoothed_with, self._smoothed = weight, 0
+        first, last = max(self._smoothed - 1, 0), self._used  # the last bucket may have got points since
+        average, total = self._averages[:, first - 1].tolist() if first else (0.0, 0.0)
+        kept, means = weight ** self._weight[first:last], self._mean[first:last]
+        for index, (past, mean) in enumerate(zip(kept.tolist(), means.tolist(), strict=True), first):
             average = past * average + (1 - past) * mean
             total = past * total + (1 - past)
-            found[index] = average / total if total > 0 else mean
-        return self._x[: self._used].copy(), found
+            self._averages[:, index] = average, total
+        self._smoothed = last
+        return self._x[:last].copy(), self._averages[0, :last] / self._averages[1, :last]
 
     def points(self) -> tuple[Floats, Floats]:
         """Return x and y to draw, float64 `[n]` each: all points, or each bucket's least and greatest and the last."""

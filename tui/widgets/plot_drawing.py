@@ -23,9 +23,12 @@ GLYPHS = (
 )  # of the values of a series that shows them, so that colour is not all that differs
 STAR = "★"
 _LABEL_WIDTH = 4  # of the labels of the y axis, as long as they fit: then nothing moves when the range changes
+_LEAST_COLUMNS = 4  # of a canvas
 _FRAMED = (12, 4)  # the least width and height that leave room for a frame
 
 _Canvas = tuple[tuple[int, int], plot_geometry.Dots, plot_geometry.Chars]  # a drawn line and what it was drawn from
+
+_Band = tuple[tuple[object, ...], plot_geometry.Chars]
 
 
 @dataclass(frozen=True)
@@ -78,28 +81,39 @@ class Plotter:
     frame: Frame | None = None
     title: Sequence[Piece] = ()
     drawn: dict[int, _Canvas] = field(default_factory=dict)
+    _bands: dict[int, _Band] = field(default_factory=dict)
+    _ground: tuple[tuple[object, ...], Picture] | None = None
 
     def draw(self, content: PlotContent, size: tuple[int, int]) -> Picture:
         """Return the picture of `content` in `size` (width, height) cells."""
-        picture = Picture(*size)
         self.frame = None
         if size[0] < _FRAMED[0] or size[1] < _FRAMED[1]:
+            picture = Picture(*size)
             self._draw_title(picture, content, 0)
             return picture
         x_axis, axis, ticks, data = self.axes(content, size[1] - 2)
         left = max(_LABEL_WIDTH, *(len(label) for _, label in ticks)) + 2
+        key = (size, x_axis, axis, ticks, content.x_label, content.cursor, content.marks)
+        if self._ground is None or self._ground[0] != key:
+            self._ground = key, Picture(*size)
+            self._draw_ground(Frame(self._ground[1], left, x_axis, axis), content, ticks)
+        picture = self._ground[1].copy()
         frame = Frame(picture, left, x_axis, axis)
-        frame.draw_border()
-        if frame.columns >= 4:
-            self._fill(frame, content, data, ticks)
+        if frame.columns >= _LEAST_COLUMNS:
+            self._fill(frame, content, data)
             self.frame = frame
         self._draw_title(picture, content, 2)
         return picture
 
-    def _fill(self, frame: Frame, content: PlotContent, data: Sequence[Points], ticks: Ticks) -> None:
-        frame.draw_y_axis(ticks)
-        frame.draw_x_axis(content.x_label, content.cursor)
-        frame.draw_marks(content.marks)
+    def _draw_ground(self, frame: Frame, content: PlotContent, ticks: Ticks) -> None:
+        """Draw what is behind the curves, and seldom changes."""
+        frame.draw_border()
+        if frame.columns >= _LEAST_COLUMNS:
+            frame.draw_y_axis(ticks)
+            frame.draw_x_axis(content.x_label, content.cursor)
+            frame.draw_marks(content.marks)
+
+    def _fill(self, frame: Frame, content: PlotContent, data: Sequence[Points]) -> None:
         if not any(len(y) for _, y in data):
             frame.draw_note("no data yet" if content.window is None else "nothing here")
         elif plot_geometry.is_loaded():
@@ -161,9 +175,13 @@ class Plotter:
         """Draw the bands, then the curves, each in front of those before it, and all glyphs last."""
         axes, size = (frame.x_axis, frame.y_axis), (frame.columns, frame.rows)
         lines = self.lines(content, data, axes, size)
-        for (_, banded), style, (x, y) in zip(lines, self.series, data, strict=True):
+        for index, ((_, banded), style, (x, y)) in enumerate(zip(lines, self.series, data, strict=True)):
             if banded and self.bands:
-                frame.draw_canvas(plot_geometry.band(x, y, axes, size), BAND + style.look)
+                area = plot_geometry.envelope(x, y, axes, size)
+                key = (size, *(edge.tobytes() for edge in area))
+                if index not in self._bands or self._bands[index][0] != key:
+                    self._bands[index] = key, plot_geometry.filled(*area, size)
+                frame.draw_canvas(self._bands[index][1], BAND + style.look)
         for index, (dots, _) in enumerate(lines):
             drawn = self.drawn.get(index)
             if drawn is None or drawn[:2] != (size, dots):  # most new values fall on dots that are there already
@@ -181,9 +199,11 @@ class Plotter:
 
     def best(self, content: PlotContent, axes: tuple[Range, Range]) -> tuple[float, float] | None:
         """Return x and y of the value that gets a star; None where it is not in sight."""
-        x, y = self._inside(axes, content.data[-1])
-        at = np.flatnonzero(x == content.best)
-        return (float(x[at[0]]), float(y[at[0]])) if len(at) else None
+        if content.best is None:
+            return None
+        at = np.asarray(content.data[-1][0]) == content.best
+        x, y = self._inside(axes, (content.data[-1][0][at], content.data[-1][1][at]))
+        return (float(x[0]), float(y[0])) if len(x) else None
 
     # -- the title --------------------------------------------------------------------------------------
 

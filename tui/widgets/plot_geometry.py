@@ -135,7 +135,11 @@ def envelope(x: Floats, y: Floats, axes: tuple[Range, Range], size: tuple[int, i
 
 def band(x: Floats, y: Floats, axes: tuple[Range, Range], size: tuple[int, int]) -> Chars:
     """Return the characters, `[rows, columns]`, of the area between the least and the greatest y of each column."""
-    span, low, high = envelope(x, y, axes, size)
+    return filled(*envelope(x, y, axes, size), size)
+
+
+def filled(span: Ints, low: Ints, high: Ints, size: tuple[int, int]) -> Chars:
+    """Return the characters, `[rows, columns]`, of an area as `envelope` returns it."""
     level = np.arange(size[1] * DOTS_DOWN)[::-1, None]  # from the top
     dots = np.zeros((size[1] * DOTS_DOWN, size[0] * DOTS_ACROSS), dtype=bool)
     dots[:, span] = (low <= level) & (level <= high)

@@ -32,6 +32,12 @@ class Picture:
         height, width = self.chars.shape
         return width, height
 
+    def copy(self) -> "Picture":
+        """Return a picture of its own that looks the same."""
+        other = Picture(0, 0)
+        other.chars, other.owners = self.chars.copy(), self.owners.copy()
+        return other
+
     def put(self, column: int, row: int, text: str, owner: int) -> int:
         """Write `text` and return the column after it; the second cell of a wide character holds no character."""
         width, height = self.size

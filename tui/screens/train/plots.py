@@ -20,7 +20,7 @@ from finetui.tui.state.run_curves import METRICS, TRAINED, WATCHED, Metric
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.line_plot import LinePlot
 from finetui.tui.widgets.plot_axes import Points
-from finetui.tui.widgets.plot_drawing import PlotContent, SeriesStyle
+from finetui.tui.widgets.plot_drawing import PlotContent, Plotter, SeriesStyle
 from finetui.tui.widgets.plot_picture import AXIS, KEY, TITLE, Piece
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Plots(Container, can_focus=True):
         self._metrics: tuple[Metric, ...] = ()
         self._shown: tuple[Metric, ...] = ()
         self._current = METRICS[0]
+        self._waiting: list[Metric] = []  # to be drawn
         self.classes_tab = False  # whether the classes are a tab behind the plots, since there is no room for both
 
     def compose(self) -> ComposeResult:
@@ -125,39 +126,44 @@ class Plots(Container, can_focus=True):
                 plot.styles.column_span = in_last if shown.index(metric) < columns * (rows - 1) else columns
 
     def _draw(self) -> None:
-        limit, name = self._limit(), self._store.view.watched
+        """Draw what is shown: the current plot at once, the others one by one, and what waits comes in between."""
+        self._waiting = sorted(self._shown, key=lambda metric: metric != self._current)
+        self._draw_next()
+
+    def _draw_next(self) -> None:
+        if self._waiting:
+            self._draw_one(self._waiting.pop(0))
+        if self._waiting:
+            self.call_later(self._draw_next)
+
+    def _draw_one(self, metric: Metric) -> None:
+        plot, curves = self._plot(metric), self._store.curves.of(metric.key)
+        if metric.key in WATCHED:
+            plot.rename(len(curves) - 1, self._store.view.watched)
+        plot.entitle(self._titles(metric))
+        smooths = metric.smooths and self.view.smoothing > 0
+        means = [curve.means() for curve in curves]
+        if smooths:
+            means[0] = curves[0].smoothed(self.view.smoothing)
         factor, label = self._unit()
-        ends = self._ends()
         marks = self._store.view.marks
-        places = self._scaled(np.array([mark.x for mark in marks]))
-        marked = tuple(zip(places.tolist(), (mark.label for mark in marks), strict=True))
-        best = self._scaled(np.array(self._store.curves.best[-1:])).tolist()
-        window, cursor = self.view.window, self.view.cursor
-        for metric in self._shown:
-            plot = self._plot(metric)
-            curves = self._store.curves.of(metric.key)
-            if metric.key in WATCHED:
-                plot.rename(len(curves) - 1, name)
-            plot.entitle(self._titles(metric))
-            smooths = metric.smooths and self.view.smoothing > 0
-            data = tuple(self._placed(curve.points()) for curve in curves)
-            means = [curve.means() for curve in curves]
-            if smooths:
-                means[0] = curves[0].smoothed(self.view.smoothing)
-            plot.show(
-                PlotContent(
-                    data,
-                    limit,
-                    marked,
-                    tuple(map(self._placed, means)),
-                    smoothed=smooths,
-                    best=best[0] if best and metric.key in WATCHED else None,
-                    cursor=None if cursor is None else cursor / factor,
-                    window=window and (window[0] / factor, None if window[1] is None else window[1] / factor),
-                    ends=ends and (ends[0] / factor, ends[1] / factor),
-                    x_label=label,
-                )
+        places = self._scaled(np.array([mark.x for mark in marks])).tolist()
+        best = self._scaled(np.array(self._store.curves.best[-1:])).tolist() if metric.key in WATCHED else []
+        ends, window, cursor = self._ends(), self.view.window, self.view.cursor
+        plot.show(
+            PlotContent(
+                tuple(self._placed(curve.points()) for curve in curves),
+                self._limit(),
+                tuple(zip(places, (mark.label for mark in marks), strict=True)),
+                tuple(map(self._placed, means)),
+                smoothed=smooths,
+                best=best[0] if best else None,
+                cursor=None if cursor is None else cursor / factor,
+                window=window and (window[0] / factor, None if window[1] is None else window[1] / factor),
+                ends=ends and (ends[0] / factor, ends[1] / factor),
+                x_label=label,
             )
+        )
 
     def _titles(self, metric: Metric) -> tuple[list[Piece], ...]:
         """Return the titles of a plot: its number and name, with those of the others where it is alone."""
@@ -165,17 +171,20 @@ class Plots(Container, can_focus=True):
         notes = ((f" · smoothed {level:g}", AXIS), (f" · EMA {level:g}", AXIS)) if level else ()
         listed = self._metrics if len(self._shown) == 1 else (metric,)
         names: list[list[Piece]] = []
-        for index in (1, 2):  # the names, then those that are shorter
+        for short, space in ((False, "  "), (True, "  "), (True, " ")):
             pieces: list[Piece] = []
             for one in listed:
                 owner = TITLE if one == metric else AXIS
-                gap = "  " if pieces else ""
-                pieces += [(f"{gap}{self._metrics.index(one) + 1}", KEY), (f" {one[index]}", owner)]
+                gap = space if pieces else ""
+                pieces += [
+                    (f"{gap}{self._metrics.index(one) + 1}", KEY),
+                    (f" {one.short if short else one.title}", owner),
+                ]
             if self.classes_tab and metric == self._shown[-1]:
-                pieces += [(f"  {len(self._metrics) + 1}", KEY), (f" {CLASSES}", AXIS)]
+                pieces += [(f"{space}{len(self._metrics) + 1}", KEY), (f" {CLASSES}", AXIS)]
             names.append(pieces)
-        full, short = names
-        return (*([*full, note] for note in notes), *([*short, note] for note in notes[-1:]), full, short)
+        noted = [[*pieces, note] for note in notes for pieces in (names if note == notes[-1] else names[:1])]
+        return (*noted, *names[:2])
 
     # -- the x axis -------------------------------------------------------------------------------------
 
@@ -300,7 +309,8 @@ class Plots(Container, can_focus=True):
             return
         smoothing = self.view.smoothing if metric.smooths else 0.0
         note = f", smoothed {smoothing:g}" if smoothing else ""
-        plotter = replace(self.current.plotter, titles=([(metric.title, TITLE)],), drawn={})
+        drawn = self.current.plotter
+        plotter = Plotter(drawn.series, ([(metric.title, TITLE)],), percent=drawn.percent, log_y=drawn.log_y)
         title = f"{metric.title} · {run}{note}" if run else f"{metric.title}{note}"
         source = PlotSource(title, plotter, self.current.content, self._store.curves.copy(), metric.key, smoothing)
         self._write(source, target)
