@@ -9,7 +9,7 @@ from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.runs.summaries import best_accuracy
-from finetui.tui.state.log_lines import LogLine, log_line
+from finetui.tui.state.log_lines import LogLine, log_line, signed
 from finetui.tui.state.machine import MachineHistory
 from finetui.tui.state.pace import Pace
 from finetui.tui.state.run_curves import RunCurves
@@ -122,8 +122,11 @@ def reduce(view: View, event: events.AnyEvent) -> View:
     alert = _alert(view, event)
     if alert is not changed.alert:
         changed = msgspec.structs.replace(changed, alert=alert)
-    line = log_line(_unsigned(view, event))
-    if line is not None:
+    event = _unsigned(view, event)
+    line = log_line(event)
+    if line is not None and changed.log and (with_name := signed(changed.log[-1], event)) is not None:
+        changed = msgspec.structs.replace(changed, log=(*changed.log[:-1], with_name))
+    elif line is not None:
         changed = msgspec.structs.replace(changed, log=(*changed.log[-LOG_LINES + 1 :], line))
     return changed
 

@@ -6,6 +6,7 @@ from finetui.engine.protocol.commands import (
     FindDuplicates,
     Pause,
     PreviewFinetune,
+    Resume,
     SetFrozenNorm,
     SetLearningRate,
 )
@@ -196,13 +197,14 @@ def test_only_snapshots_of_checkpoints_that_there_are_are_kept() -> None:
 
 def test_the_log_names_those_who_steer_from_elsewhere() -> None:
     store = Store()
-    mine, theirs = Pause(by="me pts/1"), Pause(by="ann pts/2")
+    mine, theirs, again = Pause(by="me pts/1"), Resume(by="ann pts/2"), Pause(by="ann pts/2")
     store.sent(mine)
-    store.fold([StateChanged(state="paused"), CommandAccepted(command=mine), CommandAccepted(command=theirs)])
-    store.fold([CommandRefused(command=theirs, reason="training is paused")])
+    store.fold([StateChanged(state="paused"), CommandAccepted(command=mine)])
+    store.fold([StateChanged(state="running"), CommandAccepted(command=theirs)])
+    store.fold([CommandRefused(command=again, reason="training is paused")])
     assert [line.text for line in store.view.log] == [
         "paused at step 0",
-        "pause at step 0 (by ann pts/2)",
+        "running from step 0 (by ann pts/2)",
         "pause refused: training is paused (by ann pts/2)",
     ]
 
