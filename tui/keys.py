@@ -121,8 +121,8 @@ MOVES = {
     "end": "End",
     "tab": "Tab",
     "shift+tab": "shift+Tab",
-    "shift+left": "shift+←",
-    "shift+right": "shift+→",
+    "shift+left": "⇧←",
+    "shift+right": "⇧→",
 }
 
 # Which entry a key belongs to, by Textual's name for it.

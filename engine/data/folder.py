@@ -79,34 +79,22 @@ def find(
     progress(f"Looking through {name}", 0, 0)
     walk = FolderWalk(root, request.follow_links, cancelled)
     layout = _layout(root, walk, old=known is not None and _is_old(known, request))
-    test = request.test != "none"
-    parts = {part: items for part, items in walk.items(layout).items() if test or part != "test"}
-    headers = _headers([item for items in parts.values() for item in items], walk, progress, cancelled)
-    parts = {part: [item for item in items if item.path in headers] for part, items in parts.items()}
+    parts, headers = _readable(walk, layout, request, progress, cancelled)
     keys = _keys(root, layout, parts, headers)
     if known is not None and not is_of(known, request, keys_array(list(keys.values()))):
         known = None
     classes = _classes(root, parts, walk, known)
     there = sum(map(len, parts.values()))
-    parts, split = _in_parts(root, parts, keys, known, seed, test=test)
+    parts, split = _in_parts(root, parts, keys, known, seed, test=request.test != "none")
     decoding = choose_decoding(decoding, headers, [item.path for item in parts["train"]], progress, cancelled)
-    numbers = {label: number for number, label in enumerate(classes)}
-
-    def source(part: Part) -> FolderSource | None:
-        if not (items := parts.get(part)):
-            return None
-        labels = np.array([numbers[item.label] for item in items], dtype=np.int64)
-        return FolderSource(root, [item.path for item in items], labels, decoding)
-
-    train = source("train")
-    assert train is not None, "there are at least two classes"
+    sources = _sources(root, parts, classes, decoding)
     return Found(
         name=name,
         requested=request.name,
         classes=tuple(clean(label, 100) for label in classes),
-        train=train,
-        val=source("val"),
-        test=source("test"),
+        train=sources["train"],
+        val=sources.get("val"),
+        test=sources.get("test"),
         shape=decoding.shape,
         location=clean(str(root)),
         notices=(
@@ -115,17 +103,50 @@ def find(
             *decoding_notices(headers.values(), decoding),
         ),
         problems=tuple(walk.problems),
-        description=DataDescription(
-            request=request,
-            kind="folder",
-            classes=tuple(stable(label) for label in classes),
-            parts={},
-            split=split,
-            seed=seed,
-            decoding=decoding,
-        ),
+        description=_description(request, classes, split, seed, decoding),
         keys={part: keys_array([keys[item.path] for item in items]) for part, items in parts.items()},
         unused=there - sum(map(len, parts.values())),
+    )
+
+
+def _readable(
+    walk: FolderWalk,
+    layout: Layout,
+    request: DataConfig,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+) -> tuple[dict[Part, list[Item]], dict[str, Header]]:
+    """Return the images of each part that is wanted, and the headers of all of them by path."""
+    items = walk.items(layout)
+    parts = {part: items[part] for part in items if part != "test" or request.test != "none"}
+    headers = _headers([item for some in parts.values() for item in some], walk, progress, cancelled)
+    return {part: [item for item in some if item.path in headers] for part, some in parts.items()}, headers
+
+
+def _sources(
+    root: Path, parts: Mapping[Part, list[Item]], classes: Sequence[str], decoding: Decoding
+) -> dict[Part, FolderSource]:
+    """Return what each part that has images is read from."""
+    numbers = {label: number for number, label in enumerate(classes)}
+    labels = {part: np.array([numbers[item.label] for item in items], dtype=np.int64) for part, items in parts.items()}
+    return {
+        part: FolderSource(root, [item.path for item in items], labels[part], decoding)
+        for part, items in parts.items()
+        if items
+    }
+
+
+def _description(
+    request: DataConfig, classes: Sequence[str], split: SplitRule, seed: int, decoding: Decoding
+) -> DataDescription:
+    return DataDescription(
+        request=request,
+        kind="folder",
+        classes=tuple(stable(label) for label in classes),
+        parts={},
+        split=split,
+        seed=seed,
+        decoding=decoding,
     )
 
 

@@ -15,7 +15,7 @@ from finetui.engine.data.matched_classes import with_classes
 from finetui.engine.data.recorded_data import RecordedData
 from finetui.engine.errors import BadInput, Cancelled, reason_of
 from finetui.engine.inspection.answers import Subject
-from finetui.engine.inspection.bare_weights import check_not_bare, is_bare, open_bare
+from finetui.engine.inspection.bare_weights import Bare, check_not_bare, is_bare, open_bare
 from finetui.engine.inspection.evaluation import Report, batch_size_for, evaluate, files_of, predictions_of
 from finetui.engine.models import build
 from finetui.engine.models.device import reproducible, resolve
@@ -170,31 +170,19 @@ def open_checkpoint(
         check_not_bare(path, bare)
     known = None if found else recorded_data(path, about)
     wanted = _wanted(data, data_dir, about, known)
-    decoding = None
-    if found is not None:
-        decoding = msgspec.structs.replace(found.decoding, channels=about.architecture.in_channels)
-    if found is None and known is None:  # nothing is known but what the network takes
-        decoding = Decoding(channels=about.architecture.in_channels, height=0, width=0)
+    decoding = _decoding(about, found, known)
     images = load(wanted, target, decoding=decoding, known=known, progress=progress, cancelled=cancelled)
     if known is not None and images.differences:
         _require_apart(path, known, images, part or images.scored)
     if found and not found.named:
-        if len(images.classes) != about.architecture.num_classes:
-            raise BadInput(
-                f"the weights in {path} tell {about.architecture.num_classes} classes apart, and {images.name} has "
-                f"{len(images.classes)}; name theirs with --classes"
-            )
-        about = msgspec.structs.replace(about, classes=images.classes)
+        about = _named_by(images, about, path)
     if data is None:
         images = images.numbered_for(training.get("images", 0))
         if training.get("watched", "test") == "test":
             images = images.watching("test")
     where = str(path)
     architecture = about.architecture
-    if images.channels != architecture.in_channels:
-        raise BadInput(
-            f"{where} takes images of {architecture.in_channels} channels, and {images.name} has {images.channels}"
-        )
+    _check_channels(images, architecture.in_channels, where)
     match = (match_by_position if classes_by == "position" else match_by_name)(about.classes, images.classes)
     require_any(match, where, images.name)
     matched = tuple(match.notices(images.name, images.part(part or images.scored).labels.numpy()))
@@ -202,6 +190,30 @@ def open_checkpoint(
     subject = Subject(network, images, about.transform, architecture, target, about.temperature)
     step, epoch, position = (_count(training.get(name)) for name in ("step", "epoch", "position"))
     return OpenedCheckpoint(path, about, subject, step, matched, epoch + (position > 0))
+
+
+def _decoding(about: checkpoint.About, found: Bare | None, known: RecordedData | None) -> Decoding | None:
+    """Return how images are decoded: as the bare weights `found` or the network want it; None: as they are `known`."""
+    channels = about.architecture.in_channels
+    if found is not None:
+        return msgspec.structs.replace(found.decoding, channels=channels)
+    return Decoding(channels=channels, height=0, width=0) if known is None else None
+
+
+def _check_channels(images: ImageData, channels: int, where: str) -> None:
+    if images.channels != channels:
+        raise BadInput(f"{where} takes images of {channels} channels, and {images.name} has {images.channels}")
+
+
+def _named_by(images: ImageData, about: checkpoint.About, path: Path) -> checkpoint.About:
+    """Return `about` with the classes of `images`. Raises `BadInput` where the network has more or fewer."""
+    count = about.architecture.num_classes
+    if len(images.classes) != count:
+        raise BadInput(
+            f"the weights in {path} tell {count} classes apart, and {images.name} has {len(images.classes)}; "
+            "name theirs with --classes"
+        )
+    return msgspec.structs.replace(about, classes=images.classes)
 
 
 def _require_apart(path: Path, known: RecordedData, images: ImageData, part: Part) -> None:

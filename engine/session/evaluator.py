@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from finetui.engine.data import ImageData
 from finetui.engine.errors import reason_of
@@ -50,11 +51,10 @@ class Evaluator:
     ) -> Evaluated | None:
         """Evaluate the network of `trainer`, and keep the predictions in `folder`, or where there is none yet, aside.
 
-        `checkpoint` is the name and step of the one whose weights it has for the moment, None that they are its own.
-        `scores` computes them, where the network itself is not to.
-        Return None when `stopped` answered True before the end. Predictions that cannot be written are no reason to end
-        a training: `warn` is told. Raises `Diverged` when the loss of what is evaluated while training is not finite,
-        `BadInput` where there is no such part.
+        `checkpoint` is the name and step of the one whose weights it has for the moment, None that they are its own;
+        `scores` computes what it says, where it is not to. Returns None when `stopped` answered True before the end.
+        Predictions that cannot be written are no reason to end a training: `warn` is told. Raises `Diverged` when the
+        loss of what is evaluated while training is not finite, `BadInput` where there is no such part.
         """
         started = time.monotonic()
         data = self._data
@@ -73,43 +73,50 @@ class Evaluator:
         trainer.freezer.train_mode()
         if report is None:
             return None
-        if watched and not math.isfinite(report.loss):
-            raise Diverged(f"the {part} loss became {report.loss} at step {trainer.step}", trainer.step)
-        best = watched and self.monitor.is_best(report)
-        if watched:
-            self.best = report.accuracy if best else self.best
-            self.report = report
+        best = watched and self._is_best(report, part, trainer.step)
         name, step = checkpoint or ("", trainer.step)
-        origin = Origin(
-            classes=data.classes,
-            data=data.name,
-            run=folder.name if folder else "",
-            step=step,
-            part=part,
-            description=data.description,
-        )
-        try:
-            file = self._keep(report, origin, folder, best)
-        except OSError as error:
-            file = ""
-            warn(f"the predictions could not be written: {reason_of(error)}")
+        file = self._kept(report, self._origin(folder, step, part), folder, best, warn)
         return Evaluated(
+            **_figures(report),
             epoch=trainer.epoch + (trainer.position > 0),
-            loss=report.loss,
-            accuracy=report.accuracy,
-            n=report.n,
-            per_class=report.per_class,
-            confusion=tuple(tuple(row) for row in report.confusion.tolist()),
             best=best,
             seconds=time.monotonic() - started,
             predictions=file,
-            averages=report.averages,
             best_by=self.monitor.by,
             figure=self.monitor.figure if watched else None,
             part=part,
             watched=watched,
             checkpoint=name,
         )
+
+    def _is_best(self, report: Report, part: Part, step: int) -> bool:
+        """Take note of what is evaluated while training, and return whether it is the best yet. Raises `Diverged`."""
+        if not math.isfinite(report.loss):
+            raise Diverged(f"the {part} loss became {report.loss} at step {step}", step)
+        best = self.monitor.is_best(report)
+        self.best = report.accuracy if best else self.best
+        self.report = report
+        return best
+
+    def _origin(self, folder: RunFolder | None, step: int, part: Part) -> Origin:
+        return Origin(
+            classes=self._data.classes,
+            data=self._data.name,
+            run=folder.name if folder else "",
+            step=step,
+            part=part,
+            description=self._data.description,
+        )
+
+    def _kept(
+        self, report: Report, origin: Origin, folder: RunFolder | None, best: bool, warn: Callable[[str], None]
+    ) -> str:
+        """Write the predictions and return their file, relative to `folder`; empty where that fails."""
+        try:
+            return self._keep(report, origin, folder, best)
+        except OSError as error:
+            warn(f"the predictions could not be written: {reason_of(error)}")
+            return ""
 
     def _keep(self, report: Report, origin: Origin, folder: RunFolder | None, best: bool) -> str:
         """Write the predictions and return their file, relative to `folder`."""
@@ -136,6 +143,13 @@ class Evaluator:
         """Remove what was kept aside."""
         if self._scratch is not None:
             self._scratch.cleanup()
+
+
+def _figures(report: Report) -> dict[str, Any]:
+    """Return what an event has of `report` as it is."""
+    names = ("loss", "accuracy", "n", "per_class", "averages")
+    confusion = tuple(tuple(row) for row in report.confusion.tolist())
+    return {name: getattr(report, name) for name in names} | {"confusion": confusion}
 
 
 def _file_of(folder: RunFolder, part: Part, watched: Part) -> Path:

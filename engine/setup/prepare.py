@@ -76,23 +76,7 @@ def prepare(
         config.training.epochs if restored is None else restored.training.get("plan_epochs", config.training.epochs)
     )
     plan = _plan(prepared.config, prepared.groups, prepared.architecture.name, epochs, rules)
-    how = ""
-    if restored is not None:
-        path = fast_paths.recorded(restored.training.get("fast"), prepared.device)
-        data = prepared.data.numbered_for(restored.training.get("images", 0))
-        prepared = dataclasses.replace(prepared, data=data)
-    elif begun is not None:
-        path = begun.path
-        transform = begun.transform or prepared.transform
-        data = prepared.data.numbered_for(begun.images).with_transform(transform)
-        prepared = dataclasses.replace(prepared, data=data, transform=transform)
-    else:
-        path, how = fast_paths.choose(
-            prepared.model,
-            prepared.groups,
-            prepared.architecture,
-            config.training,
-        )
+    prepared, path, how = _as_begun(prepared, config.training, restored, begun)
     if path.threads:
         torch.set_num_threads(path.threads)
     fast_paths.arrange(prepared.model, path)
@@ -103,6 +87,24 @@ def prepare(
         said.append(torch_compile.NOTICE)
     notices = (*prepared.notices, *said, *_empty_classes(prepared))
     return dataclasses.replace(prepared, plan=plan, path=path, how=how, rules=rules, notices=notices)
+
+
+def _as_begun(
+    prepared: Prepared, training: TrainingConfig, restored: Checkpoint | None, begun: Beginning | None
+) -> tuple[Prepared, FastPath, str]:
+    """Return `prepared` with images and transform as the run had them, the path of its steps, and a sentence on it.
+
+    For a new run the path is chosen.
+    """
+    if restored is not None:
+        data = prepared.data.numbered_for(restored.training.get("images", 0))
+        path = fast_paths.recorded(restored.training.get("fast"), prepared.device)
+        return dataclasses.replace(prepared, data=data), path, ""
+    if begun is not None:
+        transform = begun.transform or prepared.transform
+        data = prepared.data.numbered_for(begun.images).with_transform(transform)
+        return dataclasses.replace(prepared, data=data, transform=transform), begun.path, ""
+    return prepared, *fast_paths.choose(prepared.model, prepared.groups, prepared.architecture, training)
 
 
 def _computing_notices(prepared: Prepared, training: TrainingConfig, path: FastPath) -> list[str]:

@@ -84,8 +84,13 @@ VISITS = {
     "runs": (("r",), "each finetune below the run"),
     "machine": (("M",), "where the time of a step goes"),
     "checkpoints": (("c",), "after a question"),
-    "finetune": (("f",), "Enter applies it"),
+    "finetune": (("f",), "Enter starts it"),
     "extend": (("E",), "Enter applies it"),
+    "matrix": (("m", "C"), "rows are true classes"),
+    "scores": (("m", "S"), "calibrated"),
+    "compare": (("m", "D"), "Enter chooses the line"),
+    "filter": (("m", "/"), "Enter applies it"),
+    "export": (("m", ">"), "Enter applies it"),
 }
 
 
@@ -111,6 +116,7 @@ async def test_help_is_there_on_every_screen_and_says_its_keys(link: AnsweringLi
             text = " ".join(picture(app).split())
             assert says in text, f"{name}:\n{picture(app)}"
             assert "esc" in text, name
+            assert app.screen.has_class("-broad"), name
             await pilot.press("f1")
             assert app.screen is below, name
             await back_to_train(pilot)
@@ -148,32 +154,28 @@ async def test_the_help_is_made_from_the_key_map(width: int) -> None:
 
 # -- ways from screen to screen -----------------------------------------------------------------------------
 
-FULL = {"g": "layers", "o": "log", "M": "machine"}
+FULL = {"m": "errors", "r": "runs", "g": "layers", "o": "log", "M": "machine"}
 
 
 async def test_screens_are_reached_from_each_other_and_escape_leads_back_to_train(link: AnsweringLink) -> None:
     app = FinetuiApp(link)
     async with open_app(app, size=(120, 40)) as pilot:
         await pilot.settle()
-        for first, name in FULL.items():
-            for second in FULL:
-                await pilot.press(first)
-                assert name == app.screen.NAME
-                await pilot.press(second)
-                if first == second:  # its own key closes a screen
-                    assert isinstance(app.screen, TrainScreen)
-                    continue
-                assert FULL[second] == app.screen.NAME
-                assert len(app.screen_stack) == 3  # Textual's own, Train, and this one
-                await pilot.press("escape")
-                assert isinstance(app.screen, TrainScreen)
+        for key, name in FULL.items():
+            await pilot.press(key)  # from the one before it, in place of that
+            assert name == app.screen.NAME
+            assert len(app.screen_stack) == 3  # Textual's own, Train, and this one
             # A box stands above, and leads back here.
-            await pilot.press(first, "c")
+            await pilot.press("c")
             assert isinstance(app.screen, CheckpointsScreen)
             await pilot.press("escape")
             assert name == app.screen.NAME
-            await pilot.press("q")
-            assert isinstance(app.screen, TrainScreen)
+        await pilot.press("escape")
+        assert isinstance(app.screen, TrainScreen)
+        for key in FULL:
+            for leave in (key, "q"):  # its own key closes a screen
+                await pilot.press(key, leave)
+                assert isinstance(app.screen, TrainScreen)
 
 
 async def test_where_something_is_typed_letters_are_text() -> None:
@@ -209,6 +211,23 @@ async def test_a_dialog_gives_enter_to_its_first_choice_and_letters_to_nobody() 
 def test_every_screen_has_help_and_a_way_back() -> None:
     for kind in (Screen, ModalScreen):
         assert {"escape", "question_mark", "f1"} <= BindingsMap(kind.BINDINGS).key_to_bindings.keys()
+    list(bindings())  # imports all modules
+    kinds = [Screen, ModalScreen]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    bases = (
+        "Screen",
+        "HomeScreen",
+        "ModalScreen",
+        "HelpScreen",
+        "ListScreen",
+        "RunListScreen",
+        "Form",
+        "ListingScreen",
+    )
+    said = {kind.__name__: bool(kind.INTRODUCTION) and bool(kind.TITLE_TEXT or kind is Dialog) for kind in kinds}
+    ours = {kind.__name__ for kind in kinds if kind.__module__.startswith("finetui.")}
+    assert [name for name, says in said.items() if name in ours and name not in bases and not says] == []
 
 
 # -- the palette --------------------------------------------------------------------------------------------

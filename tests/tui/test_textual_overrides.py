@@ -15,12 +15,15 @@ from textual.message_pump import MessagePump
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import OptionList
+from textual.widgets._toast import ToastRack
 
 import finetui.tui
 
 METHODS = [
     (App, "_handle_exception", ["error"]),
     (App, "_print", ["text", "stderr"]),
+    (App, "_refresh_notifications", []),
+    (ToastRack, "_toast_id", []),
     (ChopsUpdate, "__init__", ["chops", "spans", "chop_ends"]),
     (ChopsUpdate, "render_segments", ["console"]),
     (CommandPalette, "_action_command_list", ["action"]),
@@ -40,7 +43,7 @@ METHODS = [
 ]
 # Attributes that are read or set, of objects that are made like this.
 ATTRIBUTES = [
-    (App, ["_driver", "_exception", "_exit", "_filters", "_return_code"]),
+    (App, ["_notifications", "_driver", "_exception", "_exit", "_filters", "_return_code"]),
     (Screen, ["_compositor", "_dirty_widgets", "_pruning"]),
     (Compositor, ["_dirty_regions", "visible_widgets"]),
     (OptionList, ["_index_to_line"]),

@@ -11,7 +11,7 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.theme import ThemeProvider
 
-from finetui.tui.keys import KEYS, NAMES
+from finetui.tui.keys import KEYS, NAMES, parts
 from finetui.tui.state.actions import ACTIONS
 
 _FACE, _LABEL = 6, 16  # cells
@@ -66,7 +66,7 @@ def key_commands(app: App[Any], *screens: Screen[Any]) -> Iterator[SystemCommand
                 ours = name not in _NOT_HERE and bindings[0].tooltip  # a text field has keys of its own
                 if name and ours and app._check_action_state(bindings[0].action, node):
                     found.setdefault(name, (bindings[0].action, node))
-    for name in KEYS:
+    for name in sorted(KEYS, key=parts()["Everywhere"].__contains__):
         if name in found:
             action, node = found[name]
             yield SystemCommand(KEYS[name].label, KEYS[name].help, partial(app.run_action, action, node))

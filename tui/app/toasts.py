@@ -13,7 +13,7 @@ from finetui.engine.text import clean
 from finetui.tui.screens.told import Told
 
 _SECONDS, _WARNING_SECONDS = 6.0, 9.0
-_MOST = 3  # at a time
+_MOST = 2  # at a time
 _LIMIT = 300  # characters
 
 
@@ -27,14 +27,20 @@ class Toasts:
     @property
     def copies(self) -> str:
         """What the newest of those that are shown has for the clipboard; empty where none has."""
-        shown = (copies for notification, copies in reversed(self._shown.values()) if not notification.has_expired)
-        return next(filter(None, shown), "")
+        self._forget_gone()
+        return next(filter(None, (copies for _, copies in reversed(self._shown.values()))), "")
 
     def show(self, told: Told) -> None:
-        """Show it, in place of an earlier one of its kind, and of the oldest where there are many."""
-        self._shown = {kind: one for kind, one in self._shown.items() if not one[0].has_expired}
-        for kind in [told.kind, *list(self._shown)[: max(len(self._shown) - _MOST + 1, 0)]]:
+        """Show it, in place of an earlier one of its kind, and of the oldest where there are many.
+
+        What was refused before is of no interest once something was done.
+        """
+        self._forget_gone()
+        refused = [kind for kind, (one, _) in self._shown.items() if one.severity == "warning" and not told.warns]
+        for kind in [told.kind, *refused]:
             self._take_away(kind)
+        while len(self._shown) >= _MOST:
+            self._take_away(next(iter(self._shown)))
         seconds = _WARNING_SECONDS if told.warns else _SECONDS
         severity: SeverityLevel = "warning" if told.warns else "information"
         notification = Notification(clean(told.text, _LIMIT), severity=severity, timeout=seconds)
@@ -50,6 +56,10 @@ class Toasts:
         except NoMatches:
             return
         rack.set_class(_is_low(self._app.screen.focused, self._app.size.height), "-high")
+
+    def _forget_gone(self) -> None:
+        there = self._app._notifications
+        self._shown = {kind: one for kind, one in self._shown.items() if one[0] in there and not one[0].has_expired}
 
     def _take_away(self, kind: str) -> None:
         notification, _ = self._shown.pop(kind, (None, ""))

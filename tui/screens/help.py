@@ -104,6 +104,6 @@ def _moves(found: dict[str, list[Binding]]) -> Iterator[_Line]:
     if arrows or others:
         yield "".join(arrows) or "PgUp", "Move" + (f"; {', '.join(others)} as well" if arrows and others else "")
     for label, keys in labelled.items():
-        yield "".join(keys), label
+        yield " ".join(keys), label
     if "tab" in found:
         yield "Tab", "The next control; shift+Tab the one before"

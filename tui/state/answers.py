@@ -15,7 +15,7 @@ from finetui.tui.state.parts import scores
 from finetui.tui.state.store import View
 
 _MOST = 20  # changes that can be taken back, one after the other
-_NOTHING = "Nothing to undo: a learning rate, a freeze or a roll back from here can be undone"
+_NOTHING = "Nothing to undo: no learning rate, freeze or roll back from here"
 
 # Whoever asked a question shows what came of it.
 _SILENT = (commands.Question, commands.NoteTest)

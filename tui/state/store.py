@@ -220,6 +220,8 @@ def _change(view: View, event: events.AnyEvent) -> View:
             # Whoever asked a question says what became of it.
             refused = view.refusal if isinstance(event.command, commands.Question) else event
             return replace(view, pending=_without(view.pending, event.command), refusal=refused, phase=phase)
+        case events.Answer() if view.state in events.ENDED and view.phase is not None:
+            return replace(view, phase=None)  # it was told by an engine that only answers questions
     return view
 
 

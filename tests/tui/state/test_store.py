@@ -1,7 +1,14 @@
 import pytest
 from canned import LAYERS, evaluated, layers, point, prepared, running
 
-from finetui.engine.protocol.commands import FindDuplicates, Pause, PreviewFinetune, SetFrozenNorm, SetLearningRate
+from finetui.engine.protocol.commands import (
+    FetchImages,
+    FindDuplicates,
+    Pause,
+    PreviewFinetune,
+    SetFrozenNorm,
+    SetLearningRate,
+)
 from finetui.engine.protocol.events import (
     Audience,
     CheckpointSaved,
@@ -10,6 +17,7 @@ from finetui.engine.protocol.events import (
     DuplicatesFound,
     EffectMeasured,
     FinetunePreview,
+    Images,
     KeptCheckpoint,
     LayersChanged,
     LearningRateChanged,
@@ -212,3 +220,13 @@ def test_the_status_line_tells_of_other_dashboards() -> None:
     store.fold([Audience(names=("me", "ann (reading)"))])
     assert "2 dashboards" in figures_line(store, 120).plain
     assert "2 dashboards" in figures_line(store, 80).plain
+
+
+def test_what_an_engine_that_answers_questions_does_is_over_with_its_answer() -> None:
+    ended = folded(*running(StateChanged(state="finished"), Phase(name="Importing PyTorch")))
+    assert ended.view.phase is not None
+    ended.fold([Images(command=FetchImages(indices=()), pictures=())])
+    assert ended.view.phase is None
+    live = folded(*running(Phase(name="Evaluating", done=1, total=9)))
+    live.fold([Images(command=FetchImages(indices=()), pictures=())])
+    assert live.view.phase is not None

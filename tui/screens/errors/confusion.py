@@ -26,6 +26,10 @@ _COUNT, _SHARE = 6, 7  # cells
 class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
     """Shows `confusion`, int64 `[true, predicted]`; is dismissed with a cell, in which -1 stands for all classes."""
 
+    TITLE_TEXT = "Confusion matrix"
+    INTRODUCTION = (
+        "Which classes are predicted as which: rows are true classes, columns predicted. Enter lists a cell's images."
+    )
     CSS_PATH = "confusion.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy")]
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -30,6 +30,10 @@ class _ClassRows(LinesView[list[str]]):
 class ScoresScreen(ModalScreen[None]):
     """Shows `scores` on `part`, of logits divided by `temperature`."""
 
+    TITLE_TEXT = "Scores"
+    INTRODUCTION = (
+        "What the evaluation amounts to: overall scores, how well probabilities are calibrated, and every class."
+    )
     CSS_PATH = "scores.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (158, "-roomy")]
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -92,6 +92,7 @@ class RunList(LinesView[int]):
         columns = self._table.laid_out(names, width, longest)
         if columns != self._columns:
             self._columns = columns
+            self.refresh()
             self.post_message(self.Laid())
 
     # -- how a run looks ------------------------------------------------------------------------------------
@@ -138,7 +139,8 @@ class RunList(LinesView[int]):
             self.post_message(self.Highlighted())
 
     def _reveal(self) -> None:
-        self.scroll_to_region(Region(0, self._cursor, 1, 1), animate=False, force=True)
+        if self.size.height:  # while it is hidden, it cannot be told how far that is
+            self.scroll_to_region(Region(0, self._cursor, 1, 1), animate=False, force=True)
 
     def action_choose(self) -> None:
         """Open the run under the cursor."""

@@ -67,7 +67,7 @@ class RunsScreen(Screen[None]):
         self._query = RunQuery()
         self._marked: set[str] = set()
         self._looks = False
-        self._said = ""
+        self._said = "Reading the runs …"
         self._housekeeping = Housekeeping(self, store)
 
     def compose(self) -> ComposeResult:
@@ -81,14 +81,14 @@ class RunsScreen(Screen[None]):
             with Vertical(id="runs-main"):
                 yield StyledLine(id="runs-heading")
                 yield RunList()
-                yield Static(id="runs-message")
+                yield Static(self._said, id="runs-message")
             yield Preview()
         yield KeyBar()
 
     def on_mount(self) -> None:
         """Read the runs, and look again now and then."""
         self.set_focus(self.run_list)
-        self._say("Reading the runs …")
+        self.add_class("-message")
         self.set_interval(_POLL_SECONDS, self._poll)
         self.look()
 

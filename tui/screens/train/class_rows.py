@@ -16,6 +16,7 @@ _FIRST = ("recall", "precision", "F1", "loss", "images")  # where there is no ro
 _MIN_LABEL, _MAX_LABEL = 7, 24
 _MIN_BAR, _ROOMY_BAR, _MAX_BAR = 5, 12, 40
 _CHANGE = 8
+_LEAST_WRONG = 6  # as its heading takes
 _WORD, _MOSTLY = " wrong", "  mostly → "
 
 
@@ -84,7 +85,7 @@ def widest(rows: Sequence[ClassRow]) -> Widest:
 def layout(width: int, longest: Widest) -> Layout:
     """Lay rows out in `width` cells: the less room there is, the fewer words, then no change, then no bar."""
     label = max(_MIN_LABEL, min(longest.label + 2, _MAX_LABEL))
-    name, wrong = longest.name, longest.wrong + 2
+    name, wrong = longest.name, max(longest.wrong + 2, _LEAST_WRONG)
     attempts = (
         (_WORD, _CHANGE, _MOSTLY),
         (_WORD, _CHANGE, "  → "),

@@ -27,7 +27,7 @@ from finetui.tui.widgets.styled_line import StyledLine
 from finetui.tui.widgets.text_field import TextField
 
 # Stop is far from Start, and from what is pressed often; Finetune stands with the layers.
-_ROWS = (("start", "pause", "step"), ("evaluate", "save", "find"), ("extend", "stop"))
+_ROWS = (("start", "pause", "step"), ("evaluate", "save", "find"), ("extend", "", "stop"))
 _LADDER = (1.0, 2.0, 5.0)
 
 
@@ -76,6 +76,7 @@ class Controls(Vertical):
         height: auto;
         .row { height: 1; }
         .row > * { width: 1fr; margin-left: 1; }
+        #pause, #save, #gap, #learning-rate { width: 13; }  /* "space Resume" */
         #rate-label { background: $surface; }
         #learning-rate { background: $field; }
         #learning-rate:focus { background: $field-focus; }
@@ -111,7 +112,7 @@ class Controls(Vertical):
         """Lay the buttons out."""
         for row in _ROWS:
             with Horizontal(classes="row"):
-                yield from (self._button(name) for name in row)
+                yield from (self._button(name) if name else StyledLine(id="gap") for name in row)
         with Horizontal(classes="row"):
             yield StyledLine(Content.assemble(" ", (KEYS["rate"].shown, "bold $accent"), " LR"), id="rate-label")
             yield LearningRateInput()
@@ -128,7 +129,7 @@ class Controls(Vertical):
     def show(self, view: View) -> None:
         """Bring everything up to date with `view`."""
         self._view = view
-        for name in (name for row in _ROWS for name in row):
+        for name in (name for row in _ROWS for name in row if name):
             shown = "resume" if name == "pause" and view.state == "paused" else name
             action = BY_NAME[shown]
             goes_on = name == "start" and view.can_go_on

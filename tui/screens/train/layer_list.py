@@ -122,7 +122,9 @@ class LayerRows(FreezeRows[LayerRow]):
 
     def heading(self) -> str:
         """Return the line above the rows: what can be done with them."""
-        return "Layers: F comes here, Space freezes"
+        words = "F comes here, Space freezes"
+        titled = self.parent is not None and bool(self.parent.styles.border_top[0])  # by its frame
+        return words if titled else f"Layers: {words}"
 
     def hit(self, row: LayerRow, x: int) -> str:
         """Return "mark" for that of a group which opens; all else is about its state."""

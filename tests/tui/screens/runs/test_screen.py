@@ -38,7 +38,7 @@ async def opened(runs: Path, size: tuple[int, int] = (120, 40)) -> AsyncIterator
     """Open the Runs screen above a run that is not among them."""
     link = CannedLink(*running())
     link.events.put(msgspec.structs.replace(running()[2], path=str(runs / "a-run")))
-    async with open_app(FinetuiApp(link), size=size, notifications=True) as pilot:
+    async with open_app(FinetuiApp(link), size=size) as pilot:
         await pilot.settle()
         await pilot.press("r")
         await pilot.until(lambda: "NAME" in picture(pilot.app))
@@ -52,6 +52,21 @@ def names(pilot: DashboardPilot) -> list[str]:
 def flat(pilot: DashboardPilot) -> str:
     """Return what is on the screen with all of its lines in one."""
     return " ".join(picture(pilot.app).split())
+
+
+async def test_where_there_are_none_it_says_so_until_there_is_one(tmp_path: Path) -> None:
+    link = CannedLink(*running())
+    link.events.put(msgspec.structs.replace(running()[2], path=str(tmp_path / "a-run")))
+    async with open_app(FinetuiApp(link), size=(80, 24)) as pilot:
+        await pilot.settle()
+        await pilot.press("r")
+        await pilot.settle()
+        assert "No runs yet in" in picture(pilot.app) and "Runs  0" in picture(pilot.app)
+        write_run(tmp_path, "first")
+        await pilot.until(lambda: "first" in picture(pilot.app))
+        assert "No runs yet in" not in picture(pilot.app)
+        await pilot.press("t")  # the list has the keys
+        assert "Tags" in picture(pilot.app)
 
 
 async def test_runs_are_a_tree_and_are_looked_at_one_level_at_a_time(runs: Path) -> None:
