@@ -168,7 +168,6 @@ class Plots(Container, can_focus=True):
     def _titles(self, metric: Metric) -> tuple[list[Piece], ...]:
         """Return the titles of a plot: its number and name, with those of the others where it is alone."""
         level = self.view.smoothing if metric.smooths else 0.0
-        notes = ((f" · smoothed {level:g}", AXIS), (f" · EMA {level:g}", AXIS)) if level else ()
         listed = self._metrics if len(self._shown) == 1 else (metric,)
         names: list[list[Piece]] = []
         for short, space in ((False, "  "), (True, "  "), (True, " ")):
@@ -183,8 +182,8 @@ class Plots(Container, can_focus=True):
             if self.classes_tab and metric == self._shown[-1]:
                 pieces += [(f"{space}{len(self._metrics) + 1}", KEY), (f" {CLASSES}", AXIS)]
             names.append(pieces)
-        noted = [[*pieces, note] for note in notes for pieces in (names if note == notes[-1] else names[:1])]
-        return (*noted, *names[:2])
+        noted = [[*names[0], (f" · smoothed {level:g}", AXIS)], *([*one, (f" · EMA {level:g}", AXIS)] for one in names)]
+        return (*(noted if level else ()), *names[:2])
 
     # -- the x axis -------------------------------------------------------------------------------------
 
