@@ -69,8 +69,8 @@ class ParameterGroups:
         around it takes as long as everything else in a step.
         """
         groups = self._optimizer.param_groups
-        updates = [self._update(group) for group in groups] if self._directly else [None]
-        if None in updates:
+        updates = [update for group in groups if (update := self._update(group)) is not None] if self._directly else []
+        if len(updates) < len(groups):
             self._optimizer.step()
             return
         for group, (parameters, gradients, buffers) in zip(groups, updates, strict=True):

@@ -55,6 +55,24 @@ def test_a_run_is_started_steered_and_stopped(open_terminal, tmp_path: Path) -> 
         assert f'"type":"{command}"' in journal
 
 
+def test_what_is_typed_ahead_of_a_screen_is_typed_into_it(open_terminal) -> None:
+    """Each letter of this text would do something on the Train screen: detach, evaluate, stop, close."""
+    terminal = open_terminal(*SAMPLE, "--epochs", "1000", "--name", "ahead", "--start", columns=120, rows=40)
+    terminal.until("running", "img/s")
+    terminal.type("o/detach x wsq")
+    terminal.until("1 Journal", "detach x wsq", "No matching lines")
+    terminal.type("\r")
+    terminal.type("qEx12")  # back to Train, and into the first field of a form
+    terminal.until("Train further", "12")
+    assert "stopped" not in terminal.text()
+    terminal.type("\x1b")
+    terminal.until_true(lambda: "Train further" not in terminal.text(), "the form did not close")
+    terminal.type("x\r")  # with the answer to the question that is about to come
+    terminal.until("stopped")
+    terminal.type("q")
+    assert terminal.until_exit() == 0
+
+
 def test_a_run_that_is_left_goes_on_and_can_be_looked_at(open_terminal, tmp_path: Path) -> None:
     terminal = open_terminal(*SAMPLE, "--epochs", "8", "--name", "left", "--start", columns=120, rows=40)
     terminal.until("running")
@@ -87,9 +105,9 @@ def test_the_tutorials_finetuning(open_terminal, tmp_path: Path) -> None:
     terminal.until("finished")
     terminal.type("f")
     terminal.until("lp-ft", "2 epochs")
-    terminal.type("\x1b[D")  # left: the recipe before
+    terminal.type("\x1b[A")  # up: the recipe before
     terminal.until("linear-probe", "trains fc4", "new     fc4")
-    terminal.type("f")
+    terminal.type("\r")
     terminal.until("from base", "finished", "fc4")
     terminal.type("q")
     assert terminal.until_exit() == 0
@@ -190,3 +208,25 @@ def test_an_engine_that_is_killed_is_told_and_the_run_goes_on_from_the_dashboard
     assert terminal.until_exit() == 0
     (run,) = list_runs(tmp_path)
     assert run["state"] == "stopped"
+
+
+def test_finetui_alone_asks_what_to_train_and_trains_it(open_terminal, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    terminal = open_terminal()
+    terminal.until("Data", "mnist-sample", "Model", "Start training")
+    terminal.click("mnist-sample")
+    terminal.until("32 steps an epoch")
+    terminal.click("Batch size")
+    terminal.type("\r")
+    terminal.until("lenet/mnist-sample", "img/s")
+    terminal.type("d")
+    assert terminal.until_exit() == 0
+    assert terminal.restored()
+    (run,) = list_runs(tmp_path)
+    assert (run["data"], run["model"]) == ("mnist-sample", "lenet")
+    assert (tmp_path / "state" / "finetui" / "last-settings.json").is_file()
+    again = open_terminal()
+    again.until("mnist-sample", "lenet", run["name"][:20])
+    again.type("\x1b")
+    assert again.until_exit() == 0
+    subprocess.run([*FINETUI, "stop", run["name"]], cwd=tmp_path, capture_output=True, check=False)

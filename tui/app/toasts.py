@@ -13,7 +13,7 @@ from finetui.engine.text import clean
 from finetui.tui.screens.told import Told
 
 _SECONDS, _WARNING_SECONDS = 6.0, 9.0
-_MOST = 3  # at a time
+_MOST = 2  # at a time
 _LIMIT = 300  # characters
 
 
@@ -31,10 +31,16 @@ class Toasts:
         return next(filter(None, (copies for _, copies in reversed(self._shown.values()))), "")
 
     def show(self, told: Told) -> None:
-        """Show it, in place of an earlier one of its kind, and of the oldest where there are many."""
+        """Show it, in place of an earlier one of its kind, and of the oldest where there are many.
+
+        What was refused before is of no interest once something was done.
+        """
         self._forget_gone()
-        for kind in [told.kind, *list(self._shown)[: max(len(self._shown) - _MOST + 1, 0)]]:
+        refused = [kind for kind, (one, _) in self._shown.items() if one.severity == "warning" and not told.warns]
+        for kind in [told.kind, *refused]:
             self._take_away(kind)
+        while len(self._shown) >= _MOST:
+            self._take_away(next(iter(self._shown)))
         seconds = _WARNING_SECONDS if told.warns else _SECONDS
         severity: SeverityLevel = "warning" if told.warns else "information"
         notification = Notification(clean(told.text, _LIMIT), severity=severity, timeout=seconds)

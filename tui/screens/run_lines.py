@@ -42,7 +42,7 @@ class RunLines(Vertical):
 
     def _look(self) -> None:
         known = (self._store.view, self._store.machine.latest)
-        if self.screen.is_current and known != self._shown:
+        if self.app.screen is self.screen and known != self._shown:
             self._shown = known
             self.show()
 

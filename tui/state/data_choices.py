@@ -19,7 +19,7 @@ _MOST_RUNS = 100  # whose settings are read
 class DataChoice(NamedTuple):
     """Data to train on: `name` and `folder` as `--data` and `--data-dir` have them, a few words, training images.
 
-    `shown` is a name for people where `name` is a long path.
+    `shown` is a name for people where `name` is a long path; `location` says where a named set lies.
     """
 
     name: str
@@ -27,6 +27,7 @@ class DataChoice(NamedTuple):
     about: str
     images: int | None = None
     shown: str = ""
+    location: str = ""
 
 
 def data_choices(runs_dir: Path, folders: Sequence[str | None], *, all_folders: bool = False) -> tuple[DataChoice, ...]:
@@ -37,7 +38,9 @@ def data_choices(runs_dir: Path, folders: Sequence[str | None], *, all_folders: 
     configs = _configs(runs_dir)
     if all_folders:
         folders = list(dict.fromkeys([*folders, *(config.data.dir for config in configs if config.data.dir)]))
-    sets = [DataChoice(here.name, here.folder, _about(here), here.images) for here in data_here(folders)]
+    sets = [
+        DataChoice(here.name, here.folder, _about(here), here.images, "", here.location) for here in data_here(folders)
+    ]
     places = dict.fromkeys(config.data.name for config in configs if names_a_place(config.data.name))
     # A run's folder may come from anywhere: a name that would have to be cleaned is not offered.
     harmless = [name for name in places if not is_code(name) and clean(name, 4096) == name]
@@ -51,9 +54,7 @@ def _place(name: str) -> DataChoice:
 
 
 def _about(here: DataHere) -> str:
-    if here.images is None:
-        return here.location
-    return f"{here.images:,} images, {here.location}"
+    return here.location if here.images is None else f"{here.images:,} images"
 
 
 def _configs(runs_dir: Path) -> list[RunConfig]:

@@ -200,6 +200,9 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
             return "info", f"learning rate x{factor:g} from step {event.step:,}{_by(event.command)}"
         case events.CommandAccepted(command=command) if isinstance(command, _TELLING) and not command.by:
             return None
+        case events.CommandAccepted(command=commands.Save(name=name)):
+            saved = f'checkpoint "{clean(name)}"' if name else "checkpoint"
+            return "info", f"{saved} saved at step {event.step:,}{_by(event.command)}"
         case events.CommandAccepted():
             return "info", f"{describe_command(event.command)} at step {event.step:,}{_by(event.command)}"
         case events.CommandRefused(command=commands.Question()):

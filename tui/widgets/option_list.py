@@ -31,6 +31,11 @@ class OptionList(TextualOptionList):
         finally:
             option._visual = shown
 
+    @property
+    def cursor_line(self) -> int:
+        """The line of the cursor among those in sight."""
+        return self._index_to_line.get(self.highlighted or 0, 0) - self.scroll_offset.y
+
     def action_page_up(self) -> None:
         """Go up a page, if there is one."""
         if pages(self):

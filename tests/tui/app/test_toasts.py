@@ -61,7 +61,7 @@ async def test_refusals_are_told_in_words_from_here_and_from_the_engine() -> Non
         assert "Step once: training is running" not in text  # of the same kind, it has gone
 
 
-async def test_the_same_kind_replaces_the_last_and_no_more_than_three_stand_there() -> None:
+async def test_the_same_kind_replaces_the_last_and_no_more_than_two_stand_there() -> None:
     app = FinetuiApp(CannedLink(*running()))
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
@@ -72,8 +72,12 @@ async def test_the_same_kind_replaces_the_last_and_no_more_than_three_stand_ther
         for number in range(6):
             app.post_message(Told(f"kind {number}", str(number)))
         await pilot.settle()
-        assert [str(toast.render()) for toast in toasts(app)] == ["kind 3", "kind 4", "kind 5"]
-        assert len(app.screen.query("ToastHolder")) == 3
+        assert [str(toast.render()) for toast in toasts(app)] == ["kind 4", "kind 5"]
+        assert len(app.screen.query("ToastHolder")) == 2
+        app.post_message(Told("refused", warns=True))
+        app.post_message(Told("done", "done"))
+        await pilot.settle()
+        assert [str(toast.render()) for toast in toasts(app)] == ["kind 5", "done"]
 
 
 async def test_toasts_make_room_for_what_has_the_focus() -> None:

@@ -28,7 +28,7 @@ def test_the_title_counts_what_is_listed_and_what_is_wrong(listing: Listing) -> 
     wrong = int(listing.predictions.wrong.sum())
     text = title(listing, 0).plain
     assert text.startswith(" Misclassified test images  ")
-    assert f"{wrong:,} of 200 wrong  ·  {1 - wrong / 200:.2%} correct" in text
+    assert f"{wrong:,} of 200 wrong  ·  {1 - wrong / 200:.2%} correct (95% CI" in text
     assert "marked" not in text
     assert "3 marked" in title(listing, 3).plain
 

@@ -28,7 +28,7 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
 
     TITLE_TEXT = "Confusion matrix"
     INTRODUCTION = (
-        "Which classes are taken for which: rows are true classes, columns predicted ones. Enter lists a cell's images."
+        "Which classes are predicted as which: rows are true classes, columns predicted. Enter lists a cell's images."
     )
     CSS_PATH = "confusion.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy")]

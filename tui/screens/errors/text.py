@@ -49,8 +49,7 @@ def title(listing: Listing, marked: int, *, interval: bool = True) -> Content:
     return Content.assemble(
         (f" {head}", "bold $accent"),
         f"  {wrong:,} of {total:,} wrong",
-        (f"  ·  {right:.2%} correct", "$muted"),
-        (f" (95% CI {100 * low:.2f} to {high:.2%})" if interval else "", "$muted"),
+        (f"  ·  {right:.2%} correct (95% CI {100 * low:.2f} to {high:.2%})" if interval else "", "$muted"),
         (f"  ·  {marked:,} marked" if marked else "", "$success"),
         (f"  ·  {clean(found.origin.run)}" if found.origin.run else "", "$muted"),
         (f" step {found.origin.step:,}" if found.origin.step else "", "$muted"),

@@ -30,10 +30,10 @@ from finetui.tui.widgets.picker import Pick, Picker
 
 _MOST_RUNS = 20  # whose journals are read
 _MODELS = (
-    Pick("lenet", "44 thousand parameters, for digits and the like"),
-    Pick("resnet18", "11.7 million, for photographs"),
-    Pick("mobilenet_v3_small", "2.5 million, small and fast"),
-    Pick("resnet50", "25.6 million"),
+    Pick("lenet", "44 k, for digits"),
+    Pick("resnet18", "11.7 M, photos"),
+    Pick("mobilenet_v3_small", "2.5 M, fast"),
+    Pick("resnet50", "25.6 M"),
 )
 _LIVE, _ENDED = "●", "·"
 
@@ -96,7 +96,11 @@ class StartCard(Form[Wanted]):
 
     def on_mount(self) -> None:
         """Look for data and runs, in a thread; begin with the data."""
-        for panel, title in (("#data-panel", "Data"), ("#model-panel", "Model"), ("#training", "Training")):
+        for panel, title in (
+            ("#data-panel", "Data"),
+            ("#model-panel", "Model (parameters)"),
+            ("#training", "Training"),
+        ):
             self.query_one(panel).border_title = title
         self.query_one("#runs").display = False
         self.query_one("#data").focus()
@@ -127,11 +131,19 @@ class StartCard(Form[Wanted]):
         panel.display = bool(runs)
         live = sum(run.live for run in runs)
         panel.border_title = f"{live} live: Enter attaches" if live else "Recent runs: Enter opens"
-        shown.set_options([Option(_line(run)) for run in runs])
-        if runs:
-            shown.highlighted = 0
+        self._fill_runs()
         if live and not self._touched:
             shown.focus()
+
+    def _fill_runs(self) -> None:
+        shown = self.query_one("#run-list", OptionList)
+        at, width = shown.highlighted, max(self.query_one("#rows").size.width - 5, 1)
+        shown.set_options([Option(_line(run).truncate(width, ellipsis=True)) for run in self._runs])
+        shown.highlighted = (at or 0) if self._runs else None
+
+    def on_resize(self) -> None:
+        """Have each run in one line."""
+        self.call_after_refresh(self._fill_runs)
 
     def on_key(self, _event: events.Key) -> None:
         """Note that somebody is at it: the focus stays where they have it."""
@@ -166,11 +178,11 @@ class StartCard(Form[Wanted]):
         """Return how much there is to do, as far as that is known."""
         assert found.config is not None
         training, name = found.config.training, found.config.data.name
-        images = next((choice.images for choice in self._data if choice.name == name), None)
+        choice = next((choice for choice in self._data if choice.name == name and choice.images), None)
         said = []
-        if images is not None:
-            steps = math.ceil(images / training.batch_size)
-            said.append(f"{images:,} images, {steps:,} steps an epoch")
+        if choice is not None and choice.images:
+            steps = math.ceil(choice.images / training.batch_size)
+            said.append(f"{choice.images:,} images ({choice.location}), {steps:,} steps an epoch")
         like = next((run for run in self._runs if _is_like(run, found.config) and run.took and run.epoch), None)
         if like is not None:
             said.append(f"about {duration(like.took / like.epoch * training.epochs)}, as {like.name} took")
@@ -214,7 +226,7 @@ def _line(run: RunSummary) -> Content:
     best = "" if run.best_accuracy is None else f"{run.best_accuracy:.2%}"
     return Content.assemble(
         (f"{_LIVE if run.live else _ENDED} ", "$success" if run.live else "$muted"),
-        f"{run.name:<30.30} {run.state:<9} {best:>8}  ",
+        f"{run.name:<26.26} {run.state:<9} {best:>8}  ",
         (f"epoch {run.epoch}/{run.epochs}  {run.model}, {run.data}", "$muted"),
     )
 

@@ -76,6 +76,7 @@ class Controls(Vertical):
         height: auto;
         .row { height: 1; }
         .row > * { width: 1fr; margin-left: 1; }
+        #pause, #save, #gap, #learning-rate { width: 13; }  /* "space Resume" */
         #rate-label { background: $surface; }
         #learning-rate { background: $field; }
         #learning-rate:focus { background: $field-focus; }
@@ -111,7 +112,7 @@ class Controls(Vertical):
         """Lay the buttons out."""
         for row in _ROWS:
             with Horizontal(classes="row"):
-                yield from (self._button(name) if name else StyledLine() for name in row)
+                yield from (self._button(name) if name else StyledLine(id="gap") for name in row)
         with Horizontal(classes="row"):
             yield StyledLine(Content.assemble(" ", (KEYS["rate"].shown, "bold $accent"), " LR"), id="rate-label")
             yield LearningRateInput()

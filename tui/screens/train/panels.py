@@ -37,6 +37,11 @@ class Panels:
         view = self._store.view
         if view is self._shown and not (self.behind and self._refresh_rate.due()):
             return
+        covered = self._screen.app.screen is not self._screen
+        if covered and self._shown is not None and view.state == self._shown.state:
+            # What shines through below a dialog would be sent whole for each cell of it that changes.
+            self.behind = True
+            return
         find = self._screen.query_one
         now = time.monotonic()
         before, self._shown = self._shown, view

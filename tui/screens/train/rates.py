@@ -1,5 +1,6 @@
 """The learning-rate finder's result: loss over rate, and a suggestion that one key accepts."""
 
+import time
 from pathlib import PurePath
 from typing import ClassVar
 
@@ -18,10 +19,16 @@ from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.line_plot import LinePlot
 from finetui.tui.widgets.plot_drawing import SeriesStyle
 
+_UNASKED_SECONDS = 0.5  # in which nobody can mean it with a key
+
 
 class RatesScreen(ModalScreen[float | None]):
-    """Shows what was found; is dismissed with the learning rate to use, or None."""
+    """Shows what was found; is dismissed with the learning rate to use, or None.
 
+    It opens by itself once something was found: keys that were meant for what was there before do nothing here.
+    """
+
+    AUTO_FOCUS = ""  # Enter is the screen's
     CSS_PATH: ClassVar[list[str | PurePath]] = [BOX_CSS]
     TITLE_TEXT = "Learning-rate finder"
     INTRODUCTION = "The loss over rising learning rates, tried on a copy of the model."
@@ -33,6 +40,12 @@ class RatesScreen(ModalScreen[float | None]):
     def __init__(self, found: LearningRateFound) -> None:
         super().__init__()
         self._found = found
+        self._opened = time.monotonic()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Nothing is answered before somebody can have seen the question."""
+        answers = action in ("use", "back", "close")
+        return not answers or time.monotonic() - self._opened >= _UNASKED_SECONDS
 
     def compose(self) -> ComposeResult:
         """Title, plot, suggestion, buttons."""

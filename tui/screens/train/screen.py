@@ -162,6 +162,11 @@ class TrainScreen(HomeScreen[None]):
             self.steering.hear(event)
         self.steering.tell()
 
+    def on_screen_resume(self) -> None:
+        """Catch up with what happened while another screen was in front."""
+        self.hurry()
+        self.panels.show()
+
     def hurry(self) -> None:
         """Show what is known by now at the next look, whatever the rate."""
         self.panels.hurry()

@@ -10,7 +10,7 @@ from pilot import open_app, picture
 from textual.widgets import Input
 
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.commands import ChangeTraining, Start
+from finetui.engine.protocol.commands import ChangeTraining, FinetunePlan, Start
 from finetui.engine.protocol.events import (
     AnyEvent,
     CommandAccepted,
@@ -23,7 +23,7 @@ from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.session.session import Session
 from finetui.tui.app.app import FinetuiApp
-from finetui.tui.app.links import link_to_resumed
+from finetui.tui.app.links import link_to_finetuned, link_to_resumed
 from finetui.tui.screens.train.extend import ExtendForm
 
 LAST = msgspec.structs.replace(point(600), epoch=10)
@@ -160,3 +160,24 @@ async def test_the_other_part_has_a_key_where_there_is_one(val: int) -> None:
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         assert ("p Part" in picture(app).splitlines()[-1]) is bool(val)
+
+
+def test_the_engine_of_a_finetune_gets_the_plan_and_weights_that_stay(make_config, recorder, tmp_path: Path) -> None:
+    Session(make_config(epochs=1, name="base"), sinks=[recorder]).run()
+    folder = RunFolder(tmp_path / "runs" / "base")
+    plan = FinetunePlan(recipe="full", epochs=2, lr=0.02, data="mnist-sample", val=0.1, checkpoint="best")
+    config = link_to_finetuned(folder, plan, own=False)._task
+    assert config.finetune is not None
+    assert (config.finetune.parent_run, config.finetune.recipe) == ("base", "full")
+    assert Path(config.finetune.parent).name.startswith("step-")
+    assert (config.training.epochs, config.training.lr, config.data.val) == (2, 0.02, 0.1)
+    assert config.run.runs_dir == str(tmp_path / "runs")
+    with pytest.raises(BadInput, match="no checkpoint 'nose'"):
+        link_to_finetuned(folder, msgspec.structs.replace(plan, checkpoint="nose"), own=False)
+    text = folder.config.read_text()
+    folder.config.write_text(text.replace('name = "lenet"', 'name = "evil:net"'))
+    with pytest.raises(BadInput, match="the code evil:net"):
+        link_to_finetuned(folder, plan, own=False)
+    folder.config.write_text(text.replace('name = "mnist-sample"', 'name = "evil:data"'))
+    with pytest.raises(BadInput, match="the code evil:data"):
+        link_to_finetuned(folder, msgspec.structs.replace(plan, data=None), own=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from canned import CannedLink, evaluated, layers, point, running
+from PIL import Image
 from pilot import DashboardPilot, open_app, picture
 from textual import events
 
@@ -129,12 +130,24 @@ async def test_zoom_and_pan_by_key_and_by_mouse() -> None:
         assert plots.view.window[0] > low
 
 
-async def test_the_x_axis_is_epochs_steps_or_time_and_the_look_stays_where_it_is() -> None:
+async def test_axes_and_smoothing() -> None:
     app = app_of_a_run()
-    async with open_app(app, size=(120, 40)) as pilot:
+    async with open_app(app, size=(200, 60)) as pilot:
         plots = await ready(app, pilot)
-        loss = plots.query_one("#loss", LinePlot)
-        await pilot.press("1", "right_square_bracket")
+        loss, lr = plots.query_one("#loss", LinePlot), plots.query_one("#lr", LinePlot)
+        assert all(label in picture(app) for label in ("lr x1.7", "conv2 frozen", "★"))
+        # Smoothing is named.
+        assert "smoothed 0.9" in title(loss) and "smoothed" not in title(lr)
+        await pilot.press("1", ")")
+        assert "smoothed 0.97" in title(loss)
+        await pilot.press(*"((((")
+        assert "smoothed" not in title(loss)
+        assert loss.content.means[0][1].tolist() == loss.content.data[0][1].tolist()
+        # The axis of the current plot is logarithmic, and of no other.
+        await pilot.press("Y")
+        assert loss.log_y and not lr.log_y and "· log" in title(loss)
+        # By epoch, step or time, the look stays where it is.
+        await pilot.press("right_square_bracket")
         await pilot.click(loss, (loss.plotter.frame.column(3.0), 5))
         for label, factor in (("step", 100.0), ("minutes", 50 / 60), ("epoch", 1.0)):
             await pilot.press("X")
@@ -145,54 +158,29 @@ async def test_the_x_axis_is_epochs_steps_or_time_and_the_look_stays_where_it_is
             assert loss.content.data[0][0][-1] == pytest.approx(4.0 * factor, rel=0.03)
 
 
-async def test_smoothing_is_named_and_the_axis_of_the_current_plot_is_logarithmic() -> None:
-    app = app_of_a_run()
-    async with open_app(app, size=(200, 60)) as pilot:
-        plots = await ready(app, pilot)
-        loss, lr = plots.query_one("#loss", LinePlot), plots.query_one("#lr", LinePlot)
-        assert "smoothed 0.9" in title(loss) and "smoothed" not in title(lr)
-        await pilot.press("1", ")")
-        assert "smoothed 0.97" in title(loss)
-        await pilot.press(*"((((")
-        assert "smoothed" not in title(loss)
-        assert loss.content.means[0][1].tolist() == loss.content.data[0][1].tolist()
-        await pilot.press("Y")
-        assert loss.log_y and not lr.log_y and "· log" in title(loss)
-        await pilot.press("3", "Y")
-        assert lr.log_y
-        assert all(label in picture(app) for label in ("lr x1.7", "conv2 frozen", "★"))
-
-
-@pytest.mark.parametrize("kind", ["png", "svg", "csv", "txt"])
-async def test_a_plot_is_exported(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_plot_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     app = app_of_a_run()
+    files = {kind: tmp_path / f"a-run-accuracy.{kind}" for kind in ("png", "svg", "csv", "txt")}
     async with open_app(app, size=(120, 40)) as pilot:
         await ready(app, pilot)
-        await pilot.press("2", ">", "end", *["backspace"] * 3, *kind, "enter")
-        path = tmp_path / f"a-run-accuracy.{kind}"
-        await pilot.until(path.exists, "the file is written")
-        await pilot.until(lambda: any(f"plot in {path.name}" in n.message for n in app._notifications), "it is told")
-        if kind == "png":
-            from PIL import Image
-
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGB"))
-            for colour in ((0x00, 0x5F, 0x96), (0xB8, 0x4C, 0x00)):  # both curves, in the colours of a light ground
-                assert (pixels == colour).all(axis=2).sum() > 500
-        elif kind == "svg":
-            found = ET.parse(path)
-            words = {element.text for element in found.iter("{http://www.w3.org/2000/svg}text")}
-            assert {"epoch", "lr x1.7", "conv2 frozen", "100%", "Accuracy · a-run, smoothed 0.9"} <= words
-        elif kind == "csv":
-            rows = list(csv.DictReader(path.open(newline="")))
-            assert [row["series"] for row in rows].count("train") == 80
-            last = [row for row in rows if row["series"] == "evaluation"][-1]
-            assert (last["epoch"], last["step"], last["accuracy"], last["smoothed"]) == ("3", "300", "0.93", "")
-            assert float(rows[79]["seconds"]) == 200 and float(rows[79]["accuracy"]) == pytest.approx(1 - 0.9 / 400)
-        else:
-            text = path.read_text()
-            assert text.startswith("Accuracy · a-run, smoothed 0.9\n╭ Accuracy ") and "100%╶" in text
+        await pilot.press("2")
+        for kind, path in files.items():
+            await pilot.press(">", "end", *["backspace"] * 3, *kind, "enter")
+            await pilot.until(lambda path=path: f"plot in {path.name}" in picture(app), "it is told")
+    with Image.open(files["png"]) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    for colour in ((0x00, 0x5F, 0x96), (0xB8, 0x4C, 0x00)):  # both curves, in the colours of a light ground
+        assert (pixels == colour).all(axis=2).sum() > 500
+    words = {element.text for element in ET.parse(files["svg"]).iter("{http://www.w3.org/2000/svg}text")}
+    assert {"epoch", "lr x1.7", "conv2 frozen", "100%", "Accuracy · a-run, smoothed 0.9"} <= words
+    rows = list(csv.DictReader(files["csv"].open(newline="")))
+    assert [row["series"] for row in rows].count("train") == 80
+    last = [row for row in rows if row["series"] == "evaluation"][-1]
+    assert (last["epoch"], last["step"], last["accuracy"], last["smoothed"]) == ("3", "300", "0.93", "")
+    assert float(rows[79]["seconds"]) == 200 and float(rows[79]["accuracy"]) == pytest.approx(1 - 0.9 / 400)
+    text = files["txt"].read_text()
+    assert text.startswith("Accuracy · a-run, smoothed 0.9\n╭ Accuracy ") and "100%╶" in text
 
 
 def test_where_nothing_can_be_exported_to_is_refused_in_words(tmp_path: Path) -> None:

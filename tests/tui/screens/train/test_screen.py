@@ -438,3 +438,23 @@ async def test_a_dashboard_that_only_looks_only_looks_at_other_runs(
         await pilot.until(lambda: bool(asked))
         assert app.screen is not app.train_screen
     assert asked == [reading]
+
+
+async def test_below_a_dialog_nothing_is_painted_until_it_is_closed() -> None:
+    link = CannedLink(*running(point(50)))
+    app = FinetuiApp(link)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
+        await pilot.press("question_mark")
+        assert isinstance(app.screen, HelpScreen)
+        painted: list[Plots] = []
+        plots = app.train_screen.query_one(Plots)
+        show = plots.show
+        plots.show = lambda store: (painted.append(plots), show(store))[1]  # type: ignore[method-assign]
+        for step in (150, 250, 350):
+            link.events.put(point(step))
+            await pilot.settle()
+        assert not painted
+        await pilot.press("escape")
+        await pilot.until(lambda: "epoch  4/10" in picture(app))
+        assert painted
