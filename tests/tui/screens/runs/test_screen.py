@@ -137,7 +137,7 @@ async def test_tags_notes_and_names_are_written_and_seen(runs: Path) -> None:
 
 async def test_deleting_asks_says_what_is_lost_and_refuses_a_live_run(runs: Path) -> None:
     with held(runs / "other"):
-        async with opened(runs) as pilot:
+        async with opened(runs, (80, 24)) as pilot:
             assert names(pilot)[0] == "other"  # live ones first
             assert "1 live" in picture(pilot.app)
             await pilot.press("delete")
@@ -145,8 +145,9 @@ async def test_deleting_asks_says_what_is_lost_and_refuses_a_live_run(runs: Path
             assert isinstance(pilot.app.screen, RunsScreen)
             await pilot.press("down", "down", "delete")
             await pilot.until(lambda: "Delete base" in picture(pilot.app))
-            shown = picture(pilot.app)
-            assert "best 90.00% on test" in shown and "child began from base" in shown and "KB" in shown
+            shown = flat(pilot)
+            assert "undone." in shown  # no line is cut
+            assert "90.00%" in shown and "child began from base" in shown and "KB" in shown
             await pilot.press("escape")
             assert (runs / "base").exists()
             await pilot.press("delete")
@@ -192,7 +193,7 @@ async def test_several_are_compared_and_the_images_two_differ_on_are_opened(
         await pilot.press("4", "enter")
         await pilot.until(lambda: isinstance(pilot.app.screen, ErrorsScreen))
         await pilot.settle()
-        assert "base best" in picture(pilot.app) and pilot.app.screen._listing.selection.change == "broken"
+        assert "base (best)" in picture(pilot.app) and pilot.app.screen._listing.selection.change == "broken"
         found = pilot.app.screen._listing
         assert (found.predictions.wrong[found.rows]).all()
         while pilot.app.screen is not screen:
