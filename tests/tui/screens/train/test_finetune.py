@@ -265,7 +265,7 @@ async def test_where_there_can_be_no_finetune_it_is_said(attached: bool, kept: t
         await pilot.settle()
         await pilot.press("f")
         assert app.screen is app.train_screen
-        assert says in picture(app)
+        assert [toast.message for toast in app._notifications] == [f"Finetune: {says}"]
 
 
 async def test_the_form_opens_by_itself_once_the_run_is_known() -> None:
