@@ -92,6 +92,7 @@ class ListingScreen(Screen[None]):
         view = self._store.view
         found = view.evaluation_of(self._part or view.watched)
         self._evaluation = found
+        self._evaluates = self._evaluates and found is None
         if found is None:
             self._say("Evaluating…" if self._evaluates and view.phase is None else waiting(view))
         elif not found.predictions:
@@ -119,7 +120,7 @@ class ListingScreen(Screen[None]):
         if self.stands and isinstance(reply, CommandRefused):
             self._part = before
             self._evaluation = self._store.view.evaluation_of(before or self._store.view.watched)
-            self._refused(f"the other part cannot be shown: {reply.reason}")
+            self._tell(f"the other part cannot be shown: {reply.reason}")
 
     def _opened(self, path: Path) -> Listing:
         if self._listing is None and self._differing is not None:
@@ -169,11 +170,11 @@ class ListingScreen(Screen[None]):
         try:
             listing = await asyncio.to_thread(make)
         except BadInput as error:
-            self._refused(str(error))
+            self._tell(str(error))
         else:
             self._show_listing(listing)
 
-    def _refused(self, reason: str) -> None:
+    def _tell(self, reason: str) -> None:
         if not self.stands:
             return
         if self._listing is None:
@@ -264,16 +265,13 @@ class ListingScreen(Screen[None]):
     def action_evaluate(self) -> None:
         """Have the part that is shown evaluated now."""
         self._evaluates = True
-        if self._listing is None:
-            self.action_newest()
-        else:
-            self._hint("evaluating…")
+        self._tell("Evaluating…")
         self._asker.ask(Evaluate(part=self._part), self._refused_evaluation)
 
     def _refused_evaluation(self, reply: Reply) -> None:
         self._evaluates = False
         if isinstance(reply, CommandRefused):
-            self._refused(f"not evaluated: {reply.reason}")
+            self._tell(f"not evaluated: {reply.reason}")
 
     @property
     def is_narrowed(self) -> bool:
@@ -281,9 +279,8 @@ class ListingScreen(Screen[None]):
         if self._listing is None:
             return False
         now = self._listing.selection
-        return self._in_cell is not None or now != msgspec.structs.replace(
-            self._base, sort=now.sort, reverse=now.reverse
-        )
+        base = msgspec.structs.replace(self._base, sort=now.sort, reverse=now.reverse)
+        return self._in_cell is not None or now != base
 
     def widen(self) -> bool:
         """Go back from a cell to the matrix, end a comparison, or take the filters away; False if there is none."""

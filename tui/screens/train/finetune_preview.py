@@ -9,7 +9,8 @@ from textual.widgets import Static
 from finetui.engine.protocol.answers import FinetunePreview
 from finetui.engine.protocol.values import StagePreview
 from finetui.tui.state.finetune_estimate import Estimate, duration
-from finetui.tui.widgets.line_plot import LinePlot, SeriesStyle
+from finetui.tui.widgets.line_plot import LinePlot
+from finetui.tui.widgets.plot_drawing import SeriesStyle
 
 _REINITIALISED = "(reinitialised)"
 

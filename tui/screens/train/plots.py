@@ -171,17 +171,20 @@ class Plots(Container, can_focus=True):
         notes = ((f" · smoothed {level:g}", AXIS), (f" · EMA {level:g}", AXIS)) if level else ()
         listed = self._metrics if len(self._shown) == 1 else (metric,)
         names: list[list[Piece]] = []
-        for index in (1, 2):  # the names, then those that are shorter
+        for short, space in ((False, "  "), (True, "  "), (True, " ")):
             pieces: list[Piece] = []
             for one in listed:
                 owner = TITLE if one == metric else AXIS
-                gap = "  " if pieces else ""
-                pieces += [(f"{gap}{self._metrics.index(one) + 1}", KEY), (f" {one[index]}", owner)]
+                gap = space if pieces else ""
+                pieces += [
+                    (f"{gap}{self._metrics.index(one) + 1}", KEY),
+                    (f" {one.short if short else one.title}", owner),
+                ]
             if self.classes_tab and metric == self._shown[-1]:
-                pieces += [(f"  {len(self._metrics) + 1}", KEY), (f" {CLASSES}", AXIS)]
+                pieces += [(f"{space}{len(self._metrics) + 1}", KEY), (f" {CLASSES}", AXIS)]
             names.append(pieces)
-        full, short = names
-        return (*([*full, note] for note in notes), *([*short, note] for note in notes[-1:]), full, short)
+        noted = [[*pieces, note] for note in notes for pieces in (names if note == notes[-1] else names[:1])]
+        return (*noted, *names[:2])
 
     # -- the x axis -------------------------------------------------------------------------------------
 

@@ -30,9 +30,9 @@ from finetui.engine.protocol.events import (
 from finetui.engine.protocol.values import KeptCheckpoint
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.app.app import FinetuiApp
+from finetui.tui.screens.run_chosen import RunChosen
 from finetui.tui.screens.train import finetune
 from finetui.tui.screens.train.finetune import FinetuneForm
-from finetui.tui.screens.train.messages import RunChosen
 from finetui.tui.screens.train.rates import RatesScreen
 from finetui.tui.state.data_choices import DataChoice
 from finetui.tui.widgets.line_plot import LinePlot
