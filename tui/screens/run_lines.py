@@ -1,6 +1,9 @@
 """The two lines at the top of every screen, as a widget."""
 
-from textual.app import ComposeResult
+from collections.abc import Iterator
+from typing import Any
+
+from textual.app import App, ComposeResult
 from textual.containers import Vertical
 
 from finetui.tui.screens.status_lines import figures_line, run_line
@@ -24,6 +27,14 @@ class RunLines(Vertical):
         self._cue = cue
         self._by_itself = by_itself
         self._shown: object = None
+
+    @classmethod
+    def like_below(cls, app: App[Any]) -> "Iterator[RunLines]":
+        """Yield lines about the same run as those of the screen below, if it has any: for a box that covers these."""
+        for screen in reversed(app.screen_stack):
+            for below in screen.query(cls):
+                yield cls(below._store)
+                return
 
     def compose(self) -> ComposeResult:
         """The run, and its figures."""
