@@ -15,7 +15,7 @@ from textual.worker import get_current_worker
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import FinetunePlan, PreviewFinetune
 from finetui.engine.protocol.config import HEADS, OPTIMIZERS, SCHEDULES, DataConfig
-from finetui.engine.protocol.events import FinetunePreview
+from finetui.engine.protocol.events import CommandRefused, FinetunePreview
 from finetui.engine.protocol.paths import absolute_data, short
 from finetui.engine.runs.derived import child_config
 from finetui.engine.runs.kept_checkpoints import BEST, LAST
@@ -174,9 +174,10 @@ class FinetuneForm(Form[FinetunePlan]):
 
     def _show(self, reply: Reply) -> None:
         pane = self.query_one(PreviewPane)
-        if not isinstance(reply, FinetunePreview):
+        if isinstance(reply, CommandRefused):
             pane.say(f"No preview: {reply.reason}")
             return
+        assert isinstance(reply, FinetunePreview)
         self._say(Content.styled(reply.problem, "$error"))
         if not reply.problem:
             pane.show(reply, estimate(reply, self._store.view, self._images()))

@@ -66,7 +66,7 @@ def _stage_lines(stage: StagePreview, seconds: float | None) -> list[Content]:
         epochs = f"epochs {stage.first_epoch}–{stage.last_epoch}"
     low, high = stage.learning_rates
     rate = f"LR {high:.3g}" if low == high else f"LR {low:.3g} to {high:.3g}"
-    head = [(f"{epochs:<12} ", "bold"), (stage.name, "$accent"), f"  {rate}"]
+    head: list[str | tuple[str, str]] = [(f"{epochs:<12} ", "bold"), (stage.name, "$accent"), f"  {rate}"]
     if seconds is not None:
         head.append((f"  {duration(seconds)}", "$muted"))
     trains = Content.assemble(("  trains ", "$muted"), _listed(stage.trains))
