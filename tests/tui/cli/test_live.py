@@ -66,8 +66,8 @@ def test_two_dashboards_on_one_run_and_a_third_that_reads(open_terminal, detache
     for terminal in (ann, bob):
         terminal.until("2 dashboards")
     ann.type(" ")
-    bob.until("paused", "pause at step", "(by ")
-    assert "(by " not in ann.until("paused", "pause at step")
+    bob.until("paused", "paused at step", "(by ")
+    assert "(by " not in ann.until("paused", "paused at step")
     reader = open_terminal("attach", "bg", "--read-only", columns=120, rows=40)
     reader.until("3 dashboards", "paused")
     reader.type(" ")
