@@ -33,7 +33,7 @@ def _mistakes(view: View) -> str:
     found = view.evaluation
     if found is None:
         return ""
-    return f"{found.n - round(found.accuracy * found.n):,} of {found.n:,} {found.part} images wrong"
+    return f"{found.n - round(found.accuracy * found.n):,} of {found.n:,} wrong on {found.part}"
 
 
 def _trained(view: View) -> str:
