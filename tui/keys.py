@@ -67,8 +67,8 @@ KEYS: dict[str, Key] = {
     # Plots
     "x_axis": Key("X", "X axis", "Plot by epoch, step or time"),
     "log_axis": Key("Y", "Log axis", "Linear or logarithmic axis"),
-    "less_smoothing": Key("left_parenthesis", "Less smoothing", "Smooth the curves less", "("),
-    "more_smoothing": Key("right_parenthesis", "More smoothing", "Smooth the curves more", ")"),
+    "less_smoothing": Key("left_parenthesis", "Less smooth", "Smooth the curves less", "("),
+    "more_smoothing": Key("right_parenthesis", "More smooth", "Smooth the curves more", ")"),
     # Checkpoints and runs
     "branch": Key("B", "Branch", "Start a new run from this checkpoint"),
     "keep": Key("K", "Keep", "Keep the present state under a name"),

@@ -11,7 +11,7 @@ def feature_line(event: FeaturesChanged) -> str:
     count = len(event.layers)
     layers = f"{count} frozen layer{'s' if count != 1 else ''}"
     if event.state == "filling":
-        return f"features: computing what {layers} (up to {event.last}) make of {event.images:,} images, once"
+        return f"features: computing the output of {layers} (up to {event.last}) for {event.images:,} images, once"
     if event.state == "held" and event.epoch_seconds is not None:
         return f"features: the steps of an epoch that read them took {event.epoch_seconds:.1f} s"
     if event.state == "held":

@@ -1,6 +1,6 @@
 """The keys of a screen, in its last line."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import NamedTuple
 
 from textual import events
@@ -12,6 +12,7 @@ from finetui.tui.keys import NAMES
 from finetui.tui.widgets.styled_line import StyledLine
 
 _HOVER = " on $button-hover"
+_ROOMY = 100  # cells, below which the key of the palette has no label: what the screen can do needs the room
 
 
 class _Key(NamedTuple):
@@ -35,13 +36,20 @@ class KeyBar(StyledLine):
     """
 
     def __init__(
-        self, *, palette: bool = False, unshown: Callable[[], Container[str]] = tuple, first: Sequence[str] = ()
+        self,
+        *,
+        palette: bool = False,
+        unshown: Callable[[], Container[str]] = tuple,
+        first: Sequence[str] = (),
+        labels: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         """With `palette` the key of the command palette stands at the right; actions in `unshown()` have no use now.
 
         The keys called `first` in the key map come first, in that order, but for those of the focused widget.
+        Actions in `labels()` are called that now.
         """
         super().__init__()
+        self._labels = labels
         self._order = {name: place for place, name in enumerate(first)}
         self._with_palette = palette
         self._unshown = unshown
@@ -65,9 +73,10 @@ class KeyBar(StyledLine):
             return
         keys: dict[str, _Key] = {}
         palette = None
-        unshown = self._unshown()
+        unshown, labels = self._unshown(), self._labels()
         for _, binding, enabled, _ in sorted(screen.active_bindings.values(), key=self._place):
-            key = _Key(binding.key, self.app.get_key_display(binding), binding.description, enabled)
+            label = labels.get(binding.action, binding.description)
+            key = _Key(binding.key, self.app.get_key_display(binding), label, enabled)
             if binding.key == self.app.COMMAND_PALETTE_BINDING:
                 palette = key if self._with_palette else None
             elif binding.show and binding.action not in unshown:
@@ -107,7 +116,8 @@ class KeyBar(StyledLine):
     def _part(self, key: _Key) -> Content:
         hover = _HOVER if key == self._pointed else ""
         face, label = ("bold $accent", "$foreground") if key.enabled else ("$disabled", "$disabled")
-        return Content.assemble((f" {key.face} ", face + hover), (f"{key.label}{self._gap}", label + hover))
+        text = "" if key is self._palette and self.size.width < _ROOMY else f"{key.label}{self._gap}"
+        return Content.assemble((f" {key.face} ", face + hover), (text, label + hover))
 
     def _key_at(self, x: int) -> _Key | None:
         if self._palette is not None and x >= self._end:

@@ -98,6 +98,8 @@ def y_axis(data: Sequence[Points], rows: int, *, percent: bool = False, log: boo
         else:
             found = _even_axis(*_widened(least, greatest), rows)
     axis, values = found
+    if percent and filled and greatest <= 1:  # there is room above 100 %, but nothing to be called so
+        values = [value for value in values if value < 1 + 1e-9] or [axis.low]
     return axis, tuple(zip(values, format_ticks(values, percent=percent, log=log), strict=True))
 
 
@@ -209,15 +211,16 @@ def _log_ticks(axis: Range, most: int) -> list[float]:
 
 
 def format_ticks(values: Sequence[float], *, percent: bool = False, log: bool = False) -> list[str]:
-    """Return the labels of an axis' ticks, with as many decimals as they need: all the same, unless `log`."""
+    """Return the labels of an axis' ticks, with as many decimals as tell them apart: all the same, unless `log`."""
     if not values:
         return []
     scaled = [value * 100 for value in values] if percent else list(values)
     size = max(map(abs, scaled))
-    least = min(map(abs, scaled)) if log else min((b - a for a, b in itertools.pairwise(scaled)), default=size)
-    if size >= 1e5 or least < 1e-4:
-        return [_exponent(value) for value in scaled]
-    needed = [next((n for n in range(5) if _is_whole(value * 10**n)), 4) for value in scaled]
+    step = min(map(abs, scaled)) if log else min((b - a for a, b in itertools.pairwise(scaled)), default=size)
+    if size >= 1e5 or (step < 1e-4 if log else size < 1e-3):
+        return [_exponent(value, step) for value in scaled]
+    most = 4 if log else max(4, math.ceil(-math.log10(step)) if step > 0 else 4)
+    needed = [next((n for n in range(most) if _is_whole(value * 10**n)), most) for value in scaled]
     if not log:
         needed = [max(needed)] * len(needed)
     sign = "%" if percent else ""
@@ -225,14 +228,23 @@ def format_ticks(values: Sequence[float], *, percent: bool = False, log: bool = 
 
 
 @functools.lru_cache(maxsize=32)
-def x_ticks(axis: Range, columns: int) -> Sequence[tuple[float, str]]:
-    """Return as many ticks, with their labels, as have room below a canvas of `columns`."""
+def x_ticks(axis: Range, columns: int, first: int = 0) -> Sequence[tuple[float, str, int]]:
+    """Return as many ticks as have room below a canvas of `columns`: value, label, and the column where that begins.
+
+    Labels are centred below their values as far as the edges allow it, the left one at the column `first`; between
+    two there are always at least three cells.
+    """
     for most in range(min(columns // 6 + 1, 20), 0, -1):
         values = ticks(axis, most)
         labels = format_ticks(values, log=axis.log)
-        gap = _least_gap(axis, values, columns, DOTS_ACROSS)
-        if gap >= max(max(map(len, labels)) + 3, 6):
-            return tuple(zip(values, labels, strict=True))
+        places = axis.dots(np.array(values), columns * DOTS_ACROSS) // DOTS_ACROSS
+        starts, free = [], first
+        for place, label in zip(places.tolist(), labels, strict=True):
+            starts.append(min(max(place - len(label) // 2, free), columns - 1 - len(label)))
+            free = starts[-1] + len(label) + 3
+        ends = [first - 3, *(start + len(label) for start, label in zip(starts, labels, strict=True))]
+        if all(start >= end + 3 for start, end in zip(starts, ends, strict=False)):
+            return tuple(zip(values, labels, starts, strict=True))
     return []
 
 
@@ -245,8 +257,10 @@ def _is_whole(value: float) -> bool:
     return abs(value - round(value)) < 1e-6
 
 
-def _exponent(value: float) -> str:
-    mantissa, exponent = f"{value:.1e}".split("e")
+def _exponent(value: float, step: float = math.inf) -> str:
+    """Return `value` as 1.2e-5, with as many digits as tell it from a neighbour that is `step` away."""
+    digits = next(n for n in range(1, 10) if n == 9 or abs(float(f"{value:.{n}e}") - value) < 0.01 * step)
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}" if value else "0"
 
 

@@ -232,11 +232,12 @@ class Plotter:
         for index, style in enumerate(self.series):
             found = self.value(content, index)
             value = format_value(found, percent=self.percent)
-            owner, gap = SERIES + style.look, [("  ", BLANK)] if index else []
+            owner = SERIES + style.look
             mark = (GLYPHS[style.look] if style.points else "─", owner)
             latest = (value, AXIS if found is None else owner)
-            full += [*gap, mark, (f" {style.name} ", AXIS), latest]
-            short += [*gap, mark, (" ", AXIS), latest]
+            name = f" {style.name} " if style.name else " "
+            full += [("  " if index else "", BLANK), mark, (name, AXIS), latest]
+            short += [(" " if index else "", BLANK), mark, (" ", AXIS), latest]
         return full, short
 
     def value(self, content: PlotContent, index: int) -> float | None:

@@ -126,7 +126,7 @@ def _draw_axes(canvas: _Canvas, x_axis: Range, y_axis: Range, ticks: Sequence[tu
         up = _BOTTOM - float(y_axis.fraction(_array(value))[0]) * (_BOTTOM - _TOP)
         canvas.line([(_LEFT, up), (_RIGHT, up)], "panel", 1)
         canvas.text((_LEFT - 12, up), text, "plot-axis", anchor="end")
-    for value, text in x_ticks(x_axis, _COLUMNS):
+    for value, text, _ in x_ticks(x_axis, _COLUMNS):
         across = _x(x_axis, value)
         canvas.line([(across, _BOTTOM), (across, _BOTTOM + 8)], "plot-axis", 1)
         canvas.text((across, _BOTTOM + 28), text, "plot-axis", anchor="middle")
@@ -139,7 +139,7 @@ def _draw_legend(canvas: _Canvas, plotter: Plotter, content: PlotContent) -> Non
     for index in reversed(range(len(plotter.series))):
         style = plotter.series[index]
         value = format_value(plotter.value(content, index), percent=plotter.percent).strip()
-        text = f"{style.name} {value}"
+        text = f"{style.name} {value}".strip()
         canvas.text((right, 44), text, _CURVES[style.look], anchor="end")
         right -= 12.5 * len(text) + 8
         canvas.line([(right - 36, 44), (right - 6, 44)], _CURVES[style.look], 4)

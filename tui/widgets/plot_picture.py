@@ -134,15 +134,13 @@ class Frame:
         if cursor is not None and self._shows(cursor):
             step = self.x_at(self.left + 1) - self.x_at(self.left)  # as exactly as a column is
             text = f"{cursor:.{min(max(-math.floor(math.log10(step)), 0), 6)}f}"
-            start = self._label_at(cursor, text, free)
+            start = self.column(cursor) - (len(text) + 1) // 2
+            start = min(max(start, free), self._picture.size[0] - 3 - len(text))
             here = range(start, put(start, row, f" {text} ", CURSOR))
-        for tick, text in x_ticks(self.x_axis, self.columns):
-            start = self._label_at(tick, text, free)
+        for _, text, place in x_ticks(self.x_axis, self.columns, free + 2 - self.left):
+            start = self.left + place - 1
             if start >= here.stop or start + len(text) + 2 <= here.start:
-                free = put(start, row, f" {text} ", AXIS)
-
-    def _label_at(self, x: float, text: str, free: int) -> int:
-        return min(max(self.column(x) - (len(text) + 1) // 2, free), self._picture.size[0] - 3 - len(text))
+                put(start, row, f" {text} ", AXIS)
 
     def _shows(self, x: float) -> bool:
         return self.x_axis.low <= x <= self.x_axis.high

@@ -220,7 +220,7 @@ async def test_no_data_shows_axes_and_says_so() -> None:
     async with open_app(PlotApp(plot), size=(40, 9)):
         shown = lines(plot)
         assert "no data yet" in "".join(shown)
-        assert shown[-1].split()[1:3] == ["epoch", "0.0"]
+        assert shown[-1].replace("─", "").split()[1:3] == ["epoch", "0.0"]
         assert "100%╶" in "".join(shown)
         plot.set_data([(NONE, NONE)] * 2, 10)
         assert lines(plot)[-1].replace("─", "").split() == ["╰", "epoch", "0", "2", "4", "6", "8", "10", "╯"]
@@ -350,7 +350,7 @@ async def test_a_narrow_plot_drops_the_names_then_the_legend() -> None:
     plot = LinePlot("Loss", TRAIN_TEST)
     async with open_app(PlotApp(plot), size=(31, 8)) as pilot:
         plot.set_data(curve(), 10)
-        assert lines(plot)[0] == "╭ Loss ─── ─ 0.0501  ◆ 0.0800 ╮"
+        assert lines(plot)[0] == "╭ Loss ──── ─ 0.0501 ◆ 0.0800 ╮"
         await pilot.resize_terminal(20, 8)
         assert lines(plot)[0].strip() == "╭ Loss ────────────╮"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from finetui.tui.widgets import plot_axes
-from finetui.tui.widgets.plot_axes import DOTS_ACROSS, DOTS_DOWN, Range
+from finetui.tui.widgets.plot_axes import DOTS_DOWN, Range
 
 finite = st.floats(-1e90, 1e90, allow_nan=False)
 positive = st.floats(1e-90, 1e90)
@@ -157,12 +157,30 @@ def test_tick_labels() -> None:
     assert plot_axes.format_ticks([0.995, 1], percent=True) == ["99.5%", "100.0%"]
     assert plot_axes.format_ticks([0.01, 0.1, 1], log=True) == ["0.01", "0.1", "1"]
     assert plot_axes.format_ticks([0, 1e6, 2e6]) == ["0", "1e6", "2e6"]
+    assert plot_axes.format_ticks([1.2e-4, 1.25e-4, 1.3e-4]) == ["1.2e-4", "1.25e-4", "1.3e-4"]
+    assert plot_axes.format_ticks([0, 1e-4, 2e-4]) == ["0", "1e-4", "2e-4"]
+    assert plot_axes.format_ticks([0.50001, 0.50002]) == ["0.50001", "0.50002"]
+
+
+@given(ordinary, st.floats(1e-7, 1e7), st.integers(2, 40), st.booleans())
+def test_no_two_ticks_are_called_the_same(a: float, size: float, rows: int, percent: bool) -> None:
+    _, found = plot_axes.y_axis(two(a, a + size * max(abs(a), 1e-3) * 1e-6), rows, percent=percent)
+    labels = [label for _, label in found]
+    assert len(set(labels)) == len(labels)
+
+
+@given(st.floats(1e-6, 1), st.floats(1e-6, 1), st.integers(2, 40))
+def test_no_accuracy_is_above_a_hundred(a: float, b: float, rows: int) -> None:
+    for log in (False, True):
+        _, found = plot_axes.y_axis(two(a, b), rows, percent=True, log=log)
+        assert all(float(label.rstrip("%")) <= 100 for _, label in found)
 
 
 @given(st.integers(1, 200), st.sampled_from([1, 2, 5, 8, 10, 12, 60, 300]))
 def test_labels_have_room(columns: int, limit: int) -> None:
     axis = Range(0, limit)
-    shown = plot_axes.x_ticks(axis, columns)
-    places = (axis.dots(np.array([v for v, _ in shown]), columns * DOTS_ACROSS) // DOTS_ACROSS).tolist()
-    for (place, (_, label)), (after, _) in itertools.pairwise(zip(places, shown, strict=True)):
-        assert place + len(label) + 2 <= after
+    for first in (0, 2):
+        shown = plot_axes.x_ticks(axis, columns, first)
+        for (_, label, start), (_, _, after) in itertools.pairwise(shown):
+            assert start + len(label) + 3 <= after
+        assert all(first <= start and start + len(label) < columns for _, label, start in shown)

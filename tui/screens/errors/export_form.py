@@ -8,6 +8,7 @@ from textual.binding import BindingType
 from textual.widget import Widget
 
 from finetui.engine.text import clean
+from finetui.tui.keys import KEYS
 from finetui.tui.screens.form import ENTER, Form
 from finetui.tui.state.export import Target, target_of
 from finetui.tui.widgets.form_rows import ChoiceRow, TextRow
@@ -32,7 +33,7 @@ class ExportForm(Form[ExportRequest]):
     """Asks where `listed` images, or the `marked` ones among all, are to be written."""
 
     TITLE_TEXT = "Export"
-    APPLY = ("⏎", "Export")
+    APPLY = (KEYS["confirm"].shown, "Export")
     BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 
     def __init__(self, listed: int, marked: int, default: Path) -> None:

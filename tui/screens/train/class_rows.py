@@ -9,11 +9,12 @@ from textual.content import Content
 
 from finetui.engine.predictions.interval import wilson
 from finetui.engine.protocol.events import ClassReport, Evaluated
+from finetui.tui.keys import KEYS
 
 MOST_ROWS = 1000  # classes, the worst ones
 _FIGURES = (("precision", 11), ("recall", 8), ("F1", 8), ("loss", 8), ("images", 8))
 _FIRST = ("recall", "precision", "F1", "loss", "images")  # where there is no room for all of them
-_MIN_LABEL, _MAX_LABEL = 7, 24
+_MIN_LABEL, _MAX_LABEL = 6, 24
 _MIN_BAR, _ROOMY_BAR, _MAX_BAR = 5, 12, 40
 _CHANGE = 8
 _LEAST_WRONG = 6  # as its heading takes
@@ -133,7 +134,7 @@ def line(row: ClassRow, found: Layout, most: int) -> Content:
     report = row.report
     label = Content(" " + row.label).truncate(found.label, ellipsis=True, pad=True)
     if report is None:
-        return Content.assemble(label, " " * found.bar, ("–".rjust(found.wrong + len(found.word)), "$muted"))
+        return Content.assemble(label, ("–", "$muted"))
     wrong = report.wrong
     full = min(max(round(wrong / max(most, 1) * (found.bar - 1)), int(wrong > 0)), max(found.bar - 1, 0))
     change = "" if row.change is None else f"{row.change:+,}" if row.change else "="
@@ -162,18 +163,22 @@ def _figures(report: ClassReport, names: Iterable[str]) -> list[str]:
     return [values[name].rjust(dict(_FIGURES)[name]) for name in names]
 
 
-def average(report: ClassReport, found: Layout) -> Content:
-    """Return an average of the classes below their columns, or where there are none in words."""
+def average(report: ClassReport, found: Layout, width: int) -> Content:
+    """Return an average of the classes below their columns, or where there are none in words, as far as they fit."""
     label = " " + report.label
     if found.figures:
         before = found.label + found.bar + found.wrong + len(found.word) + found.change + len(found.mostly)
         return Content.styled(label.ljust(before + found.name) + "".join(_figures(report, found.figures)), "$muted")
-    words = f"precision {report.precision:.4f}  recall {report.recall:.4f}  F1 {report.f1:.4f}"
+    figures = [f"precision {report.precision:.4f}", f"recall {report.recall:.4f}", f"F1 {report.f1:.4f}"]
+    words = next((words for n in range(3) if len(words := "  ".join(figures[n:])) + 15 <= width), figures[-1])
     return Content.styled(f"{label:<15}{words}", "$muted")
 
 
-def total(found: Evaluated, width: int) -> Content:
+def total(found: Evaluated | None, width: int) -> Content:
     """Return the accuracy on all images, with its interval and their number as far as there is room."""
+    if found is None:
+        brief, more = " No evaluation yet", f". Press {KEYS['evaluate'].shown} to evaluate now."
+        return Content.styled(brief + more if len(brief + more) <= width else brief, "$muted")
     low, high = wilson(found.accuracy, found.n)
     accuracy, size = (f" {found.accuracy:.2%}", "bold"), f"{found.n:,} {found.part} images"
     for words in (
@@ -181,6 +186,7 @@ def total(found: Evaluated, width: int) -> Content:
         f" of {size}, 95% CI {100 * low:.2f} to {high:.2%}",
         f" of {size}, {100 * low:.2f} to {high:.2%}",
         f" of {size}",
+        f" of {found.n:,}",
     ):
         content = Content.assemble(accuracy, (words, "$muted"))
         if content.cell_length <= width:

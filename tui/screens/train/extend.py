@@ -8,6 +8,7 @@ from textual.widget import Widget
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import ChangeTraining
+from finetui.tui.keys import KEYS
 from finetui.tui.screens.form import ENTER, Form
 from finetui.tui.state.store import View
 from finetui.tui.state.typed import number, whole
@@ -18,7 +19,7 @@ class ExtendForm(Form[ChangeTraining]):
     """Asks how far the run in `view` is to go on; a finished one goes on at once, and without early stopping."""
 
     TITLE_TEXT = "Train further"
-    APPLY = ("⏎", "Train further")
+    APPLY = (KEYS["confirm"].shown, "Train further")
     LEAVE = "Not now"
     BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 

@@ -122,7 +122,7 @@ class LayerRows(FreezeRows[LayerRow]):
 
     def heading(self) -> str:
         """Return the line above the rows: what can be done with them."""
-        words = "F comes here, Space freezes"
+        words = f"{KEYS['freeze_layers'].shown} to go here, {KEYS['toggle'].shown} to freeze"
         titled = self.parent is not None and bool(self.parent.styles.border_top[0])  # by its frame
         return words if titled else f"Layers: {words}"
 

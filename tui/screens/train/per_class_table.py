@@ -176,13 +176,15 @@ class PerClassTable(Vertical):
     def _show_totals(self) -> None:
         """Show the accuracy with its interval, and where there is room the averages of the classes."""
         found, rows = self._evaluation, self.query_one(_Rows)
-        content = Content("") if found is None else total(found, rows.scrollable_content_region.width)
-        self.query_one("#class-accuracy", StyledLine).show(content)
+        width = rows.scrollable_content_region.width
+        waits = found is None and self._data is not None
+        self.query_one("#class-accuracy", StyledLine).show(total(found, width) if found or waits else Content(""))
         averages = found.averages if found is not None else ()
         for name, report in zip_longest(_AVERAGES, averages[: len(_AVERAGES)]):
-            content = Content("") if report is None else average(report, rows.layout_now)
+            content = Content("") if report is None else average(report, rows.layout_now, width)
             self.query_one(f"#{name}", StyledLine).show(content)
 
     def _show_heading(self) -> None:
         found = self.query_one(_Rows).layout_now
-        self.query_one("#class-heading", StyledLine).show(heading(found, self._counted, self._left_out))
+        names = heading(found, self._counted, self._left_out) if self._evaluation is not None else Content(" class")
+        self.query_one("#class-heading", StyledLine).show(names)

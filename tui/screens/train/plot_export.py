@@ -13,6 +13,7 @@ from textual.widget import Widget
 from finetui.engine.errors import BadInput, FinetuiError, reason_of
 from finetui.engine.files import replacing
 from finetui.engine.text import clean
+from finetui.tui.keys import KEYS
 from finetui.tui.screens.form import ENTER, Form
 from finetui.tui.state.run_curves import TRAINED, WATCHED, RunCurves
 from finetui.tui.widgets import plot_figure
@@ -58,7 +59,7 @@ class PlotExportForm(Form[PlotTarget]):
     """Asks where the plot called `title` is to be written."""
 
     TITLE_TEXT = "Export the plot"
-    APPLY = ("⏎", "Export")
+    APPLY = (KEYS["confirm"].shown, "Export")
     BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 
     def __init__(self, default: Path) -> None:

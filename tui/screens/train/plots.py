@@ -29,13 +29,12 @@ if TYPE_CHECKING:
 _UNITS = (("seconds", 1.0, 180.0), ("minutes", 60.0, 3 * 3600.0), ("hours", 3600.0, math.inf))  # until so many seconds
 CLASSES = "Classes"
 _PAN = 0.25  # of what is shown
-_ACTIONS = ("zoom", "larger", "smaller", "x_axis", "log_axis", "less_smoothing", "more_smoothing", "export")
+_ACTIONS = ("zoom", "less_smoothing", "more_smoothing", "x_axis", "log_axis", "export", "larger", "smaller")
 _CURSOR, _END = "Move the cursor through all plots", "The cursor to an end of what is shown"
 _FURTHER = "Show an earlier or a later part of the run"
-_SHOWN_ALONE = frozenset(_ACTIONS) - {"zoom", "export"}
 # For a screen with plots, whatever has the focus there.
 PLOT_KEYS: tuple[BindingType, ...] = (
-    *(bind(name, f"plots('{name}')", show=False) for name in _ACTIONS),
+    *(bind(name, f"plots('{name}')", show=name in ("zoom", "export")) for name in _ACTIONS),
     *bind_tabs(*(f"plot({number})" for number in range(1, 10))),
 )
 
@@ -77,8 +76,8 @@ class Plots(Container, can_focus=True):
     def compose(self) -> ComposeResult:
         """A plot for each metric that there may be; those without values, or without room, are not shown."""
         for metric in METRICS:
-            series = [SeriesStyle("train"), SeriesStyle("test", points=True, look=1)]
             has = metric.key in TRAINED, metric.key in WATCHED
+            series = [SeriesStyle("train" if has[1] else ""), SeriesStyle("test", points=True, look=1)]
             series = [style for style, there in zip(series, has, strict=True) if there]
             plot = LinePlot(metric.title, series, percent=metric.percent, id=metric.key)
             plot.display = False
@@ -324,7 +323,7 @@ class Plots(Container, can_focus=True):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Leave Escape to the screen where there is nothing to clear here, and show more keys where there is room."""
-        if action in _SHOWN_ALONE:
+        if action in _ACTIONS:
             return self.screen.has_class("-zoomed")  # else the screen has the same keys, and its own to show
         if action == "clear":
             return self.view.cursor is not None or self.view.window is not None or self.screen.has_class("-zoomed")

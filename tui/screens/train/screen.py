@@ -49,9 +49,10 @@ _POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
 _MOST_AT_ONCE = 256  # events, a few milliseconds' worth
 
 _SHOWN = ("start", "pause", "finetune")  # among the keys in the last line; the others have buttons that one sees
+# What has no button comes first: these fit in 80 cells.
 _FIRST_KEYS = (
-    *("help", "errors", "layers", "finetune", "runs", "checkpoints", "detach", "start", "toggle"),
-    *("freeze_layers", "log", "machine", "part", "close"),
+    *("help", "errors", "layers", "runs", "checkpoints", "log", "machine", "detach"),
+    *("start", "toggle", "finetune", "freeze_layers", "part", "close", "zoom", "export"),
 )
 
 OnEvents = Callable[[Sequence[AnyEvent]], None]
@@ -115,7 +116,7 @@ class TrainScreen(HomeScreen[None]):
             yield LayerList().add_class("frame")
             yield SettingsPanel().add_class("frame")
             yield LogPanel().add_class("frame")
-        yield KeyBar(palette=True, unshown=self._unshown, first=_FIRST_KEYS)
+        yield KeyBar(palette=True, unshown=self._unshown, first=_FIRST_KEYS, labels=self._labels)
         yield Static(id="too-small")
 
     def _unshown(self) -> tuple[str, ...]:
@@ -123,6 +124,14 @@ class TrainScreen(HomeScreen[None]):
         view = self.store.view
         other = () if view.data is not None and view.other_part("") is not None else ("switch_part",)
         return (*other, "press('start')" if view.state in ("running", "paused") else "press('pause')")
+
+    def _labels(self) -> dict[str, str]:
+        """Return what the keys of buttons that change are called now, as on these."""
+        state, goes_on = self.store.view.state, self.store.view.can_go_on or self.store.view.state == "stopped"
+        return {
+            **({"press('pause')": "Resume"} if state == "paused" else {}),
+            **({"press('start')": "Resume"} if goes_on else {}),
+        }
 
     def on_mount(self) -> None:
         """Begin to look for events."""
@@ -147,9 +156,9 @@ class TrainScreen(HomeScreen[None]):
     # -- showing ----------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        unshown, knew = self._unshown(), self.store.machine.latest is not None
+        keys, knew = (self._unshown(), self._labels()), self.store.machine.latest is not None
         heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE), self.steering.answers.hear)
-        if self._unshown() != unshown:
+        if (self._unshown(), self._labels()) != keys:
             self.refresh_bindings()
         if not knew and self.store.machine.latest is not None:
             self.hurry()  # the first look at the machine; later ones are shown with what changes

@@ -27,7 +27,7 @@ def settings(view: View) -> list[Setting]:
         ("optimizer", f"{training.optimizer}{momentum}"),
         ("schedule", f"{training.schedule}{warmup}"),
         ("base lr", rate(training.lr)),
-        ("by hand", "" if view.rate_factor in (None, 1.0) else f"x{view.rate_factor:.3g} of the schedule"),
+        ("by hand", "" if view.rate_factor in (None, 1.0) else f"x{view.rate_factor:.3g}"),
         ("weight decay", rate(training.weight_decay)),
         ("batch size", f"{training.batch_size:,}"),
         ("augmentation", data.augment),
@@ -39,7 +39,7 @@ def settings(view: View) -> list[Setting]:
         ("compile", training.compile if training.compile != "off" else ""),
         ("weights", view.config.model.weights),
         ("early stop", f"{view.config.guards.early_stop} epochs" if view.config.guards.early_stop else ""),
-        ("images", view.data.loader if view.data is not None else ""),
+        ("images", view.data.loader.partition(" of ")[0].replace(",", "") if view.data is not None else ""),
         ("device", view.device),
     ]
     return [(name, value) for name, value in found if value]

@@ -17,7 +17,8 @@ class Titles:
     def show(self, view: View) -> None:
         """Bring the titles up to date with `view`."""
         self._write("classes", "Classes", _mistakes(view))
-        self._write("controls", "Controls", brief_settings(view.config) if view.data is not None else "")
+        brief = view.data is not None and not self._screen.query_one("#settings").display
+        self._write("controls", "Controls", brief_settings(view.config) if brief else "")
         self._write("layers", "Layers", _trained(view))
         self._write("settings", "Settings", "")
         self._write("log", "Log", "")
@@ -33,7 +34,7 @@ def _mistakes(view: View) -> str:
     found = view.evaluation
     if found is None:
         return ""
-    return f"{found.n - round(found.accuracy * found.n):,} of {found.n:,} {found.part} images wrong"
+    return f"{found.n - round(found.accuracy * found.n):,} of {found.n:,} wrong"
 
 
 def _trained(view: View) -> str:

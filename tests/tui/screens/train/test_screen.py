@@ -55,7 +55,7 @@ async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
             "Evaluate",
         ):
             assert word in text, f"{word} is missing at {size}:\n{text}"
-        for word in ("Save", "Finetune", "LR", "0.001", "conv1", "[ ] trains", "Help", "Commands"):
+        for word in ("Save", "Finetune", "LR", "0.001", "conv1", "[ ] trains", "Help", "^p"):
             assert word in text, f"{word} is missing at {size}:\n{text}"
         classes = ("class", "95.00%") if size != (80, 24) else ("6 Classes",)
         plots = ("Loss", "Acc", "fc3", "Checkpoints", "Detach") if size[1] >= 24 else ()
