@@ -336,17 +336,12 @@ class ListingScreen(Screen[None]):
             show = "all" if true == predicted else "wrong"
             self._choose(lambda _: {"show": show, "true": true, "predicted": predicted, "change": ""})
 
-    @work(exclusive=True, group="scores")
-    async def action_scores(self) -> None:
+    def action_scores(self) -> None:
         """Show what the predictions amount to, all of them together."""
-        from finetui.engine.predictions.metrics import scores_of
         from finetui.tui.screens.errors.scores import ScoresScreen
 
         if self._listing is not None and len(self._listing.predictions):
-            found = self._listing.predictions
-            scores = await asyncio.to_thread(scores_of, found)  # the longer, the more images and classes there are
-            if self.is_current:
-                self.app.push_screen(ScoresScreen(scores, found.origin.part, found.origin.temperature))
+            self.app.push_screen(ScoresScreen(self._listing.predictions))
 
     @work
     async def action_compare(self) -> None:
