@@ -32,7 +32,7 @@ class ExportForm(Form[ExportRequest]):
     """Asks where `listed` images, or the `marked` ones among all, are to be written."""
 
     TITLE_TEXT = "Export"
-    APPLY = ("⏎", "Export")
+    APPLY = ("enter", "Export")
     BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 
     def __init__(self, listed: int, marked: int, default: Path) -> None:

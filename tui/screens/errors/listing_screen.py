@@ -110,7 +110,7 @@ class ListingScreen(Screen[None]):
         self._part, self._evaluation = part, None
         if self._store.view.evaluation_of(part) is None:
             before = self._listing.predictions.origin.part if self._listing is not None else ""
-            self._hint(f"evaluating the {part} images …")
+            self._hint(f"evaluating the {part} images…")
             self._asker.ask(Evaluate(part=part), lambda reply: self._not_evaluated(reply, before))
         else:
             self.action_newest()
@@ -247,7 +247,7 @@ class ListingScreen(Screen[None]):
     def action_toggle_flag(self, flag: str) -> None:
         """List only what has `flag`, or all again."""
         if flag == "duplicates" and self._duplicates is None and self._listing is not None:
-            self._hint("looking for training images among these …")
+            self._hint("looking for training images among these…")
             part = self._listing.predictions.origin.part
             self._asker.ask(FindDuplicates(part=part), self._duplicates_found)
         self._choose(lambda now: {flag: not getattr(now, flag)})
@@ -368,7 +368,7 @@ class ListingScreen(Screen[None]):
         request = await self.app.push_screen_wait(ExportForm(len(listing.rows), len(marked), Path("errors.csv")))
         if request is not None:
             rows = marked if request.marked_only else listing.rows.tolist()
-            self._hint("exporting …")
+            self._hint("exporting…")
             self._export(request.target, listing, rows)
 
     @work(thread=True, exclusive=True, group="export", exit_on_error=False)

@@ -18,7 +18,7 @@ class ExtendForm(Form[ChangeTraining]):
     """Asks how far the run in `view` is to go on; a finished one goes on at once, and without early stopping."""
 
     TITLE_TEXT = "Train further"
-    APPLY = ("⏎", "Train further")
+    APPLY = ("enter", "Train further")
     LEAVE = "Not now"
     BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 

@@ -58,7 +58,7 @@ class PlotExportForm(Form[PlotTarget]):
     """Asks where the plot called `title` is to be written."""
 
     TITLE_TEXT = "Export the plot"
-    APPLY = ("⏎", "Export")
+    APPLY = ("enter", "Export")
     BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 
     def __init__(self, default: Path) -> None:
