@@ -86,10 +86,11 @@ KEYS: dict[str, Key] = {
     "marked": Key("asterisk", "Marked", "Only marked images", "*"),
     "newest": Key("N", "Newest", "Show the newest evaluation"),
     "counts": Key("percent_sign", "Counts", "Counts or shares", "%"),
-    # Layers, Log, Machine
+    # Images
     "previous_image": Key("comma", "Previous image", "Previous image", ","),
     "next_image": Key("full_stop", "Next image", "Next image", "."),
     "image": Key("number_sign", "Image", "Go to an image by number", "#"),
+    # Layers, Log, Machine
     "norm": Key("V", "Norm", "Whether frozen normalisation layers keep their statistics or go on collecting"),
     "fold_all": Key("Z", "Fold all", "Fold or unfold all"),
     "warnings": Key("W", "Warnings", "Only warnings and errors"),
@@ -104,7 +105,8 @@ _PARTS = {
     "x_axis": "Plots",
     "branch": "Checkpoints and runs",
     "show": "Errors",
-    "previous_image": "Layers, Log, Machine",
+    "previous_image": "Images",
+    "norm": "Layers, Log, Machine",
 }
 
 # Keys that move the cursor, and how they are written; they mean what they say wherever there is one.

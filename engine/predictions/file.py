@@ -242,12 +242,12 @@ def load_predictions(path: Path) -> Predictions:
         run = path.absolute().parent.name if (path.parent / "journal.jsonl").is_file() else origin.run
         origin = msgspec.structs.replace(origin, classes=tuple(clean(name) for name in origin.classes), run=run)
         root = bytes.fromhex(about["root"]).decode("utf-8", "surrogateescape")
-        files = Files(root, file.get_slice("file_text"), file.get_tensor("file_ends"))
+        files = Files(root, _lazily(file, "file_text"), file.get_tensor("file_ends"))
         columns = {name: file.get_tensor(name) for name in _COLUMNS}
         names = set(file.keys())
         by_class = {name: file.get_tensor(name) for name in _BY_CLASS if name in names}
         flags = {name: file.get_tensor(_FLAG + name) for name in LABEL_FILTERS if _FLAG + name in names}
-        top, probability = file.get_slice("top"), file.get_slice("top_probability")
+        top, probability = _lazily(file, "top"), _lazily(file, "top_probability")
         predictions = Predictions(origin, columns, top, probability, files, label_errors=flags, **by_class)
         _check(predictions, file)
         return predictions
@@ -257,6 +257,12 @@ def load_predictions(path: Path) -> Predictions:
         raise BadInput(f"{where} cannot be read: {reason_of(error)}") from error
     except (SafetensorError, KeyError, ValueError, msgspec.DecodeError) as error:
         raise BadInput(f"{where} is damaged ({reason_of(error, 80)}); evaluate anew") from error
+
+
+def _lazily(file: Any, name: str) -> Any:
+    """Return the array called `name`, to be read where it is looked at; safetensors slices none that is empty."""
+    found = file.get_slice(name)
+    return found if all(found.get_shape()) else file.get_tensor(name)
 
 
 def _check(predictions: Predictions, file: Any) -> None:

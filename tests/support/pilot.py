@@ -162,11 +162,20 @@ class DashboardPilot(Pilot[Any]):
         """Press the keys, each once what the one before it did is drawn."""
         await self.drawn()
         for key in keys:
-            assert self.app._driver is not None
-            event = key_event(key)
-            event.set_sender(self.app)
-            self.app._driver.send_message(event)
+            self._send(key)
             await self.drawn()
+
+    async def press_at_once(self, *keys: str) -> None:
+        """Press the keys without waiting for what any of them does."""
+        for key in keys:
+            self._send(key)
+        await self.drawn()
+
+    def _send(self, key: str) -> None:
+        assert self.app._driver is not None
+        event = key_event(key)
+        event.set_sender(self.app)
+        self.app._driver.send_message(event)
 
     async def click(self, target: Target, offset: tuple[int, int] = (0, 0), *, times: int = 1) -> None:  # type: ignore[override]
         """Click on a widget, which has to be what is under the mouse there."""

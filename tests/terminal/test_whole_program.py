@@ -89,7 +89,7 @@ def test_a_run_that_is_left_goes_on_and_can_be_looked_at(open_terminal, tmp_path
     again = open_terminal("open", "left", columns=120, rows=40)
     journal = JournalReader(tmp_path / "checkpoints" / "left" / "journal.jsonl")
     last = [event for event in journal.read() if isinstance(event, Evaluated)][-1]
-    again.until("finished", "epoch 8/8", "1,600/1,600", "100.0 %", "conv1", f"test {last.accuracy:.2%}")
+    again.until("finished", "epoch 8/8", "1,600/1,600", "100%", "conv1", f"test {last.accuracy:.2%}")
     again.type("s")
     again.until("all epochs are done")
     again.type("q")

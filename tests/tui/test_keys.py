@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from canned import CannedLink, running
 from canned_predictions import AnsweringLink
-from pilot import DashboardPilot, key_event, open_app, picture
+from pilot import DashboardPilot, open_app, picture
 from textual.binding import Binding, BindingsMap
 from textual.dom import DOMNode
 from textual.widgets import Input
@@ -267,28 +267,18 @@ async def test_the_palette_has_every_action_with_its_key() -> None:
 # -- typed ahead --------------------------------------------------------------------------------------------
 
 
-async def typed_at_once(pilot: DashboardPilot, *keys: str) -> None:
-    """Press the keys without waiting for what any of them does."""
-    assert pilot.app._driver is not None
-    for key in keys:
-        event = key_event(key)
-        event.set_sender(pilot.app)
-        pilot.app._driver.send_message(event)
-    await pilot.drawn()
-
-
 async def test_what_is_typed_ahead_reaches_the_screen_that_it_was_typed_for() -> None:
     link = CannedLink(*running())
     app = FinetuiApp(link)
     async with open_app(app, size=(120, 40)) as pilot:
         await pilot.settle()
-        await typed_at_once(pilot, "o", "slash", *"detach xsmgq")
+        await pilot.press_at_once("o", "slash", *"detach xsmgq")
         assert isinstance(app.screen, LogScreen)
         assert app.screen.query_one(Input).value == "detach xsmgq"
-        await typed_at_once(pilot, "escape", "escape", "f", *"xdqwe")  # no text field has the focus at first
+        await pilot.press_at_once("escape", "escape", "f", *"xdqwe")  # no text field has the focus at first
         assert isinstance(app.screen, FinetuneForm)
         await back_to_train(pilot)
-        await typed_at_once(pilot, "c", "K", *"mxdq", "enter")
+        await pilot.press_at_once("c", "K", *"mxdq", "enter")
         assert app.screen is app.train_screen
         assert [(type(sent).__name__, getattr(sent, "name", None)) for sent in link.sent] == [("Save", "mxdq")]
         assert app.is_running
@@ -299,9 +289,9 @@ async def test_keys_go_on_after_one_whose_widget_went_away() -> None:
     async with open_app(app, size=(120, 40)) as pilot:
         await pilot.settle()
         for _ in range(5):
-            await typed_at_once(pilot, "g", "o", "M", "q", "g", "Z", "z", "escape", "escape", "o")
+            await pilot.press_at_once("g", "o", "M", "q", "g", "Z", "z", "escape", "escape", "o")
             assert isinstance(app.screen, LogScreen)
-            await typed_at_once(pilot, "o")
+            await pilot.press_at_once("o")
             assert app.screen is app.train_screen
 
 
@@ -311,6 +301,6 @@ async def test_a_key_that_makes_a_button_open_a_box_is_waited_for() -> None:
     async with open_app(app, size=(120, 40)) as pilot:
         await pilot.settle()
         app.screen.query_one("#extend").focus()
-        await typed_at_once(pilot, "enter", *"12", "x", "escape")
+        await pilot.press_at_once("enter", *"12", "x", "escape")
         assert app.screen is app.train_screen
         assert link.sent == []

@@ -34,7 +34,7 @@ class ListScreen(ModalScreen[T | None], Generic[T]):
         """Title, heading and list, and what is below."""
         with Vertical(id="box"):
             yield Static(Content.styled(self.TITLE_TEXT, "bold $accent"), id="title")
-            yield Static(Content("Reading …"), id="text")
+            yield Static(Content("Reading…"), id="text")
             yield OptionList(id="list", compact=True)
             yield from self.below()
 

@@ -95,7 +95,7 @@ def _progress(store: Store, cue: str) -> list[Part]:
     epochs = view.config.training.epochs
     parts = []
     if view.phase is None and view.state == "preparing":
-        return [Part(Content.styled("starting the engine …", "$muted"), 1)]
+        return [Part(Content.styled("starting the engine…", "$muted"), 1)]
     if view.phase is None and view.state == "ready":
         parts.append(Part(Content.styled(f"{epochs:,} epoch{'s' * (epochs != 1)}", "$muted"), 2))
         return [*parts, Part(Content.styled(cue, "$accent"), 1)] if cue else parts
@@ -103,7 +103,7 @@ def _progress(store: Store, cue: str) -> list[Part]:
         epoch = min(int(view.epochs_at(view.step)) + (view.state != "finished"), epochs)
         parts.append(Part(Content.assemble(("epoch ", "$muted"), f"{epoch:>{len(str(epochs))}}/{epochs}"), 1))
     if view.phase is not None:
-        parts.append(Part(Content.styled(view.phase.name + " …" * (share is None), "$accent"), 2))
+        parts.append(Part(Content.styled(view.phase.name + "…" * (share is None), "$accent"), 2))
     if share is not None:
         parts += [_BAR, Part(Content(percent(min(share, 1.0))), 3)]
     left = store.seconds_left if view.state in _LIVE else None
@@ -177,13 +177,13 @@ def _best(view: View) -> Content:
     """Return the best result so far and the epoch it is of."""
     best = view.best
     if best is None:
-        return _figure("best ", f"{100 * (view.best_accuracy or 0.0):.2f} %")
+        return _figure("best ", f"{100 * (view.best_accuracy or 0.0):.2f}%")
     return _figure("best ", _judged(best), f" @{best.epoch}")
 
 
 def _judged(best: Evaluated) -> str:
     if best.best_by == "accuracy" or best.figure is None:
-        return f"{100 * best.accuracy:.2f} %"
+        return f"{100 * best.accuracy:.2f}%"
     return figure_text(best.best_by, best.figure)
 
 
@@ -191,7 +191,7 @@ def machine_parts(machine: Machine) -> list[Part]:
     """Return what the machine is busy with; what is not known is left out."""
     parts = []
     if machine.cpu is not None:
-        parts.append(Part(_figure("CPU", percent(machine.cpu).rjust(6)), 5))
+        parts.append(Part(_figure("CPU", percent(machine.cpu).rjust(5)), 5))
     if machine.memory_used is not None:
         parts.append(Part(_figure("mem ", f"{gigabytes(machine.memory_used)}G"), 7))
     return parts + (_gpu_parts(machine.gpus) if machine.gpus else [])
@@ -201,7 +201,7 @@ def _gpu_parts(gpus: Sequence[Gpu]) -> list[Part]:
     """Return the figures of one GPU, or of several: their mean use, all their memory, and the highest temperature."""
     name = f"GPU {gpus[0].index}" if len(gpus) == 1 else f"{len(gpus)} GPUs"
     uses = [gpu.use for gpu in gpus if gpu.use is not None]
-    use = percent(math.fsum(uses) / len(uses)).rjust(6) if uses else ""
+    use = percent(math.fsum(uses) / len(uses)).rjust(5) if uses else ""
     parts = [Part(_figure(name, use), 4)]
     memory = [(gpu.memory_used, gpu.memory_total) for gpu in gpus]
     if all(used is not None and total is not None for used, total in memory):

@@ -40,8 +40,8 @@ def size_in_gigabytes(count: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share of 1 in whole percents, right-aligned so that nothing beside it moves: ` 97 %`."""
-    return f"{100 * share:3.0f} %"
+    """Return a share of 1 in whole percents, right-aligned so that nothing beside it moves: ` 97%`."""
+    return f"{100 * share:3.0f}%"
 
 
 def duration(seconds: float) -> str:

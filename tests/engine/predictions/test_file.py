@@ -28,6 +28,12 @@ def test_what_is_written_is_read(tmp_path: Path, n: int, classes: int, seed: int
         assert read.files.path(row) == (paths[row] if named else "")
     assert np.array_equal(read.confusion(), made.confusion())
     assert list(tmp_path.iterdir()) == [tmp_path / "p"]
+    read.save(tmp_path / "p")
+    again = load_predictions(tmp_path / "p")
+    assert len(again) == n
+    for row in range(n):
+        assert again.top(row) == made.top(row)
+        assert again.files.path(row) == read.files.path(row)
 
 
 def test_a_page_is_read_without_the_rest(tmp_path: Path) -> None:

@@ -43,20 +43,20 @@ def test_nothing_is_cut_at_any_width(more: tuple[AnyEvent, ...]) -> None:
                 brief = word in ("cached",)
                 assert word in words or bar or name or brief, (width, word)
         assert re.search("running|finished", run_line(store, width).plain)
-        assert "best 98.43 % @1" in figures_line(store, width).plain
+        assert "best 98.43% @1" in figures_line(store, width).plain
 
 
 def test_what_is_said_first() -> None:
     narrow, figures = run_line(run(), 60).plain, figures_line(run(), 80).plain
-    assert re.fullmatch(r" ● running  …\S*-probe +epoch  2/10 .* 15 %  ETA  0:09 ", narrow)
-    assert re.fullmatch(r" best 98.43 % @1   lr 0.00288   6.4k img/s   2:34 elapsed +GPU 0  97 % ", figures)
+    assert re.fullmatch(r" ● running  …\S*-probe +epoch  2/10 .* 15%  ETA  0:09 ", narrow)
+    assert re.fullmatch(r" best 98.43% @1   lr 0.00288   6.4k img/s   2:34 elapsed +GPU 0  97% ", figures)
     busy = run_line(run(PHASE, STAGE), 120).plain
-    assert "2/3 all layers" in busy and "epoch  2/10  Evaluating" in busy and "43 %" in busy and "ETA" in busy
+    assert "2/3 all layers" in busy and "epoch  2/10  Evaluating" in busy and "43%" in busy and "ETA" in busy
     assert "s starts" in run_line(run(StateChanged(state="ready")), 80, "s starts").plain
     assert "ETA" not in run_line(run(StateChanged(state="finished")), 200).plain
     assert "CPU" not in figures_line(run(StateChanged(state="finished")), 200).plain
     # A run that was rolled back to where only the accuracy of its best is known does not make an epoch up.
-    assert "best 93.00 %   lr" in figures_line(unknown_best(), 100).plain
+    assert "best 93.00%   lr" in figures_line(unknown_best(), 100).plain
 
 
 def unknown_best() -> Store:
@@ -78,7 +78,7 @@ async def test_they_are_on_every_screen_and_move_on_there() -> None:
             await pilot.settle()
             top, second = picture(app).splitlines()[:2]
             assert "● running  live1" in top and f"epoch {int(step / 100) + 1:>2}/10" in top, (key, top)
-            assert "best 90.00 %" in second and "img/s" in second, (key, second)
+            assert "best 90.00%" in second and "img/s" in second, (key, second)
         link.events.put(StateChanged(state="crashed", reason="it was killed"))
         await pilot.settle()
         assert "✗ crashed  live1" in picture(app).splitlines()[0], "running and dead look different"

@@ -58,7 +58,7 @@ class FilterForm(Form[Selection]):
         """Return the selection that was asked for. Raises `BadInput`."""
         low, high = self._percent("low", 0.0), self._percent("high", 100.0)
         if low > high:
-            raise BadInput(f"no confidence is at least {low:g} % and at most {high:g} %")
+            raise BadInput(f"no confidence is at least {low:g}% and at most {high:g}%")
         change = next((key for key, words in _CHANGES.items() if words == self._change()), "")
         return msgspec.convert(
             {
@@ -88,5 +88,5 @@ class FilterForm(Form[Selection]):
         except ValueError:
             raise BadInput(f"confidence: {typed} is not a number of percent") from None
         if not 0 <= value <= 100:
-            raise BadInput(f"confidence: {value:g} % is not between 0 and 100")
+            raise BadInput(f"confidence: {value:g}% is not between 0 and 100")
         return value

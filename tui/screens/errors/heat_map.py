@@ -85,6 +85,12 @@ class HeatMap(Widget, can_focus=True):
         rows = (self.size.height - _HEAD) // self._high
         return max(rows, 1), max((self.size.width - self._names - 1) // self._cell, 1)
 
+    @property
+    def _start(self) -> tuple[int, int]:
+        """Row and column that are in sight first: no room is left empty, whatever the size was when they were set."""
+        row, column = (min(at, max(len(self._labels) - of, 0)) for at, of in zip(self._first, self._room, strict=True))
+        return row, column
+
     def switch(self) -> None:
         """Show shares of the true class instead of counts, or the other way round."""
         self.normalised = not self.normalised
@@ -133,8 +139,8 @@ class HeatMap(Widget, can_focus=True):
         """Put the cursor on a cell; a click on the cursor chooses it."""
         event.stop()
         self.focus()
-        column = (event.x - self._names - 1) // self._cell + self._first[1] if event.x > self._names else -1
-        row = (event.y - _HEAD) // self._high + self._first[0] if event.y >= _HEAD else -1
+        column = (event.x - self._names - 1) // self._cell + self._start[1] if event.x > self._names else -1
+        row = (event.y - _HEAD) // self._high + self._start[0] if event.y >= _HEAD else -1
         if max(row, column) >= len(self._labels):
             return
         if (row, column) == self.cursor:
@@ -152,7 +158,7 @@ class HeatMap(Widget, can_focus=True):
     def _scroll(self, event: events.MouseEvent, by: int) -> None:
         event.stop()
         count, room = len(self._labels), self._room
-        row, column = self._first
+        row, column = self._start
         if event.shift:
             column = min(max(column + by, 0), max(count - room[1], 0))
         else:
@@ -165,9 +171,10 @@ class HeatMap(Widget, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """Render the heading, or one row."""
         width = self.size.width
-        columns = range(self._first[1], min(self._first[1] + self._room[1], len(self._labels)))
+        first = self._start[1]
+        columns = range(first, min(first + self._room[1], len(self._labels)))
         row, line = divmod(y - _HEAD, self._high)
-        row += self._first[0]
+        row += self._start[0]
         middle = line == self._high // 2
         if y == 0:
             # The heading of a narrow column is cut, and here it is whole.

@@ -110,7 +110,7 @@ class ListingScreen(Screen[None]):
         self._part, self._evaluation = part, None
         if self._store.view.evaluation_of(part) is None:
             before = self._listing.predictions.origin.part if self._listing is not None else ""
-            self._hint(f"evaluating the {part} images …")
+            self._hint(f"evaluating the {part} images…")
             self._asker.ask(Evaluate(part=part), lambda reply: self._not_evaluated(reply, before))
         else:
             self.action_newest()
@@ -247,7 +247,7 @@ class ListingScreen(Screen[None]):
     def action_toggle_flag(self, flag: str) -> None:
         """List only what has `flag`, or all again."""
         if flag == "duplicates" and self._duplicates is None and self._listing is not None:
-            self._hint("looking for training images among these …")
+            self._hint("looking for training images among these…")
             part = self._listing.predictions.origin.part
             self._asker.ask(FindDuplicates(part=part), self._duplicates_found)
         self._choose(lambda now: {flag: not getattr(now, flag)})
@@ -336,17 +336,12 @@ class ListingScreen(Screen[None]):
             show = "all" if true == predicted else "wrong"
             self._choose(lambda _: {"show": show, "true": true, "predicted": predicted, "change": ""})
 
-    @work(exclusive=True, group="scores")
-    async def action_scores(self) -> None:
+    def action_scores(self) -> None:
         """Show what the predictions amount to, all of them together."""
-        from finetui.engine.predictions.metrics import scores_of
         from finetui.tui.screens.errors.scores import ScoresScreen
 
         if self._listing is not None and len(self._listing.predictions):
-            found = self._listing.predictions
-            scores = await asyncio.to_thread(scores_of, found)  # the longer, the more images and classes there are
-            if self.is_current:
-                self.app.push_screen(ScoresScreen(scores, found.origin.part, found.origin.temperature))
+            self.app.push_screen(ScoresScreen(self._listing.predictions))
 
     @work
     async def action_compare(self) -> None:
@@ -373,7 +368,7 @@ class ListingScreen(Screen[None]):
         request = await self.app.push_screen_wait(ExportForm(len(listing.rows), len(marked), Path("errors.csv")))
         if request is not None:
             rows = marked if request.marked_only else listing.rows.tolist()
-            self._hint("exporting …")
+            self._hint("exporting…")
             self._export(request.target, listing, rows)
 
     @work(thread=True, exclusive=True, group="export", exit_on_error=False)

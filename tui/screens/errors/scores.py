@@ -1,15 +1,17 @@
 """What an evaluation amounts to: its scores, a reliability diagram, and every class against the rest."""
 
+import asyncio
 from typing import ClassVar
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from finetui.engine.predictions.metrics import Scores
-from finetui.engine.protocol.values import Part
+from finetui.engine.predictions.file import Predictions
+from finetui.engine.predictions.metrics import Scores, scores_of
 from finetui.tui.keys import bind
 from finetui.tui.screens.base import ModalScreen
 from finetui.tui.screens.run_lines import RunLines
@@ -29,7 +31,7 @@ class _ClassRows(LinesView[list[str]]):
 
 
 class ScoresScreen(ModalScreen[None]):
-    """Shows `scores` on `part`, of logits divided by `temperature`."""
+    """Shows the scores of `found`. It is there before they are: keys pressed meanwhile are its own."""
 
     TITLE_TEXT = "Scores"
     INTRODUCTION = (
@@ -42,11 +44,9 @@ class ScoresScreen(ModalScreen[None]):
         bind("scores", "close", show=False),
     ]
 
-    def __init__(self, scores: Scores, part: Part, temperature: float) -> None:
+    def __init__(self, found: Predictions) -> None:
         super().__init__()
-        self._scores = scores
-        self._part = part
-        self._temperature = temperature
+        self._found = found
 
     def compose(self) -> ComposeResult:
         """The facts beside the diagram where there is room, and a row for each class below."""
@@ -54,33 +54,42 @@ class ScoresScreen(ModalScreen[None]):
         with VerticalScroll(id="box"):
             yield Static(Content.styled("Scores", "bold $accent"))
             with Horizontal(id="columns"):
-                yield Static(self._facts(), id="facts")
-                yield Static(self._diagram(), id="diagram")
-            if len(self._scores.per_class) <= _MOST_LAID_OUT:
-                yield Static(self._rows(), id="rows")
-            else:
-                yield Static(_line(HEADING).stylize("$muted"), id="rows")
-                yield _ClassRows(id="many-rows")
+                yield Static(Content.styled("Computing…", "$muted"), id="facts")
+                yield Static(id="diagram")
+            yield Static(id="rows")
+            yield _ClassRows(id="many-rows")
         yield KeyBar()
 
     def on_mount(self) -> None:
-        """Let the keys scroll."""
+        """Let the keys scroll, and begin."""
         self.query_one("#box").focus()
-        for rows in self.query(_ClassRows):
-            rows.show(list(class_rows(self._scores)))
+        self.query_one(_ClassRows).display = False
+        self._compute()
 
-    def _facts(self) -> Content:
-        told = facts(self._scores, self._part, self._temperature)
+    @work
+    async def _compute(self) -> None:
+        scores = await asyncio.to_thread(scores_of, self._found)  # the longer, the more images and classes there are
+        if not self.stands:
+            return
+        self.query_one("#facts", Static).update(self._facts(scores))
+        self.query_one("#diagram", Static).update(_diagram(scores))
+        many = len(scores.per_class) > _MOST_LAID_OUT
+        lines = [_line(HEADING).stylize("$muted"), *map(_line, () if many else class_rows(scores))]
+        self.query_one("#rows", Static).update(Content("\n").join(lines))
+        if many:
+            rows = self.query_one(_ClassRows)
+            rows.display = True
+            rows.show(list(class_rows(scores)))
+
+    def _facts(self, scores: Scores) -> Content:
+        told = facts(scores, self._found.origin.part, self._found.origin.temperature)
         return Content("\n").join(Content.assemble((f"{name:<{NAME_WIDTH}}", "$muted"), words) for name, words in told)
 
-    def _diagram(self) -> Content:
-        bins = [found for found in self._scores.calibration if found.count]
-        head, *lines = diagram(bins, _DIAGRAM)
-        return Content("\n").join([Content.styled(head, "$muted"), *map(Content, lines)])
 
-    def _rows(self) -> Content:
-        lines = [_line(HEADING).stylize("$muted"), *map(_line, class_rows(self._scores))]
-        return Content("\n").join(lines)
+def _diagram(scores: Scores) -> Content:
+    bins = [found for found in scores.calibration if found.count]
+    head, *lines = diagram(bins, _DIAGRAM)
+    return Content("\n").join([Content.styled(head, "$muted"), *map(Content, lines)])
 
 
 def _line(cells: tuple[str, ...] | list[str]) -> Content:

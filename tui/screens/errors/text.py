@@ -223,7 +223,7 @@ def waiting(view: View) -> str:
     if view.refusal is not None and isinstance(view.refusal.command, Evaluate):
         return view.refusal.reason
     if view.phase is not None:
-        share = f" {view.phase.done:,} of {view.phase.total:,}" if view.phase.total else " …"
+        share = f" {view.phase.done:,} of {view.phase.total:,}" if view.phase.total else "…"
         return f"{view.phase.name}{share}"
     return "No evaluation yet. Press e to evaluate now."
 

@@ -23,7 +23,7 @@ from finetui.tui.widgets.picture import Picture
 from finetui.tui.widgets.styled_line import StyledLine
 from finetui.tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
 
-ASKING = "asking the engine …"
+ASKING = "Loading…"
 _LABELS = dict(zip(LAYER_VIEWS, ("Filters", "Feature maps", "Weights", "Activations"), strict=True))
 
 

@@ -26,6 +26,7 @@ from finetui.tui.screens.layers.layer_pane import ASKING, LayerPane
 from finetui.tui.screens.layers.module_tree import ModuleRows, ModuleTree
 from finetui.tui.screens.layers.text import not_to_be_seen, notes, title, title_of, totals
 from finetui.tui.screens.run_lines import RunLines
+from finetui.tui.screens.told import Told
 from finetui.tui.state.layer_tree import LayerStates, layer_tree, rate_factors
 from finetui.tui.state.store import Store, View
 from finetui.tui.widgets.key_bar import KeyBar
@@ -221,8 +222,10 @@ class LayersScreen(Screen[None]):
 
     def _order(self, command: SetFrozen | SetFrozenNorm) -> None:
         why_not = refusal(type(command), self._store.view.state)
-        self._say(f"not now: {why_not}" if why_not is not None else "")
-        if why_not is None:
+        if why_not is not None:
+            self._say("")
+            self.app.post_message(Told(f"Not now: {why_not}", "refusal", warns=True))
+        else:
             self._old_refusal = self._store.view.refusal
             self._send(command)
             self._show()

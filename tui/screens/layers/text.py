@@ -56,9 +56,9 @@ def totals(view: View, described: ModelDescribed | None, problem: str, width: in
     elif problem:
         return Content.styled(f" {problem}", "$warning")
     elif view.state == "preparing" or view.phase is not None:
-        parts = [memory, f"{view.phase.name if view.phase is not None else 'the engine is getting ready'} …"]
+        parts = [memory, f"{view.phase.name if view.phase is not None else 'the engine is getting ready'}…"]
     else:
-        parts = [memory, "asking the engine …"]
+        parts = [memory, "Loading…"]
     return Content.styled(f" {fitting(parts, width - 1)}", "$muted")
 
 

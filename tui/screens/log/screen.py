@@ -346,7 +346,7 @@ class LogScreen(Screen[None]):
         if self.has_class("-output"):
             nothing = self._output_problem or "The engine and its libraries have printed nothing."
         elif self._reading and not self._lines:
-            nothing = "Reading the journal …"
+            nothing = "Reading the journal…"
         else:
             nothing = self._problem or "Nothing has happened yet."
         if (self._output or self._unfinished) if self.has_class("-output") else self._lines:

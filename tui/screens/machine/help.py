@@ -8,7 +8,7 @@ INTRODUCTION = (
     "The bar at the top shows where the time of a step goes: waiting for images, copying them to the device, computing "
     "the step, and evaluating and saving in between. A GPU that waits for images wants more workers, smaller images, "
     "or images that are kept in memory; one that computes all the time is used well.\n\n"
-    "Each graph goes from 0 to 100 %, that of the disk to the largest rate in sight. A GPU's frame tells its "
+    "Each graph goes from 0 to 100%, that of the disk to the largest rate in sight. A GPU's frame tells its "
     "memory, temperature, power and clock, and who else is on it. All of it is kept in the run's journal, in less "
     "detail the longer the run."
 )

@@ -108,7 +108,8 @@ class MachineScreen(Screen[None]):
             ("  ·  a container" if machine is not None and machine.contained else "", "$muted"),
             (f"  ·  {self._store.view.name}" if self._store.view.name else "", "$muted"),
         )
-        right = Content.styled("the whole run " if self._whole else "the last 10 minutes ", "$muted")
+        whole = self._whole or self._store.machine.now < RECENT_SECONDS
+        right = Content.styled("the whole run " if whole else "the last 10 minutes ", "$muted")
         left = left.truncate(max(self.size.width - right.cell_length - 1, 0), ellipsis=True)
         gap = max(self.size.width - left.cell_length - right.cell_length, 1)
         self.query_one("#machine-title", StyledLine).show(Content.assemble(left, " " * gap, right))

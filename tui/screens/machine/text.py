@@ -158,4 +158,4 @@ def time_legend(shares: TimeShares, width: int) -> Content:
 
 
 def _entry(word: str, style: str, value: float) -> Content:
-    return Content.assemble(("■ ", style), f"{word} ", (f"{100 * value:.0f} %", "bold"))
+    return Content.assemble(("■ ", style), f"{word} ", (f"{100 * value:.0f}%", "bold"))

@@ -67,7 +67,7 @@ class RunsScreen(Screen[None]):
         self._query = RunQuery()
         self._marked: set[str] = set()
         self._looks = False
-        self._said = "Reading the runs …"
+        self._said = "Reading the runs…"
         self._housekeeping = Housekeeping(self, store)
 
     def compose(self) -> ComposeResult:
@@ -126,7 +126,7 @@ class RunsScreen(Screen[None]):
     def _tell_progress(self, done: int, total: int) -> None:
         """Say how far the first look is; called in its thread."""
         if done % 50 == 0 and not self._runs and self.stands:
-            self.app.call_from_thread(self._say, f"Reading the runs … {done} of {total}")
+            self.app.call_from_thread(self._say, f"Reading the runs… {done} of {total}")
 
     @work(group="arrange", exclusive=True, exit_on_error=False)
     async def _arrange(self) -> None:

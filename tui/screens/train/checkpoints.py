@@ -14,6 +14,7 @@ from finetui.engine.protocol.commands import AnyCommand, Branch, RollBack, Save
 from finetui.engine.protocol.config_checks import check_checkpoint_name
 from finetui.engine.protocol.events import KeptCheckpoint
 from finetui.engine.protocol.state_rules import refusal
+from finetui.engine.text import clean
 from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.dialog import Choice, Dialog
 from finetui.tui.screens.list_screen import ListScreen
@@ -53,14 +54,22 @@ class CheckpointsScreen(ListScreen[AnyCommand]):
         """The field for a name, what is wrong, and the keys."""
         self._field = Input(placeholder="name", compact=True, max_length=100, id="name")
         self._field.display = self._field.cursor_blink = False
-        return self._field, Static(id="problem"), Static(_keys(), id="keys")
+        return self._field, Static(id="problem"), Static(self._keys(), id="keys")
 
     def on_mount(self) -> None:
         """Begin in the list."""
+        self.query_one("#title", Static).update(
+            Content.assemble((self.TITLE_TEXT, "bold $accent"), (f"  {clean(self._view.name)}", "$muted"))
+        )
         self._say(self._why_not)
         heading = f"{'name':<{_NAME}} {'step':>9} {'epoch':>5}  {'accuracy':>8}"
         kept = self._view.kept
         self.fill(heading if kept else "none yet", [_row(one, self._view) for one in kept])
+
+    def _keys(self) -> Content:
+        shown = _KEYS[-1:] if self._why_not else _KEYS
+        parts = ((KEYS[name].shown, "bold $accent", f" {words}  ") for name, words in shown)
+        return Content.assemble(*(part for key, style, words in parts for part in ((key, style), (words, "$muted"))))
 
     def _say(self, problem: str) -> None:
         line = self.query_one("#problem", Static)
@@ -131,8 +140,3 @@ def _question(kept: KeptCheckpoint, view: View) -> tuple[str, tuple[str, ...]]:
     undone = f"Undoes {back:,} step{'s' if back > 1 else ''}. " if back > 0 else ""
     title = f'Roll back to "{kept.name}" (epoch {kept.epoch}{accuracy})?'
     return title, (f'{undone}The present state is kept as "previous".',)
-
-
-def _keys() -> Content:
-    parts = [part for name, words in _KEYS for part in ((KEYS[name].shown, "bold $accent"), (f" {words}  ", "$muted"))]
-    return Content.assemble(*parts)

@@ -157,7 +157,7 @@ class Controls(Vertical):
     def _show_news(self) -> None:
         view = self._view
         if view.pending:
-            self.hint(f"{', '.join(describe_command(c) for c in view.pending.values())} …")
+            self.hint(f"{', '.join(describe_command(c) for c in view.pending.values())}…")
         else:
             self.hint(_by_hand(view))
 

@@ -26,7 +26,7 @@ class PreviewPane(Container):
 
     def on_mount(self) -> None:
         """Begin with nothing to show."""
-        self.say("Reading the checkpoint …")
+        self.say("Reading the checkpoint…")
 
     def say(self, text: str) -> None:
         """Show `text` in place of a preview."""

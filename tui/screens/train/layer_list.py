@@ -107,7 +107,7 @@ class LayerRows(FreezeRows[LayerRow]):
         """Return name, parameters and state."""
         name_width = self._name_width(width)
         _, word, style = SIGNS[row.state]
-        word = f"{word} …" if row.state in ("freezing", "thawing") else word
+        word = f"{word}…" if row.state in ("freezing", "thawing") else word
         frozen = row.state in ("frozen", "freezing")
         mark = " " if not row.is_parent else "▸" if row.key in self._folded else "▾"
         look = style if frozen else "" if row.in_use else "$muted"

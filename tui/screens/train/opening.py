@@ -72,7 +72,7 @@ def show_runs(train: "TrainScreen") -> None:
 
 async def choose_checkpoint(train: "TrainScreen", *, can_steer: bool) -> None:
     """List the checkpoints that are kept: go back to one, branch from one, keep one more."""
-    why_not = "" if can_steer else "this dashboard cannot steer the run (finetui resume, finetui branch)"
+    why_not = "" if can_steer else "This dashboard cannot steer the run; finetui resume and finetui branch can."
     command = await train.app.push_screen_wait(CheckpointsScreen(train.store.view, why_not))
     if command is not None:
         train.send(command)

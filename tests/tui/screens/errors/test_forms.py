@@ -49,7 +49,7 @@ async def test_a_filter_is_typed_and_applied_with_enter(link, found) -> None:
         ("predicted", "12", "there is no class '12'"),
         ("low", "101", "not between 0 and 100"),
         ("low", "1.2.3", "not a number"),
-        ("high", "0", "at least 50 %"),
+        ("high", "0", "at least 50%"),
     ],
 )
 async def test_what_makes_no_sense_is_said_and_not_applied(field: str, typed: str, words: str) -> None:

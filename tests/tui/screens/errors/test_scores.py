@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from canned_predictions import AnsweringLink, predictions, saved
@@ -38,9 +39,26 @@ async def test_scores_and_diagram_of_what_is_shown(tmp_path: Path, size) -> None
         assert not isinstance(pilot.app.screen, ScoresScreen)
 
 
+async def test_a_key_pressed_while_scores_are_computed_is_theirs(tmp_path: Path) -> None:
+    saved(tmp_path / "run", predictions())
+    async with open_app(FinetuiApp(AnsweringLink(*events_of(tmp_path / "run")))) as pilot:
+        errors = await opened(pilot)
+        await pilot.press_at_once("S", "v", "space")
+        await pilot.settle()
+        assert isinstance(pilot.app.screen, ScoresScreen)
+        assert errors._listing.selection.show == "wrong"
+        assert not errors._marked
+
+
+def _softened(found: Predictions, temperature: float) -> Predictions:
+    """Return the predictions, said to be of logits divided by `temperature`."""
+    found.origin = msgspec.structs.replace(found.origin, temperature=temperature)
+    return found
+
+
 async def test_any_class_name_and_a_temperature_keep_their_columns() -> None:
     found = predictions(10_000, classes=HOSTILE)
-    app = ScreenApp(ScoresScreen(scores_of(found), "test", 1.5))
+    app = ScreenApp(ScoresScreen(_softened(found, 1.5)))
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         assert f"{'temperature':<28}1.5000" in picture(app)
@@ -52,7 +70,7 @@ async def test_any_class_name_and_a_temperature_keep_their_columns() -> None:
 
 async def test_many_classes_are_drawn_only_where_they_are_in_sight() -> None:
     found = predictions(400, classes=tuple(f"kind{index}" for index in range(300)))
-    app = ScreenApp(ScoresScreen(scores_of(found), "test", 1.0))
+    app = ScreenApp(ScoresScreen(found))
     async with open_app(app, size=(120, 40)) as pilot:
         await pilot.settle()
         rows = app.screen.query_one("#many-rows")
@@ -65,13 +83,13 @@ async def test_many_classes_are_drawn_only_where_they_are_in_sight() -> None:
 
 
 async def test_the_diagram_leaves_out_what_holds_no_images() -> None:
-    scores = scores_of(predictions())
-    empty = [found for found in scores.calibration if not found.count]
+    found = predictions()
+    empty = [bin_ for bin_ in scores_of(found).calibration if not bin_.count]
     assert empty
-    app = ScreenApp(ScoresScreen(scores, "test", 1.0))
+    app = ScreenApp(ScoresScreen(found))
     async with open_app(app, size=(200, 60)) as pilot:
         await pilot.settle()
-        assert all(f"{100 * found.low:3.0f} to {found.high:4.0%}" not in picture(app) for found in empty)
+        assert all(f"{100 * bin_.low:3.0f} to {bin_.high:4.0%}" not in picture(app) for bin_ in empty)
 
 
 def test_a_bar_shows_which_of_accuracy_and_confidence_is_more() -> None:

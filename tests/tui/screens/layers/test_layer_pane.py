@@ -72,7 +72,7 @@ async def test_late_answers_to_another_look_are_dropped() -> None:
         await pilot.until(lambda: len(link.asked(ViewLayer)) == 2)
         await pilot.press("4")
         await pilot.until(lambda: len(link.asked(ViewLayer)) == 3)
-        assert "asking the engine" in picture(app)
+        assert "Loading" in picture(app)
         late, now = link.asked(ViewLayer)[1:]
         link.events.put(link.view(now, edges=(0.0, 7.5), counts=(3,)))
         await pilot.until(lambda: "7.5" in picture(app))

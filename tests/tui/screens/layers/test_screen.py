@@ -59,7 +59,7 @@ async def test_the_layer_table_is_there_before_the_description() -> None:
     link.silent = True
     app, _ = app_over(link=link)
     async with open_app(app, size=(120, 40)) as pilot:
-        screen = await opened(pilot, "asking the engine")
+        screen = await opened(pilot, "Loading")
         text = picture(app)
         for word in ("lenet", "layer1", "conv", "bn", "fc3", "700", "◧ partly"):
             assert word in text, f"{word} is missing:\n{text}"
@@ -80,7 +80,7 @@ async def test_an_answer_may_come_while_the_screen_is_taken_down(gone: str) -> N
     link.silent = True
     app, _ = app_over(link=link)
     async with open_app(app, size=(120, 40)) as pilot:
-        screen = await opened(pilot, "asking the engine")
+        screen = await opened(pilot, "Loading")
         await screen.query_one(gone).remove()
         link.answer(link.asked(DescribeModel)[0])
         await pilot.wait(0.3)
@@ -190,7 +190,7 @@ async def test_measures_follow_each_other_while_the_run_runs() -> None:
     app, link = app_over()
     link.silent = True
     async with open_app(app, size=(120, 40)) as pilot:
-        screen = await opened(pilot, "asking")
+        screen = await opened(pilot, "Loading")
         link.answer(link.asked(DescribeModel)[0])
         await pilot.wait(0.9)
         # One at a time, however long it takes.

@@ -56,10 +56,10 @@ async def test_a_gpu_with_all_its_figures(size: tuple[int, int]) -> None:
         assert "Machine  node07  ·  a-run" in shown
         for title in ("─ CPU ─", "─ Memory ─", "─ Disk ─", "─ GPU 0  H100 80GB HBM3 ─"):
             assert title in shown
-        assert "82 %  this run 31 % with 8 workers" in shown
-        assert "16 %  1.2/7.6 GB  this run 0.9 GB" in shown
+        assert "82%  this run 31% with 8 workers" in shown
+        assert "16%  1.2/7.6 GB  this run 0.9 GB" in shown
         assert "65.0 GB free" in shown and "46.0 MB/s" in shown
-        assert "97 %  11.0/80 GB  71 °C" in shown and "1 other" in shown
+        assert "97%  11.0/80 GB  71 °C" in shown and "1 other" in shown
         assert "11.0 GB  this run  python3.11 4711" in shown
         assert " 3.0 GB  bert  jupyter-lab 999" in shown
         assert all(map(has_graph, screen.query(Frame)))
@@ -76,7 +76,7 @@ async def test_eight_gpus_have_a_frame_each(size: tuple[int, int]) -> None:
         shown = picture(pilot.app)
         for index in range(8):
             assert f"GPU {index}  H100" in shown
-            assert f"97 %  {11 + index}.0/80 GB  71 °C" in shown
+            assert f"97%  {11 + index}.0/80 GB  71 °C" in shown
         frames = screen.query_one(Frames)
         assert not frames.show_vertical_scrollbar
         assert all(map(has_graph, screen.query(Frame))) == (size != (80, 24)), "80x24 has room for figures only"
@@ -121,14 +121,14 @@ async def test_what_is_not_known_is_left_out() -> None:
 @pytest.mark.parametrize("size", SIZES)
 async def test_where_the_time_goes_and_what_to_do_about_it(size: tuple[int, int]) -> None:
     link = CannedLink()
-    advice = "training waits for images 31 % of the time; more workers would help"
+    advice = "training waits for images 31% of the time; more workers would help"
     # A kind that is about the machine: those of the training have no place here.
     alert = msgspec.structs.replace(Alert(kind="unstable", message=advice), kind="speed")  # type: ignore[arg-type]
     async with open_app(FinetuiApp(link), size=size) as pilot:
         screen = await opened(pilot, link, sample(0), point(1, time=BEGAN, time_shares=SHARES))
         shown = picture(pilot.app)
-        words = ["waiting for images 31 %", "copying 2 %", "computing 55 %", "evaluating 6 %", "saving 1 %", "rest 5 %"]
-        for word in words if size[0] > 80 else ("waiting 31 %", "copying 2 %", "computing 55 %", "evaluating 6 %"):
+        words = ["waiting for images 31%", "copying 2%", "computing 55%", "evaluating 6%", "saving 1%", "rest 5%"]
+        for word in words if size[0] > 80 else ("waiting 31%", "copying 2%", "computing 55%", "evaluating 6%"):
             assert word in shown
         assert "→" not in shown
         bar = next(line for line in shown.splitlines() if "███" in line)
@@ -256,7 +256,7 @@ async def test_samples_paint_nothing_on_train_while_a_run_pauses(monkeypatch: py
     link = CannedLink(*BEGINNING, sample(0), StateChanged(state="paused"))
     async with open_app(FinetuiApp(link), size=(120, 40)) as pilot:
         await pilot.settle()
-        assert "CPU  82 %" in picture(pilot.app)
+        assert "CPU  82%" in picture(pilot.app)
         painted: list[Widget] = []
         refresh = Widget.refresh
         monkeypatch.setattr(Widget, "refresh", lambda self, *a, **k: (painted.append(self), refresh(self, *a, **k))[1])
@@ -297,7 +297,7 @@ async def test_the_figures_on_train_come_with_the_first_sample() -> None:
         assert "CPU" not in picture(pilot.app)
         link.events.put(sample(0, (gpu(),)))
         await pilot.settle()
-        assert "CPU  82 %  mem 1.2G  GPU 0  97 %  11.0/80G \n" in picture(pilot.app)
+        assert "CPU  82%  mem 1.2G  GPU 0  97%  11.0/80G \n" in picture(pilot.app)
         link.events.put(StateChanged(state="finished"))
         await pilot.settle()
         assert "CPU" not in picture(pilot.app), "it is old"
@@ -311,10 +311,10 @@ def machine_words(count: int, width: int, **changes: Any) -> str:
 @pytest.mark.parametrize(
     ("width", "expected"),
     [
-        (80, "CPU  82 %  mem 1.2G  8 GPUs  97 %  116/640G  71 °C"),
-        (45, "CPU  82 %  mem 1.2G  8 GPUs  97 %  116/640G"),
-        (33, "CPU  82 %  mem 1.2G  8 GPUs  97 %"),
-        (5, "8 GPUs  97 %"),
+        (80, "CPU  82%  mem 1.2G  8 GPUs  97%  116/640G  71 °C"),
+        (45, "CPU  82%  mem 1.2G  8 GPUs  97%  116/640G"),
+        (33, "CPU  82%  mem 1.2G  8 GPUs  97%"),
+        (5, "8 GPUs  97%"),
     ],
 )
 def test_the_line_drops_what_is_missed_least(width: int, expected: str) -> None:
@@ -323,4 +323,4 @@ def test_the_line_drops_what_is_missed_least(width: int, expected: str) -> None:
 
 def test_the_line_tells_of_others_and_leaves_out_what_is_not_known() -> None:
     crowded = (gpu(process_count=3), gpu(1, temperature=80.0, memory_used=None))
-    assert machine_words(0, 120, gpus=crowded, cpu=None) == "mem 1.2G  2 GPUs  97 %  80 °C  2 others"
+    assert machine_words(0, 120, gpus=crowded, cpu=None) == "mem 1.2G  2 GPUs  97%  80 °C  2 others"

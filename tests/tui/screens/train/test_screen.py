@@ -48,7 +48,7 @@ async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
             "a-run",
             "epoch  2/10",
             "6.4k img/s",
-            "best 95.00 % @2",
+            "best 95.00% @2",
             "ETA  0:09",
             "Pause",
             "Stop",
@@ -146,12 +146,12 @@ async def test_layers_are_frozen_by_keyboard_and_by_mouse() -> None:
         await pilot.settle()
         await pilot.press("F", "space")
         assert [(sent.groups, sent.frozen) for sent in link.sent] == [(("conv1",), True)]
-        assert "[x] freezing …" in picture(app)
+        assert "[x] freezing…" in picture(app)
         link.sent.clear()
         await pilot.press("down", "F")
         await pilot.click("#layer-options", offset=(3, 2))
         assert [(sent.groups, sent.frozen) for sent in link.sent] == [(("conv2",), True), (("fc1",), True)]
-        assert picture(app).count("[x] freezing …") == 3
+        assert picture(app).count("[x] freezing…") == 3
         link.events.put(LayersChanged(layers=layers("conv2", "fc1"), step=50))
         for sent in link.sent:
             link.events.put(CommandAccepted(command=sent))
@@ -342,7 +342,7 @@ async def test_phases_are_shown_while_the_engine_gets_ready() -> None:
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         assert "Downloading x.gz" in picture(app)
-        assert "25 %" in picture(app)
+        assert "25%" in picture(app)
 
 
 async def test_a_notice_stays_in_sight() -> None:

@@ -21,7 +21,7 @@ from finetui.tui.screens.base import Screen
 from finetui.tui.screens.run_chosen import Differing, RunChosen
 from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.screens.runs.compared.curves import PLOTS, Curves, Legend
-from finetui.tui.screens.runs.compared.tables import scores_content, settings_content
+from finetui.tui.screens.runs.compared.tables import scores_content, scores_notes, settings_content
 from finetui.tui.screens.runs.help import COMPARED
 from finetui.tui.state.run_comparison import History, Pair, predictions_file, scores_of
 from finetui.tui.state.store import Store
@@ -75,9 +75,10 @@ class ComparedScreen(Screen[None]):
         yield Curves([folder.name for folder in self._folders], self._part)
         for tab in ("settings", "scores"):
             with ScrollableContainer(id=f"compared-{tab}"):
-                yield Static("Reading …", id=f"{tab}-text")
+                yield Static("Reading…", id=f"{tab}-text")
+                yield Static(id=f"{tab}-notes", classes="notes")
         yield OptionList(id="compared-errors", compact=True)
-        yield Static("Reading the journals …", id="compared-message")
+        yield Static("Reading the journals…", id="compared-message")
         yield KeyBar()
 
     def on_mount(self) -> None:
@@ -141,6 +142,7 @@ class ComparedScreen(Screen[None]):
         if not self.stands:
             return
         self.query_one("#scores-text", Static).update(scores_content(scores))
+        self.query_one("#scores-notes", Static).update(scores_notes(scores))
         self._pairs = scores.pairs
         options = self.query_one("#compared-errors", OptionList)
         options.add_options([_option(pair) for pair in scores.pairs])

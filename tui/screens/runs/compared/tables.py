@@ -30,14 +30,18 @@ def scores_content(scores: Scores) -> Content:
     """Return the scores of the runs, and what McNemar's test says of each pair."""
     rows, right = score_rows(scores)
     lines = _table(rows, right, [["$muted"] * len(rows[0]), *([f"$run-{at}"] for at in range(1, len(rows)))])
-    pairs, right, not_compared = pair_rows(scores)
-    lines.append(Content(""))
+    pairs, right, _ = pair_rows(scores)
     if len(pairs) > 1:
         styles = [["", "", "", "", "", *(["bold"] * 2 if _is_sure(row[-1]) else [])] for row in pairs[1:]]
-        lines += [*_table(pairs, right, [["$muted"] * len(pairs[0]), *styles]), Content("")]
-        lines += [Content.styled(words, "$muted") for words in _WORDS]
-    lines += [Content.styled(words, "$warning") for words in not_compared]
+        lines += [Content(""), *_table(pairs, right, [["$muted"] * len(pairs[0]), *styles])]
     return Content("\n").join(lines)
+
+
+def scores_notes(scores: Scores) -> Content:
+    """Return what is to be known of the pairs, and why some cannot be compared: sentences, to be wrapped."""
+    pairs, _, not_compared = pair_rows(scores)
+    words = [Content.styled(words, "$muted") for words in _WORDS] if len(pairs) > 1 else []
+    return Content("\n").join([*words, *(Content.styled(why, "$warning") for why in not_compared)])
 
 
 def _is_sure(p: str) -> bool:
