@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from textual.binding import BindingType
 from textual.widget import Widget
 
 from finetui.engine.text import clean
-from finetui.tui.screens.form import ENTER, Form
+from finetui.tui.keys import KEYS
+from finetui.tui.screens.form import Form
 from finetui.tui.state.export import Target, target_of
 from finetui.tui.widgets.form_rows import ChoiceRow, TextRow
 
@@ -32,8 +31,7 @@ class ExportForm(Form[ExportRequest]):
     """Asks where `listed` images, or the `marked` ones among all, are to be written."""
 
     TITLE_TEXT = "Export"
-    APPLY = ("⏎", "Export")
-    BINDINGS: ClassVar[list[BindingType]] = [ENTER]
+    APPLY = (KEYS["confirm"].shown, "Export")
 
     def __init__(self, listed: int, marked: int, default: Path) -> None:
         super().__init__()

@@ -79,9 +79,9 @@ class StartCard(Form[Wanted]):
                     yield OptionList(id="run-list", compact=True)
                 with Horizontal(id="what"):
                     with Vertical(id="data-panel", classes="panel"):
-                        yield Picker("data", "Other", self._last.data, placeholder="a data set or folder")
+                        yield Picker("data", "Name or path", self._last.data, placeholder="a data set or folder")
                     with Vertical(id="model-panel", classes="panel"):
-                        yield Picker("model", "Other", self._last.model, _MODELS)
+                        yield Picker("model", "Name", self._last.model, _MODELS)
                 with Vertical(id="training", classes="panel"):
                     yield from self._training()
             yield Static(id="words")
@@ -121,6 +121,8 @@ class StartCard(Form[Wanted]):
         self._data, self._runs, self._word = data, runs, self._word or word
         pickers = list(self.query(Picker))
         pickers[0].offer([Pick(choice.name, choice.about, choice.shown) for choice in data])
+        for shown in self.query("#data-list, #model-list"):  # panels side by side end in the same line
+            shown.styles.min_height = max(len(data), len(_MODELS))
         self._offer_runs()
         if not self._touched and not any(run.live for run in runs):
             self.query_one("#data-list" if data else "#data").focus()
