@@ -157,7 +157,7 @@ async def test_the_other_part_has_a_key_where_there_is_one(val: int) -> None:
     first, *rest = running(LAST)
     first = msgspec.structs.replace(first, data=msgspec.structs.replace(first.data, val_size=val))
     app = FinetuiApp(CannedLink(first, *rest))
-    async with open_app(app, size=(80, 24)) as pilot:
+    async with open_app(app, size=(200, 60)) as pilot:
         await pilot.settle()
         assert ("p Part" in picture(app).splitlines()[-1]) is bool(val)
 
