@@ -188,7 +188,7 @@ class StartCard(Form[Wanted]):
             said.append(f"{choice.images:,} images ({choice.location}), {steps:,} steps an epoch")
         like = next((run for run in self._runs if _is_like(run, found.config) and run.took and run.epoch), None)
         if like is not None:
-            said.append(f"about {duration(like.took / like.epoch * training.epochs)}, as {like.name} took")
+            said.append(f"about {duration(like.took / like.epoch * training.epochs)}, going by {like.name}")
         return "; ".join(filter(None, (self._word, ", ".join(said))))
 
     def action_enter(self) -> None:
@@ -235,4 +235,5 @@ def _line(run: RunSummary) -> Content:
 
 
 def _is_like(run: RunSummary, config: RunConfig) -> bool:
-    return (run.data, run.model) == (config.data.name, config.model.name)
+    # The last epoch of a run that is not finished has only begun: what it took says little of an epoch.
+    return run.state == "finished" and (run.data, run.model) == (config.data.name, config.model.name)
