@@ -12,8 +12,8 @@ from finetui.tui.state.export import Target, target_of
 from finetui.tui.widgets.form_rows import ChoiceRow, TextRow
 
 _KINDS = {
-    "csv": "one line for each image: path, classes, probabilities",
-    "json": "one object for each image: path, classes, probabilities",
+    "csv": "a line for each image (path, classes, probabilities)",
+    "json": "an object for each image (path, classes, probabilities)",
     "sheet": "a contact sheet of the images",
     "folder": "a folder with the images, and predictions.csv",
 }

@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from textual import events, work
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
@@ -19,7 +20,7 @@ from finetui.engine.protocol.config_checks import require_known
 from finetui.engine.runs.folder import run_folders
 from finetui.engine.runs.summaries import RunSummary, summarise_run
 from finetui.engine.version import __version__
-from finetui.tui.keys import KEYS
+from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.form import FORM_CSS, Form
 from finetui.tui.state.data_choices import DataChoice, data_choices
 from finetui.tui.state.finetune_estimate import duration
@@ -54,6 +55,7 @@ class StartCard(Form[Wanted]):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
     APPLY = (KEYS["confirm"].shown, "Start training")
     LEAVE = "Quit"
+    BINDINGS: ClassVar[list[BindingType]] = [bind("theme", "app.toggle_dark", show=False)]
     TITLE_TEXT = "Start"
     INTRODUCTION = (
         "What to train: pick data and a model, or type others, and press Enter. Enter on a run opens it: a live one "
