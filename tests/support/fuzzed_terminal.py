@@ -32,7 +32,7 @@ _SCREENS = {
     "Runs": b"Reading \xe2\x80\xa6",
     "Checkpoints": b"Checkpoints",
     "Log": b"Engine output",
-    "Finetune": b"Not now",
+    "Finetune": b"Start finetune",
     "Learning rates": b"Learning-rate finder",
     "Compare": b"Compare with",
     "Export": b"Overwrite",

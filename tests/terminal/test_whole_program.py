@@ -218,7 +218,7 @@ def test_finetui_alone_asks_what_to_train_and_trains_it(open_terminal, tmp_path:
     terminal.until("32 steps an epoch")
     terminal.click("Batch size")
     terminal.type("\r")
-    terminal.until("lenet/mnist-sample", "img/s")
+    terminal.until("-mnist-sample-lenet", "best ")
     terminal.type("d")
     assert terminal.until_exit() == 0
     assert terminal.restored()

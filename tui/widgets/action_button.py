@@ -70,8 +70,8 @@ class ActionButton(Widget, can_focus=True):
         """Render key and label."""
         _, key, label = self._face
         if self.has_class("-unavailable") or self.has_focus:
-            return Content.assemble(" ", (key, "bold" if self.has_focus else ""), " ", label)
-        return Content.assemble(" ", ("◌" if self._pending else key, "bold $accent"), " ", label)
+            return Content.assemble(" ", (key, "bold" if self.has_focus else ""), f" {label} ")
+        return Content.assemble(" ", ("◌" if self._pending else key, "bold $accent"), f" {label} ")
 
     def on_click(self, event: events.Click) -> None:
         """Press."""

@@ -62,7 +62,11 @@ def test_a_dashboard_on_a_run_that_goes_on_is_opened_with_its_options(
 
     monkeypatch.setattr("finetui.tui.app.launch.open_new_run", opened)
     looks = ["--dashboard", "--notify", "osc9", "--images", "ascii"]
-    for command in (["resume", "whole", "--checkpoint", "best"], ["branch", "whole"], ["finetune", "--from", "whole", "--epochs", "2"]):
+    for command in (
+        ["resume", "whole", "--checkpoint", "best"],
+        ["branch", "whole"],
+        ["finetune", "--from", "whole", "--epochs", "2"],
+    ):
         done = in_process(*command, *looks, cwd=finished)
         assert done.returncode == 0, done.stderr
     pinned = asked[1][-1]

@@ -2,20 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from textual.binding import BindingType
 from textual.widget import Widget
 
 from finetui.engine.text import clean
 from finetui.tui.keys import KEYS
-from finetui.tui.screens.form import ENTER, Form
+from finetui.tui.screens.form import Form
 from finetui.tui.state.export import Target, target_of
 from finetui.tui.widgets.form_rows import ChoiceRow, TextRow
 
 _KINDS = {
-    "csv": "one line for each image: path, classes, probabilities",
-    "json": "one object for each image: path, classes, probabilities",
+    "csv": "a line for each image (path, classes, probabilities)",
+    "json": "an object for each image (path, classes, probabilities)",
     "sheet": "a contact sheet of the images",
     "folder": "a folder with the images, and predictions.csv",
 }
@@ -34,7 +32,6 @@ class ExportForm(Form[ExportRequest]):
 
     TITLE_TEXT = "Export"
     APPLY = (KEYS["confirm"].shown, "Export")
-    BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 
     def __init__(self, listed: int, marked: int, default: Path) -> None:
         super().__init__()

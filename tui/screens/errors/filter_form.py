@@ -1,14 +1,11 @@
 """The form that says which predictions are listed."""
 
-from typing import ClassVar
-
 import msgspec
-from textual.binding import BindingType
 from textual.widget import Widget
 
 from finetui.engine.errors import BadInput
 from finetui.engine.predictions.criteria import CHANGE_WORDS, LABEL_FILTERS, SHOWS, SORTS, Selection
-from finetui.tui.screens.form import ENTER, Form
+from finetui.tui.screens.form import Form
 from finetui.tui.state.class_names import class_number
 from finetui.tui.widgets.form_rows import ChoiceRow, TextRow
 
@@ -20,7 +17,6 @@ class FilterForm(Form[Selection]):
     """Asks for another selection than `selection`."""
 
     TITLE_TEXT = "Filter images"
-    BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 
     def __init__(self, selection: Selection, classes: tuple[str, ...], *, has_files: bool, can_compare: bool) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from textual import events, work
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
@@ -19,7 +20,7 @@ from finetui.engine.protocol.config_checks import require_known
 from finetui.engine.runs.folder import run_folders
 from finetui.engine.runs.summaries import RunSummary, summarise_run
 from finetui.engine.version import __version__
-from finetui.tui.keys import KEYS
+from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.form import FORM_CSS, Form
 from finetui.tui.state.data_choices import DataChoice, data_choices
 from finetui.tui.state.finetune_estimate import duration
@@ -54,6 +55,7 @@ class StartCard(Form[Wanted]):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
     APPLY = (KEYS["confirm"].shown, "Start training")
     LEAVE = "Quit"
+    BINDINGS: ClassVar[list[BindingType]] = [bind("theme", "app.toggle_dark", show=False)]
     TITLE_TEXT = "Start"
     INTRODUCTION = (
         "What to train: pick data and a model, or type others, and press Enter. Enter on a run opens it: a live one "
@@ -79,9 +81,9 @@ class StartCard(Form[Wanted]):
                     yield OptionList(id="run-list", compact=True)
                 with Horizontal(id="what"):
                     with Vertical(id="data-panel", classes="panel"):
-                        yield Picker("data", "Other", self._last.data, placeholder="a data set or folder")
+                        yield Picker("data", "Name or path", self._last.data, placeholder="a data set or folder")
                     with Vertical(id="model-panel", classes="panel"):
-                        yield Picker("model", "Other", self._last.model, _MODELS)
+                        yield Picker("model", "Name", self._last.model, _MODELS)
                 with Vertical(id="training", classes="panel"):
                     yield from self._training()
             yield Static(id="words")
@@ -121,6 +123,8 @@ class StartCard(Form[Wanted]):
         self._data, self._runs, self._word = data, runs, self._word or word
         pickers = list(self.query(Picker))
         pickers[0].offer([Pick(choice.name, choice.about, choice.shown) for choice in data])
+        for shown in self.query("#data-list, #model-list"):  # panels side by side end in the same line
+            shown.styles.min_height = max(len(data), len(_MODELS))
         self._offer_runs()
         if not self._touched and not any(run.live for run in runs):
             self.query_one("#data-list" if data else "#data").focus()
@@ -186,7 +190,7 @@ class StartCard(Form[Wanted]):
             said.append(f"{choice.images:,} images ({choice.location}), {steps:,} steps an epoch")
         like = next((run for run in self._runs if _is_like(run, found.config) and run.took and run.epoch), None)
         if like is not None:
-            said.append(f"about {duration(like.took / like.epoch * training.epochs)}, as {like.name} took")
+            said.append(f"about {duration(like.took / like.epoch * training.epochs)}, going by {like.name}")
         return "; ".join(filter(None, (self._word, ", ".join(said))))
 
     def action_enter(self) -> None:
@@ -233,4 +237,5 @@ def _line(run: RunSummary) -> Content:
 
 
 def _is_like(run: RunSummary, config: RunConfig) -> bool:
-    return (run.data, run.model) == (config.data.name, config.model.name)
+    # The last epoch of a run that is not finished has only begun: what it took says little of an epoch.
+    return run.state == "finished" and (run.data, run.model) == (config.data.name, config.model.name)

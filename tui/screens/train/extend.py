@@ -1,15 +1,12 @@
 """The form to train further: to how many epochs in all, and at which learning rate."""
 
-from typing import ClassVar
-
 import msgspec
-from textual.binding import BindingType
 from textual.widget import Widget
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import ChangeTraining
 from finetui.tui.keys import KEYS
-from finetui.tui.screens.form import ENTER, Form
+from finetui.tui.screens.form import Form
 from finetui.tui.state.store import View
 from finetui.tui.state.typed import number, whole
 from finetui.tui.widgets.form_rows import TextRow
@@ -20,8 +17,6 @@ class ExtendForm(Form[ChangeTraining]):
 
     TITLE_TEXT = "Train further"
     APPLY = (KEYS["confirm"].shown, "Train further")
-    LEAVE = "Not now"
-    BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 
     def __init__(self, view: View) -> None:
         super().__init__()

@@ -48,7 +48,7 @@ class FinetuneForm(Form[FinetunePlan]):
         "within a text field; Escape changes nothing. Tab goes from the recipes to the data, its field, the settings "
         "and the preview: the learning rate of the layers that train fastest, the stages, and how long they take."
     )
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
 
     def __init__(self, store: Store, asker: Asker, checkpoint: str = "") -> None:
@@ -209,8 +209,8 @@ def _weights(view: View) -> dict[str, str]:
     found = {LAST: f"{'present' if live else LAST}, step {view.step:,}"}
     for kept in view.kept:
         if kept.name != LAST:
-            score = "" if kept.accuracy is None else f", {kept.accuracy:.2%}"
-            found[kept.name] = f"{kept.name}, epoch {kept.epoch}{score}"
+            score = "" if kept.accuracy is None else f" {kept.accuracy:.2%}"
+            found[kept.name] = f"{kept.name}{score} @{kept.epoch}"
     return found
 
 

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 from finetui.engine.link.base import Link
 from finetui.engine.protocol.commands import FinetunePlan, StartFinetune
 from finetui.engine.protocol.state_rules import refusal
+from finetui.engine.runs.folder import RunFolder
+from finetui.tui.keys import KEYS
+from finetui.tui.screens.told import Told
 from finetui.tui.screens.train.finetune import FinetuneForm
 from finetui.tui.screens.train.messages import FinetuneWanted
 from finetui.tui.state.store import View
@@ -22,9 +25,13 @@ def ask_finetune(train: "TrainScreen", link: Link, checkpoint: str = "") -> None
     """
     view = train.store.view
     alone = _needs_engine(view, link)
+    if not alone and not link.steers and link.attached and view.path:
+        words = f"finetui finetune {RunFolder(Path(view.path)).argument} --dashboard"
+        train.app.post_message(Told(f"{words} · {KEYS['copy'].shown} copy", "refusal", copies=words))
+        return
     why_not = "" if alone else _why_not(view, link)
     if why_not:
-        train.app.notify(why_not, title="Finetune", severity="warning", markup=False)
+        train.app.post_message(Told(f"Finetune: {why_not}", "refusal", warns=True))
         return
 
     def begin(plan: FinetunePlan | None) -> None:
@@ -47,8 +54,6 @@ def _needs_engine(view: View, link: Link) -> bool:
 
 
 def _why_not(view: View, link: Link) -> str:
-    if not link.steers and link.attached:
-        return "this dashboard is read-only"
     if not link.steers:
         return "there is no checkpoint to begin with"
     return refusal(StartFinetune, view.state) or ""

@@ -4,17 +4,16 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
-from textual.binding import BindingType
 from textual.widget import Widget
 
 from finetui.engine.errors import BadInput, FinetuiError, reason_of
 from finetui.engine.files import replacing
 from finetui.engine.text import clean
 from finetui.tui.keys import KEYS
-from finetui.tui.screens.form import ENTER, Form
+from finetui.tui.screens.form import Form
 from finetui.tui.state.run_curves import TRAINED, WATCHED, RunCurves
 from finetui.tui.widgets import plot_figure
 from finetui.tui.widgets.form_rows import ChoiceRow, TextRow
@@ -60,7 +59,6 @@ class PlotExportForm(Form[PlotTarget]):
 
     TITLE_TEXT = "Export the plot"
     APPLY = (KEYS["confirm"].shown, "Export")
-    BINDINGS: ClassVar[list[BindingType]] = [ENTER]
 
     def __init__(self, default: Path) -> None:
         super().__init__()

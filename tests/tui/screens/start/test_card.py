@@ -68,6 +68,7 @@ async def test_enter_starts_and_the_settings_are_remembered(
     app = app_in(tmp_path)
     async with open_app(app, size=size) as pilot:
         await pilot.settle()
+        assert "enter Start training   esc Quit" in picture(app)
         if size != (60, 15):  # where one has to scroll
             for word in ("Data", "60,000 images", "Model", "resnet18", "Batch size", "469 steps an epoch", "Quit"):
                 assert word in picture(app), f"{word} is missing at {size}:\n{picture(app)}"
@@ -126,6 +127,9 @@ async def test_a_recent_run_is_opened(tmp_path: Path, monkeypatch: pytest.Monkey
         assert "Recent runs" in picture(app)
         assert "base" in picture(app)
         assert app.screen.focused is app.screen.query_one("#data-list")
+        dark = app.theme
+        await pilot.press("ctrl+t")
+        assert app.theme != dark
         await pilot.click("#run-list", offset=(4, 0))
         await pilot.settle()
         assert app.screen is app.train_screen

@@ -114,7 +114,9 @@ def test_the_engine_of_a_finished_run_is_given_the_new_settings(make_config, rec
         link_to_resumed(folder, own=False, other=ChangeTraining(training=config.training))
 
 
-@pytest.mark.parametrize(("key", "command"), [("E", "finetui extend .*a-run --epochs N"), ("f", "Finetune: this dashboard is read-only")])
+@pytest.mark.parametrize(
+    ("key", "command"), [("E", "finetui extend .*a-run --epochs N"), ("f", "Finetune: this dashboard is read-only")]
+)
 async def test_where_a_run_cannot_be_steered_the_command_is_said_in_full(key: str, command: str) -> None:
     link = CannedLink(*running())  # another's, that only may be looked at
     link.steers, link.attached = False, True
@@ -157,7 +159,7 @@ async def test_the_other_part_has_a_key_where_there_is_one(val: int) -> None:
     first, *rest = running(LAST)
     first = msgspec.structs.replace(first, data=msgspec.structs.replace(first.data, val_size=val))
     app = FinetuiApp(CannedLink(first, *rest))
-    async with open_app(app, size=(160, 48)) as pilot:
+    async with open_app(app, size=(200, 60)) as pilot:
         await pilot.settle()
         assert ("p Part" in picture(app).splitlines()[-1]) is bool(val)
 
