@@ -97,7 +97,8 @@ class Plots(Container, can_focus=True):
         """Bring the plots up to date with `store`."""
         self._store = store
         self._arrange()
-        self._draw()
+        self._waiting = self._in_order()
+        self.call_later(self._draw_next)  # not in the turn that draws the rest of the screen
 
     def _arrange(self) -> None:
         """Show as many plots as there is room for, the current one among them."""
@@ -126,8 +127,12 @@ class Plots(Container, can_focus=True):
 
     def _draw(self) -> None:
         """Draw what is shown: the current plot at once, the others one by one, and what waits comes in between."""
-        self._waiting = sorted(self._shown, key=lambda metric: metric != self._current)
+        self._waiting = self._in_order()
         self._draw_next()
+
+    def _in_order(self) -> list[Metric]:
+        """Return what is shown, the current plot first."""
+        return sorted(self._shown, key=lambda metric: metric != self._current)
 
     def _draw_next(self) -> None:
         if self._waiting:

@@ -8,7 +8,7 @@ from pilot import open_app, picture
 from finetui.engine.protocol.events import AnyEvent, Evaluated
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.errors.screen import ErrorsScreen
-from finetui.tui.screens.train.class_rows import MOST_ROWS, average, heading, layout, line, widest, worst_first
+from finetui.tui.screens.train.class_rows import MOST_ROWS, average, heading, layout, line, total, widest, worst_first
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
@@ -120,3 +120,8 @@ async def test_the_worst_class_is_under_the_cursor_until_somebody_moves_it() -> 
         await pilot.settle()
         assert isinstance(app.screen, ErrorsScreen)
         assert app.screen._choose_first(CLOTHES).true == 4
+
+
+def test_before_the_first_evaluation_it_says_how_to_get_one() -> None:
+    assert total(None, 60).plain == " No evaluation yet. Press e to evaluate now."
+    assert total(None, 18).plain == " No evaluation yet"
