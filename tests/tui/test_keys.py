@@ -84,7 +84,7 @@ VISITS = {
     "runs": (("r",), "each finetune below the run"),
     "machine": (("M",), "where the time of a step goes"),
     "checkpoints": (("c",), "after a question"),
-    "finetune": (("f",), "Enter starts it"),
+    "finetune": (("f",), "A new run from the weights of this one"),
     "extend": (("E",), "Enter applies it"),
     "matrix": (("m", "C"), "rows are true classes"),
     "scores": (("m", "S"), "calibrated"),
