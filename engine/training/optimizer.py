@@ -68,12 +68,11 @@ class ParameterGroups:
         Of fused SGD on a CPU only the update itself is done, as that would do it: on a small head what torch does
         around it takes as long as everything else in a step.
         """
-        groups = self._optimizer.param_groups
-        updates = [update for group in groups if (update := self._update(group)) is not None] if self._directly else []
-        if len(updates) < len(groups):
+        updates = self._updates() if self._directly else None
+        if updates is None:
             self._optimizer.step()
             return
-        for group, (parameters, gradients, buffers) in zip(groups, updates, strict=True):
+        for group, (parameters, gradients, buffers) in zip(self._optimizer.param_groups, updates, strict=True):
             if parameters:
                 torch._fused_sgd_(
                     parameters,
@@ -88,15 +87,24 @@ class ParameterGroups:
                     is_first_step=False,
                 )
 
-    def _update(self, group: dict[str, Any]) -> _Update | None:
-        """Return what the update of `group` takes; None where torch has yet to make its momentum."""
-        reached = [p for p in group["params"] if p.grad is not None]
-        gradients = [p.grad for p in reached]
-        if not group["momentum"]:
-            return reached, gradients, []
+    def _updates(self) -> list[_Update] | None:
+        """Return what the update of each group takes; None where torch has yet to make the momentum of one."""
         state = self._optimizer.state
-        buffers = [state[p].get("momentum_buffer") for p in reached]
-        return (reached, gradients, buffers) if all(buffer is not None for buffer in buffers) else None
+        updates: list[_Update] = []
+        for group in self._optimizer.param_groups:  # plain loops: a step of a small network would feel others
+            update: _Update = ([], [], [])
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                update[0].append(parameter)
+                update[1].append(parameter.grad)
+                if group["momentum"]:
+                    buffer = state[parameter].get("momentum_buffer")
+                    if buffer is None:
+                        return None
+                    update[2].append(buffer)
+            updates.append(update)
+        return updates
 
     def _merged(self, kinds: Sequence[Hashable]) -> list[dict[str, Any]]:
         """Return the groups of layers, those that are of the same of `kinds` as one."""

@@ -1,6 +1,5 @@
 """`finetui compare`: runs side by side, in what was set differently and in what came of it."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +9,6 @@ from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import find_run
 from finetui.tui.cli.complete import runs
 from finetui.tui.cli.options import RunsDir
-from finetui.tui.cli.reports import print_json, table
-from finetui.tui.state.run_comparison import (
-    History,
-    Scores,
-    Setting,
-    differing_settings,
-    in_words,
-    pair_rows,
-    score_rows,
-    scores_of,
-)
 
 
 def compare(
@@ -39,32 +27,10 @@ def compare(
     json
         Print one JSON object: runs, settings, scores and pairs.
     """
+    from finetui.tui.cli.compare_report import print_report  # numpy takes a while to import
+
     folders = list({found.path.absolute(): found for found in (find_run(name, runs_dir) for name in names)}.values())
     if len(folders) < 2:
         raise BadInput("compare: name two runs or more, as in finetui compare RUN OTHER")
-    histories = [History(folder) for folder in folders]
-    for history in histories:
-        history.read()
-    settings, same = differing_settings([history.config for history in histories])
-    scores = scores_of(folders)
-    if json:
-        print_json({"runs": [folder.name for folder in folders], "settings": settings, "same_settings": same,
-                    "scores": scores.scores, "pairs": scores.pairs})  # fmt: skip
-    else:
-        print("\n".join(_report([folder.name for folder in folders], settings, same, scores)))
+    print_report(folders, json=json)
     return 0
-
-
-def _report(names: Sequence[str], settings: Sequence[Setting], same: int, scores: Scores) -> Iterator[str]:
-    if settings:
-        rows = [["SETTING", *names], *([row.name, *map(in_words, row.values)] for row in settings)]
-        yield table(rows, right=frozenset())
-    yield f"{same} other settings are the same." if settings else f"All {same} settings are the same."
-    yield ""
-    rows, right = score_rows(scores)
-    yield table(rows, right)
-    yield ""
-    rows, right, not_compared = pair_rows(scores)
-    if len(rows) > 1:
-        yield table(rows, right)
-    yield from not_compared

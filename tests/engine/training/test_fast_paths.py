@@ -231,6 +231,7 @@ def test_what_torch_cannot_compute_to_the_same_bits_is_said_where_it_is_asked_to
 def test_a_run_on_cuda_is_told_so(make_config, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the CPU in the place of CUDA: what the session does around a run is the same."""
     monkeypatch.setattr("finetui.engine.models.device._is_cuda", lambda _name: True)
+    monkeypatch.setattr("finetui.engine.models.device._first_product", lambda: None)
     monkeypatch.setattr(torch.cuda, "device", lambda _index: nullcontext())
     modes: list[bool] = []
 

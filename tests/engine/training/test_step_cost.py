@@ -19,7 +19,7 @@ from finetui.engine.setup.prepare import prepare
 # What there is now, with a little room for another torch. A step that reads a number from the device, sums up, logs or
 # loops over parameters once more is well above.
 MOST_CALLS = 165  # of Python functions, torch's own among them; 144 with torch 2.14
-MOST_OURS = 27  # of them finetui's; 24 now
+MOST_OURS = 31  # of them finetui's; 29 now
 MOST_OPERATIONS = 40  # of torch, views left out; 37 now
 
 
@@ -62,6 +62,7 @@ def test_a_step_makes_few_calls(loop: TrainingLoop) -> None:
     sys.setprofile(None)
     root = str(Path(__file__).parents[3] / "finetui" / "engine")
     ours = sum(count for name, count in calls.items() if name.startswith(root))
+    print(ours, calls.total())
     assert ours <= MOST_OURS, calls
     assert calls.total() <= MOST_CALLS, calls
 

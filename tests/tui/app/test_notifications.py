@@ -222,9 +222,9 @@ def test_the_option_reaches_the_dashboard(in_process, monkeypatch: pytest.Monkey
     run = tmp_path / "checkpoints" / "r"
     run.mkdir(parents=True)
     (run / "journal.jsonl").touch()
-    assert in_process("--notify", "bell", cwd=tmp_path).returncode == 0
+    assert in_process("--start", "--notify", "bell", cwd=tmp_path).returncode == 0
     assert in_process("open", "r", "--notify", "osc9", cwd=tmp_path).returncode == 0
-    assert in_process(cwd=tmp_path).returncode == 0
+    assert in_process("--start", cwd=tmp_path).returncode == 0
     assert asked == ["bell", "osc9", "off"]
     assert in_process("--notify", "smoke", cwd=tmp_path).returncode == 2
 

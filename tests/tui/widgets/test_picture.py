@@ -230,7 +230,7 @@ async def test_images_that_were_passed_while_one_is_encoded_are_skipped(monkeypa
 
 async def test_the_whole_picture_is_drawn_anew_where_a_part_of_it_was_covered() -> None:
     app = PictureApp("sixel")
-    async with open_app(app, size=(40, 12), notifications=True) as pilot:
+    async with open_app(app, size=(40, 12)) as pilot:
         app.picture.show(IMAGE)
         await pilot.settle()
         app.take()

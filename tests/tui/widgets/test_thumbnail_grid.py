@@ -307,7 +307,9 @@ async def test_no_caption_breaks_the_lines(caption: str) -> None:
     app = GridApp(6, give=False)
     async with open_app(app, size=(50, 20)) as pilot:
         await pilot.settle()
-        app.grid.set_tiles({1: Tile(np.zeros((4, 4), np.uint8), (Content(caption), Content(caption)), True, caption)})
+        app.grid.set_tiles(
+            {1: Tile(np.zeros((4, 4), np.uint8), (Content(caption), Content(caption)), marked=True, problem=caption)}
+        )
         app.grid.set_tiles({2: tile(2)})
         width = app.grid.scrollable_content_region.width
         for y in range(20):

@@ -115,7 +115,7 @@ def test_the_engine_of_a_finished_run_is_given_the_new_settings(make_config, rec
 
 
 @pytest.mark.parametrize(
-    ("key", "command"), [("E", "finetui extend .*a-run --epochs N"), ("f", "Finetune: this dashboard is read-only")]
+    ("key", "command"), [("E", "finetui extend .*a-run --epochs N"), ("f", "finetui finetune .*a-run --dashboard")]
 )
 async def test_where_a_run_cannot_be_steered_the_command_is_said_in_full(key: str, command: str) -> None:
     link = CannedLink(*running())  # another's, that only may be looked at
