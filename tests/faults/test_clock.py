@@ -39,7 +39,7 @@ def assert_sane(folder: RunFolder, steps: int) -> None:
         left = store.seconds_left
         assert left is None or 0 <= left < DAY
     assert store.view.state == "finished"
-    x, _ = store.train_loss.points()
+    x, _ = store.curves.train["loss"].points()
     assert x.tolist() == sorted(x.tolist())
 
 

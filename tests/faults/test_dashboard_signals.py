@@ -245,7 +245,7 @@ def test_ctrl_z_and_fg(shell: PtyTerminal, live: LiveRun) -> None:
         shell.resize(columns, rows)
         shell.screen.reset()
         shell.type("fg\n")
-        shell.until("running", "img/s", "conv1", "Errors", "palette")
+        shell.until("running", "img/s", "conv1", "Errors", "^p")
         assert "prompt>" not in shell.text()
         assert max(map(len, shell.text().splitlines())) > columns - 5
     shell.type("q")

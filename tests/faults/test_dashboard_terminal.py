@@ -19,7 +19,7 @@ from finetui.tui.terminal.log_file import log_path
 
 FAULTY = (sys.executable, str(Path(__file__).parents[1] / "support" / "faulty_dashboard.py"))
 # What the Train screen shows at any size that it is made for.
-EVERYTHING = ("running", "live", "img/s", "Loss", "Accuracy", "Pause", "conv1", "fc3", "Errors", "palette")
+EVERYTHING = ("running", "live", "img/s", "Loss", "Acc", "Pause", "conv1", "fc3", "Errors", "^p")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def assert_picture_is_right(terminal: PtyTerminal) -> None:
     before = standing(terminal)
     terminal.screen.reset()
     terminal.signal(signal.SIGCONT)
-    terminal.until("live", "Loss", "conv1", "palette")
+    terminal.until("live", "Loss", "conv1", "^p")
     stand_still(terminal)
     assert standing(terminal) == before
 

@@ -88,7 +88,7 @@ def test_a_journal_that_is_lost_does_not_keep_a_run_from_going_on(make_config, l
     store = Store()
     store.fold(events)
     assert (store.view.state, store.view.step) == ("finished", 80)
-    x, _ = store.train_loss.points()
+    x, _ = store.curves.train["loss"].points()
     assert x.tolist() == sorted(x.tolist())
     summary = summarise_run(folder)
     assert summary is not None
