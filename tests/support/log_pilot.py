@@ -9,7 +9,7 @@ from pilot import DashboardPilot, picture
 
 from finetui.engine.protocol.events import AnyEvent, Log, Rewound, RunStarted
 from finetui.engine.runs.journal import encode_line
-from finetui.tui.screens.log.log_view import JournalView
+from finetui.tui.screens.log.log_view import JournalView, LogView
 from finetui.tui.screens.log.screen import LogScreen
 
 SIZES = [(80, 24), (120, 40), (200, 60), (60, 15)]
@@ -69,4 +69,11 @@ def texts(screen: LogScreen) -> list[str]:
 
 
 def title(pilot: DashboardPilot) -> str:
-    return picture(pilot.app).splitlines()[0]
+    """Return the screen's own first line; two about the run stand above it."""
+    return picture(pilot.app).splitlines()[2]
+
+
+def top_line(pilot: DashboardPilot) -> str:
+    """Return the first line of the log that is in sight."""
+    (view,) = (view for view in pilot.app.screen.query(LogView) if view.display)
+    return picture(pilot.app).splitlines()[view.region.y]

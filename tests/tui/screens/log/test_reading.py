@@ -1,7 +1,7 @@
 """The Log screen: filters, following the end, and long lines."""
 
 import pytest
-from log_pilot import Run, opened, texts, title
+from log_pilot import Run, opened, texts, title, top_line
 from pilot import open_app, picture
 from textual.content import Content
 from textual.widgets import Input
@@ -81,11 +81,11 @@ async def test_the_end_is_followed_until_somebody_scrolls_up(run: Run) -> None:
         await pilot.press("up", "up")
         assert "end: follow" in title(pilot)
         at = view.scroll_y
-        top = picture(pilot.app).splitlines()[2]
+        top = top_line(pilot)
         run.says(30)
         await pilot.until(lambda: len(texts(screen)) == 135)
         assert view.scroll_y == at
-        assert picture(pilot.app).splitlines()[2] == top
+        assert top_line(pilot) == top
         await pilot.press("end")
         assert "● follows" in title(pilot)
         run.says(1)
@@ -116,13 +116,10 @@ async def test_wrapping_anew_keeps_the_line_at_the_top(run: Run) -> None:
         screen = await opened(pilot, run.link)
         view = screen.query_one(JournalView)
         view.scroll_to(y=view._tops[100], animate=False)
-        await pilot.until(lambda: "entry96 " in picture(pilot.app).splitlines()[2])
+        await pilot.until(lambda: "entry96 " in top_line(pilot))
         await pilot.resize_terminal(120, 24)
         await pilot.until(
-            lambda: (
-                picture(pilot.app).splitlines()[0].rstrip().endswith("follow")
-                and "entry96 " in picture(pilot.app).splitlines()[2]
-            ),
+            lambda: title(pilot).rstrip().endswith("follow") and "entry96 " in top_line(pilot),
         )
 
 

@@ -35,7 +35,9 @@ async def test_lines_have_time_step_sign_and_text(run: Run, size: tuple[int, int
         assert shown in text
         assert " 1,250 ✗ the disk is full" in text
         assert " 1,200 ! learning rate 9 refused: too high (by" in text
-        first, second, *_, last = text.splitlines()
+        state, best, first, second, *_, last = text.splitlines()
+        assert "running" in state
+        assert " lr 0.001 " in best
         assert first.startswith(" Log  a-run  ·  6 lines  ·  2 warnings and errors")
         assert "1 Journal" in second
         assert "esc Back" in last
