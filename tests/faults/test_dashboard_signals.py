@@ -160,7 +160,7 @@ def test_sighup_leaves(open_terminal, live: LiveRun) -> None:
 def test_a_finished_run_whose_dashboard_hung_up_is_kept_for_whoever_comes_back(open_terminal, live: LiveRun) -> None:
     """Row 2: a connection that broke is no goodbye."""
     terminal = open_terminal(*("1" if argument == "100000" else argument for argument in ENDLESS))
-    terminal.until("finished", "Errors")
+    terminal.until("finished", "m Errors")
     terminal.signal(signal.SIGHUP)
     assert terminal.until_exit() == 129
     time.sleep(1.5)  # it would leave at once
@@ -288,7 +288,7 @@ def test_sigstop_and_sigcont(open_terminal, live: LiveRun) -> None:
     terminal.read_all()
     terminal.screen.reset()
     terminal.signal(signal.SIGCONT)
-    terminal.until("running", "img/s", "conv1", "Errors")
+    terminal.until("running", "img/s", "conv1", "m Errors")
     assert live.goes_on()
 
 

@@ -59,9 +59,10 @@ def assert_picture_is_right(terminal: PtyTerminal) -> None:
 
 
 def pause(terminal: PtyTerminal) -> None:
-    """Pause the run, and wait until the screen stands still: curves come at a pace of their own."""
+    """Pause the run, and wait until the screen stands still: curves come, and the toast goes, at their own pace."""
     terminal.type(" ")
-    terminal.until("paused")
+    terminal.until("paused", "space resume")
+    terminal.until_true(lambda: "space resume" not in terminal.text(), "the toast stays")
     stand_still(terminal)
 
 
@@ -96,12 +97,12 @@ def test_a_stalled_terminal(open_terminal, live: LiveRun) -> None:
         terminal.resize(120 + number % 2, 40)
         time.sleep(0.02)
     terminal.resize(100, 30)
-    terminal.type("x")
+    terminal.type("x\r")  # with the answer to the question
     end = time.monotonic() + 30
     while live.states()[-1] != "stopped" and time.monotonic() < end:
         time.sleep(0.05)
     terminal.wait_until_idle()
-    terminal.until("stopped", f"{live.step():,}/", *EVERYTHING[1:])
+    terminal.until("stopped", f"{live.step():,}/", "live", *EVERYTHING[3:])
     terminal.read_all(quiet=1)
     assert_picture_is_right(terminal)
     terminal.type("q")
@@ -154,7 +155,7 @@ def test_a_size_that_the_terminal_does_not_have_is_not_believed(open_terminal, l
     terminal.drain_for(1.0)
     assert b"This terminal has" not in terminal.raw[before:]
     terminal.type("?")
-    terminal.until("Help")
+    terminal.until("The run: its curves")
 
 
 @pytest.mark.slow
@@ -274,8 +275,8 @@ def test_nobody_elses_output_reaches_the_screen(open_terminal, tmp_path: Path, l
     terminal.drain_for(1)
     terminal.type("q")
     if fault.startswith("local"):
-        terminal.until("Stop and save")
-        terminal.type("x")
+        terminal.until("Stop and leave")
+        terminal.type("\r")
     assert terminal.until_exit() == 0
     assert b"NOISE" not in terminal.raw
     assert "live: " in terminal.left()

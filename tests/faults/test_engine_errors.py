@@ -50,9 +50,9 @@ def test_the_dashboard_stays_and_says_what_to_do(open_terminal, tmp_path: Path, 
         assert said in screen
     assert "Traceback" not in screen
     terminal.type("m")  # it is still a dashboard
-    terminal.until("Errors")
+    terminal.until("Enlarge")
     terminal.type("q")
-    terminal.until("Loss")
+    terminal.until("m Errors")
     terminal.type("q")
     assert terminal.until_exit() == 1
     assert terminal.restored()

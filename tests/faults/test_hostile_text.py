@@ -124,12 +124,12 @@ async def test_no_field_of_any_event_harms_the_train_screen(size: tuple[int, int
             for event in _every_event(text):
                 link.events.put(event)
             shown = await heard(pilot, link)
-            assert shown[-1] == expected[-1]  # the footer
+            assert shown[-1][:60] == expected[-1][:60]  # the footer, without the keys that depend on the state
             assert shown[0].startswith(" ● running"), text
             assert clean(text)[:20] in " ".join(shown)
             link.events.put(StateChanged(state="failed", reason=text))  # why is said in full
             shown = await heard(pilot, link)
-            assert shown[-1] == expected[-1]
+            assert shown[-1][:60] == expected[-1][:60]
             assert shown[0].startswith(" ✗ failed"), text
             if size[1] >= 24:  # in fewer lines a long reason leaves no room for the log
                 assert "failed" in "".join(shown[-5:-1])
@@ -213,7 +213,7 @@ async def test_every_screen_holds(names: tuple[str, ...], size: tuple[int, int],
     app = FinetuiApp(link)
     async with open_app(app, size=size) as pilot:
         await settled(pilot, link)
-        for place, keys, first, last in _WALK:
+        for place, keys, title, last in _WALK:
             for key in keys:
                 await pilot.press(key)
                 if key not in ("tab", "down"):

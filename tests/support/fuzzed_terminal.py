@@ -16,7 +16,7 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import live_runs
 from finetui.engine.runs.summaries import summarise_run
 
-HELP = "The Train screen"
+HELP = "The run: its curves"
 ALTERNATE = b"\x1b[?1049h"
 _STUCK_SECONDS = 60.0  # to take what is sent, to leave
 _STUCK_CPU_SECONDS = 15.0  # of its own, to answer a key: on a busy machine a time of the clock says nothing
@@ -26,11 +26,11 @@ _SILENT_SECONDS = 30.0  # of a journal whose run trains
 _PATIENCE_SECONDS = 1.5  # for the help, before more is done to get out of something
 _ESCAPES = 4  # enough to get out of most things
 _SCREENS = {
-    "Errors": b" Errors",
+    "Errors": b"Enlarge",
     "Matrix": b"Confusion matrix",
     "Layers": b" parameters train",
-    "Runs": b"Reading \xe2\x80\xa6",
-    "Checkpoints": b"Checkpoints",
+    "Runs": b"lr>0.01",
+    "Checkpoints": b"roll back",
     "Log": b"Engine output",
     "Finetune": b"Start finetune",
     "Learning rates": b"Learning-rate finder",

@@ -12,7 +12,9 @@ ESCAPE, CONTROL_C = b"\x1b", b"\x03"
 
 # Keys of the screens, their widgets and the forms. Those that leave the program, or end the run, come less often.
 _RARE_KEYS = "qqddxx"
-_KEYS = "s" * 12 + " " * 8 + "nnefwwLl++--==??mmmmggggrrrccccooootyvvOOcfeeukhjka" + "bz,.i/12345[]wbwb"
+_KEYS = (
+    "s" * 12 + " " * 8 + "nnefwwLl++--==??mmmmggggrrrccccooooMMtyvvOORRCCSSDDEEuujkhaabz,.i/12345[]()XYBKWHVZFAUN!*#%>"
+)
 _NAVIGATION = (
     *(b"\x1b[A", b"\x1b[B", b"\x1b[C", b"\x1b[D", b"\x1bOA", b"\x1bOB", b"\x1b[5~", b"\x1b[6~", b"\x1b[H", b"\x1b[F"),
     *(b"\r", b"\r", b"\r", b"\r", b"\t", b"\t", b"\t", b"\x1b[Z", b"\x7f", b"\x1b[3~", b"\x1b[2~"),

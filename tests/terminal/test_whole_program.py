@@ -40,6 +40,8 @@ def test_a_run_is_started_steered_and_stopped(open_terminal, tmp_path: Path) -> 
     terminal.type(" ")
     terminal.until("running")
     terminal.type("x")
+    terminal.until("Stop training?", "s resumes from it", "enter Stop")
+    terminal.type("\r")
     terminal.until("stopped")
     terminal.type("q")
     assert terminal.until_exit() == 0
@@ -89,7 +91,7 @@ def test_a_run_that_is_left_goes_on_and_can_be_looked_at(open_terminal, tmp_path
     again = open_terminal("open", "left", columns=120, rows=40)
     journal = JournalReader(tmp_path / "checkpoints" / "left" / "journal.jsonl")
     last = [event for event in journal.read() if isinstance(event, Evaluated)][-1]
-    again.until("finished", "epoch 8/8", "1,600/1,600", "100%", "conv1", f"test {last.accuracy:.2%}")
+    again.until("finished", "epoch 8/8", "1,600/1,600", "100%", "conv1", f"{last.accuracy:.2%} of 1,000 test images")
     again.type("s")
     again.until("all epochs are done")
     again.type("q")
@@ -171,7 +173,7 @@ def test_mistakes_are_browsed_while_it_trains_and_after_it_has_ended(open_termin
     terminal.click("→")  # a caption: its image comes under the cursor
     terminal.type("q")
     terminal.until("conv1")
-    terminal.type("x")
+    terminal.type("x\r")
     terminal.until("stopped")
     terminal.type("q")
     assert terminal.until_exit() == 0
@@ -198,11 +200,11 @@ def test_an_engine_that_is_killed_is_told_and_the_run_goes_on_from_the_dashboard
     os.kill(holder.pid, signal.SIGKILL)
     terminal.until("crashed", "killed by signal 9", "s Resume")
     terminal.type("s")
-    terminal.until("running", "resumed at step", "img/s")
+    terminal.until("running", "resumed from", "img/s")
     again = holder_of(folder)
     assert again is not None
     assert again.pid != holder.pid
-    terminal.type("x")
+    terminal.type("x\r")
     terminal.until("stopped")
     terminal.type("q")
     assert terminal.until_exit() == 0

@@ -290,14 +290,23 @@ class LogScreen(Screen[None]):
             self.query_one(f"#tab-{name}").set_class(name == log, "-chosen")
         self.query_one("#tab-level").display = log == "journal"
         # What is only about to be shown cannot be focused yet.
-        self.call_after_refresh(self._shown_view.focus)
+        self.call_after_refresh(self._focus_shown, self._typing)
         self._show_title()
         self.refresh_bindings()
+
+    @property
+    def _typing(self) -> bool:
+        return isinstance(self.focused, _FilterInput)
+
+    def _focus_shown(self, was_typing: bool) -> None:
+        """Focus the log that is shown, unless the filter has been gone to since: keys may be typed ahead."""
+        if was_typing or not self._typing:
+            self._shown_view.focus()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What was printed has no levels; where the filter is typed, its key is a character like others."""
         if action == "filter":
-            return not isinstance(self.focused, _FilterInput)
+            return not self._typing
         if action == "warnings" and self.has_class("-output"):
             return False
         return super().check_action(action, parameters)
@@ -352,7 +361,7 @@ class LogScreen(Screen[None]):
         if (self._output or self._unfinished) if self.has_class("-output") else self._lines:
             nothing = "" if self._shown_view.rows else "No matching lines. Esc clears the filter."
         if self.has_class("-message") and not nothing and self.focused is None:
-            self.call_after_refresh(self._shown_view.focus)  # what is hidden cannot keep the focus
+            self.call_after_refresh(self._focus_shown, False)  # what is hidden cannot keep the focus
         self.set_class(bool(nothing), "-message")
         self.query_one("#log-message", Static).update(Content(clean(nothing, 400)))
 
