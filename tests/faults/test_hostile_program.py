@@ -83,7 +83,7 @@ def poison(folder: Path, names: Sequence[str]) -> None:
 # in sight below, or be the name of a key.
 PLACES = (
     ("", "failed", "preparing"),
-    ("\t\t\x1b[B\x1b[B", "m Errors", "preparing"),
+    ("\t\x1b[B\x1b[B", "m Errors", "preparing"),
     ("F\x1b[B\x1b[B", "m Errors", "preparing"),
     ("o", "lines", "m Errors"),
     ("\x1b[H", "end: follow", "m Errors"),
