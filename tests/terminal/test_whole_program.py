@@ -144,10 +144,10 @@ def test_a_terminal_that_is_too_small_is_said(open_terminal, columns: int, rows:
 @pytest.mark.slow
 def test_resizing_keeps_everything_in_place(open_terminal) -> None:
     terminal = open_terminal(*SAMPLE, "--epochs", "1000", "--start")
-    terminal.until("running", "change")
+    terminal.until("running", "img/s")
     for columns, rows in ((200, 60), (120, 40), (60, 15), (40, 10), (80, 24)):
         terminal.resize(columns, rows)
-        terminal.until(*(("needs 60x15",) if columns < 60 else ("running", "Pause", "conv1", "Quit")))
+        terminal.until(*(("needs 60x15",) if columns < 60 else ("running", "Pause", "conv1", "? Help")))
     terminal.type("q")
     assert terminal.until_exit() == 0
 
