@@ -40,7 +40,7 @@ from finetui.tui.keys import bind
 from finetui.tui.screens.base import Palette
 from finetui.tui.screens.help import HelpScreen
 from finetui.tui.screens.run_chosen import RunChosen
-from finetui.tui.screens.told import Told
+from finetui.tui.screens.toast import ShowToast
 from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.messages import FinetuneWanted, ResumeWanted
 from finetui.tui.screens.train.screen import TrainScreen
@@ -283,11 +283,11 @@ class FinetuiApp(TerminalApp):
         timeout: float | None = None,
         markup: bool = False,
     ) -> None:
-        """Show `message` as whatever is `Told`, plain and for as long as all are; may be called in any thread."""
+        """Show `message` as whatever is `ShowToast`, plain and for as long as all are; may be called in any thread."""
         text = f"{title}: {message}" if title else message
-        self.post_message(Told(text, title, warns=severity != "information"))
+        self.post_message(ShowToast(text, title, warns=severity != "information"))
 
-    def on_told(self, message: Told) -> None:
+    def on_show_toast(self, message: ShowToast) -> None:
         """Show what became of something."""
         self.toasts.show(message)
 
@@ -305,9 +305,9 @@ class FinetuiApp(TerminalApp):
         text = self.toasts.copies or copyable() or self._train_on_top().copyable()
         if text:
             self.copy_to_clipboard(text)
-            self.toasts.show(Told(f"Copied: {text}", "copy"))
+            self.toasts.show(ShowToast(f"Copied: {text}", "copy"))
         else:
-            self.toasts.show(Told("Nothing to copy here yet: the run has no folder", "copy", warns=True))
+            self.toasts.show(ShowToast("Nothing to copy here yet: the run has no folder", "copy", warns=True))
 
     def copy_to_clipboard(self, text: str) -> None:
         """Have the terminal put `text` into the clipboard (OSC 52), also that of the computer that one sits at."""

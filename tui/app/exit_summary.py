@@ -6,7 +6,7 @@ from pathlib import Path
 from finetui.engine.protocol.events import ENDED
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.state.parts import last_and_best
-from finetui.tui.state.store import View
+from finetui.tui.state.view import View
 
 _LIVE = ("running", "paused")
 

@@ -11,7 +11,7 @@ from textual.app import App
 from textual.driver import Driver
 from textual.worker import WorkerFailed
 
-from finetui.tui.app.typed import TypedAhead
+from finetui.tui.app.type_ahead import TypeAhead
 from finetui.tui.app.worker_threads import DaemonExecutor
 from finetui.tui.colours.depth import Depth
 from finetui.tui.colours.monochrome import MarksForColours
@@ -38,7 +38,7 @@ class TerminalApp(App[None]):
         self._filters = [*self._filters[:1], *([MarksForColours()] if self.no_color else [])]
         self.console._color_system = _SYSTEMS[depth]
         self.is_leaving = is_leaving
-        self._typed = TypedAhead(self, super().on_event)
+        self._typed = TypeAhead(self, super().on_event)
         self.failure: BaseException | None = None  # what went wrong in the dashboard itself
 
     def get_driver_class(self) -> type[Driver]:

@@ -10,7 +10,7 @@ from textual.widget import Widget
 from textual.widgets._toast import ToastRack
 
 from finetui.engine.text import clean
-from finetui.tui.screens.told import Told
+from finetui.tui.screens.toast import ShowToast
 
 _SECONDS, _WARNING_SECONDS = 6.0, 9.0
 _MOST = 2  # at a time
@@ -30,7 +30,7 @@ class Toasts:
         self._forget_gone()
         return next(filter(None, (copies for _, copies in reversed(self._shown.values()))), "")
 
-    def show(self, told: Told) -> None:
+    def show(self, told: ShowToast) -> None:
         """Show it, in place of an earlier one of its kind, and of the oldest where there are many.
 
         What was refused before is of no interest once something was done.

@@ -13,7 +13,8 @@ from finetui.engine.protocol.paths import short
 from finetui.engine.text import figure_text
 from finetui.tui.state.feature_words import feature_chip
 from finetui.tui.state.numbers import clock, duration, gigabytes, percent, rate, scaled, size_in_gigabytes
-from finetui.tui.state.store import Store, View
+from finetui.tui.state.store import Store
+from finetui.tui.state.view import View
 from finetui.tui.widgets.fitting import Part, kept
 
 STATE_SIGNS: dict[State, tuple[str, str]] = {
@@ -132,19 +133,19 @@ def _shortened(name: str, width: int) -> str:
 
 def figures_line(store: Store, width: int) -> Content:
     """Return the second line: best result, learning rate, speed and time at the left, the machine at the right."""
-    view, pace = store.view, store.pace
+    view, eta = store.view, store.eta
     live = view.state in _LIVE
     left = [Part(_best(view), 0)] if view.best_accuracy is not None else []
     if view.learning_rate:
         left.append(Part(_figure("lr ", f"{rate(view.learning_rate):<7}"), 1))
     if live and view.speed:
         left.append(Part(_figure("", f"{_count(view.speed):>4}", " img/s"), 2))
-    if pace.clock.seconds:
-        left.append(Part(_figure("", clock(pace.clock.seconds), " elapsed"), 3))
+    if eta.clock.seconds:
+        left.append(Part(_figure("", clock(eta.clock.seconds), " elapsed"), 3))
     if view.total_steps:
         step = f"{view.step:>{len(f'{view.total_steps:,}')},}/{view.total_steps:,}"
         left.append(Part(_figure("step ", step), 8))
-    epoch = pace.epoch_seconds(view) if view.step else None
+    epoch = eta.epoch_seconds(view) if view.step else None
     if epoch is not None:
         left.append(Part(_figure("", f"{epoch:.1f} s" if epoch < 9.95 else duration(epoch), "/epoch"), 9))
     if view.features is not None and live:

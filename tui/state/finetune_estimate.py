@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from finetui.engine.protocol.answers import FinetunePreview
-from finetui.tui.state.store import View
+from finetui.tui.state.view import View
 
 
 class Estimate(NamedTuple):

@@ -6,114 +6,18 @@ from typing import NamedTuple
 import msgspec
 
 from finetui.engine.protocol import commands, events
-from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.values import AnyPart
 from finetui.engine.runs.summaries import best_accuracy
-from finetui.tui.state.log_lines import LogLine, log_line, signed
+from finetui.tui.state.eta import EtaEstimator
+from finetui.tui.state.log_lines import log_line, signed
 from finetui.tui.state.machine import MachineHistory
-from finetui.tui.state.pace import Pace
 from finetui.tui.state.run_curves import RunCurves
 from finetui.tui.state.sanitize import sanitized
+from finetui.tui.state.view import Mark, View
 
 LOG_LINES = 500
 _TAKE_A_WHILE = (commands.FindDuplicates, commands.Evaluate, commands.FindLearningRate)  # they tell how far they are
 _CAUSES: Mapping[events.RewindCause, str] = {"resume": "resumed", "rollback": "rolled back", "branch": "branched"}
 _SPEED_MEMORY = 0.9  # weight of the past in the smoothed speed: about the last ten points
-
-
-class Mark(NamedTuple):
-    """Something that a person or a recipe changed: drawn on the plots at `x` (in epochs)."""
-
-    x: float
-    label: str
-
-
-class View(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything but the curves that widgets show.
-
-    `evaluation`, `previous` and `best` are of the part that is evaluated while training, `others` the newest of others.
-    `best` is None where only its accuracy is known.
-    `rate_factor` is by what a person multiplied the schedule's learning rate; None where an old journal does not tell.
-    `pending` holds unanswered commands by their id; `audience` names the dashboards on this run, this one among them.
-    """
-
-    state: events.State = "preparing"
-    reason: str = ""
-    name: str = ""
-    path: str = ""
-    config: RunConfig = RunConfig()
-    data: events.DataSummary | None = None
-    layers: tuple[events.LayerGroup, ...] = ()
-    device: str = ""
-    parameters: int = 0
-    steps_per_epoch: int = 0
-    counted_from: tuple[int, float] = (0, 0.0)  # a step, and the epochs until then: later ones have `steps_per_epoch`
-    parent: str | None = None
-    notices: tuple[str, ...] = ()
-    phase: events.Phase | None = None
-    step: int = 0
-    epoch: int = 0
-    point: events.TrainPoint | None = None
-    speed: float = 0.0
-    learning_rate: float = 0.0
-    rate_factor: float | None = 1.0
-    evaluation: events.Evaluated | None = None
-    previous: events.Evaluated | None = None
-    others: Mapping[events.Part, events.Evaluated] = {}
-    best_accuracy: float | None = None
-    best: events.Evaluated | None = None
-    marks: tuple[Mark, ...] = ()
-    stage: events.StageStarted | None = None
-    effect: events.EffectMeasured | None = None
-    features: events.FeaturesChanged | None = None
-    norm_trains: bool = False
-    rates_found: events.LearningRateFound | None = None
-    kept: tuple[events.KeptCheckpoint, ...] = ()
-    pending: Mapping[str, commands.AnyCommand] = {}
-    refusal: events.CommandRefused | None = None
-    alert: events.Alert | None = None
-    log: tuple[LogLine, ...] = ()
-    audience: tuple[str, ...] = ()
-
-    @property
-    def watched(self) -> events.Part:
-        """The part that is evaluated while training."""
-        if self.evaluation is not None:
-            return self.evaluation.part
-        return self.data.watched if self.data is not None else "test"
-
-    def other_part(self, part: AnyPart) -> events.Part | None:
-        """Return the part that is held out beside `part` (empty: `watched`); None where there is none.
-
-        Of a checkpoint without a run that is not known, and there is one.
-        """
-        other: events.Part = "test" if (part or self.watched) == "val" else "val"
-        return other if self.data is None or other in self.data.sizes else None
-
-    def evaluation_of(self, part: events.Part) -> events.Evaluated | None:
-        """Return the newest evaluation of `part`, if there is one."""
-        return self.evaluation if part == self.watched and self.evaluation is not None else self.others.get(part)
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole run; 0 while that is not known."""
-        step, epochs = self.counted_from
-        return step + round(self.steps_per_epoch * (self.config.training.epochs - epochs))
-
-    @property
-    def can_go_on(self) -> bool:
-        """Whether the run has lost its engine, and has a checkpoint from which a new one could go on."""
-        return self.state in ("crashed", "failed") and bool(self.path and self.kept)
-
-    def epochs_at(self, step: int) -> float:
-        """Return `step` in epochs."""
-        if not self.steps_per_epoch:
-            return 0.0
-        from_step, epochs = self.counted_from
-        # Before a change of the batch size the epochs were of other steps.
-        if step < from_step:
-            return epochs * step / from_step
-        return epochs + (step - from_step) / self.steps_per_epoch
 
 
 def reduce(view: View, event: events.AnyEvent) -> View:
@@ -336,13 +240,13 @@ _PAST = ("stage", "effect", "evaluation", "previous", "best", "others", "marks")
 class Store:
     """The view and the curves of the run that is shown; `fold` brings them up to date.
 
-    `machine` and `pace` are no part of the view, nor of a run's past that can be gone back to.
+    `machine` and `eta` are no part of the view, nor of a run's past that can be gone back to.
     """
 
     def __init__(self) -> None:
         self.view = View()
         self.machine = MachineHistory()
-        self.pace = Pace()
+        self.eta = EtaEstimator()
         self.curves = RunCurves()
         self._snapshots: dict[int, _Snapshot] = {}
 
@@ -365,7 +269,7 @@ class Store:
                 self._go_back(event)
             running = self.view.state == "running"
             self.view = reduce(self.view, event)
-            self.pace.hear(event, self.view)
+            self.eta.hear(event, self.view)
             if isinstance(event, events.RunPrepared):
                 self.curves, self._snapshots = RunCurves(), {}
             self.curves.hear(event, self.view.epochs_at(event.step), running=running)
@@ -393,7 +297,7 @@ class Store:
     @property
     def seconds_left(self) -> float | None:
         """Estimated time until the run has finished, evaluations included; None while that is not known."""
-        return self.pace.seconds_left(self.view)
+        return self.eta.seconds_left(self.view)
 
     def sent(self, command: commands.AnyCommand) -> None:
         """Note that `command` is on its way; it is pending until its answer comes."""

@@ -7,7 +7,7 @@ from canned import evaluated
 
 from finetui.engine.protocol.config import RunConfig, RunSection
 from finetui.tui.app.exit_summary import outlook, summary
-from finetui.tui.state.store import View
+from finetui.tui.state.view import View
 
 HERE = str(Path("checkpoints/a-run").absolute())
 

@@ -11,7 +11,7 @@ from textual.widgets._toast import Toast
 from finetui.engine.protocol.commands import Pause, Save, SetLearningRate
 from finetui.engine.protocol.events import CommandAccepted, CommandRefused, LearningRateChanged, StateChanged
 from finetui.tui.app.app import FinetuiApp
-from finetui.tui.screens.told import Told
+from finetui.tui.screens.toast import ShowToast
 from finetui.tui.widgets.key_bar import KeyBar
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
@@ -66,16 +66,16 @@ async def test_the_same_kind_replaces_the_last_and_no_more_than_two_stand_there(
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         for number in range(6):
-            app.post_message(Told(f"first {number}", "one"))
+            app.post_message(ShowToast(f"first {number}", "one"))
         await pilot.settle()
         assert [str(toast.render()) for toast in toasts(app)] == ["first 5"]
         for number in range(6):
-            app.post_message(Told(f"kind {number}", str(number)))
+            app.post_message(ShowToast(f"kind {number}", str(number)))
         await pilot.settle()
         assert [str(toast.render()) for toast in toasts(app)] == ["kind 4", "kind 5"]
         assert len(app.screen.query("ToastHolder")) == 2
-        app.post_message(Told("refused", warns=True))
-        app.post_message(Told("done", "done"))
+        app.post_message(ShowToast("refused", warns=True))
+        app.post_message(ShowToast("done", "done"))
         await pilot.settle()
         assert [str(toast.render()) for toast in toasts(app)] == ["kind 5", "done"]
 
@@ -85,7 +85,7 @@ async def test_toasts_make_room_for_what_has_the_focus() -> None:
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         app.screen.set_focus(None)
-        app.post_message(Told("a sentence"))
+        app.post_message(ShowToast("a sentence"))
         await pilot.settle()
         assert toasts(app)[0].region.y == 22
         field = Input(compact=True)
@@ -104,7 +104,7 @@ async def test_a_toast_outlives_the_screen_that_it_is_about() -> None:
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         await pilot.press("o")
-        app.post_message(Told("written"))
+        app.post_message(ShowToast("written"))
         await pilot.settle()
         await pilot.press("escape")
         assert "written" in picture(app)
@@ -136,7 +136,7 @@ async def test_what_is_shown_is_copied_also_through_tmux(monkeypatch: pytest.Mon
         await pilot.press("y")
         plain = sequence("/runs/a-run")
         assert copied() == [plain, "\x1bPtmux;" + plain.replace("\x1b", "\x1b\x1b") + "\x1b\\"]
-        app.post_message(Told("64 images -> errors.csv · y copy path", copies="/x/errors.csv"))
+        app.post_message(ShowToast("64 images -> errors.csv · y copy path", copies="/x/errors.csv"))
         await pilot.settle()
         await pilot.press("o", "y")  # on any screen
         assert app.clipboard == "/x/errors.csv"
@@ -163,10 +163,10 @@ async def test_a_toast_sends_no_more_than_its_box(monkeypatch: pytest.MonkeyPatc
             "_display",
             lambda _screen, update: sent.append("" if update is None else update.render_segments(app.console)),
         )
-        app.post_message(Told("Paused at step 578", "Pause"))
+        app.post_message(ShowToast("Paused at step 578", "Pause"))
         await pilot.settle()
         assert 0 < sum(map(len, sent)) < 300
-        app.post_message(Told("Resumed at step 578", "Pause"))
+        app.post_message(ShowToast("Resumed at step 578", "Pause"))
         await pilot.settle()
         assert 0 < sum(map(len, sent)) < 600
 

@@ -5,7 +5,8 @@ import msgspec
 from finetui.engine.protocol.events import FeaturesChanged, Rewound
 from finetui.tui.screens.status_lines import figures_line
 from finetui.tui.state.log_lines import log_line
-from finetui.tui.state.store import Store, View, reduce
+from finetui.tui.state.store import Store, reduce
+from finetui.tui.state.view import View
 
 HELD = FeaturesChanged(
     state="held", layers=("conv1", "conv2"), last="conv2", bytes=61_440_000, images=60_000, seconds=4.1

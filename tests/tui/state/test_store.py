@@ -29,7 +29,8 @@ from finetui.engine.protocol.events import (
     StateChanged,
 )
 from finetui.tui.screens.status_lines import figures_line
-from finetui.tui.state.store import LOG_LINES, Store, View, reduce
+from finetui.tui.state.store import LOG_LINES, Store, reduce
+from finetui.tui.state.view import View
 
 
 def folded(*events: object) -> Store:

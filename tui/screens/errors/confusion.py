@@ -16,7 +16,7 @@ from finetui.engine.protocol.values import Part
 from finetui.tui.keys import bind, move
 from finetui.tui.screens.base import ModalScreen
 from finetui.tui.screens.errors.heat_map import HeatMap
-from finetui.tui.screens.run_lines import RunLines
+from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.option_list import OptionList
 
@@ -58,7 +58,7 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
 
     def compose(self) -> ComposeResult:
         """The matrix beside the pairs, and a line about the cell under the cursor."""
-        yield from RunLines.like_below(self.app)
+        yield from StatusBar.like_below(self.app)
         with Vertical(id="box"):
             total, right = int(self._confusion.sum()), int(np.trace(self._confusion))
             yield Static(

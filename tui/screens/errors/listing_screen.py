@@ -22,7 +22,7 @@ from finetui.tui.queries.image_cache import fetch_all
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.errors.text import waiting
 from finetui.tui.screens.run_chosen import Differing
-from finetui.tui.screens.told import Told
+from finetui.tui.screens.toast import ShowToast
 from finetui.tui.state.export import Target, export
 from finetui.tui.state.listing import Listing, listing_of, told_duplicates, with_duplicates
 from finetui.tui.state.store import Store
@@ -388,6 +388,6 @@ class ListingScreen(Screen[None]):
             return
         self._show_lines()
         if path:
-            self.app.post_message(Told(f"{words} · {KEYS['copy'].shown} copy path", "export", copies=path))
+            self.app.post_message(ShowToast(f"{words} · {KEYS['copy'].shown} copy path", "export", copies=path))
         else:
-            self.app.post_message(Told(f"Not exported: {words}", "export", warns=True))
+            self.app.post_message(ShowToast(f"Not exported: {words}", "export", warns=True))

@@ -14,7 +14,7 @@ from finetui.engine.predictions.file import Predictions
 from finetui.engine.predictions.metrics import Scores, scores_of
 from finetui.tui.keys import bind
 from finetui.tui.screens.base import ModalScreen
-from finetui.tui.screens.run_lines import RunLines
+from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.state.scores import HEADING, NAME_WIDTH, class_rows, diagram, facts
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.lines_view import LinesView
@@ -50,7 +50,7 @@ class ScoresScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The facts beside the diagram where there is room, and a row for each class below."""
-        yield from RunLines.like_below(self.app)
+        yield from StatusBar.like_below(self.app)
         with VerticalScroll(id="box"):
             yield Static(Content.styled("Scores", "bold $accent"))
             with Horizontal(id="columns"):

@@ -35,7 +35,7 @@ from finetui.tui.screens.errors.text import (
     title,
 )
 from finetui.tui.screens.run_chosen import Differing
-from finetui.tui.screens.run_lines import RunLines
+from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.state.listing import image_name
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.key_bar import KeyBar
@@ -106,7 +106,7 @@ class ErrorsScreen(ListingScreen):
 
     def compose(self) -> ComposeResult:
         """Two lines on top, the grid, and the pane for the image under the cursor."""
-        yield RunLines(self._store)
+        yield StatusBar(self._store)
         yield StyledLine(id="errors-title")
         yield Tabs(id="errors-filter")
         yield Static(id="errors-message")

@@ -10,7 +10,7 @@ from finetui.engine.protocol.commands import Evaluate
 from finetui.engine.text import clean
 from finetui.tui.keys import KEYS
 from finetui.tui.state.listing import SHOWN_TOP, Listing, Tab, image_name
-from finetui.tui.state.store import View
+from finetui.tui.state.view import View
 
 _TABS: dict[str, str] = {"wrong": "mistakes", "unsure": "unsure", "right": "correct", "all": "all", **CHANGE_WORDS}
 _HEADINGS = {

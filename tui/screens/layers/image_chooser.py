@@ -11,8 +11,8 @@ from textual.widgets import Input, Label
 
 from finetui.engine.errors import BadInput
 from finetui.tui.keys import bind
-from finetui.tui.screens.told import Told
-from finetui.tui.state.typed import whole
+from finetui.tui.screens.toast import ShowToast
+from finetui.tui.state.parse_numbers import whole
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.text_field import TextField
 
@@ -97,7 +97,7 @@ class ImageChooser(Horizontal):
         try:
             self.post_message(self.Typed(whole(message.value, "image") if message.value else -1))
         except BadInput as error:
-            self.app.post_message(Told(str(error), "refusal", warns=True))
+            self.app.post_message(ShowToast(str(error), "refusal", warns=True))
 
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:
         """Ask for the image beside."""

@@ -25,10 +25,11 @@ from finetui.tui.screens.layers.image_chooser import ImageChooser
 from finetui.tui.screens.layers.layer_pane import ASKING, LayerPane
 from finetui.tui.screens.layers.module_tree import ModuleRows, ModuleTree
 from finetui.tui.screens.layers.text import not_to_be_seen, notes, title, title_of, totals
-from finetui.tui.screens.run_lines import RunLines
-from finetui.tui.screens.told import Told
+from finetui.tui.screens.status_bar import StatusBar
+from finetui.tui.screens.toast import ShowToast
 from finetui.tui.state.layer_tree import LayerStates, layer_tree, rate_factors
-from finetui.tui.state.store import Store, View
+from finetui.tui.state.store import Store
+from finetui.tui.state.view import View
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.styled_line import StyledLine
 from finetui.tui.widgets.thumbnail_grid import ThumbnailGrid
@@ -88,7 +89,7 @@ class LayersScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Two lines on top, the tree, the pane for the chosen layer, a line of notes."""
-        yield RunLines(self._store)
+        yield StatusBar(self._store)
         yield StyledLine(id="layers-title")
         yield StyledLine(id="layers-totals")
         with Container(id="layers-body"):
@@ -224,7 +225,7 @@ class LayersScreen(Screen[None]):
         why_not = refusal(type(command), self._store.view.state)
         if why_not is not None:
             self._say("")
-            self.app.post_message(Told(f"Not now: {why_not}", "refusal", warns=True))
+            self.app.post_message(ShowToast(f"Not now: {why_not}", "refusal", warns=True))
         else:
             self._old_refusal = self._store.view.refusal
             self._send(command)

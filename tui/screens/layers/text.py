@@ -9,7 +9,7 @@ from finetui.engine.protocol.events import LayersMeasured, LayerView, ModelDescr
 from finetui.tui.keys import KEYS
 from finetui.tui.state.layer_tree import Node, numbers
 from finetui.tui.state.numbers import short
-from finetui.tui.state.store import View
+from finetui.tui.state.view import View
 
 _FLOAT_BYTES = 4  # parameters are float32
 _UPDATES_FROM = 98  # columns; below, there is no room for the updates

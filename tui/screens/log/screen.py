@@ -21,7 +21,7 @@ from finetui.tui.keys import KEYS, bind, bind_tabs
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.log.help import INTRODUCTION
 from finetui.tui.screens.log.log_view import JournalView, LogView, OutputView
-from finetui.tui.screens.run_lines import RunLines
+from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.state.log_lines import LogLine, Undone, clock
 from finetui.tui.state.run_log import MOST_LINES, JournalLines, OutputTail, after, of_session, put_between
 from finetui.tui.state.store import Store
@@ -83,7 +83,7 @@ class LogScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """A line about the log, the two logs' names, the filter, and the lines."""
-        yield RunLines(self._store)
+        yield StatusBar(self._store)
         yield StyledLine(id="log-title")
         with Horizontal(id="log-bar"):
             yield ActionButton("journal", "1", "Journal", id="tab-journal")

@@ -14,7 +14,7 @@ from finetui.tui.screens.base import Screen
 from finetui.tui.screens.machine import text
 from finetui.tui.screens.machine.frames import Frames
 from finetui.tui.screens.machine.help import INTRODUCTION
-from finetui.tui.screens.run_lines import RunLines
+from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.state.machine import RECENT_SECONDS, gpu_use
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.fitting import Part
@@ -51,7 +51,7 @@ class MachineScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """A line about the machine, where the time goes, and a frame for each of its parts."""
-        yield RunLines(self._store)
+        yield StatusBar(self._store)
         yield StyledLine(id="machine-title")
         yield StyledLine(id="time-bar")
         yield StyledLine(id="time-legend")

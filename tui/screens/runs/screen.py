@@ -22,12 +22,12 @@ from finetui.engine.text import clean
 from finetui.tui.keys import bind
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.run_chosen import RunChosen
-from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.screens.runs.filter_input import FilterInput
 from finetui.tui.screens.runs.help import RUNS
 from finetui.tui.screens.runs.housekeeping import Housekeeping
 from finetui.tui.screens.runs.preview import Preview
 from finetui.tui.screens.runs.run_list import GUTTER, RunList, padded
+from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.state.run_columns import COLUMNS, GAP, RunTable
 from finetui.tui.state.run_query import RunQuery, arrange, best_of_each
 from finetui.tui.state.store import Store
@@ -72,7 +72,7 @@ class RunsScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """A title, the filter, the list below its heading, and what is known of the run under the cursor."""
-        yield RunLines(self._store)
+        yield StatusBar(self._store)
         yield StyledLine(id="runs-title")
         with Horizontal(id="runs-bar"):
             yield FilterInput("runs-filter", "/ filter: lr>0.01 model:resnet18 best>98% tag:keep")

@@ -5,7 +5,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from finetui.engine.protocol.events import Alert
-from finetui.tui.state.store import View
+from finetui.tui.state.view import View
 
 
 class Banner(Static):

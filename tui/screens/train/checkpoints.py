@@ -18,7 +18,7 @@ from finetui.engine.text import clean
 from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.dialog import Choice, Dialog
 from finetui.tui.screens.list_screen import ListScreen
-from finetui.tui.state.store import View
+from finetui.tui.state.view import View
 from finetui.tui.widgets.option_list import OptionList
 
 _NAME = 14

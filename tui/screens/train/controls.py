@@ -16,12 +16,12 @@ from finetui.engine.protocol.commands import SetLearningRate, Start
 from finetui.engine.protocol.config_checks import check_learning_rate
 from finetui.engine.protocol.state_rules import refusal
 from finetui.tui.keys import KEYS, bind
-from finetui.tui.screens.told import Told
+from finetui.tui.screens.toast import ShowToast
 from finetui.tui.state.actions import BY_NAME
 from finetui.tui.state.log_lines import describe_command
 from finetui.tui.state.numbers import factor, rate
-from finetui.tui.state.store import View
-from finetui.tui.state.typed import number
+from finetui.tui.state.parse_numbers import number
+from finetui.tui.state.view import View
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.styled_line import StyledLine
 from finetui.tui.widgets.text_field import TextField
@@ -194,7 +194,7 @@ class Controls(Vertical):
                 check_learning_rate(value, "learning rate")
             except BadInput as error:
                 message.input.add_class("-invalid")
-                self.app.post_message(Told(str(error), "refusal", warns=True))
+                self.app.post_message(ShowToast(str(error), "refusal", warns=True))
                 return
             self.post_message(self.LearningRateChosen(value))
         self.screen.set_focus(None)

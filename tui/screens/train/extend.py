@@ -7,8 +7,8 @@ from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import ChangeTraining
 from finetui.tui.keys import KEYS
 from finetui.tui.screens.form import Form
-from finetui.tui.state.store import View
-from finetui.tui.state.typed import number, whole
+from finetui.tui.state.parse_numbers import number, whole
+from finetui.tui.state.view import View
 from finetui.tui.widgets.form_rows import TextRow
 
 

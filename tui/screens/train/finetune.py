@@ -25,7 +25,8 @@ from finetui.tui.screens.form import FORM_CSS, Form
 from finetui.tui.screens.train.finetune_preview import PreviewPane
 from finetui.tui.state.data_choices import DataChoice, data_choices
 from finetui.tui.state.finetune_estimate import estimate
-from finetui.tui.state.store import Store, View
+from finetui.tui.state.store import Store
+from finetui.tui.state.view import View
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.form_rows import ChoiceRow, TextRow
 from finetui.tui.widgets.picker import Pick, Picker

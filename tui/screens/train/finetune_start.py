@@ -8,10 +8,10 @@ from finetui.engine.protocol.commands import FinetunePlan, StartFinetune
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.keys import KEYS
-from finetui.tui.screens.told import Told
+from finetui.tui.screens.toast import ShowToast
 from finetui.tui.screens.train.finetune import FinetuneForm
 from finetui.tui.screens.train.messages import FinetuneWanted
-from finetui.tui.state.store import View
+from finetui.tui.state.view import View
 
 if TYPE_CHECKING:
     from finetui.tui.screens.train.screen import TrainScreen
@@ -27,11 +27,11 @@ def ask_finetune(train: "TrainScreen", link: Link, checkpoint: str = "") -> None
     alone = _needs_engine(view, link)
     if not alone and not link.steers and link.attached and view.path:
         words = f"finetui finetune {RunFolder(Path(view.path)).argument} --dashboard"
-        train.app.post_message(Told(f"{words} · {KEYS['copy'].shown} copy", "refusal", copies=words))
+        train.app.post_message(ShowToast(f"{words} · {KEYS['copy'].shown} copy", "refusal", copies=words))
         return
     why_not = "" if alone else _why_not(view, link)
     if why_not:
-        train.app.post_message(Told(f"Finetune: {why_not}", "refusal", warns=True))
+        train.app.post_message(ShowToast(f"Finetune: {why_not}", "refusal", warns=True))
         return
 
     def begin(plan: FinetunePlan | None) -> None:

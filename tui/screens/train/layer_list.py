@@ -13,7 +13,7 @@ from finetui.engine.protocol.commands import SetFrozen, StartFinetune
 from finetui.engine.protocol.state_rules import refusal
 from finetui.tui.keys import KEYS, move
 from finetui.tui.state.layer_tree import Freeze
-from finetui.tui.state.store import View
+from finetui.tui.state.view import View
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.freeze_tree import SIGNS, FreezeRows, FreezeTree
 

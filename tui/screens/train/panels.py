@@ -4,7 +4,7 @@ import time
 
 from textual.screen import Screen
 
-from finetui.tui.screens.run_lines import RunLines
+from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.controls import Controls
 from finetui.tui.screens.train.layer_list import LayerList
@@ -14,7 +14,8 @@ from finetui.tui.screens.train.plots import Plots
 from finetui.tui.screens.train.refresh import RefreshRate
 from finetui.tui.screens.train.settings_panel import SettingsPanel
 from finetui.tui.screens.train.titles import Titles
-from finetui.tui.state.store import Store, View
+from finetui.tui.state.store import Store
+from finetui.tui.state.view import View
 
 _PLOT_SECONDS = 0.5
 _RATE_SECONDS = 1.0  # a learning rate that a schedule moves at every step
@@ -76,4 +77,4 @@ class Panels:
 
     def show_lines(self) -> None:
         """Draw the lines at the top."""
-        self._screen.query_one(RunLines).show()
+        self._screen.query_one(StatusBar).show()

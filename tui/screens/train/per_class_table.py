@@ -27,7 +27,7 @@ from finetui.tui.screens.train.class_rows import (
     widest,
     worst_first,
 )
-from finetui.tui.state.store import View
+from finetui.tui.state.view import View
 from finetui.tui.widgets.lines_view import LinesView
 from finetui.tui.widgets.styled_line import StyledLine
 

@@ -24,7 +24,7 @@ from finetui.tui.keys import bind
 from finetui.tui.queries.asker import Asker
 from finetui.tui.screens.base import HomeScreen
 from finetui.tui.screens.dialog import Choice, Dialog
-from finetui.tui.screens.run_lines import RunLines
+from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.controls import Controls, LearningRateInput
@@ -106,7 +106,7 @@ class TrainScreen(HomeScreen[None]):
 
     def compose(self) -> ComposeResult:
         """Lay the widgets out."""
-        yield RunLines(self.store, cue="press s to start", by_itself=False)
+        yield StatusBar(self.store, cue="press s to start", by_itself=False)
         yield Banner()
         with Container(id="body"):
             yield Plots()
@@ -157,7 +157,7 @@ class TrainScreen(HomeScreen[None]):
 
     def _poll(self) -> None:
         keys, knew = (self._unshown(), self._labels()), self.store.machine.latest is not None
-        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE), self.steering.answers.hear)
+        heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE), self.steering.results.hear)
         if (self._unshown(), self._labels()) != keys:
             self.refresh_bindings()
         if not knew and self.store.machine.latest is not None:

@@ -6,7 +6,7 @@ from textual.content import Content
 
 from finetui.engine.protocol.config import RunConfig
 from finetui.tui.state.numbers import rate
-from finetui.tui.state.store import View
+from finetui.tui.state.view import View
 from finetui.tui.widgets.lines_view import LinesView
 
 Setting = tuple[str, str]

@@ -20,13 +20,13 @@ from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.keys import KEYS
 from finetui.tui.screens.dialog import Choice, Dialog
-from finetui.tui.screens.told import Told
+from finetui.tui.screens.toast import ShowToast
 from finetui.tui.screens.train.controls import next_rate
 from finetui.tui.screens.train.extend import ExtendForm
 from finetui.tui.screens.train.messages import ResumeWanted
 from finetui.tui.screens.train.rates import RatesScreen
 from finetui.tui.state.actions import BY_NAME
-from finetui.tui.state.answers import Answers
+from finetui.tui.state.command_results import CommandResults
 from finetui.tui.state.log_lines import describe_command
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Steering:
         self._link = link
         self._visiting = visiting
         self._finding = ""  # id of the search for a learning rate that was asked for here
-        self.answers = Answers()
+        self.results = CommandResults()
 
     def send(self, command: AnyCommand) -> None:
         """Send `command`, or say why it makes no sense now."""
@@ -58,11 +58,11 @@ class Steering:
 
     def refuse(self, text: str) -> None:
         """Say why something was not done."""
-        self._screen.app.post_message(Told(text[:1].upper() + text[1:], "refusal", warns=True))
+        self._screen.app.post_message(ShowToast(text[:1].upper() + text[1:], "refusal", warns=True))
 
     def undo(self) -> None:
         """Take the last change back that was made here, or say why that cannot be done."""
-        found = self.answers.undo(self._store.view)
+        found = self.results.undo(self._store.view)
         if isinstance(found, str):
             self.refuse(found)
         else:
@@ -82,8 +82,8 @@ class Steering:
 
     def tell(self) -> None:
         """Show what became of what was asked for here."""
-        for answer in self.answers.take():
-            self._screen.app.post_message(Told(answer.text, answer.kind, warns=answer.warns))
+        for result in self.results.take():
+            self._screen.app.post_message(ShowToast(result.text, result.kind, warns=result.warns))
 
     def hear(self, event: AnyEvent) -> None:
         """Show what was asked for here, now that `event` says it is there."""
@@ -113,7 +113,7 @@ class Steering:
             self._screen.run_worker(self._ask_extend())
         elif not self._link.steers:
             words = f"finetui extend {RunFolder(Path(view.path)).argument} --epochs N"
-            self._screen.app.post_message(Told(f"{words} · {KEYS['copy'].shown} copy", "refusal", copies=words))
+            self._screen.app.post_message(ShowToast(f"{words} · {KEYS['copy'].shown} copy", "refusal", copies=words))
         elif (why_not := refusal(action.kind, view.state)) is not None:
             self.refuse(f"{action.label}: {why_not}")
         else:

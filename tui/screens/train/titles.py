@@ -4,7 +4,7 @@ from textual.content import Content
 from textual.screen import Screen
 
 from finetui.tui.screens.train.settings_panel import brief_settings
-from finetui.tui.state.store import View
+from finetui.tui.state.view import View
 
 
 class Titles:

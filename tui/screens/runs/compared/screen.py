@@ -19,10 +19,10 @@ from finetui.engine.runs.summaries import RunSummary
 from finetui.tui.keys import bind, bind_tabs, move
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.run_chosen import Differing, RunChosen
-from finetui.tui.screens.run_lines import RunLines
 from finetui.tui.screens.runs.compared.curves import PLOTS, Curves, Legend
 from finetui.tui.screens.runs.compared.tables import scores_content, scores_notes, settings_content
 from finetui.tui.screens.runs.help import COMPARED
+from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.state.run_comparison import History, Pair, predictions_file, scores_of
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
@@ -64,7 +64,7 @@ class ComparedScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """A title, the tabs, the legend, and what belongs to each tab."""
-        yield RunLines(self._store)
+        yield StatusBar(self._store)
         yield StyledLine(
             Content.assemble((" Compare", "bold $accent"), f"  {len(self._folders)} runs"), id="compared-title"
         )

@@ -13,23 +13,23 @@ from finetui.tui.widgets.styled_line import StyledLine
 _SECONDS = 1.0  # between two looks
 
 
-class RunLines(Vertical):
+class StatusBar(Vertical):
     """Tells of the run in `store`, whatever screen one is on."""
 
     DEFAULT_CSS = """
-    RunLines { dock: top; height: 2; background: $surface; }
+    StatusBar { dock: top; height: 2; background: $surface; }
     """
 
     def __init__(self, store: Store, *, cue: str = "", by_itself: bool = True) -> None:
         """Look at the store by itself, or else only when told to; `cue` says how a run that is ready starts."""
-        super().__init__(id="run-lines")
+        super().__init__(id="status-bar")
         self._store = store
         self._cue = cue
         self._by_itself = by_itself
         self._shown: object = None
 
     @classmethod
-    def like_below(cls, app: App[Any]) -> "Iterator[RunLines]":
+    def like_below(cls, app: App[Any]) -> "Iterator[StatusBar]":
         """Yield lines about the same run as those of the screen below, if it has any: for a box that covers these."""
         for screen in reversed(app.screen_stack):
             for below in screen.query(cls):

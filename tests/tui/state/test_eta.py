@@ -47,7 +47,7 @@ def test_a_lasting_change_has_been_taken_in_after_an_epoch(factor: float) -> Non
     store = begun()
     store.fold(trained(1, 250, lambda _step: STEP))
     store.fold(trained(251, 350, lambda _step: STEP * factor))
-    assert store.pace.step_seconds == pytest.approx(STEP * factor, rel=0.02)
+    assert store.eta.step_seconds == pytest.approx(STEP * factor, rel=0.02)
 
 
 def test_long_epochs_are_not_waited_for() -> None:
@@ -56,16 +56,16 @@ def test_long_epochs_are_not_waited_for() -> None:
     store.fold([prepared(config=store.view.config, steps_per_epoch=10_000)])
     store.fold(trained(1, 300, lambda _step: 1.0))
     store.fold(trained(301, 390, lambda _step: 2.0))
-    assert store.pace.step_seconds == pytest.approx(2.0, rel=0.1)
+    assert store.eta.step_seconds == pytest.approx(2.0, rel=0.1)
 
 
 def test_other_layers_that_train_count_from_the_next_step() -> None:
     store = begun()
     store.fold(trained(1, 250, lambda _step: STEP))
     store.fold([LayersChanged(layers=layers("conv1"), step=250)])
-    assert store.pace.step_seconds == pytest.approx(STEP)  # the best guess, until there is a step
+    assert store.eta.step_seconds == pytest.approx(STEP)  # the best guess, until there is a step
     store.fold(trained(251, 260, lambda _step: STEP / 2))
-    assert store.pace.step_seconds == pytest.approx(STEP / 2)
+    assert store.eta.step_seconds == pytest.approx(STEP / 2)
 
 
 def test_what_comes_between_epochs_counts_once_an_epoch() -> None:
@@ -82,7 +82,7 @@ def test_what_comes_between_epochs_counts_once_an_epoch() -> None:
     shares = TimeShares(evaluating=0.4, saving=0.5, seconds=5.0)
     store.fold([msgspec.structs.replace(next(trained(101, 101, lambda _step: STEP)), time_shares=shares)])
     assert store.seconds_left == pytest.approx(left - STEP + (EPOCHS - 1) * 4.5)
-    assert store.pace.epoch_seconds(store.view) == pytest.approx(STEPS * STEP + 4.5)
+    assert store.eta.epoch_seconds(store.view) == pytest.approx(STEPS * STEP + 4.5)
 
 
 def test_the_time_that_a_run_has_trained_leaves_pauses_out() -> None:
@@ -91,12 +91,12 @@ def test_the_time_that_a_run_has_trained_leaves_pauses_out() -> None:
     for state, time in (("running", 10.0), ("paused", 25.0), ("running", 100.0)):
         store.fold([StateChanged(state=state, time=time)])
     store.fold([point(10, time=103.5)])
-    assert store.pace.clock.seconds == pytest.approx(18.5)
+    assert store.eta.clock.seconds == pytest.approx(18.5)
     # The run is resumed by another engine: what it had trained counts. Another run begins at nothing.
     store.fold([prepared(), StateChanged(state="running", time=200.0), point(20, time=201.0)])
-    assert store.pace.clock.seconds == pytest.approx(19.5)
+    assert store.eta.clock.seconds == pytest.approx(19.5)
     other = [
         msgspec.structs.replace(event, path="/runs/other") if hasattr(event, "path") else event for event in running()
     ]
     store.fold(other)
-    assert store.pace.clock.seconds == 0.0
+    assert store.eta.clock.seconds == 0.0

@@ -3,11 +3,10 @@
 import math
 import statistics
 from collections import deque
-from typing import Protocol
 
 from finetui.engine.protocol import events
-from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.run_clock import RunClock
+from finetui.tui.state.view import View
 
 _WINDOWS = 20  # that an estimate looks back on: an epoch's worth of steps, or the time below
 _TRIMMED = 0.3  # of the windows, the fastest and the slowest ones each: not counted
@@ -16,28 +15,7 @@ _EPOCHS = 5  # the last ones, by which the time between epochs is judged
 _FORWARD = 1 / 3  # of a step's time is its forward pass, about: what an evaluation costs before there was one
 
 
-class Progress(Protocol):
-    """How far a run is, and by which settings: a `View`."""
-
-    @property
-    def config(self) -> RunConfig: ...  # noqa: D102
-    @property
-    def data(self) -> events.DataSummary | None: ...  # noqa: D102
-    @property
-    def evaluation(self) -> events.Evaluated | None: ...  # noqa: D102
-    @property
-    def phase(self) -> events.Phase | None: ...  # noqa: D102
-    @property
-    def step(self) -> int: ...  # noqa: D102
-    @property
-    def steps_per_epoch(self) -> int: ...  # noqa: D102
-    @property
-    def total_steps(self) -> int: ...  # noqa: D102
-
-    def epochs_at(self, step: int) -> float: ...  # noqa: D102
-
-
-class Pace:
+class EtaEstimator:
     """Estimates from a run's events the time of a step, that of an epoch, and the time left.
 
     The time of a step is the mean of the middle windows of the last `_WINDOWS`, sorted by speed (a trimmed mean): a
@@ -58,7 +36,7 @@ class Pace:
         self._between_now = self._evaluation = 0.0
         self._epoch: int | None = None
 
-    def hear(self, event: events.AnyEvent, view: Progress) -> None:
+    def hear(self, event: events.AnyEvent, view: View) -> None:
         """Take in `event`, after which the run is as in `view`."""
         match event:
             case events.RunPrepared():
@@ -76,7 +54,7 @@ class Pace:
                 self._steps, self._seconds = 0, 0.0
         self.clock.note(event)
 
-    def _hear_point(self, point: events.TrainPoint, view: Progress) -> None:
+    def _hear_point(self, point: events.TrainPoint, view: View) -> None:
         speed = point.samples_per_second
         seconds = point.steps * view.config.training.batch_size / speed if speed > 0 else math.inf
         if math.isfinite(seconds):
@@ -105,14 +83,14 @@ class Pace:
         middle = ordered[trimmed : len(ordered) - trimmed]
         return math.fsum(seconds for _, seconds in middle) / sum(steps for steps, _ in middle)
 
-    def epoch_seconds(self, view: Progress) -> float | None:
+    def epoch_seconds(self, view: View) -> float | None:
         """Return the time of an epoch with what follows it; None while that is not known."""
         step = self.step_seconds
         return (
             None if step is None or not view.steps_per_epoch else step * view.steps_per_epoch + self._after(view, step)
         )
 
-    def seconds_left(self, view: Progress) -> float | None:
+    def seconds_left(self, view: View) -> float | None:
         """Return the time until the run has finished; None while that is not known."""
         step = self.step_seconds
         if step is None or not view.total_steps:
@@ -125,7 +103,7 @@ class Pace:
             ends += 1 - (phase.done / phase.total if phase is not None and phase.total else 0.0)
         return max(view.total_steps - view.step, 0) * step + ends * self._after(view, step)
 
-    def _after(self, view: Progress, step: float) -> float:
+    def _after(self, view: View, step: float) -> float:
         """Return the time of what follows an epoch; before there was any, what it should be by its images."""
         if self._between:
             return statistics.median(self._between)

@@ -19,7 +19,7 @@ _HOPS = 4
 _PATIENCE = 5.0  # seconds: what takes longer is stuck, or closed with what was to be passed on
 
 
-class TypedAhead:
+class TypeAhead:
     """Passes keys and pastes of `app` on to `deliver`, each when all is done that the one before it asked for."""
 
     def __init__(self, app: App[Any], deliver: Callable[[events.Event], Awaitable[None]]) -> None:

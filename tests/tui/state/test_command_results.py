@@ -28,7 +28,7 @@ from finetui.engine.protocol.events import (
     StateChanged,
 )
 from finetui.engine.session.session import Session
-from finetui.tui.state.answers import Answers
+from finetui.tui.state.command_results import CommandResults
 from finetui.tui.state.store import Store
 
 
@@ -36,18 +36,18 @@ class Dashboard:
     """A store and its answers, over a real session or over events that a test makes up."""
 
     def __init__(self) -> None:
-        self.store, self.answers, self.told = Store(), Answers(), []
+        self.store, self.results, self.told = Store(), CommandResults(), []
 
     def hear(self, *events: AnyEvent) -> None:
-        self.store.fold(events, self.answers.hear)
-        self.told += [answer.text for answer in self.answers.take()]
+        self.store.fold(events, self.results.hear)
+        self.told += [answer.text for answer in self.results.take()]
 
     def sent(self, command: AnyCommand) -> AnyCommand:
         self.store.sent(command)
         return command
 
     def undo(self) -> AnyCommand:
-        found = self.answers.undo(self.store.view)
+        found = self.results.undo(self.store.view)
         assert not isinstance(found, str), found
         return self.sent(found)
 
@@ -105,17 +105,17 @@ def accepted(here: Dashboard, command: AnyCommand, *effects: AnyEvent) -> None:
 def test_what_cannot_be_taken_back_now_says_why() -> None:
     here = Dashboard()
     here.hear(prepared(), StateChanged(state="running"))
-    assert "Nothing to undo" in here.answers.undo(here.store.view)
+    assert "Nothing to undo" in here.results.undo(here.store.view)
     accepted(here, SetLearningRate(value=0.1), LearningRateChanged(learning_rate=0.1, factor=100.0, step=3))
     here.hear(StateChanged(state="finished"))
-    assert "Cannot undo now: all epochs are done" in here.answers.undo(here.store.view)
+    assert "Cannot undo now: all epochs are done" in here.results.undo(here.store.view)
     here.hear(StateChanged(state="running"), back(step=1))
-    assert here.answers.undo(here.store.view) == "Nothing to undo: the run has gone back to step 1"
+    assert here.results.undo(here.store.view) == "Nothing to undo: the run has gone back to step 1"
     # A later checkpoint takes the place of the one with the state that was left.
     kept = KeptCheckpoint(name="previous", file="previous.ckpt", step=9, epoch=1, at=7)
     accepted(here, RollBack(checkpoint="best"), back(step=2), CheckpointSaved(file="last.ckpt", kept=(kept,), step=2))
     here.hear(CheckpointSaved(file="last.ckpt", kept=(msgspec.structs.replace(kept, at=20),), step=5))
-    assert "a later checkpoint has taken the place" in here.answers.undo(here.store.view)
+    assert "a later checkpoint has taken the place" in here.results.undo(here.store.view)
 
 
 def test_a_refused_undo_can_be_tried_again() -> None:
@@ -135,7 +135,7 @@ def test_others_and_questions_are_answered_nowhere_here() -> None:
     assert here.told == []
     assert here.store.view.refusal is None
     assert not any("refused" in line.text for line in here.store.view.log)
-    assert "Nothing to undo" in here.answers.undo(here.store.view)
+    assert "Nothing to undo" in here.results.undo(here.store.view)
 
 
 def test_a_journal_that_tells_no_factor_is_undone_by_the_rate_itself() -> None:

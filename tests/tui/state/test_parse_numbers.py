@@ -4,7 +4,7 @@ import pytest
 
 from finetui.engine.errors import BadInput
 from finetui.tui.state.numbers import factor, rate
-from finetui.tui.state.typed import number, whole
+from finetui.tui.state.parse_numbers import number, whole
 
 
 def test_numbers_are_taken_as_they_are_typed() -> None:

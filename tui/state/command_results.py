@@ -12,7 +12,7 @@ from finetui.tui.keys import KEYS
 from finetui.tui.state.log_lines import describe_command
 from finetui.tui.state.numbers import factor, rate
 from finetui.tui.state.parts import scores
-from finetui.tui.state.store import View
+from finetui.tui.state.view import View
 
 _MOST = 20  # changes that can be taken back, one after the other
 _NOTHING = "Nothing to undo: no learning rate, freeze or roll back from here"
@@ -25,7 +25,7 @@ _SILENT = (commands.Question, commands.NoteTest)
 _Heard = dict[type[events.Event], tuple[events.Event, View]]
 
 
-class Answer(NamedTuple):
+class CommandResult(NamedTuple):
     """A sentence about a command; one of the same `kind` takes its place. `warns` where it was refused."""
 
     text: str
@@ -44,17 +44,17 @@ class Change(NamedTuple):
     at: int = -1
 
 
-class Answers:
+class CommandResults:
     """Hears what an engine says, and makes sentences of the answers to what was asked for from this dashboard."""
 
     def __init__(self) -> None:
-        self._told: list[Answer] = []
+        self._told: list[CommandResult] = []
         self._heard: _Heard = {}
         self._changes: list[Change] = []
         self._taking_back: dict[str, Change] = {}  # by the id of the command that does it
         self._why_not = _NOTHING
 
-    def take(self) -> list[Answer]:
+    def take(self) -> list[CommandResult]:
         """Return the sentences that have come since this was called last."""
         told, self._told = self._told, []
         return told
@@ -123,7 +123,7 @@ class Answers:
             self._tell(command, f"{words} · {KEYS['undo'].shown} undo")
 
     def _tell(self, command: commands.AnyCommand, text: str, *, warns: bool = False) -> None:
-        self._told.append(Answer(clean(text, 300), type(command).__name__, warns))
+        self._told.append(CommandResult(clean(text, 300), type(command).__name__, warns))
 
 
 def _change(command: commands.AnyCommand, heard: _Heard, now: View) -> Change | None:

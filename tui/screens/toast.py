@@ -3,7 +3,7 @@
 from textual.message import Message
 
 
-class Told(Message):
+class ShowToast(Message):
     """`text` is a sentence; post it to the app, since a screen that is being left hears nothing any more.
 
     It takes the place of an earlier one of the same `kind`. While it is shown, the key Copy copies `copies`. `warns`
