@@ -100,7 +100,7 @@ def delete(
     for folder in folders:
         size = folder_size(folder)
         delete_run(folder)
-        print(f"{folder.name}: deleted, {in_bytes(size)}")
+        print(f"Deleted {folder.name} ({in_bytes(size)})")
     return 0
 
 

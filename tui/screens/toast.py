@@ -2,6 +2,8 @@
 
 from textual.message import Message
 
+from finetui.tui.keys import KEYS
+
 
 class ShowToast(Message):
     """`text` is a sentence; post it to the app, since a screen that is being left hears nothing any more.
@@ -16,3 +18,8 @@ class ShowToast(Message):
         self.kind = kind
         self.copies = copies
         self.warns = warns
+
+    @classmethod
+    def to_copy(cls, command: str) -> "ShowToast":
+        """Return one with the shell `command` that does what cannot be done here; the key Copy copies it."""
+        return cls(f"{command} · {KEYS['copy'].shown} copy", "refusal", copies=command)

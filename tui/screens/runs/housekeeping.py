@@ -119,7 +119,7 @@ class Housekeeping:
         def delete() -> str:
             for folder in folders:
                 delete_run(folder)
-            return f"{runs[0].name if len(runs) == 1 else f'{len(runs)} runs'}: deleted, {total}"
+            return f"Deleted {runs[0].name if len(runs) == 1 else f'{len(runs)} runs'} ({total})"
 
         await self._do(delete)
 

@@ -7,7 +7,6 @@ from finetui.engine.link.base import Link
 from finetui.engine.protocol.commands import FinetunePlan, StartFinetune
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.folder import RunFolder
-from finetui.tui.keys import KEYS
 from finetui.tui.screens.toast import ShowToast
 from finetui.tui.screens.train.finetune import FinetuneForm
 from finetui.tui.screens.train.messages import FinetuneWanted
@@ -27,7 +26,7 @@ def ask_finetune(train: "TrainScreen", link: Link, checkpoint: str = "") -> None
     alone = _needs_engine(view, link)
     if not alone and not link.steers and link.attached and view.path:
         words = f"finetui finetune {RunFolder(Path(view.path)).argument} --dashboard"
-        train.app.post_message(ShowToast(f"{words} · {KEYS['copy'].shown} copy", "refusal", copies=words))
+        train.app.post_message(ShowToast.to_copy(words))
         return
     why_not = "" if alone else _why_not(view, link)
     if why_not:

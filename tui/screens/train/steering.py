@@ -113,7 +113,7 @@ class Steering:
             self._screen.run_worker(self._ask_extend())
         elif not self._link.steers:
             words = f"finetui extend {RunFolder(Path(view.path)).argument} --epochs N"
-            self._screen.app.post_message(ShowToast(f"{words} · {KEYS['copy'].shown} copy", "refusal", copies=words))
+            self._screen.app.post_message(ShowToast.to_copy(words))
         elif (why_not := refusal(action.kind, view.state)) is not None:
             self.refuse(f"{action.label}: {why_not}")
         else:
