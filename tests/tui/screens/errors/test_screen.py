@@ -3,20 +3,16 @@
 import time
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
-from canned import evaluated, running
 from canned_predictions import AnsweringLink, predictions, saved
 from errors_pilot import HOSTILE, SIZES, by_loss, events_of, line, listed, opened
 from pilot import open_app, picture
 from textual.content import Content
 
 from finetui.engine.predictions.criteria import Selection
-from finetui.engine.protocol.commands import Evaluate, ExplainImage, FetchImages, FindDuplicates
-from finetui.engine.protocol.events import RunStarted, StateChanged
+from finetui.engine.protocol.commands import ExplainImage, FetchImages, FindDuplicates
 from finetui.tui.app.app import FinetuiApp
-from finetui.tui.graphics import fit
 from finetui.tui.keys import MOVES
 from finetui.tui.screens.errors.detail_pane import DetailPane
 from finetui.tui.screens.errors.screen import ErrorsScreen
@@ -266,83 +262,6 @@ async def test_a_click_on_a_class_opens_its_mistakes_and_so_does_enter(link, fou
         assert app.screen._listing.selection.true == 5
 
 
-async def test_a_newer_evaluation_is_offered_and_not_forced(link, tmp_path: Path, found) -> None:
-    app = FinetuiApp(link)
-    async with open_app(app, size=(120, 40)) as pilot:
-        screen = await opened(pilot)
-        rows = listed(screen)
-        await pilot.press("right", "right")
-        newer = predictions(seed=3, right=0.9)
-        saved(tmp_path, newer)
-        link.events.put(msgspec.structs.replace(evaluated(2, 0.95), predictions="last.predictions"))
-        await pilot.settle()
-        assert listed(screen) == rows
-        assert "N shows it" in line(screen, "filter")
-        await pilot.press("N")
-        await pilot.settle()
-        assert listed(screen) == by_loss(newer, np.flatnonzero(newer.wrong))
-
-
-async def test_before_the_first_evaluation_it_says_so_and_then_shows_it(tmp_path: Path, found) -> None:
-    link = AnsweringLink(*running())
-    app = FinetuiApp(link)
-    async with open_app(app, size=(80, 24)) as pilot:
-        screen = await opened(pilot)
-        assert "No evaluation yet. Press e to evaluate now." in picture(app)
-        await pilot.press("v", "O", "/", "C", "D", ">", "i", "space", "enter", "!", "y", "1")  # nothing of it does harm
-        await pilot.settle()
-        assert app.screen is screen
-        await pilot.press("e")
-        await pilot.settle()
-        assert [command.part for command in link.asked(Evaluate)] == [""]
-        assert "Evaluating…" in picture(app)
-        saved(tmp_path, found)
-        link.events.put(RunStarted(name="a-run", path=str(tmp_path)))
-        link.events.put(msgspec.structs.replace(evaluated(1, 0.9), predictions="last.predictions"))
-        await pilot.settle()
-        assert listed(screen)
-
-
-@pytest.mark.parametrize("content", [None, b"", b"\0" * 100, b"garbage" * 1000])
-async def test_a_file_that_cannot_be_used_is_said_in_words(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / "last.predictions").write_bytes(content)
-    app = FinetuiApp(AnsweringLink(*events_of(tmp_path)))
-    async with open_app(app, size=(80, 24)) as pilot:
-        await opened(pilot)
-        assert "evaluate anew" in picture(app).replace("\n", " ")
-        await pilot.press("escape")
-        await pilot.settle()
-        assert not isinstance(app.screen, ErrorsScreen)
-
-
-async def test_an_evaluation_of_an_older_version_says_how_to_get_its_predictions(tmp_path: Path) -> None:
-    app = FinetuiApp(AnsweringLink(*events_of(tmp_path, file="")))
-    async with open_app(app, size=(120, 40)) as pilot:
-        await opened(pilot)
-        assert "`finetui errors " in picture(app)
-        assert "makes them" in picture(app)
-
-
-async def test_a_lost_engine_leaves_the_list_and_says_why_there_are_no_images(tmp_path: Path, found) -> None:
-    class Dead(AnsweringLink):
-        def send(self, command) -> None:
-            self.sent.append(command)
-
-    saved(tmp_path, found)
-    link = Dead(*events_of(tmp_path))
-    app = FinetuiApp(link)
-    async with open_app(app, size=(120, 40)) as pilot:
-        screen = await opened(pilot)
-        assert listed(screen)
-        link.events.put(StateChanged(state="crashed", reason="it was killed"))
-        await pilot.settle()
-        assert "it was killed" in picture(app)
-        await pilot.press("right", "v")
-        await pilot.settle()
-        assert listed(screen)
-
-
 @pytest.mark.parametrize("size", SIZES)
 async def test_hostile_names_do_no_harm(tmp_path: Path, size) -> None:
     paths = tuple(f"/data/[red]{i}\x1b[2J\u202e漢字/{'x' * 200}.png" for i in range(200))
@@ -418,53 +337,6 @@ async def test_a_click_on_a_tab_lists_its_images(link, found) -> None:
         await pilot.click("#errors-filter", offset=(text.index("correct"), 0))
         await pilot.settle()
         assert listed(screen) == by_loss(found, np.flatnonzero(~found.wrong))
-
-
-async def test_long_class_names_are_whole_in_the_gallery_and_beside_the_picture(tmp_path: Path) -> None:
-    names = ("T-shirt/top", "Ankle boot", "a rather long name", "Sandal")
-    found = predictions(classes=names)
-    saved(tmp_path, found)
-    app = FinetuiApp(AnsweringLink(*events_of(tmp_path, names)))
-    async with open_app(app, size=(120, 40)) as pilot:
-        screen = await opened(pilot)
-        text = picture(app)
-        for row in listed(screen)[:4]:
-            true, predicted = names[found.label[row]], names[found.predicted[row]]
-            whole = f"→ {predicted}" if len(predicted) < 13 else "→ a rather"
-            assert whole in text
-            assert true in text or len(true) > 14
-        assert "…" not in text.splitlines()[12]
-        await pilot.press("enter")
-        await pilot.settle()
-        row = listed(screen)[0]
-        assert f"predicted {names[found.predicted[row]]}" in picture(app)
-
-
-@pytest.mark.parametrize(("size", "cells"), [((80, 24), (28, 14)), ((120, 40), (56, 28)), ((200, 60), (84, 42))])
-async def test_the_picture_has_the_largest_whole_scale_and_the_details_beside_it(link, size, cells) -> None:
-    app = FinetuiApp(link)
-    async with open_app(app, size=size) as pilot:
-        screen = await opened(pilot)
-        await pilot.press("enter")
-        await pilot.settle()
-        shown = screen.query_one(Picture)
-        found = fit((28, 28), *shown.size)
-        assert (found.cells_wide, found.cells_high) == cells
-        assert screen.query_one("#detail-text").region.x >= shown.region.right
-
-
-@pytest.mark.parametrize("size", SIZES)
-async def test_the_gallery_has_no_empty_columns(link, size) -> None:
-    app = FinetuiApp(link)
-    async with open_app(app, size=size) as pilot:
-        screen = await opened(pilot)
-        grid = screen.query_one(ThumbnailGrid)
-        for _ in range(2):
-            wide = grid.thumbnail[0]
-            spare = grid.size.width - grid.columns * (wide + 2)
-            assert 0 <= spare <= 1 or grid.columns == 1
-            await pilot.press("]")
-            await pilot.settle()
 
 
 async def test_the_palette_opens_it(link) -> None:
