@@ -53,6 +53,8 @@ _LEAST_DETAIL = {160: 64, 100: 44, 0: 30}
 _REST_SECONDS = 0.15  # how long the cursor stays on an image before more than its thumbnail is asked for
 _THUMBNAIL = 64  # pixels
 _ROOMY = 100  # cells in which an interval leaves room for the run and the marks
+# What there is nothing to do with before there are predictions.
+_OF_IMAGES = frozenset(("enlarge", "filter", "confusion", "explain", "compare", "scores", "export"))
 
 
 class ErrorsScreen(ListingScreen):
@@ -154,6 +156,12 @@ class ErrorsScreen(ListingScreen):
             return
         self.query_one(Tabs).say(Content.styled(f" {clean(text, 300)}", "$warning"))
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Show the keys of images as disabled until there are some."""
+        if self._listing is None and action in _OF_IMAGES:
+            return None
+        return super().check_action(action, parameters)
+
     def _listing_changed(self, *, same_rows: bool) -> None:
         assert self._listing is not None
         self._said = ""
@@ -166,6 +174,7 @@ class ErrorsScreen(ListingScreen):
         grid.set_count(count, keep_cursor=same_rows, widest=first + 3 + second, longest=first + 2)
         self._show_lines()
         self._highlight(grid.cursor)
+        self.refresh_bindings()
 
     def _show_lines(self) -> None:
         listing = self._listing

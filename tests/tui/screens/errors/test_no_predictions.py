@@ -39,6 +39,7 @@ async def test_before_the_first_evaluation_it_says_so_and_then_shows_it(tmp_path
     async with open_app(app, size=(80, 24)) as pilot:
         screen = await opened(pilot)
         assert "No evaluation yet. Press e to evaluate now." in picture(app)
+        assert not screen.active_bindings["slash"].enabled  # its key is shown as such
         await pilot.press("v", "O", "/", "C", "D", ">", "i", "space", "enter", "!", "y", "1")  # nothing of it does harm
         await pilot.settle()
         assert app.screen is screen
@@ -51,6 +52,7 @@ async def test_before_the_first_evaluation_it_says_so_and_then_shows_it(tmp_path
         link.events.put(msgspec.structs.replace(evaluated(1, 0.9), predictions="last.predictions"))
         await pilot.settle()
         assert listed(screen)
+        assert screen.active_bindings["slash"].enabled
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\0" * 100, b"garbage" * 1000])
