@@ -19,8 +19,10 @@ from hypothesis import HealthCheck, settings
 from finetui.engine.protocol.config import DataConfig, RunConfig, RunSection, TrainingConfig
 from finetui.engine.protocol.events import AnyEvent, Event
 
-# A busy machine is no fault of an example's.
-settings.register_profile("finetui", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is no fault of an example's; and a commit passes or fails, whatever the dice say. New examples are
+# looked for by `pytest --hypothesis-profile explore`.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=2000)
+settings.register_profile("finetui", settings.get_profile("explore"), derandomize=True, max_examples=100)
 settings.load_profile("finetui")
 
 # A shell's background job ignores Ctrl-C, and so would every program that a test interrupts.

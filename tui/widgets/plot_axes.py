@@ -220,7 +220,7 @@ def format_ticks(values: Sequence[float], *, percent: bool = False, log: bool = 
     if size >= 1e5 or (step < 1e-4 if log else size < 1e-3):
         return [_exponent(value, step) for value in scaled]
     most = 4 if log else max(4, math.ceil(-math.log10(step)) if step > 0 else 4)
-    needed = [next((n for n in range(most) if _is_whole(value * 10**n)), most) for value in scaled]
+    needed = [next((n for n in range(most) if abs(value - round(value, n)) <= 0.01 * step), most) for value in scaled]
     if not log:
         needed = [max(needed)] * len(needed)
     sign = "%" if percent else ""
@@ -251,10 +251,6 @@ def x_ticks(axis: Range, columns: int, first: int = 0) -> Sequence[tuple[float, 
 def _least_gap(axis: Range, values: Sequence[float], cells: int, dots: int) -> int:
     places = axis.dots(np.array(values), cells * dots) // dots
     return int(np.diff(places).min(initial=cells))
-
-
-def _is_whole(value: float) -> bool:
-    return abs(value - round(value)) < 1e-6
 
 
 def _exponent(value: float, step: float = math.inf) -> str:

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from finetui.tui.widgets import plot_axes
 from finetui.tui.widgets.plot_axes import DOTS_DOWN, Range
@@ -163,6 +163,7 @@ def test_tick_labels() -> None:
 
 
 @given(ordinary, st.floats(1e-7, 1e7), st.integers(2, 40), st.booleans())
+@example(1.0, 1.0, 2, False)
 def test_no_two_ticks_are_called_the_same(a: float, size: float, rows: int, percent: bool) -> None:
     _, found = plot_axes.y_axis(two(a, a + size * max(abs(a), 1e-3) * 1e-6), rows, percent=percent)
     labels = [label for _, label in found]
