@@ -289,6 +289,19 @@ class MachineSample(Event, frozen=True, kw_only=True):
     seconds: float
 
 
+class JobFound(Event, frozen=True, kw_only=True):
+    """The run is trained by a job of the batch `system` (SLURM, say), which calls it `id`.
+
+    `ends` is when the job's time is over, in Unix seconds (0: nobody says), and `restarts` how often the job was
+    started anew, by the system or by torchrun.
+    """
+
+    system: str
+    id: str
+    ends: float = 0.0
+    restarts: int = 0
+
+
 class Audience(Event, frozen=True, kw_only=True):
     """Transient: who watches the run now, in the order of arrival; those who cannot steer it end in ` (reading)`."""
 
@@ -340,6 +353,7 @@ AnyEvent = (
     | Rewound
     | Alert
     | MachineSample
+    | JobFound
     | Audience
     | CommandAccepted
     | CommandRefused

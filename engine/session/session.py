@@ -11,6 +11,7 @@ import torch
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData
+from finetui.engine.distributed.batch_job import job_from
 from finetui.engine.errors import FinetuiError, describe
 from finetui.engine.inspection.evaluation import Report
 from finetui.engine.machine.watch import MachineWatch
@@ -182,6 +183,9 @@ class Session:
         if began is not None and (otherwise := handled_otherwise(began.config, self.config)):
             self._reporter.emit(events.Log(level="info", message=f"goes on with {otherwise}"))
             run.keep_settings()
+        job = job_from()
+        if job is not None:
+            self._reporter.emit(events.JobFound(**msgspec.structs.asdict(job)))
         run.set_state("ready")
         return run
 
