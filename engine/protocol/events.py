@@ -61,7 +61,7 @@ class Phase(Event, frozen=True, kw_only=True):
 class RunPrepared(Event, frozen=True, kw_only=True):
     """Data, model and device are ready; a session's first journaled event, and a reset for every reader.
 
-    `rules` are the training rules (`finetui.engine.training.rules`).
+    `rules` are the training rules (`finetui.engine.training.rules`), `world` is the number of processes that train.
     """
 
     config: RunConfig
@@ -76,6 +76,7 @@ class RunPrepared(Event, frozen=True, kw_only=True):
     fast: FastPath = FastPath()
     rules: int = 1
     description: DataDescription | None = None
+    world: int = 1
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
