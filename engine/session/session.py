@@ -121,6 +121,8 @@ class Session:
         either way an event has reported it first.
         """
         threads = torch.get_num_threads()
+        if self.ranks.watch is not None and self.ranks.is_first:
+            self.ranks.watch.on_lost = self._fail
         try:
             with reproducible(self.config.training.device):
                 run = self._train()
@@ -130,7 +132,10 @@ class Session:
         except Exception as error:
             # What went wrong is not known here; the run's log gets all of it, the events one sentence.
             traceback.print_exc(file=sys.stderr)
-            self._fail(describe(error))
+            lost = self.ranks.lost(error)
+            self._fail(lost or describe(error))
+            if lost is not None:
+                raise FinetuiError(lost) from error
             raise
         finally:
             torch.set_num_threads(threads)
