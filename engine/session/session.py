@@ -193,7 +193,7 @@ class Session:
             self._reporter.emit(events.Log(level="info", message=f"goes on with {otherwise}"))
             run.keep_settings()
         job = job_from()
-        if job is not None:
+        if job is not None and (job.system != "torchrun" or job.restarts):
             self._reporter.emit(events.JobFound(**msgspec.structs.asdict(job)))
         run.set_state("ready")
         return run
