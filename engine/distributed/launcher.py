@@ -1,5 +1,6 @@
 """Starts the processes of a run on this machine, as `torchrun --standalone` does: by the elastic agent of PyTorch."""
 
+import logging
 import os
 import sys
 import uuid
@@ -41,13 +42,18 @@ def launch(command: Sequence[str], request: HostRequest, signals: Sequence[str])
         signals_to_handle=",".join(signals),
         shutdown_timeout=_SAVING_SECONDS,
     )
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # the ranks say better what went wrong
     try:
         elastic_launch(config, command[0])(*command[1:])
     except SignalException as error:
         return 128 + int(error.sigval)
     except ChildFailedError as error:
-        first = error.failures.get(0)
-        return first.exitcode if first is not None and first.exitcode > 0 else _FAILED
+        own = error.failures.get(0)
+        if own is not None and own.exitcode < 0:  # it could not say anything
+            print(f"finetui: rank 0 (process {own.pid}) was killed by signal {-own.exitcode}", file=sys.stderr)
+        return own.exitcode if own is not None and own.exitcode > 0 else _FAILED
     except (OSError, RuntimeError) as error:
         raise FinetuiError(f"{processes} processes could not be started: {error}") from error
     return 0

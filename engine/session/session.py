@@ -130,12 +130,13 @@ class Session:
             self._fail(str(error))
             raise
         except Exception as error:
+            lost = self.ranks.lost(error)
+            if lost is not None:  # what broke here is only what came of that
+                self._fail(lost)
+                raise FinetuiError(lost) from error
             # What went wrong is not known here; the run's log gets all of it, the events one sentence.
             traceback.print_exc(file=sys.stderr)
-            lost = self.ranks.lost(error)
-            self._fail(lost or describe(error))
-            if lost is not None:
-                raise FinetuiError(lost) from error
+            self._fail(describe(error))
             raise
         finally:
             torch.set_num_threads(threads)

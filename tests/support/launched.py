@@ -40,7 +40,8 @@ class Launched:
         """Wait for a train point after `after` journaled ones, and learn which processes train."""
         until(lambda: len(self.of(TrainPoint)) > after, f"no training: {self.said()}", LONG)
         children = psutil.Process(self.process.pid).children(recursive=True)
-        self.ranks = {int(child.environ()["RANK"]): child for child in children if _is_rank(child)}
+        found = {_rank_of(child): child for child in children}
+        self.ranks = {rank: child for rank, child in found.items() if rank is not None}
 
     def of(self, *kinds: type[AnyEvent]) -> list:
         """Return the run's events of these kinds."""
@@ -77,11 +78,13 @@ def psutil_children(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _is_rank(process: psutil.Process) -> bool:
+def _rank_of(process: psutil.Process) -> int | None:
     with suppress(psutil.Error):
         environment = process.environ()
-        return "RANK" in environment or "SLURM_PROCID" in environment
-    return False
+        rank = environment.get("RANK", environment.get("SLURM_PROCID"))
+        # A shell that srun is written in has it for its tasks only.
+        return int(rank) if rank is not None and process.name().startswith("python") else None
+    return None
 
 
 def _lives(process: psutil.Process) -> bool:
