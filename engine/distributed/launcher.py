@@ -51,7 +51,7 @@ def launch(command: Sequence[str], request: HostRequest, signals: Sequence[str])
         return 128 + int(error.sigval)
     except ChildFailedError as error:
         own = error.failures.get(0)
-        if own is not None and own.exitcode < 0:  # it could not say anything
+        if own is not None and error.get_first_failure()[0] == 0 and own.exitcode < 0:  # it could not say anything
             print(f"finetui: rank 0 (process {own.pid}) was killed by signal {-own.exitcode}", file=sys.stderr)
         return own.exitcode if own is not None and own.exitcode > 0 else _FAILED
     except (OSError, RuntimeError) as error:

@@ -7,20 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from typing import NamedTuple, Self, TypeVar
 
 import msgspec
 import psutil
-from torch.distributed import TCPStore
-from torch.distributed.rendezvous import rendezvous
 
+from finetui.engine.distributed.meeting import meeting_store
 from finetui.engine.distributed.place import Place
 from finetui.engine.errors import FinetuiError, describe, reason_of
 
 PATIENCE = 60.0  # seconds without a sign of life after which a rank is given up
 _INTERVAL = 0.5  # seconds between two signs
-_MEET_SECONDS = 600.0
 _GRACE_SECONDS = 5.0  # that the main thread has, after a rank was lost, to come back from where it waits for that
 _SUSPECT_SECONDS = 3 * _INTERVAL + 1  # of silence, once a message to somebody has failed
 _TASK, _FOLDER, _LOST, _BEAT = "finetui/task", "finetui/folder", "finetui/lost", "finetui/beat/"
@@ -82,10 +79,7 @@ class Watch:
         self.give_up = give_up
         self._on_signal, self._on_folder, self._asked_to_end = on_signal, on_folder, asked_to_end
         self._patience = patience or float(os.environ.get("FINETUI_RANK_PATIENCE", PATIENCE))
-        try:
-            self._store: TCPStore = next(rendezvous("env://", timeout=timedelta(seconds=_MEET_SECONDS)))[0]
-        except (RuntimeError, ValueError) as error:
-            raise FinetuiError(f"the {place.world} ranks could not meet: {reason_of(error)}") from error
+        self._store = meeting_store(place)
         me = psutil.Process()
         self._beat = Beat(pid=me.pid, host=socket.gethostname(), born=me.create_time())
         self._heard: dict[int, _Heard] = {}

@@ -66,6 +66,18 @@ def _tell_folder(watch: "Watch", event: AnyEvent) -> None:
         watch.tell_folder(event.path)
 
 
+def leave(place: Place, status: int) -> int:
+    """Return `status`, with which the process is to end; where its ranks have not ended well, end it here and now.
+
+    The interpreter's own end would take their connections down in order, and may wait for one that is gone.
+    """
+    if place.world > 1 and status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
 def release(place: Place) -> None:
     """Let the others of `place` go where this process has nothing to do for them, and wait for that a while."""
     if _led or place.world == 1:

@@ -17,7 +17,7 @@ from finetui.engine.distributed.place import Place, place_from
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.process.endpoint import Endpoint
-from finetui.engine.process.first_rank import leading
+from finetui.engine.process.first_rank import leading, leave
 from finetui.engine.process.follower import follow
 from finetui.engine.process.memory import keep_freed
 from finetui.engine.process.signals import DOUBLED_SECONDS, EndSignals
@@ -122,9 +122,9 @@ def main() -> int:
         return _launch(request)
     place = place_from() if told else Place()
     if not place.is_first:
-        return follow(place)
+        return leave(place, follow(place))
     keep_freed()
-    return Host(request, place).run()
+    return leave(place, Host(request, place).run())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import msgspec
 from finetui.engine.distributed.batch_job import GRACE_SIGNALS
 from finetui.engine.distributed.place import place_from
 from finetui.engine.distributed.slurm import adopt_srun
-from finetui.engine.process.first_rank import release
+from finetui.engine.process.first_rank import leave, release
 from finetui.engine.process.follower import follow
 from finetui.engine.protocol.requests import REQUEST_VARIABLE, HostRequest
 
@@ -18,11 +18,12 @@ from finetui.engine.protocol.requests import REQUEST_VARIABLE, HostRequest
 _TRAINING = ("train", "finetune", "resume", "extend", "branch")
 
 
-def run_as_rank(run: Callable[[], int]) -> int:
+def run_as_rank(run: Callable[[], int], guarded: Callable[[Callable[[], int]], int]) -> int:
     """Do what this process is for, and return the exit status: `run`, unless it is one of several that train together.
 
-    Of these the first reads the command line, for all; the others are told by it what to do. Raises `BadInput` where a
-    launcher's variables cannot be true.
+    Of these the first reads the command line, for all; the others are told by it what to do. `guarded` says what goes
+    wrong with the work that it is given, and returns the exit status. Raises `BadInput` where a launcher's variables
+    cannot be true.
     """
     adopt_srun(os.environ)
     place = place_from()
@@ -31,18 +32,17 @@ def run_as_rank(run: Callable[[], int]) -> int:
     if not together:
         return run()
     if not place.is_first:
-        return follow(place)
-    if told:
-        from finetui.tui.cli.headless import train_headless
+        return leave(place, follow(place))
+    status = guarded(lambda: _train(told)) if told else run()
+    if status:
+        release(place)
+    return leave(place, status)
 
-        return train_headless(msgspec.json.decode(told, type=HostRequest))
-    status = 1
-    try:
-        status = run()
-    finally:
-        if status:
-            release(place)
-    return status
+
+def _train(request: str) -> int:
+    from finetui.tui.cli.headless import train_headless
+
+    return train_headless(msgspec.json.decode(request, type=HostRequest))
 
 
 def launch(task: HostRequest) -> int:

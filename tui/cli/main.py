@@ -199,4 +199,4 @@ def _complain(message: str, status: int) -> int:
 
 def main() -> None:
     """Run the process's command line and exit."""
-    sys.exit(_guarded(lambda: run_as_rank(run)))
+    sys.exit(_guarded(lambda: run_as_rank(run, _guarded)))

@@ -281,6 +281,10 @@ class RunOptions:
     "Train on so many GPUs of this machine together, or on all; each batch is divided among them (default: one)."
     nproc: Annotated[WholeNumber | None, _TRAINING] = None
     "Train in so many processes on this machine together, on the CPU for example (default: 1)."
+    sync_bn: Annotated[bool | None, _TRAINING] = None
+    "Batch normalisation uses the statistics of all GPUs' images together."
+    accumulate: Annotated[WholeNumber | None, _TRAINING] = None
+    "Compute each batch in so many parts, one after the other: as much less memory, the same step (default: 1)."
     save_steps: Annotated[WholeNumber | None, _SAFETY] = None
     "Write a checkpoint after so many steps (default: 0, at the end of each epoch and by --save-minutes only)."
     best_by: Annotated[str | None, _known(*known.BEST_BY), _SAFETY] = None
