@@ -61,7 +61,7 @@ class Phase(Event, frozen=True, kw_only=True):
 class RunPrepared(Event, frozen=True, kw_only=True):
     """Data, model and device are ready; a session's first journaled event, and a reset for every reader.
 
-    `rules` are the training rules (`finetui.engine.training.rules`).
+    `rules` are the training rules (`finetui.engine.training.rules`), `world` is the number of processes that train.
     """
 
     config: RunConfig
@@ -76,6 +76,7 @@ class RunPrepared(Event, frozen=True, kw_only=True):
     fast: FastPath = FastPath()
     rules: int = 1
     description: DataDescription | None = None
+    world: int = 1
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
@@ -289,6 +290,19 @@ class MachineSample(Event, frozen=True, kw_only=True):
     seconds: float
 
 
+class JobFound(Event, frozen=True, kw_only=True):
+    """The run is trained by a job of the batch `system` (SLURM, say), which calls it `id`.
+
+    `ends` is when the job's time is over, in Unix seconds (0: nobody says), and `restarts` how often the job was
+    started anew, by the system or by torchrun.
+    """
+
+    system: str
+    id: str
+    ends: float = 0.0
+    restarts: int = 0
+
+
 class Audience(Event, frozen=True, kw_only=True):
     """Transient: who watches the run now, in the order of arrival; those who cannot steer it end in ` (reading)`."""
 
@@ -340,6 +354,7 @@ AnyEvent = (
     | Rewound
     | Alert
     | MachineSample
+    | JobFound
     | Audience
     | CommandAccepted
     | CommandRefused

@@ -11,6 +11,8 @@ import torch
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData
+from finetui.engine.distributed.batch_job import job_from
+from finetui.engine.distributed.ranks import Ranks
 from finetui.engine.errors import FinetuiError, describe
 from finetui.engine.inspection.evaluation import Report
 from finetui.engine.machine.watch import MachineWatch
@@ -53,6 +55,7 @@ class Session:
     what `finetui.from_datasets` returns. `resume` is the folder of a run, configured by `config`, that goes on from
     its last checkpoint, or from the one that is kept as `resume_from`. `script(step)` gives commands that take effect
     before step `step` + 1, and `begun` is what a run that is replayed began with. What `machine` sees is journaled.
+    `ranks` are the processes that train the run together, by default those that torchrun has started.
 
     `active` is the run, once it is prepared.
 
@@ -77,8 +80,10 @@ class Session:
         script: Callable[[int], commands.AnyCommand | None] | None = None,
         begun: Beginning | None = None,
         machine: MachineWatch | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config = config
+        self.ranks = Ranks.from_environment() if ranks is None else ranks
         self._writer = RunWriter(socket)
         self._own_model = model
         self._own_data = data
@@ -182,6 +187,9 @@ class Session:
         if began is not None and (otherwise := handled_otherwise(began.config, self.config)):
             self._reporter.emit(events.Log(level="info", message=f"goes on with {otherwise}"))
             run.keep_settings()
+        job = job_from()
+        if job is not None:
+            self._reporter.emit(events.JobFound(**msgspec.structs.asdict(job)))
         run.set_state("ready")
         return run
 

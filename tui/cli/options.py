@@ -13,6 +13,7 @@ from finetui.engine.protocol import config as known
 from finetui.engine.protocol.config import TRAINING_RECIPES, RunConfig, SectionName, TrainingConfig, with_overrides
 from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.requests import BareWeights, ClassesBy
+from finetui.engine.runs.begun_runs import begun_run
 from finetui.engine.runs.folder import check_runs_dir
 from finetui.engine.text import clean
 from finetui.tui.cli.complete import checkpoints, files_or, folders_or, models, one_of, runs
@@ -320,7 +321,8 @@ class RunOptions:
                 overrides["training", field] = getattr(self, field)
         config = with_overrides(base, overrides)
         check_runs_dir(Path(config.run.runs_dir))
-        if config.run.name and (Path(config.run.runs_dir) / config.run.name).exists():
+        taken = config.run.name and (Path(config.run.runs_dir) / config.run.name).exists()
+        if taken and begun_run(config) is None:
             raise BadInput(f"a run named {config.run.name!r} exists in {config.run.runs_dir}; choose another --name")
         return config
 
