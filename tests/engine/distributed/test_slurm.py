@@ -71,7 +71,9 @@ def test_what_the_user_says_of_the_meeting_place_holds() -> None:
     assert environment["LOCAL_WORLD_SIZE"] == "4"
 
 
-@pytest.mark.parametrize(("name", "value"), [("SLURM_PROCID", "x"), ("SLURM_PROCID", ""), ("SLURM_STEP_NUM_TASKS", "-")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("SLURM_PROCID", "x"), ("SLURM_PROCID", ""), ("SLURM_STEP_NUM_TASKS", "-")]
+)
 def test_a_variable_that_cannot_be_true_is_named(name: str, value: str) -> None:
     with pytest.raises(BadInput, match=name):
         adopt_srun(TASK | {name: value})
