@@ -12,8 +12,8 @@ _MARKED = 1.1  # times as long as the others at work: who is slower than that ke
 class RankRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The rank number `rank`, on the machine `node` and its `device`, when it last told of itself.
 
-    That was at `heard` (Unix seconds, by rank 0's clock), after `step` steps of the run. Since the train point before it
-    saw `samples_per_second` images, and spent these shares (0 to 1) of the time `waiting` for images and copying them,
+    That was at `heard` (Unix seconds, by rank 0's clock), after `step` steps of the run. Since the point before, it saw
+    `samples_per_second` images, and spent these shares (0 to 1) of the time `waiting` for images and copying them,
     `computing`, and `communicating`: exchanging gradients and messages, and waiting for the other ranks. `memory` is
     what is taken of the device's memory (on a CPU what the process has taken), in bytes, and `memory_total` what there
     is; None: not known.

@@ -96,7 +96,7 @@ class RankTable:
             return
         found = differing(list(self._parameters), self._ranks.gather(checksums(self._parameters)))
         first = next(iter(found))
-        if not self._differs:  # once, until they are the same again
+        if not self._differs and self._ranks.is_first:  # once, until they are the same again
             where = ", ".join(map(str, found[first]))
             others = f" and {len(found) - 1} other tensors" if len(found) > 1 else ""
             message = (
