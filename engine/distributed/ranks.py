@@ -1,8 +1,10 @@
 """What the ranks of a run tell each other, on the CPU: no message waits for a device, or is in NCCL's order."""
 
+import atexit
 import os
 import pickle
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -13,6 +15,7 @@ from torch import Tensor
 from finetui.engine.distributed.place import Place, place_from
 from finetui.engine.errors import BadInput, FinetuiError
 
+_POLL = 0.02  # seconds between two looks at whether rank 0 is done
 TIMEOUT = 600.0  # seconds that a rank waits for another one
 _T = TypeVar("_T")
 
@@ -32,6 +35,7 @@ class Ranks:
         self.is_first = place.is_first
         self._timeout = timedelta(seconds=timeout)
         self._side: dist.ProcessGroup | None = None
+        self._alone = 0  # counts the calls
         self._opened = False  # by us: what a person's own script has opened stays open
 
     @classmethod
@@ -53,22 +57,25 @@ class Ranks:
                 own = device if device.type == "cuda" else None
                 dist.init_process_group(backend, timeout=self._timeout, device_id=own)
                 self._opened = True
+                atexit.register(self.close)
             if (dist.get_rank(), dist.get_world_size()) != (self.rank, self.world):
                 raise BadInput("the process group that is open already has other ranks than RANK and WORLD_SIZE say")
-            self._side = dist.new_group(backend="gloo", timeout=self._timeout)
+            side = dist.new_group(backend="gloo", timeout=self._timeout)
+            assert isinstance(side, dist.ProcessGroup), "all ranks belong to it"
+            self._side = side
         except (RuntimeError, ValueError) as error:
             raise FinetuiError(f"the {self.world} ranks could not meet: {error}") from error
 
     def close(self) -> None:
         """Leave the others."""
-        if self._side is not None and self._opened:
+        if self._opened and dist.is_initialized():
             dist.destroy_process_group()
         self._side, self._opened = None, False
 
     def share(self, compute: Callable[[], _T]) -> _T:
         """Return what `compute` returns on rank 0, on all; it is called there only.
 
-        A `FinetuiError` is raised on all. Anything else is raised as it is on rank 0, and as a `FinetuiError` on the others.
+        A `FinetuiError` is raised on all; anything else as it is on rank 0, and as a `FinetuiError` on the others.
         """
         if self.world == 1:
             return compute()
@@ -117,6 +124,79 @@ class Ranks:
         if self.world > 1:
             dist.all_reduce(tensor, group=self._side if tensor.device.type == "cpu" else None)
         return tensor
+
+    def largest(self, tensor: Tensor) -> Tensor:
+        """Return the largest of every rank's numbers in `tensor`, on the CPU, on all; it is computed in place."""
+        if self.world > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._side)
+        return tensor
+
+    def begin_gather(self, numbers: Sequence[float]) -> Callable[[], list[list[float]]]:
+        """Start to tell the others some `numbers`, as many on each rank; what is returned waits for those of all."""
+        if self.world == 1:
+            return lambda: [list(numbers)]
+        own = torch.tensor(numbers, dtype=torch.float64)
+        found = [torch.empty_like(own) for _ in range(self.world)]
+        work = dist.all_gather(found, own, group=self._side, async_op=True)
+
+        def wait() -> list[list[float]]:
+            assert work is not None, "it was begun, and not done at once"
+            work.wait()
+            return [numbers.tolist() for numbers in found]
+
+        return wait
+
+    def send_note(self, flags: int, note: bytes) -> tuple[int, bytes]:
+        """Return the small number `flags` and the `note` of rank 0, on all: what a step boundary costs."""
+        head = torch.tensor([flags, len(note)], dtype=torch.int64)
+        dist.broadcast(head, 0, group=self._side)
+        flags, size = head.tolist()
+        if not size:
+            return flags, b""
+        payload = torch.frombuffer(bytearray(note), dtype=torch.uint8) if note else torch.empty(size, dtype=torch.uint8)
+        dist.broadcast(payload, 0, group=self._side)
+        return flags, payload.numpy().tobytes()
+
+    def gather_first(self, value: _T) -> list[_T] | None:
+        """Return every rank's `value`, which can be pickled, by rank, on rank 0, and None on the others."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] | None = [None] * self.world if self.is_first else None
+        dist.gather_object(value, found, dst=0, group=self._side)
+        return found
+
+    def spread(self, tensor: Tensor) -> None:
+        """Give `tensor`, on any device, the numbers that it has on rank 0."""
+        if self.world > 1:
+            dist.broadcast(tensor, 0)
+
+    def alone(self, work: Callable[[], None]) -> None:
+        """Do `work` on rank 0; the others wait for however long it takes, which no time-out ends."""
+        if self.world == 1:
+            work()
+            return
+        store, key = dist.distributed_c10d._get_default_store(), f"finetui/alone/{self._alone}"
+        self._alone += 1
+        if self.is_first:
+            try:
+                work()
+            finally:
+                store.set(key, "done")
+            return
+        while not store.check([key]):
+            time.sleep(_POLL)
+
+    def cause(self, reason: str) -> str:
+        """Return why the run failed, where this rank failed for `reason`: the first failure is the cause of the rest."""
+        if self.world == 1 or not dist.is_initialized():
+            return reason
+        store = dist.distributed_c10d._get_default_store()
+        try:
+            if store.add("finetui/failures", 1) == 1:
+                store.set("finetui/failure", f"rank {self.rank} failed: {reason}")
+            return store.get("finetui/failure").decode()
+        except (RuntimeError, ValueError):  # whoever held the store is gone
+            return reason
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""
