@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from finetui.engine.protocol.requests import LAUNCHER_VARIABLE
+
 # What tells a job that its time is almost over, besides SIGTERM: SLURM's --signal, Grid Engine's -notify, LSF's -wa.
 GRACE_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 
@@ -47,7 +49,7 @@ def job_from(environment: Mapping[str, str] = os.environ) -> Job | None:
         end = environment.get("SLURM_JOB_END_TIME", "") if system == "SLURM" else ""
         ends = float(end) if re.fullmatch(r"\d{1,12}", end) else 0.0
         return Job(system=system, id=job, ends=ends, restarts=restarts)
-    if "TORCHELASTIC_RUN_ID" not in environment:
+    if "TORCHELASTIC_RUN_ID" not in environment or LAUNCHER_VARIABLE in environment:  # finetui's own is never restarted
         return None
     run = environment["TORCHELASTIC_RUN_ID"]
     # Without a rendezvous of their own all have the same id; then it is the agent that outlives a restart.

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from finetui.engine.distributed.place import Place, place_from
+from finetui.engine.distributed.watch import Watch
 from finetui.engine.errors import BadInput, FinetuiError
 
 _POLL = 0.02  # seconds between two looks at whether rank 0 is done
@@ -36,6 +37,7 @@ class Ranks:
         self._timeout = timedelta(seconds=timeout)
         self._side: dist.ProcessGroup | None = None
         self._alone = 0  # counts the calls
+        self.watch: Watch | None = None  # of who is still there, where somebody has entered one
         self._opened = False  # by us: what a person's own script has opened stays open
 
     @classmethod
@@ -71,6 +73,10 @@ class Ranks:
         if self._opened and dist.is_initialized():
             dist.destroy_process_group()
         self._side, self._opened = None, False
+
+    def lost(self, error: Exception) -> str | None:
+        """Return which rank is gone and why, where that is what `error` came from; None where it is not."""
+        return self.watch.reason(error) if self.watch is not None else None
 
     def share(self, compute: Callable[[], _T]) -> _T:
         """Return what `compute` returns on rank 0, on all; it is called there only.

@@ -58,7 +58,7 @@ def _tasks_per_node(text: str | None) -> list[int]:
 
 
 def _first_node(environment: Mapping[str, str]) -> str:
-    """Return the host of rank 0: this one where there is only one, else the first of SLURM's list (`gpu[03-05,9],a`)."""
+    """Return the host of rank 0: this one of one, else the first of SLURM's list (`gpu[03-05,9],a`: gpu03)."""
     if _number(environment, "SLURM_STEP_NUM_NODES", "SLURM_NNODES", default=1) == 1:
         return "127.0.0.1"
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST") or ""

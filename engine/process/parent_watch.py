@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
+from finetui.engine.protocol.requests import LAUNCHER_VARIABLE
+
 _INTERVAL = 0.5
 _GRACE_SECONDS = 4.0  # to save and leave; 5 s after its launcher, a rank is gone
 
@@ -17,7 +19,8 @@ class ParentWatch:
 
     def __init__(self, on_orphaned: Callable[[], None]) -> None:
         self._on_orphaned = on_orphaned
-        self._parent = os.getppid()
+        # It may have ended before this process came so far.
+        self._parent = int(os.environ.get(LAUNCHER_VARIABLE) or os.getppid())
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="finetui-parent", daemon=True)
 

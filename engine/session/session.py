@@ -132,6 +132,8 @@ class Session:
         either way an event has reported it first.
         """
         threads = torch.get_num_threads()
+        if self.ranks.watch is not None and self.ranks.is_first:
+            self.ranks.watch.on_lost = self._fail
         try:
             with reproducible(self.config.training.device):
                 run = self._train()
@@ -139,6 +141,10 @@ class Session:
             self._fail(self.ranks.cause(str(error)))
             raise
         except Exception as error:
+            lost = self.ranks.lost(error)
+            if lost is not None:  # what broke here is only what came of that
+                self._fail(lost)
+                raise FinetuiError(lost) from error
             # What went wrong is not known here; the run's log gets all of it, the events one sentence.
             traceback.print_exc(file=sys.stderr)
             self._fail(self.ranks.cause(describe(error)))
@@ -203,7 +209,7 @@ class Session:
             self._reporter.emit(events.Log(level="info", message=f"goes on with {otherwise}"))
             run.keep_settings()
         job = job_from()
-        if job is not None:
+        if job is not None and (job.system != "torchrun" or job.restarts):
             self._reporter.emit(events.JobFound(**msgspec.structs.asdict(job)))
         run.set_state("ready")
         return run
