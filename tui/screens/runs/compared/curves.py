@@ -44,7 +44,8 @@ def _metrics(part: str) -> tuple[Metric, ...]:
     trained = {metric.key: metric for metric in METRICS if metric.key in TRAINED}
 
     def of_part(key: str) -> Metric:
-        return evaluated[key]._replace(title=f"{part} {evaluated[key].title.lower()}", smooths=False)
+        title, short = (f"{part} {name.lower()}" for name in evaluated[key][1:3])
+        return evaluated[key]._replace(title=title, short=short, smooths=False)
 
     def of_training(key: str) -> Metric:
         metric = trained[key]._replace(key=f"{_OF_TRAINING}{key}")
@@ -120,7 +121,7 @@ class Curves(PlotGroup):
     def titles(self, metric: Metric) -> tuple[list[Piece], ...]:
         """Return its name, with those of the others where it is alone."""
         level = self.view.smoothing if metric.smooths else 0.0
-        names: list[list[Piece]] = [[(metric.title, TITLE)]]
+        names: list[list[Piece]] = [[(metric.title, TITLE)], [(metric.short, TITLE)]]
         if len(self._shown) == 1:
             tabs = [
                 [("↑↓", KEY), *((f"  {getattr(one, name)}", TITLE if one == metric else AXIS) for one in self._metrics)]
