@@ -12,7 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from finetui.engine.distributed.meeting import meeting_store
 from finetui.engine.distributed.place import Place, place_from
+from finetui.engine.distributed.watch import Watch
 from finetui.engine.errors import BadInput, FinetuiError
 
 _POLL = 0.02  # seconds between two looks at whether rank 0 is done
@@ -36,6 +38,7 @@ class Ranks:
         self._timeout = timedelta(seconds=timeout)
         self._side: dist.ProcessGroup | None = None
         self._met = 0  # counts how often all ranks waited for all
+        self.watch: Watch | None = None  # of who is still there, where somebody has entered one
         self._opened = False  # by us: what a person's own script has opened stays open
 
     @classmethod
@@ -61,7 +64,10 @@ class Ranks:
             if not dist.is_initialized():
                 backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
                 own = device if device.type == "cuda" else None
-                dist.init_process_group(backend, timeout=self._timeout, device_id=own)
+                store = meeting_store(self.place, self._timeout.total_seconds())
+                dist.init_process_group(
+                    backend, store=store, rank=self.rank, world_size=self.world, timeout=self._timeout, device_id=own
+                )
                 self._opened = True
                 atexit.register(self.close)
             if (dist.get_rank(), dist.get_world_size()) != (self.rank, self.world):
@@ -77,6 +83,10 @@ class Ranks:
         if self._opened and dist.is_initialized():
             dist.destroy_process_group()
         self._side, self._opened = None, False
+
+    def lost(self, error: Exception) -> str | None:
+        """Return which rank is gone and why, where that is what `error` came from; None where it is not."""
+        return self.watch.reason(error) if self.watch is not None else None
 
     def share(self, compute: Callable[[], _T]) -> _T:
         """Return what `compute` returns on rank 0, on all; it is called there only.

@@ -12,8 +12,9 @@ import torch
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData
+from finetui.engine.distributed.batch_job import job_from
 from finetui.engine.distributed.ranks import Ranks
-from finetui.engine.errors import FinetuiError, describe
+from finetui.engine.errors import FinetuiError, RankLost, describe
 from finetui.engine.inspection.evaluation import Report
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.models.device import reproducible
@@ -132,6 +133,8 @@ class Session:
         either way an event has reported it first.
         """
         threads = torch.get_num_threads()
+        if self.ranks.watch is not None and self.ranks.is_first:
+            self.ranks.watch.on_lost = self._fail
         try:
             with reproducible(self.config.training.device):
                 run = self._train()
@@ -139,6 +142,10 @@ class Session:
             self._fail(self.ranks.cause(str(error)))
             raise
         except Exception as error:
+            lost = self.ranks.lost(error)
+            if lost is not None:  # what broke here is only what came of that
+                self._fail(lost)
+                raise RankLost(lost) from error
             # What went wrong is not known here; the run's log gets all of it, the events one sentence.
             traceback.print_exc(file=sys.stderr)
             self._fail(self.ranks.cause(describe(error)))
@@ -203,6 +210,9 @@ class Session:
         if began is not None and (otherwise := handled_otherwise(began.config, self.config)):
             self._reporter.emit(events.Log(level="info", message=f"goes on with {otherwise}"))
             run.keep_settings()
+        job = job_from()
+        if job is not None and (job.system != "torchrun" or job.restarts):
+            self._reporter.emit(events.JobFound(**msgspec.structs.asdict(job)))
         run.set_state("ready")
         return run
 
