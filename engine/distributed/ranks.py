@@ -212,9 +212,11 @@ class Ranks:
             return reason
         store = dist.distributed_c10d._get_default_store()
         try:
-            if store.add("finetui/failures", 1) == 1:
-                store.set("finetui/failure", f"rank {self.rank} failed: {reason}")
-            return store.get("finetui/failure").decode()
+            # Of one session: another one in the same processes has waited for all more often.
+            if store.add(f"finetui/failures/{self._met}", 1) == 1:
+                store.set(f"finetui/failure/{self._met}", f"rank {self.rank} failed: {reason}")
+                return reason
+            return store.get(f"finetui/failure/{self._met}").decode()
         except (RuntimeError, ValueError):  # whoever held the store is gone
             return reason
 

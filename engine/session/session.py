@@ -139,7 +139,8 @@ class Session:
             with reproducible(self.config.training.device):
                 run = self._train()
         except FinetuiError as error:
-            self._fail(self.ranks.cause(str(error)))
+            self.ranks.cause(str(error))  # the others may fail only because this one does
+            self._fail(str(error))
             raise
         except Exception as error:
             lost = self.ranks.lost(error)
