@@ -8,6 +8,7 @@ import msgspec
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import Transform
 from finetui.engine.data.recorded_data import RecordedData, load_images
+from finetui.engine.distributed.ranks import Ranks
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import (
     AnyCommand,
@@ -135,11 +136,13 @@ def replay_run(
     name: str = "",
     commands: CommandQueue | None = None,
     sinks: Sequence[Sink] = (),
+    ranks: Ranks | None = None,
 ) -> Replayed:
     """Run what the journal in `folder` tells again, as a new run beside it; compare the weights where it saved some.
 
     `name` is the new run's, by default the old one's with `-replay`. It is computed by the path, and with as many
-    threads, as then: the last digits depend on it. Raises as `Session.run` does.
+    threads, as then: the last digits depend on it. `ranks` are as in `Session`, and each calls this; only the first one
+    can tell how it ended. Raises as `Session.run` does.
     """
     recording = read_recording(folder)
     runs_dir = folder.path.absolute().parent
@@ -165,7 +168,9 @@ def replay_run(
                 session.active.trainer.train_owners_frozen()
         return changes(step)
 
-    session = Session(config, commands=commands, sinks=[*sinks, note], script=script, begun=recording.begun)
+    session = Session(
+        config, commands=commands, sinks=[*sinks, note], script=script, begun=recording.begun, ranks=ranks
+    )
     outcome = session.run()
     assert outcome.folder is not None, "a run that has taken a step has a folder"
     common = sorted(seen.keys() & recording.weights.keys())

@@ -15,7 +15,7 @@ from finetui.engine.process.follower import follow
 from finetui.engine.protocol.requests import REQUEST_VARIABLE, HostRequest
 
 # The commands that train, which several processes do together; whatever else is asked, each does for itself.
-_TRAINING = ("train", "finetune", "resume", "extend", "branch")
+_TRAINING = ("train", "finetune", "resume", "extend", "branch", "replay")
 
 
 def run_as_rank(run: Callable[[], int], guarded: Callable[[Callable[[], int]], int]) -> int:
@@ -41,8 +41,10 @@ def run_as_rank(run: Callable[[], int], guarded: Callable[[Callable[[], int]], i
 
 def _train(request: str) -> int:
     from finetui.tui.cli.headless import train_headless
+    from finetui.tui.cli.replaying import replay_here
 
-    return train_headless(msgspec.json.decode(request, type=HostRequest))
+    task = msgspec.json.decode(request, type=HostRequest)
+    return replay_here(task) if task.replay else train_headless(task)
 
 
 def launch(task: HostRequest) -> int:
