@@ -5,6 +5,7 @@ import os
 import sys
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from torch.distributed.elastic.multiprocessing import SignalException
@@ -30,6 +31,8 @@ def launch(command: Sequence[str], request: HostRequest, signals: Sequence[str])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(cores // processes, 1)))
     os.environ[REQUEST_VARIABLE] = msgspec.json.encode(request).decode()
     os.environ[LAUNCHER_VARIABLE] = str(os.getpid())
+    # Not every version of PyTorch that finetui runs with has them.
+    recent: dict[str, Any] = {"signals_to_handle": ",".join(signals), "shutdown_timeout": _SAVING_SECONDS}
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -39,8 +42,7 @@ def launch(command: Sequence[str], request: HostRequest, signals: Sequence[str])
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
         max_restarts=0,
-        signals_to_handle=",".join(signals),
-        shutdown_timeout=_SAVING_SECONDS,
+        **{name: value for name, value in recent.items() if name in LaunchConfig.__dataclass_fields__},
     )
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):

@@ -180,3 +180,31 @@ def test_what_rank_0_cannot_use_ends_all_tasks(launch, slurm: Path, tmp_path: Pa
     assert run.process.wait(LONG) == 2
     assert run.said().count("a run named 't' exists") == 1
     assert "Traceback" not in run.said()
+
+
+# A network that has no memory left in one of the processes, after some steps.
+GREEDY_NETWORK = """
+import os, torch
+class Greedy(torch.nn.Sequential):
+    steps = 0
+    def forward(self, images):
+        self.steps += self.training
+        if os.environ["RANK"] == "1" and self.steps > 20:
+            raise MemoryError("no room for the activations")
+        return super().forward(images)
+def make(num_classes):
+    return Greedy(torch.nn.Flatten(), torch.nn.Linear(784, num_classes))
+"""
+
+
+def test_a_rank_without_memory_says_so(launch, tmp_path: Path) -> None:
+    """What the first failing rank says is why the run has failed, and not that its connections broke."""
+    (tmp_path / "greedy.py").write_text(GREEDY_NETWORK)
+    run = launch(*FINETUI, *TRAIN, "--nproc", "2", "--model", "greedy.py:make")
+    assert run.process.wait(2 * LONG) == 1, run.said()
+    assert run.last_state().state == "failed"
+    assert run.last_state().reason.startswith("rank 1 (process ")
+    assert "out of memory" in run.last_state().reason
+    assert "no room for the activations" in run.said()
+    assert "Connection" not in run.said()
+    assert "no room for the activations" in run.folder.rank_log(1).read_text()
