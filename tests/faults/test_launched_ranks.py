@@ -13,6 +13,7 @@ from launched import ENDLESS, LONG, TORCHRUN, Launched
 from watching import until
 
 from finetui.engine.checkpoints import checkpoint
+from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.protocol.events import JobFound, Rewound, RunPrepared, RunStarted, StateChanged, TrainPoint
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import holder_of
@@ -88,17 +89,25 @@ def test_a_killed_or_stopped_rank_is_named_and_the_run_can_go_on(launch, tmp_pat
     assert "rank 1" in run.last_state().reason
 
 
-def test_what_torchrun_starts_anew_is_the_same_run(launch) -> None:
-    """With --max-restarts: a killed rank takes all down, and all come back, to the same folder; a SIGTERM saves."""
+def test_what_torchrun_starts_anew_is_the_same_run(launch, watch) -> None:
+    """With --max-restarts: a killed rank takes all down, and all come back, to the same folder; a SIGTERM saves.
+
+    Who was attached sees that, and is there again, too.
+    """
     run = launch(*TORCHRUN, "--max-restarts", "1", "-m", "finetui", *TRAIN)
     run.until_training()
     assert set(run.ranks) == {0, 1}
+    dashboard = watch(AttachLink(run.folder))
+    dashboard.until_kind(TrainPoint)
     run.ranks[1].kill()
     until(lambda: len(run.of(Rewound)) == 1, f"it does not go on: {run.said()}", LONG)
     run.until_training(after=len(run.of(TrainPoint)))
     assert len(run.of(RunStarted)) == 1
     assert run.of(JobFound)[-1].restarts == 1
     assert [state.state for state in run.of(StateChanged)].count("failed") == 1
+    dashboard.until_kind(Rewound)
+    dashboard.until_kind(TrainPoint)
+    assert "crashed" not in [event.state for event in dashboard.seen if isinstance(event, StateChanged)]
     run.process.send_signal(signal.SIGTERM)  # torchrun passes it on to all ranks
     run.process.wait(LONG)
     run.until_all_gone()
