@@ -29,6 +29,7 @@ def launch(command: Sequence[str], request: HostRequest, signals: Sequence[str])
     processes = request.config.training.processes
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(cores // processes, 1)))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or each lost connection is a page of addresses
     os.environ[REQUEST_VARIABLE] = msgspec.json.encode(request).decode()
     os.environ[LAUNCHER_VARIABLE] = str(os.getpid())
     # Not every version of PyTorch that finetui runs with has them.

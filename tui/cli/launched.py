@@ -34,8 +34,7 @@ def run_as_rank(run: Callable[[], int], guarded: Callable[[Callable[[], int]], i
     if not place.is_first:
         return leave(place, follow(place))
     status = guarded(lambda: _train(told)) if told else run()
-    if status:
-        release(place)
+    release(place)  # of what has finished already, or was only asked for its options
     return leave(place, status)
 
 
