@@ -12,8 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from finetui.engine.data.transform import Part
-
 
 class BatchAffine(v2.Transform):  # type: ignore[misc]  # torchvision has no types
     """Shifts, turns, scales and flips each image of a float batch `[B, C, H, W]` in [0, 1]; edges become black.
@@ -30,7 +28,9 @@ class BatchAffine(v2.Transform):  # type: ignore[misc]  # torchvision has no typ
         self.scale = scale
         self.flip = flip
         self.generator: torch.Generator | None = None
-        self.part: Part | None = None
+        self.part: tuple[int, int] | None = (
+            None  # of a batch: the place of the first image here, and how many there are
+        )
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the parameters: for each image a matrix `[2, 3]` from the result's coordinates to the image's."""
@@ -65,7 +65,9 @@ class BatchJitter(v2.Transform):  # type: ignore[misc]
         super().__init__()
         self.amount = amount
         self.generator: torch.Generator | None = None
-        self.part: Part | None = None
+        self.part: tuple[int, int] | None = (
+            None  # of a batch: the place of the first image here, and how many there are
+        )
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw two factors for each image."""

@@ -197,7 +197,7 @@ class Ranks:
             time.sleep(_POLL)
 
     def cause(self, reason: str) -> str:
-        """Return why the run failed, where this rank failed for `reason`: the first failure is the cause of the rest."""
+        """Return why the run failed, where this rank failed for `reason`: the first failure caused the others."""
         if self.world == 1 or not dist.is_initialized():
             return reason
         store = dist.distributed_c10d._get_default_store()

@@ -28,7 +28,7 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def other_world(before: int, now: int) -> list[str]:
-    """Return a sentence on a run that `now` so many processes train, and `before` did; nothing where they are as many."""
+    """Return a sentence on a run that `before` processes trained, and `now` do; nothing where they are as many."""
     if before == now:
         return []
     were = f"{before} processes" if before > 1 else "one process"

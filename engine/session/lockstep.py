@@ -1,7 +1,7 @@
 """What only rank 0 knows, a person's commands and the clock, at each step boundary made known to all ranks."""
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import torch
@@ -9,9 +9,10 @@ import torch
 from finetui.engine.distributed.ranks import Ranks
 from finetui.engine.distributed.synced_norm import synchronise
 from finetui.engine.errors import BadInput, FinetuiError, describe
-from finetui.engine.models.device import resolve
+from finetui.engine.models.device import resolve, rng_states, set_rng_states
 from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.config import TrainingConfig
+from finetui.engine.setup.prepared import Prepared
 
 _T = TypeVar("_T")
 _encoder = msgspec.msgpack.Encoder()
@@ -101,3 +102,27 @@ def draw_apart(ranks: Ranks, seed: int, step: int) -> None:
     """Let each rank but the first draw numbers of its own, for dropout say, from `step` on."""
     if not ranks.is_first:
         torch.manual_seed((seed * 1_000_003 + ranks.rank * 7_368_787 + step) % 2**63)
+
+
+def own_states(ranks: Ranks, prepared: Prepared) -> dict[str, Any]:
+    """Return what each rank has of its own, for a checkpoint: its random generators, and its running statistics."""
+    if ranks.world == 1:
+        return {}
+    buffers = {name: buffer.cpu() for name, buffer in prepared.model.named_buffers()}
+    found = ranks.gather_first({"rng": rng_states(prepared.device), "buffers": buffers})
+    return {"world": ranks.world, "ranks": found or []}
+
+
+@torch.no_grad()
+def take_own_state(ranks: Ranks, prepared: Prepared, training: Mapping[str, Any]) -> None:
+    """Take over what `own_states` returned; of another number of ranks each has the mean, and draws anew."""
+    states = training.get("ranks", [])
+    if ranks.world == 1:
+        return
+    if len(states) != ranks.world:
+        draw_apart(ranks, prepared.config.training.seed, training["step"])
+        return
+    own = states[ranks.rank]
+    for name, buffer in prepared.model.named_buffers():
+        buffer.copy_(own["buffers"][name])
+    set_rng_states(prepared.device, own["rng"])

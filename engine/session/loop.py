@@ -22,7 +22,7 @@ from finetui.engine.runs.resume import HOW, changed_training, settings_in
 from finetui.engine.session.environment import differences, machine, other_world
 from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.session.features import Features
-from finetui.engine.session.lockstep import Turn, draw_apart
+from finetui.engine.session.lockstep import Turn, own_states, take_own_state
 from finetui.engine.session.monitor import Monitor
 from finetui.engine.session.notices import Notices
 from finetui.engine.session.questions import Questions
@@ -322,25 +322,23 @@ class TrainingLoop:
         It lacks `at`, the checkpoint's place in the journal. All ranks' numbers are in that of rank 0.
         """
         device = self.prepared.device
-        return (
-            self.trainer.state_dict()
-            | self._of_all_ranks()
-            | {
-                "accuracy": self.accuracy,
-                "best_accuracy": self.evaluator.best,
-                "owes_evaluation": self.owes_evaluation,
-                "watched": self.prepared.data.watched,
-                "tested": self.tested,
-                "train_loss": [self._loss, self._steps],
-                "alerts": self._alerts.state_dict(),
-                "monitor": self.monitor.state_dict(),
-                "early_stop": self.monitor.patience,
-                "plan_epochs": sum(stage.epochs for stage in self.prepared.plan),
-                "rng": rng_states(device),
-                "images": len(self.prepared.data.train),
-                "machine": machine(device),
-            }
-        )
+        own: dict[str, Any] = self.trainer.state_dict()
+        own |= own_states(self.ranks, self.prepared)
+        return own | {
+            "accuracy": self.accuracy,
+            "best_accuracy": self.evaluator.best,
+            "owes_evaluation": self.owes_evaluation,
+            "watched": self.prepared.data.watched,
+            "tested": self.tested,
+            "train_loss": [self._loss, self._steps],
+            "alerts": self._alerts.state_dict(),
+            "monitor": self.monitor.state_dict(),
+            "early_stop": self.monitor.patience,
+            "plan_epochs": sum(stage.epochs for stage in self.prepared.plan),
+            "rng": rng_states(device),
+            "images": len(self.prepared.data.train),
+            "machine": machine(device),
+        }
 
     def load_state_dict(self, training: dict[str, Any]) -> None:
         """Take over the state that `state_dict` returned. Raises as a damaged one makes it, KeyError for example."""
@@ -354,26 +352,7 @@ class TrainingLoop:
         self.monitor.load_state_dict(training)
         # Last, since reading the data may draw numbers as well.
         set_rng_states(self.prepared.device, training["rng"])
-        if self.ranks.world > 1:
-            self._take_own(training.get("ranks", ()))
-
-    def _of_all_ranks(self) -> dict[str, Any]:
-        """Return what each rank has of its own: its random generators, and its running statistics."""
-        if self.ranks.world == 1:
-            return {}
-        rng = rng_states(self.prepared.device)
-        buffers = {name: buffer.cpu() for name, buffer in self.prepared.model.named_buffers()}
-        found = self.ranks.gather_first({"rng": rng, "buffers": buffers})
-        return {"world": self.ranks.world, "ranks": found or []}
-
-    def _take_own(self, states: Sequence[dict[str, Any]]) -> None:
-        if len(states) != self.ranks.world:  # of another number of ranks: each has the means, and other draws
-            draw_apart(self.ranks, self.config.training.seed, self.trainer.step)
-            return
-        own = states[self.ranks.rank]
-        for name, buffer in self.prepared.model.named_buffers():
-            buffer.copy_(own["buffers"][name])
-        set_rng_states(self.prepared.device, own["rng"])
+        take_own_state(self.ranks, self.prepared, training)
 
     def close(self) -> None:
         """End what reads the data."""

@@ -85,7 +85,9 @@ def read_recording(folder: RunFolder) -> Recording:
     transform, known = _seen(folder, prepared.description)
     told = (e for e in held if isinstance(e, FeaturesChanged) and e.state in ("on", "off"))
     features = tuple((e.step, e.state == "on", e.layers) for e in told)
-    begun = Beginning(prepared.fast, prepared.rules, prepared.data.train_size, transform, known, features)
+    begun = Beginning(
+        prepared.fast, prepared.rules, prepared.data.train_size, transform, known, features, prepared.world
+    )
     trainable = sum(group.trainable for group in prepared.layers)
     return Recording(prepared.config, begun, prepared.steps_per_epoch, changes, saved, end, trainable)
 
@@ -141,8 +143,9 @@ def replay_run(
     """Run what the journal in `folder` tells again, as a new run beside it; compare the weights where it saved some.
 
     `name` is the new run's, by default the old one's with `-replay`. It is computed by the path, and with as many
-    threads, as then: the last digits depend on it. `ranks` are as in `Session`, and each calls this; only the first one
-    can tell how it ended. Raises as `Session.run` does.
+    threads, as then: the last digits depend on it. So they do on how many processes train, which a warning says where
+    they are not as many. `ranks` are as in `Session`, and each calls this; only the first one can tell how it ended.
+    Raises as `Session.run` does.
     """
     recording = read_recording(folder)
     runs_dir = folder.path.absolute().parent

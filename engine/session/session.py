@@ -29,6 +29,7 @@ from finetui.engine.runs.reporter import Reporter, Sink
 from finetui.engine.runs.resume import changed_settings, handled_otherwise
 from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.session.active_run import ActiveRun
+from finetui.engine.session.environment import other_world
 from finetui.engine.session.lockstep import Turn, agreed, begin_alike, in_turn, own_device
 from finetui.engine.session.loop import TrainingLoop
 from finetui.engine.setup.prepare import prepare
@@ -201,7 +202,8 @@ class Session:
             loop.announce()
         elif changed := changed_settings(absolute_places(began.config), self.config):
             self._reporter.warn(changed)
-        for difference in prepared.data.differences:
+        began_with = self._begun.world if self._begun is not None else self.ranks.world
+        for difference in (*prepared.data.differences, *other_world(began_with, self.ranks.world)):
             self._reporter.warn(difference)
         if found is not None:
             self._go_on(run, found, problems)

@@ -115,7 +115,8 @@ FeatureOrder = tuple[int, bool, tuple[str, ...]]
 class Beginning:
     """What an earlier run began with, for one that is to be the same; `images` it trained on, `transform` if known.
 
-    `features` tells in order what became of them from some step on, apart from what the configuration says.
+    `features` tells in order what became of them from some step on, apart from what the configuration says. `world` is
+    the number of processes that trained.
     """
 
     path: FastPath
@@ -124,3 +125,4 @@ class Beginning:
     transform: Transform | None
     known: RecordedData | None = None
     features: tuple[FeatureOrder, ...] = ()
+    world: int = 1

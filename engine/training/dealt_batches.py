@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from finetui.engine.data import Split
-from finetui.engine.data.transform import Augment, Batch
+from finetui.engine.data.transform import Augment, Batch, Part
 from finetui.engine.distributed.dealing import Dealt, copied, deal
 from finetui.engine.distributed.ranks import Ranks
 
@@ -29,6 +29,16 @@ class DealtBatches:
         self._together = together
         # Which images cannot be read only the rank knows that tried.
         self._uncertain = ranks.any_flag(not data.in_memory or bool(getattr(data, "unreadable", ())))
+
+    @property
+    def images(self) -> int:
+        """How many images the batch has on all ranks."""
+        return sum(self.now.sizes)
+
+    @property
+    def part(self) -> Part:
+        """Which images of the batch this rank has."""
+        return self.now.starts[self._ranks.rank], self.now.total
 
     def weight_of(self, labels: Tensor) -> float:
         """Return the sum of the weights of images with these `labels`."""

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from finetui.engine.data import Split
 from finetui.engine.distributed.averaging import average_gradients
-from finetui.engine.distributed.dealing import Dealt
 from finetui.engine.distributed.ranks import Ranks
+from finetui.engine.errors import BadInput
 from finetui.engine.models.device import preserved_rng
+from finetui.engine.protocol.config import TrainingConfig
+from finetui.engine.training.dealt_batches import DealtBatches
 from finetui.engine.training.forward import Forward
 from finetui.engine.training.freezing import Freezer
 
@@ -31,8 +34,15 @@ class DividedStep:
     """
 
     def __init__(
-        self, forward: Forward, parameters: Collection[nn.Parameter], ranks: Ranks, accumulate: int, least: int
+        self,
+        forward: Forward,
+        parameters: Collection[nn.Parameter],
+        dealt: DealtBatches,
+        ranks: Ranks,
+        accumulate: int,
+        least: int,
     ) -> None:
+        self.dealt = dealt
         self._forward = forward
         self._parameters = tuple(parameters)
         self._ranks = ranks
@@ -41,49 +51,34 @@ class DividedStep:
         self._parallel: DistributedDataParallel | None = None
         self._made_for: tuple[frozenset[str], frozenset[str], bool] | None = None
 
-    def compute(
-        self, inputs: Any, labels: Tensor, dealt: Dealt, weight: float, freezer: Freezer
-    ) -> tuple[Tensor, Tensor, Callable[[], float]]:
-        """Leave the gradients of a batch of images in the parameters.
+    def compute(self, inputs: Any, labels: Tensor, freezer: Freezer) -> tuple[Tensor, Tensor, Callable[[], float]]:
+        """Leave the gradients of the batch dealt last in the parameters; `inputs` and `labels` are this rank's.
 
-        `inputs` and `labels` are this rank's, `weight` is the sum of the weights of all. Return this rank's share of
-        the loss (a detached scalar), its logits (detached), and what waits for the loss of the whole batch.
+        Return this rank's share of the loss (a detached scalar), its logits (detached), and what waits for the loss of
+        the whole batch.
         """
         network = self._forward.network(freezer)
         parallel = None
-        if self._ranks.world > 1 and min(dealt.sizes) >= self._least:
+        if self._ranks.world > 1 and min(self.dealt.now.sizes) >= self._least:
             parallel = self._wrapped(network, inputs, labels, freezer)
         if parallel is not None:
-            return self._backward(parallel, inputs, labels, dealt, weight, parallel.no_sync)
-        found = self._backward(network, inputs, labels, dealt, weight, nullcontext)
+            return self._backward(parallel, inputs, labels, parallel.no_sync)
+        found = self._backward(network, inputs, labels, nullcontext)
         if self._ranks.world > 1:
             average_gradients(self._ranks, [parameter for parameter in self._parameters if parameter.requires_grad])
         return found
 
-    def alone(
-        self,
-        model: nn.Module,
-        parameters: Sequence[nn.Parameter],
-        inputs: Any,
-        labels: Tensor,
-        dealt: Dealt,
-        weight: float,
-    ) -> float:
+    def alone(self, model: nn.Module, parameters: Sequence[nn.Parameter], inputs: Any, labels: Tensor) -> float:
         """Do the same with a copy of the model and its `parameters`; return the loss of the whole batch."""
-        share, _, _ = self._backward(model, inputs, labels, dealt, weight, nullcontext)
+        share, _, _ = self._backward(model, inputs, labels, nullcontext)
         average_gradients(self._ranks, parameters)
         return math.fsum(loss for (loss,) in self._ranks.begin_gather((share.item(),))())
 
     def _backward(
-        self,
-        network: Callable[[Tensor], Any],
-        inputs: Any,
-        labels: Tensor,
-        dealt: Dealt,
-        weight: float,
-        unsynced: Callable[[], Any],
+        self, network: Callable[[Tensor], Any], inputs: Any, labels: Tensor, unsynced: Callable[[], Any]
     ) -> tuple[Tensor, Tensor, Callable[[], float]]:
-        smallest = min(size for size in dealt.sizes if size)
+        sizes, weight = self.dealt.now.sizes, self.dealt.weight
+        smallest = min(size for size in sizes if size)
         count = max(1, min(self._accumulate, smallest // self._least))
         enough = len(labels) >= self._least
         parts = list(zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True)) if enough else []
@@ -158,3 +153,31 @@ def _kept_buffers(network: nn.Module) -> Iterator[None]:
     with torch.no_grad():
         for buffer, kept in own:
             buffer.copy_(kept)
+
+
+def divided_step(
+    forward: Forward,
+    parameters: Collection[nn.Parameter],
+    data: Split,
+    class_weights: Tensor | None,
+    training: TrainingConfig,
+    ranks: Ranks,
+    normed: bool,
+) -> DividedStep | None:
+    """Return what computes the steps of `training` in parts; None where each is computed as a whole.
+
+    `normed`: the network has batch normalisation. Raises `BadInput` where a batch is too small for so many parts.
+    """
+    together = training.sync_bn and ranks.world > 1
+    least = 2 if normed and not together else 1
+    parts = ranks.world * training.accumulate
+    if parts == 1:
+        return None
+    if training.batch_size < least * parts:
+        each = "2 images, which batch normalisation needs" if least > 1 else "1 image"
+        raise BadInput(
+            f"training.batch_size (--batch-size): {training.batch_size} is for all {ranks.world} processes together, "
+            f"and each computes it in {training.accumulate} parts of at least {each}; give {least * parts} or more"
+        )
+    dealt = DealtBatches(data, ranks, class_weights, least, together=together)
+    return DividedStep(forward, parameters, dealt, ranks, training.accumulate, least)

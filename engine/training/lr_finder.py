@@ -71,7 +71,7 @@ def _computed(
     """Leave the gradients of a batch in the `parameters` of the copy `model`; return its loss."""
     if trainer.divided is not None:
         trains = [parameter for parameter in parameters if parameter.requires_grad]
-        return trainer.divided.alone(model, trains, inputs, labels, trainer.dealt.now, trainer.dealt.weight)
+        return trainer.divided.alone(model, trains, inputs, labels)
     loss, _ = trainer.forward.loss_and_logits(model, inputs, labels)
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())

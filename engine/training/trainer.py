@@ -15,9 +15,8 @@ from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.events import TrainPoint
 from finetui.engine.protocol.values import FastPath
 from finetui.engine.training.class_balance import class_weights, sampling_weights
-from finetui.engine.training.dealt_batches import DealtBatches
 from finetui.engine.training.divergence import Diverged, LossGuard
-from finetui.engine.training.divided_step import DividedStep
+from finetui.engine.training.divided_step import divided_step
 from finetui.engine.training.epoch_steps import has_batch_norm, steps_per_epoch
 from finetui.engine.training.features.use import FeatureUse
 from finetui.engine.training.forward import Forward
@@ -113,23 +112,9 @@ class Trainer:
         self.rates = LearningRates(training.lr, min(training.thaw_warmup_steps, self.steps_per_epoch))
         weights = class_weights(self._data.labels, training.class_weights, self._classes, self.model)
         self.forward = Forward(self.model, training, self.path, weights)
-        self._divide(training, weights)
-
-    def _divide(self, training: TrainingConfig, weights: Tensor | None) -> None:
-        """Build what deals batches and computes them in parts. Raises `BadInput`."""
-        together = training.sync_bn and self.ranks.world > 1
-        least = 2 if self._needs_two and not together else 1
-        if training.batch_size < least * self.ranks.world * training.accumulate:
-            raise BadInput(
-                f"training.batch_size (--batch-size): {training.batch_size} is for all processes together, and too "
-                f"few for {self.ranks.world} in {training.accumulate} parts each: batches must have at least "
-                f"{least * self.ranks.world * training.accumulate} images"
-            )
-        self.dealt = DealtBatches(self._data, self.ranks, weights, least, together=together)
-        self.divided: DividedStep | None = None
-        if self.ranks.world > 1 or training.accumulate > 1:
-            parameters = self._parameters.values()
-            self.divided = DividedStep(self.forward, parameters, self.ranks, training.accumulate, least)
+        self.divided = divided_step(
+            self.forward, self._parameters.values(), self._data, weights, training, self.ranks, self._needs_two
+        )
 
     def change(self, training: TrainingConfig, plan: Sequence[Stage]) -> None:
         """Train by other settings from the next step on, as a run does that goes on by them. Raises `BadInput`."""
@@ -178,7 +163,9 @@ class Trainer:
                     self._check(loss.item())
                 backward()
             else:
-                loss, logits = self._compute_divided(self.divided, inputs, labels)
+                loss, logits, whole = self.divided.compute(inputs, labels, self.freezer)
+                if self.device.type == "cpu":
+                    self._check(whole())
             if self._layer_meter is not None:
                 self._layer_meter.before()
             self._rated.step()
@@ -190,19 +177,12 @@ class Trainer:
         if self._on_step is not None and trains:
             self._on_step(self.step, loss.detach())
 
-    def _compute_divided(self, divided: DividedStep, inputs: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
-        dealt = self.dealt
-        loss, logits, whole = divided.compute(inputs, labels, dealt.now, dealt.weight, self.freezer)
-        if self.device.type == "cpu":
-            self._check(whole())
-        return loss, logits
-
     def trains_on(self, labels: Tensor) -> bool:
         """Return whether a step is taken on a batch with these labels: it may have shrunk by what cannot be read.
 
         Batch normalisation cannot train on a single image.
         """
-        count = len(labels) if self.divided is None else sum(self.dealt.now.sizes)
+        count = len(labels) if self.divided is None else self.divided.dealt.images
         if count == 1 and self._needs_two:
             self.left_out += 1
         return count > (1 if self._needs_two else 0)
@@ -223,7 +203,7 @@ class Trainer:
         """Yield the batches of `epoch` from step `position` on."""
         order, seeds = self._left(epoch, position)
         augment = self._augment if self._augmentation else None
-        reader = self._data if self.divided is None else self.dealt
+        reader = self._data if self.divided is None else self.divided.dealt
         return reader.batches(order, self.training.batch_size, augment, seeds)
 
     def _left(self, epoch: int, position: int) -> tuple[Tensor, Tensor | None]:
@@ -246,8 +226,7 @@ class Trainer:
         assert self._augmentation is not None
         # A generator for each step: a continued run draws what an uninterrupted one would have drawn.
         generator = torch.Generator(images.device).manual_seed((self.training.seed * 1_000_003 + self.step) % 2**63)
-        part = (self.dealt.now.starts[self.ranks.rank], self.dealt.now.total) if self.ranks.world > 1 else None
-        return self._augmentation(images, generator, part)
+        return self._augmentation(images, generator, None if self.divided is None else self.divided.dealt.part)
 
     def end_epoch(self) -> Stage | None:
         """Go to the start of the next epoch; return the stage that begins with it, if one does."""

@@ -10,8 +10,8 @@ from normed_network import NormedNetwork
 from ranked_runs import STEPS, RankedRuns
 
 from finetui.engine.distributed.ranks import Ranks
-from finetui.engine.protocol.commands import Evaluate, Pause, Stop
-from finetui.engine.protocol.events import AnyEvent, Evaluated, TrainPoint
+from finetui.engine.protocol.commands import Evaluate, Stop
+from finetui.engine.protocol.events import Evaluated, TrainPoint
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {"accumulate": 3},
