@@ -16,6 +16,7 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.protocol.events import JobFound, Rewound, RunPrepared, RunStarted, StateChanged, TrainPoint
 from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lock import holder_of
 
 TRAIN = ("train", *ENDLESS, "--name", "t")
@@ -189,6 +190,21 @@ def test_what_rank_0_cannot_use_ends_all_tasks(launch, slurm: Path, tmp_path: Pa
     assert run.process.wait(LONG) == 2
     assert run.said().count("a run named 't' exists") == 1
     assert "Traceback" not in run.said()
+
+
+def test_what_is_made_of_a_run_of_two_has_two(tmp_path: Path) -> None:
+    """A replay and a finetune start as many processes as the run had; the replay ends with the same weights."""
+    short = ("--data", "mnist-sample", "--device", "cpu", "--epochs", "1", "--nproc", "2", "--name", "t")
+    told = finetui("train", *short, cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    told = finetui("replay", "t", "--json", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert '"same": true' in told.stdout.replace('"same":true', '"same": true')
+    told = finetui("finetune", "t", "--recipe", "full", "--epochs", "1", "--name", "child", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    for name in ("t", "t-replay", "child"):
+        events = JournalReader(tmp_path / "checkpoints" / name / "journal.jsonl").read()
+        assert [event.world for event in events if isinstance(event, RunPrepared)] == [2]
 
 
 # A network that has no memory left in one of the processes, after some steps.

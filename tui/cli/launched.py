@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import msgspec
 
@@ -46,10 +47,10 @@ def _train(request: str) -> int:
     return replay_here(task) if task.replay else train_headless(task)
 
 
-def launch(task: HostRequest) -> int:
-    """Train `task` in as many processes as it wants, which this one starts, and return the exit status."""
+def launch(task: HostRequest) -> NoReturn:
+    """Train `task` in as many processes as it wants, which this one starts, and end with their exit status."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from finetui.engine.distributed.launcher import launch as launch_all
 
     command = [sys.executable, "-P", "-m", "finetui"]
-    return launch_all(command, task, ["SIGTERM", "SIGINT", *(number.name for number in GRACE_SIGNALS)])
+    launch_all(command, task, ["SIGTERM", "SIGINT", *(number.name for number in GRACE_SIGNALS)])

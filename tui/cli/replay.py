@@ -46,4 +46,6 @@ def replay(
     world = 1 if began is None else began.world  # on however many nodes: here they are all on one
     config = with_overrides(configuration(folder), {("training", "processes"): world})
     task = HostRequest(config=config, replay=str(folder.path.absolute()), name=name, json=json)
-    return launch(task) if world > 1 and place_from().world == 1 else replay_here(task)
+    if world > 1 and place_from().world == 1:
+        launch(task)
+    return replay_here(task)
