@@ -214,7 +214,8 @@ class Ranks:
         try:
             if store.add("finetui/failures", 1) == 1:
                 store.set("finetui/failure", f"rank {self.rank} failed: {reason}")
-            return store.get("finetui/failure").decode()
+            first = store.get("finetui/failure").decode()
+            return reason if first.endswith(f" failed: {reason}") else first  # what failed on all alike is of no rank
         except (RuntimeError, ValueError):  # whoever held the store is gone
             return reason
 
