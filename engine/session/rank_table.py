@@ -21,7 +21,7 @@ from finetui.engine.protocol.values import TimeShares
 from finetui.engine.runs.reporter import Reporter
 
 CHECK_STEPS = 100  # between two comparisons, at the train point that comes next
-_FEW = 64  # ranks that tell of themselves with each train point; of more, the more rarely the more there are
+_FEW = 8  # ranks that tell of themselves with each train point; of more, the more rarely the more there are
 _NAMED = 3  # tensors in a sentence
 _SILENT_SECONDS = 3.0  # without a sign of life that are worth being shown
 _SHOW_SECONDS = 1.0  # between two times

@@ -54,6 +54,13 @@ def _told(ranks: Ranks, folder: Path) -> None:
         table.in_step(0.3 if rank == 0 else 0.0)
         table.told(msgspec.structs.replace(POINT, step=step, time_shares=shares))
     (folder / f"{rank}.json").write_bytes(msgspec.json.encode(heard))
+    if ranks.is_first:
+        heard.clear()
+        table._shown = 0.0
+        table.heard({1: 2.0})  # nothing to speak of
+        table.heard({1: 12.0})
+        table.heard({1: 12.5})  # too soon
+        (folder / "silent.json").write_bytes(msgspec.json.encode(heard))
     journal.open(folder / f"{rank}.jsonl")
     journal.close()
 
@@ -103,6 +110,12 @@ def test_the_journal_has_the_alert_and_a_few_of_the_rows(folder: Path) -> None:
     assert [type(event) for event in kept] == [RanksSeen, Alert]
     assert [event.seq for event in kept] == [0, 1]
     assert (folder / "1.jsonl").read_bytes() == b""
+
+
+def test_a_rank_that_falls_silent_is_shown_while_the_others_wait_for_it(folder: Path) -> None:
+    (seen,) = msgspec.json.decode((folder / "silent.json").read_bytes(), type=list[AnyEvent])
+    assert isinstance(seen, RanksSeen) and seen.seq == -1
+    assert [round(seen.time - row.heard) for row in seen.rows] == [0, 12]
 
 
 def test_a_single_process_tells_nothing() -> None:
