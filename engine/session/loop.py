@@ -107,9 +107,8 @@ class TrainingLoop:
     def step(self) -> None:
         """Take one step. Raises `Diverged`."""
         self.tested = False
-        waited = self.ranks.waited
-        self.time.step(self.trainer.train_step)
-        self.rank_table.in_step(self.ranks.waited - waited)
+        with self.rank_table.in_step():
+            self.time.step(self.trainer.train_step)
         self.questions.stepped()
         if self.trainer.point_due() if self.turn is None else self.turn.point_due:
             self.emit_point()
@@ -306,7 +305,8 @@ class TrainingLoop:
 
     def emit_point(self) -> None:
         """Emit what the steps since the last point were like. Raises `Diverged`."""
-        point = self.time.step(self.trainer.take_point)
+        with self.rank_table.in_step():
+            point = self.time.step(self.trainer.take_point)
         if point is None:
             return
         point = msgspec.structs.replace(point, time_shares=self.time.take())

@@ -83,7 +83,7 @@ class RankTable:
 
     def _own(self, point: TrainPoint, parallel: DistributedDataParallel | None) -> _Told:
         shares = point.time_shares or TimeShares()
-        computing, communicating = self._meter.take(shares, parallel)
+        computing, communicating = self._meter.take(shares, point.steps, parallel)
         checksum = 0
         if not 0 <= point.step - self._checked < CHECK_STEPS:  # or it has gone back
             self._checked = point.step

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 POINT = TrainPoint(
     epoch=1, step_in_epoch=1, steps=1, loss=1.0, accuracy=0.5, learning_rate=0.1, grad_norm=1.0, samples_per_second=800
 )
-SHARES = TimeShares(waiting=0.1, copying=0.05, computing=0.8, seconds=1.0)
+SHARES = TimeShares(waiting=0.1, copying=0.05, computing=0.85, seconds=1.0)
 
 
 def row(rank: int, at_work: float) -> RankRow:
@@ -51,7 +51,8 @@ def _told(ranks: Ranks, folder: Path) -> None:
             weights["fc.weight"][3, 4] = 0.25 if number == 3 else _weights()["fc.weight"][3, 4]
         shares = msgspec.structs.replace(SHARES, waiting=0.4, computing=0.55) if rank == 1 else SHARES
         table.restart()
-        table.in_step(0.3 if rank == 0 else 0.0)
+        with table.in_step():
+            ranks.waited += 0.3 if rank == 0 else 0.0
         table.told(msgspec.structs.replace(POINT, step=step, time_shares=shares))
     (folder / f"{rank}.json").write_bytes(msgspec.json.encode(heard))
     if ranks.is_first:
@@ -84,7 +85,7 @@ def test_rank_0_reports_all_of_them_and_the_others_nothing(folder: Path, heard: 
     first, second = seen[0].rows
     assert (first.rank, second.rank, seen[0].world) == (0, 1, 2)
     assert (first.device, second.device) == ("cpu of rank 0", "cpu of rank 1") and first.node
-    assert (first.waiting, first.computing, first.communicating) == (0.15, 0.5, 0.3)
+    assert (first.waiting, first.computing, first.communicating) == (0.15, 0.55, 0.3)
     assert (second.waiting, second.computing, second.communicating) == (0.45, 0.55, 0.0)
     assert first.samples_per_second == 400 and first.memory and first.memory_total and first.memory > 10 * 2**20
     assert slowest(seen[0].rows) == second
@@ -167,8 +168,10 @@ def test_a_run_of_two_ranks_tells_of_both_and_which_is_slow(session: RankedRuns)
     assert seen[-1].step == 2 * STEPS and all(event.world == 2 for event in seen)
     assert {tuple(row.step for row in event.rows) for event in seen} == {(event.step,) * 2 for event in seen}
     first, second = (sum(event.rows[rank].communicating for event in seen) for rank in (0, 1))
-    assert first > 2 * second and first > 0.4 * len(seen)
-    assert slowest(seen[-1].rows) == seen[-1].rows[1]
+    assert first > second + 0.2 * len(seen)
+    marked = [slowest(event.rows) for event in seen]
+    assert marked.count(None) + sum(row is not None and row.rank == 1 for row in marked) == len(seen)
+    assert marked.count(None) < len(seen) / 2
 
 
 def test_a_run_in_which_a_weight_drifts_says_which_at_the_next_comparison(session: RankedRuns) -> None:
