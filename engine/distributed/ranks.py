@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from finetui.engine.distributed.meeting import meeting_store
 from finetui.engine.distributed.place import Place, place_from
 from finetui.engine.distributed.watch import Watch
 from finetui.engine.errors import BadInput, FinetuiError
@@ -55,8 +56,8 @@ class Ranks:
         self._timeout = timedelta(seconds=timeout)
         self._side: dist.ProcessGroup | None = None
         self.waited = 0.0  # seconds in messages, those of gradients apart
-        self._alone = 0  # counts the calls
         self.watch: Watch | None = None  # of who is still there, where somebody has entered one
+        self._alone = 0  # counts the calls
         self._opened = False  # by us: what a person's own script has opened stays open
 
     @classmethod
@@ -76,7 +77,10 @@ class Ranks:
             if not dist.is_initialized():
                 backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
                 own = device if device.type == "cuda" else None
-                dist.init_process_group(backend, timeout=self._timeout, device_id=own)
+                store = meeting_store(self.place, self._timeout.total_seconds())
+                dist.init_process_group(
+                    backend, store=store, rank=self.rank, world_size=self.world, timeout=self._timeout, device_id=own
+                )
                 self._opened = True
                 atexit.register(self.close)
             if (dist.get_rank(), dist.get_world_size()) != (self.rank, self.world):

@@ -14,7 +14,7 @@ import msgspec
 
 from finetui.engine.distributed.batch_job import GRACE_SIGNALS
 from finetui.engine.distributed.place import Place, place_from
-from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.errors import BadInput, FinetuiError, RankLost
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.process.endpoint import Endpoint
 from finetui.engine.process.first_rank import leading, leave
@@ -65,9 +65,14 @@ class Host:
                 if not isinstance(error, FinetuiError):
                     raise
                 print(f"finetui: {error}", file=sys.stderr, flush=True)
-                return self._signals.status or (2 if isinstance(error, BadInput) else 1)
+                return self._status_of(error)
         self._endpoint.remove_early_log()  # nothing went wrong
         return self._signals.status or 0
+
+    def _status_of(self, error: FinetuiError) -> int:
+        if self._signals.status is not None and not isinstance(error, RankLost):
+            return self._signals.status
+        return 2 if isinstance(error, BadInput) else 1
 
     def _work(self) -> None:
         if self._request.inspection is not None:

@@ -14,7 +14,7 @@ from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData
 from finetui.engine.distributed.batch_job import job_from
 from finetui.engine.distributed.ranks import Ranks
-from finetui.engine.errors import FinetuiError, describe
+from finetui.engine.errors import FinetuiError, RankLost, describe
 from finetui.engine.inspection.evaluation import Report
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.models.device import reproducible
@@ -144,7 +144,7 @@ class Session:
             lost = self.ranks.lost(error)
             if lost is not None:  # what broke here is only what came of that
                 self._fail(lost)
-                raise FinetuiError(lost) from error
+                raise RankLost(lost) from error
             # What went wrong is not known here; the run's log gets all of it, the events one sentence.
             traceback.print_exc(file=sys.stderr)
             self._fail(self.ranks.cause(describe(error)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import finetui
 from finetui.engine.distributed.batch_job import GRACE_SIGNALS, job_from
 from finetui.engine.distributed.place import place_from
-from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.errors import BadInput, FinetuiError, RankLost
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.process.endpoint import Endpoint
 from finetui.engine.process.first_rank import leading
@@ -75,7 +75,8 @@ def train_headless(task: HostRequest) -> int:
                 with leading(place, task, signals, abandon) as (ranks, sinks):
                     _serve(task, commands, endpoint, signals, [show, JobNote(task.config), *sinks], ranks)
         except FinetuiError as error:
-            if signals.status is not None:
+            # A launcher ends all ranks by a signal once one is lost; that is not why it has failed.
+            if signals.status is not None and not isinstance(error, RankLost):
                 return signals.status
             kind = BadInput if isinstance(error, BadInput) else FinetuiError
             raise kind(printer.take_failure() or str(error)) from error

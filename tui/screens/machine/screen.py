@@ -18,7 +18,6 @@ from finetui.tui.screens.machine.ranks import RanksPanel
 from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.state.machine import RECENT_SECONDS, gpu_use
 from finetui.tui.state.store import Store
-from finetui.tui.widgets.fitting import Part
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.plot_axes import Range, nice_step
 from finetui.tui.widgets.styled_line import StyledLine
@@ -51,7 +50,7 @@ class MachineScreen(Screen[None]):
         self._rest = 0.0  # until where the time goes is drawn anew
 
     def compose(self) -> ComposeResult:
-        """A line about the machine, where the time goes, and a frame for each of its parts."""
+        """A line about the machine, where the time goes, a frame for each of its parts, and why there is no GPU."""
         yield StatusBar(self._store)
         yield StyledLine(id="machine-title")
         yield StyledLine(id="time-bar")
@@ -59,6 +58,7 @@ class MachineScreen(Screen[None]):
         yield StyledLine(id="time-advice")
         yield RanksPanel()
         yield Frames()
+        yield StyledLine(id="no-gpu")
         yield Static(id="machine-message")
         yield KeyBar()
 
@@ -135,7 +135,7 @@ class MachineScreen(Screen[None]):
     def _lay_out(self, machine: Machine) -> None:
         """Have a frame for each part of `machine`."""
         wanted = {"cpu": "CPU", "memory": "Memory", "disk": "Disk"}
-        wanted |= {gpu_use(gpu): text.gpu_title(gpu) for gpu in machine.gpus} or {"gpu": "GPU"}
+        wanted |= {gpu_use(gpu): text.gpu_title(gpu) for gpu in machine.gpus}
         self.query_one(Frames).have(wanted)
 
     def _show_frames(self, machine: Machine) -> None:
@@ -149,8 +149,9 @@ class MachineScreen(Screen[None]):
         for gpu in machine.gpus:
             name = gpu_use(gpu)
             frames[name].show(text.gpu_parts(gpu), of(name).points(since), (x_axis, _SHARE), text.process_lines(gpu))
-        if not machine.gpus:
-            frames["gpu"].show([Part(Content.styled(machine.no_gpu or "none was found", "$muted"), 0)])
+        self.set_class(not machine.gpus, "-no-gpu")
+        why = Content.styled(f" GPU: {machine.no_gpu or 'none was found'}.", "$muted")
+        self.query_one("#no-gpu", StyledLine).show(why)
 
     def _x_axis(self) -> tuple[Range, float | None]:
         """Return the time that is shown, and from when on; the latter is None for the whole run.
