@@ -17,7 +17,15 @@ from finetui.engine.link import sockets
 from finetui.engine.link.frames import ClientFrame, Goodbye, Hello, ProtocolError, encode_frame
 from finetui.engine.link.server_client import Client
 from finetui.engine.protocol.commands import AnyCommand, Question
-from finetui.engine.protocol.events import COALESCIBLE, AnyEvent, Audience, MachineSample, Phase, StateChanged
+from finetui.engine.protocol.events import (
+    COALESCIBLE,
+    AnyEvent,
+    Audience,
+    MachineSample,
+    Phase,
+    RanksSeen,
+    StateChanged,
+)
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.journal import Journal
 from finetui.engine.text import clean
@@ -341,7 +349,7 @@ class Server:
                 continue
             if isinstance(item, MachineSample):
                 self._machine = item if item.seq < 0 else self._machine
-            else:
+            elif not isinstance(item, RanksSeen):
                 self._phase = item if isinstance(item, Phase) else None
             if isinstance(item, StateChanged) and item.seq < 0:
                 self._state = item
