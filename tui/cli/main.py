@@ -21,6 +21,7 @@ from finetui.tui.cli.completion import completion_for
 from finetui.tui.cli.errors import errors
 from finetui.tui.cli.evaluate import evaluate
 from finetui.tui.cli.finetune import finetune
+from finetui.tui.cli.launched import run_as_rank
 from finetui.tui.cli.live import attach, rollback, stop
 from finetui.tui.cli.log import log
 from finetui.tui.cli.open import open_run
@@ -116,10 +117,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=PLAIN_SIGNS)  # a locale without these signs is no reason to fail
+    return _guarded(lambda: _obey(arguments))
+
+
+def _obey(arguments: Sequence[str] | None) -> int:
+    command, bound, _ = app.parse_args(_with_run_first(arguments), exit_on_error=False, print_error=False)
+    with data_only() if _prints_data(bound.arguments) else nullcontext():
+        return int(command(*bound.args, **bound.kwargs) or DONE)
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """Do `work` and return its exit status; what goes wrong is said in a sentence, and has a status of its own."""
     try:
-        command, bound, _ = app.parse_args(_with_run_first(arguments), exit_on_error=False, print_error=False)
-        with data_only() if _prints_data(bound.arguments) else nullcontext():
-            return int(command(*bound.args, **bound.kwargs) or DONE)
+        return work()
     except CycloptsError as error:
         return _complain(complaint(error, (*_COMMANDS, "completion")), BAD_INPUT)
     except BadInput as error:
@@ -164,4 +174,4 @@ def _complain(message: str, status: int) -> int:
 
 def main() -> None:
     """Run the process's command line and exit."""
-    sys.exit(run())
+    sys.exit(_guarded(lambda: run_as_rank(run, _guarded)))

@@ -14,6 +14,7 @@ from finetui.tui.screens.base import Screen
 from finetui.tui.screens.machine import text
 from finetui.tui.screens.machine.frames import Frames
 from finetui.tui.screens.machine.help import INTRODUCTION
+from finetui.tui.screens.machine.ranks import RanksPanel
 from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.state.machine import RECENT_SECONDS, gpu_use
 from finetui.tui.state.store import Store
@@ -55,6 +56,7 @@ class MachineScreen(Screen[None]):
         yield StyledLine(id="time-bar")
         yield StyledLine(id="time-legend")
         yield StyledLine(id="time-advice")
+        yield RanksPanel()
         yield Frames()
         yield StyledLine(id="no-gpu")
         yield Static(id="machine-message")
@@ -72,6 +74,7 @@ class MachineScreen(Screen[None]):
     def _poll(self) -> None:
         self._rest -= _POLL_SECONDS
         history = self._store.machine
+        self.query_one(RanksPanel).show(self._store.view)
         if history.latest is not self._shown or (history.changes != self._seen and self._rest <= 0):
             self._show()
 
@@ -84,6 +87,7 @@ class MachineScreen(Screen[None]):
         history = self._store.machine
         self._seen, self._rest, self._shown = history.changes, _SHARES_SECONDS, history.latest
         self._show_time()
+        self.query_one(RanksPanel).show(self._store.view)
         known = history.latest is not None
         self.set_class(known, "-known")
         self.set_class(not known, "-unknown")
