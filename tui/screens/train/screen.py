@@ -1,6 +1,9 @@
 """The Train screen: curves, progress, per-class table, controls, layers, log."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import ClassVar
 
 from textual import work
@@ -135,7 +138,7 @@ class TrainScreen(HomeScreen[None]):
 
     def on_mount(self) -> None:
         """Begin to look for events."""
-        self._link.events.on_news = lambda: self.call_later(self._poll)  # from another thread
+        self._link.events.on_news = partial(self._wake, asyncio.get_running_loop())
         self.set_interval(_POLL_SECONDS, self._poll)
         self.panels.show()
 
@@ -155,6 +158,11 @@ class TrainScreen(HomeScreen[None]):
         return self.size.width >= _FRAMES[0] and self.size.height >= _FRAMES[1]
 
     # -- showing ----------------------------------------------------------------------------------------
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look for events now; called in any thread."""
+        with suppress(RuntimeError):  # the loop is closed: the app has ended
+            loop.call_soon_threadsafe(self.call_later, self._poll)
 
     def _poll(self) -> None:
         waiting = self._link.events

@@ -10,6 +10,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input
 
+from finetui.engine.protocol.events import Log
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.train.plots import Plots
 from finetui.tui.widgets import plot_geometry
@@ -135,3 +136,25 @@ async def test_a_plot_that_looks_the_same_is_not_drawn(monkeypatch: pytest.Monke
         await pilot.drawn()
         assert not drawn
         assert watched.lines["LinePlot"] == watched.sent == 0
+
+
+async def test_points_are_heard_together_when_a_picture_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    due = [True]
+    monkeypatch.setattr("finetui.tui.screens.train.refresh.RefreshRate.due", lambda _rate: due[0])
+    link = CannedLink(*running(point(1)))
+    app = FinetuiApp(link)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
+        due[0] = False
+        for step in range(2, 12):
+            link.events.put(point(step))
+            await pilot.wait(0.3)
+        assert app.train_screen.store.view.step == 1
+        link.events.put(Log(level="info", message="seen at once"))  # and what came before it
+        await pilot.drawn()
+        assert app.train_screen.store.view.step == 11
+        assert app.train_screen.store.view.log[-1].text == "seen at once"
+        link.events.put(point(12))
+        due[0] = True
+        await pilot.wait(0.3)
+        assert app.train_screen.store.view.step == 12
