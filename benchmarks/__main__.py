@@ -23,9 +23,11 @@ TITLES = {
     "scale": "Scale",
     "features": "What is frozen is computed once",
     "photos": "Streaming of photographs",
+    "scaling": "Many ranks",
     "gpu": "Training on a GPU",
 }
-WITHOUT_DATA = ("gpu",)  # nor by default: it needs a machine of its own
+WITHOUT_DATA = ("gpu", "scaling")
+NOT_BY_DEFAULT = ("gpu",)  # it needs a machine of its own
 
 
 def main() -> None:
@@ -40,7 +42,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=[], help=argparse.SUPPRESS)
     parser.add_argument("--write", type=Path, help="a Markdown file whose sections of these names are replaced")
     options = parser.parse_args()
-    names = options.names or [name for name in TITLES if name not in WITHOUT_DATA]
+    names = options.names or [name for name in TITLES if name not in NOT_BY_DEFAULT]
     unknown = set(names) - set(TITLES)
     if unknown or (not options.data_dir and set(names) - set(WITHOUT_DATA)):
         parser.error(f"there is no benchmark {min(unknown)!r}" if unknown else "name the folder of MNIST: --data-dir")

@@ -32,6 +32,10 @@ class Cancelled(FinetuiError):
     """A person asked to stop while something long (a download, say) was under way."""
 
 
+class RankLost(FinetuiError):
+    """Another process of those that train the run together is gone."""
+
+
 def reason_of(error: BaseException, limit: int = 300) -> str:
     """Return what an error of somebody else's code says in one line of at most `limit` characters.
 

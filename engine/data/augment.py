@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
+from finetui.engine.data.transform import Part
+
 
 class BatchAffine(v2.Transform):  # type: ignore[misc]  # torchvision has no types
     """Shifts, turns, scales and flips each image of a float batch `[B, C, H, W]` in [0, 1]; edges become black.
@@ -28,14 +30,17 @@ class BatchAffine(v2.Transform):  # type: ignore[misc]  # torchvision has no typ
         self.scale = scale
         self.flip = flip
         self.generator: torch.Generator | None = None
+        self.part: Part | None = None
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the parameters: for each image a matrix `[2, 3]` from the result's coordinates to the image's."""
         images = flat_inputs[0]
         count, device, generator = len(images), images.device, self.generator
+        first, total = self.part or (0, count)
 
         def draw(low: float, high: float) -> Tensor:
-            return low + (high - low) * torch.rand(count, device=device, generator=generator)
+            draws = torch.rand(total, device=device, generator=generator)[first : first + count]
+            return low + (high - low) * draws
 
         angle = draw(-self.degrees, self.degrees) * (math.pi / 180)
         factor = 1 / draw(*self.scale)
@@ -60,11 +65,13 @@ class BatchJitter(v2.Transform):  # type: ignore[misc]
         super().__init__()
         self.amount = amount
         self.generator: torch.Generator | None = None
+        self.part: Part | None = None
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw two factors for each image."""
-        shape = (2, len(flat_inputs[0]), 1, 1, 1)
-        draws = torch.rand(shape, device=flat_inputs[0].device, generator=self.generator)
+        count, device = len(flat_inputs[0]), flat_inputs[0].device
+        first, total = self.part or (0, count)
+        draws = torch.rand((2, total, 1, 1, 1), device=device, generator=self.generator)[:, first : first + count]
         brightness, contrast = 1 + self.amount * (2 * draws - 1)
         return {"brightness": brightness, "contrast": contrast}
 

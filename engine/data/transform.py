@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Augment = Callable[[Tensor], Tensor]
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+Part = tuple[int, int]  # which images of a batch are there: the first one's place, and how many the whole batch has
+Augmentation = Callable[[Tensor, torch.Generator, Part | None], Tensor]
 Batch = tuple[Tensor, Tensor]
 
 
@@ -83,7 +84,8 @@ def _enlarged(values: Tensor, size: tuple[int, int]) -> Tensor:
 def augmentation(name: str) -> Augmentation | None:
     """Return the augmentation `name` (`none`, `light`, `standard`); its randomness comes from the generator alone.
 
-    It takes and returns float32 `[B, C, H, W]` in [0, 1]; the generator is on the same device.
+    It takes and returns float32 `[B, C, H, W]` in [0, 1]; the generator is on the same device. Of a part of a batch it
+    makes what it makes of these images in the whole batch.
     """
     if name == "none":
         return None
@@ -91,9 +93,9 @@ def augmentation(name: str) -> Augmentation | None:
 
     steps = copy.deepcopy(STEPS[name])  # each keeps its generator: two runs in two threads must not share it
 
-    def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    def augment(images: Tensor, generator: torch.Generator, part: Part | None = None) -> Tensor:
         for step in steps:
-            step.generator = generator
+            step.generator, step.part = generator, part
             images = step(images)
         return images
 

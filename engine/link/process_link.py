@@ -18,6 +18,7 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import holder_of
 
 _CONNECT_SECONDS = 30.0
+_LAUNCH_SECONDS = 180.0  # until the first of several processes can be reached: torch is imported before it is started
 _EXIT_SECONDS = 10.0  # that an engine may take to leave after its goodbye
 
 
@@ -103,7 +104,8 @@ class ProcessLink(SocketLink):
 
     def _address(self) -> str:
         there = holder_of(self.folder) if self.folder else None
-        return there.socket if there is not None and there.pid == self.pid else str(self._socket_path)
+        ours = there is not None and self.pid in (there.pid, there.parent)
+        return there.socket if there is not None and ours else str(self._socket_path)
 
     def _settle(self, folder: RunFolder) -> None:
         super()._settle(folder)
@@ -140,7 +142,8 @@ class ProcessLink(SocketLink):
 
     def _connect(self) -> socket.socket | None:
         assert self._process is not None, "the engine was started"
-        deadline = time.monotonic() + _CONNECT_SECONDS
+        several = isinstance(self._task, RunConfig) and self._task.training.processes > 1
+        deadline = time.monotonic() + (_LAUNCH_SECONDS if several else _CONNECT_SECONDS)
         while not self._closed.is_set():
             try:
                 return self._connected(str(self._socket_path))

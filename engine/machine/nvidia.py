@@ -42,6 +42,10 @@ class NvidiaGpus:
         if not self._handles:
             self.problem = "the NVIDIA driver finds no GPU"
 
+    def __len__(self) -> int:
+        """The number of them."""
+        return len(self._handles)
+
     def _why(self, error: Exception) -> str:
         if getattr(error, "value", None) in (
             getattr(self._nvml, "NVML_ERROR_LIBRARY_NOT_FOUND", None),

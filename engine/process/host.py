@@ -1,32 +1,39 @@
 """The engine process: `python -m finetui.engine.process.host`, a session leader of its own, steered through a socket.
 
 It reads one JSON object, a `HostRequest`, from standard input. Torch is imported only after the socket is
-there, so that a dashboard can show that, too.
+there, so that a dashboard can show that, too. Of a run that several processes train, it starts these, as torchrun
+does; the first of them has the socket.
 """
 
+import os
 import signal
 import sys
 from pathlib import Path
 
 import msgspec
 
-from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.distributed.batch_job import GRACE_SIGNALS
+from finetui.engine.distributed.place import Place, place_from
+from finetui.engine.errors import BadInput, FinetuiError, RankLost
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.process.endpoint import Endpoint
+from finetui.engine.process.first_rank import leading, leave
+from finetui.engine.process.follower import follow
 from finetui.engine.process.memory import keep_freed
-from finetui.engine.process.signals import EndSignals
+from finetui.engine.process.signals import DOUBLED_SECONDS, EndSignals
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import Phase, State
 from finetui.engine.protocol.queues import CommandQueue
-from finetui.engine.protocol.requests import HostRequest
+from finetui.engine.protocol.requests import REQUEST_VARIABLE, HostRequest
+from finetui.engine.runs.begun_runs import JobNote
 from finetui.engine.runs.folder import RunFolder
 
 
 class Host:
-    """Runs an engine behind a socket until there is nothing left to do for anybody."""
+    """Runs an engine behind a socket until there is nothing left to do for anybody; `place` is that of a first rank."""
 
-    def __init__(self, request: HostRequest) -> None:
-        self._request = request
+    def __init__(self, request: HostRequest, place: Place = Place()) -> None:  # noqa: B008  # immutable
+        self._request, self._place = request, place
         self._commands = CommandQueue()
         self._endpoint = Endpoint(
             self._commands,
@@ -36,7 +43,13 @@ class Host:
             log=Path(request.log),
             detached=request.detached,
         )
-        self._signals = EndSignals([signal.SIGTERM], self._commands, self._endpoint.remove_socket)
+        several = place.world > 1
+        self._signals = EndSignals(
+            [signal.SIGTERM, *(GRACE_SIGNALS if several else ())],
+            self._commands,
+            self._endpoint.remove_socket,
+            doubled_seconds=DOUBLED_SECONDS if several else 0.0,
+        )
 
     def run(self) -> int:
         """Serve; return the exit status of the process: as the command line's, 143 after a SIGTERM."""
@@ -52,9 +65,14 @@ class Host:
                 if not isinstance(error, FinetuiError):
                     raise
                 print(f"finetui: {error}", file=sys.stderr, flush=True)
-                return self._signals.status or (2 if isinstance(error, BadInput) else 1)
+                return self._status_of(error)
         self._endpoint.remove_early_log()  # nothing went wrong
         return self._signals.status or 0
+
+    def _status_of(self, error: FinetuiError) -> int:
+        if self._signals.status is not None and not isinstance(error, RankLost):
+            return self._signals.status
+        return 2 if isinstance(error, BadInput) else 1
 
     def _work(self) -> None:
         if self._request.inspection is not None:
@@ -68,28 +86,50 @@ class Host:
     def _serve(self, config: RunConfig, machine: MachineWatch) -> None:
         from finetui.engine.session.serve import serve
 
-        serve(
-            config,
-            self._commands,
-            [self._signals.note, self._endpoint.publish],
-            autostart=self._request.autostart,
-            stay=self._stay,
-            on_journal=self._endpoint.follow,
-            socket=self._endpoint.path,
-            resume=RunFolder(Path(self._request.resume)) if self._request.resume else None,
-            resume_from=self._request.resume_from,
-            machine=machine,
-        )
+        with leading(self._place, self._request, self._signals, self._endpoint.remove_socket) as (ranks, sinks):
+            serve(
+                config,
+                self._commands,
+                [self._signals.note, self._endpoint.publish, JobNote(config), *sinks],
+                autostart=self._request.autostart,
+                stay=self._stay,
+                on_journal=self._endpoint.follow,
+                socket=self._endpoint.path,
+                resume=RunFolder(Path(self._request.resume)) if self._request.resume else None,
+                resume_from=self._request.resume_from,
+                machine=machine,
+                ranks=ranks,
+            )
 
     def _stay(self, state: State) -> bool:
         return self._signals.caught is None and self._endpoint.stay(state)
 
 
+def _launch(request: HostRequest) -> int:
+    """Start the processes that `request` wants, and return the exit status once they have ended."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from finetui.engine.distributed.launcher import launch
+
+    command = [sys.executable, "-P", "-m", "finetui.engine.process.host"]
+    try:
+        return launch(command, request, ["SIGTERM", *(number.name for number in GRACE_SIGNALS)])
+    except FinetuiError as error:
+        print(f"finetui: {error}", file=sys.stderr, flush=True)
+        return 1
+
+
 def main() -> int:
-    """Run the engine that standard input asks for."""
-    request = msgspec.json.decode(sys.stdin.buffer.read(), type=HostRequest)
+    """Run the engine that standard input asks for, or one of the processes that another engine has started for it."""
+    told = os.environ.pop(REQUEST_VARIABLE, "")
+    request = msgspec.json.decode(told or sys.stdin.buffer.read(), type=HostRequest)
+    if not told and request.config is not None and request.config.training.processes > 1:
+        return _launch(request)
+    place = place_from() if told else Place()
+    if not place.is_first:
+        return leave(place, follow(place))
     keep_freed()
-    return Host(request).run()
+    return leave(place, Host(request, place).run())
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from finetui.engine.protocol.commands import Stop
 from finetui.engine.protocol.events import AnyEvent, RunPrepared, StateChanged
 from finetui.engine.protocol.queues import CommandQueue
 
+DOUBLED_SECONDS = 5.0  # in which a rank of several may be sent a signal again: by the system, and by torchrun
 _UNBEGUN_SECONDS = 3.0  # how long an engine that has nothing to save may take to leave
 
 
@@ -96,6 +97,11 @@ class EndSignals(SignalListener):
             self._begun = False
         elif isinstance(event, StateChanged) and event.state == "running":
             self._begun = True
+
+    def ask(self, number: int) -> None:
+        """Do as if the signal `number` had come, where none has; from any thread."""
+        if self.caught is None:
+            self._hear(number)
 
     def _listen(self) -> None:
         while (number := self._next()) is not None:

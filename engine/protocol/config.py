@@ -182,6 +182,9 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     `auto` with that of it which pays for the network, by rule. `precision` is `fp32`, or `bf16` for mixed
     precision. `compile` is `off` or a mode of `torch.compile` for the steps: `default`, `reduce-overhead`
     (CUDA graphs). `features` is `cache` (what the frozen first layers make of an image is computed once) or `off`.
+    `processes` train together on each node, one a device, and divide every batch among them; `sync_bn` lets their
+    batch normalisation use the statistics of the whole batch. A batch is computed in `accumulate` parts, one after the
+    other, whose gradients add up: it takes that much less memory.
     """
 
     epochs: int = 4
@@ -206,6 +209,9 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     precision: str = "fp32"
     compile: str = "off"
     features: str = "cache"
+    processes: int = 1
+    sync_bn: bool = False
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         at_least_1 = "a whole number of at least 1"
@@ -233,6 +239,10 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
         check_device(self.device)
         for name, known in ("fast", FAST), ("precision", PRECISIONS), ("compile", COMPILE), ("features", FEATURES):
             require_known(getattr(self, name), known, f"training.{name} (--{name})", "choice")
+        require(1 <= self.processes <= 1024, "training.processes (--nproc)", "from 1 to 1024", self.processes)
+        parts_ok = 1 <= self.accumulate <= self.batch_size
+        at_most = f"from 1 to the batch size, {self.batch_size}"
+        require(parts_ok, "training.accumulate (--accumulate)", at_most, self.accumulate)
         require(self.thaw_warmup_steps >= 0, "training.thaw_warmup_steps", "at least 0", self.thaw_warmup_steps)
 
 

@@ -24,6 +24,7 @@ from finetui.engine.protocol.config import RunConfig, TrainingConfig
 from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.event import Event as Event
 from finetui.engine.protocol.machine import Machine as Machine
+from finetui.engine.protocol.ranks import RankRow as RankRow
 from finetui.engine.protocol.values import (
     ClassReport as ClassReport,
     DataSummary as DataSummary,
@@ -61,7 +62,7 @@ class Phase(Event, frozen=True, kw_only=True):
 class RunPrepared(Event, frozen=True, kw_only=True):
     """Data, model and device are ready; a session's first journaled event, and a reset for every reader.
 
-    `rules` are the training rules (`finetui.engine.training.rules`).
+    `rules` are the training rules (`finetui.engine.training.rules`), `world` is the number of processes that train.
     """
 
     config: RunConfig
@@ -76,6 +77,7 @@ class RunPrepared(Event, frozen=True, kw_only=True):
     fast: FastPath = FastPath()
     rules: int = 1
     description: DataDescription | None = None
+    world: int = 1
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
@@ -275,7 +277,7 @@ class Rewound(Event, frozen=True, kw_only=True):
 class Alert(Event, frozen=True, kw_only=True):
     """Something that a person should look at; training goes on. `message` is one sentence."""
 
-    kind: Literal["plateau", "overfit", "divergence", "unstable", "speed"]
+    kind: Literal["plateau", "overfit", "divergence", "unstable", "speed", "ranks"]
     message: str
 
 
@@ -287,6 +289,32 @@ class MachineSample(Event, frozen=True, kw_only=True):
 
     machine: Machine
     seconds: float
+
+
+class RanksSeen(Event, frozen=True, kw_only=True):
+    """What the `world` ranks that train the run told of themselves: `rows`, of many ranks the first and the slowest.
+
+    `alike` is the step at which all were last found to have the same parameters (-1: not compared yet); where they have
+    not, `differs` names the first tensors. Journaled as rarely as `MachineSample`.
+    """
+
+    rows: tuple[RankRow, ...]
+    world: int
+    alike: int = -1
+    differs: str = ""
+
+
+class JobFound(Event, frozen=True, kw_only=True):
+    """The run is trained by a job of the batch `system` (SLURM, say), which calls it `id`.
+
+    `ends` is when the job's time is over, in Unix seconds (0: nobody says), and `restarts` how often the job was
+    started anew, by the system or by torchrun.
+    """
+
+    system: str
+    id: str
+    ends: float = 0.0
+    restarts: int = 0
 
 
 class Audience(Event, frozen=True, kw_only=True):
@@ -340,6 +368,8 @@ AnyEvent = (
     | Rewound
     | Alert
     | MachineSample
+    | RanksSeen
+    | JobFound
     | Audience
     | CommandAccepted
     | CommandRefused
@@ -350,4 +380,4 @@ AnyEvent = (
 TRANSIENT: tuple[type[Event], ...] = (Phase, Answer, Audience)
 
 # What a slow reader may miss: each later event of the kind says the same, newer.
-COALESCIBLE: tuple[type[Event], ...] = (Phase, TrainPoint, MachineSample)
+COALESCIBLE: tuple[type[Event], ...] = (Phase, TrainPoint, MachineSample, RanksSeen)

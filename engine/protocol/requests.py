@@ -43,14 +43,19 @@ class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `log` is the file that its output goes to until there is a run. A `detached` engine waits for nobody: it trains,
     and leaves. `resume` is the folder of a run, configured by `config`, that goes on from its last checkpoint, or from
-    the one that is kept as `resume_from`.
+    the one that is kept as `resume_from`. `json`: what happens is printed as JSON, where it is printed.
     """
 
     config: RunConfig | None = None
     inspection: Inspection | None = None
-    socket: str
-    log: str
+    socket: str = ""
+    log: str = ""
     autostart: bool = False
     detached: bool = False
     resume: str = ""
     resume_from: str = ""
+    json: bool = False
+
+
+REQUEST_VARIABLE = "FINETUI_REQUEST"  # where processes of one run that were started together find what they are for
+LAUNCHER_VARIABLE = "FINETUI_LAUNCHER"  # and the process that has started them

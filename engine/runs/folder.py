@@ -98,6 +98,15 @@ class RunFolder:
         return self.path / "notes.toml"
 
     @property
+    def job(self) -> Path:
+        """Which job of a batch system began it, if one did (`finetui.engine.runs.begun_runs`)."""
+        return self.path / "job.json"
+
+    def rank_log(self, rank: int) -> Path:
+        """Return the file with what the process `rank` of several printed; that of rank 0 is `log`."""
+        return self.path / f"rank-{rank}.log"
+
+    @property
     def lock(self) -> Path:
         """Locked by the run's engine for as long as that lives."""
         return self.path / "engine.lock"

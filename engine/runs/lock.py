@@ -18,13 +18,14 @@ _LOCK_SECONDS = 0.3
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """The engine that has a run: its process, that one's host, and the socket that it serves (empty: none).
 
-    `started` is when it took the run, in Unix seconds.
+    `started` is when it took the run, in Unix seconds, and `parent` the process that has started it.
     """
 
     pid: int
     host: str
     socket: str = ""
     started: float = 0.0
+    parent: int = 0
 
     @property
     def is_here(self) -> bool:
@@ -55,7 +56,13 @@ class RunLock:
             there = holder_of(folder)
             who = "another engine" if there is None else str(there)
             raise BadInput(f"the run {folder.name} is in use by {who}")
-        about = Holder(pid=os.getpid(), host=socket.gethostname(), socket=socket_path, started=time.time())
+        about = Holder(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            socket=socket_path,
+            started=time.time(),
+            parent=os.getppid(),
+        )
         try:
             _write_holder(self._descriptor, about)
         except OSError as error:

@@ -49,6 +49,12 @@ class Reporter:
             else:
                 self.emit(Log(level="info", message="the journal can be written again, and is complete"))
 
+    def show(self, event: AnyEvent) -> None:
+        """Pass `event` on without a number, and leave it out of the journal: others like it are in there."""
+        stamped = msgspec.structs.replace(event, step=self._step(), time=time.time())
+        for sink in self._sinks:
+            sink(stamped)
+
     def look_at_machine(self) -> None:
         """Journal what the machine does and pass it on, where that is due; `emit` does it as well."""
         sample = self._machine()

@@ -70,7 +70,7 @@ def branched(folder: RunFolder, checkpoint: str, name: str, epochs: int | None) 
 
 
 # How the same steps are computed, and where: no part of what a run is trained by.
-HOW = ("device", "fast", "precision", "compile", "features")
+HOW = ("device", "fast", "precision", "compile", "features", "processes", "sync_bn", "accumulate")
 _READING = ("loader", "workers")  # how the same images are read
 
 

@@ -33,6 +33,7 @@ class ActiveRun:
         loop.features.folder = lambda: None if writer.folder is None else writer.folder.path
         self._writer = writer
         self._reporter = reporter
+        self._ranks = loop.ranks
         self._divergence_policy = DivergencePolicy(loop.config.guards)
 
     @property
@@ -57,7 +58,8 @@ class ActiveRun:
             if data == short(self.loop.config.data.name):  # of code: whether data and model are of one file
                 data = self.loop.config.data.name
             name = default_run_name(data, model, finetune.recipe if finetune else None)
-            folder = self._writer.create(self.loop.config, name)
+            folder = self._ranks.share(lambda: self._writer.create(self.loop.config, name))
+            self._writer.folder = folder
             self._reporter.emit(events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)))
             # There is always something to go back to, also before the first epoch has ended.
             self.checkpoints.save(*([BEST] if self.loop.accuracy is not None else []))
@@ -99,7 +101,7 @@ class ActiveRun:
         """End the run; test images that nothing was chosen by are scored now, once, with the best weights."""
         reasons = [] if self.trainer.done else [self.loop.monitor.reason()]
         if self.loop.owes_test:
-            if self.loop.test(self._writer.folder, self._best()):
+            if self.loop.test(self._writer.folder, self._ranks.share(self._best)):
                 self.checkpoints.save()
             else:
                 reasons.append(f"the test images were not scored: finetui evaluate {self.checkpoints.folder.argument}")
@@ -130,8 +132,13 @@ class ActiveRun:
 
     def retry_saving(self) -> None:
         """Write the checkpoint that could not be written, where it is time for that."""
-        if self.checkpoints.problem and self.checkpoints.due(self.trainer.step):
+        turn = self.loop.turn
+        if self.retry_due() if turn is None else turn.save_due:
             self.checkpoints.save()
+
+    def retry_due(self) -> bool:
+        """Whether there is such a one, and it is time, as far as this process knows."""
+        return bool(self.checkpoints.problem) and self.checkpoints.due_here(self.trainer.step)
 
     def fail(self, reason: str) -> None:
         """End the run because of `reason`; report it with the checkpoint that can be resumed from."""
@@ -226,7 +233,7 @@ class ActiveRun:
 
     def keep_settings(self) -> None:
         """Write the settings that hold now into the run's folder; warn where that cannot be done."""
-        if self._writer.folder is None:
+        if self._writer.folder is None or not self._ranks.is_first:
             return
         try:
             write_config(self._writer.folder, self.loop.config)
@@ -243,19 +250,25 @@ class ActiveRun:
     def _start_finetune(self, command: commands.StartFinetune) -> None:
         folder = self.checkpoints.folder
         wanted = command.plan.checkpoint
-        child_config(self.loop.config, command.plan, folder.last, folder.name)  # what cannot be stops nothing
-        if wanted != LAST:
-            find(self.checkpoints.kept, wanted)
+        self._ranks.share(lambda: self._check_finetune(command.plan))  # what cannot be stops nothing
         if self.state in ("running", "paused"):
             self.stop("a finetune starts from here")
         # Under a name of its own, so that a replay of the finetune begins with the same weights.
-        start = self.checkpoints.pin(wanted)
+        start = self._ranks.share(lambda: self.checkpoints.pin(wanted))
         self.next = child_config(self.loop.config, command.plan, start, folder.name)
+
+    def _check_finetune(self, plan: commands.FinetunePlan) -> None:
+        folder = self.checkpoints.folder
+        child_config(self.loop.config, plan, folder.last, folder.name)
+        if plan.checkpoint != LAST:
+            find(self.checkpoints.kept, plan.checkpoint)
 
     def _branch(self, command: commands.Branch) -> None:
         # Under a name of its own: this run's next checkpoint would take the place of its last one.
-        start = self.checkpoints.pin(command.checkpoint)
-        child = branch_config(self.loop.config, start, self.checkpoints.folder.name, command.name)
+        start = self._ranks.share(lambda: self.checkpoints.pin(command.checkpoint))
+        child = self._ranks.share(
+            lambda: branch_config(self.loop.config, start, self.checkpoints.folder.name, command.name)
+        )
         if self.state in ("running", "paused"):
             self.stop("a branch starts from an earlier checkpoint")
         self.next = child
@@ -265,7 +278,7 @@ class ActiveRun:
 
         Where somebody wants it, and there is no `reason` to forget it, the state that is left becomes the previous one.
         """
-        found = checkpoint.read(self.checkpoints.folder.path / find(self.checkpoints.kept, name).file)
+        found = self._ranks.share(lambda: self._read(name))
         if not reason:
             self.checkpoints.save()
         self.go_on_from(found, "rollback", before=self.trainer.step, reason=reason)
@@ -275,3 +288,6 @@ class ActiveRun:
         self.checkpoints.save()
         if self.state == "finished" and not self.loop.over:
             self.set_state("stopped")
+
+    def _read(self, name: str) -> checkpoint.Checkpoint:
+        return checkpoint.read(self.checkpoints.folder.path / find(self.checkpoints.kept, name).file)

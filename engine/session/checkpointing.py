@@ -1,7 +1,8 @@
 """The checkpoints of a session: when one is due, which are kept, and what is tried again where the disk is full."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.checkpoints.checkpoint import NotFinite
 from finetui.engine.data.recorded_data import save_images
+from finetui.engine.distributed.averaging import averaged_buffers
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.protocol.events import AnyEvent, CheckpointSaved, Log
 from finetui.engine.protocol.values import KeptCheckpoint
@@ -51,7 +53,14 @@ class CheckpointManager:
         return self._writer.folder
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint should be written after `step` steps; asking costs next to nothing."""
+        """Whether a checkpoint should be written after `step` steps; asking costs next to nothing.
+
+        Where several ranks train, all of them hear what the first has found.
+        """
+        return self.due_here(step) if self._loop.turn is None else self._loop.turn.save_due
+
+    def due_here(self, step: int) -> bool:
+        """Whether that is so by the clock, and the disk, of this process."""
         if self.problem:
             return time.monotonic() >= self._retry_at
         steps, minutes = self._loop.config.checkpoints.every_steps, self._loop.config.checkpoints.every_minutes
@@ -63,14 +72,23 @@ class CheckpointManager:
         """Write the last checkpoint, and keep it under `names` as well; report it, or why it could not be done.
 
         Return whether it was done. `reply` is then emitted as well, and holds for whoever goes back to this checkpoint.
+        Rank 0 writes what all ranks have; the others wait until it is done.
         """
+        loop = self._loop
+        training = loop.state_dict()
+        with averaged_buffers(loop.ranks, loop.prepared.model):
+            model = loop.prepared.model.state_dict()
+            return loop.ranks.share(partial(self._save, names, reply, model, training))
+
+    def _save(
+        self, names: Sequence[str], reply: AnyEvent | None, model: Mapping[str, Tensor], training: Mapping[str, Any]
+    ) -> bool:
         started = time.perf_counter()
         followed_by: list[AnyEvent] = []
         if self.problem:
             followed_by.append(Log(level="info", message="checkpoints can be written again"))
         if reply is not None:
             followed_by.append(reply)
-        model = self._loop.prepared.model.state_dict()
         try:
             if self._writer.restore(self._loop.config):
                 self._reporter.warn(
@@ -81,7 +99,7 @@ class CheckpointManager:
                 save_images(self.folder.images, keys)
             # All that is emitted about this checkpoint below still holds for whoever goes back to it.
             at = self._writer.journal.next_seq + 1 + len(names) + len(followed_by)
-            self._write(model, self._loop.state_dict() | {"at": at})
+            self._write(model, {**training, "at": at})
             files = [self.folder.last.name, *map(self._keep_as, names)]
         except (OSError, NotFinite) as error:
             self._failed(error)

@@ -25,3 +25,14 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     if not changed:
         return []
     return [f"the last digits may differ from those of a run without a break: {', '.join(changed)}"]
+
+
+def other_world(before: int, now: int) -> list[str]:
+    """Return a sentence on a run that `now` so many processes train, and `before` did; nothing where they are as many."""
+    if before == now:
+        return []
+    were = f"{before} processes" if before > 1 else "one process"
+    return [
+        f"the run was trained by {were}, and goes on with {now}, from the same place in the order of the images: the "
+        "last digits will differ from those of a run without a break"
+    ]

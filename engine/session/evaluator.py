@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from finetui.engine.data import ImageData
+from torch import nn
+
+from finetui.engine.data import ImageData, Split
+from finetui.engine.distributed.ranks import SINGLE, Ranks
 from finetui.engine.errors import reason_of
 from finetui.engine.files import link
 from finetui.engine.inspection.evaluation import Report, Scores, batch_size_for, evaluate, files_of, predictions_of
@@ -18,6 +21,7 @@ from finetui.engine.protocol.events import Evaluated
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.session.monitor import Monitor
+from finetui.engine.session.shared_scores import shared_report
 from finetui.engine.training.divergence import Diverged
 from finetui.engine.training.trainer import Trainer
 
@@ -29,7 +33,8 @@ class Evaluator:
     `monitor` says which that is, maybe by another figure.
     """
 
-    def __init__(self, data: ImageData, architecture: Architecture, monitor: Monitor) -> None:
+    def __init__(self, data: ImageData, architecture: Architecture, monitor: Monitor, ranks: Ranks = SINGLE) -> None:
+        self._ranks = ranks
         self.report: Report | None = None
         self.best = -1.0
         self.monitor = monitor
@@ -59,23 +64,14 @@ class Evaluator:
         started = time.monotonic()
         data = self._data
         split, watched = data.part(part), part == data.watched
-        report = evaluate(
-            trainer.model,
-            split,
-            data.classes,
-            batch_size=self._batch_size,
-            # A training is not kept waiting for it.
-            ranked=len(split) * len(data.classes) <= QUICKLY_RANKED,
-            progress=progress,
-            stopped=stopped,
-            scores=scores,
-        )
+        report = self._report(trainer.model, split, progress, stopped, scores)
         trainer.freezer.train_mode()
         if report is None:
             return None
         best = watched and self._is_best(report, part, trainer.step)
         name, step = checkpoint or ("", trainer.step)
-        file = self._kept(report, self._origin(folder, step, part), folder, best, warn)
+        first = self._ranks.is_first
+        file = self._kept(report, self._origin(folder, step, part), folder, best, warn) if first else ""
         return Evaluated(
             **_figures(report),
             epoch=trainer.epoch + (trainer.position > 0),
@@ -88,6 +84,31 @@ class Evaluator:
             watched=watched,
             checkpoint=name,
         )
+
+    def _report(
+        self,
+        model: nn.Module,
+        split: Split,
+        progress: Callable[[int, int], None],
+        stopped: Callable[[], bool],
+        scores: Scores | None,
+    ) -> Report | None:
+        def evaluated(scores: Scores | None, stopped: Callable[[], bool]) -> Report | None:
+            return evaluate(
+                model,
+                split,
+                self._data.classes,
+                batch_size=self._batch_size,
+                # A training is not kept waiting for it.
+                ranked=len(split) * len(self._data.classes) <= QUICKLY_RANKED,
+                progress=progress,
+                stopped=stopped,
+                scores=scores,
+            )
+
+        if self._ranks.world == 1:
+            return evaluated(scores, stopped)
+        return shared_report(self._ranks, model, split, self._batch_size, stopped, evaluated)
 
     def _is_best(self, report: Report, part: Part, step: int) -> bool:
         """Take note of what is evaluated while training, and return whether it is the best yet. Raises `Diverged`."""

@@ -21,6 +21,10 @@ from finetui.engine.training.features.store import NoRoom, choose_place, is_full
 from finetui.engine.training.trainer import Trainer
 
 _FIRST_RULES = 3  # earlier runs computed all of the network at every step
+_NOT_KEPT = (
+    "the frozen layers are computed at every step: their features are not kept where several processes train, or a "
+    "batch is computed in parts"
+)
 _KEPT = 4  # cuts that were looked for last
 
 
@@ -40,7 +44,9 @@ class Features:
         self._reporter = reporter
         self._precision = config.training.precision
         self._compile = config.training.compile
-        self._wanted = config.training.features == "cache" and prepared.rules >= _FIRST_RULES
+        divided = trainer.divided is not None
+        self._wanted = config.training.features == "cache" and prepared.rules >= _FIRST_RULES and not divided
+        self._not_kept = _NOT_KEPT if divided and config.training.features == "cache" else ""
         trainer.features.wanted = self._wanted
         # Of images that differ from epoch to epoch nothing can be kept.
         self._same = config.data.augment == "none" and not prepared.data.train.draws
@@ -107,6 +113,8 @@ class Features:
     def _choose(self) -> frozenset[str]:
         """Return the layers of the first part for the epoch in progress; none where nothing is kept."""
         trainer, use = self._trainer, self._trainer.features
+        if self._not_kept and trainer.freezer.fixed:
+            self._say(self._not_kept)
         if not self._wanted or not self._same:
             return frozenset()
         if trainer.position:

@@ -8,6 +8,7 @@ from typing import Any, assert_never
 import msgspec
 
 from finetui.engine.checkpoints.checkpoint import Checkpoint
+from finetui.engine.distributed.ranks import SINGLE, Ranks
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.models.device import rng_states, set_rng_states
 from finetui.engine.protocol import commands, events
@@ -18,9 +19,10 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.kept_checkpoints import BEST
 from finetui.engine.runs.reporter import Reporter
 from finetui.engine.runs.resume import HOW, changed_training, settings_in
-from finetui.engine.session.environment import differences, machine
+from finetui.engine.session.environment import differences, machine, other_world
 from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.session.features import Features
+from finetui.engine.session.lockstep import Turn, draw_apart
 from finetui.engine.session.monitor import Monitor
 from finetui.engine.session.notices import Notices
 from finetui.engine.session.questions import Questions
@@ -49,7 +51,10 @@ class TrainingLoop:
         reporter: Reporter,
         stopped: Callable[[], bool],
         on_step: OnStep | None,
+        ranks: Ranks = SINGLE,
     ) -> None:
+        self.ranks = ranks
+        self.turn: Turn | None = None
         self.prepared = prepared
         self.config = config
         self.accuracy: float | None = None
@@ -69,22 +74,25 @@ class TrainingLoop:
             explode_factor=config.guards.explode_factor,
             path=prepared.path,
             rules=prepared.rules,
+            ranks=ranks,
         )
         self.time = TimeMeter(prepared.data.train)
         self.monitor = Monitor(config, len(prepared.data.classes))
-        self.evaluator = Evaluator(prepared.data, prepared.architecture, self.monitor)
+        self.evaluator = Evaluator(prepared.data, prepared.architecture, self.monitor, ranks)
         self._alerts = AlertWatch(config.guards)
         self.features = Features(prepared, config, self.trainer, reporter)
-        self.questions = Questions(prepared, config, self.trainer, reporter, stopped)
+        self.questions = Questions(prepared, config, self.trainer, reporter, stopped, ranks)
         self._effect = EffectMeter(self.trainer.freezer.trainable())
-        self.notices = Notices(config, prepared.data, prepared.device, reporter)
+        self.notices = Notices(config, prepared.data, prepared.device, reporter, ranks)
         self._reporter = reporter
-        self.stopped = stopped
+        # What takes long ends early on all ranks, or on none.
+        self.stopped = stopped if ranks.world == 1 else lambda: ranks.share_flag(stopped())
 
     def announce(self) -> None:
         """Emit what was prepared, and warn of what is odd about it."""
         prepared = self.prepared
-        self._reporter.emit(prepared.event(self.trainer.freezer.table(), self.trainer.steps_per_epoch))
+        layers, world = self.trainer.freezer.table(), self.ranks.world
+        self._reporter.emit(prepared.event(layers, self.trainer.steps_per_epoch, world))
         if prepared.how:
             self._reporter.emit(events.Log(level="info", message=prepared.how))
         if len(prepared.plan) > 1:
@@ -98,7 +106,7 @@ class TrainingLoop:
         self.tested = False
         self.time.step(self.trainer.train_step)
         self.questions.stepped()
-        if self.trainer.point_due():
+        if self.trainer.point_due() if self.turn is None else self.turn.point_due:
             self.emit_point()
 
     def end_epoch(self) -> None:
@@ -311,24 +319,28 @@ class TrainingLoop:
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the training, plain types and tensors: all that a checkpoint holds besides the weights.
 
-        It lacks `at`, the checkpoint's place in the journal.
+        It lacks `at`, the checkpoint's place in the journal. All ranks' numbers are in that of rank 0.
         """
         device = self.prepared.device
-        return self.trainer.state_dict() | {
-            "accuracy": self.accuracy,
-            "best_accuracy": self.evaluator.best,
-            "owes_evaluation": self.owes_evaluation,
-            "watched": self.prepared.data.watched,
-            "tested": self.tested,
-            "train_loss": [self._loss, self._steps],
-            "alerts": self._alerts.state_dict(),
-            "monitor": self.monitor.state_dict(),
-            "early_stop": self.monitor.patience,
-            "plan_epochs": sum(stage.epochs for stage in self.prepared.plan),
-            "rng": rng_states(device),
-            "images": len(self.prepared.data.train),
-            "machine": machine(device),
-        }
+        return (
+            self.trainer.state_dict()
+            | self._of_all_ranks()
+            | {
+                "accuracy": self.accuracy,
+                "best_accuracy": self.evaluator.best,
+                "owes_evaluation": self.owes_evaluation,
+                "watched": self.prepared.data.watched,
+                "tested": self.tested,
+                "train_loss": [self._loss, self._steps],
+                "alerts": self._alerts.state_dict(),
+                "monitor": self.monitor.state_dict(),
+                "early_stop": self.monitor.patience,
+                "plan_epochs": sum(stage.epochs for stage in self.prepared.plan),
+                "rng": rng_states(device),
+                "images": len(self.prepared.data.train),
+                "machine": machine(device),
+            }
+        )
 
     def load_state_dict(self, training: dict[str, Any]) -> None:
         """Take over the state that `state_dict` returned. Raises as a damaged one makes it, KeyError for example."""
@@ -342,6 +354,26 @@ class TrainingLoop:
         self.monitor.load_state_dict(training)
         # Last, since reading the data may draw numbers as well.
         set_rng_states(self.prepared.device, training["rng"])
+        if self.ranks.world > 1:
+            self._take_own(training.get("ranks", ()))
+
+    def _of_all_ranks(self) -> dict[str, Any]:
+        """Return what each rank has of its own: its random generators, and its running statistics."""
+        if self.ranks.world == 1:
+            return {}
+        rng = rng_states(self.prepared.device)
+        buffers = {name: buffer.cpu() for name, buffer in self.prepared.model.named_buffers()}
+        found = self.ranks.gather_first({"rng": rng, "buffers": buffers})
+        return {"world": self.ranks.world, "ranks": found or []}
+
+    def _take_own(self, states: Sequence[dict[str, Any]]) -> None:
+        if len(states) != self.ranks.world:  # of another number of ranks: each has the means, and other draws
+            draw_apart(self.ranks, self.config.training.seed, self.trainer.step)
+            return
+        own = states[self.ranks.rank]
+        for name, buffer in self.prepared.model.named_buffers():
+            buffer.copy_(own["buffers"][name])
+        set_rng_states(self.prepared.device, own["rng"])
 
     def close(self) -> None:
         """End what reads the data."""
@@ -364,7 +396,8 @@ class TrainingLoop:
             self.features.forget()
             self.prepared.model.load_state_dict(found.model)
             self.load_state_dict(training)
-            return differences(training["machine"], machine(self.prepared.device))
+            found_here = differences(training["machine"], machine(self.prepared.device))
+            return [*found_here, *other_world(training.get("world", 1), self.ranks.world)]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             why = f"{type(error).__name__}: {reason_of(error)}"
             raise BadInput(f"the checkpoint {found.path.name} does not fit this run ({why})") from error

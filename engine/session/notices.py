@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from finetui.engine.data import ImageData
+from finetui.engine.distributed.ranks import SINGLE, Ranks
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import Log, TrainPoint
 from finetui.engine.protocol.time_sum import TimeSum
@@ -31,8 +32,12 @@ class Notices:
     `run` is what names the run on a command line, once it has a folder.
     """
 
-    def __init__(self, config: RunConfig, data: ImageData, device: torch.device, reporter: Reporter) -> None:
+    def __init__(
+        self, config: RunConfig, data: ImageData, device: torch.device, reporter: Reporter, ranks: Ranks = SINGLE
+    ) -> None:
         self.run = ""
+        self._ranks = ranks
+        self._several_read = ranks.any_flag(not data.train.in_memory)
         self._data = data
         self._reporter = reporter
         self._advice = TimeAdvice(config, data, device)
@@ -41,7 +46,7 @@ class Notices:
 
     def after(self, point: TrainPoint, trainer: Trainer) -> None:
         """Say what there is to say after `point` of `trainer`."""
-        self.skipped(self._data.take_problems())
+        self.skipped(self._problems())
         if trainer.left_out and not self._told_left_out:
             self._told_left_out = True
             self._reporter.warn(_LEFT_OUT)
@@ -50,6 +55,11 @@ class Notices:
         if self.run:
             for alert in self._advice.after(point, trainer.epochs, self.run):
                 self._reporter.emit(alert)
+
+    def _problems(self) -> list[str]:
+        """Return what could not be read since the last call, by whichever rank."""
+        own = self._data.take_problems()
+        return own if not self._several_read else [problem for found in self._ranks.gather(own) for problem in found]
 
     def ends(self, rest: TimeShares | None) -> None:
         """Say where the time of this session's points went, and the `rest` since the last of them."""

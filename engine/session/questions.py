@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from finetui.engine.distributed.averaging import averaged_buffers
+from finetui.engine.distributed.ranks import SINGLE, Ranks
 from finetui.engine.inspection.answers import Answerer, Subject
 from finetui.engine.protocol import events
 from finetui.engine.protocol.commands import AnyQuestion, MeasureLayers, PreviewFinetune
@@ -22,7 +24,9 @@ class Questions:
         trainer: Trainer,
         reporter: Reporter,
         stopped: Callable[[], bool],
+        ranks: Ranks = SINGLE,
     ) -> None:
+        self._ranks = ranks
         self._prepared = prepared
         self._config = config
         self._trainer = trainer
@@ -33,17 +37,21 @@ class Questions:
 
     def ask(self, question: AnyQuestion, run: str) -> None:
         """Answer `question`, about the run called `run`; what is asked of the next step is answered after it."""
-        match question:
-            case PreviewFinetune():
-                prepared = self._prepared
-                weights = prepared.model.state_dict()
-                self._emit(preview(question, self._config, prepared.about(run), weights, prepared.data.channels))
-            case MeasureLayers():
-                self._about_next_step.append(question)
-                self._trainer.measure_next()
-            case _:
-                self._emit(self._answerer.answer(question))
+        if isinstance(question, MeasureLayers):
+            self._about_next_step.append(question)
+            self._trainer.measure_next()
+        else:
+            with averaged_buffers(self._ranks, self._prepared.model):
+                self._ranks.alone(lambda: self._answer(question, run))
         self._trainer.restart_clock()
+
+    def _answer(self, question: AnyQuestion, run: str) -> None:
+        if isinstance(question, PreviewFinetune):
+            prepared = self._prepared
+            weights = prepared.model.state_dict()
+            self._emit(preview(question, self._config, prepared.about(run), weights, prepared.data.channels))
+        else:
+            self._emit(self._answerer.answer(question))
 
     def changed(self, config: RunConfig) -> None:
         """Answer for a run that is configured by `config` from here on."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from finetui.engine.distributed.ranks import Ranks
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import State
@@ -25,6 +26,7 @@ def serve(
     resume: RunFolder | None = None,
     resume_from: str = "",
     machine: MachineWatch | None = None,
+    ranks: Ranks | None = None,
 ) -> Outcome:
     """Run `config`, then each finetune or branch that a person starts from it; return how the last one ended.
 
@@ -43,6 +45,7 @@ def serve(
             resume=resume,
             resume_from=resume_from,
             machine=machine,
+            ranks=ranks,
         )
         # The journal of a run that goes on has a past, which whoever watches has to get first.
         session.open()

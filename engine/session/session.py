@@ -4,6 +4,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,9 @@ import torch
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData
-from finetui.engine.errors import FinetuiError, describe
+from finetui.engine.distributed.batch_job import job_from
+from finetui.engine.distributed.ranks import Ranks
+from finetui.engine.errors import FinetuiError, RankLost, describe
 from finetui.engine.inspection.evaluation import Report
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.models.device import reproducible
@@ -26,6 +29,7 @@ from finetui.engine.runs.reporter import Reporter, Sink
 from finetui.engine.runs.resume import changed_settings, handled_otherwise
 from finetui.engine.runs.run_writer import RunWriter
 from finetui.engine.session.active_run import ActiveRun
+from finetui.engine.session.lockstep import Turn, agreed, begin_alike, in_turn, own_device
 from finetui.engine.session.loop import TrainingLoop
 from finetui.engine.setup.prepare import prepare
 from finetui.engine.setup.prepared import Beginning
@@ -53,6 +57,7 @@ class Session:
     what `finetui.from_datasets` returns. `resume` is the folder of a run, configured by `config`, that goes on from
     its last checkpoint, or from the one that is kept as `resume_from`. `script(step)` gives commands that take effect
     before step `step` + 1, and `begun` is what a run that is replayed began with. What `machine` sees is journaled.
+    `ranks` are the processes that train the run together, by default those that torchrun has started.
 
     `active` is the run, once it is prepared.
 
@@ -77,8 +82,10 @@ class Session:
         script: Callable[[int], commands.AnyCommand | None] | None = None,
         begun: Beginning | None = None,
         machine: MachineWatch | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config = config
+        self.ranks = Ranks.from_environment() if ranks is None else ranks
         self._writer = RunWriter(socket)
         self._own_model = model
         self._own_data = data
@@ -91,7 +98,10 @@ class Session:
         self._script = script
         self._begun = begun
         self._machine = machine
-        self._reporter = Reporter(self.journal, sinks, self._steps, self._machine_sample)
+        if self.ranks.is_first:
+            self._reporter = Reporter(self.journal, sinks, self._steps, self._machine_sample)
+        else:  # what all ranks do is told once
+            self._reporter = Reporter(None, (), self._steps)
         self.active: ActiveRun | None = None
 
     @property
@@ -105,9 +115,15 @@ class Session:
         return self._writer.journal
 
     def open(self) -> None:
-        """Take the folder of a run that is resumed; `run` does it where nobody has. Raises `BadInput`."""
+        """Meet the other ranks, and take the folder of a run that is resumed; `run` does it where nobody has.
+
+        Raises `BadInput`, and `FinetuiError` where the others do not come.
+        """
+        if self.ranks.world > 1:
+            self.ranks.open(own_device(self.config.training.device, self.ranks))
         if self._resume is not None:
-            self._writer.take(self._resume)
+            self.ranks.share(partial(self._writer.take, self._resume))
+            self._writer.folder = self._resume
 
     def run(self) -> Outcome:
         """Prepare, train until the last epoch or a `Stop`, and return how it ended.
@@ -116,16 +132,22 @@ class Session:
         either way an event has reported it first.
         """
         threads = torch.get_num_threads()
+        if self.ranks.watch is not None and self.ranks.is_first:
+            self.ranks.watch.on_lost = self._fail
         try:
             with reproducible(self.config.training.device):
                 run = self._train()
         except FinetuiError as error:
-            self._fail(str(error))
+            self._fail(self.ranks.cause(str(error)))
             raise
         except Exception as error:
+            lost = self.ranks.lost(error)
+            if lost is not None:  # what broke here is only what came of that
+                self._fail(lost)
+                raise RankLost(lost) from error
             # What went wrong is not known here; the run's log gets all of it, the events one sentence.
             traceback.print_exc(file=sys.stderr)
-            self._fail(describe(error))
+            self._fail(self.ranks.cause(describe(error)))
             raise
         finally:
             torch.set_num_threads(threads)
@@ -138,15 +160,15 @@ class Session:
         self.open()
         run = self._prepare()
         # Whoever has asked to stop by now does not want it to begin.
-        if self._autostart and not self._commands.stop_waits():
+        if self._autostart and not self.ranks.share_flag(self._commands.stop_waits()):
             run.start()
         while self._advance(run):
             pass
         return run
 
     def _prepare(self) -> ActiveRun:
-        found, problems = self._where_to_begin()
-        began = how_it_began(self._resume) if self._resume is not None else None
+        found, problems = self.ranks.share(self._where_to_begin)
+        began = self.ranks.share(partial(how_it_began, self._resume)) if self._resume is not None else None
         if found is not None and began is not None:
             # The first checkpoints do not tell by which settings they were trained.
             found.training.setdefault("settings", msgspec.to_builtins(began.config.training))
@@ -155,17 +177,21 @@ class Session:
         self._reporter.emit(events.StateChanged(state="preparing"))
         torch.manual_seed(self.config.training.seed)
         stopped = self._commands.stop_waits
-        prepared = prepare(
-            self.config,
-            self._reporter.progress,
-            stopped,
-            model=self._own_model,
-            data=self._own_data,
-            restored=found,
-            begun=self._begun,
+        prepared = in_turn(
+            self.ranks,
+            lambda: prepare(
+                self.config,
+                self._reporter.progress,
+                stopped if self.ranks.is_first else lambda: False,
+                model=self._own_model,
+                data=self._own_data,
+                restored=found,
+                begun=self._begun,
+            ),
         )
         self.config = prepared.config
-        loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step)
+        begin_alike(self.ranks, prepared.model, self.config.training)
+        loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step, self.ranks)
         if self._begun is not None:
             loop.features.obeyed = list(self._begun.features)
         run = self.active = ActiveRun(loop, self._writer, self._reporter)
@@ -182,6 +208,9 @@ class Session:
         if began is not None and (otherwise := handled_otherwise(began.config, self.config)):
             self._reporter.emit(events.Log(level="info", message=f"goes on with {otherwise}"))
             run.keep_settings()
+        job = job_from()
+        if job is not None and (job.system != "torchrun" or job.restarts):
+            self._reporter.emit(events.JobFound(**msgspec.structs.asdict(job)))
         run.set_state("ready")
         return run
 
@@ -207,27 +236,47 @@ class Session:
 
     def _advance(self, run: ActiveRun) -> bool:
         """Let `run` obey one command, or take one step, or wait a little; return False when the session is over."""
+        command = self._command(run) if self.ranks.world == 1 else self._agree(run)
+        if command is not None:
+            run.obey(command)
+            return run.next is None
+        if run.state == "running":
+            run.step()
+            return True
+        self._reporter.look_at_machine()
+        run.retry_saving()
+        if self._stay(run.state) if run.loop.turn is None else run.loop.turn.stays:
+            return True
+        if run.state == "paused":
+            run.stop("nobody is there to resume it")
+        return False
+
+    def _command(self, run: ActiveRun) -> commands.AnyCommand | None:
+        """Return what is to be obeyed now, if anything; a run that does not train waits a little for it."""
         running = run.state == "running"
         command = self._script(run.trainer.step) if running and self._script is not None else None
         if run.state == "finished" and self._script is not None:
             # What is replayed had got more epochs here, or had gone on although it was stopped early.
             command = self._script(run.trainer.step)
             command = command if isinstance(command, (ChangeTraining, Save)) else None
-        if command is None:
-            command = self._commands.take(0 if running else IDLE_WAIT)
-        if command is not None:
-            run.obey(command)
-            return run.next is None
-        if running:
-            run.step()
-            return True
-        self._reporter.look_at_machine()
-        run.retry_saving()
-        if self._stay(run.state):
-            return True
-        if run.state == "paused":
-            run.stop("nobody is there to resume it")
-        return False
+        return self._commands.take(0 if running else IDLE_WAIT) if command is None else command
+
+    def _agree(self, run: ActiveRun) -> commands.AnyCommand | None:
+        """Have all ranks know what the first one decides by its clock and its commands; return what is to be obeyed."""
+        if not self.ranks.is_first and self._script is not None and run.state == "running":
+            self._script(run.trainer.step)  # it may prepare the run; what is obeyed, rank 0 says
+        run.loop.turn = agreed(self.ranks, lambda: self._decide(run))
+        return run.loop.turn.command
+
+    def _decide(self, run: ActiveRun) -> Turn:
+        command = self._command(run)
+        running = run.state == "running"
+        return Turn(
+            command,
+            point_due=run.trainer.point_due(),
+            save_due=run.checkpoints.due_here(run.trainer.step + 1) if running else run.retry_due(),
+            stays=not running and command is None and self._stay(run.state),
+        )
 
     def _fail(self, reason: str) -> None:
         if self.active is not None:

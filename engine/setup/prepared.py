@@ -72,8 +72,8 @@ class Prepared:
         """Return the device's name for people."""
         return describe(self.device)
 
-    def event(self, layers: tuple[LayerGroup, ...], steps_per_epoch: int) -> RunPrepared:
-        """Return the event that says what was prepared."""
+    def event(self, layers: tuple[LayerGroup, ...], steps_per_epoch: int, world: int = 1) -> RunPrepared:
+        """Return the event that says what was prepared, for so many processes that train."""
         return RunPrepared(
             config=self.config,
             data=self.summary(),
@@ -91,6 +91,7 @@ class Prepared:
             fast=self.path,
             rules=self.rules,
             description=self.description,
+            world=world,
         )
 
     def about(self, run: str) -> checkpoint.About:

@@ -50,6 +50,16 @@ class Forward:
         # What a recorded graph returns would be gone with the next step.
         return loss, logits.clone() if self._compiled.overwrites else logits, loss.backward
 
+    def network(self, freezer: Freezer) -> Any:
+        """Return the network as it is called in a step while `freezer` has its layers frozen."""
+        return self._compiled.network(freezer.frozen, freezer.norm_trains)
+
+    def summed(self, network: Callable[[Tensor], Any], images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of the weighted losses of some images, which has a gradient, and their logits, detached."""
+        found = outputs(network, laid_out(images, self._path), self._training.precision)
+        logits = found.logits.detach()
+        return self._loss_of(found, labels, "sum"), logits.clone() if self._compiled.overwrites else logits
+
     def loss_and_logits(self, model: Callable[[Tensor], Any], inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch of images and its logits `[B, classes]`, by a copy of the model.
 
@@ -58,13 +68,13 @@ class Forward:
         found = outputs(model, laid_out(inputs, self._path), self._training.precision)
         return self._loss_of(found, labels), found.logits
 
-    def _loss_of(self, found: Outputs, labels: Tensor) -> Tensor:
-        loss = self.loss(found.logits, labels)
+    def _loss_of(self, found: Outputs, labels: Tensor, reduction: str = "mean") -> Tensor:
+        loss = self.loss(found.logits, labels, reduction)
         for auxiliary in found.auxiliary:
-            loss = loss + found.auxiliary_weight() * self.loss(auxiliary, labels)
+            loss = loss + found.auxiliary_weight() * self.loss(auxiliary, labels, reduction)
         return loss
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
         """Return the training loss of a batch: cross entropy with the configured class weights and smoothing."""
-        smoothing = self._training.label_smoothing
-        return F.cross_entropy(logits, labels, weight=self._class_weights, label_smoothing=smoothing)
+        smoothing, weight = self._training.label_smoothing, self._class_weights
+        return F.cross_entropy(logits, labels, weight=weight, reduction=reduction, label_smoothing=smoothing)

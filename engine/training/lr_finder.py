@@ -3,9 +3,12 @@
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput
 from finetui.engine.models.device import preserved_rng
@@ -39,6 +42,7 @@ def _try_rates(
     model, groups = copy.deepcopy((trainer.model, trainer.groups))
     optimizer = build_optimizer(groups, trainer.training, fused=trainer.path.fused)
     rated = ParameterGroups(optimizer)
+    trial = partial(_computed, trainer, model, [p for group in groups for p in group.parameters.values()])
     batches = _endless(trainer)
     rates: list[float] = []
     losses: list[float] = []
@@ -48,8 +52,7 @@ def _try_rates(
         rate = LOWEST * (HIGHEST / LOWEST) ** (index / (STEPS - 1))
         rated.set_rate(rate)
         optimizer.zero_grad(set_to_none=True)
-        loss, _ = trainer.forward.loss_and_logits(model, inputs, labels)
-        value = float(loss.detach())
+        value = trial(inputs, labels)
         mean = _MEMORY * mean + (1 - _MEMORY) * value
         smooth = mean / (1 - _MEMORY ** (index + 1))
         diverged = index > _SETTLING and smooth > _DIVERGED * min(losses[_SETTLING:])
@@ -57,10 +60,21 @@ def _try_rates(
             break
         rates.append(rate)
         losses.append(smooth)
-        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         progress(index + 1, STEPS)
     return rates, losses
+
+
+def _computed(
+    trainer: Trainer, model: nn.Module, parameters: Sequence[nn.Parameter], inputs: Any, labels: Tensor
+) -> float:
+    """Leave the gradients of a batch in the `parameters` of the copy `model`; return its loss."""
+    if trainer.divided is not None:
+        trains = [parameter for parameter in parameters if parameter.requires_grad]
+        return trainer.divided.alone(model, trains, inputs, labels, trainer.dealt.now, trainer.dealt.weight)
+    loss, _ = trainer.forward.loss_and_logits(model, inputs, labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach())
 
 
 def _endless(trainer: Trainer) -> Iterator[Batch]:

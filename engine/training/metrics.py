@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from finetui.engine.distributed.ranks import SINGLE, Ranks
 from finetui.engine.protocol.events import MeanLoss
 from finetui.engine.training.divergence import LossGuard
 
@@ -17,11 +18,15 @@ _HUNDRED = 100
 
 
 class Meter:
-    """Collects each step's loss on the device, and reads them all at once when a point is due."""
+    """Collects each step's loss on the device, and reads them all at once when a point is due.
 
-    def __init__(self, guard: LossGuard) -> None:
+    Each of `ranks` collects its share; all of them add up what they have, and so read the same.
+    """
+
+    def __init__(self, guard: LossGuard, ranks: Ranks = SINGLE) -> None:
         """Have every loss that is read looked at by `guard`."""
         self._guard = guard
+        self._ranks = ranks
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
         self._samples = 0
@@ -66,6 +71,10 @@ class Meter:
             self._count()
         losses: list[float] = torch.stack(self._losses).tolist()
         correct = int(torch.stack(self._correct).sum())
+        if self._ranks.world > 1:
+            shares = self._ranks.begin_gather((correct, self._samples, *losses))()
+            counts, losses = (list(map(math.fsum, zip(*part, strict=True))) for part in _divided(shares, 2))
+            correct, self._samples = map(int, counts)
         for number, loss in enumerate(losses, start=step - len(losses) + 1):
             self._guard.check(loss, number)
         elapsed = max(time.monotonic() - self._started, 1e-9)
@@ -109,3 +118,7 @@ class Meter:
                 )
                 self._since_hundred = []
         return tuple(found)
+
+
+def _divided(rows: list[list[float]], at: int) -> tuple[list[list[float]], list[list[float]]]:
+    return [row[:at] for row in rows], [row[at:] for row in rows]

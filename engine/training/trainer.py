@@ -8,13 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from finetui.engine.data import Split, augmentation, epoch_order, epoch_seeds
+from finetui.engine.distributed.ranks import SINGLE, Ranks
 from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup
 from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.events import TrainPoint
 from finetui.engine.protocol.values import FastPath
 from finetui.engine.training.class_balance import class_weights, sampling_weights
+from finetui.engine.training.dealt_batches import DealtBatches
 from finetui.engine.training.divergence import Diverged, LossGuard
+from finetui.engine.training.divided_step import DividedStep
 from finetui.engine.training.epoch_steps import has_batch_norm, steps_per_epoch
 from finetui.engine.training.features.use import FeatureUse
 from finetui.engine.training.forward import Forward
@@ -55,6 +58,7 @@ class Trainer:
         explode_factor: float = 0.0,
         path: FastPath = FastPath(),  # noqa: B008  # immutable
         rules: int = CURRENT,
+        ranks: Ranks = SINGLE,
     ) -> None:
         """Build the optimizer for `model`, which is on the device that `data` gives its batches on.
 
@@ -68,8 +72,10 @@ class Trainer:
         self.groups = groups
         self.path = path
         self.rules = rules
+        self.ranks = ranks
         self._data = data
         self._classes = classes
+        self._parameters = {name: p for group in groups for name, p in group.parameters.items()}
         self._configure(training, plan)
         self.freezer = Freezer(model, groups, self.optimizer, training.frozen_norm_trains)
         self.step = self.epoch = self.position = 0
@@ -78,13 +84,12 @@ class Trainer:
         self.epoch_steps = self.steps_per_epoch  # of the epoch in progress
         self.device = next(model.parameters()).device
         self._on_step = on_step
-        self._parameters = {name: p for group in groups for name, p in group.parameters.items()}
         self._augmentation = augmentation(augment)
         self._always_frozen = self.freezer.layers_of(always_frozen)
         self._by_hand = self.freezer.owner
         self._batches: Iterator[tuple[Any, Tensor]] | None = None
         self._guard = LossGuard(explode_factor, classes)
-        self._meter = Meter(self._guard)
+        self._meter = Meter(self._guard, ranks)
         self._layer_meter: LayerMeter | None = None
         self.measures: dict[str, LayerMeasure] = {}  # of the last step that was measured
         check_plan(self.plan, self.freezer, self._always_frozen)
@@ -108,6 +113,23 @@ class Trainer:
         self.rates = LearningRates(training.lr, min(training.thaw_warmup_steps, self.steps_per_epoch))
         weights = class_weights(self._data.labels, training.class_weights, self._classes, self.model)
         self.forward = Forward(self.model, training, self.path, weights)
+        self._divide(training, weights)
+
+    def _divide(self, training: TrainingConfig, weights: Tensor | None) -> None:
+        """Build what deals batches and computes them in parts. Raises `BadInput`."""
+        together = training.sync_bn and self.ranks.world > 1
+        least = 2 if self._needs_two and not together else 1
+        if training.batch_size < least * self.ranks.world * training.accumulate:
+            raise BadInput(
+                f"training.batch_size (--batch-size): {training.batch_size} is for all processes together, and too "
+                f"few for {self.ranks.world} in {training.accumulate} parts each: batches must have at least "
+                f"{least * self.ranks.world * training.accumulate} images"
+            )
+        self.dealt = DealtBatches(self._data, self.ranks, weights, least, together=together)
+        self.divided: DividedStep | None = None
+        if self.ranks.world > 1 or training.accumulate > 1:
+            parameters = self._parameters.values()
+            self.divided = DividedStep(self.forward, parameters, self.ranks, training.accumulate, least)
 
     def change(self, training: TrainingConfig, plan: Sequence[Stage]) -> None:
         """Train by other settings from the next step on, as a run does that goes on by them. Raises `BadInput`."""
@@ -150,10 +172,13 @@ class Trainer:
         trains = self.trains_on(labels)
         if trains:
             self._rated.forget_gradients()
-            loss, logits, backward = self.forward.step(inputs, labels, self.freezer, self.features.cache)
-            if self.device.type == "cpu":
-                self._check(loss.item())
-            backward()
+            if self.divided is None:
+                loss, logits, backward = self.forward.step(inputs, labels, self.freezer, self.features.cache)
+                if self.device.type == "cpu":
+                    self._check(loss.item())
+                backward()
+            else:
+                loss, logits = self._compute_divided(self.divided, inputs, labels)
             if self._layer_meter is not None:
                 self._layer_meter.before()
             self._rated.step()
@@ -165,14 +190,22 @@ class Trainer:
         if self._on_step is not None and trains:
             self._on_step(self.step, loss.detach())
 
+    def _compute_divided(self, divided: DividedStep, inputs: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
+        dealt = self.dealt
+        loss, logits, whole = divided.compute(inputs, labels, dealt.now, dealt.weight, self.freezer)
+        if self.device.type == "cpu":
+            self._check(whole())
+        return loss, logits
+
     def trains_on(self, labels: Tensor) -> bool:
         """Return whether a step is taken on a batch with these labels: it may have shrunk by what cannot be read.
 
         Batch normalisation cannot train on a single image.
         """
-        if len(labels) == 1 and self._needs_two:
+        count = len(labels) if self.divided is None else sum(self.dealt.now.sizes)
+        if count == 1 and self._needs_two:
             self.left_out += 1
-        return len(labels) > (1 if self._needs_two else 0)
+        return count > (1 if self._needs_two else 0)
 
     def _check(self, loss: float) -> None:
         try:
@@ -190,7 +223,8 @@ class Trainer:
         """Yield the batches of `epoch` from step `position` on."""
         order, seeds = self._left(epoch, position)
         augment = self._augment if self._augmentation else None
-        return self._data.batches(order, self.training.batch_size, augment, seeds)
+        reader = self._data if self.divided is None else self.dealt
+        return reader.batches(order, self.training.batch_size, augment, seeds)
 
     def _left(self, epoch: int, position: int) -> tuple[Tensor, Tensor | None]:
         """Return the images left of `epoch` from step `position` on, in order, and their seeds if they draw."""
@@ -212,7 +246,8 @@ class Trainer:
         assert self._augmentation is not None
         # A generator for each step: a continued run draws what an uninterrupted one would have drawn.
         generator = torch.Generator(images.device).manual_seed((self.training.seed * 1_000_003 + self.step) % 2**63)
-        return self._augmentation(images, generator)
+        part = (self.dealt.now.starts[self.ranks.rank], self.dealt.now.total) if self.ranks.world > 1 else None
+        return self._augmentation(images, generator, part)
 
     def end_epoch(self) -> Stage | None:
         """Go to the start of the next epoch; return the stage that begins with it, if one does."""

@@ -69,6 +69,7 @@ _BLENDS = {
     "on-selection": ("foreground", 100, "background"),
     "selection": ("accent", 30, "background"),
     "button": ("foreground", 8, "panel"),
+    "button-key": ("accent", 100, "background"),
     "button-hover": ("foreground", 16, "panel"),
     "button-off": ("surface", 100, "background"),
     "button-off-focus": ("foreground", 65, "background"),

@@ -37,9 +37,14 @@ def _report(names: Sequence[str], settings: Sequence[Setting], same: int, scores
     yield f"{same} other settings are the same." if settings else f"All {same} settings are the same."
     yield ""
     rows, right = score_rows(scores)
-    yield table(rows, right)
+    yield table(_headed(rows), right)
     yield ""
     rows, right, not_compared = pair_rows(scores)
     if len(rows) > 1:
-        yield table(rows, right)
+        yield table(_headed(rows), right)
     yield from not_compared
+
+
+def _headed(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Return `rows` with the heads as commands print them."""
+    return [[name.upper() for name in rows[0]], *rows[1:]]

@@ -76,7 +76,8 @@ def _print(found: "CheckpointReport", *, calibration: bool) -> None:
     told = facts(found.scores, found.part, found.temperature, found.report.uncalibrated)
     print("\n".join(f"{name:<{NAME_WIDTH}}{words}" for name, words in told))
     print()
-    print(table([HEADING, *class_rows(found.scores)], right=frozenset(range(1, len(HEADING)))))
+    rows = [[name.upper() for name in HEADING], *class_rows(found.scores)]
+    print(table(rows, right=frozenset(range(1, len(HEADING)))))
     if calibration:
         print()
         print("\n".join(diagram(found.scores.calibration)))

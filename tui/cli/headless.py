@@ -1,22 +1,32 @@
 """Training without a dashboard: progress for a person, the tutorial's lines for a file, or JSON."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import finetui
-from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.distributed.batch_job import GRACE_SIGNALS, job_from
+from finetui.engine.distributed.place import place_from
+from finetui.engine.errors import BadInput, FinetuiError, RankLost
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.process.endpoint import Endpoint
+from finetui.engine.process.first_rank import leading
 from finetui.engine.process.memory import keep_freed
-from finetui.engine.process.signals import EndSignals
+from finetui.engine.process.signals import DOUBLED_SECONDS, EndSignals
 from finetui.engine.protocol.commands import Stop
-from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import AnyEvent, Phase
 from finetui.engine.protocol.queues import CommandQueue
+from finetui.engine.protocol.requests import HostRequest
+from finetui.engine.runs.begun_runs import JobNote
 from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.reporter import Sink
 from finetui.tui.cli.lost_output import LostOutput
 from finetui.tui.cli.printers import choose_printer
+
+if TYPE_CHECKING:
+    from finetui.engine.distributed.ranks import Ranks
 
 _ONE_WISH_SECONDS = 0.25  # `timeout` sends its signal twice, and means it once
 
@@ -31,46 +41,42 @@ def _hangups_ignored() -> Iterator[None]:
         signal.signal(signal.SIGHUP, before)
 
 
-def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None = None, resume_from: str = "") -> int:
-    """Train `config` in this process, where dashboards may attach to it, and return the exit status.
+def train_headless(task: HostRequest) -> int:
+    """Train `task` in this process, where dashboards may attach to it, and return the exit status.
 
-    `resume` is the folder of a run, configured by `config`, that goes on from its last checkpoint, or from the one that
-    is kept as `resume_from`.
+    Where this is the first of several processes, the others train with it.
     """
+    assert task.config is not None, "what is done without a dashboard is training"
     keep_freed()
-    commands = CommandQueue()
-    printer = choose_printer(as_json=as_json)
+    place, commands = place_from(), CommandQueue()
+    several, in_job = place.world > 1, job_from() is not None
+    printer = choose_printer(as_json=task.json)
     output = LostOutput(on_left=lambda: commands.put(Stop()))
 
     def show(event: AnyEvent) -> None:
         with output.printing():
             printer.show(event)
 
-    with _hangups_ignored(), Endpoint(commands, config.run.linger_minutes) as endpoint:
+    with _hangups_ignored(), Endpoint(commands, task.config.run.linger_minutes) as endpoint:
 
         def abandon() -> None:
             endpoint.remove_socket()
             printer.abandon()
 
-        signals = EndSignals([signal.SIGINT, signal.SIGTERM], commands, abandon, doubled_seconds=_ONE_WISH_SECONDS)
+        signals = EndSignals(
+            [signal.SIGINT, signal.SIGTERM, *(GRACE_SIGNALS if several or in_job else ())],
+            commands,
+            abandon,
+            doubled_seconds=DOUBLED_SECONDS if several else _ONE_WISH_SECONDS,
+        )
         try:
-            with signals, MachineWatch(endpoint.publish) as machine:
+            with signals:
                 show(Phase(name="Importing PyTorch"))
-                finetui.serve(
-                    config,
-                    commands,
-                    [signals.note, endpoint.publish, show],
-                    autostart=True,
-                    # With the last epoch it ends by itself; only who has paused it may go on with it.
-                    stay=lambda state: state == "paused" and signals.caught is None and endpoint.stay(state),
-                    on_journal=endpoint.follow,
-                    socket=endpoint.path,
-                    resume=resume,
-                    resume_from=resume_from,
-                    machine=machine,
-                )
+                with leading(place, task, signals, abandon) as (ranks, sinks):
+                    _serve(task, commands, endpoint, signals, [show, JobNote(task.config), *sinks], ranks)
         except FinetuiError as error:
-            if signals.status is not None:
+            # A launcher ends all ranks by a signal once one is lost; that is not why it has failed.
+            if signals.status is not None and not isinstance(error, RankLost):
                 return signals.status
             kind = BadInput if isinstance(error, BadInput) else FinetuiError
             raise kind(printer.take_failure() or str(error)) from error
@@ -78,3 +84,29 @@ def train_headless(config: RunConfig, *, as_json: bool, resume: RunFolder | None
             with output.printing():
                 printer.close()
     return signals.status or int(output.left)
+
+
+def _serve(
+    task: HostRequest,
+    commands: CommandQueue,
+    endpoint: Endpoint,
+    signals: EndSignals,
+    sinks: Sequence[Sink],
+    ranks: "Ranks",
+) -> None:
+    assert task.config is not None, "it trains"
+    with MachineWatch(endpoint.publish) as machine:
+        finetui.serve(
+            task.config,
+            commands,
+            [signals.note, endpoint.publish, *sinks],
+            autostart=True,
+            # With the last epoch it ends by itself; only who has paused it may go on with it.
+            stay=lambda state: state == "paused" and signals.caught is None and endpoint.stay(state),
+            on_journal=endpoint.follow,
+            socket=endpoint.path,
+            resume=RunFolder(Path(task.resume)) if task.resume else None,
+            resume_from=task.resume_from,
+            machine=machine,
+            ranks=ranks,
+        )

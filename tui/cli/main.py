@@ -8,18 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter
 
 from finetui.engine.errors import BadInput, FinetuiError
-from finetui.engine.text import clean, similar
+from finetui.engine.text import clean
 from finetui.engine.version import __version__
 from finetui.tui.cli.calibrate import calibrate
 from finetui.tui.cli.compare import compare
+from finetui.tui.cli.complaints import complaint
 from finetui.tui.cli.complete import models
 from finetui.tui.cli.completion import completion_for
 from finetui.tui.cli.errors import errors
 from finetui.tui.cli.evaluate import evaluate
 from finetui.tui.cli.finetune import finetune
+from finetui.tui.cli.launched import run_as_rank
 from finetui.tui.cli.live import attach, rollback, stop
 from finetui.tui.cli.log import log
 from finetui.tui.cli.open import open_run
@@ -115,16 +117,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=PLAIN_SIGNS)  # a locale without these signs is no reason to fail
+    return _guarded(lambda: _obey(arguments))
+
+
+def _obey(arguments: Sequence[str] | None) -> int:
+    command, bound, _ = app.parse_args(_with_run_first(arguments), exit_on_error=False, print_error=False)
+    with data_only() if _prints_data(bound.arguments) else nullcontext():
+        return int(command(*bound.args, **bound.kwargs) or DONE)
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """Do `work` and return its exit status; what goes wrong is said in a sentence, and has a status of its own."""
     try:
-        command, bound, _ = app.parse_args(_with_run_first(arguments), exit_on_error=False, print_error=False)
-        with data_only() if _prints_data(bound.arguments) else nullcontext():
-            return int(command(*bound.args, **bound.kwargs) or DONE)
-    except UnusedCliTokensError as error:
-        return _complain(_unexpected(str((error.unused_tokens or [""])[0]), error.command_chain), BAD_INPUT)
-    except MissingArgumentError as error:
-        return _complain(_missing(error), BAD_INPUT)
+        return work()
     except CycloptsError as error:
-        return _complain(" ".join(str(error).split()), BAD_INPUT)
+        return _complain(complaint(error, (*_COMMANDS, "completion")), BAD_INPUT)
     except BadInput as error:
         return _complain(str(error), BAD_INPUT)
     except FinetuiError as error:
@@ -160,28 +167,6 @@ def _prints_data(arguments: Mapping[str, Any]) -> bool:
     return any(arguments.get(name) or getattr(value, name, False) for value in arguments.values() for name in options)
 
 
-def _unexpected(word: str, command: Sequence[str] | None) -> str:
-    if command:
-        return f"{' '.join(command)} does not take {word!r}; see finetui {' '.join(command)} --help"
-    close = similar(word, (*_COMMANDS, "completion"), most=1)
-    hint = f"did you mean {close[0]}?" if close else "`finetui --help` lists all"
-    return f"there is no command {word!r}; {hint}"
-
-
-def _missing(error: MissingArgumentError) -> str:
-    """Return what a command lacks: a whole argument, or the value of an option that was given without one."""
-    command = " ".join(("finetui", *(error.command_chain or ())))
-    if error.argument is None:
-        return " ".join(str(error).split())
-    name = error.argument.name
-    given = [token.keyword for token in error.argument.tokens if token.keyword is not None]
-    if error.keyword is not None or given:
-        return f"{error.keyword or given[-1]} needs a value; see {command} --help"
-    wrong = similar(name, [word for word in map(str, error.unused_tokens or ()) if word.startswith("-")], most=1)
-    hint = f"did you mean it by {wrong[0]}?" if wrong and name.startswith("-") else f"see {command} --help"
-    return f"{' '.join(error.command_chain or ('finetui',))}: {name} is missing; {hint}"
-
-
 def _complain(message: str, status: int) -> int:
     print(f"finetui: {clean(message, 2000)}", file=sys.stderr)
     return status
@@ -189,4 +174,4 @@ def _complain(message: str, status: int) -> int:
 
 def main() -> None:
     """Run the process's command line and exit."""
-    sys.exit(run())
+    sys.exit(_guarded(lambda: run_as_rank(run, _guarded)))

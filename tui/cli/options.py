@@ -9,10 +9,12 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter, Token
 
 from finetui.engine.errors import BadInput
+from finetui.engine.machine.gpu_count import chosen_gpus
 from finetui.engine.protocol import config as known
 from finetui.engine.protocol.config import TRAINING_RECIPES, RunConfig, SectionName, TrainingConfig, with_overrides
 from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.requests import BareWeights, ClassesBy
+from finetui.engine.runs.begun_runs import begun_run
 from finetui.engine.runs.folder import check_runs_dir
 from finetui.engine.text import clean
 from finetui.tui.cli.complete import checkpoints, files_or, folders_or, models, one_of, runs
@@ -180,6 +182,16 @@ _RUN = Parameter(group=Group("Run", sort_key=4))
 _SAFETY = Parameter(group=Group("Safety", sort_key=5))
 
 
+def together(gpus: str | None, nproc: int | None, device: str | None = None) -> dict[tuple[SectionName, str], object]:
+    """Return the settings that `--gpus` and `--nproc` stand for. Raises `BadInput` where they cannot be meant."""
+    if gpus is None:
+        return {("training", "processes"): nproc}
+    other = "--nproc" if nproc is not None else "--device" if device not in (None, "auto", "cuda") else ""
+    if other:
+        raise BadInput(f"--gpus says where it is trained, and so does {other}; leave one of them out")
+    return {("training", "processes"): chosen_gpus(gpus), ("training", "device"): "cuda"}
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -265,6 +277,14 @@ class RunOptions:
     "What frozen layers make of an image: cache (default: computed once, and kept) or off."
     device: Annotated[str | None, _known("auto", "cpu", "cuda", "mps"), _TRAINING] = None
     "auto, cpu, cuda, cuda:N or mps (default: auto)."
+    gpus: Annotated[str | None, _known("all"), _TRAINING] = None
+    "Train on so many GPUs of this machine together, or on all; each batch is divided among them (default: one)."
+    nproc: Annotated[WholeNumber | None, _TRAINING] = None
+    "Train in so many processes on this machine together, on the CPU for example (default: 1)."
+    sync_bn: Annotated[bool | None, _TRAINING] = None
+    "Batch normalisation uses the statistics of all GPUs' images together."
+    accumulate: Annotated[WholeNumber | None, _TRAINING] = None
+    "Compute each batch in so many parts, one after the other: as much less memory, the same step (default: 1)."
     save_steps: Annotated[WholeNumber | None, _SAFETY] = None
     "Write a checkpoint after so many steps (default: 0, at the end of each epoch and by --save-minutes only)."
     best_by: Annotated[str | None, _known(*known.BEST_BY), _SAFETY] = None
@@ -318,9 +338,11 @@ class RunOptions:
         for field in TrainingConfig.__struct_fields__:
             if hasattr(self, field):
                 overrides["training", field] = getattr(self, field)
+        overrides |= together(self.gpus, self.nproc, self.device)
         config = with_overrides(base, overrides)
         check_runs_dir(Path(config.run.runs_dir))
-        if config.run.name and (Path(config.run.runs_dir) / config.run.name).exists():
+        taken = config.run.name and (Path(config.run.runs_dir) / config.run.name).exists()
+        if taken and begun_run(config) is None:
             raise BadInput(f"a run named {config.run.name!r} exists in {config.run.runs_dir}; choose another --name")
         return config
 
@@ -350,6 +372,10 @@ class ChangedSettings:
     "none or balanced."
     sampling: Annotated[str | None, _known(*known.SAMPLINGS), _TRAINING] = None
     "shuffle or balanced."
+    gpus: Annotated[str | None, _known("all"), _TRAINING] = None
+    "Go on with so many GPUs of this machine together, or with all (default: as many processes as before)."
+    nproc: Annotated[WholeNumber | None, _TRAINING] = None
+    "Go on in so many processes on this machine together."
     early_stop: Annotated[WholeNumber | None, _SAFETY] = None
     "Finish after so many epochs in a row without a better one; 0: never."
     loader: Annotated[str | None, _known(*known.LOADERS), _DATA] = None
@@ -367,5 +393,10 @@ class ChangedSettings:
             "workers": ("data", "workers"),
             "save_steps": ("checkpoints", "every_steps"),
         }
-        found = {elsewhere.get(name, ("training", name)): getattr(self, name) for name in self.__dataclass_fields__}
+        found = {
+            elsewhere.get(name, ("training", name)): getattr(self, name)
+            for name in self.__dataclass_fields__
+            if name not in ("gpus", "nproc")
+        }
+        found |= together(self.gpus, self.nproc)
         return {key: value for key, value in found.items() if value is not None}

@@ -96,7 +96,7 @@ def rows_of(
     """
     found = RunTable(tree)
     names = list(wanted) or found.fitting(width)
-    cells = {name: [COLUMNS[name].heading, *found.cells[name]] for name in names}
+    cells = {name: [COLUMNS[name].heading.upper(), *found.cells[name]] for name in names}
     if width is not None and "note" in names:
         room = found.laid_out(names, width)["note"]
         cells["note"] = [cut(cell, room) for cell in cells["note"]]

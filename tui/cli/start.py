@@ -3,11 +3,16 @@
 import sys
 from collections.abc import Iterator
 
+from finetui.engine.distributed.place import place_from
 from finetui.engine.errors import BadInput, FinetuiError
-from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.config import RunConfig, with_overrides
 from finetui.engine.protocol.events import ENDED, AnyEvent, Log, StateChanged
+from finetui.engine.protocol.requests import HostRequest
 from finetui.engine.runs import journal
+from finetui.engine.runs.begun_runs import begun_run
 from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.resume import resumable
+from finetui.engine.runs.summaries import summarise_run
 from finetui.tui.cli.options import RunMode, RunOptions, TrainingRecipe
 from finetui.tui.cli.printers import LinePrinter
 
@@ -39,8 +44,16 @@ def start(config: RunConfig, mode: RunMode, *, resume: RunFolder | None = None, 
     """Train `config` and return the exit status.
 
     `resume` is the folder of a run, configured by `config`, that goes on instead, from its last checkpoint or the one
-    that is kept as `resume_from`. Raises `BadInput` for what cannot be used.
+    that is kept as `resume_from`. What a job has begun before it was started anew goes on as well. Raises `BadInput`
+    for what cannot be used.
     """
+    begun = begun_run(config) if resume is None else None
+    if begun is not None:
+        return _go_on(begun, config, mode)
+    place = place_from()
+    if place.world > 1:
+        _check_launched(mode)
+        config = with_overrides(config, {("training", "processes"): place.local_world})
     if mode.dashboard:
         from finetui.tui.app.launch import open_new_run
 
@@ -49,9 +62,42 @@ def start(config: RunConfig, mode: RunMode, *, resume: RunFolder | None = None, 
         )
     if mode.detach:
         return train_detached(config, resume=resume, resume_from=resume_from)
+    task = HostRequest(
+        config=config,
+        autostart=True,
+        resume="" if resume is None else str(resume.path.absolute()),
+        resume_from=resume_from,
+        json=mode.json,
+    )
+    if place.world == 1 and config.training.processes > 1:
+        from finetui.tui.cli.launched import launch
+
+        return launch(task)
     from finetui.tui.cli.headless import train_headless
 
-    return train_headless(config, as_json=mode.json, resume=resume, resume_from=resume_from)
+    return train_headless(task)
+
+
+def _check_launched(mode: RunMode) -> None:
+    """Raise `BadInput` for what processes that were started together cannot do."""
+    if mode.dashboard or mode.detach:
+        option = "--dashboard" if mode.dashboard else "--detach"
+        raise BadInput(
+            f"{option}: this is one of several processes that were started together; leave it out, and watch the run "
+            "from another terminal with finetui attach"
+        )
+
+
+def _go_on(begun: RunFolder, config: RunConfig, mode: RunMode) -> int:
+    """Go on with the run that this job has `begun` with `config`, unless that is over."""
+    summary = summarise_run(begun)
+    if summary is not None and summary.state == "finished":
+        print(f"{begun.name}, which this job has begun, has finished", file=sys.stderr)
+        return 0
+    print(f"goes on with {begun.name}, which this job has begun", file=sys.stderr, flush=True)
+    # A person's own code is that which this command names.
+    again = resumable(begun, model=config.model.name, data=config.data.name)
+    return start(with_overrides(again, {("training", "processes"): config.training.processes}), mode, resume=begun)
 
 
 def train_detached(config: RunConfig, *, resume: RunFolder | None = None, resume_from: str = "") -> int:

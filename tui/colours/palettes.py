@@ -35,6 +35,7 @@ error              #f0785c   #a92c12   209 124   9 1   bold
 selection          #264f6b   #b5d8ee   24  153   6 4   reverse
 on-selection       #f0f5fa   #16202a   255 233   0 15  -
 button             #2a3540   #dbe3ea   237 253   4 7   underline
+button-key         #56b4e9   #005f96   117 25   11 4   bold
 button-hover       #323e4a   #d1dbe4   238 253   4 7   bold,underline
 button-off         #161c23   #f1f4f7   234 255   0 15  -
 button-off-focus   #94a0ad   #566470   248 240   7 8   reverse

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
-from finetui.engine.protocol.events import ENDED, Evaluated, State
+from finetui.engine.protocol.events import ENDED, Evaluated, RanksSeen, State
 from finetui.engine.protocol.machine import Gpu, Machine
 from finetui.engine.protocol.paths import short
+from finetui.engine.protocol.ranks import slowest
 from finetui.engine.text import figure_text
 from finetui.tui.state.feature_words import feature_chip
 from finetui.tui.state.numbers import clock, duration, gigabytes, percent, rate, scaled, size_in_gigabytes
@@ -150,6 +151,8 @@ def figures_line(store: Store, width: int) -> Content:
         left.append(Part(_figure("", f"{epoch:.1f} s" if epoch < 9.95 else duration(epoch), "/epoch"), 9))
     if view.features is not None and live:
         left.append(Part(Content.styled(feature_chip(view.features, brief=width < _BRIEF), "$accent"), 6))
+    if view.ranks is not None and view.ranks.world > 1 and live:
+        left.append(Part(_ranks(view.ranks), 4))
     if len(view.audience) > 1:
         left.append(Part(Content.styled(f"{len(view.audience)} dashboards", "$muted"), 4))
     right = machine_parts(store.machine.latest.machine) if store.machine.latest and view.state not in ENDED else []
@@ -159,6 +162,16 @@ def figures_line(store: Store, width: int) -> Content:
     start = Content(" " * _WIDE_GAP).join([part.text for part in left if id(part) in shown])
     end = Content(" " * _GAP).join([part.text for part in right if id(part) in shown])
     return _spread(start, end, width)
+
+
+def _ranks(seen: RanksSeen) -> Content:
+    """Return how many ranks train, or what is wrong with them."""
+    if seen.differs:
+        return Content.styled("ranks differ", "bold $error")
+    slow = slowest(seen.rows)
+    if slow is not None:
+        return Content.styled(f"rank {slow.rank} slow", "$warning")
+    return Content.styled(f"{seen.world:,} ranks", "$muted")
 
 
 def _figure(before: str, value: str, after: str = "") -> Content:

@@ -140,7 +140,7 @@ def signed(before: LogLine, event: events.AnyEvent) -> LogLine | None:
 def _stands(event: events.AnyEvent) -> bool:
     """Return whether a return to a checkpoint leaves `event` as it is: test images stay seen, an engine started."""
     match event:
-        case events.CommandAccepted(command=commands.NoteTest()) | events.RunPrepared():
+        case events.CommandAccepted(command=commands.NoteTest()) | events.RunPrepared() | events.JobFound():
             return True
         case events.StateChanged(state="preparing" | "ready"):
             return True
@@ -162,6 +162,13 @@ def settings_text(event: events.TrainingChanged) -> str:
         f"other settings from step {event.step:,}: {training.epochs} epochs, batches of {training.batch_size}, "
         f"{training.optimizer}, {training.schedule}, learning rate {training.lr:g}"
     )
+
+
+def job_text(event: events.JobFound) -> str:
+    """Return which job of a batch system trains a run, and until when."""
+    again = f", started anew {event.restarts} time{'s' * (event.restarts != 1)}" if event.restarts else ""
+    until = f"; its time is over at {clock(event.ends, '%Y-%m-%d %H:%M')}" if event.ends else ""
+    return f"{event.system} job {clean(event.id, 60)}{again}{until}"
 
 
 def _by(command: commands.AnyCommand) -> str:
@@ -216,6 +223,8 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
             why = f": {event.reason}" if event.reason else ""
             text = f'{back} {to} "{event.file.removesuffix(".ckpt")}" (step {event.step:,}){undone}{why}'
             return "warning" if event.reason else "info", text
+        case events.JobFound():
+            return "info", job_text(event)
         case events.Alert():
             return "warning", f"{event.kind}: {event.message}"
         case events.Log():

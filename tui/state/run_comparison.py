@@ -204,7 +204,7 @@ Rows = list[list[str]]
 
 def score_rows(scores: Scores) -> tuple[Rows, frozenset[int]]:
     """Return the scores as rows of a table, heading included, and which of its columns are right-aligned."""
-    rows = [["RUN", "ACCURACY", "95% CI", "LOSS", "IMAGES", "EVALUATION", "STEP", "DATA"]]
+    rows = [["run", "accuracy", "95% CI", "loss", "images", "evaluation", "step", "data"]]
     for one in scores.scores:
         if one.accuracy is None or one.low is None or one.high is None or one.predictions is None:
             rows.append([one.run, *["-"] * (len(rows[0]) - 1)])
@@ -221,7 +221,7 @@ def score_rows(scores: Scores) -> tuple[Rows, frozenset[int]]:
 
 def pair_rows(scores: Scores) -> tuple[Rows, frozenset[int], list[str]]:
     """Return the pairs as rows of a table, as `score_rows` does, and sentences on those that cannot be compared."""
-    rows = [["RUN A", "RUN B", "ONLY A RIGHT", "ONLY B RIGHT", "IMAGES", "McNEMAR P", "HOLM P"]]
+    rows = [["run A", "run B", "only A right", "only B right", "images", "McNemar p", "Holm p"]]
     not_compared = []
     for pair in scores.pairs:
         if pair.test is None:

@@ -9,7 +9,7 @@ from finetui.engine.protocol.values import Part
 if TYPE_CHECKING:
     from finetui.engine.predictions.metrics import Bin, Scores
 
-HEADING = ("CLASS", "SUPPORT", "PRECISION", "RECALL", "F1", "LOSS", "ROC-AUC", "AP")
+HEADING = ("class", "support", "precision", "recall", "F1", "loss", "ROC-AUC", "AP")
 
 NAME_WIDTH = 28  # cells, of the longest name in `facts` and what parts it from its value
 _SHORTEST = 10

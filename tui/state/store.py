@@ -110,6 +110,10 @@ def _change(view: View, event: events.AnyEvent) -> View:
             return replace(view, kept=event.kept)
         case events.Rewound():
             return _rewound(view, event)
+        case events.RanksSeen():
+            return replace(view, ranks=event)
+        case events.JobFound():
+            return replace(view, job=event)
         case events.EffectMeasured():
             return replace(view, effect=event)
         case events.FeaturesChanged():

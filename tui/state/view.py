@@ -24,6 +24,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     `evaluation`, `previous` and `best` are of the part that is evaluated while training, `others` the newest of others.
     `best` is None where only its accuracy is known.
     `rate_factor` is by what a person multiplied the schedule's learning rate; None where an old journal does not tell.
+    `ranks` are the processes that train, where they are several, and `job` is the batch system's that they run in.
     `pending` holds unanswered commands by their id; `audience` names the dashboards on this run, this one among them.
     """
 
@@ -33,6 +34,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     config: RunConfig = RunConfig()
     data: events.DataSummary | None = None
+    ranks: events.RanksSeen | None = None
+    job: events.JobFound | None = None
     layers: tuple[events.LayerGroup, ...] = ()
     device: str = ""
     parameters: int = 0

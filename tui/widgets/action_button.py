@@ -23,6 +23,7 @@ class ActionButton(Widget, can_focus=True):
         text-overflow: clip;
         background: $button;
         &:hover { background: $button-hover; }
+        &.-chosen { background: $chosen; text-style: bold underline; }
         &:focus { background: $button-focus; color: $on-accent; text-style: bold; }
         &.-unavailable { background: $button-off; color: $disabled; }
         &.-unavailable:focus { background: $button-off-focus; color: $on-accent; }
@@ -71,7 +72,7 @@ class ActionButton(Widget, can_focus=True):
         _, key, label = self._face
         if self.has_class("-unavailable") or self.has_focus:
             return Content.assemble(" ", (key, "bold" if self.has_focus else ""), f" {label} ")
-        return Content.assemble(" ", ("◌" if self._pending else key, "bold $accent"), f" {label} ")
+        return Content.assemble(" ", ("◌" if self._pending else key, "bold $button-key"), f" {label} ")
 
     def on_click(self, event: events.Click) -> None:
         """Press."""

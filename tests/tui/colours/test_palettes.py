@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,16 @@ XTERM_16 = dict(
             r"\w{6}",
             "000000 cd0000 00cd00 cdcd00 0000ee cd00cd 00cdcd e5e5e5 "
             "7f7f7f ff0000 00ff00 ffff00 5c5cff ff00ff 00ffff ffffff",
+        )
+    )
+)
+# Those of Linux's console (the kernel's vt.c): what is text can be read there as well.
+CONSOLE_16 = dict(
+    enumerate(
+        re.findall(
+            r"\w{6}",
+            "000000 aa0000 00aa00 aa5500 0000aa aa00aa 00aaaa aaaaaa "
+            "555555 ff5555 55ff55 ffff55 5555ff ff55ff 55ffff ffffff",
         )
     )
 )
@@ -44,7 +55,7 @@ ON_SCREEN = ("background", "surface", "focused")
 ON_PANELS = (*ON_SCREEN, "panel")
 STANDS_OUT = [
     *itertools.product(("foreground", "muted", "accent", "success", "warning", "error"), ON_PANELS, (TEXT,)),
-    *itertools.product(("foreground", "accent"), ("button", "button-hover", "chosen"), (TEXT,)),
+    *itertools.product(("foreground", "button-key"), ("button", "button-hover", "chosen"), (TEXT,)),
     *itertools.product(("foreground", "placeholder"), ("field", "field-focus"), (TEXT,)),
     *itertools.product(("foreground",), ("button-hover", "field"), (TEXT,)),
     *itertools.product(("frozen", "plot-axis"), ON_SCREEN, (TEXT,)),
@@ -119,6 +130,14 @@ def test_text_and_marks_stand_out(depth: str, dark: bool) -> None:
         for role, ground, least in STANDS_OUT
     }
     assert not {pair: found for pair, found in ratios.items() if found[0] < found[1]}
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_text_stands_out_in_linuxs_console(monkeypatch: pytest.MonkeyPatch, dark: bool) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "XTERM_16", CONSOLE_16)
+    texts = [(role, ground) for role, ground, least in STANDS_OUT if least == TEXT]
+    ratios = {pair: round(contrast(*(shown(role, "16", dark=dark) for role in pair)), 2) for pair in texts}
+    assert not {pair: ratio for pair, ratio in ratios.items() if ratio < TEXT}
 
 
 @pytest.mark.parametrize(("depth", "dark"), GROUNDS)

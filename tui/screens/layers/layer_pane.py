@@ -43,7 +43,6 @@ class LayerPane(Vertical):
         #view-choices { layout: horizontal; height: 1; }
         #view-tabs { width: 54; height: 1; }
         #view-tabs ActionButton { width: auto; min-width: 4; }
-        #view-tabs ActionButton.-chosen { text-style: bold underline; background: $chosen; }
         #view-body { height: 1fr; }
         #view-image { display: none; width: 30; height: 1fr; margin-right: 2; }
         ThumbnailGrid, Histogram { width: 1fr; height: 1fr; }

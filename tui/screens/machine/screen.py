@@ -14,10 +14,10 @@ from finetui.tui.screens.base import Screen
 from finetui.tui.screens.machine import text
 from finetui.tui.screens.machine.frames import Frames
 from finetui.tui.screens.machine.help import INTRODUCTION
+from finetui.tui.screens.machine.ranks import RanksPanel
 from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.state.machine import RECENT_SECONDS, gpu_use
 from finetui.tui.state.store import Store
-from finetui.tui.widgets.fitting import Part
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.plot_axes import Range, nice_step
 from finetui.tui.widgets.styled_line import StyledLine
@@ -50,13 +50,15 @@ class MachineScreen(Screen[None]):
         self._rest = 0.0  # until where the time goes is drawn anew
 
     def compose(self) -> ComposeResult:
-        """A line about the machine, where the time goes, and a frame for each of its parts."""
+        """A line about the machine, where the time goes, a frame for each of its parts, and why there is no GPU."""
         yield StatusBar(self._store)
         yield StyledLine(id="machine-title")
         yield StyledLine(id="time-bar")
         yield StyledLine(id="time-legend")
         yield StyledLine(id="time-advice")
+        yield RanksPanel()
         yield Frames()
+        yield StyledLine(id="no-gpu")
         yield Static(id="machine-message")
         yield KeyBar()
 
@@ -72,6 +74,7 @@ class MachineScreen(Screen[None]):
     def _poll(self) -> None:
         self._rest -= _POLL_SECONDS
         history = self._store.machine
+        self.query_one(RanksPanel).show(self._store.view)
         if history.latest is not self._shown or (history.changes != self._seen and self._rest <= 0):
             self._show()
 
@@ -84,6 +87,7 @@ class MachineScreen(Screen[None]):
         history = self._store.machine
         self._seen, self._rest, self._shown = history.changes, _SHARES_SECONDS, history.latest
         self._show_time()
+        self.query_one(RanksPanel).show(self._store.view)
         known = history.latest is not None
         self.set_class(known, "-known")
         self.set_class(not known, "-unknown")
@@ -131,7 +135,7 @@ class MachineScreen(Screen[None]):
     def _lay_out(self, machine: Machine) -> None:
         """Have a frame for each part of `machine`."""
         wanted = {"cpu": "CPU", "memory": "Memory", "disk": "Disk"}
-        wanted |= {gpu_use(gpu): text.gpu_title(gpu) for gpu in machine.gpus} or {"gpu": "GPU"}
+        wanted |= {gpu_use(gpu): text.gpu_title(gpu) for gpu in machine.gpus}
         self.query_one(Frames).have(wanted)
 
     def _show_frames(self, machine: Machine) -> None:
@@ -145,8 +149,9 @@ class MachineScreen(Screen[None]):
         for gpu in machine.gpus:
             name = gpu_use(gpu)
             frames[name].show(text.gpu_parts(gpu), of(name).points(since), (x_axis, _SHARE), text.process_lines(gpu))
-        if not machine.gpus:
-            frames["gpu"].show([Part(Content.styled(machine.no_gpu or "none was found", "$muted"), 0)])
+        self.set_class(not machine.gpus, "-no-gpu")
+        why = Content.styled(f" GPU: {machine.no_gpu or 'none was found'}.", "$muted")
+        self.query_one("#no-gpu", StyledLine).show(why)
 
     def _x_axis(self) -> tuple[Range, float | None]:
         """Return the time that is shown, and from when on; the latter is None for the whole run.

@@ -10,8 +10,8 @@ RUNS = (
 )
 COMPARED = (
     "The marked runs side by side.\n\n"
-    "Curves: a colour for each run; training values are means. Settings: only those that "
-    "differ. Scores: each run's best evaluation and, for each pair on the same images, McNemar's test: p is the "
-    "probability, were both equally good, of counts at least as unequal. Errors: what one of a pair gets right and the "
-    "other does not; Enter shows the images."
+    "Curves: a colour for each run; training values are means, and the cursor reads all runs in all plots. Settings: "
+    "only those that differ. Scores: each run's best evaluation and, for each pair on the same images, McNemar's test: "
+    "p is the probability, were both equally good, of counts at least as unequal. Errors: what one of a pair gets "
+    "right and the other does not; Enter shows the images."
 )

@@ -1,5 +1,6 @@
 """The Runs screen: what it lists, and what is done with runs there."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from finetui.engine.runs.runs_reader import reader_of
 from finetui.tui.app import app as app_module
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.errors.screen import ErrorsScreen
+from finetui.tui.screens.runs.compared.curves import Curves, RunsPlot
 from finetui.tui.screens.runs.compared.screen import ComparedScreen
 from finetui.tui.screens.runs.screen import RunsScreen
 from finetui.tui.screens.train.screen import TrainScreen
@@ -41,7 +43,7 @@ async def opened(runs: Path, size: tuple[int, int] = (120, 40)) -> AsyncIterator
     async with open_app(FinetuiApp(link), size=size) as pilot:
         await pilot.settle()
         await pilot.press("r")
-        await pilot.until(lambda: "NAME" in picture(pilot.app))
+        await pilot.until(lambda: "name  " in picture(pilot.app))
         yield pilot
 
 
@@ -104,7 +106,7 @@ async def test_filter_order_and_marks_are_cleared_one_by_one(runs: Path) -> None
             orders.append(screen._query.order)
             if screen._query.order == "best":
                 assert names(pilot) == ["child", "base", "other", "bare"]
-                assert "by best" in picture(pilot.app) and "BEST ON↓" in picture(pilot.app)
+                assert "by best" in picture(pilot.app) and "best on↓" in picture(pilot.app)
                 await pilot.press("R")
                 assert names(pilot) == ["bare", "other", "base", "child"]
         assert {"best", "name", "lr", "started"} <= set(orders)
@@ -176,18 +178,18 @@ async def test_several_are_compared_and_the_images_two_differ_on_are_opened(
         await pilot.press("D")
         await pilot.until(lambda: "mark runs with space" in picture(pilot.app))
         await pilot.press("space", "down", "space", "down", "space", "D")
-        await pilot.until(lambda: "95.0" not in picture(pilot.app) and "Test accuracy" in picture(pilot.app))
+        await pilot.until(lambda: "95.0" not in picture(pilot.app) and "Test acc" in picture(pilot.app))
         screen = pilot.app.screen
         assert isinstance(screen, ComparedScreen)
         for name in ("bare", "other", "base"):
             assert name in picture(pilot.app)
-        await pilot.press("z", "right")
-        assert "Test loss" in picture(pilot.app) and "Test accuracy" not in picture(pilot.app)
+        await pilot.press("z", "down")
+        assert [plot.id for plot in screen.query(RunsPlot) if plot.display] == ["loss"]
         await pilot.press("2")
         assert "training.lr" in picture(pilot.app) and "0.001" in picture(pilot.app)
         assert "training.seed" not in picture(pilot.app)
         await pilot.press("3")
-        assert "bare has no predictions yet" in picture(pilot.app) and "HOLM P" in picture(pilot.app)
+        assert "bare has no predictions yet" in picture(pilot.app) and "Holm p" in picture(pilot.app)
         assert screen.copyable().startswith("finetui compare ")
         monkeypatch.setattr(app_module, "link_to_run", lambda folder, reading: AnsweringLink(*events_of(folder.path)))
         await pilot.press("4", "enter")
@@ -201,3 +203,34 @@ async def test_several_are_compared_and_the_images_two_differ_on_are_opened(
             assert pilot.app.screen in (screen, *pilot.app.screen_stack)
         await pilot.press("1", "escape", "escape")
         assert pilot.app.screen is listed
+
+
+async def test_the_plots_of_several_runs_have_cursor_window_and_axes_in_common(runs: Path) -> None:
+    async with opened(runs) as pilot:
+        await pilot.press("space", "down", "space", "down", "space", "D")
+        await pilot.until(lambda: "● bare 70.00%   ◆ other 80.00%   ■ base 90.00%" in picture(pilot.app))
+        screen = pilot.app.screen
+        curves = screen.query_one(Curves)
+        drawn = [plot for plot in screen.query(RunsPlot) if plot.display]
+        assert len(drawn) > 1 and curves.has_focus
+        await pilot.press("left")
+        assert re.search(r"Test accuracy at epoch 0\.9\d:   ● bare 70.00%   ◆ other 80.00%", picture(pilot.app))
+        assert len({plot.content.cursor for plot in drawn}) == 1
+        await pilot.press("down", "X")
+        assert "Test loss at step" in picture(pilot.app) and curves.current.id == "loss"
+        await pilot.press("]")
+        assert curves.view.window is not None
+        await pilot.click(drawn[2], offset=(20, 5))
+        assert curves.current is drawn[2] and "Train loss at step" in picture(pilot.app)
+        await pilot.press("Y", ")")
+        assert curves.current.log_y and "smoothed 0.97" in picture(pilot.app)
+        await pilot.press("escape")
+        assert "Best:   ● bare" in picture(pilot.app)  # the cursor first, then the window
+        await pilot.press("escape")
+        assert curves.view.window is None
+        await pilot.press("z")
+        assert [plot for plot in screen.query(RunsPlot) if plot.display] == [drawn[2]]
+        await pilot.click(drawn[2], offset=(curves.current.render_line(0).text.index("LR"), 0))
+        assert curves.current.id == "train-lr"
+        await pilot.press("escape", "escape")
+        assert isinstance(pilot.app.screen, RunsScreen)

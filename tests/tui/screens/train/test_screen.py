@@ -56,7 +56,7 @@ async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
             assert word in text, f"{word} is missing at {size}:\n{text}"
         for word in ("Save", "Finetune", "LR", "0.001", "conv1", "[ ] trains", "Help", "^p"):
             assert word in text, f"{word} is missing at {size}:\n{text}"
-        classes = ("class", "95.00%") if size != (80, 24) else ("6 Classes",)
+        classes = ("class", "95.00%") if size != (80, 24) else ("9 Classes",)
         plots = ("Loss", "Acc", "fc3", "Checkpoints", "Detach") if size[1] >= 24 else ()
         controls = "─ Controls ─" if size[0] >= 160 else "─ Controls ─ sgd · constant"
         titles = (controls, "─ Layers ─ 44,426 of 44,426 train ─", "─ Log ─")
@@ -183,19 +183,19 @@ async def test_classes_are_a_tab_where_there_is_no_room_for_them() -> None:
     app = FinetuiApp(CannedLink(*running(point(50), evaluated(1, 0.9))))
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
-        assert "6 Classes" in picture(app) and "90.00% of" not in picture(app)
-        await pilot.press("6")
+        assert "9 Classes" in picture(app) and "90.00% of" not in picture(app)
+        await pilot.press("9")
         assert "90.00% of" in picture(app) and "1 Loss  2 Acc" in picture(app)
         assert not app.screen.query_one(Plots).region
         await pilot.click("#tabs", offset=(3, 0))
         assert app.screen.query_one(Plots).region and "90.00% of" not in picture(app)
-        await pilot.press("6", "escape")
+        await pilot.press("9", "escape")
         assert app.screen.query_one(Plots).region
-        await pilot.press("6")
+        await pilot.press("9")
         await pilot.resize_terminal(120, 40)
         await pilot.settle()
         text = picture(app)
-        assert "6 Classes" not in text and "90.00% of" in text and "1 Loss" in text
+        assert "9 Classes" not in text and "90.00% of" in text and "1 Loss" in text
         await pilot.press("z")
         assert "90.00% of" not in picture(app) and "1 Loss" in picture(app)
 
@@ -260,7 +260,7 @@ async def test_a_thousand_classes_cost_no_more_than_can_be_seen() -> None:
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         rows = app.screen.query_one(PerClassTable).query_one("#class-rows")
-        await pilot.press("3", "end")
+        await pilot.press("9", "end")
         await pilot.until(lambda: "class 999" in picture(app))
         assert "class 999" in picture(app)
         assert len(rows.children) == 0

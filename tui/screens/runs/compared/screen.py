@@ -16,10 +16,10 @@ from textual.widgets.option_list import Option
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.summaries import RunSummary
-from finetui.tui.keys import bind, bind_tabs, move
+from finetui.tui.keys import bind, bind_tabs
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.run_chosen import Differing, RunChosen
-from finetui.tui.screens.runs.compared.curves import PLOTS, Curves, Legend
+from finetui.tui.screens.runs.compared.curves import Curves, Legend
 from finetui.tui.screens.runs.compared.tables import scores_content, scores_notes, settings_content
 from finetui.tui.screens.runs.help import COMPARED
 from finetui.tui.screens.status_bar import StatusBar
@@ -28,6 +28,7 @@ from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.option_list import OptionList
+from finetui.tui.widgets.plot_group import VIEW_ACTIONS
 from finetui.tui.widgets.styled_line import StyledLine
 
 _POLL_SECONDS = 2.0
@@ -46,10 +47,7 @@ class ComparedScreen(Screen[None]):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
         *bind_tabs(*(f"tab('{tab}')" for tab in TABS)),
-        bind("zoom"),
-        move("left", "other(-1)", "The plot before, while one has all the room"),
-        move("right", "other(1)", "The next plot, while one has all the room"),
-        bind("log_axis"),
+        *(bind(name, f"plots('{name}')") for name in VIEW_ACTIONS),
     ]
 
     def __init__(self, store: Store, runs: Sequence[RunSummary]) -> None:
@@ -97,7 +95,7 @@ class ComparedScreen(Screen[None]):
 
     @work(group="read", exit_on_error=False)
     async def _read(self) -> None:
-        """Read what the journals say by now, in a thread, and show it plot by plot: keys come in between."""
+        """Read what the journals say by now, in a thread, and show it."""
         self._reads = True
         try:
             changed = await asyncio.to_thread(self._read_on)
@@ -111,11 +109,7 @@ class ComparedScreen(Screen[None]):
         self.set_class(False, "-message")
         self.call_after_refresh(self._show_legend)
         self.query_one("#settings-text", Static).update(settings_content(self._histories))
-        curves = self.query_one(Curves)
-        for name in PLOTS:
-            await asyncio.sleep(0)
-            if self.stands:
-                curves.show(name, self._histories)
+        self.query_one(Curves).show(self._histories)
 
     def _read_on(self) -> bool:
         """Read on; return whether there was anything new."""
@@ -128,7 +122,7 @@ class ComparedScreen(Screen[None]):
 
     def _show_legend(self) -> None:
         if self.stands and not self.has_class("-message"):
-            self.query_one(Legend).show(self._histories)
+            self.query_one(Legend).show(self._histories, self.query_one(Curves).at_cursor())
 
     def _say(self, text: str) -> None:
         if self.stands:
@@ -165,22 +159,17 @@ class ComparedScreen(Screen[None]):
         message.stop()
         self.action_tab(message.action)
 
-    def action_zoom(self) -> None:
-        """Give one plot all the room, or show all four again."""
-        self.toggle_class("-zoomed")
+    def action_plots(self, name: str) -> None:
+        """Do with the plots what the key called `name` means."""
+        self.query_one(Curves).do(name)
 
-    def action_other(self, by: int) -> None:
-        """Show another plot in place of the one that has all the room."""
-        self.query_one(Curves).show_other(by)
-
-    def action_log_axis(self) -> None:
-        """Switch the losses between linear and logarithmic axes."""
-        self.query_one(Curves).toggle_log()
+    def on_curves_looked(self) -> None:
+        """Say what is at the cursor."""
+        self._show_legend()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only curves have plots."""
-        of_plots = action in ("zoom", "other", "log_axis")
-        return self.has_class("-curves") if of_plots else super().check_action(action, parameters)
+        return self.has_class("-curves") if action == "plots" else super().check_action(action, parameters)
 
     def on_option_list_option_selected(self, message: TextualOptionList.OptionSelected) -> None:
         """Show the images that the pair differs on."""
@@ -200,7 +189,7 @@ class ComparedScreen(Screen[None]):
     def action_back(self) -> None:
         """Show all plots again; where they are, go back to the list."""
         if self.has_class("-zoomed"):
-            self.action_zoom()
+            self.action_plots("zoom")
         else:
             self.dismiss(None)
 

@@ -1,0 +1,77 @@
+"""Where the ranks of a run meet: the store of torchrun, or of rank 0, without what an earlier attempt has left."""
+
+import secrets
+import time
+from datetime import timedelta
+
+import msgspec
+from torch.distributed import PrefixStore, TCPStore
+from torch.distributed.rendezvous import rendezvous
+
+from finetui.engine.distributed.place import Place
+from finetui.engine.errors import FinetuiError, reason_of
+
+MEET_SECONDS = 600.0
+_POLL_SECONDS = 0.05
+_HERE, _WELCOME, _SEEN = "finetui/here/", "finetui/welcome", "finetui/seen/"
+_attempt = ""  # what all ranks of this attempt agree on, once they have met
+
+
+class _Welcome(msgspec.Struct, frozen=True):
+    """What rank 0 says: the name of this attempt, and whom it welcomes, by rank: each one's own word."""
+
+    attempt: str
+    words: list[str]
+
+
+_decoder = msgspec.json.Decoder(_Welcome)
+
+
+def meeting_store(place: Place, seconds: float = MEET_SECONDS) -> PrefixStore:
+    """Return a connection of its own to the store where the ranks of `place` meet, in this attempt.
+
+    torchrun keeps one store for all attempts: who comes back after a restart would find the addresses of processes that
+    are gone. Raises `FinetuiError` where the others do not come within so many `seconds`.
+    """
+    global _attempt
+    try:
+        store: TCPStore = next(rendezvous("env://", timeout=timedelta(seconds=seconds)))[0]
+        if not _attempt:
+            agree = _welcome if place.is_first else _be_welcomed
+            _attempt = agree(store, place, time.monotonic() + seconds)
+    except (RuntimeError, ValueError) as error:
+        raise FinetuiError(f"the {place.world} ranks could not meet: {reason_of(error)}") from error
+    return PrefixStore(_attempt, store)
+
+
+def _welcome(store: TCPStore, place: Place, deadline: float) -> str:
+    attempt = secrets.token_hex(8)
+    others = range(1, place.world)
+    while True:
+        words = [_read(store, f"{_HERE}{rank}") for rank in others]
+        store.set(_WELCOME, msgspec.json.encode(_Welcome(attempt, words)).decode())
+        missing = [rank for rank in others if _read(store, f"{_SEEN}{rank}") != attempt]
+        if not missing:
+            return attempt
+        if time.monotonic() > deadline:
+            some = ", ".join(map(str, missing[:10]))
+            raise FinetuiError(f"of {place.world} ranks {len(missing)} did not come: {some}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _be_welcomed(store: TCPStore, place: Place, deadline: float) -> str:
+    word = secrets.token_hex(4)
+    store.set(f"{_HERE}{place.rank}", word)
+    while True:
+        found = _read(store, _WELCOME)
+        welcome = _decoder.decode(found) if found else None
+        if welcome is not None and len(welcome.words) >= place.rank and welcome.words[place.rank - 1] == word:
+            store.set(f"{_SEEN}{place.rank}", welcome.attempt)
+            return welcome.attempt
+        if time.monotonic() > deadline:
+            raise FinetuiError("rank 0 did not come")
+        time.sleep(_POLL_SECONDS)
+
+
+def _read(store: TCPStore, key: str) -> str:
+    return store.get(key).decode() if store.check([key]) else ""

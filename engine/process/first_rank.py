@@ -1,0 +1,89 @@
+"""The first of several processes that train one run: it leads the others, and sees to it that none is waited for."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from finetui.engine.distributed.place import Place
+from finetui.engine.errors import FinetuiError
+from finetui.engine.process.parent_watch import ParentWatch
+from finetui.engine.process.signals import EndSignals
+from finetui.engine.protocol.events import AnyEvent, RunStarted
+from finetui.engine.protocol.requests import HostRequest
+
+if TYPE_CHECKING:
+    from finetui.engine.distributed.ranks import Ranks
+    from finetui.engine.distributed.watch import Watch
+
+_GOODBYE_SECONDS = 0.5  # for those who watch to hear why it ends
+_RELEASE_SECONDS = 60.0  # that the others have to come, and to hear that there is nothing to do
+_led = False  # whether this process has told the others what to do
+
+
+@contextmanager
+def leading(
+    place: Place, task: HostRequest, signals: EndSignals, last_act: Callable[[], None]
+) -> Iterator[tuple["Ranks", list[Callable[[AnyEvent], None]]]]:
+    """Within it the others of `place` do `task`, too; what is yielded are the ranks, and sinks for the run's events.
+
+    `last_act` is called before the process ends because a rank is lost and its main thread waits for that. Of a single
+    process there are no others. Raises `FinetuiError` where they cannot be met.
+    """
+    global _led
+    if place.world == 1:
+        from finetui.engine.distributed.ranks import SINGLE
+
+        yield SINGLE, []
+        return
+    _led = True
+    with ParentWatch(lambda: signals.ask(signal.SIGTERM)):
+        from finetui.engine.distributed.ranks import Ranks
+        from finetui.engine.distributed.watch import Watch
+
+        def give_up(reason: str) -> None:
+            print(f"finetui: {reason}", file=sys.stderr, flush=True)
+            time.sleep(_GOODBYE_SECONDS)
+            last_act()
+            os._exit(signals.status or 1)
+
+        with Watch(place, give_up=give_up, on_signal=signals.ask) as watch:
+            ranks = Ranks.from_environment()
+            ranks.watch = watch
+            watch.tell_task(msgspec.json.encode(task))
+            if task.resume:
+                watch.tell_folder(task.resume)
+            yield ranks, [lambda event: _tell_folder(watch, event)]
+
+
+def _tell_folder(watch: "Watch", event: AnyEvent) -> None:
+    if isinstance(event, RunStarted):
+        watch.tell_folder(event.path)
+
+
+def leave(place: Place, status: int) -> int:
+    """Return `status`, with which the process is to end; where its ranks have not ended well, end it here and now.
+
+    The interpreter's own end would take their connections down in order, and may wait for one that is gone.
+    """
+    if place.world > 1 and status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def release(place: Place) -> None:
+    """Let the others of `place` go where this process has nothing to do for them, and wait for that a while."""
+    if _led or place.world == 1:
+        return
+    from finetui.engine.distributed.watch import Watch
+
+    with suppress(FinetuiError), Watch(place, give_up=lambda _reason: None) as watch:
+        watch.tell_task(b"")
+        watch.await_leaving(_RELEASE_SECONDS)

@@ -1,0 +1,103 @@
+"""What only rank 0 knows, a person's commands and the clock, at each step boundary made known to all ranks."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import msgspec
+import torch
+
+from finetui.engine.distributed.ranks import Ranks
+from finetui.engine.distributed.synced_norm import synchronise
+from finetui.engine.errors import BadInput, FinetuiError, describe
+from finetui.engine.models.device import resolve
+from finetui.engine.protocol.commands import AnyCommand
+from finetui.engine.protocol.config import TrainingConfig
+
+_T = TypeVar("_T")
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
+
+
+class Turn(NamedTuple):
+    """What all ranks do next: obey `command`, or take a step, or wait.
+
+    `point_due` and `save_due` say what follows after the step, `stays` whether a session that has nothing to do goes
+    on waiting.
+    """
+
+    command: AnyCommand | None = None
+    point_due: bool = False
+    save_due: bool = False
+    stays: bool = False
+
+
+def agreed(ranks: Ranks, decide: Callable[[], Turn]) -> Turn:
+    """Return the turn that `decide` finds on rank 0, on all ranks: one message of a few bytes, by the CPU."""
+    turn = decide() if ranks.is_first else Turn()
+    if ranks.world == 1:
+        return turn
+    flags = turn.point_due | turn.save_due << 1 | turn.stays << 2
+    flags, note = ranks.send_note(flags, _encoder.encode(turn.command) if turn.command is not None else b"")
+    command = turn.command if ranks.is_first or not note else _decoder.decode(note)
+    return Turn(command, bool(flags & 1), bool(flags & 2), bool(flags & 4))
+
+
+def in_turn(ranks: Ranks, work: Callable[[], _T]) -> _T:
+    """Return what `work` returns, which tells the others nothing; one rank of each node does it first.
+
+    So what that one downloads, or decodes, is there for the others. Raises `FinetuiError` on all where it fails on one.
+    """
+    done: list[_T] = []
+    for first in (True, False):
+        problem: FinetuiError | None = None
+        own: Exception | None = None
+        if first == (ranks.local_rank == 0):
+            try:
+                done.append(work())
+            except FinetuiError as error:
+                problem = own = error
+            except Exception as error:  # noqa: BLE001  # it is raised again below, once the others know
+                problem, own = FinetuiError(describe(error)), error
+        problems = [found for found in ranks.gather(problem) if found is not None]
+        if own is not None:
+            raise own
+        if problems:
+            raise problems[0]
+    return done[0]
+
+
+def own_device(name: str, ranks: Ranks) -> torch.device:
+    """Return the device that `name` means for this rank, which becomes the current one. Raises `BadInput`."""
+    device = resolve(name)
+    if ranks.world == 1 or device.type != "cuda":
+        return device
+    if device.index is not None:
+        raise BadInput(
+            f"training.device (--device): {ranks.world} processes cannot all train on {name}; give cuda, and each "
+            "takes its own"
+        )
+    there = torch.cuda.device_count()
+    if ranks.local_rank >= there:
+        raise BadInput(
+            f"process {ranks.local_rank} of this node finds no GPU of its own: torch sees {there}; start {there} a node"
+        )
+    torch.cuda.set_device(ranks.local_rank)
+    return torch.device("cuda", ranks.local_rank)
+
+
+def begin_alike(ranks: Ranks, model: torch.nn.Module, training: TrainingConfig) -> None:
+    """Give `model` the weights and buffers of rank 0, and every other rank random numbers of its own."""
+    if ranks.world == 1:
+        return
+    for tensor in model.state_dict().values():
+        if isinstance(tensor, torch.Tensor):
+            ranks.spread(tensor)
+    if training.sync_bn:
+        synchronise(model)
+    draw_apart(ranks, training.seed, 0)
+
+
+def draw_apart(ranks: Ranks, seed: int, step: int) -> None:
+    """Let each rank but the first draw numbers of its own, for dropout say, from `step` on."""
+    if not ranks.is_first:
+        torch.manual_seed((seed * 1_000_003 + ranks.rank * 7_368_787 + step) % 2**63)
