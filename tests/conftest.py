@@ -1,5 +1,6 @@
 """What all tests share: real data where it is, small configurations, recorded events."""
 
+import gc
 import os
 
 # Before torch is imported: tests run beside each other, and two threads each on two cores wait for one another.
@@ -46,6 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = MEMORY / f"finetui-{os.getpid()}"
         config.option.basetemp = str(folder)
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no collection has to look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
