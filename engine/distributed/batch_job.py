@@ -57,6 +57,12 @@ def job_from(environment: Mapping[str, str] = os.environ) -> Job | None:
     return Job(system="torchrun", id=run, restarts=again)
 
 
+def restarts_left(environment: Mapping[str, str] = os.environ) -> int:
+    """Return how often torchrun would still start this process anew if it failed."""
+    most = _count(environment.get("TORCHELASTIC_MAX_RESTARTS", ""))
+    return max(most - _count(environment.get("TORCHELASTIC_RESTART_COUNT", "")), 0)
+
+
 def _count(text: str) -> int:
     """Return the number of restarts that `text` tells: a number, or Y for one."""
     return int(text) if re.fullmatch(r"\d{1,9}", text) else int(text.upper() in ("Y", "YES"))

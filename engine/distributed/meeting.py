@@ -5,7 +5,7 @@ import time
 from datetime import timedelta
 
 import msgspec
-from torch.distributed import PrefixStore, TCPStore
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # public, and not in __all__
 from torch.distributed.rendezvous import rendezvous
 
 from finetui.engine.distributed.place import Place

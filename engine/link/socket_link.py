@@ -38,6 +38,7 @@ from finetui.engine.text import clean
 QUEUE_LIMIT = 16_384  # events: a thinned history, and some time in which nobody looks
 _READ_SIZE = 65536
 _RECONNECT_SECONDS = 1.2  # an engine that cannot be reached for this long is given up
+_ANEW_SECONDS = 180.0  # that torchrun may take to have its processes train again
 _SHORT_SECONDS = 1.0  # a connection that lasted less is not worth an immediate second try
 
 
@@ -332,16 +333,36 @@ class AttachLink(SocketLink):
 
     def _run(self) -> None:
         problem = ""
-        try:
-            self._converse(self._connection)
-        except (OSError, FinetuiError) as error:
-            problem = reason_of(error)
+        connection = self._connection
+        while connection is not None:
+            try:
+                self._converse(connection)
+            except (OSError, FinetuiError) as error:
+                problem = reason_of(error)
+            connection = self._started_anew()
         if self._closed.is_set():
             return
         if self._history.goodbye is None and self._is_alive():
             self._report_lost(f"the engine ({self.holder})")
         else:
             self._report_end(problem, self.folder.log if self.folder else None)
+
+    def _started_anew(self) -> socket.socket | None:
+        """Return a connection to the engine that torchrun starts in place of one that has failed; None: it does not."""
+        if self._closed.is_set() or not self.holder.restarts_left or self._state in ("finished", "stopped"):
+            return None
+        if self.folder is None or (self._history.goodbye is None and self._is_alive()):
+            return None
+        self.events.put(Log(level="warning", message="a process of the run has failed; torchrun starts all anew"))
+        deadline = time.monotonic() + _ANEW_SECONDS
+        while not self._closed.wait(0.2) and time.monotonic() < deadline:
+            there = holder_of(self.folder)
+            if there is not None and there.pid != self.holder.pid and there.socket:
+                with suppress(OSError, FinetuiError):  # it is not there yet
+                    connection = self._connected(there.socket)
+                    self.holder = there
+                    return connection
+        return None
 
     def _is_alive(self) -> bool:
         there = holder_of(self.folder) if self.folder else None

@@ -109,6 +109,7 @@ def _take_part(place: Place, output: _Output, signals: _Signals) -> None:
     from finetui.engine.distributed.ranks import Ranks
     from finetui.engine.distributed.watch import Watch
     from finetui.engine.protocol.queues import CommandQueue
+    from finetui.engine.session.replay import replay_run
     from finetui.engine.session.serve import serve
 
     def give_up(reason: str) -> None:
@@ -123,6 +124,9 @@ def _take_part(place: Place, output: _Output, signals: _Signals) -> None:
         if not told:
             return
         task = msgspec.json.decode(told, type=HostRequest)
+        if task.replay:
+            replay_run(RunFolder(Path(task.replay)), name=task.name, ranks=ranks)
+            return
         assert task.config is not None, "what ranks do together is training"
         resume = RunFolder(Path(task.resume)) if task.resume else None
         serve(

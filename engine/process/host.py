@@ -106,14 +106,14 @@ class Host:
 
 
 def _launch(request: HostRequest) -> int:
-    """Start the processes that `request` wants, and return the exit status once they have ended."""
+    """Start the processes that `request` wants, and end as they do; return the exit status where they do not begin."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from finetui.engine.distributed.launcher import launch
 
     command = [sys.executable, "-P", "-m", "finetui.engine.process.host"]
     try:
-        return launch(command, request, ["SIGTERM", *(number.name for number in GRACE_SIGNALS)])
+        launch(command, request, ["SIGTERM", *(number.name for number in GRACE_SIGNALS)])
     except FinetuiError as error:
         print(f"finetui: {error}", file=sys.stderr, flush=True)
         return 1

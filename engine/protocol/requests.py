@@ -44,6 +44,7 @@ class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
     `log` is the file that its output goes to until there is a run. A `detached` engine waits for nobody: it trains,
     and leaves. `resume` is the folder of a run, configured by `config`, that goes on from its last checkpoint, or from
     the one that is kept as `resume_from`. `json`: what happens is printed as JSON, where it is printed.
+    `replay` is the folder of a run that is run again from its journal instead, as `name`.
     """
 
     config: RunConfig | None = None
@@ -55,6 +56,8 @@ class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
     resume: str = ""
     resume_from: str = ""
     json: bool = False
+    replay: str = ""
+    name: str = ""
 
 
 REQUEST_VARIABLE = "FINETUI_REQUEST"  # where processes of one run that were started together find what they are for

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from finetui.engine.distributed.batch_job import restarts_left
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.runs.folder import RunFolder, run_folders
 from finetui.engine.text import clean
@@ -18,7 +19,8 @@ _LOCK_SECONDS = 0.3
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """The engine that has a run: its process, that one's host, and the socket that it serves (empty: none).
 
-    `started` is when it took the run, in Unix seconds, and `parent` the process that has started it.
+    `started` is when it took the run, in Unix seconds, and `parent` the process that has started it, which would do
+    that `restarts_left` times again.
     """
 
     pid: int
@@ -26,6 +28,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     socket: str = ""
     started: float = 0.0
     parent: int = 0
+    restarts_left: int = 0
 
     @property
     def is_here(self) -> bool:
@@ -62,6 +65,7 @@ class RunLock:
             socket=socket_path,
             started=time.time(),
             parent=os.getppid(),
+            restarts_left=restarts_left(),
         )
         try:
             _write_holder(self._descriptor, about)

@@ -144,7 +144,8 @@ def replay_run(
 
     `name` is the new run's, by default the old one's with `-replay`. It is computed by the path, and with as many
     threads, as then: the last digits depend on it. So they do on how many processes train, which a warning says where
-    they are not as many. Raises as `Session.run` does.
+    they are not as many. `ranks` are as in `Session`, and each calls this; only the first one can tell how it ended.
+    Raises as `Session.run` does.
     """
     recording = read_recording(folder)
     runs_dir = folder.path.absolute().parent

@@ -13,8 +13,10 @@ from launched import ENDLESS, LONG, TORCHRUN, Launched
 from watching import until
 
 from finetui.engine.checkpoints import checkpoint
+from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.protocol.events import JobFound, Rewound, RunPrepared, RunStarted, StateChanged, TrainPoint
 from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lock import holder_of
 
 TRAIN = ("train", *ENDLESS, "--name", "t")
@@ -88,17 +90,25 @@ def test_a_killed_or_stopped_rank_is_named_and_the_run_can_go_on(launch, tmp_pat
     assert "rank 1" in run.last_state().reason
 
 
-def test_what_torchrun_starts_anew_is_the_same_run(launch) -> None:
-    """With --max-restarts: a killed rank takes all down, and all come back, to the same folder; a SIGTERM saves."""
+def test_what_torchrun_starts_anew_is_the_same_run(launch, watch) -> None:
+    """With --max-restarts: a killed rank takes all down, and all come back, to the same folder; a SIGTERM saves.
+
+    Who was attached sees that, and is there again, too.
+    """
     run = launch(*TORCHRUN, "--max-restarts", "1", "-m", "finetui", *TRAIN)
     run.until_training()
     assert set(run.ranks) == {0, 1}
+    dashboard = watch(AttachLink(run.folder))
+    dashboard.until_kind(TrainPoint)
     run.ranks[1].kill()
     until(lambda: len(run.of(Rewound)) == 1, f"it does not go on: {run.said()}", LONG)
     run.until_training(after=len(run.of(TrainPoint)))
     assert len(run.of(RunStarted)) == 1
     assert run.of(JobFound)[-1].restarts == 1
     assert [state.state for state in run.of(StateChanged)].count("failed") == 1
+    dashboard.until_kind(Rewound)
+    dashboard.until_kind(TrainPoint)
+    assert "crashed" not in [event.state for event in dashboard.seen if isinstance(event, StateChanged)]
     run.process.send_signal(signal.SIGTERM)  # torchrun passes it on to all ranks
     run.process.wait(LONG)
     run.until_all_gone()
@@ -180,3 +190,46 @@ def test_what_rank_0_cannot_use_ends_all_tasks(launch, slurm: Path, tmp_path: Pa
     assert run.process.wait(LONG) == 2
     assert run.said().count("a run named 't' exists") == 1
     assert "Traceback" not in run.said()
+
+
+def test_what_is_made_of_a_run_of_two_has_two(tmp_path: Path) -> None:
+    """A replay and a finetune start as many processes as the run had; the replay ends with the same weights."""
+    short = ("--data", "mnist-sample", "--device", "cpu", "--epochs", "1", "--nproc", "2", "--name", "t")
+    told = finetui("train", *short, cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    told = finetui("replay", "t", "--json", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert '"same": true' in told.stdout.replace('"same":true', '"same": true')
+    told = finetui("finetune", "t", "--recipe", "full", "--epochs", "1", "--name", "child", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    for name in ("t", "t-replay", "child"):
+        events = JournalReader(tmp_path / "checkpoints" / name / "journal.jsonl").read()
+        assert [event.world for event in events if isinstance(event, RunPrepared)] == [2]
+
+
+# A network that has no memory left in one of the processes, after some steps.
+GREEDY_NETWORK = """
+import os, torch
+class Greedy(torch.nn.Sequential):
+    steps = 0
+    def forward(self, images):
+        self.steps += self.training
+        if os.environ["RANK"] == "1" and self.steps > 20:
+            raise MemoryError("no room for the activations")
+        return super().forward(images)
+def make(num_classes):
+    return Greedy(torch.nn.Flatten(), torch.nn.Linear(784, num_classes))
+"""
+
+
+def test_a_rank_without_memory_says_so(launch, tmp_path: Path) -> None:
+    """What the first failing rank says is why the run has failed, and not that its connections broke."""
+    (tmp_path / "greedy.py").write_text(GREEDY_NETWORK)
+    run = launch(*FINETUI, *TRAIN, "--nproc", "2", "--model", "greedy.py:make")
+    assert run.process.wait(2 * LONG) == 1, run.said()
+    assert run.last_state().state == "failed"
+    assert run.last_state().reason.startswith("rank 1 (process ")
+    assert "out of memory" in run.last_state().reason
+    assert "no room for the activations" in run.said()
+    assert "Connection" not in run.said()
+    assert "no room for the activations" in run.folder.rank_log(1).read_text()

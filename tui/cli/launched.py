@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import msgspec
 
@@ -15,7 +16,7 @@ from finetui.engine.process.follower import follow
 from finetui.engine.protocol.requests import REQUEST_VARIABLE, HostRequest
 
 # The commands that train, which several processes do together; whatever else is asked, each does for itself.
-_TRAINING = ("train", "finetune", "resume", "extend", "branch")
+_TRAINING = ("train", "finetune", "resume", "extend", "branch", "replay")
 
 
 def run_as_rank(run: Callable[[], int], guarded: Callable[[Callable[[], int]], int]) -> int:
@@ -34,21 +35,22 @@ def run_as_rank(run: Callable[[], int], guarded: Callable[[Callable[[], int]], i
     if not place.is_first:
         return leave(place, follow(place))
     status = guarded(lambda: _train(told)) if told else run()
-    if status:
-        release(place)
+    release(place)  # of what has finished already, or was only asked for its options
     return leave(place, status)
 
 
 def _train(request: str) -> int:
     from finetui.tui.cli.headless import train_headless
+    from finetui.tui.cli.replaying import replay_here
 
-    return train_headless(msgspec.json.decode(request, type=HostRequest))
+    task = msgspec.json.decode(request, type=HostRequest)
+    return replay_here(task) if task.replay else train_headless(task)
 
 
-def launch(task: HostRequest) -> int:
-    """Train `task` in as many processes as it wants, which this one starts, and return the exit status."""
+def launch(task: HostRequest) -> NoReturn:
+    """Train `task` in as many processes as it wants, which this one starts, and end with their exit status."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from finetui.engine.distributed.launcher import launch as launch_all
 
     command = [sys.executable, "-P", "-m", "finetui"]
-    return launch_all(command, task, ["SIGTERM", "SIGINT", *(number.name for number in GRACE_SIGNALS)])
+    launch_all(command, task, ["SIGTERM", "SIGINT", *(number.name for number in GRACE_SIGNALS)])

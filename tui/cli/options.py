@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter, Token
 
 from finetui.engine.errors import BadInput
-from finetui.engine.machine.gpu_count import chosen_gpus
 from finetui.engine.protocol import config as known
 from finetui.engine.protocol.config import TRAINING_RECIPES, RunConfig, SectionName, TrainingConfig, with_overrides
 from finetui.engine.protocol.config_file import load
@@ -18,6 +17,7 @@ from finetui.engine.runs.begun_runs import begun_run
 from finetui.engine.runs.folder import check_runs_dir
 from finetui.engine.text import clean
 from finetui.tui.cli.complete import checkpoints, files_or, folders_or, models, one_of, runs
+from finetui.tui.cli.together import together
 
 
 def _whole(_type: type, tokens: Sequence[Token]) -> int:
@@ -180,16 +180,6 @@ _MODEL = Parameter(group=Group("Model", sort_key=2))
 _TRAINING = Parameter(group=Group("Training", sort_key=3))
 _RUN = Parameter(group=Group("Run", sort_key=4))
 _SAFETY = Parameter(group=Group("Safety", sort_key=5))
-
-
-def together(gpus: str | None, nproc: int | None, device: str | None = None) -> dict[tuple[SectionName, str], object]:
-    """Return the settings that `--gpus` and `--nproc` stand for. Raises `BadInput` where they cannot be meant."""
-    if gpus is None:
-        return {("training", "processes"): nproc}
-    other = "--nproc" if nproc is not None else "--device" if device not in (None, "auto", "cuda") else ""
-    if other:
-        raise BadInput(f"--gpus says where it is trained, and so does {other}; leave one of them out")
-    return {("training", "processes"): chosen_gpus(gpus), ("training", "device"): "cuda"}
 
 
 @Parameter(name="*")

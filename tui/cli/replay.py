@@ -1,36 +1,18 @@
 """`finetui replay`: a run once more, and whether it ends with the same weights."""
 
-from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import msgspec
-
-import finetui
-from finetui.engine.errors import BadInput, FinetuiError
+from finetui.engine.distributed.place import place_from
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.config import with_overrides
 from finetui.engine.protocol.config_checks import check_run_name
-from finetui.engine.runs.folder import find_run
+from finetui.engine.protocol.requests import HostRequest
+from finetui.engine.runs.folder import find_run, how_it_began
 from finetui.engine.runs.resume import configuration
 from finetui.engine.runs.trust import check_run_trusted
+from finetui.tui.cli.launched import launch
 from finetui.tui.cli.options import OwnData, OwnModel, Run, RunsDir
-from finetui.tui.cli.printers import choose_printer
-from finetui.tui.cli.reports import print_json
-
-if TYPE_CHECKING:
-    from finetui.engine.session.replay import Replayed
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What `finetui replay --json` prints; `weights` is the SHA-256 of the run's last weights."""
-
-    run: str
-    path: str
-    steps: int
-    changes: int
-    compared: int
-    same: bool
-    different_at: int | None
-    weights: str
+from finetui.tui.cli.replaying import replay_here
 
 
 def replay(
@@ -60,42 +42,10 @@ def replay(
         if (folder.path.absolute().parent / name).exists():
             raise BadInput(f"a run named {name!r} exists already; choose another --name")
     check_run_trusted(configuration(folder), model=model, data=data)
-    with nullcontext(None) if json else closing(choose_printer(as_json=False)) as printer:
-        try:
-            found = finetui.replay_run(folder, name=name, sinks=[] if printer is None else [printer.show])
-        except FinetuiError:
-            if printer is not None:
-                printer.take_failure()  # the error says it
-            raise
-    same = found.complete and found.different_at is None
-    _print(found, same, as_json=json)
-    return 0 if same else 1
-
-
-def _print(found: "Replayed", same: bool, *, as_json: bool) -> None:
-    recording = found.recording
-    if as_json:
-        report = Report(
-            run=found.folder.name,
-            path=str(found.folder.path.absolute()),
-            steps=recording.end,
-            changes=len(recording.changes),
-            compared=found.compared,
-            same=same,
-            different_at=found.different_at,
-            weights=recording.weights[recording.end],
-        )
-        print_json(report)
-        return
-    done = f"replayed {recording.end:,} steps with {_changes(len(recording.changes))} as {found.folder.name}"
-    if same:
-        digest = recording.weights[recording.end][:16]
-        print(f"{done}: the same weights at all {found.compared} checkpoints (SHA-256 {digest}...)")
-    elif found.different_at is not None:
-        print(f"{done}: the weights differ, first seen at the checkpoint of step {found.different_at:,}")
-    else:
-        print(f"{done}: it was stopped before the end, so the last weights could not be compared")
-
-
-def _changes(count: int) -> str:
-    return "nothing changed by hand" if not count else f"{count} change{'s' if count > 1 else ''} by hand"
+    began = how_it_began(folder)
+    world = 1 if began is None else began.world  # on however many nodes: here they are all on one
+    config = with_overrides(configuration(folder), {("training", "processes"): world})
+    task = HostRequest(config=config, replay=str(folder.path.absolute()), name=name, json=json)
+    if world > 1 and place_from().world == 1:
+        launch(task)
+    return replay_here(task)

@@ -72,7 +72,7 @@ def start(config: RunConfig, mode: RunMode, *, resume: RunFolder | None = None, 
     if place.world == 1 and config.training.processes > 1:
         from finetui.tui.cli.launched import launch
 
-        return launch(task)
+        launch(task)
     from finetui.tui.cli.headless import train_headless
 
     return train_headless(task)

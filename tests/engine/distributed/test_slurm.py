@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from finetui.engine.distributed.batch_job import Job, job_from
+from finetui.engine.distributed.batch_job import Job, job_from, restarts_left
 from finetui.engine.distributed.slurm import adopt_srun
 from finetui.engine.errors import BadInput
 
@@ -103,3 +103,13 @@ def test_what_torchrun_starts_anew_is_the_same_job() -> None:
     unnamed = job_from({"TORCHELASTIC_RUN_ID": "none"})
     assert unnamed is not None
     assert unnamed.id == f"{socket.gethostname()} {os.getppid()}"
+
+
+def test_how_often_torchrun_comes_back() -> None:
+    assert restarts_left({"TORCHELASTIC_MAX_RESTARTS": "3", "TORCHELASTIC_RESTART_COUNT": "1"}) == 2
+    assert restarts_left({"TORCHELASTIC_MAX_RESTARTS": "0"}) == 0
+    assert restarts_left({}) == 0
+
+
+def test_what_finetui_itself_has_started_is_no_job() -> None:
+    assert job_from({"TORCHELASTIC_RUN_ID": "ab", "FINETUI_LAUNCHER": "7"}) is None
