@@ -98,7 +98,8 @@ def open_bare(path: Path, given: BareWeights, model: str, device: torch.device) 
     size = Transform(mean=(), std=(), height=architecture.height, width=architecture.width)
     transform = wanted.transform(size, architecture.in_channels)
     about = About(architecture=architecture, transform=transform, classes=classes, data="", run="")
-    decoding = wanted.decoding
+    # By Pillow, as those scaled who trained them: what is asked for is the score that they have there.
+    decoding = msgspec.structs.replace(wanted.decoding, resampler="pillow")
     if not decoding.height:
         height, width = architecture.height, architecture.width
         decoding = msgspec.structs.replace(decoding, channels=0, height=height, width=width, resize=0)

@@ -13,6 +13,8 @@ from PIL import Image
 
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import ImageData, Unreadable, decoded_cache, image_data, load, streaming
+from finetui.engine.data.choose_decoding import BY_IMAGES
+from finetui.engine.data.image_files import decode
 from finetui.engine.data.moments import mean_and_std
 from finetui.engine.inspection.evaluation import evaluate
 from finetui.engine.protocol.commands import Stop
@@ -146,3 +148,27 @@ def test_a_run_that_numbered_only_what_it_could_read_goes_on_and_is_replayed_so(
     assert ends[0] == ends[1]
     replayed = replay_run(whole)
     assert replayed.different_at is None and replayed.complete
+
+
+def test_photographs_that_torch_scales_are_the_same_by_every_loader_and_file_by_file(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for index, size in enumerate(((60, 90, 3), (75, 50, 3), (41, 41, 3))):
+                picture = Image.fromarray(chance.integers(0, 256, size, dtype=np.uint8))
+                picture.save(tmp_path / part / name / f"{index}.jpg", quality=90)
+    wanted = msgspec.structs.replace(BY_IMAGES, channels=3, height=32, width=32, resize=40)
+    found = []
+    ways = [("resident", 1, "off"), ("stream", 2, "off"), *[("stream", 1, "auto")] * 2]
+    for loader, workers, cache in ways:
+        request = DataConfig(name=str(tmp_path), loader=loader, workers=workers, decoded_cache=cache)
+        data = load(request, CPU, decoding=wanted)
+        assert data.description is not None
+        assert data.description.decoding == wanted
+        found.append(torch.cat([images for images, _ in data.train.batches(torch.arange(6), 4)]))
+        raw = torch.stack([data.train.item(index) for index in range(6)])
+        data.train.close()
+        again = [torch.from_numpy(decode(data.train.file(index), wanted)) for index in range(6)]
+        assert torch.equal(raw, torch.stack(again))
+    assert all(torch.equal(found[0], each) for each in found[1:])

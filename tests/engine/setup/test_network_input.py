@@ -67,9 +67,9 @@ def test_what_the_file_says_is_used_and_told(root: Path) -> None:
     assert (found.transform.mean, found.transform.std) == (MEAN, STD)
     assert (found.transform.height, found.transform.width) == (48, 48)
     assert any("images are normalised by" in notice and "stated.pt" in notice for notice in found.notices)
-    stored = Image.fromarray(found.data.train.item(0).permute(1, 2, 0).numpy())
-    theirs = Resize(64, InterpolationMode.BICUBIC)(Image.open(found.data.train.file(0)))
-    assert np.array_equal(np.asarray(stored), np.asarray(CenterCrop(48)(theirs)))
+    stored = found.data.train.item(0).permute(1, 2, 0).numpy().astype(int)
+    theirs = CenterCrop(48)(Resize(64, InterpolationMode.BICUBIC)(Image.open(found.data.train.file(0))))
+    assert np.abs(stored - np.asarray(theirs)).mean() <= 0.05  # levels: torch's rounding
 
 
 def test_options_have_precedence_and_reach_the_checkpoint(root: Path) -> None:
