@@ -177,7 +177,7 @@ def test_a_configuration_file_and_options_over_it(tmp_path: Path) -> None:
         (["train", "--epochs", "1.5"], "--epochs"),
         (["train", "--device", "tpu"], "auto, cpu, cuda"),
         (["train", "--epochs", "abc"], "finetui: --epochs: 'abc' is not a whole number"),
-        (["train", "--bogus"], "train does not take --bogus; see finetui train --help"),
+        (["train", "--xyzzy"], "train does not take --xyzzy; see finetui train --help"),
         (["train", "--epoch", "2"], "train does not take --epoch; did you mean --epochs?"),
         (["train", "--recipe", "artcle"], "--recipe: 'artcle' is none of default, article; did you mean 'article'?"),
         (["--images", "png"], "finetui: --images: 'png' is none of auto, blocks, ascii, sixel, kitty"),
