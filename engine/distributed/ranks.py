@@ -37,15 +37,21 @@ class Ranks:
         self.is_first = place.is_first
         self._timeout = timedelta(seconds=timeout)
         self._side: dist.ProcessGroup | None = None
+        self._met = 0  # counts how often all ranks waited for all
         self.watch: Watch | None = None  # of who is still there, where somebody has entered one
-        self._alone = 0  # counts the calls
         self._opened = False  # by us: what a person's own script has opened stays open
 
     @classmethod
     def from_environment(cls) -> "Ranks":
         """Return those that torchrun's variables tell of, and a single one without them. Raises `BadInput`."""
         place = place_from()
-        return cls(place, float(os.environ.get("FINETUI_RANKS_TIMEOUT", TIMEOUT))) if place.world > 1 else SINGLE
+        if place.world == 1:
+            return SINGLE
+        given = os.environ.get("FINETUI_RANKS_TIMEOUT", "")
+        try:
+            return cls(place, float(given) if given else TIMEOUT)
+        except (ValueError, OverflowError):
+            raise BadInput(f"FINETUI_RANKS_TIMEOUT must be a number of seconds, not {given!r}") from None
 
     def open(self, device: torch.device) -> None:
         """Meet the others; `device` is the one that this rank trains on. Raises `FinetuiError` where they do not come.
@@ -182,19 +188,23 @@ class Ranks:
 
     def alone(self, work: Callable[[], None]) -> None:
         """Do `work` on rank 0; the others wait for however long it takes, which no time-out ends."""
-        if self.world == 1:
-            work()
-            return
-        store, key = dist.distributed_c10d._get_default_store(), f"finetui/alone/{self._alone}"
-        self._alone += 1
-        if self.is_first:
-            try:
+        try:
+            if self.is_first:
                 work()
-            finally:
-                store.set(key, "done")
+        finally:
+            self.wait_for_all()
+
+    def wait_for_all(self) -> None:
+        """Wait until all ranks are here, for however long it takes: no time-out ends it."""
+        if self.world == 1:
             return
-        while not store.check([key]):
+        # Not a collective: these time out, and a data set may take an hour to come.
+        store, key = dist.distributed_c10d._get_default_store(), f"finetui/here/{self._met}"
+        self._met += 1
+        here = store.add(key, 1)
+        while here < self.world:
             time.sleep(_POLL)
+            here = store.add(key, 0)
 
     def cause(self, reason: str) -> str:
         """Return why the run failed, where this rank failed for `reason`: the first failure caused the others."""

@@ -1,11 +1,26 @@
 """Batch normalisation by the statistics of all ranks' images, on any device; torch's own is for GPUs alone."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+_apart = False  # while every rank has all images of a batch
+
+
+@contextmanager
+def apart(when: bool) -> Iterator[None]:
+    """Let each rank use the statistics of its own images for a while, if `when` is True."""
+    global _apart
+    before, _apart = _apart, when
+    try:
+        yield
+    finally:
+        _apart = before
 
 
 class _Sum(torch.autograd.Function):
@@ -33,7 +48,7 @@ class _Synced(_BatchNorm):
         In training mean and biased variance are those of all ranks' images, the running variance is the unbiased one,
         as in torch.
         """
-        if not self.training:
+        if not self.training or _apart:
             return super().forward(input)
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         others = [dim for dim in range(input.ndim) if dim != 1]

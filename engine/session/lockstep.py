@@ -59,6 +59,7 @@ def in_turn(ranks: Ranks, work: Callable[[], _T]) -> _T:
                 problem = own = error
             except Exception as error:  # noqa: BLE001  # it is raised again below, once the others know
                 problem, own = FinetuiError(describe(error)), error
+        ranks.wait_for_all()
         problems = [found for found in ranks.gather(problem) if found is not None]
         if own is not None:
             raise own
@@ -67,9 +68,16 @@ def in_turn(ranks: Ranks, work: Callable[[], _T]) -> _T:
     return done[0]
 
 
-def own_device(name: str, ranks: Ranks) -> torch.device:
-    """Return the device that `name` means for this rank, which becomes the current one. Raises `BadInput`."""
-    device = resolve(name)
+def own_device(training: TrainingConfig, ranks: Ranks) -> torch.device:
+    """Return the device that this rank trains on, which becomes the current one.
+
+    Raises `BadInput` where several cannot train so.
+    """
+    name, device = training.device, resolve(training.device)
+    if ranks.world > 1 and training.compile != "off":
+        raise BadInput(
+            f"training.compile (--compile): {ranks.world} processes train together without it; use --compile off"
+        )
     if ranks.world == 1 or device.type != "cuda":
         return device
     if device.index is not None:

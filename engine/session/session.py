@@ -121,7 +121,7 @@ class Session:
         Raises `BadInput`, and `FinetuiError` where the others do not come.
         """
         if self.ranks.world > 1:
-            self.ranks.open(own_device(self.config.training.device, self.ranks))
+            self.ranks.open(own_device(self.config.training, self.ranks))
         if self._resume is not None:
             self.ranks.share(partial(self._writer.take, self._resume))
             self._writer.folder = self._resume

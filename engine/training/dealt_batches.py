@@ -19,7 +19,17 @@ class DealtBatches:
     `weight` the sum of the weights of its images on all ranks.
     """
 
-    def __init__(self, data: Split, ranks: Ranks, class_weights: Tensor | None, least: int, *, together: bool) -> None:
+    def __init__(
+        self,
+        data: Split,
+        ranks: Ranks,
+        class_weights: Tensor | None,
+        least: int,
+        device: torch.device,
+        *,
+        together: bool,
+    ) -> None:
+        self._device = device
         self.now = Dealt(0, (0,) * ranks.world, (0,) * ranks.world)
         self.weight = 0.0
         self._data = data
@@ -34,6 +44,11 @@ class DealtBatches:
     def images(self) -> int:
         """How many images the batch has on all ranks."""
         return sum(self.now.sizes)
+
+    @property
+    def copied(self) -> bool:
+        """Whether every one of several ranks has all images of the batch."""
+        return self._ranks.world > 1 and min(self.now.sizes) == self.now.total
 
     @property
     def part(self) -> Part:
@@ -62,15 +77,16 @@ class DealtBatches:
         def own(values: Tensor) -> Tensor:
             return values.view(-1, size)[:, start : start + count].reshape(-1)
 
-        empty = torch.empty(0, 1, 1, 1), torch.empty(0, dtype=torch.int64)
+        empty = torch.empty(0, 1, 1, 1, device=self._device), torch.empty(0, dtype=torch.int64, device=self._device)
         read = self._data.batches(own(order), count, augment, seeds if seeds is None else own(seeds)) if count else None
         for batch in order.view(-1, size):
             self.now = dealt
             images, labels = next(read) if read is not None else empty
             if self._uncertain:
                 found = self._ranks.begin_gather((len(labels), self.weight_of(labels)))()
-                self.now = dealt._replace(sizes=tuple(int(some) for some, _ in found))
-                self.weight = sum(weight for _, weight in found)
+                enough = [one if one[0] >= self._least else (0, 0.0) for one in found]
+                self.now = dealt._replace(sizes=tuple(int(some) for some, _ in enough))
+                self.weight = sum(weight for _, weight in enough)
             else:
                 self.weight = self.weight_of(self._data.labels[batch]) * (self._ranks.world if small else 1)
             yield images, labels

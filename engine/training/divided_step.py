@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from finetui.engine.data import Split
 from finetui.engine.distributed.averaging import average_gradients
 from finetui.engine.distributed.ranks import Ranks
+from finetui.engine.distributed.synced_norm import apart
 from finetui.engine.errors import BadInput
 from finetui.engine.models.device import preserved_rng
 from finetui.engine.protocol.config import TrainingConfig
@@ -20,6 +21,7 @@ from finetui.engine.training.dealt_batches import DealtBatches
 from finetui.engine.training.forward import Forward
 from finetui.engine.training.freezing import Freezer
 
+_Whole = Callable[[], float] | None  # waits for the loss of all ranks' images
 _FEW = 2  # images that a network is tried with: batch normalisation needs two
 
 
@@ -51,12 +53,16 @@ class DividedStep:
         self._parallel: DistributedDataParallel | None = None
         self._made_for: tuple[frozenset[str], frozenset[str], bool] | None = None
 
-    def compute(self, inputs: Any, labels: Tensor, freezer: Freezer) -> tuple[Tensor, Tensor, Callable[[], float]]:
+    def compute(self, inputs: Any, labels: Tensor, freezer: Freezer) -> tuple[Tensor, Tensor, _Whole]:
         """Leave the gradients of the batch dealt last in the parameters; `inputs` and `labels` are this rank's.
 
         Return this rank's share of the loss (a detached scalar), its logits (detached), and what waits for the loss of
-        the whole batch.
+        the whole batch, which only the CPU knows without being waited for.
         """
+        with apart(self.dealt.copied):
+            return self._compute(inputs, labels, freezer)
+
+    def _compute(self, inputs: Any, labels: Tensor, freezer: Freezer) -> tuple[Tensor, Tensor, _Whole]:
         network = self._forward.network(freezer)
         parallel = None
         if self._ranks.world > 1 and min(self.dealt.now.sizes) >= self._least:
@@ -70,20 +76,21 @@ class DividedStep:
 
     def alone(self, model: nn.Module, parameters: Sequence[nn.Parameter], inputs: Any, labels: Tensor) -> float:
         """Do the same with a copy of the model and its `parameters`; return the loss of the whole batch."""
-        share, _, _ = self._backward(model, inputs, labels, nullcontext)
+        with apart(self.dealt.copied):
+            share, _, _ = self._backward(model, inputs, labels, nullcontext)
         average_gradients(self._ranks, parameters)
         return math.fsum(loss for (loss,) in self._ranks.begin_gather((share.item(),))())
 
     def _backward(
         self, network: Callable[[Tensor], Any], inputs: Any, labels: Tensor, unsynced: Callable[[], Any]
-    ) -> tuple[Tensor, Tensor, Callable[[], float]]:
+    ) -> tuple[Tensor, Tensor, _Whole]:
         sizes, weight = self.dealt.now.sizes, self.dealt.weight
         smallest = min(size for size in sizes if size)
         count = max(1, min(self._accumulate, smallest // self._least))
         enough = len(labels) >= self._least
         parts = list(zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True)) if enough else []
         share, logits = torch.zeros((), device=labels.device), []
-        whole: Callable[[], float] | None = None
+        whole: _Whole = None
         for number, (images, its_labels) in enumerate(parts, start=1):
             last = number == len(parts)
             with nullcontext() if last else unsynced():
@@ -93,12 +100,12 @@ class DividedStep:
                 if last:  # while gradients are computed, the others' losses arrive
                     whole = self._whole(share)
                 (loss * (self._ranks.world / weight)).backward()  # type: ignore[no-untyped-call]
-        return share, torch.cat(logits) if logits else labels.new_empty(0, 1).float(), whole or self._whole(share)
+        return share, torch.cat(logits) if logits else share.new_empty(0, 1), whole or self._whole(share)
 
-    def _whole(self, share: Tensor) -> Callable[[], float]:
+    def _whole(self, share: Tensor) -> _Whole:
         """Start to add up what the ranks have of the loss, where the CPU has it; a device would be waited for."""
         if not share.is_cpu:
-            return lambda: math.nan
+            return None
         wait = self._ranks.begin_gather((share.item(),))
         return lambda: math.fsum(loss for (loss,) in wait())
 
@@ -162,14 +169,14 @@ def divided_step(
     class_weights: Tensor | None,
     training: TrainingConfig,
     ranks: Ranks,
-    normed: bool,
 ) -> DividedStep | None:
     """Return what computes the steps of `training` in parts; None where each is computed as a whole.
 
-    `normed`: the network has batch normalisation. Raises `BadInput` where a batch is too small for so many parts.
+    Raises `BadInput` where a batch is too small for so many parts.
     """
+    device = next(iter(parameters)).device
     together = training.sync_bn and ranks.world > 1
-    least = 2 if normed and not together else 1
+    least = 2 if forward.normed and not together else 1
     parts = ranks.world * training.accumulate
     if parts == 1:
         return None
@@ -179,5 +186,5 @@ def divided_step(
             f"training.batch_size (--batch-size): {training.batch_size} is for all {ranks.world} processes together, "
             f"and each computes it in {training.accumulate} parts of at least {each}; give {least * parts} or more"
         )
-    dealt = DealtBatches(data, ranks, class_weights, least, together=together)
+    dealt = DealtBatches(data, ranks, class_weights, least, device, together=together)
     return DividedStep(forward, parameters, dealt, ranks, training.accumulate, least)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from finetui.engine.models.outputs import Outputs
 from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.values import FastPath
+from finetui.engine.training.epoch_steps import has_batch_norm
 from finetui.engine.training.fast_paths import laid_out
 from finetui.engine.training.features.cache import FeatureCache
 from finetui.engine.training.features.linear_head import Step
@@ -29,6 +30,7 @@ class Forward:
         self._training = training
         self._path = path
         self._class_weights = class_weights
+        self.normed = has_batch_norm(model)
         self._compiled = CompiledNetwork(model, training.compile)
 
     def step(self, inputs: Any, labels: Tensor, freezer: Freezer, cache: FeatureCache | None) -> Step:

@@ -46,6 +46,8 @@ class Meter:
         """Keep a step's loss (a detached scalar) and its predictions (logits `[B, classes]`, detached)."""
         self._losses.append(loss)
         # Counted for many steps at once: for a small network three operations a step would be felt.
+        if not len(logits):  # of several ranks not all have images of a small batch
+            return
         self._logits.append(logits)
         self._labels.append(labels)
         self._waiting += logits.numel()
@@ -70,7 +72,7 @@ class Meter:
         if self._logits:
             self._count()
         losses: list[float] = torch.stack(self._losses).tolist()
-        correct = int(torch.stack(self._correct).sum())
+        correct = int(torch.stack(self._correct).sum()) if self._correct else 0
         if self._ranks.world > 1:
             shares = self._ranks.begin_gather((correct, self._samples, *losses))()
             counts, losses = (list(map(math.fsum, zip(*part, strict=True))) for part in _divided(shares, 2))

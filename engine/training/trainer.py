@@ -112,9 +112,8 @@ class Trainer:
         self.rates = LearningRates(training.lr, min(training.thaw_warmup_steps, self.steps_per_epoch))
         weights = class_weights(self._data.labels, training.class_weights, self._classes, self.model)
         self.forward = Forward(self.model, training, self.path, weights)
-        self.divided = divided_step(
-            self.forward, self._parameters.values(), self._data, weights, training, self.ranks, self._needs_two
-        )
+        parameters = list(self._parameters.values())
+        self.divided = divided_step(self.forward, parameters, self._data, weights, training, self.ranks)
 
     def change(self, training: TrainingConfig, plan: Sequence[Stage]) -> None:
         """Train by other settings from the next step on, as a run does that goes on by them. Raises `BadInput`."""
@@ -164,7 +163,7 @@ class Trainer:
                 backward()
             else:
                 loss, logits, whole = self.divided.compute(inputs, labels, self.freezer)
-                if self.device.type == "cpu":
+                if whole is not None:
                     self._check(whole())
             if self._layer_meter is not None:
                 self._layer_meter.before()
@@ -328,8 +327,8 @@ class Trainer:
 
     def _group_factor(self, group: ModuleGroup) -> float:
         """Return the highest factor of the layers of `group` that train: while one of them warms up, the others'."""
-        names = [layer.name for layer in group.layers if layer.parameters and layer.name not in self.freezer.frozen]
-        return max((self.rates.factor(name, self.step - 1) for name in names), default=1.0)
+        trains = (layer.name for layer in group.layers if layer.parameters and layer.name not in self.freezer.frozen)
+        return max((self.rates.factor(name, self.step - 1) for name in trains), default=1.0)
 
     def restart_batches(self) -> None:
         """Get the batches anew from the present position on, after somebody else has read the data."""
