@@ -144,7 +144,7 @@ def _answers(options: Options, columns: int, lines: int) -> tuple[dict[str, list
             terminal.read(10.0)
             live = terminal.read(15.0) / 15
             lags: dict[str, list[float]] = {}
-            for keys, meaning in (("+-", "learning rate up, down"), ("y", "log scale"), ("\t", "next control")):
+            for keys, meaning in (("+-", "learning rate up, down"), ("Y", "log axis"), ("\t", "next control")):
                 lags[meaning] = []
                 for index in range(KEYS):
                     lags[meaning].append(1e3 * terminal.lag(keys[index % len(keys)]))

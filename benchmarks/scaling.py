@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from benchmarks import scaling_model as model
 from benchmarks.measuring import Options, python, table
+from finetui.engine.protocol.ranks import MOST_ROWS, RankRow
 
 WORLDS = (1, 8, 64, 512, 4096)
 FEW = (2, 3, 4)  # processes that are really there
@@ -34,7 +36,8 @@ def run(_options: Options) -> str:
     """Return the section of the results."""
     measured = {world: measure(world) for world in FEW}
     network = fitted(measured)
-    parts = [_few(measured, network), _order(), _agreement(network), _evaluation(), _memory(), _resume(network)]
+    parts = [_few(measured, network), _order(), _agreement(network), _evaluation(), _journal(), _memory()]
+    parts.append(_resume(network))
     return "\n\n".join(parts)
 
 
@@ -102,6 +105,30 @@ def _evaluation() -> str:
     return f"Simulated: an evaluation of {images:,} images in whole batches, in order at rank 0.\n\n" + table(
         head, rows
     )
+
+
+def _journal() -> str:
+    row = RankRow(
+        rank=4095,
+        node="gpu-node-0512",
+        device="cuda:7 (NVIDIA H100 80GB HBM3)",
+        step=123_456,
+        heard=1_790_000_000.123,
+        samples_per_second=5150.25,
+        waiting=0.0412,
+        computing=0.7512,
+        communicating=0.2012,
+        memory=48_000_000_000,
+        memory_total=85_000_000_000,
+    )
+    each = len(msgspec.json.encode(row))
+    rows = []
+    for world in WORLDS[1:]:
+        shown = min(world, MOST_ROWS)
+        sizes = [f"{model.rows_bytes(each, shown, days * 86_400) / 1e6:.1f} MB" for days in (1 / 24, 1, 7)]
+        rows.append([f"{world:,}", str(shown), *sizes])
+    head = ["ranks", "rows", "after an hour", "a day", "a week"]
+    return f"Computed: what the ranks' rows, {each} bytes each, add to a journal.\n\n" + table(head, rows)
 
 
 def _memory() -> str:

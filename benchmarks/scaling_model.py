@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from finetui.engine.distributed.dealing import deal
+from finetui.engine.machine.watch import journal_seconds
+
 Order = npt.NDArray[np.int64]
 
 
@@ -19,12 +22,13 @@ Order = npt.NDArray[np.int64]
 def dealt(order: Order, batch_size: int, world: int, start: int = 0) -> Iterator[list[Order]]:
     """Yield for each step what each of `world` ranks sees of `order`, from its image number `start` on.
 
-    A step takes the next `batch_size` images of the one order, of all ranks together; rank r gets every `world`-th of
-    them from the r-th on, and where the last batch is short, maybe none.
+    A step takes the next `batch_size` images of the one order, of all ranks together, and the engine's own rule divides
+    them; where the last batch is short, some ranks get none.
     """
     for first in range(start, len(order), batch_size):
         batch = order[first : min(first + batch_size, len(order))]
-        yield [batch[rank::world] for rank in range(world)]
+        parts = deal(len(batch), world)
+        yield [batch[begin : begin + size] for begin, size in zip(parts.starts, parts.sizes, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -147,9 +151,16 @@ def evaluation_speed(shards: Sequence[Sequence[range]]) -> float:
 # -- the journal --------------------------------------------------------------------------------------------
 
 
-def rows_seconds(row_bytes: int, world: int, most_rows: int, least: float, rate: float) -> float:
-    """Return how many seconds apart the rows of all ranks are journaled: at least `least`, at most `rate` bytes/s."""
-    return max(least, row_bytes * min(world, most_rows) / rate)
+def rows_bytes(row_bytes: int, rows: int, seconds: float) -> float:
+    """Return what the ranks' rows, `rows` each time, add to the journal of a run that has trained for `seconds`.
+
+    They are journaled as rarely as what the machine does: the more rarely, the longer the run.
+    """
+    count, at = 0, 0.0
+    while at <= seconds:
+        count += 1
+        at += journal_seconds(at)
+    return count * row_bytes * rows
 
 
 # -- memory -------------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """What all tests share: real data where it is, small configurations, recorded events."""
 
+import gc
 import os
 
 # Before torch is imported: tests run beside each other, and two threads each on two cores wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -30,6 +32,27 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(os.environ.get("FINETUI_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 TESTS = Path(__file__).parent
+MEMORY = Path("/dev/shm")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest makes out where temporary files are to be
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the tests' files in memory, where there is room; `--basetemp FOLDER` has them elsewhere, and keeps them.
+
+    Tests write, sync and delete tens of thousands of small files, and on a disk much of their time is waiting for it.
+    The folder's name is short because sockets are in there as well.
+    """
+    asked = config.option.basetemp is not None  # by a person, or of a worker by what has started it
+    if not asked and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2 * 2**30:
+        folder = MEMORY / f"finetui-{os.getpid()}"
+        config.option.basetemp = str(folder)
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no collection has to look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

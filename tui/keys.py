@@ -27,7 +27,7 @@ KEYS: dict[str, Key] = {
     "commands": Key("ctrl+p", "Commands", "Find any action by name", "^p"),
     "confirm": Key("enter", "Confirm", "Open what is under the cursor, or confirm", "enter"),
     "toggle": Key("space", "Toggle", "Freeze the layer or mark the line under the cursor; else pause or resume"),
-    "undo": Key("u", "Undo", "Undo the last change: learning rate, freezing, roll back"),
+    "undo": Key("u", "Undo", "Undo the last change: learning rate, freezing; a roll back only until the next save"),
     "copy": Key("y", "Copy", "Copy the path or command that is shown to the clipboard"),
     "zoom": Key("z", "Zoom", "Give what is focused the whole screen, and back"),
     "tab_number": Key("1,2,3,4,5,6,7,8,9", "Tab", "Go to the tab of that number", "1-9"),
@@ -190,6 +190,9 @@ def as_markdown() -> str:
         "Arrow keys, `PgUp`, `PgDn`, `Home`, `End` and `j` `k` move the cursor, `Tab` and `shift+Tab` the focus. "
         "`Enter` confirms, `Esc` goes back one level: it first clears a filter, a comparison or a question. A "
         "screen's letter opens that screen from any other in place of it, and closes it again.",
+        "",
+        "tmux holds `Esc` back for half a second to see whether it begins another key: `set -sg escape-time 20` in "
+        "`~/.tmux.conf` lets it act at once.",
     ]
     for part, names in parts().items():
         lines += ["", f"## {part}", "", "| Key | | What it does |", "| --- | --- | --- |"]

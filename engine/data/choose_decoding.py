@@ -21,7 +21,7 @@ from finetui.engine.data.parallel import for_each
 from finetui.engine.data.split import Unreadable
 from finetui.engine.protocol.values import Decoding
 
-BY_IMAGES = Decoding(channels=0, height=0, width=0, draft=DRAFT)
+BY_IMAGES = Decoding(channels=0, height=0, width=0, draft=DRAFT, resampler="torch")
 """What a new run asks for: everything as its images need it."""
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from finetui.engine.data.jpeg import decoded_jpeg
+from finetui.engine.data.resizing import crop_start, is_by_torch, resized, scaled_size
 from finetui.engine.data.split import Unreadable
 from finetui.engine.protocol.values import Decoding
 
@@ -95,8 +97,8 @@ def decode(path: str, decoding: Decoding) -> npt.NDArray[np.uint8]:
     of an animation the first frame is taken.
     """
     try:
-        # Read as a whole: piece by piece, as Pillow does it, takes longer.
-        with Image.open(io.BytesIO(Path(path).read_bytes())) as image:
+        data = Path(path).read_bytes()  # as a whole: piece by piece, as Pillow does it, takes longer
+        with Image.open(io.BytesIO(data)) as image:
             _check(image)
             orientation = _orientation(image)
             turn = _TURNS.get(orientation)
@@ -104,6 +106,10 @@ def decode(path: str, decoding: Decoding) -> npt.NDArray[np.uint8]:
                 image.draft(_mode(decoding), (max(decoding.height, decoding.width),) * 2)
             elif (fraction := draft_fraction(image, decoding, orientation)) > 1:
                 return _drafted(image, decoding, orientation, fraction)
+            elif turn is None and image.mode == _mode(decoding) and is_by_torch(decoding):
+                pixels = decoded_jpeg(data, image)
+                if pixels is not None:
+                    return resized(pixels, decoding)
             return to_array(image if turn is None else image.transpose(turn), decoding)
     except Unreadable:
         raise
@@ -137,13 +143,18 @@ def _drafted(image: Image.Image, decoding: Decoding, orientation: int, fraction:
 
 
 def to_array(image: Image.Image, decoding: Decoding) -> npt.NDArray[np.uint8]:
-    """Return `image` as `decoding` has it, uint8 `[C, H, W]`; with a `resize`, as torchvision's `Resize(resize,
-    interpolation)` and `CenterCrop((height, width))` have it, bit for bit. Raises `Unreadable`.
+    """Return `image` as `decoding` has it, uint8 `[C, H, W]`. Raises `Unreadable`.
+
+    With a `resize`, as torchvision's `Resize(resize, interpolation)` and `CenterCrop((height, width))` have it: bit for
+    bit where Pillow is the `resampler`, to a twentieth of a level of 255, on average, where it is torch.
     """
     if image.mode in WIDE_MODES:
         image = Image.fromarray(_to_bytes(np.asarray(image), decoding.value_range))
     if image.mode != _mode(decoding):  # else it would be copied
         image = image.convert(_mode(decoding))
+    if is_by_torch(decoding):
+        values = np.frombuffer(bytearray(image.tobytes()), np.uint8)  # half the time of `np.array`
+        return resized(values.reshape(image.height, image.width, decoding.channels), decoding)
     return _cut(_scaled(image, decoding, image.size), decoding)
 
 
@@ -157,8 +168,7 @@ def _scaled(image: Image.Image, decoding: Decoding, size: tuple[int, int], fract
     target = decoding.width, decoding.height
     left = top = 0.0
     if decoding.resize:
-        short, long = decoding.resize, int(decoding.resize * max(size) / min(size))
-        target = (short, long) if width <= height else (long, short)
+        target = scaled_size(size, decoding.resize)
     elif width / height > target[0] / target[1]:
         left = (width - target[0] / target[1] * height) / 2
     else:
@@ -171,7 +181,7 @@ def _scaled(image: Image.Image, decoding: Decoding, size: tuple[int, int], fract
 
 def _cut(image: Image.Image, decoding: Decoding) -> npt.NDArray[np.uint8]:
     """Return the middle of `image`, uint8 `[C, H, W]`; black where it does not reach, as torchvision has it."""
-    left, top = _start(image.width, decoding.width), _start(image.height, decoding.height)
+    left, top = crop_start(image.width, decoding.width), crop_start(image.height, decoding.height)
     if image.size != (decoding.width, decoding.height):
         image = image.crop((left, top, left + decoding.width, top + decoding.height))
     values: npt.NDArray[np.uint8] = np.array(image)
@@ -184,11 +194,6 @@ def decoded_again(values: npt.NDArray[np.uint8], decoding: Decoding) -> npt.NDAr
         return np.ascontiguousarray(values)
     picture = values[0] if len(values) == 1 else np.ascontiguousarray(values.transpose(1, 2, 0))
     return to_array(Image.fromarray(picture), decoding)
-
-
-def _start(have: int, want: int) -> int:
-    """Return where the middle `want` of `have` pixels begins in torchvision's `center_crop`; below 0 if outside."""
-    return -((want - have) // 2) if want > have else round((have - want) / 2)
 
 
 def _to_bytes(values: npt.NDArray[Any], value_range: tuple[float, float] | None) -> npt.NDArray[np.uint8]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from finetui.engine.data.buffers import Buffers
+
 Augment = Callable[[Tensor], Tensor]
 Part = tuple[int, int]  # which images of a batch are there: the first one's place, and how many the whole batch has
 Augmentation = Callable[[Tensor, torch.Generator, Part | None], Tensor]
@@ -35,12 +37,10 @@ class InputTransform:
         self.transform = transform
         self.device = device
         self._one_thread = one_thread and device.type == "cpu"
+        self._buffers = Buffers()
         self._size = (transform.height, transform.width)
         self._mean = torch.tensor(transform.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
         self._std = torch.tensor(transform.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
-        # What each of the 256 levels becomes in each channel: looked up in half the time that it takes to compute.
-        mean, std = (np.array(values, dtype=np.float32)[:, None] for values in (transform.mean, transform.std))
-        self._levels = (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std
 
     def __call__(self, images: Tensor, augment: Augment | None) -> Tensor:
         """Return float32 `[B, C, H, W]` for `images`, uint8 (or float32, taken as it is) `[B, C, h, w]` on the device.
@@ -62,11 +62,13 @@ class InputTransform:
         return bool(self.transform.height) and tuple(images.shape[2:]) != self._size
 
     def _by_this_thread(self, images: Tensor) -> Tensor:
-        values = torch.empty(images.shape, dtype=torch.float32)
-        levels = np.broadcast_to(self._levels, (images.shape[1], 256))
-        for image, into in zip(images.numpy(), values.numpy(), strict=True):  # one at a time stays in the cache
-            for channel, known, out in zip(image, levels, into, strict=True):
-                np.take(known, channel, out=out, mode="clip")  # clip: else numpy computes a copy first
+        values = self._buffers.empty(images.shape)
+        mean, std = (np.broadcast_to(of.numpy().ravel(), images.shape[1]) for of in (self._mean, self._std))
+        for image, into in zip(images.numpy(), values.numpy(), strict=True):
+            for channel, out, low, scale in zip(image, into, mean, std, strict=True):  # so little stays in the cache
+                np.divide(channel, np.float32(255), out=out, dtype=np.float32)
+                np.subtract(out, low, out=out)
+                np.divide(out, scale, out=out)
         return values
 
 

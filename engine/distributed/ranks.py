@@ -6,7 +6,8 @@ import pickle
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,6 +21,23 @@ from finetui.engine.errors import BadInput, FinetuiError
 _POLL = 0.02  # seconds between two looks at whether rank 0 is done
 TIMEOUT = 600.0  # seconds that a rank waits for another one
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+
+def _waits(method: Callable[Concatenate["Ranks", _P], _T]) -> Callable[Concatenate["Ranks", _P], _T]:
+    """Count the time that `method` takes as waited for the other ranks."""
+
+    @wraps(method)
+    def timed(self: "Ranks", /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        if self.world == 1:
+            return method(self, *args, **kwargs)
+        began = time.perf_counter()
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self.waited += time.perf_counter() - began
+
+    return timed
 
 
 class Ranks:
@@ -38,6 +56,7 @@ class Ranks:
         self._timeout = timedelta(seconds=timeout)
         self._side: dist.ProcessGroup | None = None
         self._met = 0  # counts how often all ranks waited for all
+        self.waited = 0.0  # seconds in messages, those of gradients apart
         self.watch: Watch | None = None  # of who is still there, where somebody has entered one
         self._opened = False  # by us: what a person's own script has opened stays open
 
@@ -111,6 +130,7 @@ class Ranks:
         self._send((value, None))
         return value
 
+    @_waits
     def share_flag(self, flag: bool) -> bool:
         """Return the `flag` of rank 0, on all."""
         if self.world == 1:
@@ -119,6 +139,7 @@ class Ranks:
         dist.broadcast(tensor, 0, group=self._side)
         return bool(tensor)
 
+    @_waits
     def any_flag(self, flag: bool) -> bool:
         """Return whether the `flag` of any rank is True, on all."""
         if self.world == 1:
@@ -127,6 +148,7 @@ class Ranks:
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._side)
         return bool(tensor)
 
+    @_waits
     def gather(self, value: _T) -> list[_T]:
         """Return every rank's `value`, which can be pickled, by rank, on all."""
         if self.world == 1:
@@ -135,12 +157,14 @@ class Ranks:
         dist.all_gather_object(found, value, group=self._side)
         return found
 
+    @_waits
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """Return the sum of every rank's `tensor`, on all; it is computed in place, on the tensor's device."""
         if self.world > 1:
             dist.all_reduce(tensor, group=self._side if tensor.device.type == "cpu" else None)
         return tensor
 
+    @_waits
     def largest(self, tensor: Tensor) -> Tensor:
         """Return the largest of every rank's numbers in `tensor`, on the CPU, on all; it is computed in place."""
         if self.world > 1:
@@ -157,11 +181,14 @@ class Ranks:
 
         def wait() -> list[list[float]]:
             assert work is not None, "it was begun, and not done at once"
+            began = time.perf_counter()
             work.wait()
+            self.waited += time.perf_counter() - began
             return [numbers.tolist() for numbers in found]
 
         return wait
 
+    @_waits
     def send_note(self, flags: int, note: bytes) -> tuple[int, bytes]:
         """Return the small number `flags` and the `note` of rank 0, on all: what a step boundary costs."""
         head = torch.tensor([flags, len(note)], dtype=torch.int64)
@@ -173,6 +200,7 @@ class Ranks:
         dist.broadcast(payload, 0, group=self._side)
         return flags, payload.numpy().tobytes()
 
+    @_waits
     def gather_first(self, value: _T) -> list[_T] | None:
         """Return every rank's `value`, which can be pickled, by rank, on rank 0, and None on the others."""
         if self.world == 1:
@@ -219,6 +247,7 @@ class Ranks:
         except (RuntimeError, ValueError):  # whoever held the store is gone
             return reason
 
+    @_waits
     def barrier(self) -> None:
         """Wait until all ranks are here."""
         if self.world > 1:
@@ -229,6 +258,7 @@ class Ranks:
         dist.broadcast(torch.tensor([len(payload)]), 0, group=self._side)
         dist.broadcast(payload, 0, group=self._side)
 
+    @_waits
     def _received(self, source: int) -> Any:
         size = torch.zeros(1, dtype=torch.int64)
         dist.broadcast(size, source, group=self._side)

@@ -5,7 +5,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Self, TypeVar
 
@@ -88,6 +88,8 @@ class Watch:
         self._ended = threading.Event()
         self._found = threading.Event()
         self.lost: Lost | None = None
+        # Called on rank 0, twice a second, with the seconds since each other rank's last sign.
+        self.on_heard: Callable[[Mapping[int, float]], None] = lambda _silence: None
         self.on_lost: Callable[[str], None] = lambda _reason: None  # called before `give_up`
         self._thread = threading.Thread(target=self._run, name="finetui-ranks", daemon=True)
 
@@ -184,6 +186,8 @@ class Watch:
                 if heard.beat.signal and not self._told_signal:
                     self._told_signal = True
                     self._on_signal(heard.beat.signal)
+            at = time.monotonic()
+            self.on_heard({rank: at - heard.at for rank, heard in self._heard.items() if not heard.beat.left})
         else:
             self._hear([0])
             if self._has(_LOST):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -99,10 +100,8 @@ def open_bare(path: Path, given: BareWeights, model: str, device: torch.device) 
     about = About(architecture=architecture, transform=transform, classes=classes, data="", run="")
     decoding = wanted.decoding
     if not decoding.height:
-        decoding = Decoding(
-            channels=0, height=architecture.height, width=architecture.width, interpolation=decoding.interpolation,
-            draft=decoding.draft,
-        )  # fmt: skip
+        height, width = architecture.height, architecture.width
+        decoding = msgspec.structs.replace(decoding, channels=0, height=height, width=width, resize=0)
     return Bare(about, network.to(device).eval(), decoding, bool(given.classes))
 
 

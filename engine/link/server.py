@@ -17,14 +17,22 @@ from finetui.engine.link import sockets
 from finetui.engine.link.frames import ClientFrame, Goodbye, Hello, ProtocolError, encode_frame
 from finetui.engine.link.server_client import Client
 from finetui.engine.protocol.commands import AnyCommand, Question
-from finetui.engine.protocol.events import COALESCIBLE, AnyEvent, Audience, MachineSample, Phase, StateChanged
+from finetui.engine.protocol.events import (
+    COALESCIBLE,
+    AnyEvent,
+    Audience,
+    MachineSample,
+    Phase,
+    RanksSeen,
+    StateChanged,
+)
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.journal import Journal
 from finetui.engine.text import clean
 
 MOST_CLIENTS = 128
 _READ_SIZE = 65536
-_LOOK_SECONDS = 0.25  # a turn, in which train points are sent and faults are looked for, where nothing asks for one
+_LOOK_SECONDS = 0.5  # a turn, in which train points are sent and faults are looked for, where nothing asks for one
 _AUDIENCE_SECONDS = 0.2  # between two lists of who watches, for every ten of them: a crowd that comes is one change
 _FLUSH_SECONDS = 2.0  # how long `stop` waits for clients to take the last events
 _ACCEPTS_PER_SECOND = 20.0  # beyond a burst of `MOST_CLIENTS`: a loop of connections is no reason to train slower
@@ -341,10 +349,12 @@ class Server:
                 continue
             if isinstance(item, MachineSample):
                 self._machine = item if item.seq < 0 else self._machine
-            else:
+            elif not isinstance(item, RanksSeen):
                 self._phase = item if isinstance(item, Phase) else None
             if isinstance(item, StateChanged) and item.seq < 0:
                 self._state = item
+            if not self._greeted:
+                continue
             frame = encode_frame(item)
             for client in self._clients:
                 if client.greeted and self._is_news(client, item):

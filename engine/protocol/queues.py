@@ -27,13 +27,16 @@ class EventQueue:
 
     Results (evaluations, replies, states) are never dropped. Once `limit` events wait, the oldest coalescible
     one (a train point, a phase) makes room and is counted in `dropped`.
+
+    `on_news` is called, in the thread that puts, when the first event comes to wait that is more than one of those.
     """
 
-    def __init__(self, limit: int = EVENT_LIMIT, on_put: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, limit: int = EVENT_LIMIT) -> None:
+        self.on_news: Callable[[], None] = lambda: None
         self._limit = limit
-        self._on_put = on_put
         self._events: deque[AnyEvent] = deque()
         self._lock = threading.Lock()
+        self._news = 0
         self.dropped = 0
 
     def put(self, event: AnyEvent) -> None:
@@ -43,15 +46,26 @@ class EventQueue:
                 missed = drop_oldest(self._events, lambda waiting: isinstance(waiting, COALESCIBLE))
                 self.dropped += missed is not None
             self._events.append(event)
-        self._on_put()
+            is_news = not isinstance(event, COALESCIBLE)
+            self._news += is_news
+            is_first = is_news and self._news == 1
+        if is_first:
+            self.on_news()
 
     def __len__(self) -> int:
         return len(self._events)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether an event waits that is more than coalescible."""
+        return self._news > 0
+
     def drain(self, limit: int = EVENT_LIMIT) -> list[AnyEvent]:
         """Remove and return up to `limit` events, oldest first; never blocks."""
         with self._lock:
-            return [self._events.popleft() for _ in range(min(limit, len(self._events)))]
+            drained = [self._events.popleft() for _ in range(min(limit, len(self._events)))]
+            self._news -= sum(not isinstance(event, COALESCIBLE) for event in drained)
+        return drained
 
 
 class CommandQueue:

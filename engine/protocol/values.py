@@ -9,6 +9,7 @@ Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 AnyPart = Part | Literal[""]  # empty: by default
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Resampler = Literal["pillow", "torch"]
 FeaturePlace = Literal["device", "memory", "file"]
 
 
@@ -73,8 +74,10 @@ class Decoding(_Value, frozen=True, kw_only=True):
     filter `interpolation`, then the middle is cut out, as torchvision's `Resize` and `CenterCrop` do. A JPEG file is
     decoded to a half, a quarter or an eighth of its size where that leaves `draft` times what it is scaled to (0:
     never). Pixels of 16 or 32 bits and floating-point ones are scaled from `value_range` to 0 .. 255 (None: those of
-    each picture by its own). The defaults are what was done before these fields were there. Where one is asked for, 0
-    channels, height and width are those of the pictures; what a run keeps has none.
+    each picture by its own). Where there is a `resize`, `resampler` scales with the bilinear and bicubic filters:
+    Pillow, or torch, which rounds the same weights more coarsely. The defaults are what was done before these fields
+    were there. Where one is asked for, 0 channels, height and width are those of the pictures; what a run keeps has
+    none.
     """
 
     channels: int
@@ -84,6 +87,7 @@ class Decoding(_Value, frozen=True, kw_only=True):
     interpolation: Interpolation = "bilinear"
     draft: int = 1
     value_range: tuple[float, float] | None = None
+    resampler: Resampler = "pillow"
 
     @property
     def shape(self) -> tuple[int, int, int]:

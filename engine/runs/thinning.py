@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from finetui.engine.protocol.events import AnyEvent, Evaluated, Log, MachineSample, ThinnedPoint, TrainPoint
+from finetui.engine.protocol.events import AnyEvent, Evaluated, Log, MachineSample, RanksSeen, ThinnedPoint, TrainPoint
 from finetui.engine.runs.journal import Glance, JournalReader
 
 _BUCKETS = 1024  # a few points each: more than a terminal has columns
 _LINE_BYTES = 300  # of a train point, at least
-_POINT, _EVALUATED, _MACHINE = (kind.__struct_config__.tag for kind in (TrainPoint, Evaluated, MachineSample))
+_POINT, _EVALUATED = (kind.__struct_config__.tag for kind in (TrainPoint, Evaluated))
+_SAMPLES = tuple(kind.__struct_config__.tag for kind in (MachineSample, RanksSeen))
 
 Glanced = tuple[Glance, bytes]
 
@@ -23,7 +24,7 @@ def thinned(reader: JournalReader, lines: Iterable[Glanced], journal_bytes: int)
     size = max(journal_bytes // (_LINE_BYTES * _BUCKETS), 1)
     bucket: list[Glanced] = []
     for glanced in lines:
-        if glanced[0].type == _MACHINE:  # told by its time: where it stands among points does not matter
+        if glanced[0].type in _SAMPLES:  # told by its time: where it stands among points does not matter
             yield from _events(reader, [glanced])
         elif size > 1 and glanced[0].type == _POINT:
             if len(bucket) == size:

@@ -159,6 +159,7 @@ class ActiveRun:
         """Leave the time since the last step, a pause say, out of what the next point tells."""
         self.trainer.restart_clock()
         self.loop.time.restart()
+        self.loop.rank_table.restart()
 
     def _diverged(self, error: Diverged) -> None:
         """Do what the configuration says about a loss that is none any more. Raises `FinetuiError` to end the run."""

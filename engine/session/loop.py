@@ -26,6 +26,7 @@ from finetui.engine.session.lockstep import Turn, own_states, take_own_state
 from finetui.engine.session.monitor import Monitor
 from finetui.engine.session.notices import Notices
 from finetui.engine.session.questions import Questions
+from finetui.engine.session.rank_table import RankTable
 from finetui.engine.setup.prepared import Prepared
 from finetui.engine.training.alerts import AlertWatch
 from finetui.engine.training.freezing_effect import EffectMeter
@@ -77,6 +78,8 @@ class TrainingLoop:
             ranks=ranks,
         )
         self.time = TimeMeter(prepared.data.train)
+        name = prepared.device_name()
+        self.rank_table = RankTable(ranks, self.trainer.parameters, reporter, prepared.device, name)
         self.monitor = Monitor(config, len(prepared.data.classes))
         self.evaluator = Evaluator(prepared.data, prepared.architecture, self.monitor, ranks)
         self._alerts = AlertWatch(config.guards)
@@ -104,7 +107,8 @@ class TrainingLoop:
     def step(self) -> None:
         """Take one step. Raises `Diverged`."""
         self.tested = False
-        self.time.step(self.trainer.train_step)
+        with self.rank_table.in_step():
+            self.time.step(self.trainer.train_step)
         self.questions.stepped()
         if self.trainer.point_due() if self.turn is None else self.turn.point_due:
             self.emit_point()
@@ -301,11 +305,13 @@ class TrainingLoop:
 
     def emit_point(self) -> None:
         """Emit what the steps since the last point were like. Raises `Diverged`."""
-        point = self.time.step(self.trainer.take_point)
+        with self.rank_table.in_step():
+            point = self.time.step(self.trainer.take_point)
         if point is None:
             return
         point = msgspec.structs.replace(point, time_shares=self.time.take())
         self._reporter.emit(point)
+        self.rank_table.told(point, self.trainer.parallel)
         self.features.trained(point.steps * self.config.training.batch_size / point.samples_per_second)
         self._loss += point.loss * point.steps
         self._steps += point.steps

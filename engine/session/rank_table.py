@@ -5,11 +5,14 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import msgspec
 import psutil
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from finetui.engine.distributed.checksums import checksums, combined, differing
+from finetui.engine.distributed.communication import CommunicationMeter
 from finetui.engine.distributed.ranks import Ranks
 from finetui.engine.machine.watch import journal_seconds
 from finetui.engine.protocol.events import Alert, RanksSeen, TrainPoint
@@ -18,21 +21,23 @@ from finetui.engine.protocol.values import TimeShares
 from finetui.engine.runs.reporter import Reporter
 
 CHECK_STEPS = 100  # between two comparisons, at the train point that comes next
-_FEW = 64  # ranks that tell of themselves with each train point; of more, the more rarely the more there are
+_FEW = 8  # ranks that tell of themselves with each train point; of more, the more rarely the more there are
 _NAMED = 3  # tensors in a sentence
+_SILENT_SECONDS = 3.0  # without a sign of life that are worth being shown
+_SHOW_SECONDS = 1.0  # between two times
 
 
 class _Told(NamedTuple):
-    """What a rank tells of itself; its parameters' checksum is 0 where it is not time for one."""
+    """What a rank tells of itself, all of it as numbers; its parameters' checksum is 0 where it is not time for one."""
 
-    step: int
+    step: float
     samples_per_second: float
     waiting: float
     computing: float
     communicating: float
-    memory: int
-    memory_total: int
-    checksum: int
+    memory: float
+    memory_total: float
+    checksum: float
 
 
 class RankTable:
@@ -54,27 +59,31 @@ class RankTable:
         self._checked = -CHECK_STEPS
         self._alike = -1
         self._differs = ""
-        self._began = self._journaled = time.monotonic()
+        self._began = self._journaled = self._shown = time.monotonic()
+        self._latest: RanksSeen | None = None
+        self._meter = CommunicationMeter(ranks)
+        self.restart = self._meter.restart
+        self.in_step = self._meter.in_step
 
-    def told(self, point: TrainPoint, shares: TimeShares, communicating: float = 0.0) -> None:
+    def told(self, point: TrainPoint, parallel: DistributedDataParallel | None = None) -> None:
         """Tell the others how this rank did since the point before this `point`, and report all of them.
 
-        `communicating` is the share of the time that it exchanged gradients and messages, which `shares.computing` has
-        in it.
+        `parallel` is what exchanges the gradients.
         """
         self._points += 1
         if self._ranks.world == 1 or self._points % -(-self._ranks.world // _FEW):
             return
         if not self._who:
             self._who = self._ranks.gather((socket.gethostname(), self._device_name))
-        told = self._ranks.gather(self._own(point, shares, communicating))
+        told = [_Told(*numbers) for numbers in self._ranks.begin_gather(self._own(point, parallel))()]
         if told[0].checksum:
             self._compare(point.step, [one.checksum for one in told])
         if self._ranks.is_first:
             self._report(told)
 
-    def _own(self, point: TrainPoint, shares: TimeShares, communicating: float) -> _Told:
-        communicating = min(communicating, shares.computing)
+    def _own(self, point: TrainPoint, parallel: DistributedDataParallel | None) -> _Told:
+        shares = point.time_shares or TimeShares()
+        computing, communicating = self._meter.take(shares, point.steps, parallel)
         checksum = 0
         if not 0 <= point.step - self._checked < CHECK_STEPS:  # or it has gone back
             self._checked = point.step
@@ -83,13 +92,13 @@ class RankTable:
             step=point.step,
             samples_per_second=point.samples_per_second / self._ranks.world,
             waiting=shares.waiting + shares.copying,
-            computing=shares.computing - communicating,
+            computing=computing,
             communicating=communicating,
             **_memory(self._device),
             checksum=checksum,
         )
 
-    def _compare(self, step: int, sums: list[int]) -> None:
+    def _compare(self, step: int, sums: list[float]) -> None:
         """Say so where the parameters are not the same on all ranks, and which."""
         if len(set(sums)) == 1:
             self._alike, self._differs = step, ""
@@ -106,6 +115,21 @@ class RankTable:
             self._reporter.emit(Alert(kind="ranks", message=message))
         self._differs = ", ".join(list(found)[:_NAMED])
 
+    def heard(self, silence: Mapping[int, float]) -> None:
+        """Show who has given no sign of life for so many seconds, while the rank that trains waits for it.
+
+        To be called in another thread than that one.
+        """
+        latest, now = self._latest, time.monotonic()
+        if latest is None or now - self._shown < _SHOW_SECONDS or max(silence.values(), default=0.0) < _SILENT_SECONDS:
+            return
+        self._shown = now
+        at = time.time()
+        rows = tuple(
+            msgspec.structs.replace(row, heard=round(at - silence.get(row.rank, 0.0), 3)) for row in latest.rows
+        )
+        self._reporter.show(msgspec.structs.replace(latest, rows=rows))
+
     def _report(self, told: list[_Told]) -> None:
         now = time.time()
         rows = [
@@ -113,14 +137,14 @@ class RankTable:
                 rank=rank,
                 node=node,
                 device=device,
-                step=one.step,
+                step=int(one.step),
                 heard=round(now, 3),
                 samples_per_second=round(one.samples_per_second, 2),
                 waiting=round(one.waiting, 4),
                 computing=round(one.computing, 4),
                 communicating=round(one.communicating, 4),
-                memory=one.memory,
-                memory_total=one.memory_total or None,
+                memory=int(one.memory),
+                memory_total=int(one.memory_total) or None,
             )
             for rank, (one, (node, device)) in enumerate(zip(told, self._who, strict=True))
         ]
@@ -130,6 +154,7 @@ class RankTable:
             alike=self._alike,
             differs=self._differs,
         )
+        self._latest, self._shown = seen, time.monotonic()
         if time.monotonic() - self._journaled >= journal_seconds(time.monotonic() - self._began) or self._points == 1:
             self._journaled = time.monotonic()
             self._reporter.emit(seen)

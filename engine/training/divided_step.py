@@ -50,7 +50,7 @@ class DividedStep:
         self._ranks = ranks
         self._accumulate = accumulate
         self._least = least
-        self._parallel: DistributedDataParallel | None = None
+        self.parallel: DistributedDataParallel | None = None
         self._made_for: tuple[frozenset[str], frozenset[str], bool] | None = None
 
     def compute(self, inputs: Any, labels: Tensor, freezer: Freezer) -> tuple[Tensor, Tensor, _Whole]:
@@ -117,11 +117,11 @@ class DividedStep:
         if key != self._made_for:
             self._unwrap()
             with preserved_rng(inputs.device), _kept_buffers(network):
-                self._parallel = self._wrap(network, inputs[:_FEW], labels[:_FEW])
+                self.parallel = self._wrap(network, inputs[:_FEW], labels[:_FEW])
             for parameter in self._parameters:
                 parameter.grad = None
             self._made_for = key
-        return self._parallel
+        return self.parallel
 
     def _wrap(self, network: nn.Module, inputs: Any, labels: Tensor) -> DistributedDataParallel | None:
         """Wrap `network` without what takes no part in it, by what a step of a few images reaches."""
@@ -147,7 +147,7 @@ class DividedStep:
         return parallel
 
     def _unwrap(self) -> None:
-        parallel, self._parallel = self._parallel, None
+        parallel, self.parallel = self.parallel, None
         if parallel is not None:
             # What waits for each gradient goes with these two, and not when the garbage is collected some day.
             del parallel.reducer, parallel.logger

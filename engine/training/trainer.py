@@ -1,11 +1,12 @@
 """The training loop: one step at a time, and exactly where it is."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from finetui.engine.data import Split, augmentation, epoch_order, epoch_seeds
 from finetui.engine.distributed.ranks import SINGLE, Ranks
@@ -121,6 +122,16 @@ class Trainer:
         self._configure(training, plan)
         self.freezer.optimizer = self.optimizer
         self.load_state_dict(state)
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """All parameters, by their names."""
+        return self._parameters
+
+    @property
+    def parallel(self) -> DistributedDataParallel | None:
+        """What exchanges the gradients with other ranks, if anything does just now."""
+        return self.divided.parallel if self.divided is not None else None
 
     @property
     def done(self) -> bool:

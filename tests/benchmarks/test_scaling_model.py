@@ -82,10 +82,11 @@ def test_more_ranks_than_batches_are_no_faster():
     assert model.evaluation_speed(model.evaluation_shards(100, 10, 4096)) == 10
 
 
-def test_rows_of_many_ranks_are_journaled_more_rarely():
-    assert model.rows_seconds(100, 8, 64, least=10, rate=200) == 10
-    assert model.rows_seconds(100, 64, 64, least=10, rate=200) == 32
-    assert model.rows_seconds(100, 4096, 64, least=10, rate=200) == 32
+def test_rows_are_journaled_each_10_seconds_and_more_rarely_in_long_runs():
+    assert model.rows_bytes(100, 8, 0.0) == 800
+    assert model.rows_bytes(100, 8, 600.0) == 61 * 800
+    day, week = model.rows_bytes(100, 64, 86_400.0), model.rows_bytes(100, 64, 7 * 86_400.0)
+    assert day < week < 2 * day
 
 
 def test_a_replica_is_weight_gradient_and_what_the_optimizer_keeps():

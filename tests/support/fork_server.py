@@ -27,6 +27,7 @@ _PROGRAMS = ("finetui", "finetui.engine.process.host")
 SERVER = "FINETUI_TEST_FORKS"  # the environment variable that holds the path of the server's socket
 MARK = "FINETUI_TEST"  # the one that names the test which something was started for
 _INTERPRETER = ("PYTHON", "LC_", "LANG")  # what Python reads once, when it starts
+_ENCODING = "PYTHONIOENCODING"  # but for this one, which is obeyed here
 _IMPORTS = """
 import captum.attr, torchvision
 import finetui.engine.inspection.engine, finetui.engine.process.endpoint, finetui.engine.process.linger
@@ -51,7 +52,7 @@ def _program(command: Any) -> dict[str, Any] | None:
 
 
 def _same_interpreter(env: dict[str, str]) -> bool:
-    keys = {key for key in (*env, *os.environ) if key.startswith(_INTERPRETER)}
+    keys = {key for key in (*env, *os.environ) if key.startswith(_INTERPRETER)} - {_ENCODING}
     return all(env.get(key) == os.environ.get(key) for key in keys)
 
 
@@ -244,8 +245,10 @@ def _open_standard_streams() -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         old = getattr(sys, name)
         lines = number == 2 or os.isatty(number)
+        encoding = os.environ.get(_ENCODING)
+        errors = ("backslashreplace" if number == 2 else "strict") if encoding else old.errors
         stream = open(  # noqa: SIM115
-            number, "w" if number else "r", encoding=old.encoding, errors=old.errors, closefd=False,
+            number, "w" if number else "r", encoding=encoding or old.encoding, errors=errors, closefd=False,
             buffering=1 if lines and number else -1,
         )  # fmt: skip
         setattr(sys, name, stream)

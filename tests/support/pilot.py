@@ -5,6 +5,7 @@ the test waits for a condition or lets some time pass. So a slow machine changes
 """
 
 import asyncio
+import gc
 import time
 import unicodedata
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,8 @@ from unittest.mock import patch
 
 from textual import events
 from textual.app import App
+from textual.css.model import RuleSet
+from textual.css.stylesheet import Stylesheet
 from textual.keys import REPLACED_KEYS, _character_to_key, _get_unicode_name_from_key
 from textual.message_pump import MessagePump
 from textual.pilot import Pilot
@@ -27,6 +30,23 @@ _PATIENCE = 60.0  # seconds: real ones for what is at work, and those of the clo
 _ALONE = 0.5  # real seconds: a thread that takes longer may be waiting for what the dashboard does at its next poll
 _THREAD = "a thread"
 _SETTLED = 2.0  # seconds: every poll, rest, pace and debounce of the dashboard is shorter
+
+
+_parsed: dict[object, list[RuleSet]] = {}
+_parse_rules = Stylesheet._parse_rules
+
+
+def _parsed_once(sheet: Stylesheet, css: str, **options: Any) -> list[RuleSet]:
+    """Return the rules of `css`, which are the same in each app that has the same theme."""
+    key = css, frozenset(options.items()), frozenset(sheet._variables.items())
+    if key not in _parsed:
+        _parsed[key] = _parse_rules(sheet, css, **options)
+    return _parsed[key]
+
+
+# A sixth of an app's start. Textual's hash of a rule is its identity as well, but in Python.
+Stylesheet._parse_rules = _parsed_once  # type: ignore[method-assign]
+RuleSet.__hash__ = object.__hash__  # type: ignore[method-assign,assignment]
 
 
 class _Clock:
@@ -198,7 +218,8 @@ async def open_app(app: App[Any], size: tuple[int, int] = (80, 24), **options: A
     """Run `app` without a terminal, on a clock that stands still, and give its pilot once the first screen is drawn."""
     loop = asyncio.get_running_loop()
     threads = _Threads(loop)
-    with patch.object(loop, "run_in_executor", threads.submit):
+    # The dashboard freezes what there is: here all apps that were opened, which would stay in memory.
+    with patch.object(loop, "run_in_executor", threads.submit), patch.object(gc, "freeze"):
         async with app.run_test(size=size, notifications=True, **options):
             clock = _Clock()  # from now on: what began before must not lie in its future
             with patch("time.monotonic", clock), patch("textual._time.get_time", clock):

@@ -15,6 +15,7 @@ from finetui.tui.state.parts import scores
 from finetui.tui.state.view import View
 
 _MOST = 20  # changes that can be taken back, one after the other
+_TOO_LATE = "Cannot undo the roll back: a checkpoint was saved since, in place of the state before it"
 _NOTHING = "Nothing to undo: no learning rate, freeze or roll back from here"
 
 # Whoever asked a question shows what came of it.
@@ -71,7 +72,7 @@ class CommandResults:
         if isinstance(back, commands.RollBack):
             name = next((one.name for one in view.kept if one.at == change.at), None)
             if name is None:
-                return "Cannot undo the roll back: a later checkpoint has taken the place of the state before it"
+                return _TOO_LATE
             back = msgspec.structs.replace(back, checkpoint=name)
         if isinstance(back, commands.SetLearningRate) and back.factor is not None and view.rate_factor:
             back = msgspec.structs.replace(back, value=view.learning_rate / view.rate_factor * back.factor)
@@ -120,7 +121,8 @@ class CommandResults:
                 self._tell(command, words)
         else:
             self._changes = [*self._changes[-_MOST + 1 :], change]
-            self._tell(command, f"{words} · {KEYS['undo'].shown} undo")
+            until = " until the next save" if isinstance(command, commands.RollBack) else ""
+            self._tell(command, f"{words} · {KEYS['undo'].shown} undo{until}")
 
     def _tell(self, command: commands.AnyCommand, text: str, *, warns: bool = False) -> None:
         self._told.append(CommandResult(clean(text, 300), type(command).__name__, warns))

@@ -2,8 +2,9 @@
 
 Textual 8 crops an update of part of a widget on its right, and resends each line from the widget's left edge: four
 times the bytes for a plot that grows at its end. Textual marks the place with a TODO; this fills it in. It also has
-every widget within the box around all that changed render all of its lines; here it is those lines that changed. It
-relies on private names of Textual's; `tests/tui/test_textual_overrides.py` fails where they change.
+every widget within the box around all that changed render all of its lines; here it is those lines that changed, and
+none of what lies behind a widget that covers all of a change. It relies on private names of Textual's;
+`tests/tui/test_textual_overrides.py` fails where they change.
 """
 
 from collections.abc import Iterable
@@ -49,11 +50,15 @@ class TightCompositor(Compositor):
         if not self._changed:
             yield from super()._get_renders(crop)
             return
-        for widget, (region, clip) in self.visible_widgets.items():
+        open_regions = list(self._changed)
+        for widget, (region, clip) in self.visible_widgets.items():  # front to back
             shown = region.intersection(clip)
-            rows = [changed for changed in self._changed if changed.overlaps(shown)]
+            rows = [changed for changed in open_regions if changed.overlaps(shown)]
             if rows:
                 # In their full width, since lines are cut up where widgets end.
                 top, bottom = min(one.y for one in rows), max(one.bottom for one in rows)
                 part = shown.intersection(Region(shown.x, top, shown.width, bottom - top))
                 yield region, part, widget.render_lines(part.translate(-region.offset))
+                open_regions = [changed for changed in open_regions if not shown.contains_region(changed)]
+            if not open_regions:
+                return

@@ -107,7 +107,7 @@ class LinePlot(Widget):
         self.plotter = Plotter(tuple(series), ([(title, TITLE)],), percent=percent, log_x=log_x, bands=bands)
         self.content = PlotContent(tuple((np.empty(0), np.empty(0)) for _ in series), x_label=x_label)
         self._picture = Picture(0, 0)
-        self._cell_styles: list[Style] = []  # by owner, of the present picture
+        self._cell_styles: list[Style] = []  # by owner
         self._loading = False
         self._dragged_at: int | None = None  # column
 
@@ -173,7 +173,6 @@ class LinePlot(Widget):
         if not self.is_mounted or self._picture.size != tuple(self.size):
             return  # not shown yet, or about to be painted at a new size: render_line will draw
         old, self._picture = self._picture, self.plotter.draw(self.content, (self.size.width, self.size.height))
-        self._cell_styles = []
         regions = self._picture.changed(old)
         if regions:
             self.refresh(*regions)

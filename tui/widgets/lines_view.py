@@ -22,7 +22,6 @@ class LinesView(ScrollView, Generic[Row], can_focus=True):
         scrollbar-size-vertical: 1;
         scrollbar-size-horizontal: 0;
         overflow-x: hidden;
-        &:focus { background: $focused; }
     }
     """
 

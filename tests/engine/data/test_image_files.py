@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageOps
 from torchvision.models import get_model_weights
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILToTensor, Resize
 
+from finetui.engine.data import jpeg
+from finetui.engine.data.choose_decoding import BY_IMAGES
 from finetui.engine.data.image_files import (
     DRAFT,
     common_range,
@@ -144,6 +146,110 @@ def test_pixels_are_those_of_the_transform_that_torchvisions_weights_come_with(n
     mean, std = torch.tensor(preset.mean).view(3, 1, 1), torch.tensor(preset.std).view(3, 1, 1)
     ours = (torch.from_numpy(to_array(image, wanted)).float() / 255 - mean) / std
     assert torch.equal(ours, preset(image))
+
+
+# -- scaled by torch, as new runs have it ----------------------------------------------------------------------
+
+BY_TORCH = Decoding(channels=3, height=224, width=224, resize=256, draft=DRAFT, resampler="torch")
+
+
+def test_a_run_that_kept_no_resampler_has_pillows_pixels_and_a_new_one_asks_for_torchs() -> None:
+    kept = msgspec.json.decode(b'{"channels":3,"height":224,"width":224,"resize":256,"draft":5}', type=Decoding)
+    image = textures(375, 500)["noise"]
+    theirs = Compose([Resize(256), CenterCrop(224), PILToTensor()])(image)
+    assert np.array_equal(to_array(image, kept), theirs.numpy())
+    assert not np.array_equal(to_array(image, msgspec.structs.replace(kept, resampler=BY_IMAGES.resampler)), theirs)
+
+
+@pytest.mark.parametrize("size", [(375, 500), (333, 257), (256, 256), (61, 700), (3, 2), (1, 9), (1100, 2500)])
+@pytest.mark.parametrize("crop", [(224, 224), (190, 301)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_torch_scales_as_pillow_does_to_a_twentieth_of_a_level(
+    size: tuple[int, int], crop: tuple[int, int], interpolation: str
+) -> None:
+    for texture in textures(*size).values():
+        for mode, channels in (("RGB", 3), ("L", 1)):
+            image = texture.convert(mode)
+            wanted = msgspec.structs.replace(
+                BY_TORCH, channels=channels, height=crop[0], width=crop[1], interpolation=interpolation
+            )
+            ours = to_array(image, wanted)
+            pillow = to_array(image, msgspec.structs.replace(wanted, resampler="pillow"))
+            error = np.abs(ours.astype(int) - pillow)
+            assert ours.shape == wanted.shape
+            assert error.mean() <= 0.05
+            assert error.max() <= 2
+
+
+@pytest.mark.parametrize("changed", [{"resize": 0}, {"interpolation": "lanczos"}, {"interpolation": "nearest"}])
+def test_what_torch_cannot_scale_alike_is_pillows(changed: dict[str, object]) -> None:
+    image = textures(375, 500)["noise"]
+    wanted = msgspec.structs.replace(BY_TORCH, **changed)
+    pillow = msgspec.structs.replace(wanted, resampler="pillow")
+    assert np.array_equal(to_array(image, wanted), to_array(image, pillow))
+
+
+KINDS: dict[str, tuple[str, dict[str, object]]] = {
+    "colour": ("RGB", {}),
+    "grey": ("L", {}),
+    "cmyk": ("CMYK", {}),
+    "4:4:4": ("RGB", {"subsampling": 0}),
+    "4:2:2": ("RGB", {"subsampling": 1}),
+    "progressive": ("RGB", {"progressive": True}),
+    "restarts": ("RGB", {"restart_marker_blocks": 3}),
+    "no YCbCr": ("RGB", {"keep_rgb": True}),
+    "poor": ("RGB", {"quality": 12}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("library", ["simplejpeg", "pillow"])
+def test_a_jpeg_has_the_same_pixels_whoever_decodes_it(
+    kind: str, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if library == "simplejpeg":
+        pytest.importorskip("simplejpeg")
+    else:
+        monkeypatch.setattr(jpeg, "simplejpeg", None)
+    mode, options = KINDS[kind]
+    path = tmp_path / "x.jpg"
+    for size in ((375, 500), (301, 257), (17, 9), (2, 1)):
+        textures(*size)["photograph"].convert(mode).save(path, **{"quality": 90, **options})
+        for channels in (3, 1):
+            wanted = msgspec.structs.replace(BY_TORCH, channels=channels)
+            assert np.array_equal(decode(str(path), wanted), to_array(Image.open(path), wanted))
+        by_itself = jpeg.decoded_jpeg(path.read_bytes(), Image.open(path))
+        assert (by_itself is not None) == (library == "simplejpeg" and mode != "CMYK")
+        if by_itself is not None:
+            assert np.array_equal(by_itself.squeeze(), np.asarray(Image.open(path)).squeeze())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_jpeg_is_scaled_as_a_person_sees_it(orientation: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    textures(375, 500)["photograph"].save(path, exif=exif, quality=90)
+    turned = ImageOps.exif_transpose(Image.open(path))
+    assert np.array_equal(decode(str(path), BY_TORCH), to_array(turned, BY_TORCH))
+
+
+def test_a_damaged_jpeg_is_what_pillow_says_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    textures(375, 500)["photograph"].save(path, quality=90)
+    whole = path.read_bytes()
+    pillows = msgspec.structs.replace(BY_TORCH, resampler="pillow")
+    for data in (whole[:-2], whole[: len(whole) // 2], whole[:300], whole[:9000] + bytes(40) + whole[9040:]):
+        path.write_bytes(data)
+        try:
+            expected: object = to_array(Image.open(path), BY_TORCH)
+        except OSError:
+            with pytest.raises(Unreadable) as theirs:
+                decode(str(path), pillows)
+            with pytest.raises(Unreadable, match=str(theirs.value)):
+                decode(str(path), BY_TORCH)
+        else:
+            assert np.array_equal(decode(str(path), BY_TORCH), expected)
 
 
 # -- JPEG files decoded to a fraction of their size ------------------------------------------------------------

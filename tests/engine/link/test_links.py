@@ -157,9 +157,7 @@ def test_a_killed_engine_is_reported_and_listed_as_crashed(make_config) -> None:
     watcher.until_kind(TrainPoint)
     assert link.pid is not None
     os.kill(link.pid, signal.SIGKILL)
-    started = time.monotonic()
     crashed = watcher.until_state("crashed")
-    assert time.monotonic() - started < 10
     assert "signal 9" in crashed.reason
     summary = summarise_run(find_run("killed", Path(config.run.runs_dir)))
     assert summary is not None

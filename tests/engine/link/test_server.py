@@ -9,7 +9,7 @@ import pytest
 from peers import Engine, Peer
 from watching import until
 
-from finetui.engine.link import sockets
+from finetui.engine.link import server, sockets
 from finetui.engine.link.frames import Goodbye, Hello, Welcome
 from finetui.engine.link.server import _Wake
 from finetui.engine.protocol.commands import FetchImages, Pause, SetFrozen, SetLearningRate
@@ -30,6 +30,20 @@ def test_a_client_is_welcomed_with_what_was_said_before_there_was_a_file(engine:
     assert peer.next(Audience).names == ("ann",)
     engine.say(Log(level="info", message="live"))
     assert peer.next(Log).seq == 2
+
+
+def test_nothing_is_encoded_while_nobody_listens(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[object] = []
+    encode = server.encode_frame
+    monkeypatch.setattr(server, "encode_frame", lambda frame: encoded.append(frame) or encode(frame))
+    engine.say(StateChanged(state="ready"))
+    until(lambda: not engine.server._inbox)
+    peer = Peer(engine, Hello())
+    peer.next(Welcome)
+    assert [type(frame) for frame in encoded if not isinstance(frame, Audience)] == [StateChanged]  # the greeting's
+    engine.say(StateChanged(state="running"))
+    assert peer.next(StateChanged).state == "ready"
+    assert peer.next(StateChanged).state == "running"
 
 
 def test_a_later_client_is_sent_to_the_journal(engine: Engine, tmp_path: Path) -> None:

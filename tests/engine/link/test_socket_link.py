@@ -342,9 +342,7 @@ def test_a_killed_engine_is_said_with_the_way_to_go_on(make_config, watch: Watch
     with folder_of(first).log.open("a") as log:
         log.write("terminate called: bus error in libdata\n")
     os.kill(first.link.pid, signal.SIGKILL)
-    started = time.monotonic()
     crashed = watcher.until_state("crashed")
-    assert time.monotonic() - started < 10
     assert "the engine process ended unexpectedly" in crashed.reason
     assert ("signal 9" in crashed.reason) == (how == "its own")
     assert "terminate called: bus error in libdata" in crashed.reason

@@ -28,6 +28,24 @@ def test_a_short_queue_keeps_order_and_newest() -> None:
     assert queue.drain() == []
 
 
+def test_news_are_told_once_until_they_are_taken() -> None:
+    queue, told = EventQueue(limit=3), []
+    queue.on_news = lambda: told.append(len(queue))
+    queue.put(Phase(name="a"))
+    assert not told
+    assert not queue.has_news
+    queue.put(Log(level="info", message="b"))
+    queue.put(Log(level="info", message="c"))
+    queue.put(Phase(name="d"))  # makes room for itself, and none of the results goes
+    assert told == [2]
+    assert [type(event) for event in queue.drain(1)] == [Log]
+    assert queue.has_news
+    queue.drain()
+    assert not queue.has_news
+    queue.put(Log(level="info", message="e"))
+    assert told == [2, 1]
+
+
 def test_taking_a_command_waits_for_one() -> None:
     queue = CommandQueue()
     assert queue.take() is None

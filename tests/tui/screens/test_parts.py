@@ -160,7 +160,7 @@ async def test_the_train_screen_says_the_part_and_its_table_switches(tmp_path: P
         total = app.screen.query_one("#class-accuracy")
         if size == (80, 24):  # the classes are a tab beside the curves
             assert not total.size
-            await pilot.press("3")
+            await pilot.press("9")
         await pilot.until(lambda: "90.00% of 1,000 val images" in total._content.plain)
         plot = app.screen.query_one("#loss", LinePlot)
         assert [series.name for series in plot.plotter.series] == ["train", "val"]

@@ -88,7 +88,7 @@ def test_a_run_that_is_steered_and_all_of_it_undone(make_config: Callable) -> No
         "Nothing changed: frozen already",
         "Undone: conv1, conv2 unfrozen (2,572 parameters)",
         'Checkpoint "mark" saved: step 24',
-        'Rolled back to "mark" (step 24); 6 steps undone · u undo',
+        'Rolled back to "mark" (step 24); 6 steps undone · u undo until the next save',
         'Undone: Rolled back to "previous" (step 30)',
         here.told[10],
         "Stopped at step 32, checkpoint saved · s resume",
@@ -115,7 +115,7 @@ def test_what_cannot_be_taken_back_now_says_why() -> None:
     kept = KeptCheckpoint(name="previous", file="previous.ckpt", step=9, epoch=1, at=7)
     accepted(here, RollBack(checkpoint="best"), back(step=2), CheckpointSaved(file="last.ckpt", kept=(kept,), step=2))
     here.hear(CheckpointSaved(file="last.ckpt", kept=(msgspec.structs.replace(kept, at=20),), step=5))
-    assert "a later checkpoint has taken the place" in here.results.undo(here.store.view)
+    assert "a checkpoint was saved since" in here.results.undo(here.store.view)
 
 
 def test_a_refused_undo_can_be_tried_again() -> None:

@@ -189,10 +189,10 @@ def test_rate_factors_are_those_of_layers_that_train() -> None:
 def test_a_thousand_layers_are_no_work() -> None:
     names = [f"stage{a}.{b}.{part}" for a in range(4) for b in range(100) for part in ("conv", "bn", "act")]
     groups = tuple(group(f"stage{a}", *(name for name in names if name.startswith(f"stage{a}."))) for a in range(4))
-    start = time.perf_counter()
+    start = time.process_time()  # whatever else the machine is busy with
     nodes = layer_tree(groups, (), "net")
     states = LayerStates(groups)
     found = [states.of(node) for node in visible(nodes, set())]
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert len(found) == 1 + 4 + 400 + 1200
     assert set(found) == {"trains"}

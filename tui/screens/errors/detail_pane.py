@@ -38,6 +38,7 @@ class DetailPane(Vertical):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._lines: Callable[[int], list[Content]] = lambda _width: []
+        self._words = Content("")
 
     def compose(self) -> ComposeResult:
         """The image, and the text."""
@@ -71,4 +72,7 @@ class DetailPane(Vertical):
             return
         height = self.content_size.height
         room = height if self.has_class("-beside") else max(height - _PICTURE - text.styles.margin.top, _LEAST_LINES)
-        text.update(Content("\n").join(self._lines(width)[:room]))
+        words = Content("\n").join(self._lines(width)[:room])
+        if not words.is_same(self._words):  # or the whole screen would be laid out at each look for an image
+            self._words = words
+            text.update(words)

@@ -31,7 +31,7 @@ from finetui.tui.widgets.picker import Pick, Picker
 
 _MOST_RUNS = 20  # whose journals are read
 _MODELS = (
-    Pick("lenet", "44 k, for digits"),
+    Pick("lenet", "44 k, digits"),
     Pick("resnet18", "11.7 M, photos"),
     Pick("mobilenet_v3_small", "2.5 M, fast"),
     Pick("resnet50", "25.6 M"),

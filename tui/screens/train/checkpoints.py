@@ -139,4 +139,7 @@ def _question(kept: KeptCheckpoint, view: View) -> tuple[str, tuple[str, ...]]:
     back = view.step - kept.step
     undone = f"Undoes {back:,} step{'s' if back > 1 else ''}. " if back > 0 else ""
     title = f'Roll back to "{kept.name}" (epoch {kept.epoch}{accuracy})?'
-    return title, (f'{undone}The present state is kept as "previous".',)
+    return title, (
+        f'{undone}The present state is kept as "previous".',
+        f"{KEYS['undo'].shown} brings it back, until the next save.",
+    )

@@ -17,8 +17,11 @@ from finetui.tui.screens.train.titles import Titles
 from finetui.tui.state.store import Store
 from finetui.tui.state.view import View
 
-_PLOT_SECONDS = 0.5
+_PLOT_SECONDS = 0.75
 _RATE_SECONDS = 1.0  # a learning rate that a schedule moves at every step
+# What a train point changes: that is for the lines at the top, the plots and the learning rate's field alone.
+_MOVES = {"point", "step", "epoch", "learning_rate", "speed", "phase"}
+_STAYS = [name for name in View.__struct_fields__ if name not in _MOVES]
 
 
 class Panels:
@@ -33,13 +36,21 @@ class Panels:
         self._refresh_rate = RefreshRate()
         self._plots_at = self._rate_at = 0.0
 
+    def due(self, *, unheard: bool) -> bool:
+        """Whether it is time to show what is not shown yet, which is more than the store knows if some is `unheard`."""
+        calm = self._shown is not None and self._shown.state == "running"
+        return (unheard or (self.behind and not self._covered)) and (not calm or self._refresh_rate.due())
+
+    @property
+    def _covered(self) -> bool:
+        return self._screen.app.screen is not self._screen
+
     def show(self) -> None:
         """Draw what has changed, as far as it is time for it."""
         view = self._store.view
         if view is self._shown and not (self.behind and self._refresh_rate.due()):
             return
-        covered = self._screen.app.screen is not self._screen
-        if covered and self._shown is not None and view.state == self._shown.state:
+        if self._covered and self._shown is not None and view.state == self._shown.state:
             # What shines through below a dialog would be sent whole for each cell of it that changes.
             self.behind = True
             return
@@ -63,6 +74,8 @@ class Panels:
         if steered or not calm or now - self._rate_at >= _RATE_SECONDS:
             self._rate_at = now
             find(Controls).show(view)
+        if before is not None and all(getattr(view, name) is getattr(before, name) for name in _STAYS):
+            return
         find(Banner).show(view)
         find(LayerList).show(view)
         find(SettingsPanel).show_view(view)
@@ -74,6 +87,11 @@ class Panels:
         """Have what is known by now be drawn at the next look, whatever the rate."""
         self._refresh_rate.hurry()
         self._plots_at, self.behind = 0.0, True
+
+    def resized(self) -> None:
+        """Use the new width of the screen."""
+        self.show_lines()
+        self._titles.show(self._store.view)
 
     def show_lines(self) -> None:
         """Draw the lines at the top."""

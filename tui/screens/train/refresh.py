@@ -4,6 +4,7 @@ import time
 
 _SHARE = 0.012  # of a core: where training has all of them, its steps get longer by that
 _LEAST, _MOST = 0.25, 1.0  # seconds between two pictures
+_NEARLY = 0.9  # of the time is enough: who asks does so in steps that are as long
 
 
 class RefreshRate:
@@ -20,11 +21,11 @@ class RefreshRate:
 
     def due(self) -> bool:
         """Whether it is time for a picture."""
-        return time.monotonic() - self._at >= self._interval
+        return time.monotonic() - self._at >= _NEARLY * self._interval
 
     def stretched(self, seconds: float) -> float:
         """Return `seconds`, between two pictures of what costs most, in the measure in which all are further apart."""
-        return 0.9 * seconds * self._interval / _LEAST  # a little less: it goes with the picture that is due then
+        return _NEARLY * seconds * self._interval / _LEAST  # it goes with the picture that is due then
 
     def hurry(self) -> None:
         """Have the next picture be due at once."""

@@ -1,6 +1,9 @@
 """The Train screen: curves, progress, per-class table, controls, layers, log."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import ClassVar
 
 from textual import work
@@ -45,7 +48,7 @@ from finetui.tui.widgets.key_bar import KeyBar
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
 _PLOTS, _FRAMES = 22, (100, 32)  # from which height on there are plots, from which width and height frames
-_POLL_SECONDS = 0.1  # how soon an answer from the engine is seen
+_POLL_SECONDS = 0.25  # how soon train points are seen; anything else is at once
 _MOST_AT_ONCE = 256  # events, a few milliseconds' worth
 
 _SHOWN = ("start", "pause", "finetune")  # among the keys in the last line; the others have buttons that one sees
@@ -135,6 +138,7 @@ class TrainScreen(HomeScreen[None]):
 
     def on_mount(self) -> None:
         """Begin to look for events."""
+        self._link.events.on_news = partial(self._wake, asyncio.get_running_loop())
         self.set_interval(_POLL_SECONDS, self._poll)
         self.panels.show()
 
@@ -146,7 +150,7 @@ class TrainScreen(HomeScreen[None]):
         text = f"This terminal has {size} cells; finetui needs {MIN_WIDTH}x{MIN_HEIGHT}. Training is not affected."
         self.query_one(Plots).classes_tab = self.size.height >= _PLOTS and not self.is_framed
         self.query_one("#too-small", Static).update(Content(text))
-        self.call_after_refresh(self.panels.show_lines)
+        self.call_after_refresh(self.panels.resized)
 
     @property
     def is_framed(self) -> bool:
@@ -155,7 +159,15 @@ class TrainScreen(HomeScreen[None]):
 
     # -- showing ----------------------------------------------------------------------------------------
 
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look for events now; called in any thread."""
+        with suppress(RuntimeError):  # the loop is closed: the app has ended
+            loop.call_soon_threadsafe(self.call_later, self._poll)
+
     def _poll(self) -> None:
+        waiting = self._link.events
+        if not waiting.has_news and not self.panels.due(unheard=len(waiting) > 0):
+            return  # train points are heard together, when it is time to show them
         keys, knew = (self._unshown(), self._labels()), self.store.machine.latest is not None
         heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE), self.steering.results.hear)
         if (self._unshown(), self._labels()) != keys:

@@ -3,6 +3,7 @@
 from textual.content import Content
 from textual.screen import Screen
 
+from finetui.tui.keys import KEYS
 from finetui.tui.screens.train.settings_panel import brief_settings
 from finetui.tui.state.view import View
 
@@ -19,15 +20,18 @@ class Titles:
         self._write("classes", "Classes", _mistakes(view))
         brief = view.data is not None and not self._screen.query_one("#settings").display
         self._write("controls", "Controls", brief_settings(view.config) if brief else "")
-        self._write("layers", "Layers", _trained(view))
+        self._write("layers", "Layers", _trained(view), KEYS["layers"].shown)
         self._write("settings", "Settings", "")
-        self._write("log", "Log", "")
+        self._write("log", "Log", "", KEYS["log"].shown)
 
-    def _write(self, name: str, title: str, figures: str) -> None:
+    def _write(self, name: str, title: str, figures: str, key: str = "") -> None:
+        """Write a title into a frame, before it the key of the screen that has more."""
         if self._written.get(name) != figures:
             self._written[name] = figures
             more = (f" ─ {figures}", "not bold $muted") if figures else ""
-            self._screen.query_one(f"#{name}").border_title = Content.assemble(title, more)
+            self._screen.query_one(f"#{name}").border_title = Content.assemble(
+                (f"{key} " if key else "", "$accent"), title, more
+            )
 
 
 def _mistakes(view: View) -> str:

@@ -9,6 +9,7 @@ from canned_predictions import AnsweringLink, predictions, saved
 from errors_pilot import HOSTILE, SIZES, by_loss, events_of, line, listed, opened
 from pilot import open_app, picture
 from textual.content import Content
+from textual.screen import Screen
 
 from finetui.engine.predictions.criteria import Selection
 from finetui.engine.protocol.commands import ExplainImage, FetchImages, FindDuplicates
@@ -47,6 +48,24 @@ async def test_the_mistakes_are_listed_and_everything_important_is_in_sight(link
         ):
             assert words in text or words == "▀", f"{words} is missing at {size}:\n{text}"
         assert sum("━" in row for row in text.splitlines()) >= 1
+
+
+async def test_a_look_for_an_image_that_has_not_come_lays_nothing_out(link, found, monkeypatch) -> None:
+    app = FinetuiApp(link)
+    async with open_app(app, size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        await pilot.settle()
+        monkeypatch.setattr(screen._thumbnails, "get", lambda _index: None)
+        screen._show_detail()
+        await pilot.settle()
+        assert screen._waits
+        laid_out: list[object] = []
+        lay_out = Screen._refresh_layout
+        monkeypatch.setattr(
+            Screen, "_refresh_layout", lambda *given, **how: (laid_out.append(0), lay_out(*given, **how))
+        )
+        await pilot.settle()
+        assert not laid_out
 
 
 async def test_the_images_are_those_of_the_rows(link, found) -> None:

@@ -10,6 +10,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input
 
+from finetui.engine.protocol.events import Log
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.train.plots import Plots
 from finetui.tui.widgets import plot_geometry
@@ -91,7 +92,7 @@ async def test_a_rate_that_a_schedule_moves_lays_nothing_out(monkeypatch: pytest
         assert not laid_out
 
 
-async def test_the_styles_of_a_plot_are_found_once_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_styles_of_a_plot_are_found_once_a_theme(monkeypatch: pytest.MonkeyPatch) -> None:
     plot_geometry.preload()
     link = CannedLink(*running(*[point(step, 2.0 / step, 0.8) for step in range(1, 50)]))
     app = FinetuiApp(link)
@@ -109,10 +110,10 @@ async def test_the_styles_of_a_plot_are_found_once_a_picture(monkeypatch: pytest
         plot._update()
         plot.refresh()
         await pilot.drawn()
-        assert asked["loss"] == len(LinePlot.COMPONENT_CLASSES)
+        assert not asked
         app.theme = "textual-light" if app.theme != "textual-light" else "textual-dark"
         await pilot.settle()
-        assert asked["loss"] > len(LinePlot.COMPONENT_CLASSES)  # another theme has other colours
+        assert asked["loss"] == len(LinePlot.COMPONENT_CLASSES)  # another theme has other colours
 
 
 async def test_a_plot_that_looks_the_same_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,3 +136,25 @@ async def test_a_plot_that_looks_the_same_is_not_drawn(monkeypatch: pytest.Monke
         await pilot.drawn()
         assert not drawn
         assert watched.lines["LinePlot"] == watched.sent == 0
+
+
+async def test_points_are_heard_together_when_a_picture_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    due = [True]
+    monkeypatch.setattr("finetui.tui.screens.train.refresh.RefreshRate.due", lambda _rate: due[0])
+    link = CannedLink(*running(point(1)))
+    app = FinetuiApp(link)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
+        due[0] = False
+        for step in range(2, 12):
+            link.events.put(point(step))
+            await pilot.wait(0.3)
+        assert app.train_screen.store.view.step == 1
+        link.events.put(Log(level="info", message="seen at once"))  # and what came before it
+        await pilot.drawn()
+        assert app.train_screen.store.view.step == 11
+        assert app.train_screen.store.view.log[-1].text == "seen at once"
+        link.events.put(point(12))
+        due[0] = True
+        await pilot.wait(0.3)
+        assert app.train_screen.store.view.step == 12

@@ -127,7 +127,8 @@ class Curves(PlotGroup):
                 [("↑↓", KEY), *((f"  {getattr(one, name)}", TITLE if one == metric else AXIS) for one in self._metrics)]
                 for name in ("title", "short")
             ]
-            names = [*tabs, [("↑↓ ", KEY), *names[0]]]
+            place = f"  {self._metrics.index(metric) + 1} of {len(self._metrics)}"
+            names = [*tabs, [("↑↓ ", KEY), *names[0], (place, AXIS)]]
         noted = [[*names[0], (f" · smoothed {level:g}", AXIS)], *([*one, (f" · EMA {level:g}", AXIS)] for one in names)]
         return (*(noted if level else ()), *names)
 
