@@ -22,6 +22,7 @@ from finetui.engine.runs.reporter import Reporter
 
 CHECK_STEPS = 100  # between two comparisons, at the train point that comes next
 _FEW = 8  # ranks that tell of themselves with each train point; of more, the more rarely the more there are
+_MEMORY = 0.8  # weight of the past in the shares of time: one slow step marks nobody
 _NAMED = 3  # tensors in a sentence
 _SILENT_SECONDS = 3.0  # without a sign of life that are worth being shown
 _SHOW_SECONDS = 1.0  # between two times
@@ -61,6 +62,7 @@ class RankTable:
         self._differs = ""
         self._began = self._journaled = self._shown = time.monotonic()
         self._latest: RanksSeen | None = None
+        self._shares: tuple[float, ...] = ()
         self._meter = CommunicationMeter(ranks)
         self.restart = self._meter.restart
         self.in_step = self._meter.in_step
@@ -83,7 +85,10 @@ class RankTable:
 
     def _own(self, point: TrainPoint, parallel: DistributedDataParallel | None) -> _Told:
         shares = point.time_shares or TimeShares()
-        computing, communicating = self._meter.take(shares, point.steps, parallel)
+        fresh = (shares.waiting + shares.copying, *self._meter.take(shares, point.steps, parallel))
+        before = self._shares or fresh
+        self._shares = tuple(_MEMORY * old + (1 - _MEMORY) * new for old, new in zip(before, fresh, strict=True))
+        waiting, computing, communicating = self._shares
         checksum = 0
         if not 0 <= point.step - self._checked < CHECK_STEPS:  # or it has gone back
             self._checked = point.step
@@ -91,7 +96,7 @@ class RankTable:
         return _Told(
             step=point.step,
             samples_per_second=point.samples_per_second / self._ranks.world,
-            waiting=shares.waiting + shares.copying,
+            waiting=waiting,
             computing=computing,
             communicating=communicating,
             **_memory(self._device),
