@@ -107,8 +107,11 @@ class TrainingLoop:
     def step(self) -> None:
         """Take one step. Raises `Diverged`."""
         self.tested = False
-        with self.rank_table.in_step():
+        if self.ranks.world == 1:  # a step of a small network would feel the context
             self.time.step(self.trainer.train_step)
+        else:
+            with self.rank_table.in_step():
+                self.time.step(self.trainer.train_step)
         self.questions.stepped()
         if self.trainer.point_due() if self.turn is None else self.turn.point_due:
             self.emit_point()
