@@ -83,6 +83,7 @@ def test_checkpoints_by_the_minute_take_at_most_a_hundredth_of_the_time(make_con
     writer = RunWriter()
     folder = writer.create(make_config(), "x")
     loop = mock.MagicMock()
+    loop.turn = None
     loop.config.checkpoints = CheckpointsConfig(every_steps=0, every_minutes=1.0)
     loop.prepared.model.state_dict.return_value = {}
     loop.state_dict.return_value = {"step": 10, "epoch": 0, "accuracy": None}
