@@ -23,6 +23,7 @@ TITLES = {
     "scale": "Scale",
     "features": "What is frozen is computed once",
     "photos": "Streaming of photographs",
+    "ranks": "Several processes, one run",
     "scaling": "Many ranks",
     "gpu": "Training on a GPU",
 }

@@ -224,7 +224,21 @@ class Predictions:
             "root": self.files.root.encode("utf-8", "surrogateescape").hex(),
         }
         with replacing(path, synced=False) as file:
-            file.write(save(arrays, about))
+            for part in _in_order(save(arrays, about)):
+                file.write(part)
+
+
+def _in_order(saved: bytes) -> tuple[bytes, bytes, memoryview]:
+    """Return the parts of a safetensors file with its metadata in order of their names; it has them in any.
+
+    So the same predictions are the same bytes. The format is a header's length, eight bytes, the header, the numbers.
+    """
+    end = 8 + int.from_bytes(saved[:8], "little")
+    header = msgspec.json.decode(saved[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = msgspec.json.encode(header)
+    text += b" " * (-len(text) % 8)  # the numbers are aligned
+    return len(text).to_bytes(8, "little"), text, memoryview(saved)[end:]
 
 
 def load_predictions(path: Path) -> Predictions:

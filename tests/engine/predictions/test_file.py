@@ -36,6 +36,14 @@ def test_what_is_written_is_read(tmp_path: Path, n: int, classes: int, seed: int
         assert again.files.path(row) == read.files.path(row)
 
 
+def test_the_same_predictions_are_the_same_bytes(tmp_path: Path) -> None:
+    def written(_: int) -> bytes:
+        make(10, seed=1).save(tmp_path / "p")
+        return (tmp_path / "p").read_bytes()
+
+    assert len(set(map(written, range(12)))) == 1
+
+
 def test_a_page_is_read_without_the_rest(tmp_path: Path) -> None:
     made = make(200_000, 10)
     made.save(tmp_path / "p")
