@@ -21,7 +21,6 @@ from finetui.engine.training.dealt_batches import DealtBatches
 from finetui.engine.training.forward import Forward
 from finetui.engine.training.freezing import Freezer
 
-_Whole = Callable[[], float] | None  # waits for the loss of all ranks' images
 _FEW = 2  # images that a network is tried with: batch normalisation needs two
 
 
@@ -53,16 +52,16 @@ class DividedStep:
         self.parallel: DistributedDataParallel | None = None
         self._made_for: tuple[frozenset[str], frozenset[str], bool] | None = None
 
-    def compute(self, inputs: Any, labels: Tensor, freezer: Freezer) -> tuple[Tensor, Tensor, _Whole]:
+    def compute(self, inputs: Any, labels: Tensor, freezer: Freezer) -> tuple[Tensor, Tensor]:
         """Leave the gradients of the batch dealt last in the parameters; `inputs` and `labels` are this rank's.
 
-        Return this rank's share of the loss (a detached scalar), its logits (detached), and what waits for the loss of
-        the whole batch, which only the CPU knows without being waited for.
+        Return this rank's share of the loss (a detached scalar) and its logits (detached). The shares of all ranks are
+        added up when a point is due, as a device is waited for then: a message more in each step would be felt.
         """
         with apart(self.dealt.copied):
             return self._compute(inputs, labels, freezer)
 
-    def _compute(self, inputs: Any, labels: Tensor, freezer: Freezer) -> tuple[Tensor, Tensor, _Whole]:
+    def _compute(self, inputs: Any, labels: Tensor, freezer: Freezer) -> tuple[Tensor, Tensor]:
         network = self._forward.network(freezer)
         parallel = None
         if self._ranks.world > 1 and min(self.dealt.now.sizes) >= self._least:
@@ -77,37 +76,26 @@ class DividedStep:
     def alone(self, model: nn.Module, parameters: Sequence[nn.Parameter], inputs: Any, labels: Tensor) -> float:
         """Do the same with a copy of the model and its `parameters`; return the loss of the whole batch."""
         with apart(self.dealt.copied):
-            share, _, _ = self._backward(model, inputs, labels, nullcontext)
+            share, _ = self._backward(model, inputs, labels, nullcontext)
         average_gradients(self._ranks, parameters)
         return math.fsum(loss for (loss,) in self._ranks.begin_gather((share.item(),))())
 
     def _backward(
         self, network: Callable[[Tensor], Any], inputs: Any, labels: Tensor, unsynced: Callable[[], Any]
-    ) -> tuple[Tensor, Tensor, _Whole]:
+    ) -> tuple[Tensor, Tensor]:
         sizes, weight = self.dealt.now.sizes, self.dealt.weight
         smallest = min(size for size in sizes if size)
         count = max(1, min(self._accumulate, smallest // self._least))
         enough = len(labels) >= self._least
         parts = list(zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True)) if enough else []
         share, logits = torch.zeros((), device=labels.device), []
-        whole: _Whole = None
         for number, (images, its_labels) in enumerate(parts, start=1):
-            last = number == len(parts)
-            with nullcontext() if last else unsynced():
+            with nullcontext() if number == len(parts) else unsynced():
                 loss, found = self._forward.summed(network, images, its_labels)
                 share = share + loss.detach() / weight
                 logits.append(found)
-                if last:  # while gradients are computed, the others' losses arrive
-                    whole = self._whole(share)
                 (loss * (self._ranks.world / weight)).backward()  # type: ignore[no-untyped-call]
-        return share, torch.cat(logits) if logits else share.new_empty(0, 1), whole or self._whole(share)
-
-    def _whole(self, share: Tensor) -> _Whole:
-        """Start to add up what the ranks have of the loss, where the CPU has it; a device would be waited for."""
-        if not share.is_cpu:
-            return None
-        wait = self._ranks.begin_gather((share.item(),))
-        return lambda: math.fsum(loss for (loss,) in wait())
+        return share, torch.cat(logits) if logits else share.new_empty(0, 1)
 
     def _wrapped(
         self, network: nn.Module, inputs: Any, labels: Tensor, freezer: Freezer

@@ -10,6 +10,7 @@ import torch
 from steered import at
 
 from finetui.engine.checkpoints import checkpoint
+from finetui.engine.distributed.ranks import SINGLE
 from finetui.engine.errors import BadInput
 from finetui.engine.inspection.opened_checkpoint import open_checkpoint
 from finetui.engine.protocol.commands import Branch, RollBack, Save, SetLearningRate, Start, Stop
@@ -83,7 +84,7 @@ def test_checkpoints_by_the_minute_take_at_most_a_hundredth_of_the_time(make_con
     writer = RunWriter()
     folder = writer.create(make_config(), "x")
     loop = mock.MagicMock()
-    loop.turn = None
+    loop.turn, loop.ranks = None, SINGLE
     loop.config.checkpoints = CheckpointsConfig(every_steps=0, every_minutes=1.0)
     loop.prepared.model.state_dict.return_value = {}
     loop.state_dict.return_value = {"step": 10, "epoch": 0, "accuracy": None}
