@@ -21,7 +21,6 @@ from finetui.engine.protocol.values import TimeShares
 from finetui.engine.runs.reporter import Reporter
 
 CHECK_STEPS = 100  # between two comparisons, at the train point that comes next
-_FEW = 8  # ranks that tell of themselves with each train point; of more, the more rarely the more there are
 _MEMORY = 0.8  # weight of the past in the shares of time: one slow step marks nobody
 _NAMED = 3  # tensors in a sentence
 _SILENT_SECONDS = 3.0  # without a sign of life that are worth being shown
@@ -73,7 +72,7 @@ class RankTable:
         `parallel` is what exchanges the gradients.
         """
         self._points += 1
-        if self._ranks.world == 1 or self._points % -(-self._ranks.world // _FEW):
+        if self._ranks.world == 1:
             return
         if not self._who:
             self._who = self._ranks.gather((socket.gethostname(), self._device_name))

@@ -12,6 +12,7 @@ from finetui.engine.protocol.events import MeanLoss
 from finetui.engine.training.divergence import LossGuard
 
 POINT_INTERVAL = 0.1  # seconds: at most ten points a second leave the engine, however fast the steps are
+_RANKS = 8  # that can tell each other their numbers so often at about a hundredth of the time (docs/scaling.md)
 _MOST_STEPS_A_POINT = 1000  # bounds the loss tensors that wait on the device
 _MOST_LOGITS = 2**20  # numbers that wait there
 _HUNDRED = 100
@@ -62,7 +63,8 @@ class Meter:
 
     def due(self) -> bool:
         """Whether it is time for `take`; asking costs next to nothing."""
-        return time.monotonic() - self._started >= POINT_INTERVAL or len(self._losses) >= _MOST_STEPS_A_POINT
+        interval = POINT_INTERVAL * max(1.0, self._ranks.world / _RANKS)
+        return time.monotonic() - self._started >= interval or len(self._losses) >= _MOST_STEPS_A_POINT
 
     def take(self, epoch: int, position: int, step: int) -> dict[str, Any]:
         """Return the means since the last call, as fields of a `TrainPoint`, and begin anew.
