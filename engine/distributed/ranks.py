@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from finetui.engine.distributed.meeting import meeting_store
 from finetui.engine.distributed.place import Place, place_from
+from finetui.engine.distributed.rendezvous import rendezvous_store
 from finetui.engine.distributed.watch import Watch
 from finetui.engine.errors import BadInput, FinetuiError
 
@@ -83,7 +83,7 @@ class Ranks:
             if not dist.is_initialized():
                 backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
                 own = device if device.type == "cuda" else None
-                store = meeting_store(self.place, self._timeout.total_seconds())
+                store = rendezvous_store(self.place, self._timeout.total_seconds())
                 dist.init_process_group(
                     backend, store=store, rank=self.rank, world_size=self.world, timeout=self._timeout, device_id=own
                 )

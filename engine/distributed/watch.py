@@ -12,8 +12,8 @@ from typing import NamedTuple, Self, TypeVar
 import msgspec
 import psutil
 
-from finetui.engine.distributed.meeting import meeting_store
 from finetui.engine.distributed.place import Place
+from finetui.engine.distributed.rendezvous import rendezvous_store
 from finetui.engine.errors import FinetuiError, describe, reason_of
 
 PATIENCE = 60.0  # seconds without a sign of life after which a rank is given up
@@ -79,7 +79,7 @@ class Watch:
         self.give_up = give_up
         self._on_signal, self._on_folder, self._asked_to_end = on_signal, on_folder, asked_to_end
         self._patience = patience or float(os.environ.get("FINETUI_RANK_PATIENCE", PATIENCE))
-        self._store = meeting_store(place)
+        self._store = rendezvous_store(place)
         me = psutil.Process()
         self._beat = Beat(pid=me.pid, host=socket.gethostname(), born=me.create_time())
         self._heard: dict[int, _Heard] = {}

@@ -11,7 +11,7 @@ from torch.distributed.rendezvous import rendezvous
 from finetui.engine.distributed.place import Place
 from finetui.engine.errors import FinetuiError, reason_of
 
-MEET_SECONDS = 600.0
+RENDEZVOUS_SECONDS = 600.0
 _POLL_SECONDS = 0.05
 _HERE, _WELCOME, _SEEN = "finetui/here/", "finetui/welcome", "finetui/seen/"
 _attempt = ""  # what all ranks of this attempt agree on, once they have met
@@ -27,7 +27,7 @@ class _Welcome(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(_Welcome)
 
 
-def meeting_store(place: Place, seconds: float = MEET_SECONDS) -> PrefixStore:
+def rendezvous_store(place: Place, seconds: float = RENDEZVOUS_SECONDS) -> PrefixStore:
     """Return a connection of its own to the store where the ranks of `place` meet, in this attempt.
 
     torchrun keeps one store for all attempts: who comes back after a restart would find the addresses of processes that
