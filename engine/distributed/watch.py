@@ -139,6 +139,12 @@ class Watch:
         with suppress(RuntimeError), self._lock:
             self._store.set(_FOLDER, folder)
 
+    def found_folder(self, folder: str) -> None:
+        """Have `on_folder` called at once, on a rank other than 0, which may fail before it looks the next time."""
+        if not self._place.is_first and not self._told_folder:
+            self._told_folder = True
+            self._on_folder(folder)
+
     def reason(self, error: Exception) -> str | None:
         """Return why `error`, which the main thread met, came about, where another rank was the cause; else None.
 
@@ -193,8 +199,7 @@ class Watch:
             if self._has(_LOST):
                 self._lose(_losts.decode(self._asked(lambda: self._store.get(_LOST))))
             elif not self._told_folder and self._has(_FOLDER):
-                self._told_folder = True
-                self._on_folder(self._asked(lambda: self._store.get(_FOLDER)).decode())
+                self.found_folder(self._asked(lambda: self._store.get(_FOLDER)).decode())
         now = time.monotonic()
         for rank, heard in self._heard.items():
             reason = self._why_lost(rank, heard, now)
