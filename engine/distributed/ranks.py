@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import wraps
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
@@ -58,6 +59,7 @@ class Ranks:
         self._met = 0  # counts how often all ranks waited for all
         self.waited = 0.0  # seconds in messages, those of gradients apart
         self.watch: Watch | None = None  # of who is still there, where somebody has entered one
+        self.on_folder: Callable[[Path], None] = lambda _folder: None  # called on all, once the run has its folder
         self._opened = False  # by us: what a person's own script has opened stays open
 
     @classmethod

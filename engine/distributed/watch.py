@@ -20,7 +20,7 @@ PATIENCE = 60.0  # seconds without a sign of life after which a rank is given up
 _INTERVAL = 0.5  # seconds between two signs
 _GRACE_SECONDS = 5.0  # that the main thread has, after a rank was lost, to come back from where it waits for that
 _SUSPECT_SECONDS = 3 * _INTERVAL + 1  # of silence, once a message to somebody has failed
-_TASK, _FOLDER, _LOST, _BEAT = "finetui/task", "finetui/folder", "finetui/lost", "finetui/beat/"
+_TASK, _LOST, _BEAT = "finetui/task", "finetui/lost", "finetui/beat/"
 # What libraries say where the other end is gone: no cause of its own.
 _OF_OTHERS = ("peer", "Connection", "timed out", "Timed out", "gloo", "NCCL", "store")
 
@@ -59,10 +59,9 @@ class Watch:
 
     It keeps them in the store at which torchrun's ranks meet. Rank 0 looks after all others, and these after rank 0,
     which also tells them who else is lost. `asked_to_end` returns the signal that asked this rank to end (0: none), and
-    `on_signal` is called on rank 0 with that of another rank; `on_folder` on the others with the run's folder. Where a
-    rank is lost, and the main thread does not come back in time from waiting for it, `give_up` is called with the
-    reason, and must end the process. All are called in a thread. `patience` is in seconds. Raises `FinetuiError` where
-    the ranks do not meet.
+    `on_signal` is called on rank 0 with that of another rank. Where a rank is lost, and the main thread does not come
+    back in time from waiting for it, `give_up` is called with the reason, and must end the process. All are called in a
+    thread. `patience` is in seconds. Raises `FinetuiError` where the ranks do not meet.
     """
 
     def __init__(
@@ -71,19 +70,18 @@ class Watch:
         *,
         give_up: Callable[[str], None],
         on_signal: Callable[[int], None] = lambda _number: None,
-        on_folder: Callable[[str], None] = lambda _folder: None,
         asked_to_end: Callable[[], int] = lambda: 0,
         patience: float | None = None,
     ) -> None:
         self._place = place
         self.give_up = give_up
-        self._on_signal, self._on_folder, self._asked_to_end = on_signal, on_folder, asked_to_end
+        self._on_signal, self._asked_to_end = on_signal, asked_to_end
         self._patience = patience or float(os.environ.get("FINETUI_RANK_PATIENCE", PATIENCE))
         self._store = rendezvous_store(place)
         me = psutil.Process()
         self._beat = Beat(pid=me.pid, host=socket.gethostname(), born=me.create_time())
         self._heard: dict[int, _Heard] = {}
-        self._told_signal = self._told_folder = False
+        self._told_signal = False
         self._lock = threading.Lock()  # of the store and the own sign
         self._ended = threading.Event()
         self._found = threading.Event()
@@ -133,17 +131,6 @@ class Watch:
             if len(left) == self._place.world - 1 and all(left):
                 return
             time.sleep(0.05)
-
-    def tell_folder(self, folder: str) -> None:
-        """Tell the other ranks, from rank 0, where the run is kept; what cannot be told is lost anyway."""
-        with suppress(RuntimeError), self._lock:
-            self._store.set(_FOLDER, folder)
-
-    def found_folder(self, folder: str) -> None:
-        """Have `on_folder` called at once, on a rank other than 0, which may fail before it looks the next time."""
-        if not self._place.is_first and not self._told_folder:
-            self._told_folder = True
-            self._on_folder(folder)
 
     def reason(self, error: Exception) -> str | None:
         """Return why `error`, which the main thread met, came about, where another rank was the cause; else None.
@@ -198,8 +185,6 @@ class Watch:
             self._hear([0])
             if self._has(_LOST):
                 self._lose(_losts.decode(self._asked(lambda: self._store.get(_LOST))))
-            elif not self._told_folder and self._has(_FOLDER):
-                self.found_folder(self._asked(lambda: self._store.get(_FOLDER)).decode())
         now = time.monotonic()
         for rank, heard in self._heard.items():
             reason = self._why_lost(rank, heard, now)

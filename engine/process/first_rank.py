@@ -14,12 +14,10 @@ from finetui.engine.distributed.place import Place
 from finetui.engine.errors import FinetuiError
 from finetui.engine.process.parent_watch import ParentWatch
 from finetui.engine.process.signals import EndSignals
-from finetui.engine.protocol.events import AnyEvent, RunStarted
 from finetui.engine.protocol.requests import HostRequest
 
 if TYPE_CHECKING:
     from finetui.engine.distributed.ranks import Ranks
-    from finetui.engine.distributed.watch import Watch
 
 _GOODBYE_SECONDS = 0.5  # for those who watch to hear why it ends
 _RELEASE_SECONDS = 60.0  # that the others have to come, and to hear that there is nothing to do
@@ -27,10 +25,8 @@ _led = False  # whether this process has told the others what to do
 
 
 @contextmanager
-def leading(
-    place: Place, task: HostRequest, signals: EndSignals, last_act: Callable[[], None]
-) -> Iterator[tuple["Ranks", list[Callable[[AnyEvent], None]]]]:
-    """Within it the others of `place` do `task`, too; what is yielded are the ranks, and sinks for the run's events.
+def leading(place: Place, task: HostRequest, signals: EndSignals, last_act: Callable[[], None]) -> Iterator["Ranks"]:
+    """Within it the others of `place` do `task`, too; what is yielded are the ranks.
 
     `last_act` is called before the process ends because a rank is lost and its main thread waits for that. Of a single
     process there are no others. Raises `FinetuiError` where they cannot be met.
@@ -39,7 +35,7 @@ def leading(
     if place.world == 1:
         from finetui.engine.distributed.ranks import SINGLE
 
-        yield SINGLE, []
+        yield SINGLE
         return
     _led = True
     with ParentWatch(lambda: signals.ask(signal.SIGTERM)):
@@ -56,14 +52,7 @@ def leading(
             ranks = Ranks.from_environment()
             ranks.watch = watch
             watch.tell_task(msgspec.json.encode(task))
-            if task.resume:
-                watch.tell_folder(task.resume)
-            yield ranks, [lambda event: _tell_folder(watch, event)]
-
-
-def _tell_folder(watch: "Watch", event: AnyEvent) -> None:
-    if isinstance(event, RunStarted):
-        watch.tell_folder(event.path)
+            yield ranks
 
 
 def leave(place: Place, status: int) -> int:

@@ -8,6 +8,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -26,26 +27,28 @@ class _Output:
 
     def __init__(self, rank: int) -> None:
         self._rank = rank
-        self._early = tempfile.TemporaryFile()  # noqa: SIM115  # as long as this is
+        early = tempfile.TemporaryFile()  # noqa: SIM115  # as long as this is
+        self._early: BinaryIO | None = early
         self._real = os.dup(2)
-        self._settled = False
-        self._lead_to(self._early.fileno())
+        self._lead_to(early.fileno())
 
-    def settle(self, folder: str) -> None:
+    def settle(self, folder: Path) -> None:
         """Print to the log of this rank in `folder`; where that cannot be, as on a node without it, to nowhere."""
-        self._settled = True
-        path = RunFolder(Path(folder)).rank_log(self._rank)
+        path, early = RunFolder(folder).rank_log(self._rank), self._early
+        self._early = None
         with (path if os.access(path.parent, os.W_OK) else Path(os.devnull)).open("ab") as log:
             sys.stdout.flush()
             sys.stderr.flush()
-            self._early.seek(0)
-            shutil.copyfileobj(self._early, log)
-            log.flush()
+            if early is not None:
+                with early:
+                    early.seek(0)
+                    shutil.copyfileobj(early, log)
+                log.flush()
             self._lead_to(log.fileno())
 
     def reveal(self) -> None:
         """Show what nobody could see, since there was no folder yet."""
-        if not self._settled:
+        if self._early is not None:
             sys.stdout.flush()
             sys.stderr.flush()
             self._lead_to(self._real)
@@ -118,7 +121,8 @@ def _take_part(place: Place, output: _Output, signals: _Signals) -> None:
         os._exit(1)
 
     ranks = Ranks.from_environment()
-    with Watch(place, give_up=give_up, on_folder=output.settle, asked_to_end=lambda: signals.caught or 0) as watch:
+    ranks.on_folder = output.settle
+    with Watch(place, give_up=give_up, asked_to_end=lambda: signals.caught or 0) as watch:
         ranks.watch = watch
         told = watch.await_task()
         if not told:

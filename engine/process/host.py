@@ -86,11 +86,11 @@ class Host:
     def _serve(self, config: RunConfig, machine: MachineWatch) -> None:
         from finetui.engine.session.serve import serve
 
-        with leading(self._place, self._request, self._signals, self._endpoint.remove_socket) as (ranks, sinks):
+        with leading(self._place, self._request, self._signals, self._endpoint.remove_socket) as ranks:
             serve(
                 config,
                 self._commands,
-                [self._signals.note, self._endpoint.publish, JobNote(config), *sinks],
+                [self._signals.note, self._endpoint.publish, JobNote(config)],
                 autostart=self._request.autostart,
                 stay=self._stay,
                 on_journal=self._endpoint.follow,

@@ -60,8 +60,7 @@ class ActiveRun:
             name = default_run_name(data, model, finetune.recipe if finetune else None)
             folder = self._ranks.share(lambda: self._writer.create(self.loop.config, name))
             self._writer.folder = folder
-            if self._ranks.watch is not None:
-                self._ranks.watch.found_folder(str(folder.path))
+            self._ranks.on_folder(folder.path)
             self._reporter.emit(events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)))
             # There is always something to go back to, also before the first epoch has ended.
             self.checkpoints.save(*([BEST] if self.loop.accuracy is not None else []))

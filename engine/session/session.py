@@ -125,6 +125,7 @@ class Session:
         if self._resume is not None:
             self.ranks.share(partial(self._writer.take, self._resume))
             self._writer.folder = self._resume
+            self.ranks.on_folder(self._resume.path)
 
     def run(self) -> Outcome:
         """Prepare, train until the last epoch or a `Stop`, and return how it ended.

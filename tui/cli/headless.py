@@ -72,8 +72,8 @@ def train_headless(task: HostRequest) -> int:
         try:
             with signals:
                 show(Phase(name="Importing PyTorch"))
-                with leading(place, task, signals, abandon) as (ranks, sinks):
-                    _serve(task, commands, endpoint, signals, [show, JobNote(task.config), *sinks], ranks)
+                with leading(place, task, signals, abandon) as ranks:
+                    _serve(task, commands, endpoint, signals, [show, JobNote(task.config)], ranks)
         except FinetuiError as error:
             # A launcher ends all ranks by a signal once one is lost; that is not why it has failed.
             if signals.status is not None and not isinstance(error, RankLost):

@@ -43,13 +43,13 @@ def replay_here(task: HostRequest) -> int:
     signals = EndSignals(numbers, commands, lambda: None, doubled_seconds=DOUBLED_SECONDS)
     with nullcontext(None) if task.json else closing(choose_printer(as_json=False)) as printer, signals:
         try:
-            with leading(place, task, signals, lambda: None) as (ranks, sinks):
+            with leading(place, task, signals, lambda: None) as ranks:
                 shown = [] if printer is None else [printer.show]
                 found = finetui.replay_run(
                     RunFolder(Path(task.replay)),
                     name=task.name,
                     commands=commands,
-                    sinks=[signals.note, *shown, *sinks],
+                    sinks=[signals.note, *shown],
                     ranks=ranks,
                 )
         except FinetuiError:

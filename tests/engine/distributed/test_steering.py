@@ -78,7 +78,7 @@ class Told:
                 self.commands.put(command)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def found(runs: RankedRuns) -> list[dict[str, Any]]:
     """What each of the ranks found, of several sessions in a row."""
 
