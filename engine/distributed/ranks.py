@@ -14,9 +14,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from finetui.engine.distributed.place import Place, place_from
+from finetui.engine.distributed.heartbeat import Heartbeat
+from finetui.engine.distributed.rank_info import RankInfo, rank_info_from
 from finetui.engine.distributed.rendezvous import rendezvous_store
-from finetui.engine.distributed.watch import Watch
 from finetui.engine.errors import BadInput, FinetuiError
 
 _POLL = 0.02  # seconds between two looks at whether rank 0 is done
@@ -42,35 +42,35 @@ def _waits(method: Callable[Concatenate["Ranks", _P], _T]) -> Callable[Concatena
 
 
 class Ranks:
-    """The processes that train one run together, seen from the one at `place`.
+    """The processes that train one run together, seen from the one that `info` tells of.
 
     All of them must call the same methods in the same order; each waits for the others. With a `world` of 1 every
     method is the identity, and costs nothing. Between `open` and `close` there are two groups: one for gradients and
     other tensors on the device, and one of Gloo's for everything here. `timeout` is in seconds.
     """
 
-    def __init__(self, place: Place = Place(), timeout: float = TIMEOUT) -> None:  # noqa: B008  # immutable
-        self.place = place
-        self.rank, self.world = place.rank, place.world
-        self.local_rank, self.node = place.local_rank, place.node
-        self.is_first = place.is_first
+    def __init__(self, info: RankInfo = RankInfo(), timeout: float = TIMEOUT) -> None:  # noqa: B008  # immutable
+        self.info = info
+        self.rank, self.world = info.rank, info.world
+        self.local_rank, self.node = info.local_rank, info.node
+        self.is_first = info.is_first
         self._timeout = timedelta(seconds=timeout)
         self._side: dist.ProcessGroup | None = None
         self._met = 0  # counts how often all ranks waited for all
         self.waited = 0.0  # seconds in messages, those of gradients apart
-        self.watch: Watch | None = None  # of who is still there, where somebody has entered one
+        self.heartbeat: Heartbeat | None = None  # of who is still there, where somebody has entered one
         self.on_folder: Callable[[Path], None] = lambda _folder: None  # called on all, once the run has its folder
         self._opened = False  # by us: what a person's own script has opened stays open
 
     @classmethod
     def from_environment(cls) -> "Ranks":
         """Return those that torchrun's variables tell of, and a single one without them. Raises `BadInput`."""
-        place = place_from()
-        if place.world == 1:
+        info = rank_info_from()
+        if info.world == 1:
             return SINGLE
         given = os.environ.get("FINETUI_RANKS_TIMEOUT", "")
         try:
-            return cls(place, float(given) if given else TIMEOUT)
+            return cls(info, float(given) if given else TIMEOUT)
         except (ValueError, OverflowError):
             raise BadInput(f"FINETUI_RANKS_TIMEOUT must be a number of seconds, not {given!r}") from None
 
@@ -85,7 +85,7 @@ class Ranks:
             if not dist.is_initialized():
                 backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
                 own = device if device.type == "cuda" else None
-                store = rendezvous_store(self.place, self._timeout.total_seconds())
+                store = rendezvous_store(self.info, self._timeout.total_seconds())
                 dist.init_process_group(
                     backend, store=store, rank=self.rank, world_size=self.world, timeout=self._timeout, device_id=own
                 )
@@ -107,7 +107,7 @@ class Ranks:
 
     def lost(self, error: Exception) -> str | None:
         """Return which rank is gone and why, where that is what `error` came from; None where it is not."""
-        return self.watch.reason(error) if self.watch is not None else None
+        return self.heartbeat.reason(error) if self.heartbeat is not None else None
 
     def share(self, compute: Callable[[], _T]) -> _T:
         """Return what `compute` returns on rank 0, on all; it is called there only.

@@ -8,7 +8,7 @@ import msgspec
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # public, and not in __all__
 from torch.distributed.rendezvous import rendezvous
 
-from finetui.engine.distributed.place import Place
+from finetui.engine.distributed.rank_info import RankInfo
 from finetui.engine.errors import FinetuiError, reason_of
 
 RENDEZVOUS_SECONDS = 600.0
@@ -27,8 +27,8 @@ class _Welcome(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(_Welcome)
 
 
-def rendezvous_store(place: Place, seconds: float = RENDEZVOUS_SECONDS) -> PrefixStore:
-    """Return a connection of its own to the store where the ranks of `place` meet, in this attempt.
+def rendezvous_store(info: RankInfo, seconds: float = RENDEZVOUS_SECONDS) -> PrefixStore:
+    """Return a connection of its own to the store where the ranks meet, in this attempt.
 
     torchrun keeps one store for all attempts: who comes back after a restart would find the addresses of processes that
     are gone. Raises `FinetuiError` where the others do not come within so many `seconds`.
@@ -37,16 +37,16 @@ def rendezvous_store(place: Place, seconds: float = RENDEZVOUS_SECONDS) -> Prefi
     try:
         store: TCPStore = next(rendezvous("env://", timeout=timedelta(seconds=seconds)))[0]
         if not _attempt:
-            agree = _welcome if place.is_first else _be_welcomed
-            _attempt = agree(store, place, time.monotonic() + seconds)
+            agree = _welcome if info.is_first else _be_welcomed
+            _attempt = agree(store, info, time.monotonic() + seconds)
     except (RuntimeError, ValueError) as error:
-        raise FinetuiError(f"the {place.world} ranks could not meet: {reason_of(error)}") from error
+        raise FinetuiError(f"the {info.world} ranks could not meet: {reason_of(error)}") from error
     return PrefixStore(_attempt, store)
 
 
-def _welcome(store: TCPStore, place: Place, deadline: float) -> str:
+def _welcome(store: TCPStore, info: RankInfo, deadline: float) -> str:
     attempt = secrets.token_hex(8)
-    others = range(1, place.world)
+    others = range(1, info.world)
     while True:
         words = [_read(store, f"{_HERE}{rank}") for rank in others]
         store.set(_WELCOME, msgspec.json.encode(_Welcome(attempt, words)).decode())
@@ -55,18 +55,18 @@ def _welcome(store: TCPStore, place: Place, deadline: float) -> str:
             return attempt
         if time.monotonic() > deadline:
             some = ", ".join(map(str, missing[:10]))
-            raise FinetuiError(f"of {place.world} ranks {len(missing)} did not come: {some}")
+            raise FinetuiError(f"of {info.world} ranks {len(missing)} did not come: {some}")
         time.sleep(_POLL_SECONDS)
 
 
-def _be_welcomed(store: TCPStore, place: Place, deadline: float) -> str:
+def _be_welcomed(store: TCPStore, info: RankInfo, deadline: float) -> str:
     word = secrets.token_hex(4)
-    store.set(f"{_HERE}{place.rank}", word)
+    store.set(f"{_HERE}{info.rank}", word)
     while True:
         found = _read(store, _WELCOME)
         welcome = _decoder.decode(found) if found else None
-        if welcome is not None and len(welcome.words) >= place.rank and welcome.words[place.rank - 1] == word:
-            store.set(f"{_SEEN}{place.rank}", welcome.attempt)
+        if welcome is not None and len(welcome.words) >= info.rank and welcome.words[info.rank - 1] == word:
+            store.set(f"{_SEEN}{info.rank}", welcome.attempt)
             return welcome.attempt
         if time.monotonic() > deadline:
             raise FinetuiError("rank 0 did not come")

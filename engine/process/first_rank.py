@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from finetui.engine.distributed.place import Place
+from finetui.engine.distributed.rank_info import RankInfo
 from finetui.engine.errors import FinetuiError
 from finetui.engine.process.parent_watch import ParentWatch
 from finetui.engine.process.signals import EndSignals
@@ -25,22 +25,22 @@ _led = False  # whether this process has told the others what to do
 
 
 @contextmanager
-def leading(place: Place, task: HostRequest, signals: EndSignals, last_act: Callable[[], None]) -> Iterator["Ranks"]:
-    """Within it the others of `place` do `task`, too; what is yielded are the ranks.
+def leading(info: RankInfo, task: HostRequest, signals: EndSignals, last_act: Callable[[], None]) -> Iterator["Ranks"]:
+    """Within it the other ranks do `task`, too; what is yielded are the ranks.
 
     `last_act` is called before the process ends because a rank is lost and its main thread waits for that. Of a single
     process there are no others. Raises `FinetuiError` where they cannot be met.
     """
     global _led
-    if place.world == 1:
+    if info.world == 1:
         from finetui.engine.distributed.ranks import SINGLE
 
         yield SINGLE
         return
     _led = True
     with ParentWatch(lambda: signals.ask(signal.SIGTERM)):
+        from finetui.engine.distributed.heartbeat import Heartbeat
         from finetui.engine.distributed.ranks import Ranks
-        from finetui.engine.distributed.watch import Watch
 
         def give_up(reason: str) -> None:
             print(f"finetui: {reason}", file=sys.stderr, flush=True)
@@ -48,31 +48,31 @@ def leading(place: Place, task: HostRequest, signals: EndSignals, last_act: Call
             last_act()
             os._exit(signals.status or 1)
 
-        with Watch(place, give_up=give_up, on_signal=signals.ask) as watch:
+        with Heartbeat(info, give_up=give_up, on_signal=signals.ask) as heartbeat:
             ranks = Ranks.from_environment()
-            ranks.watch = watch
-            watch.tell_task(msgspec.json.encode(task))
+            ranks.heartbeat = heartbeat
+            heartbeat.tell_task(msgspec.json.encode(task))
             yield ranks
 
 
-def leave(place: Place, status: int) -> int:
+def leave(info: RankInfo, status: int) -> int:
     """Return `status`, with which the process is to end; where its ranks have not ended well, end it here and now.
 
     The interpreter's own end would take their connections down in order, and may wait for one that is gone.
     """
-    if place.world > 1 and status:
+    if info.world > 1 and status:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     return status
 
 
-def release(place: Place) -> None:
-    """Let the others of `place` go where this process has nothing to do for them, and wait for that a while."""
-    if _led or place.world == 1:
+def release(info: RankInfo) -> None:
+    """Let the other ranks go where this process has nothing to do for them, and wait for that a while."""
+    if _led or info.world == 1:
         return
-    from finetui.engine.distributed.watch import Watch
+    from finetui.engine.distributed.heartbeat import Heartbeat
 
-    with suppress(FinetuiError), Watch(place, give_up=lambda _reason: None) as watch:
-        watch.tell_task(b"")
-        watch.await_leaving(_RELEASE_SECONDS)
+    with suppress(FinetuiError), Heartbeat(info, give_up=lambda _reason: None) as heartbeat:
+        heartbeat.tell_task(b"")
+        heartbeat.await_leaving(_RELEASE_SECONDS)

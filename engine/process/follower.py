@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from finetui.engine.distributed.batch_job import GRACE_SIGNALS
-from finetui.engine.distributed.place import Place
+from finetui.engine.distributed.rank_info import RankInfo
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.process.memory import keep_freed
 from finetui.engine.process.parent_watch import ParentWatch
@@ -84,19 +84,19 @@ class _Signals(SignalListener):
                 os._exit(128 + self.caught)
 
 
-def follow(place: Place) -> int:
-    """Train as the rank at `place` what rank 0 says, and return the exit status: as the command line's.
+def follow(info: RankInfo) -> int:
+    """Train as the rank that `info` tells of what rank 0 says, and return the exit status: as the command line's.
 
     Nothing is printed, but into the run's folder; and what fails before there is one.
     """
     keep_freed()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    output, signals = _Output(place.rank), _Signals()
+    output, signals = _Output(info.rank), _Signals()
     try:
         with signals, ParentWatch(lambda: signals.ask(signal.SIGTERM)):
-            _take_part(place, output, signals)
+            _take_part(info, output, signals)
     except FinetuiError as error:
-        print(f"finetui: rank {place.rank}: {error}", file=sys.stderr, flush=True)
+        print(f"finetui: rank {info.rank}: {error}", file=sys.stderr, flush=True)
         status = 2 if isinstance(error, BadInput) else 1
     except Exception:  # noqa: BLE001  # the session has told the others
         traceback.print_exc(file=sys.stderr)
@@ -108,23 +108,23 @@ def follow(place: Place) -> int:
     return status if signals.caught is None else 128 + signals.caught
 
 
-def _take_part(place: Place, output: _Output, signals: _Signals) -> None:
+def _take_part(info: RankInfo, output: _Output, signals: _Signals) -> None:
+    from finetui.engine.distributed.heartbeat import Heartbeat
     from finetui.engine.distributed.ranks import Ranks
-    from finetui.engine.distributed.watch import Watch
     from finetui.engine.protocol.queues import CommandQueue
     from finetui.engine.session.replay import replay_run
     from finetui.engine.session.serve import serve
 
     def give_up(reason: str) -> None:
-        print(f"finetui: rank {place.rank}: {reason}", file=sys.stderr, flush=True)
+        print(f"finetui: rank {info.rank}: {reason}", file=sys.stderr, flush=True)
         output.reveal()
         os._exit(1)
 
     ranks = Ranks.from_environment()
     ranks.on_folder = output.settle
-    with Watch(place, give_up=give_up, asked_to_end=lambda: signals.caught or 0) as watch:
-        ranks.watch = watch
-        told = watch.await_task()
+    with Heartbeat(info, give_up=give_up, asked_to_end=lambda: signals.caught or 0) as heartbeat:
+        ranks.heartbeat = heartbeat
+        told = heartbeat.await_task()
         if not told:
             return
         task = msgspec.json.decode(told, type=HostRequest)

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from finetui.engine.distributed.batch_job import GRACE_SIGNALS
-from finetui.engine.distributed.place import Place, place_from
+from finetui.engine.distributed.rank_info import RankInfo, rank_info_from
 from finetui.engine.errors import BadInput, FinetuiError, RankLost
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.process.endpoint import Endpoint
@@ -30,10 +30,10 @@ from finetui.engine.runs.folder import RunFolder
 
 
 class Host:
-    """Runs an engine behind a socket until there is nothing left to do for anybody; `place` is that of a first rank."""
+    """Runs an engine behind a socket until there is nothing left to do for anybody; `info` is that of a first rank."""
 
-    def __init__(self, request: HostRequest, place: Place = Place()) -> None:  # noqa: B008  # immutable
-        self._request, self._place = request, place
+    def __init__(self, request: HostRequest, info: RankInfo = RankInfo()) -> None:  # noqa: B008  # immutable
+        self._request, self._info = request, info
         self._commands = CommandQueue()
         self._endpoint = Endpoint(
             self._commands,
@@ -43,7 +43,7 @@ class Host:
             log=Path(request.log),
             detached=request.detached,
         )
-        several = place.world > 1
+        several = info.world > 1
         self._signals = EndSignals(
             [signal.SIGTERM, *(GRACE_SIGNALS if several else ())],
             self._commands,
@@ -86,7 +86,7 @@ class Host:
     def _serve(self, config: RunConfig, machine: MachineWatch) -> None:
         from finetui.engine.session.serve import serve
 
-        with leading(self._place, self._request, self._signals, self._endpoint.remove_socket) as ranks:
+        with leading(self._info, self._request, self._signals, self._endpoint.remove_socket) as ranks:
             serve(
                 config,
                 self._commands,
@@ -125,11 +125,11 @@ def main() -> int:
     request = msgspec.json.decode(told or sys.stdin.buffer.read(), type=HostRequest)
     if not told and request.config is not None and request.config.training.processes > 1:
         return _launch(request)
-    place = place_from() if told else Place()
-    if not place.is_first:
-        return leave(place, follow(place))
+    info = rank_info_from() if told else RankInfo()
+    if not info.is_first:
+        return leave(info, follow(info))
     keep_freed()
-    return leave(place, Host(request, place).run())
+    return leave(info, Host(request, info).run())
 
 
 if __name__ == "__main__":

@@ -134,8 +134,8 @@ class Session:
         either way an event has reported it first.
         """
         threads = torch.get_num_threads()
-        if self.ranks.watch is not None and self.ranks.is_first:
-            self.ranks.watch.on_lost = self._fail
+        if self.ranks.heartbeat is not None and self.ranks.is_first:
+            self.ranks.heartbeat.on_lost = self._fail
         try:
             with reproducible(self.config.training.device):
                 run = self._train()
@@ -195,8 +195,8 @@ class Session:
         self.config = prepared.config
         begin_alike(self.ranks, prepared.model, self.config.training)
         loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step, self.ranks)
-        if self.ranks.watch is not None:
-            self.ranks.watch.on_heard = loop.rank_table.heard
+        if self.ranks.heartbeat is not None:
+            self.ranks.heartbeat.on_heard = loop.rank_table.heard
         if self._begun is not None:
             loop.features.obeyed = list(self._begun.features)
         run = self.active = ActiveRun(loop, self._writer, self._reporter)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from finetui.engine.distributed.place import Place
+from finetui.engine.distributed.rank_info import RankInfo
 from finetui.engine.distributed.ranks import SINGLE, Ranks
 
 PATIENCE = 150.0  # seconds until ranks that wait for one another are killed
@@ -45,8 +45,8 @@ def _fork(rank: int, world: int, port: int, work: Callable[[Ranks], Any], file: 
         torch.set_num_threads(1)
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world)}
-        place = Place(rank=rank, world=world, local_rank=rank, local_world=world)
-        ranks = Ranks(place, timeout) if world > 1 else SINGLE
+        info = RankInfo(rank=rank, world=world, local_rank=rank, local_world=world)
+        ranks = Ranks(info, timeout) if world > 1 else SINGLE
         found = work(ranks)
         ranks.close()
         file.write_bytes(pickle.dumps(found))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import finetui
 from finetui.engine.distributed.batch_job import GRACE_SIGNALS, job_from
-from finetui.engine.distributed.place import place_from
+from finetui.engine.distributed.rank_info import rank_info_from
 from finetui.engine.errors import BadInput, FinetuiError, RankLost
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.process.endpoint import Endpoint
@@ -48,8 +48,8 @@ def train_headless(task: HostRequest) -> int:
     """
     assert task.config is not None, "what is done without a dashboard is training"
     keep_freed()
-    place, commands = place_from(), CommandQueue()
-    several, in_job = place.world > 1, job_from() is not None
+    info, commands = rank_info_from(), CommandQueue()
+    several, in_job = info.world > 1, job_from() is not None
     printer = choose_printer(as_json=task.json)
     output = LostOutput(on_left=lambda: commands.put(Stop()))
 
@@ -72,7 +72,7 @@ def train_headless(task: HostRequest) -> int:
         try:
             with signals:
                 show(Phase(name="Importing PyTorch"))
-                with leading(place, task, signals, abandon) as ranks:
+                with leading(info, task, signals, abandon) as ranks:
                     _serve(task, commands, endpoint, signals, [show, JobNote(task.config)], ranks)
         except FinetuiError as error:
             # A launcher ends all ranks by a signal once one is lost; that is not why it has failed.

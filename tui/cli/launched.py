@@ -9,7 +9,7 @@ from typing import NoReturn
 import msgspec
 
 from finetui.engine.distributed.batch_job import GRACE_SIGNALS
-from finetui.engine.distributed.place import place_from
+from finetui.engine.distributed.rank_info import rank_info_from
 from finetui.engine.distributed.slurm import adopt_srun
 from finetui.engine.process.first_rank import leave, release
 from finetui.engine.process.follower import follow
@@ -27,16 +27,16 @@ def run_as_rank(run: Callable[[], int], guarded: Callable[[Callable[[], int]], i
     cannot be true.
     """
     adopt_srun(os.environ)
-    place = place_from()
+    info = rank_info_from()
     told = os.environ.pop(REQUEST_VARIABLE, "")
-    together = told or (place.world > 1 and len(sys.argv) > 1 and sys.argv[1] in _TRAINING)
+    together = told or (info.world > 1 and len(sys.argv) > 1 and sys.argv[1] in _TRAINING)
     if not together:
         return run()
-    if not place.is_first:
-        return leave(place, follow(place))
+    if not info.is_first:
+        return leave(info, follow(info))
     status = guarded(lambda: _train(told)) if told else run()
-    release(place)  # of what has finished already, or was only asked for its options
-    return leave(place, status)
+    release(info)  # of what has finished already, or was only asked for its options
+    return leave(info, status)
 
 
 def _train(request: str) -> int:

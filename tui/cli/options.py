@@ -17,7 +17,7 @@ from finetui.engine.runs.begun_runs import begun_run
 from finetui.engine.runs.folder import check_runs_dir
 from finetui.engine.text import clean
 from finetui.tui.cli.complete import checkpoints, files_or, folders_or, models, one_of, runs
-from finetui.tui.cli.together import together
+from finetui.tui.cli.process_count import process_count_settings
 
 
 def _whole(_type: type, tokens: Sequence[Token]) -> int:
@@ -328,7 +328,7 @@ class RunOptions:
         for field in TrainingConfig.__struct_fields__:
             if hasattr(self, field):
                 overrides["training", field] = getattr(self, field)
-        overrides |= together(self.gpus, self.nproc, self.device)
+        overrides |= process_count_settings(self.gpus, self.nproc, self.device)
         config = with_overrides(base, overrides)
         check_runs_dir(Path(config.run.runs_dir))
         taken = config.run.name and (Path(config.run.runs_dir) / config.run.name).exists()
@@ -388,5 +388,5 @@ class ChangedSettings:
             for name in self.__dataclass_fields__
             if name not in ("gpus", "nproc")
         }
-        found |= together(self.gpus, self.nproc)
+        found |= process_count_settings(self.gpus, self.nproc)
         return {key: value for key, value in found.items() if value is not None}

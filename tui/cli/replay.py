@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from finetui.engine.distributed.place import place_from
+from finetui.engine.distributed.rank_info import rank_info_from
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import with_overrides
 from finetui.engine.protocol.config_checks import check_run_name
@@ -46,6 +46,6 @@ def replay(
     world = 1 if began is None else began.world  # on however many nodes: here they are all on one
     config = with_overrides(configuration(folder), {("training", "processes"): world})
     task = HostRequest(config=config, replay=str(folder.path.absolute()), name=name, json=json)
-    if world > 1 and place_from().world == 1:
+    if world > 1 and rank_info_from().world == 1:
         launch(task)
     return replay_here(task)

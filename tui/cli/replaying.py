@@ -9,7 +9,7 @@ import msgspec
 
 import finetui
 from finetui.engine.distributed.batch_job import GRACE_SIGNALS
-from finetui.engine.distributed.place import place_from
+from finetui.engine.distributed.rank_info import rank_info_from
 from finetui.engine.errors import FinetuiError
 from finetui.engine.process.first_rank import leading
 from finetui.engine.process.signals import DOUBLED_SECONDS, EndSignals
@@ -38,12 +38,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def replay_here(task: HostRequest) -> int:
     """Replay the run that `task` names in this process, with the others of its ranks, and return the exit status."""
-    place, commands = place_from(), CommandQueue()
-    numbers = [signal.SIGINT, signal.SIGTERM, *GRACE_SIGNALS] if place.world > 1 else []
+    info, commands = rank_info_from(), CommandQueue()
+    numbers = [signal.SIGINT, signal.SIGTERM, *GRACE_SIGNALS] if info.world > 1 else []
     signals = EndSignals(numbers, commands, lambda: None, doubled_seconds=DOUBLED_SECONDS)
     with nullcontext(None) if task.json else closing(choose_printer(as_json=False)) as printer, signals:
         try:
-            with leading(place, task, signals, lambda: None) as ranks:
+            with leading(info, task, signals, lambda: None) as ranks:
                 shown = [] if printer is None else [printer.show]
                 found = finetui.replay_run(
                     RunFolder(Path(task.replay)),

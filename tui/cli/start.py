@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 
-from finetui.engine.distributed.place import place_from
+from finetui.engine.distributed.rank_info import rank_info_from
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.protocol.config import RunConfig, with_overrides
 from finetui.engine.protocol.events import ENDED, AnyEvent, Log, StateChanged
@@ -50,10 +50,10 @@ def start(config: RunConfig, mode: RunMode, *, resume: RunFolder | None = None, 
     begun = begun_run(config) if resume is None else None
     if begun is not None:
         return _go_on(begun, config, mode)
-    place = place_from()
-    if place.world > 1:
+    info = rank_info_from()
+    if info.world > 1:
         _check_launched(mode)
-        config = with_overrides(config, {("training", "processes"): place.local_world})
+        config = with_overrides(config, {("training", "processes"): info.local_world})
     if mode.dashboard:
         from finetui.tui.app.launch import open_new_run
 
@@ -69,7 +69,7 @@ def start(config: RunConfig, mode: RunMode, *, resume: RunFolder | None = None, 
         resume_from=resume_from,
         json=mode.json,
     )
-    if place.world == 1 and config.training.processes > 1:
+    if info.world == 1 and config.training.processes > 1:
         from finetui.tui.cli.launched import launch
 
         launch(task)

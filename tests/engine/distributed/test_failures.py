@@ -11,7 +11,7 @@ from ranked_runs import RankedRuns
 from steered import at
 
 from finetui.engine.distributed.dealing import copied, deal
-from finetui.engine.distributed.place import Place, place_from
+from finetui.engine.distributed.rank_info import RankInfo, rank_info_from
 from finetui.engine.distributed.ranks import Ranks
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import Evaluate, Stop
@@ -94,8 +94,8 @@ def test_batches_are_dealt_in_order_and_without_a_rest() -> None:
 
 def test_the_place_of_a_process_is_what_torchrun_says() -> None:
     variables = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4", "GROUP_RANK": "1"}
-    assert place_from(variables) == Place(rank=5, world=8, local_rank=1, local_world=4, node=1)
-    assert place_from({}) == Place()
+    assert rank_info_from(variables) == RankInfo(rank=5, world=8, local_rank=1, local_world=4, node=1)
+    assert rank_info_from({}) == RankInfo()
     for wrong in ({"RANK": "8"}, {"RANK": "one"}, {"LOCAL_RANK": "4"}):
         with pytest.raises(BadInput, match="torchrun"):
-            place_from(variables | wrong)
+            rank_info_from(variables | wrong)

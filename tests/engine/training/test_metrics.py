@@ -2,7 +2,7 @@
 
 import pytest
 
-from finetui.engine.distributed.place import Place
+from finetui.engine.distributed.rank_info import RankInfo
 from finetui.engine.distributed.ranks import Ranks
 from finetui.engine.training import metrics
 from finetui.engine.training.divergence import LossGuard
@@ -12,7 +12,7 @@ from finetui.engine.training.divergence import LossGuard
 def test_many_ranks_tell_each_other_less_often(monkeypatch: pytest.MonkeyPatch, world: int, seconds: float) -> None:
     now = [0.0]
     monkeypatch.setattr(metrics.time, "monotonic", lambda: now[0])
-    meter = metrics.Meter(LossGuard(0.0, 10), Ranks(Place(world=world)))
+    meter = metrics.Meter(LossGuard(0.0, 10), Ranks(RankInfo(world=world)))
     now[0] = seconds - 0.001
     assert not meter.due()
     now[0] = seconds + 0.001

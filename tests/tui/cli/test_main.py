@@ -292,7 +292,7 @@ def test_every_option_of_training_sets_a_field() -> None:
     hints = get_type_hints(RunOptions, include_extras=True)
     options = {name for name, hint in hints.items() if hint.__metadata__[-1].group[0].name == "Training"}
     assert {"epochs", "lr", "device"} <= options
-    standing_for_others = {"gpus", "nproc"}  # `processes` and `device`, see test_together.py
+    standing_for_others = {"gpus", "nproc"}  # `processes` and `device`, see test_process_count.py
     assert options - standing_for_others <= set(TrainingConfig.__struct_fields__)
 
 

@@ -74,7 +74,7 @@ def table(seen: RanksSeen, width: int, older: float | None) -> Table:
         _Column("computing", lambda row: Content(percent(row.computing)), 1),
         _Column("communicating", lambda row: Content(percent(row.communicating)), 1),
         _Column("memory", _memory, 5),
-        _Column("heard", lambda row: _heard(seen, row, older), 6),
+        _Column("heartbeat", lambda row: _heard(seen, row, older), 6),
     ]
     slow = slowest(seen.rows)
     room = width - 2 - (len("  slowest") if slow is not None else 0)

@@ -8,8 +8,8 @@ import msgspec
 from finetui.engine.errors import BadInput
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """The place of a process among those that train one run.
+class RankInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of the processes that train one run this is.
 
     `rank` of `world` processes, `local_rank` of `local_world` on this node, `node` the node's number; all from 0.
     `restarts` counts how often the launcher has started all of them anew.
@@ -28,15 +28,15 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         return self.rank == 0
 
 
-def place_from(environment: Mapping[str, str] = os.environ) -> Place:
-    """Return the place that torchrun's variables tell; that of a single process where there are none.
+def rank_info_from(environment: Mapping[str, str] = os.environ) -> RankInfo:
+    """Return what torchrun's variables tell; that of a single process where there are none.
 
     Raises `BadInput` for variables that cannot be true.
     """
     if "RANK" not in environment or "WORLD_SIZE" not in environment:
-        return Place()
+        return RankInfo()
     rank, world = _number(environment, "RANK", 0), _number(environment, "WORLD_SIZE", 1)
-    place = Place(
+    info = RankInfo(
         rank=rank,
         world=world,
         local_rank=_number(environment, "LOCAL_RANK", rank),
@@ -44,12 +44,12 @@ def place_from(environment: Mapping[str, str] = os.environ) -> Place:
         node=_number(environment, "GROUP_RANK", 0),
         restarts=_number(environment, "TORCHELASTIC_RESTART_COUNT", 0),
     )
-    if not 0 <= place.rank < place.world or not 0 <= place.local_rank < place.local_world:
+    if not 0 <= info.rank < info.world or not 0 <= info.local_rank < info.local_world:
         raise BadInput(
-            f"RANK is {rank} of WORLD_SIZE {world} (LOCAL_RANK {place.local_rank} of {place.local_world}), which "
+            f"RANK is {rank} of WORLD_SIZE {world} (LOCAL_RANK {info.local_rank} of {info.local_world}), which "
             "cannot be; start the processes with torchrun"
         )
-    return place
+    return info
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:

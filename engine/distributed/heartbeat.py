@@ -12,7 +12,7 @@ from typing import NamedTuple, Self, TypeVar
 import msgspec
 import psutil
 
-from finetui.engine.distributed.place import Place
+from finetui.engine.distributed.rank_info import RankInfo
 from finetui.engine.distributed.rendezvous import rendezvous_store
 from finetui.engine.errors import FinetuiError, describe, reason_of
 
@@ -54,8 +54,8 @@ _T = TypeVar("_T")
 _beats, _losts = msgspec.json.Decoder(Beat), msgspec.json.Decoder(Lost)
 
 
-class Watch:
-    """While entered, leaves signs of life for the rank at `place`, and looks for those of the others.
+class Heartbeat:
+    """While entered, leaves signs of life for the rank that `info` tells of, and looks for those of the others.
 
     It keeps them in the store at which torchrun's ranks meet. Rank 0 looks after all others, and these after rank 0,
     which also tells them who else is lost. `asked_to_end` returns the signal that asked this rank to end (0: none), and
@@ -66,18 +66,18 @@ class Watch:
 
     def __init__(
         self,
-        place: Place,
+        info: RankInfo,
         *,
         give_up: Callable[[str], None],
         on_signal: Callable[[int], None] = lambda _number: None,
         asked_to_end: Callable[[], int] = lambda: 0,
         patience: float | None = None,
     ) -> None:
-        self._place = place
+        self._info = info
         self.give_up = give_up
         self._on_signal, self._asked_to_end = on_signal, asked_to_end
         self._patience = patience or float(os.environ.get("FINETUI_RANK_PATIENCE", PATIENCE))
-        self._store = rendezvous_store(place)
+        self._store = rendezvous_store(info)
         me = psutil.Process()
         self._beat = Beat(pid=me.pid, host=socket.gethostname(), born=me.create_time())
         self._heard: dict[int, _Heard] = {}
@@ -128,7 +128,7 @@ class Watch:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.lost is None:
             left = [heard.beat.left for heard in list(self._heard.values())]
-            if len(left) == self._place.world - 1 and all(left):
+            if len(left) == self._info.world - 1 and all(left):
                 return
             time.sleep(0.05)
 
@@ -143,7 +143,7 @@ class Watch:
         if not any(word in str(error) for word in _OF_OTHERS):
             self._say(describe(error))
         self._found.wait(_SUSPECT_SECONDS + _INTERVAL)
-        if self.lost is None and self._place.is_first:
+        if self.lost is None and self._info.is_first:
             self._suspect()
         return self.lost.reason if self.lost is not None else None
 
@@ -170,11 +170,11 @@ class Watch:
             self._beat = msgspec.structs.replace(
                 self._beat, count=count, left=left, words=words or self._beat.words, signal=self._asked_to_end()
             )
-            self._store.set(f"{_BEAT}{self._place.rank}", msgspec.json.encode(self._beat).decode())
+            self._store.set(f"{_BEAT}{self._info.rank}", msgspec.json.encode(self._beat).decode())
 
     def _look(self) -> None:
-        if self._place.is_first:
-            self._hear(range(1, self._place.world))
+        if self._info.is_first:
+            self._hear(range(1, self._info.world))
             for heard in self._heard.values():
                 if heard.beat.signal and not self._told_signal:
                     self._told_signal = True
@@ -235,7 +235,7 @@ class Watch:
 
     def _lose(self, lost: Lost) -> None:
         self.lost = self.lost or lost
-        if self._place.is_first:
+        if self._info.is_first:
             with suppress(RuntimeError), self._lock:
                 self._store.set(_LOST, msgspec.json.encode(self.lost).decode())
         heard = self._heard.get(lost.rank)

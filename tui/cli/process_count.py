@@ -5,7 +5,9 @@ from finetui.engine.machine.gpu_count import chosen_gpus
 from finetui.engine.protocol.config import SectionName
 
 
-def together(gpus: str | None, nproc: int | None, device: str | None = None) -> dict[tuple[SectionName, str], object]:
+def process_count_settings(
+    gpus: str | None, nproc: int | None, device: str | None = None
+) -> dict[tuple[SectionName, str], object]:
     """Return the settings that `--gpus` and `--nproc` stand for. Raises `BadInput` where they cannot be meant."""
     if gpus is None:
         return {("training", "processes"): nproc}
