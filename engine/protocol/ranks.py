@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 MOST_ROWS = 64  # that an event has: of more ranks, the first one and the slowest
-_MARKED = 1.1  # times as long as the others at work: who is slower than that keeps them waiting
+_MARKED = 1.2  # times as long as the others at work: who is slower than that keeps them waiting
 
 
 class RankRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -21,7 +21,7 @@ from finetui.engine.protocol.values import TimeShares
 from finetui.engine.runs.reporter import Reporter
 
 CHECK_STEPS = 100  # between two comparisons, at the train point that comes next
-_MEMORY = 0.8  # weight of the past in the shares of time: one slow step marks nobody
+_HALF_LIFE = 5.0  # seconds after which the past counts half in the shares of time: a few slow steps mark nobody
 _NAMED = 3  # tensors in a sentence
 _SILENT_SECONDS = 3.0  # without a sign of life that are worth being shown
 _SHOW_SECONDS = 1.0  # between two times
@@ -61,7 +61,7 @@ class RankTable:
         self._differs = ""
         self._began = self._journaled = self._shown = time.monotonic()
         self._latest: RanksSeen | None = None
-        self._shares: tuple[float, ...] = ()
+        self._sums: tuple[float, ...] = (0.0,) * 4  # of the shares of time, and of the weights they are added up with
         self._meter = CommunicationMeter(ranks)
         self.restart = self._meter.restart
         self.in_step = self._meter.in_step
@@ -84,10 +84,10 @@ class RankTable:
 
     def _own(self, point: TrainPoint, parallel: DistributedDataParallel | None) -> _Told:
         shares = point.time_shares or TimeShares()
-        fresh = (shares.waiting + shares.copying, *self._meter.take(shares, point.steps, parallel))
-        before = self._shares or fresh
-        self._shares = tuple(_MEMORY * old + (1 - _MEMORY) * new for old, new in zip(before, fresh, strict=True))
-        waiting, computing, communicating = self._shares
+        fresh = (shares.waiting + shares.copying, *self._meter.take(shares, point.steps, parallel), 1.0)
+        past = 0.5 ** (max(shares.seconds, 1e-3) / _HALF_LIFE)
+        self._sums = tuple(past * old + (1 - past) * new for old, new in zip(self._sums, fresh, strict=True))
+        waiting, computing, communicating = (each / self._sums[-1] for each in self._sums[:-1])
         checksum = 0
         if not 0 <= point.step - self._checked < CHECK_STEPS:  # or it has gone back
             self._checked = point.step
