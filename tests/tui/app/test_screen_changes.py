@@ -5,9 +5,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from canned import CannedLink, running
+from canned_predictions import predictions, saved
+from errors_pilot import events_of
 from pilot import open_app
 from textual import events
 from textual.app import ComposeResult
@@ -15,8 +18,8 @@ from textual.command import CommandList
 from textual.screen import Screen as AnyScreen
 from textual.widgets import Static
 
-from finetui.engine.protocol.commands import ViewLayer
-from finetui.engine.protocol.events import LayerView, StateChanged
+from finetui.engine.protocol.commands import AnyQuestion, Evaluate, ViewLayer
+from finetui.engine.protocol.events import CommandRefused, LayerView, StateChanged
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.queries.layer_queries import Look
@@ -178,6 +181,29 @@ async def test_a_page_of_images_that_comes_when_the_grid_is_gone() -> None:
     pane, look = LayerPane(), Look("conv1", "filters", 0)
     pane._shown = look
     pane._fill(look, LayerView(command=ViewLayer(layer="conv1", view="filters"), shape=(1,), total=1), False)
+
+
+@pytest.mark.parametrize("name", ["finetune", "layers", "errors"])
+async def test_answers_that_come_while_the_screen_that_asked_is_taken_away_are_dropped(
+    tmp_path: Path, name: str
+) -> None:
+    saved(tmp_path, predictions(50))
+    link = CannedLink(*events_of(tmp_path))
+    app = FinetuiApp(link)
+    async with open_app(app) as pilot:
+        await pilot.settle()
+        app.train_screen.open_screen(name)
+        questions = (*get_args(AnyQuestion), Evaluate)
+        await pilot.settle()
+        assert any(isinstance(command, questions) for command in link.sent)
+        screen = app.screen
+        screen.dismiss(None)
+        screen._nodes._clear()  # as if its widgets had been faster to go
+        for command in link.sent:
+            app.train_screen.asker.deliver(CommandRefused(command=command, reason="too late"))
+        assert not app.train_screen.asker._waiting
+        await pilot.settle()
+    assert app.failure is None
 
 
 async def test_a_run_that_was_visited_is_said_goodbye_to_however_the_screen_goes(

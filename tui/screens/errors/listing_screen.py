@@ -45,7 +45,7 @@ class ListingScreen(Screen[None]):
         """
         super().__init__()
         self._store = store
-        self._asker = asker
+        self._asker = asker.heard_while(lambda: self.stands)
         self._choose_first = choose
         self._differing = differing
         self._turn = asyncio.Lock()
@@ -117,7 +117,7 @@ class ListingScreen(Screen[None]):
 
     def _not_evaluated(self, reply: Reply, before: AnyPart) -> None:
         """Stay with the part that was shown before."""
-        if self.stands and isinstance(reply, CommandRefused):
+        if isinstance(reply, CommandRefused):
             self._part = before
             self._evaluation = self._store.view.evaluation_of(before or self._store.view.watched)
             self._tell(f"the other part cannot be shown: {reply.reason}")
@@ -211,8 +211,6 @@ class ListingScreen(Screen[None]):
             self._asker.ask(FindDuplicates(part=listing.predictions.origin.part), self._duplicates_found)
 
     def _duplicates_found(self, reply: Reply) -> None:
-        if not self.stands:
-            return
         asked = reply.command
         if self._listing is None or not isinstance(asked, FindDuplicates):
             return

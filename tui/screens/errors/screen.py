@@ -98,11 +98,11 @@ class ErrorsScreen(ListingScreen):
         With `differing`, begin with what these two are not equally right about.
         """
         super().__init__(store, asker, choose, part, differing)
-        self._thumbnails = ImageCache(asker, _THUMBNAIL, self._show_tiles)
+        self._thumbnails = ImageCache(self._asker, _THUMBNAIL, self._show_tiles)
         self._said = ""
         self._row = -1
         self._waits = False  # for the image under the cursor
-        self._detail = ImageDetail(asker, self._show_detail)
+        self._detail = ImageDetail(self._asker, self._show_detail)
         self._rest: Timer | None = None
         self._places: dict[int, int] = {}  # of the page in sight: where each image is
 

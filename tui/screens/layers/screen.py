@@ -70,7 +70,7 @@ class LayersScreen(Screen[None]):
         super().__init__()
         self._store = store
         self._send = send
-        self._asker = asker
+        self._asker = asker = asker.heard_while(lambda: self.stands)
         self._can_measure = can_measure
         self._shown: View | None = None
         self._asked: DescribeModel | None = None
@@ -151,8 +151,6 @@ class LayersScreen(Screen[None]):
 
     def _show_description(self, reply: Reply) -> None:
         self._asked = None
-        if not self._stands:
-            return
         if isinstance(reply, ModelDescribed):
             self._described = reply
             self._show_tree()
@@ -173,8 +171,7 @@ class LayersScreen(Screen[None]):
 
     def _show_measures(self, measured: LayersMeasured) -> None:
         self._measured = measured
-        if self._stands:
-            self._show_figures()
+        self._show_figures()
 
     def _show_figures(self) -> None:
         view = self._store.view
@@ -295,7 +292,7 @@ class LayersScreen(Screen[None]):
         self._show_image()
 
     def _show_look(self, reply: Reply) -> None:
-        if self._look is not None and self._stands:
+        if self._look is not None:
             self.query_one(LayerPane).show_reply(self._look, reply)
 
     def on_thumbnail_grid_needed(self, message: ThumbnailGrid.Needed) -> None:

@@ -55,7 +55,7 @@ class FinetuneForm(Form[FinetunePlan]):
     def __init__(self, store: Store, asker: Asker, checkpoint: str = "") -> None:
         super().__init__()
         self._store = store
-        self._asker = asker
+        self._asker = asker.heard_while(lambda: self.stands)
         self._weights = _weights(store.view)
         self._checkpoint = checkpoint if checkpoint in self._weights else _default_weights(store.view)
         self._choices: tuple[DataChoice, ...] = ()
