@@ -28,12 +28,13 @@ def run(options: Options, images: int = 2000, epochs: int = 10) -> str:
     lenet = "The tutorial's finetuning (a new `fc4`, batches of 64), seconds an epoch, evaluation included"
     parts = [f"{lenet}:\n\n{_lenet(options)}"]
     title = f"A linear probe of ResNet-18, {images:,} JPEG files of 500 x 375, {epochs} epochs, seconds in all"
-    skipped = [name for name in ("fastai", "lightning") if importlib.util.find_spec(name) is None]
+    skipped = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
     note = f"\n\nNot installed, and not measured: {', '.join(skipped)}." if skipped else ""
     with tempfile.TemporaryDirectory() as folder:
         write_photographs(Path(folder), images)
         seconds = partial(_seconds, "resnet", data=folder, epochs=epochs)
-        measured = in_turn({name: partial(seconds, name) for name in (PLAIN, OFF, CACHE)}, 1)
+        others = [name for name in (*_LIBRARIES, OFF) if name not in skipped]
+        measured = in_turn({name: partial(seconds, name) for name in (PLAIN, *others, CACHE)}, 1)
     parts.append(f"{title}:\n\n{_table(measured)}{note}")
     return "\n\n".join(parts)
 
@@ -115,16 +116,22 @@ def _resnet() -> Any:
     return model
 
 
-def _plain(data: str, epochs: int) -> float:
+def _loaders(data: str) -> Any:
     import torch
-    from torch.nn import functional as F
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
 
     steps = [v2.Resize(224), v2.CenterCrop(224), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     sets = [ImageFolder(str(Path(data) / part), v2.Compose(steps)) for part in ("train", "val")]
-    train, val = (DataLoader(one, 64, shuffle=part == 0, num_workers=2) for part, one in enumerate(sets))
+    return (DataLoader(one, 64, shuffle=part == 0, num_workers=2) for part, one in enumerate(sets))
+
+
+def _plain(data: str, epochs: int) -> float:
+    import torch
+    from torch.nn import functional as F
+
+    train, val = _loaders(data)
     model = _resnet().eval()
     head, model.fc = model.fc, torch.nn.Identity()
     optimizer = torch.optim.SGD(head.parameters(), lr=0.001, momentum=0.9)
@@ -141,6 +148,60 @@ def _plain(data: str, epochs: int) -> float:
     return time.perf_counter() - started
 
 
+def _lightning(data: str, epochs: int) -> float:
+    """Finetune as the guide to transfer learning does: the backbone is frozen, and in a block without gradients."""
+    import lightning
+    import torch
+    from torch.nn import functional as F
+
+    class Probe(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            network = _resnet()
+            self.classifier, network.fc = network.fc, torch.nn.Identity()
+            self.feature_extractor = network
+
+        def forward(self, images: Any) -> Any:
+            self.feature_extractor.eval()
+            with torch.no_grad():
+                features = self.feature_extractor(images)
+            return self.classifier(features)
+
+        def training_step(self, batch: Any, _index: int) -> Any:
+            images, labels = batch
+            return F.cross_entropy(self(images), labels)
+
+        def validation_step(self, batch: Any, _index: int) -> None:
+            images, labels = batch
+            self.log("accuracy", (self(images).argmax(1) == labels).float().mean())
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.classifier.parameters(), lr=0.001, momentum=0.9)
+
+    quiet = dict.fromkeys(("enable_progress_bar", "enable_model_summary", "enable_checkpointing", "logger"), False)
+    trainer = lightning.Trainer(max_epochs=epochs, accelerator="cpu", num_sanity_val_steps=0, **quiet)
+    train, val = _loaders(data)
+    started = time.perf_counter()
+    trainer.fit(Probe(), train, val)
+    return time.perf_counter() - started
+
+
+def _fastai(data: str, epochs: int) -> float:
+    """Finetune as the guide to computer vision does, without what it downloads: a learner, frozen, for some epochs."""
+    from fastai.vision.all import ImageDataLoaders, Resize, accuracy, models, vision_learner
+
+    images = ImageDataLoaders.from_folder(data, train="train", valid="val", item_tfms=Resize(224), bs=64, num_workers=2)
+    learner = vision_learner(images, models.resnet18, pretrained=False, metrics=accuracy)
+    learner.freeze()
+    started = time.perf_counter()
+    with learner.no_bar(), learner.no_logging():
+        learner.fit_one_cycle(epochs, 0.001)
+    return time.perf_counter() - started
+
+
+_LIBRARIES = {"fastai": _fastai, "lightning": _lightning}
+
+
 def main() -> None:
     """Print the section, or the seconds of one contender."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -155,8 +216,8 @@ def main() -> None:
         return
     kind, name = options.one
     features = "off" if name == OFF else "cache"
-    plain = name == PLAIN
-    print(_plain(options.data, options.epochs) if plain else _finetui(kind, features, options.data, options.epochs))
+    contender = {PLAIN: _plain, **_LIBRARIES}.get(name, partial(_finetui, kind, features))
+    print(contender(options.data, options.epochs))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from finetui.engine.protocol.answers import (
     LayerView as LayerView,
     ModelDescribed as ModelDescribed,
 )
+from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.config import RunConfig, TrainingConfig
 from finetui.engine.protocol.description import DataDescription
@@ -63,6 +64,7 @@ class RunPrepared(Event, frozen=True, kw_only=True):
     """Data, model and device are ready; a session's first journaled event, and a reset for every reader.
 
     `rules` are the training rules (`finetui.engine.training.rules`), `world` is the number of processes that train.
+    `capabilities` say what the source of the events can do where that is not all that an engine does.
     """
 
     config: RunConfig
@@ -78,6 +80,7 @@ class RunPrepared(Event, frozen=True, kw_only=True):
     rules: int = 1
     description: DataDescription | None = None
     world: int = 1
+    capabilities: Capabilities | None = None
 
 
 class RunStarted(Event, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Which command makes sense in which state: the engine refuses by this table, and a dashboard greys out by it."""
 
 from finetui.engine.protocol import commands, events
+from finetui.engine.protocol.capabilities import Capabilities
 
 _PREPARED: frozenset[events.State] = frozenset({"ready", "running", "paused", "stopped", "finished"})
 _ALLOWED: dict[type[commands.AnyCommand], frozenset[events.State]] = {
@@ -42,6 +43,10 @@ _WHY_NOT: dict[events.State, str] = {
 }
 
 
-def refusal(command: type[commands.AnyCommand], state: events.State) -> str | None:
-    """Return why `command` makes no sense in `state`, as a phrase; None if it does."""
+def refusal(
+    command: type[commands.AnyCommand], state: events.State, capabilities: Capabilities | None = None
+) -> str | None:
+    """Return why `command` makes no sense in `state`, or ever with `capabilities`, as a phrase; None if it does."""
+    if capabilities is not None and (never := capabilities.refusal(command)) is not None:
+        return never
     return None if state in _ALLOWED[command] else _WHY_NOT[state]

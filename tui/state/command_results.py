@@ -5,7 +5,6 @@ from typing import NamedTuple
 import msgspec
 
 from finetui.engine.protocol import commands, events
-from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.kept_checkpoints import PREVIOUS
 from finetui.engine.text import clean
 from finetui.tui.keys import KEYS
@@ -66,7 +65,7 @@ class CommandResults:
             return self._why_not
         change = self._changes[-1]
         back = change.back
-        if (why_not := refusal(type(back), view.state)) is not None:
+        if (why_not := view.refusal_of(type(back))) is not None:
             return f"Cannot undo now: {why_not}"
         del self._changes[-1]
         if isinstance(back, commands.RollBack):

@@ -156,6 +156,7 @@ def _prepared(view: View, event: events.RunPrepared) -> View:
     return View(
         state="preparing",
         name=event.config.run.name,
+        capabilities=event.capabilities,
         config=event.config,
         data=event.data,
         layers=event.layers,

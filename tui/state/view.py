@@ -6,7 +6,9 @@ from typing import NamedTuple
 import msgspec
 
 from finetui.engine.protocol import commands, events
+from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.protocol.values import AnyPart
 from finetui.tui.state.log_lines import LogLine
 
@@ -29,6 +31,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     state: events.State = "preparing"
+    capabilities: Capabilities | None = None
     reason: str = ""
     name: str = ""
     path: str = ""
@@ -67,6 +70,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     alert: events.Alert | None = None
     log: tuple[LogLine, ...] = ()
     audience: tuple[str, ...] = ()
+
+    def refusal_of(self, command: type[commands.AnyCommand]) -> str | None:
+        """Return why `command` makes no sense now, as a phrase; None if it does."""
+        return refusal(command, self.state, self.capabilities)
 
     @property
     def watched(self) -> events.Part:

@@ -12,7 +12,6 @@ from textual.timer import Timer
 from finetui.engine.protocol.commands import LAYER_VIEWS, AnyCommand, DescribeModel, SetFrozen, SetFrozenNorm
 from finetui.engine.protocol.events import CommandRefused, LayersMeasured, ModelDescribed
 from finetui.engine.protocol.paths import short
-from finetui.engine.protocol.state_rules import refusal
 from finetui.tui.keys import bind, bind_tabs
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import ImageCache
@@ -219,7 +218,7 @@ class LayersScreen(Screen[None]):
         self._order(SetFrozenNorm(trains=not self._store.view.norm_trains))
 
     def _order(self, command: SetFrozen | SetFrozenNorm) -> None:
-        why_not = refusal(type(command), self._store.view.state)
+        why_not = self._store.view.refusal_of(type(command))
         if why_not is not None:
             self._say("")
             self.app.post_message(ShowToast(f"Not now: {why_not}", "refusal", warns=True))

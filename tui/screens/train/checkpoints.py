@@ -13,7 +13,6 @@ from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import AnyCommand, Branch, RollBack, Save
 from finetui.engine.protocol.config_checks import check_checkpoint_name
 from finetui.engine.protocol.events import KeptCheckpoint
-from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.text import clean
 from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.dialog import Choice, Dialog
@@ -48,7 +47,7 @@ class CheckpointsScreen(ListScreen[AnyCommand]):
     def __init__(self, view: View, why_not: str = "") -> None:
         super().__init__()
         self._view = view
-        self._why_not = why_not or refusal(RollBack, view.state) or ""
+        self._why_not = why_not or view.refusal_of(RollBack) or ""
 
     def below(self) -> Sequence[Widget]:
         """The field for a name, what is wrong, and the keys."""

@@ -14,7 +14,6 @@ from textual.widgets import Input
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import SetLearningRate, Start
 from finetui.engine.protocol.config_checks import check_learning_rate
-from finetui.engine.protocol.state_rules import refusal
 from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.toast import ShowToast
 from finetui.tui.state.actions import BY_NAME
@@ -134,12 +133,12 @@ class Controls(Vertical):
             action = BY_NAME[shown]
             goes_on = name == "start" and view.can_go_on
             resumes = goes_on or (name == "start" and view.state == "stopped")
-            available = goes_on or refusal(action.kind, view.state) is None
+            available = goes_on or view.refusal_of(action.kind) is None
             pending = any(isinstance(command, action.kind) for command in view.pending.values())
             button = self.query_one(f"#{name}", ActionButton)
             label = "Resume" if resumes else action.label
             button.show(action.name, action.key, label, available=available, pending=pending)
-        available = refusal(SetLearningRate, view.state) is None
+        available = view.refusal_of(SetLearningRate) is None
         for name, key in (("rate-down", "-"), ("rate-up", "+")):
             self.query_one(f"#{name}", ActionButton).show(name, key, "", available=available, pending=False)
         field = self.query_one(LearningRateInput)
@@ -175,7 +174,7 @@ class Controls(Vertical):
         if action.kind is Start and (view.can_go_on or view.state == "stopped"):
             self.hint(f"Resume from step {view.step:,}")
             return
-        why_not = refusal(action.kind, view.state)
+        why_not = view.refusal_of(action.kind)
         self.hint(f"{action.label}: {why_not}" if why_not else action.help)
 
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from finetui.engine.link.base import Link
 from finetui.engine.protocol.commands import FinetunePlan, StartFinetune
-from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.screens.toast import ShowToast
 from finetui.tui.screens.train.finetune import FinetuneForm
@@ -55,4 +54,4 @@ def _needs_engine(view: View, link: Link) -> bool:
 def _why_not(view: View, link: Link) -> str:
     if not link.steers:
         return "there is no checkpoint to begin with"
-    return refusal(StartFinetune, view.state) or ""
+    return view.refusal_of(StartFinetune) or ""

@@ -10,7 +10,6 @@ from textual.content import Content
 from textual.message import Message
 
 from finetui.engine.protocol.commands import SetFrozen, StartFinetune
-from finetui.engine.protocol.state_rules import refusal
 from finetui.tui.keys import KEYS, move
 from finetui.tui.state.layer_tree import Freeze
 from finetui.tui.state.view import View
@@ -209,12 +208,12 @@ class LayerList(FreezeTree):
         self._show_buttons()
 
     def _show_buttons(self) -> None:
-        row, state = self.rows.chosen, self._view.state
+        row = self.rows.chosen
         words = "Freeze" if row is None else f"{'Unfreeze' if row.frozen else 'Freeze'} {row.name}"
-        possible = row is not None and row.in_use and refusal(SetFrozen, state) is None
+        possible = row is not None and row.in_use and self._view.refusal_of(SetFrozen) is None
         freeze, finetune = self.query_one("#freeze", ActionButton), self.query_one("#finetune", ActionButton)
         freeze.show("freeze", KEYS["freeze_layers"].shown, words, available=possible, pending=False)
-        can, asked = refusal(StartFinetune, state) is None, self._view.pending.values()
+        can, asked = self._view.refusal_of(StartFinetune) is None, self._view.pending.values()
         pending = any(isinstance(command, StartFinetune) for command in asked)
         finetune.show("finetune", KEYS["finetune"].shown, "Finetune", available=can, pending=pending)
 

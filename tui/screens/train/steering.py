@@ -16,7 +16,6 @@ from finetui.engine.protocol.commands import (
 )
 from finetui.engine.protocol.config_checks import check_learning_rate
 from finetui.engine.protocol.events import ENDED, AnyEvent, CommandAccepted, LearningRateFound
-from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.runs.folder import RunFolder
 from finetui.tui.keys import KEYS
 from finetui.tui.screens.dialog import Choice, Dialog
@@ -46,7 +45,7 @@ class Steering:
 
     def send(self, command: AnyCommand) -> None:
         """Send `command`, or say why it makes no sense now."""
-        why_not = refusal(type(command), self._store.view.state)
+        why_not = self._store.view.refusal_of(type(command))
         if why_not is not None:
             self.refuse(f"{describe_command(command)}: {why_not}")
             return
@@ -105,7 +104,7 @@ class Steering:
             return
         if action.kind is StartFinetune:
             self._screen.ask_finetune()
-        elif action.kind is Stop and refusal(Stop, view.state) is None:
+        elif action.kind is Stop and view.refusal_of(Stop) is None:
             self._screen.run_worker(self._ask_stop(), exclusive=True, group="stop")
         elif action.command is not None:
             self.send(action.command())
@@ -114,7 +113,7 @@ class Steering:
         elif not self._link.steers:
             words = f"finetui extend {RunFolder(Path(view.path)).argument} --epochs N"
             self._screen.app.post_message(ShowToast.to_copy(words))
-        elif (why_not := refusal(action.kind, view.state)) is not None:
+        elif (why_not := view.refusal_of(action.kind)) is not None:
             self.refuse(f"{action.label}: {why_not}")
         else:
             self._screen.run_worker(self._ask_extend())

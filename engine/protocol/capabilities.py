@@ -1,0 +1,17 @@
+"""What a source of events can do besides showing: an engine all, a file nothing, somebody's own loop a part."""
+
+import msgspec
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """The `commands` that are obeyed, by the names of their classes, and `why_no_others`: a clause for a person.
+
+    Stays in the journals of runs: later versions may know commands that this one does not.
+    """
+
+    commands: tuple[str, ...] = ()
+    why_no_others: str = ""
+
+    def refusal(self, command: type[msgspec.Struct]) -> str | None:
+        """Return why `command` is never obeyed here, as a phrase; None where it is."""
+        return None if command.__name__ in self.commands else self.why_no_others
