@@ -39,11 +39,13 @@ from finetui.engine.text import clean
 _POINT, _EVALUATED = TrainPoint.__struct_config__.tag, Evaluated.__struct_config__.tag
 
 
-def best_accuracy(before: float | None, event: Evaluated) -> float:
+def best_accuracy(before: float | None, event: Evaluated) -> float | None:
     """Return the accuracy of the best evaluation, `before` or `event`; without a figure the best is the most accurate.
 
     A new best by another figure may be less accurate than the one before.
     """
+    if event.accuracy is None:
+        return before
     if event.figure is None:
         return max(before or 0.0, event.accuracy)
     return event.accuracy if event.best or before is None else before
@@ -180,7 +182,8 @@ class Summariser:
                 case TrainPoint():
                     self._epoch = event.epoch
                 case Evaluated(watched=False):
-                    self._test = (event.step, event.accuracy) if event.part == "test" else self._test
+                    told = event.part == "test" and event.accuracy is not None
+                    self._test = (event.step, event.accuracy) if told else self._test
                 case CommandAccepted(command=NoteTest() as note):
                     watched = self._prepared is None or self._prepared.data.watched == "test"
                     self._test = self._test if watched else (event.step, note.accuracy)
