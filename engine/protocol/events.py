@@ -25,6 +25,7 @@ from finetui.engine.protocol.config import RunConfig, TrainingConfig
 from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.event import Event as Event
 from finetui.engine.protocol.machine import Machine as Machine
+from finetui.engine.protocol.provenance import Provenance
 from finetui.engine.protocol.ranks import RankRow as RankRow
 from finetui.engine.protocol.values import (
     ClassReport as ClassReport,
@@ -331,6 +332,12 @@ class JobFound(Event, frozen=True, kw_only=True):
     restarts: int = 0
 
 
+class ProvenanceTold(Event, frozen=True, kw_only=True):
+    """What the engine that trains the run from here on knows of itself; journaled with each beginning and going on."""
+
+    provenance: Provenance
+
+
 class DataSeen(Event, frozen=True, kw_only=True):
     """Transient: the files that are watched last changed at `changed`, in Unix seconds."""
 
@@ -390,6 +397,7 @@ AnyEvent = (
     | MachineSample
     | RanksSeen
     | JobFound
+    | ProvenanceTold
     | DataSeen
     | Audience
     | CommandAccepted

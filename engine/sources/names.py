@@ -1,7 +1,7 @@
 """What the numbers of a training are called by those who write them down, and which of finetui's they are.
 
-One table for all sources: names as PyTorch's and torchvision's examples, Lightning, Keras, Hugging Face, Ultralytics and
-timm give them. A name that is not in it stays what it is: a number of the run's own, plotted under its name.
+One table for all sources: names as PyTorch's and torchvision's examples, Lightning, Keras, Hugging Face, Ultralytics,
+and timm give them. A name that is not in it stays what it is: a number of the run's own, plotted under its name.
 """
 
 import re

@@ -127,7 +127,7 @@ class RunCurves:
         self,
         event: events.TrainPoint | events.Evaluated,
         x: float,
-        means: Mapping[str, float] = {},  # noqa: B006
+        means: Mapping[str, float] = {},
         points: float = 1.0,
     ) -> None:
         for name, value in event.others.items():
