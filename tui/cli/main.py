@@ -34,6 +34,7 @@ from finetui.tui.cli.resume import branch, extend, resume
 from finetui.tui.cli.runs import list_runs
 from finetui.tui.cli.start import train
 from finetui.tui.cli.summary import summary
+from finetui.tui.cli.watch import watch
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -87,6 +88,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "rename": rename,
     "delete": delete,
     "open": open_run,
+    "watch": watch,
     "log": log,
     "evaluate": evaluate,
     "calibrate": calibrate,
