@@ -29,8 +29,8 @@ def classify(
     That is a checkpoint, a bare state dict, or a file that `export_checkpoint` wrote, which is run on the CPU.
     Files are decoded as those that the network was trained on; with `invert` light and dark are exchanged first. The
     logits are divided by the checkpoint's temperature. `model` must name the network where that is a person's own code,
-    or where the file is a bare state dict, of which `bare` says more. `files` may be any number: they are taken, decoded
-    and forgotten by batches. Raises `BadInput` when the checkpoint cannot be used.
+    or where the file is a bare state dict, of which `bare` says more. `files` may be any number: they are taken,
+    decoded and forgotten by batches. Raises `BadInput` when the checkpoint cannot be used.
     """
     if kind_of(checkpoint) is None:
         classifier = checkpoint_classifier(checkpoint, model=model, device=device, bare=bare)

@@ -43,7 +43,9 @@ def open_export(path: Path, *, model: str = "lenet") -> Runner:
         whole = is_whole_archive(data)
     else:
         if not is_sealed(data):
-            raise BadInput(f"{where} says nothing of its classes and its preprocessing: finetui export did not write it")
+            raise BadInput(
+                f"{where} says nothing of its classes and its preprocessing: finetui export did not write it"
+            )
         whole = is_whole(data)
     if not whole:
         raise BadInput(f"{where} was changed since it was exported, and is not used: {_CHANGED}")

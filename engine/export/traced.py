@@ -42,7 +42,7 @@ def trace(network: PixelNetwork, shape: tuple[int, int, int], name: str) -> tupl
     dtype = torch.float32 if network.takes_floats else torch.uint8
     try:
         return _traced(network, torch.zeros(2, *shape, dtype=dtype), dynamic=True), True
-    except Exception as first:  # whatever a person's own code, or one of torch's many tracers, raises
+    except Exception as first:  # noqa: BLE001  # whatever a person's own code, or one of torch's many tracers, raises
         try:
             return _traced(network, torch.zeros(1, *shape, dtype=dtype), dynamic=False), False
         except Exception:  # noqa: BLE001  # what went wrong first says more
@@ -71,4 +71,3 @@ def _said(error: Exception) -> str:
     """Return what torch says went wrong, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {reason_of(Exception(lines[0] if lines else 'no message'), _LONGEST)}"
-

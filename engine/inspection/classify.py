@@ -66,7 +66,9 @@ def checkpoint_classifier(path: Path, *, model: str, device: str, bare: BareWeig
     def probabilities(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         with reproducible(str(target)), torch.inference_mode():
             inputs = finish(torch.from_numpy(pixels).to(target), None)
-            found: npt.NDArray[np.float32] = (logits(network, inputs).float() / about.temperature).softmax(1).cpu().numpy()
+            found: npt.NDArray[np.float32] = (
+                (logits(network, inputs).float() / about.temperature).softmax(1).cpu().numpy()
+            )
         return found
 
     size = batch_size_for(shape.in_channels, shape.height, shape.width)
@@ -82,7 +84,7 @@ def classify_files(
     while page := list(itertools.islice(waiting, classifier.batch_size)):
         decoded = _decoded_page(page, classifier.decoding, invert)
         images = [image for image in decoded if not isinstance(image, str)]
-        rows = iter(classifier.probabilities(np.stack(images)) if images else ())
+        rows = iter(classifier.probabilities(np.stack(images)) if images else np.empty((0, 0), np.float32))
         for path, image in zip(page, decoded, strict=True):
             if isinstance(image, str):
                 yield Classified(path, problem=image)
@@ -122,8 +124,6 @@ def _decoded_page(page: Sequence[Path], decoding: Decoding, invert: bool) -> lis
 def _decoded(path: Path, decoding: Decoding, invert: bool) -> npt.NDArray[np.uint8] | str:
     if not path.exists():
         return "there is no such file"
-    if path.is_dir():
-        return "it is a folder; name the files in it"
     try:
         image = decode(str(path), decoding)
     except Unreadable as problem:

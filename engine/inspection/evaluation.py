@@ -75,6 +75,7 @@ class Collector:
         self._probabilities = np.empty((images, classes), dtype=np.float32) if in_full else None
 
     def add(self, index: list[int], logits: Tensor, labels: Tensor) -> None:
+        """Take a batch in: the images' places, their logits `[B, classes]` and their labels `[B]`."""
         before = logits.float()
         logits = before if self._temperature == 1 else before / self._temperature
         # Stable: among equals the first class is the predicted one, as with argmax.

@@ -168,7 +168,12 @@ class _Printer:
             self._has_header = True
             ranks = range(1, self._asked.top + 1)
             writer.writerow(
-                ["path", "prediction", "problem", *(f"{name}_{rank}" for rank in ranks for name in ("class", "probability"))]
+                [
+                    "path",
+                    "prediction",
+                    "problem",
+                    *(f"{name}_{rank}" for rank in ranks for name in ("class", "probability")),
+                ]
             )
         cells = [cell for name, value in found.top for cell in (name, f"{value:.6g}")]
         cells += [""] * (2 * self._asked.top - len(cells))
