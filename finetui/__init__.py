@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from finetui.engine.session.replay import replay_run as replay_run
     from finetui.engine.session.serve import serve as serve
     from finetui.engine.session.session import Outcome as Outcome, Session as Session
+    from finetui.engine.training.audit_hooks import audit as audit
 
 _HOMES = {
     "Answerer": "finetui.engine.inspection.answers",
@@ -66,6 +67,7 @@ _HOMES = {
     "RunSection": "finetui.engine.protocol.config",
     "Session": "finetui.engine.session.session",
     "TrainingConfig": "finetui.engine.protocol.config",
+    "audit": "finetui.engine.training.audit_hooks",
     "calibrate": "finetui.engine.inspection.calibrate",
     "classify": "finetui.engine.inspection.classify",
     "evaluate_checkpoint": "finetui.engine.inspection.opened_checkpoint",

@@ -9,7 +9,7 @@ import msgspec
 from finetui.engine.errors import FinetuiError
 from finetui.engine.link.inspection_client import InspectionClient
 from finetui.engine.link.socket_link import crash_reason
-from finetui.engine.protocol.commands import AnyCommand, Evaluate, MeasureLayers, Question
+from finetui.engine.protocol.commands import AnyCommand, AuditParameters, Evaluate, MeasureLayers, Question
 from finetui.engine.protocol.events import ENDED, CommandRefused, Log, State, StateChanged
 from finetui.engine.protocol.queues import EventQueue
 from finetui.engine.protocol.requests import Inspection
@@ -99,7 +99,7 @@ class JournalLink:
     def send(self, command: AnyCommand) -> None:
         """Have a question answered, or another part evaluated, by what a checkpoint holds; refuse all else."""
         other_part = isinstance(command, Evaluate) and command.part
-        if other_part or (isinstance(command, Question) and not isinstance(command, MeasureLayers)):
+        if other_part or (isinstance(command, Question) and not isinstance(command, MeasureLayers | AuditParameters)):
             self._client.send(command)
         else:
             how = f"; `finetui attach {self._folder.argument}` steers it" if is_live(self._folder) else ""
