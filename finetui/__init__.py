@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from finetui.engine.session.serve import serve as serve
     from finetui.engine.session.session import Outcome as Outcome, Session as Session
     from finetui.engine.training.audit_hooks import audit as audit
+    from finetui.engine.watching.watched_run import RunStopped as RunStopped, WatchedRun as WatchedRun, watch as watch
 
 _HOMES = {
     "Answerer": "finetui.engine.inspection.answers",
@@ -65,8 +66,10 @@ _HOMES = {
     "Report": "finetui.engine.inspection.evaluation",
     "RunConfig": "finetui.engine.protocol.config",
     "RunSection": "finetui.engine.protocol.config",
+    "RunStopped": "finetui.engine.watching.watched_run",
     "Session": "finetui.engine.session.session",
     "TrainingConfig": "finetui.engine.protocol.config",
+    "WatchedRun": "finetui.engine.watching.watched_run",
     "audit": "finetui.engine.training.audit_hooks",
     "calibrate": "finetui.engine.inspection.calibrate",
     "classify": "finetui.engine.inspection.classify",
@@ -78,6 +81,7 @@ _HOMES = {
     "replay_run": "finetui.engine.session.replay",
     "serve": "finetui.engine.session.serve",
     "summarise_model": "finetui.engine.inspection.model_summary",
+    "watch": "finetui.engine.watching.watched_run",
 }
 
 __all__ = ["__version__", *_HOMES]

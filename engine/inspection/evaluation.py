@@ -200,6 +200,18 @@ def evaluate(
     return collector.report(classes)
 
 
+def report_of(logits: Tensor, labels: Tensor, classes: Sequence[str], *, ranked: bool = False) -> Report:
+    """Return the report of `logits`, `[n, classes]`, for images with these `labels`, int64 `[n]`, one at least.
+
+    `ranked` as in `evaluate`.
+    """
+    collector = _Collector(len(labels), len(classes), 1.0, ranked)
+    for start in range(0, len(labels), EVALUATION_BATCH):
+        rows = range(start, min(start + EVALUATION_BATCH, len(labels)))
+        collector.add(list(rows), logits[rows.start : rows.stop], labels[rows.start : rows.stop])
+    return collector.report(classes)
+
+
 def network_scores(model: nn.Module, data: Split, order: Tensor, batch_size: int) -> Iterator[ScoredBatch]:
     """Yield what `model` says of the images `order` (int64 `[N]`) of `data`, in batches."""
     places = order.tolist()

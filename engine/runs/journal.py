@@ -142,6 +142,11 @@ class Journal:
         """Return the events that are not on disk because there is no file yet."""
         return tuple(self._pending)
 
+    def forsake(self) -> None:
+        """Close the file and write nothing, in a child that was forked: what waits is written by the parent."""
+        if self._file is not None:
+            self._file.close()
+
     def close(self) -> None:
         """Close the file; the journal takes no more events."""
         if self._file is not None:

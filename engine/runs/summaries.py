@@ -17,6 +17,7 @@ from finetui.engine.protocol.events import (
     CommandAccepted,
     Evaluated,
     Event,
+    ProvenanceTold,
     Rewound,
     RunPrepared,
     RunStarted,
@@ -26,6 +27,7 @@ from finetui.engine.protocol.events import (
     TrainPoint,
 )
 from finetui.engine.protocol.paths import short
+from finetui.engine.protocol.provenance import Provenance
 from finetui.engine.protocol.run_clock import RunClock
 from finetui.engine.protocol.time_sum import TimeSum
 from finetui.engine.protocol.values import Part, TimeShares
@@ -58,6 +60,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     it was set; `recipe` is that of a finetune. `took` is how long it has trained in seconds, pauses left
     out, `size` what its folder holds in bytes. `tags` and `note` are what a person said of it. `time_shares` says where
     the time of its training went, as far as that was measured; what was undone later has taken time as well.
+    `provenance` is what the engine that last trained it knew of itself.
     """
 
     name: str
@@ -88,6 +91,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 0
     tags: tuple[str, ...] = ()
     note: str = ""
+    provenance: Provenance | None = None
 
     @property
     def live(self) -> bool:
@@ -153,6 +157,7 @@ class Summariser:
         self._time = TimeSum()
         self._training: TrainingConfig | None = None
         self._clock = RunClock()
+        self._provenance: Provenance | None = None
 
     def read(self, there: Holder | None) -> RunSummary | None:
         """Return what the journal says by now; None while it does not even say how the run began.
@@ -175,6 +180,8 @@ class Summariser:
                     self._training = event.training
                 case RunStarted():
                     self._started = event.time
+                case ProvenanceTold():
+                    self._provenance = event.provenance
                 case StateChanged():
                     self._state = event.state
                 case TrainPoint():
@@ -226,6 +233,7 @@ class Summariser:
             size=folder_size(self._folder),
             tags=said.tags,
             note=said.note,
+            provenance=self._provenance,
         )
 
 

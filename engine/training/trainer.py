@@ -22,6 +22,7 @@ from finetui.engine.training.epoch_steps import has_batch_norm, steps_per_epoch
 from finetui.engine.training.features.use import FeatureUse
 from finetui.engine.training.forward import Forward
 from finetui.engine.training.freezing import Freezer
+from finetui.engine.training.layer_decay import decayed
 from finetui.engine.training.layer_meter import gradient_norms
 from finetui.engine.training.learning_rate import LearningRates
 from finetui.engine.training.metrics import Meter
@@ -104,7 +105,7 @@ class Trainer:
         if size == 1 and self._needs_two:
             raise BadInput("training.batch_size (--batch-size): batch normalisation needs at least 2 images a step")
         self.training = training
-        self.plan = tuple(plan) or whole_run(training.epochs)
+        self.plan = decayed(plan or whole_run(training.epochs), self.groups, training.layer_decay)
         self.epochs = training.epochs
         self.optimizer = build_optimizer(self.groups, training, fused=self.path.fused)
         self._rated = ParameterGroups(self.optimizer)
