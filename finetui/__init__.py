@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from finetui.engine.session.replay import replay_run as replay_run
     from finetui.engine.session.serve import serve as serve
     from finetui.engine.session.session import Outcome as Outcome, Session as Session
+    from finetui.engine.training.audit_hooks import audit as audit
     from finetui.engine.watching.watched_run import RunStopped as RunStopped, WatchedRun as WatchedRun, watch as watch
 
 _HOMES = {
@@ -73,6 +74,7 @@ _HOMES = {
     "Session": "finetui.engine.session.session",
     "TrainingConfig": "finetui.engine.protocol.config",
     "WatchedRun": "finetui.engine.watching.watched_run",
+    "audit": "finetui.engine.training.audit_hooks",
     "calibrate": "finetui.engine.inspection.calibrate",
     "classify": "finetui.engine.export.classify",
     "evaluate_checkpoint": "finetui.engine.inspection.opened_checkpoint",
