@@ -35,6 +35,9 @@ _LOGGED = ("loss", "accuracy")
 class Loop:
     """What is known of a person's loop that trains `model`; the arguments are those of `watch`.
 
+    `world` is the number of processes that train and all obey; by default only a single one obeys. `why_no_freezing`
+    as in `WatchedLayers`.
+
     `step` counts the steps completed, `stopped` is True once a person has stopped it.
     """
 
@@ -51,13 +54,17 @@ class Loop:
         evaluate: Callable[[], Any] | None,
         save: Callable[[Path], Any] | None,
         config: RunConfig | Mapping[str, Any] | None,
+        world: int | None = None,
+        why_no_freezing: str = "",
     ) -> None:
         self.step = self.epoch = self.step_in_epoch = 0
         self.stopped = False
         self.model = described.bare(model) if model is not None else None
         self.groups = module_groups(self.model) if self.model is not None else ()
         self.optimizers = Optimizers(self.model, optimizers, self._before_update, self._after_update)
-        self.layers = WatchedLayers(self.model, self.groups, self.optimizers) if self.model is not None else None
+        self.layers = (
+            WatchedLayers(self.model, self.groups, self.optimizers, why_no_freezing) if self.model is not None else None
+        )
         self.meter = LoopMeter()
         self.evaluate, self.save = evaluate, save
         self.config, notice = described.base_configuration("", runs_dir, config)
@@ -72,7 +79,8 @@ class Loop:
         self._part: Part | None = None  # the one that is evaluated while training
         self._best = -math.inf
         self._diverged = False
-        self.world = rank_info_from().world
+        self.steered = world is not None or rank_info_from().world == 1
+        self.world = world or rank_info_from().world
         self.steering = Steering(self)
         self.record = Record(self.config, name or self._default_name(), lambda: self.step, self.steering.aside)
         self.optimizers.open()
