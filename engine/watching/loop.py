@@ -30,6 +30,7 @@ from finetui.engine.watching.record import Record
 from finetui.engine.watching.steering import Steering
 
 _LOGGED = ("loss", "accuracy")
+_NONE: Mapping[str, Any] = {}
 
 
 class Loop:
@@ -230,8 +231,10 @@ class Loop:
 
     # -- evaluations ------------------------------------------------------------------------------------
 
-    def predictions(self, probabilities: Any, labels: Any, given: Any, part: Part) -> None:
-        """Keep what was predicted, and tell what it comes to. Raises `BadInput`."""
+    def predictions(
+        self, probabilities: Any, labels: Any, given: Any, part: Part, metrics: Mapping[str, Any] = _NONE
+    ) -> None:
+        """Keep what was predicted, and tell what it comes to, and `metrics` beside it. Raises `BadInput`."""
         self._begin()
         self._emit_point()
         started = time.monotonic()
@@ -269,6 +272,7 @@ class Loop:
                 averages=report.averages,
                 part=part,
                 watched=watched,
+                others=_others({name: _finite(float(value)) for name, value in metrics.items()}),
             )
         )
         self.meter.restart_clock()
@@ -294,7 +298,7 @@ class Loop:
                 seconds=0.0,
                 part=part,
                 watched=watched,
-                others={clean(name, 60): value for name, value in told.items() if value is not None},
+                others=_others(told),
             )
         )
         self.meter.restart_clock()
@@ -337,6 +341,10 @@ class Loop:
         if self.layers is not None:
             self.layers.close()
         self.steering.close()
+
+
+def _others(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {clean(name, 60): value for name, value in metrics.items() if value is not None}
 
 
 def _finite(value: float) -> float | None:

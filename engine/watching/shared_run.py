@@ -20,7 +20,7 @@ from finetui.engine.watching.layers import WatchedLayers
 from finetui.engine.watching.loop import Loop
 from finetui.engine.watching.optimizers import Optimizers
 from finetui.engine.watching.parallel import set_up_again, why_no_freezing, wrapper_in
-from finetui.engine.watching.watched_run import WatchedRun
+from finetui.engine.watching.watched_run import WatchedRun, _harmless
 
 _A_LONG_PAUSE = 30 * 24 * 3600.0  # seconds that the others wait for a first process that is paused
 
@@ -139,6 +139,12 @@ class SharedRun(WatchedRun):
         self._set_up_again(before, self._settings)
         self._ended = not goes_on
         return goes_on
+
+    @_harmless(None)
+    def validated(self, scores: Any, labels: Any, given: Any, metrics: Mapping[str, Any]) -> None:
+        """Take what a validation predicted (as `predictions` does), and the `metrics` that it computed itself."""
+        assert self._loop is not None, "it is active"
+        self._loop.predictions(scores, labels, given, "val", metrics)
 
     def close(self, error: BaseException | None = None) -> None:
         """End the run, because of `error` if that has ended the training."""
