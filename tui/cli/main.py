@@ -14,6 +14,7 @@ from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.text import clean
 from finetui.engine.version import __version__
 from finetui.tui.cli.calibrate import calibrate
+from finetui.tui.cli.card import card
 from finetui.tui.cli.compare import compare
 from finetui.tui.cli.complaints import complaint
 from finetui.tui.cli.complete import models
@@ -94,6 +95,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "errors": errors,
     "predict": predict,
     "export": export,
+    "card": card,
     "summary": summary,
 }
 

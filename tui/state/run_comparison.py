@@ -64,7 +64,7 @@ class Setting(msgspec.Struct, frozen=True):
 
 def differing_settings(configs: Sequence[RunConfig]) -> tuple[list[Setting], int]:
     """Return the settings that are not the same in all of `configs`, and how many others are."""
-    flat = [_flat(msgspec.to_builtins(config)) for config in configs]
+    flat = [flat_settings(msgspec.to_builtins(config)) for config in configs]
     names = dict.fromkeys(name for one in flat for name in one if name not in _OWN)
     rows = [Setting(name, tuple(one.get(name) for one in flat)) for name in names]
     found = [row for row in rows if any(value != row.values[0] for value in row.values)]
@@ -82,11 +82,12 @@ def in_words(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else clean(str(value)) or "-"
 
 
-def _flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def flat_settings(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Return the settings in `table`, a configuration as plain types, by section and name; none that are empty."""
     found: dict[str, Any] = {}
     for name, value in table.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{before}{name}.")
+            found |= flat_settings(value, f"{before}{name}.")
         elif value not in (None, "", (), []):
             found[before + name] = value
     return found
