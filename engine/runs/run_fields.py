@@ -34,8 +34,6 @@ class RunField(msgspec.Struct, frozen=True):
     of: Callable[[RunSummary], Value]
 
 
-
-
 def _commit(run: RunSummary) -> str:
     """Return the commits of its code, the folder's where it was started first."""
     return " ".join(state.short for state in run.provenance.git) if run.provenance is not None else ""
