@@ -206,7 +206,7 @@ def report_of(logits: Tensor, labels: Tensor, classes: Sequence[str], *, ranked:
 
     `ranked` as in `evaluate`.
     """
-    collector = _Collector(len(labels), len(classes), 1.0, ranked)
+    collector = Collector(len(labels), len(classes), 1.0, ranked)
     for start in range(0, len(labels), EVALUATION_BATCH):
         rows = range(start, min(start + EVALUATION_BATCH, len(labels)))
         collector.add(list(rows), logits[rows.start : rows.stop], labels[rows.start : rows.stop])
