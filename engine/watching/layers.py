@@ -17,11 +17,15 @@ class WatchedLayers(Freezer):
 
     Nothing is changed before somebody freezes or unfreezes a layer, and then only that layer. What is frozen here stays
     in evaluation mode whatever mode the loop puts the network in; what the loop itself freezes, it alone decides on.
-    `trained` are the parameters, by their `id`, that were seen to get a gradient.
+    `trained` are the parameters, by their `id`, that were seen to get a gradient. `why_not` says, where it cannot be
+    done, why layers are neither frozen nor unfrozen.
     """
 
-    def __init__(self, model: nn.Module, groups: Sequence[ModuleGroup], optimizers: Optimizers) -> None:
+    def __init__(
+        self, model: nn.Module, groups: Sequence[ModuleGroup], optimizers: Optimizers, why_not: str = ""
+    ) -> None:
         self._optimizers = optimizers
+        self._why_not = why_not
         self._modes: dict[str, bool] = {}  # of the modules of what was frozen here: in training mode before that
         self._seen = False
         self._never: set[str] = set()  # parameters of what was frozen here that had not trained before either
@@ -58,6 +62,8 @@ class WatchedLayers(Freezer):
 
         So it does for layers to unfreeze that no optimizer has: they would not be trained.
         """
+        if self._why_not:
+            raise BadInput(f"layers stay as they are here: {self._why_not}")
         self.refresh()
         if not frozen:
             self._check_optimized(frozenset(layers) & self.frozen)

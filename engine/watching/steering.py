@@ -50,9 +50,9 @@ class Steering:
             kinds.append(commands.Save)
         if self._loop.evaluate is not None:
             kinds.append(commands.Evaluate)
-        if self._loop.world > 1:
+        if not self._loop.steered:
             kinds = [commands.FetchImages]
-        why = _OWN_LOOP if self._loop.world == 1 else "several processes train, and finetui only watches the first"
+        why = _OWN_LOOP if self._loop.steered else "several processes train, and finetui only watches the first"
         return Capabilities(commands=tuple(kind.__name__ for kind in kinds), why_no_others=why)
 
     def obey(self) -> None:
