@@ -157,6 +157,7 @@ class Loop:
 
     def after_step(self, samples: int) -> None:
         """Count a step over `samples` images; emit a point where one is due."""
+        self.optimizers.restore()  # of an update that has raised
         self._begin()
         self.step += 1
         self.step_in_epoch += 1
