@@ -147,7 +147,7 @@ class TransformersCallback(TrainerCallback):
 
     def _save(self, path: Path) -> None:
         assert self._trainer is not None, "it is only called where there is one"
-        self._trainer.save_model(str(path))
+        self._trainer.save_model(str(path.with_suffix("")))  # a folder
 
     # -- evaluations ------------------------------------------------------------------------------------
 
