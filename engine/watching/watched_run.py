@@ -112,6 +112,7 @@ class Steps(Generic[_T]):
             try:
                 batch = next(batches)
             except StopIteration:
+                run._end_epoch()
                 return
             run._waited(time.perf_counter() - began, batch)
             if not run.before_step():
@@ -165,6 +166,10 @@ class WatchedRun:
         self._loop: Loop | None = None
         self._pid = 0
         self._warned: set[str] = set()
+        self._was_stopped = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WatchedRun, (None,)  # a copy, in another process say, watches nothing
 
     def __enter__(self) -> Self:
         """Make the run's folder, and let dashboards attach."""
@@ -182,6 +187,7 @@ class WatchedRun:
         """End the run: as finished, stopped or crashed. What was raised goes on, but for a `RunStopped`."""
         if self.active and self._loop is not None:
             loop, self._loop = self._loop, None
+            self._was_stopped = loop.stopped
             try:
                 loop.close(*_ending(error))
             except Exception as problem:  # noqa: BLE001  # what the loop has raised must not be hidden by it
@@ -196,7 +202,7 @@ class WatchedRun:
     @property
     def stopped(self) -> bool:
         """Whether a person has told the run to stop."""
-        return self._loop is not None and self._loop.stopped
+        return self._loop.stopped if self._loop is not None else self._was_stopped
 
     @property
     def folder(self) -> Path | None:
@@ -266,6 +272,11 @@ class WatchedRun:
     def _begin_epoch(self, loader: Any) -> None:
         assert self._loop is not None, "it is active"
         self._loop.begin_epoch_of(loader)
+
+    @_harmless(None)
+    def _end_epoch(self) -> None:
+        assert self._loop is not None, "it is active"
+        self._loop.emit_point()
 
     @_harmless(None)
     def _waited(self, seconds: float, batch: Any) -> None:
