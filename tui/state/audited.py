@@ -40,3 +40,24 @@ def reasons_by_name(found: Audit) -> dict[str, tuple[str, bool]]:
         before, wrong = reasons.get(finding.name, ("", False))
         reasons[finding.name] = ("; ".join(filter(None, (before, finding.reason))), wrong or finding.wrong)
     return reasons
+
+
+def paths_of_wrong(found: Audit) -> frozenset[str]:
+    """Return the paths of the modules that something is wrong in, and of tensors of the model's own, for which it is.
+
+    The empty path, the model itself, is among them wherever anything is wrong.
+    """
+    modules = {tensor.name: tensor.module or tensor.name for tensor in found.tensors}
+    paths: set[str] = set()
+    for finding in found.wrong:
+        path = modules.get(finding.name, finding.name)
+        pieces = path.split(".")
+        paths |= {".".join(pieces[:count]) for count in range(len(pieces) + 1)}
+    return frozenset(paths)
+
+
+def within(found: Audit, path: str) -> tuple[AuditedTensor, ...]:
+    """Return the tensors of the module (or the tensor) at `path`, those that are wrong first."""
+    reasons = reasons_by_name(found)
+    inside = [t for t in found.tensors if not path or f"{t.name}.".startswith(f"{path}.")]
+    return tuple(sorted(inside, key=lambda tensor: not reasons.get(tensor.name, ("", False))[1]))
