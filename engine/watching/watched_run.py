@@ -1,7 +1,9 @@
 """`finetui.watch`: a person's own training loop with a run of its own, seen and steered like finetui's."""
 
+import atexit
 import functools
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -112,6 +114,7 @@ class Steps(Generic[_T]):
             try:
                 batch = next(batches)
             except StopIteration:
+                run._end_epoch()
                 return
             run._waited(time.perf_counter() - began, batch)
             if not run.before_step():
@@ -165,6 +168,10 @@ class WatchedRun:
         self._loop: Loop | None = None
         self._pid = 0
         self._warned: set[str] = set()
+        self._was_stopped = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WatchedRun, (None,)  # a copy, in another process say, watches nothing
 
     def __enter__(self) -> Self:
         """Make the run's folder, and let dashboards attach."""
@@ -174,19 +181,27 @@ class WatchedRun:
             except FinetuiError as error:
                 self._warn(f"finetui watches nothing: {error}")
             self._pid = os.getpid()
+            atexit.register(self._leave)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> bool:
         """End the run: as finished, stopped or crashed. What was raised goes on, but for a `RunStopped`."""
+        atexit.unregister(self._leave)
         if self.active and self._loop is not None:
             loop, self._loop = self._loop, None
+            self._was_stopped = loop.stopped
             try:
                 loop.close(*_ending(error))
             except Exception as problem:  # noqa: BLE001  # what the loop has raised must not be hidden by it
                 loop.abandon(problem)
         return kind is RunStopped
+
+    def _leave(self) -> None:
+        """End a run that nobody has left, with the process."""
+        error = getattr(sys, "last_value", None)  # what has ended the process, once its traceback was printed
+        self.__exit__(type(error) if error is not None else None, error, None)
 
     @property
     def active(self) -> bool:
@@ -196,7 +211,7 @@ class WatchedRun:
     @property
     def stopped(self) -> bool:
         """Whether a person has told the run to stop."""
-        return self._loop is not None and self._loop.stopped
+        return self._loop.stopped if self._loop is not None else self._was_stopped
 
     @property
     def folder(self) -> Path | None:
@@ -268,6 +283,11 @@ class WatchedRun:
         self._loop.begin_epoch_of(loader)
 
     @_harmless(None)
+    def _end_epoch(self) -> None:
+        assert self._loop is not None, "it is active"
+        self._loop.emit_point()
+
+    @_harmless(None)
     def _waited(self, seconds: float, batch: Any) -> None:
         assert self._loop is not None, "it is active"
         self._loop.waited(seconds, batch)
@@ -277,7 +297,7 @@ class WatchedRun:
         if message in self._warned:
             return
         self._warned.add(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
         if self._loop is not None:
             self._loop.record.reporter.warn(message)
 

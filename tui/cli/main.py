@@ -13,13 +13,16 @@ from cyclopts import App, CycloptsError, Parameter
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.text import clean
 from finetui.engine.version import __version__
+from finetui.tui.cli.audit import audit
 from finetui.tui.cli.calibrate import calibrate
+from finetui.tui.cli.card import card
 from finetui.tui.cli.compare import compare
 from finetui.tui.cli.complaints import complaint
 from finetui.tui.cli.complete import models
 from finetui.tui.cli.completion import completion_for
 from finetui.tui.cli.errors import errors
 from finetui.tui.cli.evaluate import evaluate
+from finetui.tui.cli.export import export
 from finetui.tui.cli.finetune import finetune
 from finetui.tui.cli.launched import run_as_rank
 from finetui.tui.cli.live import attach, rollback, stop
@@ -90,10 +93,13 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "open": open_run,
     "watch": watch,
     "log": log,
+    "audit": audit,
     "evaluate": evaluate,
     "calibrate": calibrate,
     "errors": errors,
     "predict": predict,
+    "export": export,
+    "card": card,
     "summary": summary,
 }
 

@@ -108,7 +108,8 @@ def differing_settings(
     """
     told = hparams or [None] * len(configs)
     flat = [
-        _flat(msgspec.to_builtins(config) if own is None else own) for config, own in zip(configs, told, strict=True)
+        flat_settings(msgspec.to_builtins(config) if own is None else own)
+        for config, own in zip(configs, told, strict=True)
     ]
     names = dict.fromkeys(name for one in flat for name in one if name not in _OWN)
     rows = [Setting(name, tuple(one.get(name) for one in flat)) for name in names]
@@ -127,11 +128,12 @@ def in_words(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else clean(str(value)) or "-"
 
 
-def _flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def flat_settings(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Return the settings in `table`, a configuration as plain types, by section and name; none that are empty."""
     found: dict[str, Any] = {}
     for name, value in table.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{before}{name}.")
+            found |= flat_settings(value, f"{before}{name}.")
         elif value not in (None, "", (), []):
             found[before + name] = value
     return found
