@@ -190,8 +190,8 @@ class _Bar:
         self.n += count or 0
         self._received(self.n, self.total or 0)
 
-    def set_description(self, *_words: Any, **_options: Any) -> None: ...  # noqa: D102
+    def set_description(self, *_words: Any, **_options: Any) -> None: ...
 
-    def refresh(self, *_arguments: Any, **_options: Any) -> None: ...  # noqa: D102
+    def refresh(self, *_arguments: Any, **_options: Any) -> None: ...
 
-    def close(self) -> None: ...  # noqa: D102
+    def close(self) -> None: ...
