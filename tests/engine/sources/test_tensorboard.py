@@ -149,7 +149,7 @@ def test_a_run_that_begins_again_goes_back(tmp_path: Path) -> None:
     assert later[0] == Back(4)
     assert [step for step, _ in rows(later)] == [4, 5, 6, 7]
     (tmp_path / "events.out.tfevents.1700000019.host.3.0").write_bytes(begins(6) + losses([6]))  # purge_step
-    assert list(run.read())[0] == Back(6)
+    assert next(iter(run.read())) == Back(6)
 
 
 def test_another_tag_in_another_file_takes_nothing_back(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ async def test_its_own_numbers_are_plots_that_can_be_chosen() -> None:
         ]
         await pilot.press("1", "z", "down", "down", "down")
         assert "memory/gb" in picture(pilot.app)
-        assert plots.current.content.points[0][1].max() == pytest.approx(3 + 39 / 10)
+        assert plots.current.content.data[0][1].max() == pytest.approx(3 + 39 / 10)
 
 
 async def test_what_it_cannot_do_is_refused_with_the_reason() -> None:
