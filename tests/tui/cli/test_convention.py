@@ -45,7 +45,7 @@ def test_the_earlier_spelling_of_the_run_is_the_run(words: list[str], same: list
 def test_every_command_about_a_run_takes_it_as_its_first_word() -> None:
     first = {name: next(iter(app[name].assemble_argument_collection())) for name in COMMANDS}
     run_first = {name for name, argument in first.items() if argument.name in ("RUN", "--run")}
-    assert set(COMMANDS) - run_first == {"train", "runs", "completion"}
+    assert set(COMMANDS) - run_first == {"train", "runs", "watch", "completion"}
     for name in COMMANDS:
         shown = [argument.names for argument in app[name].assemble_argument_collection() if argument.show]
         assert not any({"--from", "--checkpoint"} & set(names) for names in shown)
