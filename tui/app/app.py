@@ -29,7 +29,7 @@ from finetui.engine.protocol.events import Log, StateChanged
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.text import clean
 from finetui.tui.app import exit_summary
-from finetui.tui.app.links import link_to_chosen, link_to_finetuned, link_to_resumed, link_to_run
+from finetui.tui.app.links import link_to_finetuned, link_to_resumed, link_to_run, link_to_watched
 from finetui.tui.app.notifications import Notifier, Notify
 from finetui.tui.app.palette import Commands, ThemesHere, key_commands
 from finetui.tui.app.terminal_app import TerminalApp
@@ -232,7 +232,8 @@ class FinetuiApp(TerminalApp):
         """Show another run above what is shown now: by its engine, if it has one, else from its journal."""
         # Whoever may only look may only look at the others, too, and through them at their own.
         reading = self.link.attached and not self.link.steers
-        train = self._visit(link_to_chosen(message.path, self.watched, reading=reading))
+        link = link_to_watched(message.path, self.watched) or link_to_run(RunFolder(message.path), reading=reading)
+        train = self._visit(link)
         if message.differing is not None:
             train.call_after_refresh(opening.show_differing, train, message.differing)
 

@@ -17,7 +17,7 @@ from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.requests import Inspection
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.text import clean
-from finetui.tui.app.links import link_to_chosen
+from finetui.tui.app.links import link_to_run, link_to_watched
 from finetui.tui.screens.train.screen import MIN_HEIGHT, MIN_WIDTH
 
 if TYPE_CHECKING:
@@ -97,7 +97,9 @@ def open_watched(
 ) -> int:
     """Open the dashboard on the `only` run of those that are `watched`, else on their list; return the exit status."""
     _check_terminal()
-    link = NoLink() if only is None else link_to_chosen(Path(only.place), watched, reading=True)
+    link: Link = NoLink()
+    if only is not None:
+        link = link_to_watched(Path(only.place), watched) or link_to_run(RunFolder(only.path), reading=True)
     return _run(link, images, notify=notify, watched=watched)
 
 

@@ -28,11 +28,11 @@ def link_to_run(folder: RunFolder, *, reading: bool) -> Link:
         return JournalLink(folder)
 
 
-def link_to_chosen(path: Path, watched: "WatchedRuns | None", *, reading: bool) -> Link:
-    """Return the link to the run at `path`: through its files, where it is one of others that are `watched`."""
+def link_to_watched(path: Path, watched: "WatchedRuns | None") -> Link | None:
+    """Return the link to the files of the run at `path`; None where it is none of others' that are `watched`."""
     found = None if watched is None else watched.named(str(path))
     if found is None or found.is_own:
-        return link_to_run(RunFolder(path), reading=reading)
+        return None
     from finetui.engine.link.watch_link import WatchLink  # with what reads all the formats
 
     return WatchLink(found)
