@@ -1,7 +1,6 @@
 """Lightning's Trainer with the callback: steered through the real socket, in one process and in two."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +127,9 @@ def test_a_person_steers_it(world: int, tmp_path: Path) -> None:
     assert first["stopped at"] == first["steps"]
     for other in others:
         assert other["steps"] == first["steps"]
-        assert not moved({name: value for name, value in first["weights"].items() if "running" not in name}, other["weights"])
+        assert not moved(
+            {name: value for name, value in first["weights"].items() if "running" not in name}, other["weights"]
+        )
     told = journal(tmp_path / "runs")
     assert states(told)[-1] == "stopped"
     prepared = next(event for event in told if isinstance(event, events.RunPrepared))
