@@ -153,16 +153,15 @@ class SharedRun(WatchedRun):
 
     def close(self, error: BaseException | None = None) -> None:
         """End the run, because of `error` if that has ended the training."""
-        if self._follower is not None:
-            self._follower.close()
         self.__exit__(type(error) if error is not None else None, error, None)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         """End the run, as `WatchedRun` does."""
-        super().__exit__(kind, error, traceback)
-        return False
+        if self._follower is not None:
+            self._follower.close()
+        return super().__exit__(kind, error, traceback)
 
     def _settings_now(self) -> Settings:
         loop = self._loop

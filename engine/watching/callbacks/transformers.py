@@ -128,7 +128,9 @@ class TransformersCallback(TrainerCallback):
         if self._run is None or logs is None or not self._asked:
             return
         known = ("learning_rate", "grad_norm", "epoch", *(("loss",) if self._steps.told_loss else ()))
-        rest = {key: value for key, value in logs.items() if key not in known and not key.startswith(("eval_", "train_"))}
+        rest = {
+            key: value for key, value in logs.items() if key not in known and not key.startswith(("eval_", "train_"))
+        }
         self._run.log(**{key: value for key, value in rest.items() if isinstance(value, int | float)})
 
     def _obey(self, control: TrainerControl) -> None:
