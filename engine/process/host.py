@@ -123,6 +123,7 @@ def main() -> int:
     """Run the engine that standard input asks for, or one of the processes that another engine has started for it."""
     told = os.environ.pop(REQUEST_VARIABLE, "")
     request = msgspec.json.decode(told or sys.stdin.buffer.read(), type=HostRequest)
+    sys.argv = list(request.command)  # it stands for that command
     if not told and request.config is not None and request.config.training.processes > 1:
         return _launch(request)
     info = rank_info_from() if told else RankInfo()

@@ -18,6 +18,7 @@ from finetui.engine.protocol.answers import (
     LayersMeasured as LayersMeasured,
     LayerView as LayerView,
     ModelDescribed as ModelDescribed,
+    ParametersAudited as ParametersAudited,
 )
 from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.commands import AnyCommand
@@ -25,6 +26,7 @@ from finetui.engine.protocol.config import RunConfig, TrainingConfig
 from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.event import Event as Event
 from finetui.engine.protocol.machine import Machine as Machine
+from finetui.engine.protocol.provenance import Provenance
 from finetui.engine.protocol.ranks import RankRow as RankRow
 from finetui.engine.protocol.values import (
     ClassReport as ClassReport,
@@ -331,6 +333,12 @@ class JobFound(Event, frozen=True, kw_only=True):
     restarts: int = 0
 
 
+class ProvenanceTold(Event, frozen=True, kw_only=True):
+    """What the engine that trains the run from here on knows of itself; journaled with each beginning and going on."""
+
+    provenance: Provenance
+
+
 class DataSeen(Event, frozen=True, kw_only=True):
     """Transient: the files that are watched last changed at `changed`, in Unix seconds."""
 
@@ -383,6 +391,7 @@ AnyEvent = (
     | DuplicatesFound
     | ModelDescribed
     | LayersMeasured
+    | ParametersAudited
     | LayerView
     | CheckpointSaved
     | Rewound
@@ -390,6 +399,7 @@ AnyEvent = (
     | MachineSample
     | RanksSeen
     | JobFound
+    | ProvenanceTold
     | DataSeen
     | Audience
     | CommandAccepted

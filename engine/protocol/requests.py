@@ -1,10 +1,17 @@
 """What an engine process is asked to do when it starts."""
 
+import sys
 from typing import Literal
 
 import msgspec
 
 from finetui.engine.protocol.config import RunConfig
+
+
+def _command_line() -> tuple[str, ...]:
+    """Return that of this process, as text that can be sent."""
+    return tuple(argument.encode(errors="replace").decode() for argument in sys.argv)
+
 
 ClassesBy = Literal["name", "position"]  # how the classes of data are found among those of a network
 
@@ -44,7 +51,8 @@ class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
     `log` is the file that its output goes to until there is a run. A `detached` engine waits for nobody: it trains,
     and leaves. `resume` is the folder of a run, configured by `config`, that goes on from its last checkpoint, or from
     the one that is kept as `resume_from`. `json`: what happens is printed as JSON, where it is printed.
-    `replay` is the folder of a run that is run again from its journal instead, as `name`.
+    `replay` is the folder of a run that is run again from its journal instead, as `name`. `command` is the command line
+    that wants it.
     """
 
     config: RunConfig | None = None
@@ -58,6 +66,7 @@ class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
     json: bool = False
     replay: str = ""
     name: str = ""
+    command: tuple[str, ...] = msgspec.field(default_factory=_command_line)
 
 
 REQUEST_VARIABLE = "FINETUI_REQUEST"  # where processes of one run that were started together find what they are for

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -33,6 +34,11 @@ class RunField(msgspec.Struct, frozen=True):
     of: Callable[[RunSummary], Value]
 
 
+def _commit(run: RunSummary) -> str:
+    """Return the commits of its code, the folder's where it was started first."""
+    return " ".join(state.short for state in run.provenance.git) if run.provenance is not None else ""
+
+
 _ALL = (
     RunField("name", "text", lambda run: run.name),
     RunField("state", "text", lambda run: run.state),
@@ -56,6 +62,8 @@ _ALL = (
     RunField("took", "duration", lambda run: run.took),
     RunField("size", "size", lambda run: run.size),
     RunField("parent", "text", lambda run: run.parent),
+    RunField("commit", "text", _commit),
+    RunField("command", "text", lambda run: "" if run.provenance is None else shlex.join(run.provenance.command)),
     RunField("tag", "words", lambda run: run.tags),
     RunField("note", "text", lambda run: run.note),
 )

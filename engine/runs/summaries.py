@@ -17,6 +17,7 @@ from finetui.engine.protocol.events import (
     CommandAccepted,
     Evaluated,
     Event,
+    ProvenanceTold,
     Rewound,
     RunPrepared,
     RunStarted,
@@ -26,6 +27,7 @@ from finetui.engine.protocol.events import (
     TrainPoint,
 )
 from finetui.engine.protocol.paths import short
+from finetui.engine.protocol.provenance import Provenance
 from finetui.engine.protocol.run_clock import RunClock
 from finetui.engine.protocol.time_sum import TimeSum
 from finetui.engine.protocol.values import Part, TimeShares
@@ -39,11 +41,13 @@ from finetui.engine.text import clean
 _POINT, _EVALUATED = TrainPoint.__struct_config__.tag, Evaluated.__struct_config__.tag
 
 
-def best_accuracy(before: float | None, event: Evaluated) -> float:
+def best_accuracy(before: float | None, event: Evaluated) -> float | None:
     """Return the accuracy of the best evaluation, `before` or `event`; without a figure the best is the most accurate.
 
     A new best by another figure may be less accurate than the one before.
     """
+    if event.accuracy is None:
+        return before
     if event.figure is None:
         return max(before or 0.0, event.accuracy)
     return event.accuracy if event.best or before is None else before
@@ -58,6 +62,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     it was set; `recipe` is that of a finetune. `took` is how long it has trained in seconds, pauses left
     out, `size` what its folder holds in bytes. `tags` and `note` are what a person said of it. `time_shares` says where
     the time of its training went, as far as that was measured; what was undone later has taken time as well.
+    `provenance` is what the engine that last trained it knew of itself.
     """
 
     name: str
@@ -88,6 +93,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 0
     tags: tuple[str, ...] = ()
     note: str = ""
+    provenance: Provenance | None = None
 
     @property
     def live(self) -> bool:
@@ -153,6 +159,7 @@ class Summariser:
         self._time = TimeSum()
         self._training: TrainingConfig | None = None
         self._clock = RunClock()
+        self._provenance: Provenance | None = None
 
     def read(self, there: Holder | None) -> RunSummary | None:
         """Return what the journal says by now; None while it does not even say how the run began.
@@ -175,12 +182,15 @@ class Summariser:
                     self._training = event.training
                 case RunStarted():
                     self._started = event.time
+                case ProvenanceTold():
+                    self._provenance = event.provenance
                 case StateChanged():
                     self._state = event.state
                 case TrainPoint():
                     self._epoch = event.epoch
                 case Evaluated(watched=False):
-                    self._test = (event.step, event.accuracy) if event.part == "test" else self._test
+                    told = event.part == "test" and event.accuracy is not None
+                    self._test = (event.step, event.accuracy) if told else self._test
                 case CommandAccepted(command=NoteTest() as note):
                     watched = self._prepared is None or self._prepared.data.watched == "test"
                     self._test = self._test if watched else (event.step, note.accuracy)
@@ -226,6 +236,7 @@ class Summariser:
             size=folder_size(self._folder),
             tags=said.tags,
             note=said.note,
+            provenance=self._provenance,
         )
 
 

@@ -27,9 +27,11 @@ from finetui.engine.protocol.events import (
     CommandAccepted,
     FeaturesChanged,
     LearningRateChanged,
+    ProvenanceTold,
     RunPrepared,
     TrainingChanged,
 )
+from finetui.engine.protocol.provenance import Provenance, differences
 from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.derived import free_name
 from finetui.engine.runs.folder import RunFolder
@@ -47,7 +49,8 @@ class Recording(msgspec.Struct, frozen=True):
 
     `changes` are the commands that changed what is trained, each with the steps completed when it took effect;
     `weights` the SHA-256 of the weights after so many steps; `end` the step of the last checkpoint; `trainable` the
-    number of parameters that trained at first.
+    number of parameters that trained at first. `provenance` is that of the engine that has trained it, of runs of
+    earlier versions only the packages that they tell of.
     """
 
     config: RunConfig
@@ -57,12 +60,13 @@ class Recording(msgspec.Struct, frozen=True):
     weights: dict[int, str]
     end: int
     trainable: int = 0
+    provenance: Provenance = Provenance()
 
 
 class Replayed(msgspec.Struct, frozen=True):
     """How a replay ended. `compared` counts the checkpoints whose weights were compared, up to the first difference.
 
-    `different_at` is the step of that one; None where all are the same.
+    `different_at` is the step of that one; None where all are the same. `otherwise` says what is other than it was then.
     """
 
     folder: RunFolder
@@ -70,6 +74,7 @@ class Replayed(msgspec.Struct, frozen=True):
     compared: int
     different_at: int | None
     complete: bool
+    otherwise: tuple[str, ...] = ()
 
 
 def read_recording(folder: RunFolder) -> Recording:
@@ -85,13 +90,15 @@ def read_recording(folder: RunFolder) -> Recording:
     end = max(saved)
     changes = tuple((step, command) for step, command in _changes(held) if step <= end)
     transform, known = _seen(folder, prepared.description)
-    told = (e for e in held if isinstance(e, FeaturesChanged) and e.state in ("on", "off"))
-    features = tuple((e.step, e.state == "on", e.layers) for e in told)
+    switched = (e for e in held if isinstance(e, FeaturesChanged) and e.state in ("on", "off"))
+    features = tuple((e.step, e.state == "on", e.layers) for e in switched)
     begun = Beginning(
         prepared.fast, prepared.rules, prepared.data.train_size, transform, known, features, prepared.world
     )
     trainable = sum(group.trainable for group in prepared.layers)
-    return Recording(prepared.config, begun, prepared.steps_per_epoch, changes, saved, end, trainable)
+    told = [event.provenance for event in held if isinstance(event, ProvenanceTold)]
+    provenance = told[-1] if told else Provenance(packages=prepared.versions, device=prepared.device)
+    return Recording(prepared.config, begun, prepared.steps_per_epoch, changes, saved, end, trainable, provenance)
 
 
 def _seen(folder: RunFolder, described: DataDescription | None) -> tuple[Transform | None, RecordedData | None]:
@@ -156,10 +163,14 @@ def replay_run(
     )
     config = msgspec.structs.replace(recording.config, run=section)
     seen: dict[int, str] = {}
+    now = recording.provenance
 
     def note(event: AnyEvent) -> None:
+        nonlocal now
         if isinstance(event, CheckpointSaved):
             seen[event.step] = event.weights
+        elif isinstance(event, ProvenanceTold):
+            now = event.provenance
 
     changes = _Script(recording)
     first = True
@@ -180,4 +191,5 @@ def replay_run(
     assert outcome.folder is not None, "a run that has taken a step has a folder"
     common = sorted(seen.keys() & recording.weights.keys())
     different = next((step for step in common if seen[step] != recording.weights[step]), None)
-    return Replayed(outcome.folder, recording, len(common), different, recording.end in seen)
+    otherwise = tuple(differences(recording.provenance, now))
+    return Replayed(outcome.folder, recording, len(common), different, recording.end in seen, otherwise)

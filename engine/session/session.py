@@ -32,6 +32,7 @@ from finetui.engine.session.active_run import ActiveRun
 from finetui.engine.session.environment import other_world
 from finetui.engine.session.lockstep import Turn, agreed, begin_alike, in_turn, own_device
 from finetui.engine.session.loop import TrainingLoop
+from finetui.engine.session.provenance import ProvenanceLook
 from finetui.engine.setup.prepare import prepare
 from finetui.engine.setup.prepared import Beginning
 from finetui.engine.training.trainer import OnStep
@@ -178,6 +179,7 @@ class Session:
             found.training.setdefault("plan_epochs", began.config.training.epochs)
             found.training.setdefault("early_stop", 0)
         self._reporter.emit(events.StateChanged(state="preparing"))
+        look = ProvenanceLook(self.config, self._own_model) if self.ranks.is_first else None
         torch.manual_seed(self.config.training.seed)
         stopped = self._commands.stop_waits
         prepared = in_turn(
@@ -214,6 +216,8 @@ class Session:
         if began is not None and (otherwise := handled_otherwise(began.config, self.config)):
             self._reporter.emit(events.Log(level="info", message=f"goes on with {otherwise}"))
             run.keep_settings()
+        if look is not None:
+            self._reporter.emit(events.ProvenanceTold(provenance=look.found(prepared)))
         job = job_from()
         if job is not None and (job.system != "torchrun" or job.restarts):
             self._reporter.emit(events.JobFound(**msgspec.structs.asdict(job)))

@@ -196,7 +196,7 @@ class Steering:
         if isinstance(found, Mapping):
             loop.evaluated(found, "val", 0)
         elif isinstance(found, tuple) and len(found) in (2, 3):
-            loop.predictions(*found, *[None] * (3 - len(found)), "val")
+            loop.predictions(found[0], found[1], found[2] if len(found) == 3 else None, "val")
         elif found is not None:
             raise BadInput(f"your evaluate function returned a {type(found).__name__}: {_RETURNS}")
         loop.meter.restart_clock()

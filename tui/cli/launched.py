@@ -44,6 +44,7 @@ def _train(request: str) -> int:
     from finetui.tui.cli.replaying import replay_here
 
     task = msgspec.json.decode(request, type=HostRequest)
+    sys.argv = list(task.command)  # it is done for that command
     return replay_here(task) if task.replay else train_headless(task)
 
 

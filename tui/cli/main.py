@@ -20,6 +20,7 @@ from finetui.tui.cli.complete import models
 from finetui.tui.cli.completion import completion_for
 from finetui.tui.cli.errors import errors
 from finetui.tui.cli.evaluate import evaluate
+from finetui.tui.cli.export import export
 from finetui.tui.cli.finetune import finetune
 from finetui.tui.cli.launched import run_as_rank
 from finetui.tui.cli.live import attach, rollback, stop
@@ -92,6 +93,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "calibrate": calibrate,
     "errors": errors,
     "predict": predict,
+    "export": export,
     "summary": summary,
 }
 

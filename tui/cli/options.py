@@ -243,6 +243,8 @@ class RunOptions:
     "Nesterov momentum."
     weight_decay: Annotated[float | None, _TRAINING] = None
     "Weight decay, not of biases and normalisation (default: 0.0005)."
+    layer_decay: Annotated[float | None, _TRAINING] = None
+    "Learning rate of each layer group as a share of that of the group above it, such as 0.75 (default: 1, all alike)."
     schedule: Annotated[str | None, _known(*known.SCHEDULES), _TRAINING] = None
     "one-cycle (default), constant, step or cosine."
     warmup_epochs: Annotated[float | None, _TRAINING] = None

@@ -34,7 +34,7 @@ def replay(
     name
         Name of the new run (default: that of the old one with -replay).
     json
-        Print one JSON object: run, path, steps, changes, compared, same, different_at, weights.
+        Print one JSON object: run, path, steps, changes, compared, same, different_at, weights, otherwise.
     """
     folder = find_run(run, runs_dir)
     if name:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What `finetui replay --json` prints; `weights` is the SHA-256 of the run's last weights."""
+    """What `finetui replay --json` prints; `weights` is the SHA-256 of the run's last weights.
+
+    `otherwise` says in what this machine, its packages, the code or the data are not what they were then.
+    """
 
     run: str
     path: str
@@ -34,6 +37,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     same: bool
     different_at: int | None
     weights: str
+    otherwise: tuple[str, ...] = ()
 
 
 def replay_here(task: HostRequest) -> int:
@@ -73,6 +77,7 @@ def _print(found: "Replayed", same: bool, *, as_json: bool) -> None:
             same=same,
             different_at=found.different_at,
             weights=recording.weights[recording.end],
+            otherwise=found.otherwise,
         )
         print_json(report)
         return
@@ -82,6 +87,8 @@ def _print(found: "Replayed", same: bool, *, as_json: bool) -> None:
         print(f"{done}: the same weights at all {found.compared} checkpoints (SHA-256 {digest}...)")
     elif found.different_at is not None:
         print(f"{done}: the weights differ, first seen at the checkpoint of step {found.different_at:,}")
+        if found.otherwise:
+            print(f"what is not as it was then: {'; '.join(found.otherwise)}")
     else:
         print(f"{done}: it was stopped before the end, so the last weights could not be compared")
 

@@ -5,17 +5,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from cyclopts import Parameter
 from rich.cells import cell_len, set_cell_size
 
 import finetui
 from finetui.engine.errors import BadInput
-from finetui.engine.runs.folder import find_checkpoint
+from finetui.engine.protocol.provenance import Provenance
+from finetui.engine.runs.folder import RunFolder, find_checkpoint
+from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.text import clean
 from finetui.tui.cli.complete import checkpoints
 from finetui.tui.cli.options import DataDir, RunsDir, WholeNumber
 from finetui.tui.cli.reports import WIDTH, output_width, print_json
 from finetui.tui.state.numbers import scaled, short
+from finetui.tui.state.provenance_words import facts
 
 if TYPE_CHECKING:
     from finetui.engine.inspection.model_summary import Architecture, ModelSummary, ModuleSummary
@@ -61,6 +65,8 @@ def summary(
 ) -> int:
     """Print a network's module tree: shapes, parameters, FLOPs, and the memory that training takes.
 
+    Of a run also where it comes from: command line, commit, packages, device, data.
+
     Parameters
     ----------
     run
@@ -68,6 +74,8 @@ def summary(
         model and data.
     """
     given = options or SummaryOptions()
+    path = None if run is None else find_checkpoint(run, given.runs_dir)
+    provenance = None if path is None else _provenance(RunFolder(path.parent))
     if given.batch_size < 1:
         raise BadInput(f"--batch-size: a batch has at least 1 image, not {given.batch_size}")
     architecture, found = finetui.summarise_model(
@@ -76,15 +84,25 @@ def summary(
         data_dir=given.data_dir,
         image_size=given.image_size,
         classes=given.classes,
-        path=None if run is None else find_checkpoint(run, given.runs_dir),
+        path=path,
         timed=given.time,
         device=given.device,
     )
     if given.json:
-        print_json(as_object(architecture, found, given.batch_size))
+        said = {} if provenance is None else {"provenance": msgspec.to_builtins(provenance)}
+        print_json(as_object(architecture, found, given.batch_size) | said)
         return 0
-    print("\n".join([*tree_lines(found, max(WIDTH, output_width())), "", *total_lines(found, given.batch_size)]))
+    lines = [*tree_lines(found, max(WIDTH, output_width())), "", *total_lines(found, given.batch_size)]
+    if provenance is not None:
+        lines += ["", *(f"{label.lower():<11}  {value}" for label, value in facts(provenance))]
+    print("\n".join(lines))
     return 0
+
+
+def _provenance(folder: RunFolder) -> Provenance | None:
+    """Return where the results of the run in `folder` come from; None where it is no run, or does not tell."""
+    found = summarise_run(folder) if folder.journal.is_file() else None
+    return None if found is None else found.provenance
 
 
 def as_object(architecture: "Architecture", summary: "ModelSummary", batch_size: int) -> dict[str, object]:

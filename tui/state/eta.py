@@ -55,7 +55,7 @@ class EtaEstimator:
         self.clock.note(event)
 
     def _hear_point(self, point: events.TrainPoint, view: View) -> None:
-        speed = point.samples_per_second
+        speed = point.samples_per_second or 0.0
         seconds = point.steps * view.config.training.batch_size / speed if speed > 0 else math.inf
         if math.isfinite(seconds):
             self._steps += point.steps

@@ -9,6 +9,7 @@ from finetui.engine.protocol import commands, events
 from finetui.engine.text import clean
 from finetui.tui.state.feature_words import feature_line
 from finetui.tui.state.parts import scores, sizes
+from finetui.tui.state.provenance_words import in_a_line
 
 Level = Literal["info", "warning", "error"]
 
@@ -100,6 +101,8 @@ def describe_command(command: commands.AnyCommand) -> str:
             return "find duplicates"
         case commands.DescribeModel() | commands.MeasureLayers():
             return "describe the layers"
+        case commands.AuditParameters():
+            return "audit the parameters"
         case commands.ViewLayer():
             return f"look into {clean(command.layer)}"
         case commands.FindLearningRate():
@@ -140,7 +143,9 @@ def signed(before: LogLine, event: events.AnyEvent) -> LogLine | None:
 def _stands(event: events.AnyEvent) -> bool:
     """Return whether a return to a checkpoint leaves `event` as it is: test images stay seen, an engine started."""
     match event:
-        case events.CommandAccepted(command=commands.NoteTest()) | events.RunPrepared() | events.JobFound():
+        case events.CommandAccepted(command=commands.NoteTest()):
+            return True
+        case events.RunPrepared() | events.JobFound() | events.ProvenanceTold():
             return True
         case events.StateChanged(state="preparing" | "ready"):
             return True
@@ -190,6 +195,8 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
             return level, f"{text}: {event.reason}" if event.reason else text
         case events.Evaluated():
             return "info", f"epoch {event.epoch}: {scores(event)}"
+        case events.ProvenanceTold():
+            return "info", in_a_line(event.provenance)
         case events.TrainingChanged():
             return "info", settings_text(event)
         case events.StageStarted():

@@ -6,6 +6,7 @@ import msgspec
 from rich.cells import cell_len, set_cell_size
 
 from finetui.engine.predictions.interval import wilson
+from finetui.engine.runs.run_fields import FIELDS
 from finetui.engine.runs.summaries import RunSummary
 from finetui.tui.state.numbers import duration, in_bytes
 
@@ -38,6 +39,10 @@ def _interval(run: RunSummary) -> str:
     return f"{100 * low:.2f}-{high:.2%}"
 
 
+def _text(run: RunSummary, field: str) -> str:
+    return str(FIELDS[field].of(run) or NONE)
+
+
 COLUMNS = {
     "name": Column("name", 1, lambda run: run.name),
     "state": Column("state", 2, lambda run: run.state),
@@ -59,6 +64,8 @@ COLUMNS = {
     "seed": Column("seed", 0, lambda run: str(run.seed), right=True),
     "size": Column("size", 0, lambda run: in_bytes(run.size), right=True),
     "parent": Column("parent", 17, lambda run: run.parent or NONE),
+    "commit": Column("commit", 0, lambda run: _text(run, "commit")),
+    "command": Column("command", 0, lambda run: _text(run, "command")),
     "tag": Column("tags", 11, lambda run: " ".join(run.tags) or NONE),
     "note": Column("note", 13, lambda run: run.note or NONE),
 }

@@ -37,7 +37,8 @@ def test_a_run_from_start_to_finish(make_config, recorder) -> None:
     assert recorder.states() == ["preparing", "ready", "running", "finished"]
     kinds = [type(event).__name__ for event in recorder.events if event.seq >= 0]
     order = [
-        "StateChanged", "RunPrepared", "Log", "StateChanged", "RunStarted", "CheckpointSaved", "StateChanged"
+        "StateChanged", "RunPrepared", "Log", "ProvenanceTold", "StateChanged", "RunStarted", "CheckpointSaved",
+        "StateChanged",
     ]  # fmt: skip
     assert kinds[: len(order)] == order
     assert kinds[-3:] == ["Evaluated", "CheckpointSaved", "CheckpointSaved"] or kinds[-1] == "StateChanged"

@@ -8,6 +8,7 @@ from finetui.engine.predictions.interval import wilson
 from finetui.engine.runs.summaries import RunSummary
 from finetui.tui.screens.status_lines import STATE_SIGNS
 from finetui.tui.state.numbers import duration, in_bytes
+from finetui.tui.state.provenance_words import facts
 
 _LABEL = 11  # cells
 
@@ -60,6 +61,9 @@ def _facts(run: RunSummary, runs: Sequence[RunSummary]) -> Iterator[tuple[str, s
         yield "Finetunes", ", ".join(children)
     if run.tags:
         yield "Tags", " ".join(run.tags)
+    if run.provenance is not None:
+        yield "", ""
+        yield from facts(run.provenance)
 
 
 def _interval(run: RunSummary) -> str:

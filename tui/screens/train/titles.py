@@ -36,7 +36,7 @@ class Titles:
 
 def _mistakes(view: View) -> str:
     found = view.evaluation
-    if found is None:
+    if found is None or found.accuracy is None or not found.n:
         return ""
     return f"{found.n - round(found.accuracy * found.n):,} of {found.n:,} wrong"
 

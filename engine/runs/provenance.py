@@ -1,0 +1,163 @@
+"""What a run's provenance is made of that needs no torch: the command line, git, packages, the driver."""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+
+from finetui.engine.protocol.provenance import GitState
+from finetui.engine.text import clean
+
+_SECRET = r"(?:api[-_]?key|access[-_]?key|token|secret|passw(?:or)?d|passphrase|credentials?|auth)"
+_NAMES_SECRET = re.compile(rf"^-{{0,2}}[\w.-]*{_SECRET}[\w.-]*$", re.IGNORECASE)
+_GIVES_SECRET = re.compile(rf"^(-{{0,2}}[\w.-]*{_SECRET}[\w.-]*[=:]).+", re.IGNORECASE | re.DOTALL)
+_SECRET_VARIABLE = re.compile(rf"{_SECRET}|_key$", re.IGNORECASE)
+_IN_ADDRESS = re.compile(r"(\w+://[^/\s:@]*):[^/\s@]+@")
+# Tokens that say what they are: of Hugging Face, GitHub, GitLab, OpenAI, AWS.
+_TOKEN = re.compile(r"\b(?:hf_|gh[opsu]_|github_pat_|glpat-|sk-|AKIA)[A-Za-z0-9_-]{12,}")
+_SHORTEST_SECRET = 6  # a variable's value that is shorter may be in any word
+_HIDDEN = "***"
+_MOST_ARGUMENTS, _LONGEST_ARGUMENT = 200, 1000
+_MOST_PACKAGES = 100
+_DRIVERS = ("/sys/module/nvidia/version", "/sys/module/amdgpu/version")
+# No file of the repository says what is run: not its hooks, nor its monitor.
+_GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+_ALWAYS = ("torch", "torchvision", "numpy")
+
+
+def shown_command(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a command line as it may be kept: without its program's folder, and without secrets.
+
+    These are the values of options that are named like one, what variables of the `environment` that are named like one
+    hold, passwords in addresses, and tokens that are known by their beginning.
+    """
+    values = [v for name, v in environment.items() if _SECRET_VARIABLE.search(name) and len(v) >= _SHORTEST_SECRET]
+    shown, hidden = [], False
+    for place, argument in enumerate(arguments[:_MOST_ARGUMENTS]):
+        if hidden and not argument.startswith("-"):
+            shown.append(_HIDDEN)
+            hidden = False
+            continue
+        hidden = place > 0 and argument.startswith("-") and _NAMES_SECRET.match(argument) is not None
+        shown.append(clean(_without_secrets(argument if place else _program(argument), values), _LONGEST_ARGUMENT))
+    return tuple(shown)
+
+
+def _without_secrets(argument: str, values: Iterable[str]) -> str:
+    for value in values:
+        argument = argument.replace(value, _HIDDEN)
+    argument = _GIVES_SECRET.sub(rf"\1{_HIDDEN}", argument)
+    return _TOKEN.sub(_HIDDEN, _IN_ADDRESS.sub(rf"\1:{_HIDDEN}@", argument))
+
+
+def _program(path: str) -> str:
+    """Return the name of the program; `finetui` where it was started as `python -m finetui`."""
+    file = Path(path)
+    return "finetui" if file.parts[-2:] == ("finetui", "__main__.py") else file.name
+
+
+class GitLook:
+    """Asks git, in processes of its own from the start, which commit each of `folders` is at; reads it with `states`.
+
+    It is no fault where there is no git, no repository, or no commit yet.
+    """
+
+    def __init__(self, folders: Iterable[str]) -> None:
+        self._asked = [(folder, self._ask(folder, *_HEAD), self._ask(folder, *_STATUS)) for folder in folders]
+
+    @staticmethod
+    def _ask(folder: str, *question: str) -> "subprocess.Popen[bytes] | None":
+        try:
+            return subprocess.Popen(
+                [*_GIT, "-C", folder, *question],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+            )
+        except (OSError, ValueError):  # there is no git, or nothing can be started
+            return None
+
+    def states(self, seconds: float) -> tuple[GitState, ...]:
+        """Return what git has said by now, or says within `seconds`, once for each repository."""
+        deadline = time.monotonic() + seconds
+        found: dict[str, GitState] = {}
+        for _, head, status in self._asked:
+            lines = _answer(head, deadline).splitlines()
+            changes = _answer(status, deadline, none="?")
+            if len(lines) == 2 and re.fullmatch(r"[0-9a-f]{40,64}", lines[1]):
+                changed = None if changes == "?" else bool(changes)
+                found.setdefault(lines[0], GitState(folder=clean(lines[0], 4096), commit=lines[1], changed=changed))
+        self._asked = []
+        return tuple(found.values())
+
+
+_HEAD = ("rev-parse", "--show-toplevel", "HEAD")
+# One line is enough to know; what git does not track is no change.
+_STATUS = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+
+
+def _answer(asked: "subprocess.Popen[bytes] | None", deadline: float, none: str = "") -> str:
+    """Return what a process prints until `deadline`; `none` where it has no answer by then, or fails."""
+    if asked is None:
+        return none
+    try:
+        output, _ = asked.communicate(timeout=max(deadline - time.monotonic(), 0.0))
+    except subprocess.TimeoutExpired:
+        asked.kill()
+        asked.communicate()
+        return none
+    return os.fsdecode(output) if asked.returncode == 0 else none
+
+
+def package_versions(own: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of Python, of what every run uses, and of the packages that the modules `own` import.
+
+    `own` are names in `sys.modules`. What is not loaded has no version here.
+    """
+    found = {"python": platform.python_version()}
+    for name in dict.fromkeys((*_ALWAYS, *_imported_by(own))):
+        version = _version(name)
+        if version:
+            found[name] = version
+    return found
+
+
+def _imported_by(own: Iterable[str]) -> list[str]:
+    """Return the top-level packages, not of Python itself, whose modules and objects the modules `own` hold."""
+    names: dict[str, None] = {}
+    for name in own:
+        for value in list(vars(sys.modules[name]).values()) if name in sys.modules else []:
+            module = getattr(value, "__name__", "") if isinstance(value, type(sys)) else _module_of(value)
+            names.setdefault(module.partition(".")[0])
+    return [name for name in names if name and name not in sys.stdlib_module_names and name in sys.modules][
+        :_MOST_PACKAGES
+    ]
+
+
+def _module_of(value: object) -> str:
+    module = getattr(value, "__module__", "")
+    return module if isinstance(module, str) else ""
+
+
+def _version(package: str) -> str:
+    """Return the version of a package that is loaded, as it says itself, else as it was installed; else nothing."""
+    said = getattr(sys.modules.get(package), "__version__", None)
+    if said is None and package in sys.modules:
+        with suppress(Exception):  # a damaged installation: whatever reads it raises whatever it likes
+            said = metadata.version(package)
+    return clean(str(said), 60) if said is not None else ""
+
+
+def driver_version() -> str:
+    """Return the version of the GPU's driver, as Linux tells; empty elsewhere, and where there is none."""
+    for path in _DRIVERS:
+        with suppress(OSError, UnicodeDecodeError):
+            return clean(Path(path).read_text(encoding="utf-8").strip(), 60)
+    return ""

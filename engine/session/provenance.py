@@ -1,0 +1,78 @@
+"""Where a run's results come from, as the engine that trains it knows: journaled when it begins or goes on."""
+
+import hashlib
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from finetui.engine.data import user_code
+from finetui.engine.protocol.config import RunConfig, is_factory
+from finetui.engine.protocol.description import DataDescription
+from finetui.engine.protocol.paths import code_file
+from finetui.engine.protocol.provenance import Provenance
+from finetui.engine.runs.provenance import GitLook, driver_version, package_versions, shown_command
+from finetui.engine.setup.prepared import Prepared
+from finetui.engine.version import __version__
+
+_WAIT_SECONDS = 0.03  # that a run which is prepared waits for git
+
+
+class ProvenanceLook:
+    """Begins with what takes longest, git, while the run of `config` is prepared; `found` has all of it."""
+
+    def __init__(self, config: RunConfig, model: nn.Module | None) -> None:
+        self._command = tuple(sys.argv)  # a person's factory may change it
+        self._model = model
+        self._config = config
+        self._git = GitLook(dict.fromkeys([_here(), *self._own_folders()]))
+
+    def found(self, prepared: Prepared) -> Provenance:
+        """Return what is known of the run that was `prepared`."""
+        versions = {"finetui": __version__, **package_versions(self._own_modules())}
+        if prepared.device.type == "cuda":
+            versions |= {name: said for name in ("cuda", "hip") if (said := getattr(torch.version, name, None))}
+        return Provenance(
+            command=shown_command(self._command, os.environ),
+            folder=_here(),
+            git=self._git.states(_WAIT_SECONDS),
+            packages=versions,
+            system=f"{platform.system()} {platform.release()} {platform.machine()}",
+            device=prepared.device_name(),
+            driver=driver_version() if prepared.device.type == "cuda" else "",
+            data=_digest(prepared.description),
+        )
+
+    def _own_folders(self) -> list[str]:
+        """Return the folders of a person's own code: of the network, of the data."""
+        names = [name for name in (self._config.model.name, self._config.data.name) if is_factory(name)]
+        files = [code_file(name) for name in names]
+        if self._model is not None:
+            module = sys.modules.get(type(self._model).__module__)
+            files.append(Path(getattr(module, "__file__", None) or "."))
+        return [str(file.absolute().parent) for file in files if file.is_file()]
+
+    def _own_modules(self) -> list[str]:
+        """Return the names of the modules of a person's own code that are loaded."""
+        names = [name for name in (self._config.model.name, self._config.data.name) if is_factory(name)]
+        own = ["__main__", *(name.rpartition(":")[0] for name in names)]
+        own += [name for name in list(sys.modules) if name.startswith(f"{user_code.__name__}.")]
+        return [*own, *([type(self._model).__module__] if self._model is not None else [])]
+
+
+def _here() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # somebody has deleted it
+        return ""
+
+
+def _digest(described: DataDescription | None) -> str:
+    """Return one SHA-256 for the images of all parts; empty where one of them is not known."""
+    if described is None or not described.parts or not all(part.digest for part in described.parts.values()):
+        return ""
+    lines = [f"{name} {part.count} {part.digest}" for name, part in sorted(described.parts.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
