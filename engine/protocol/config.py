@@ -132,7 +132,7 @@ class DataConfig(_Section, frozen=True, kw_only=True):
 
 
 class ModelConfig(_Section, frozen=True, kw_only=True):
-    """Which network: `name` of an architecture (`lenet`, any of torchvision's, `timm:NAME`, `hf:ORG/NAME`, `hf:./folder`
+    """Which network: `name` of an architecture (`lenet`, one of torchvision's, `timm:NAME`, `hf:ORG/NAME`, `hf:./folder`
     or `package.module:factory`), and the `weights` that it starts with: `none`, `default` (the published ones) or the
     path of a state dict.
 
