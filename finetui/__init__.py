@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from finetui.engine.session.replay import replay_run as replay_run
     from finetui.engine.session.serve import serve as serve
     from finetui.engine.session.session import Outcome as Outcome, Session as Session
+    from finetui.engine.training.audit_hooks import audit as audit
+    from finetui.engine.watching.callbacks.ignite import IgniteHandler as IgniteHandler
+    from finetui.engine.watching.callbacks.lightning import LightningCallback as LightningCallback
+    from finetui.engine.watching.callbacks.transformers import TransformersCallback as TransformersCallback
     from finetui.engine.watching.watched_run import RunStopped as RunStopped, WatchedRun as WatchedRun, watch as watch
 
 _HOMES = {
@@ -73,6 +77,7 @@ _HOMES = {
     "Session": "finetui.engine.session.session",
     "TrainingConfig": "finetui.engine.protocol.config",
     "WatchedRun": "finetui.engine.watching.watched_run",
+    "audit": "finetui.engine.training.audit_hooks",
     "calibrate": "finetui.engine.inspection.calibrate",
     "classify": "finetui.engine.export.classify",
     "evaluate_checkpoint": "finetui.engine.inspection.opened_checkpoint",
@@ -87,14 +92,35 @@ _HOMES = {
     "watch": "finetui.engine.watching.watched_run",
 }
 
+# What is for another library, which need not be there and is an extra of the same name.
+_CALLBACKS = {
+    "IgniteHandler": ("finetui.engine.watching.callbacks.ignite", "ignite"),
+    "LightningCallback": ("finetui.engine.watching.callbacks.lightning", "lightning"),
+    "TransformersCallback": ("finetui.engine.watching.callbacks.transformers", "transformers"),
+}
+
 __all__ = ["__version__", *_HOMES]
+
+
+def _callback(name: str) -> Any:
+    home, library = _CALLBACKS[name]
+    try:
+        return getattr(import_module(home), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("finetui"):
+            raise
+        from finetui.engine.errors import BadInput
+
+        raise BadInput(f"finetui.{name} needs {library}: pip install 'finetui[{library}]'") from error
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in _CALLBACKS:
+        return _callback(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_CALLBACKS])

@@ -10,7 +10,7 @@ from finetui.engine.errors import FinetuiError
 from finetui.engine.link.image_answers import ImageAnswers
 from finetui.engine.link.inspection_client import InspectionClient
 from finetui.engine.link.socket_link import crash_reason
-from finetui.engine.protocol.commands import AnyCommand, Evaluate, FetchImages, MeasureLayers, Question
+from finetui.engine.protocol.commands import AnyCommand, AuditParameters, Evaluate, FetchImages, MeasureLayers, Question
 from finetui.engine.protocol.events import (
     ENDED,
     AnyEvent,
@@ -125,7 +125,7 @@ class JournalLink:
             self._images.ask(command)
             return
         other_part = isinstance(command, Evaluate) and command.part
-        if other_part or (isinstance(command, Question) and not isinstance(command, MeasureLayers)):
+        if other_part or (isinstance(command, Question) and not isinstance(command, MeasureLayers | AuditParameters)):
             self._client.send(command)
         else:
             how = f"; `finetui attach {self._folder.argument}` steers it" if is_live(self._folder) else ""

@@ -105,9 +105,9 @@ def base_configuration(name: str, runs_dir: str, given: RunConfig | Mapping[str,
         config = given
     else:
         given = dict(given or {})
-        known = {key: value for key, value in given.items() if key in _SETTINGS and key != "optimizer"}
+        known: dict[str, Any] = {key: value for key, value in given.items() if key in _SETTINGS and key != "optimizer"}
         rest = {key: value for key, value in given.items() if key not in known}
-        training = {"lr": 0.001, "schedule": "constant", "epochs": 1} | known
+        training: dict[str, Any] = {"lr": 0.001, "schedule": "constant", "epochs": 1} | known
         check_learning_rate(training["lr"], "lr")
         config = RunConfig(
             data=DataConfig(name="loop:data"),

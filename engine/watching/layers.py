@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup, ModuleLayer
-from finetui.engine.training.freezing import Freezer, frozen_by_owner
+from finetui.engine.training.freezing import Claims, Freezer, frozen_by_owner
 from finetui.engine.watching.optimizers import Optimizers
 
 
@@ -17,11 +17,15 @@ class WatchedLayers(Freezer):
 
     Nothing is changed before somebody freezes or unfreezes a layer, and then only that layer. What is frozen here stays
     in evaluation mode whatever mode the loop puts the network in; what the loop itself freezes, it alone decides on.
-    `trained` are the parameters, by their `id`, that were seen to get a gradient.
+    `trained` are the parameters, by their `id`, that were seen to get a gradient. `why_not` says, where it cannot be
+    done, why layers are neither frozen nor unfrozen.
     """
 
-    def __init__(self, model: nn.Module, groups: Sequence[ModuleGroup], optimizers: Optimizers) -> None:
+    def __init__(
+        self, model: nn.Module, groups: Sequence[ModuleGroup], optimizers: Optimizers, why_not: str = ""
+    ) -> None:
         self._optimizers = optimizers
+        self._why_not = why_not
         self._modes: dict[str, bool] = {}  # of the modules of what was frozen here: in training mode before that
         self._seen = False
         self._never: set[str] = set()  # parameters of what was frozen here that had not trained before either
@@ -58,6 +62,8 @@ class WatchedLayers(Freezer):
 
         So it does for layers to unfreeze that no optimizer has: they would not be trained.
         """
+        if self._why_not:
+            raise BadInput(f"layers stay as they are here: {self._why_not}")
         self.refresh()
         if not frozen:
             self._check_optimized(frozenset(layers) & self.frozen)
@@ -112,6 +118,16 @@ class WatchedLayers(Freezer):
         whole = {m for group in self._groups if self._by_hand(group) for m in group.modules}
         alone = {self._layers[name].module for name in self.by_hand if name not in self._layers[name].parameters}
         return [(path, module) for path, module in self._model.named_modules() if path and module in whole | alone]
+
+    def claims(self) -> Claims:
+        """Return what has to hold of what was frozen here; what the loop itself has frozen says so by itself."""
+        kept = {path for path, _ in self._evaluating()}
+        touched = {m for group in self._groups if self._has_any(group) for m in group.modules}
+        free = {path for path, module in self._model.named_modules() if module in touched} - kept
+        return Claims(training=frozenset(free | (kept & self.norms if self.norm_trains else set())))
+
+    def _has_any(self, group: ModuleGroup) -> bool:
+        return any(layer.name in self.by_hand for layer in group.layers)
 
     def _by_hand(self, group: ModuleGroup) -> bool:
         return all(layer.name in self.frozen for layer in group.layers) and any(

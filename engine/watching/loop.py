@@ -31,10 +31,14 @@ from finetui.engine.watching.saving import Saver, device_of
 from finetui.engine.watching.steering import Steering
 
 _LOGGED = ("loss", "accuracy")
+_NONE: Mapping[str, Any] = {}
 
 
 class Loop:
     """What is known of a person's loop that trains `model`; the arguments are those of `watch`.
+
+    `world` is the number of processes that train and all obey; by default only a single one obeys. `why_no_freezing`
+    as in `WatchedLayers`.
 
     `step` counts the steps completed, `stopped` is True once a person has stopped it, `shape` is that of an input.
     """
@@ -52,13 +56,17 @@ class Loop:
         evaluate: Callable[[], Any] | None,
         save: Callable[[Path], Any] | None,
         config: RunConfig | Mapping[str, Any] | None,
+        world: int | None = None,
+        why_no_freezing: str = "",
     ) -> None:
         self.step = self.epoch = self.step_in_epoch = 0
         self.stopped = False
         self.model = described.bare(model) if model is not None else None
         self.groups = module_groups(self.model) if self.model is not None else ()
         self.optimizers = Optimizers(self.model, optimizers, self._before_update, self._after_update)
-        self.layers = WatchedLayers(self.model, self.groups, self.optimizers) if self.model is not None else None
+        self.layers = (
+            WatchedLayers(self.model, self.groups, self.optimizers, why_no_freezing) if self.model is not None else None
+        )
         self.meter = LoopMeter()
         self.evaluate = evaluate
         self.config, notice = described.base_configuration("", runs_dir, config)
@@ -74,7 +82,8 @@ class Loop:
         self._part: Part | None = None  # the one that is evaluated while training
         self._best = -math.inf
         self._diverged = False
-        self.world = rank_info_from().world
+        self.steered = world is not None or rank_info_from().world == 1
+        self.world = world or rank_info_from().world
         self.steering = Steering(self)
         self.record = Record(
             self.config, name or self._default_name(), lambda: self.step, self.steering.aside, self._release
@@ -147,6 +156,7 @@ class Loop:
 
     def after_step(self, samples: int) -> None:
         """Count a step over `samples` images; emit a point where one is due."""
+        self.optimizers.restore()  # of an update that has raised
         self._begin()
         self.step += 1
         self.step_in_epoch += 1
@@ -226,8 +236,10 @@ class Loop:
 
     # -- evaluations ------------------------------------------------------------------------------------
 
-    def predictions(self, probabilities: Any, labels: Any, given: Any, part: Part) -> None:
-        """Keep what was predicted, and tell what it comes to. Raises `BadInput`."""
+    def predictions(
+        self, probabilities: Any, labels: Any, given: Any, part: Part, metrics: Mapping[str, Any] = _NONE
+    ) -> None:
+        """Keep what was predicted, and tell what it comes to, and `metrics` beside it. Raises `BadInput`."""
         self._begin()
         self.emit_point()
         started = time.monotonic()
@@ -266,6 +278,7 @@ class Loop:
                 averages=report.averages,
                 part=part,
                 watched=watched,
+                others=_others({name: _finite(float(value)) for name, value in metrics.items()}),
             )
         )
         self.meter.restart_clock()
@@ -291,7 +304,7 @@ class Loop:
                 seconds=0.0,
                 part=part,
                 watched=watched,
-                others={clean(name, 60): value for name, value in told.items() if value is not None},
+                others=_others(told),
             )
         )
         self.meter.restart_clock()
@@ -351,6 +364,10 @@ class Loop:
         self.optimizers.close()
         if self.layers is not None:
             self.layers.close()
+
+
+def _others(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {clean(name, 60): value for name, value in metrics.items() if value is not None}
 
 
 def _finite(value: float) -> float | None:

@@ -1,7 +1,9 @@
 """`finetui.watch`: a person's own training loop with a run of its own, seen and steered like finetui's."""
 
+import atexit
 import functools
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -179,12 +181,14 @@ class WatchedRun:
             except FinetuiError as error:
                 self._warn(f"finetui watches nothing: {error}")
             self._pid = os.getpid()
+            atexit.register(self._leave)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> bool:
         """End the run: as finished, stopped or crashed. What was raised goes on, but for a `RunStopped`."""
+        atexit.unregister(self._leave)
         if self.active and self._loop is not None:
             loop, self._loop = self._loop, None
             self._was_stopped = loop.stopped
@@ -193,6 +197,11 @@ class WatchedRun:
             except Exception as problem:  # noqa: BLE001  # what the loop has raised must not be hidden by it
                 loop.abandon(problem)
         return kind is RunStopped
+
+    def _leave(self) -> None:
+        """End a run that nobody has left, with the process."""
+        error = getattr(sys, "last_value", None)  # what has ended the process, once its traceback was printed
+        self.__exit__(type(error) if error is not None else None, error, None)
 
     @property
     def active(self) -> bool:
@@ -288,7 +297,7 @@ class WatchedRun:
         if message in self._warned:
             return
         self._warned.add(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
         if self._loop is not None:
             self._loop.record.reporter.warn(message)
 

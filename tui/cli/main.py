@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.text import clean
 from finetui.engine.version import __version__
+from finetui.tui.cli.audit import audit
 from finetui.tui.cli.calibrate import calibrate
 from finetui.tui.cli.card import card
 from finetui.tui.cli.compare import compare
@@ -90,6 +91,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "delete": delete,
     "open": open_run,
     "log": log,
+    "audit": audit,
     "evaluate": evaluate,
     "calibrate": calibrate,
     "errors": errors,

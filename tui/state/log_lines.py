@@ -101,6 +101,8 @@ def describe_command(command: commands.AnyCommand) -> str:
             return "find duplicates"
         case commands.DescribeModel() | commands.MeasureLayers():
             return "describe the layers"
+        case commands.AuditParameters():
+            return "audit the parameters"
         case commands.ViewLayer():
             return f"look into {clean(command.layer)}"
         case commands.FindLearningRate():
