@@ -148,7 +148,9 @@ class RunEvents:
                 self._begin()
                 if told:
                     yield from self._prepare(time.time())
-                    yield events.Log(time=time.time(), level="warning", message=f"all of it was read again: {clean(why)}")
+                    yield events.Log(
+                        time=time.time(), level="warning", message=f"all of it was read again: {clean(why)}"
+                    )
             case Note(message):
                 yield from self._flushed()
                 yield events.Log(time=time.time(), step=self._latest, level="warning", message=clean(message))
@@ -160,7 +162,9 @@ class RunEvents:
         new = {clean(name, 60): _short(value) for name, value in list(values.items())[: max(room, 0)]}
         if self._prepared and new.items() - self._settings.items():
             words = ", ".join(f"{name} {value}" for name, value in new.items())
-            yield events.Log(time=time.time(), step=self._latest, level="info", message=clean(f"settings: {words}", 500))
+            yield events.Log(
+                time=time.time(), step=self._latest, level="info", message=clean(f"settings: {words}", 500)
+            )
         self._settings |= new
 
     def _row(self, row: Row) -> Iterator[events.AnyEvent]:
