@@ -93,7 +93,7 @@ _HOMES = {
     "watch": "finetui.engine.watching.watch",
 }
 
-# What is for another library, which need not be there: its module, and the extra.
+# What is for another library, which need not be there and is an extra of the same name.
 _CALLBACKS = {
     "IgniteHandler": ("finetui.engine.watching.callbacks.ignite", "ignite"),
     "LightningCallback": ("finetui.engine.watching.callbacks.lightning", "lightning"),
@@ -104,7 +104,7 @@ __all__ = ["__version__", *_HOMES]
 
 
 def _callback(name: str) -> Any:
-    home, extra = _CALLBACKS[name]
+    home, library = _CALLBACKS[name]
     try:
         return getattr(import_module(home), name)
     except ModuleNotFoundError as error:
@@ -112,7 +112,7 @@ def _callback(name: str) -> Any:
             raise
         from finetui.engine.errors import BadInput
 
-        raise BadInput(f"finetui.{name} needs {error.name}: pip install 'finetui[{extra}]'") from error
+        raise BadInput(f"finetui.{name} needs {library}: pip install 'finetui[{library}]'") from error
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,8 @@
 """A watched run of one process or several: the first one records and is steered, and the others do as it does."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
@@ -14,12 +16,14 @@ from torch.optim import Optimizer
 
 from finetui.engine.distributed.rank_info import RankInfo
 from finetui.engine.distributed.ranks import SINGLE, Ranks
+from finetui.engine.errors import BadInput
 from finetui.engine.models import module_groups
 from finetui.engine.watching.described import bare
 from finetui.engine.watching.layers import WatchedLayers
 from finetui.engine.watching.loop import Loop
 from finetui.engine.watching.optimizers import Optimizers
 from finetui.engine.watching.parallel import set_up_again, why_no_freezing, wrapper_in
+from finetui.engine.watching.saving import undisturbed
 from finetui.engine.watching.watched_run import WatchedRun, _harmless
 
 _A_LONG_PAUSE = 30 * 24 * 3600.0  # seconds that the others wait for a first process that is paused
@@ -113,11 +117,12 @@ class SharedRun(WatchedRun):
 
     @property
     def point_due(self) -> bool:
-        """Whether a point is due, so that it is time for what takes a while to find out; only asked by the first rank."""
-        return self.active and self._loop is not None and self._loop.meter.due()
+        """Whether a point is due: time for what takes a while to find out. It is False but on the first rank."""
+        loop = self._loop if self.active else None
+        return loop is not None and (loop.meter.due() or loop.record.state == "paused")
 
     def begin(self, loader: Any, images: Any = None, shape: Sequence[int] = ()) -> None:
-        """Tell which `loader` gives the batches, and a batch of `images` from it, or of which `shape` one of them is."""
+        """Tell which `loader` gives the batches, and a batch of `images` from it, or the `shape` of one of them."""
         if self.active and self._loop is not None:
             self._begin_epoch(loader)
             self._waited(0.0, images if images is not None else torch.empty(0, *shape))
@@ -187,9 +192,9 @@ class SharedRun(WatchedRun):
             order, note = self.ranks.send_note(0, b"")
             match order:
                 case _Order.EVALUATE if self._evaluate is not None:
-                    self._evaluate()
+                    follower.undisturbed(self._evaluate)
                 case _Order.SAVE if self._save is not None:
-                    self._save(Path(note.decode()))
+                    follower.undisturbed(functools.partial(self._save, Path(note.decode())))
                 case _:
                     if note:
                         before = follower.settings
@@ -203,7 +208,7 @@ class _Follower:
     """The network and the optimizers of a process that is not the first one."""
 
     def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
-        inner = bare(model)
+        self._model = inner = bare(model)
         self._optimizers = Optimizers(inner, optimizers)
         self._layers = _FollowingLayers(inner, module_groups(inner), self._optimizers)
         self._optimizers.open()
@@ -215,6 +220,11 @@ class _Follower:
         self._optimizers.factor = settings.factor
         self._layers.set_norm_trains(settings.norm_trains)
         self._layers.become(settings.frozen)
+
+    def undisturbed(self, work: Callable[[], Any]) -> None:
+        """Do what the first process does as well, which says what is wrong with it."""
+        with suppress(BadInput), undisturbed(self._model, "it"):
+            work()
 
     def close(self) -> None:
         """Leave network and optimizers as they are."""

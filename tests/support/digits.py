@@ -52,3 +52,8 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     """Return the layers of which some tensor is not the same bit for bit."""
     return {name.rpartition(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
+
+
+def trained(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the parameters of `model`, which are the same in all processes."""
+    return {name: value.detach().clone() for name, value in model.named_parameters()}

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from digits import Digits, moved, weights
 from watching import Watcher, until
 
 from finetui.engine.link.socket_link import AttachLink
@@ -69,6 +71,66 @@ class Person:
     def last(self, kind: type) -> Any:
         """Return the last event of this kind that was heard."""
         return next(event for event in reversed(self.watcher.seen) if isinstance(event, kind))
+
+
+def steers_everything(person: Person, seen: dict[str, Any], net: Any, rates: list[float], frozen: str) -> None:
+    """Pause, step, evaluate, freeze the module `frozen` of `net`, thaw it, set the rate, stop; note what came of it.
+
+    `rates` are those that the optimizer has used, one for each of its steps; the loop's own are 0.01 times 0.999
+    to the power of the steps before.
+    """
+    at = person.does(commands.Pause())
+    person.does(commands.StepOnce())
+    assert person.watcher.until_kind(events.TrainPoint).step == at + 1
+    seen["evaluated at"] = person.does(commands.Evaluate())
+    assert person.last(events.Evaluated).step == at + 1
+    before = weights(net)
+    person.does(commands.SetFrozen(groups=(frozen,), frozen=True))
+    person.does(commands.Resume())
+    person.waits_for_step(at + 25)
+    person.does(commands.Pause())
+    seen["moved"] = moved(before, weights(net))
+    person.does(commands.SetFrozen(groups=(frozen,), frozen=False))
+    used = len(rates)
+    person.does(commands.SetLearningRate(value=0.5))
+    person.does(commands.SetLearningRate(value=0.0, factor=3.0))
+    before = weights(net)
+    person.does(commands.Resume())
+    person.waits_for_step(at + 50)
+    person.does(commands.Pause())
+    seen["moved again"] = moved(before, weights(net))
+    person.does(commands.Save())
+    factors = [round(rate / (0.01 * 0.999**step), 6) for step, rate in enumerate(rates)]
+    seen["factors"] = set(factors[:used]), set(factors[used:])
+    seen["steps"] = person.does(commands.Stop())
+
+
+def check_steered(found: list[dict[str, Any]], told: list[Any], frozen: str, count: int) -> None:
+    """Check what `steers_everything` noted in each process, and the journal; `count` images are evaluated."""
+    first, *others = found
+    assert not [layer for layer in first["moved"] if layer.startswith(frozen)]
+    assert first["moved"]
+    assert [layer for layer in first["moved again"] if layer.startswith(frozen)]
+    assert first["factors"] == ({1.0}, {3.0})
+    assert first["last rate"] == pytest.approx(0.01 * 0.999 ** first["steps"])  # the scheduler knows of no factor
+    assert first["steps taken"] == first["steps"]
+    for other in others:
+        assert other["steps taken"] == first["steps"]
+        assert not moved(first["weights"], other["weights"])
+    assert states(told)[-1] == "stopped"
+    prepared = next(event for event in told if isinstance(event, events.RunPrepared))
+    assert prepared.data.classes == tuple(Digits.classes)
+    assert prepared.world == len(found)
+    assert (prepared.data.channels, prepared.data.height, prepared.data.width) == (1, 28, 28)
+    points = [event for event in told if isinstance(event, events.TrainPoint)]
+    assert sum(point.steps for point in points) == points[-1].step == first["steps"]
+    assert all(point.loss is not None and point.learning_rate for point in points)
+    assert [point for point in points if point.accuracy is not None]
+    assert {point.epoch for point in points} >= set(range(1, points[-1].epoch))
+    evaluations = [event for event in told if isinstance(event, events.Evaluated)]
+    # Each has seen all images, and none twice.
+    assert [event.step for event in evaluations if event.step == first["evaluated at"]]
+    assert all(event.n == count and event.step > 0 and event.predictions for event in evaluations)
 
 
 def journal(runs_dir: Path) -> list[Any]:

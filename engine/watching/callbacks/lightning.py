@@ -116,12 +116,13 @@ class LightningCallback(Callback):
         run = self._run
         if run is None:
             return
-        run.waited(time.perf_counter() - self._done_at)
-        if not self._asked:
-            self._asked = True
-            run.begin(self._loader, images_in(batch))
-            run.epoch(trainer.current_epoch + 1)
-            self._obey(trainer, run)
+        if self._asked:
+            run.waited(time.perf_counter() - self._done_at)
+            return
+        self._asked = True
+        run.begin(self._loader, images_in(batch))
+        run.epoch(trainer.current_epoch + 1)
+        self._obey(trainer, run)
 
     def on_train_batch_end(
         self, trainer: "Trainer", pl_module: "LightningModule", outputs: Any, batch: Any, batch_idx: int
