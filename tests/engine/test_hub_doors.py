@@ -63,7 +63,15 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def configuration(model: str, side: int, name: str, **training: object) -> RunConfig:
-    settings = {"epochs": 2, "batch_size": 8, "lr": 0.01, "seed": 5, "device": "cpu", "layer_decay": 0.5, "fast": "off"} | training
+    settings = {
+        "epochs": 2,
+        "batch_size": 8,
+        "lr": 0.01,
+        "seed": 5,
+        "device": "cpu",
+        "layer_decay": 0.5,
+        "fast": "off",
+    } | training
     return RunConfig(
         data=DataConfig(name="./photos"),
         model=ModelConfig(name=model, crop=side, weights="default" if model.startswith("hf:") else "none"),
