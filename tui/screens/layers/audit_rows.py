@@ -8,7 +8,7 @@ from finetui.engine.text import clean
 from finetui.tui.state.audited import HEADING, cells, reasons_by_name, within
 from finetui.tui.widgets.lines_view import LinesView
 
-_FEWEST_NAME, _GAP = 16, 2
+_ENOUGH_OF_NAME, _FEWEST_OPTIMIZER, _GAP = 24, 10, 2
 
 
 class AuditRows(LinesView[Content]):
@@ -55,7 +55,9 @@ def lines(audit: Audit, path: str, width: int) -> list[Content]:
         return [*found, Content.styled("it has no parameters and no buffers", "$muted")]
     rows = [HEADING, *map(cells, tensors)]
     widths = [max(cell_len(row[place]) for row in rows) for place in range(len(HEADING))]
-    widths[0] = max(min(widths[0], width - sum(widths[1:]) - _GAP * (len(HEADING) - 1)), _FEWEST_NAME)
+    spare = width - sum(widths[1:-1]) - _GAP * (len(HEADING) - 1)
+    # Where there is no room for both, more than this of a name matters less than the optimizer behind it.
+    widths[0] = min(widths[0], max(spare - widths[-1], min(_ENOUGH_OF_NAME, spare - _FEWEST_OPTIMIZER), 1))
     found.append(Content.styled(_line(HEADING, widths), "$muted bold"))
     said = [reasons.get(tensor.name, ("", False)) for tensor in tensors]
     for tensor, row, (reason, wrong), then in zip(tensors, rows[1:], said, [*said[1:], None], strict=True):
