@@ -110,9 +110,7 @@ def open_bare(path: Path, given: BareWeights, model: str, device: torch.device) 
     return Bare(about, network.to(device).eval(), decoding, bool(given.classes))
 
 
-def _architecture(
-    model: str, file: WeightsFile, size: tuple[int, int], where: str, definition: str
-) -> Architecture:
+def _architecture(model: str, file: WeightsFile, size: tuple[int, int], where: str, definition: str) -> Architecture:
     """Return the network with as many channels and classes as the weights are for."""
     height, width = size if size[0] else (_USUAL_SIZE,) * 2
     if model == "lenet":

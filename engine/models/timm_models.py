@@ -87,4 +87,7 @@ def _create(wanted: Spec, num_classes: int, shape: tuple[int, int, int], **optio
     if patch and not getattr(embed, "dynamic_img_pad", False) and (height % patch[0] or width % patch[-1]):
         by = "x".join(map(str, patch))
         raise BadInput(f"{wanted.name} does not take images of {height}x{width} pixels: its patches have {by}")
+    heads = wanted.cfg.get("classifier")
+    if isinstance(heads, (tuple, list)) and len(heads) > 1:  # distilled ones average two
+        model.other_heads = tuple(heads)  # type: ignore[assignment]
     return model

@@ -1,4 +1,4 @@
-"""Files of the Hugging Face hub: from its cache on this machine, or else downloaded to it, in sight and with a time-out.
+"""Files of the Hugging Face hub: from its cache on this machine, or downloaded to it, in sight and with a time-out.
 
 `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_ENDPOINT` and the token of `hf auth login` are the hub's own, and hold.
 """
@@ -99,7 +99,9 @@ class Repository:
             raise BadInput(f"{missing}, and could not be downloaded ({reason_of(error)}); {_ELSE}") from error
 
 
-_ELSE = "download it where there is a network and copy it, then name the folder: hf:./FOLDER, or the file: --weights FILE"
+_ELSE = (
+    "download it where there is a network and copy it, then name the folder: hf:./FOLDER, or the file: --weights FILE"
+)
 
 
 class _Silent(FinetuiError):
@@ -188,9 +190,8 @@ class _Bar:
         self.n += count or 0
         self._received(self.n, self.total or 0)
 
-    def set_description(self, *_words: Any, **_options: Any) -> None: ...  # noqa: D102
+    def set_description(self, *_words: Any, **_options: Any) -> None: ...
 
-    def refresh(self, *_arguments: Any, **_options: Any) -> None: ...  # noqa: D102
+    def refresh(self, *_arguments: Any, **_options: Any) -> None: ...
 
-    def close(self) -> None: ...  # noqa: D102
-
+    def close(self) -> None: ...

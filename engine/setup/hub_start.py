@@ -92,16 +92,16 @@ def _of_timm(config: RunConfig, definition: str, found: Repository) -> dict[str,
         raise BadInput(f"model.weights (--weights): there are no published weights for {model}{named}")
     stated = stated_input(model, definition)
     side = config.model.crop
-    return timm_models.published(
-        spec, read_state_dict(file), (side, side) if side else (stated.height, stated.width)
-    )
+    return timm_models.published(spec, read_state_dict(file), (side, side) if side else (stated.height, stated.width))
 
 
 def _weights_file(found: Repository, names: tuple[str, ...]) -> Path:
     try:
         return found.file(*dict.fromkeys(names))
     except NotInRepository as error:
-        raise BadInput(f"model.weights (--weights): {error}; name a file with --weights or use --weights none") from error
+        raise BadInput(
+            f"model.weights (--weights): {error}; name a file with --weights or use --weights none"
+        ) from error
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -31,10 +31,14 @@ from finetui.engine.watching.saving import Saver, device_of
 from finetui.engine.watching.steering import Steering
 
 _LOGGED = ("loss", "accuracy")
+_NONE: Mapping[str, Any] = {}
 
 
 class Loop:
     """What is known of a person's loop that trains `model`; the arguments are those of `watch`.
+
+    `world` is the number of processes that train and all obey; by default only a single one obeys. `why_no_freezing`
+    as in `WatchedLayers`.
 
     `step` counts the steps completed, `stopped` is True once a person has stopped it, `shape` is that of an input.
     """
@@ -52,17 +56,23 @@ class Loop:
         evaluate: Callable[[], Any] | None,
         save: Callable[[Path], Any] | None,
         config: RunConfig | Mapping[str, Any] | None,
+        world: int | None = None,
+        why_no_freezing: str = "",
     ) -> None:
         self.step = self.epoch = self.step_in_epoch = 0
         self.stopped = False
         self.model = described.bare(model) if model is not None else None
         self.groups = module_groups(self.model) if self.model is not None else ()
         self.optimizers = Optimizers(self.model, optimizers, self._before_update, self._after_update)
-        self.layers = WatchedLayers(self.model, self.groups, self.optimizers) if self.model is not None else None
+        self.layers = (
+            WatchedLayers(self.model, self.groups, self.optimizers, why_no_freezing) if self.model is not None else None
+        )
+        self._parameters = tuple(map(id, self.model.parameters())) if self.model is not None else ()
         self.meter = LoopMeter()
+        self._fault: Exception | None = None  # of finetui's own, within the loop's code
         self.evaluate = evaluate
-        self.config, notice = described.base_configuration("", runs_dir, config)
-        self._notices = tuple(filter(None, [notice]))
+        self.config = described.base_configuration(runs_dir, config)
+        self._settings = config
         self._epochs, self.steps_per_epoch = epochs, steps_per_epoch or 0
         self._classes = classes
         self._known_classes = tuple(map(str, classes or ()))
@@ -74,7 +84,8 @@ class Loop:
         self._part: Part | None = None  # the one that is evaluated while training
         self._best = -math.inf
         self._diverged = False
-        self.world = rank_info_from().world
+        self.steered = world is not None or rank_info_from().world == 1
+        self.world = world or rank_info_from().world
         self.steering = Steering(self)
         self.record = Record(
             self.config, name or self._default_name(), lambda: self.step, self.steering.aside, self._release
@@ -106,7 +117,7 @@ class Loop:
                 self.groups,
                 self.layers.table() if self.layers is not None else (),
                 self.steps_per_epoch,
-                self._notices,
+                described.settings(self._settings, self.optimizers, self._loader, self._epochs),
                 self.steering.capabilities(),
                 self.world,
             ),
@@ -120,8 +131,25 @@ class Loop:
     def begin_epoch(self, number: int) -> None:
         """Let epoch `number`, from 1, begin."""
         self.emit_point()
+        self._look_at_model()
         self.epoch, self.step_in_epoch = number, 0
         self.meter.restart_clock()
+
+    def _look_at_model(self) -> None:
+        """Take note of layers that the loop has added to its network, or taken out."""
+        if self.model is None or self.layers is None:
+            return
+        there = tuple(map(id, self.model.parameters()))
+        if there == self._parameters:
+            return
+        self._parameters = there
+        self.groups = module_groups(self.model)
+        self.layers.regroup(self.groups)
+        if self._begun:
+            self.record.reporter.emit(
+                events.Log(level="info", message="the loop has changed the layers of its network"),
+                events.LayersChanged(layers=self.layers.table()),
+            )
 
     def begin_epoch_of(self, loader: Any) -> None:
         """Let the next epoch begin, over what `loader` gives."""
@@ -147,6 +175,9 @@ class Loop:
 
     def after_step(self, samples: int) -> None:
         """Count a step over `samples` images; emit a point where one is due."""
+        self.optimizers.restore()  # of an update that has raised
+        if self._fault is not None:
+            raise self._fault
         self._begin()
         self.step += 1
         self.step_in_epoch += 1
@@ -159,15 +190,21 @@ class Loop:
     # -- what optimizers do -----------------------------------------------------------------------------
 
     def _before_update(self) -> None:
-        if self.layers is None:
+        if self.layers is None or self._fault is not None:
             return
-        if self.meter.due() or self.step == 0:
-            self.layers.saw_gradients()
-            self._norms = gradient_norms(self.groups, device_of(self.model))
-        self.steering.before_update()
+        try:
+            if self.meter.due() or self.step == 0:
+                self.layers.saw_gradients()
+                self._norms = gradient_norms(self.groups, device_of(self.model))
+            self.steering.before_update()
+        except Exception as error:  # noqa: BLE001  # this is called by the loop's own code, which must not see it
+            self._fault = error
 
     def _after_update(self) -> None:
-        self.steering.after_update()
+        try:
+            self.steering.after_update()
+        except Exception as error:  # noqa: BLE001  # as above
+            self._fault = error
 
     def _take_norms(self) -> Tensor | None:
         """Return the norm of each layer group's last gradient; None where the loop has forgotten that already."""
@@ -226,8 +263,10 @@ class Loop:
 
     # -- evaluations ------------------------------------------------------------------------------------
 
-    def predictions(self, probabilities: Any, labels: Any, given: Any, part: Part) -> None:
-        """Keep what was predicted, and tell what it comes to. Raises `BadInput`."""
+    def predictions(
+        self, probabilities: Any, labels: Any, given: Any, part: Part, metrics: Mapping[str, Any] = _NONE
+    ) -> None:
+        """Keep what was predicted, and tell what it comes to, and `metrics` beside it. Raises `BadInput`."""
         self._begin()
         self.emit_point()
         started = time.monotonic()
@@ -266,6 +305,7 @@ class Loop:
                 averages=report.averages,
                 part=part,
                 watched=watched,
+                others=_others({name: _finite(float(value)) for name, value in metrics.items()}),
             )
         )
         self.meter.restart_clock()
@@ -291,7 +331,7 @@ class Loop:
                 seconds=0.0,
                 part=part,
                 watched=watched,
-                others={clean(name, 60): value for name, value in told.items() if value is not None},
+                others=_others(told),
             )
         )
         self.meter.restart_clock()
@@ -351,6 +391,10 @@ class Loop:
         self.optimizers.close()
         if self.layers is not None:
             self.layers.close()
+
+
+def _others(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {clean(name, 60): value for name, value in metrics.items() if value is not None}
 
 
 def _finite(value: float) -> float | None:

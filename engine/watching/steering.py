@@ -53,9 +53,9 @@ class Steering:
             kinds.append(commands.Save)
         if self._loop.evaluate is not None:
             kinds.append(commands.Evaluate)
-        if self._loop.world > 1:
+        if not self._loop.steered:
             kinds = [commands.FetchImages]
-        why = _OWN_LOOP if self._loop.world == 1 else "several processes train, and finetui only watches the first"
+        why = _OWN_LOOP if self._loop.steered else "several processes train, and finetui only watches the first"
         return Capabilities(commands=tuple(kind.__name__ for kind in kinds), why_no_others=why)
 
     def obey(self) -> None:
@@ -204,7 +204,7 @@ class Steering:
         if isinstance(found, Mapping):
             loop.evaluated(found, "val", 0)
         elif isinstance(found, tuple) and len(found) in (2, 3):
-            loop.predictions(*found, *[None] * (3 - len(found)), "val")
+            loop.predictions(found[0], found[1], found[2] if len(found) == 3 else None, "val")
         elif found is not None:
             raise BadInput(f"your evaluate function returned a {type(found).__name__}: {_RETURNS}")
         loop.meter.restart_clock()
