@@ -18,6 +18,7 @@ from finetui.engine.protocol.answers import (
     LayersMeasured as LayersMeasured,
     LayerView as LayerView,
     ModelDescribed as ModelDescribed,
+    ParametersAudited as ParametersAudited,
 )
 from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.commands import AnyCommand
@@ -390,6 +391,7 @@ AnyEvent = (
     | DuplicatesFound
     | ModelDescribed
     | LayersMeasured
+    | ParametersAudited
     | LayerView
     | CheckpointSaved
     | Rewound

@@ -38,6 +38,7 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
 from finetui.engine.runs.reporter import Sink
+from finetui.engine.runs.resume import check_trained_by_engine
 from finetui.engine.session.session import Session
 from finetui.engine.setup.prepared import Beginning
 from finetui.engine.setup.recorded_data import recorded_data
@@ -65,7 +66,7 @@ class Recording(msgspec.Struct, frozen=True):
 class Replayed(msgspec.Struct, frozen=True):
     """How a replay ended. `compared` counts the checkpoints whose weights were compared, up to the first difference.
 
-    `different_at` is the step of that one; None where all are the same. `otherwise` says what is other than it was then.
+    `different_at` is the step of that one; None where all are the same. `otherwise` says what is not as it was then.
     """
 
     folder: RunFolder
@@ -78,6 +79,7 @@ class Replayed(msgspec.Struct, frozen=True):
 
 def read_recording(folder: RunFolder) -> Recording:
     """Return what the journal in `folder` tells. Raises `BadInput` where that is not enough for a replay."""
+    check_trained_by_engine(folder)
     held = effective(JournalReader(folder.journal).read())
     prepared = next((event for event in held if isinstance(event, RunPrepared)), None)
     if prepared is None:
@@ -157,7 +159,10 @@ def replay_run(
     recording = read_recording(folder)
     runs_dir = folder.path.absolute().parent
     section = msgspec.structs.replace(
-        recording.config.run, name=name or free_name(runs_dir, f"{folder.path.name}-replay"), runs_dir=str(runs_dir)
+        recording.config.run,
+        name=name or free_name(runs_dir, f"{folder.path.name}-replay"),
+        runs_dir=str(runs_dir),
+        log=(),  # the same figures once more
     )
     config = msgspec.structs.replace(recording.config, run=section)
     seen: dict[int, str] = {}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup, ModuleLayer
-from finetui.engine.training.freezing import Freezer, frozen_by_owner
+from finetui.engine.training.freezing import Claims, Freezer, frozen_by_owner
 from finetui.engine.watching.optimizers import Optimizers
 
 
@@ -17,18 +17,28 @@ class WatchedLayers(Freezer):
 
     Nothing is changed before somebody freezes or unfreezes a layer, and then only that layer. What is frozen here stays
     in evaluation mode whatever mode the loop puts the network in; what the loop itself freezes, it alone decides on.
-    `trained` are the parameters, by their `id`, that were seen to get a gradient.
+    `trained` are the parameters, by their `id`, that were seen to get a gradient. `why_not` says, where it cannot be
+    done, why layers are neither frozen nor unfrozen.
     """
 
-    def __init__(self, model: nn.Module, groups: Sequence[ModuleGroup], optimizers: Optimizers) -> None:
+    def __init__(
+        self, model: nn.Module, groups: Sequence[ModuleGroup], optimizers: Optimizers, why_not: str = ""
+    ) -> None:
         self._optimizers = optimizers
-        self._modes: dict[str, bool] = {}  # of the modules of what was frozen here: in training mode before that
+        self._why_not = why_not
+        self._modes: dict[nn.Module, bool] = {}  # of what was frozen here: whether it was in training mode before
         self._seen = False
         self._never: set[str] = set()  # parameters of what was frozen here that had not trained before either
         self.trained: set[int] = set()
         self.by_hand: frozenset[str] = frozenset()
         super().__init__(model, groups, None)  # type: ignore[arg-type]  # `_set` below asks `optimizers`
         self._hook: Any = None
+
+    def regroup(self, groups: Sequence[ModuleGroup]) -> None:
+        """Have `groups`, of a network that the loop has changed; what was frozen here is left as it is."""
+        self._seen = False
+        super().__init__(self._model, groups, None, self.norm_trains)  # type: ignore[arg-type]
+        self.by_hand &= self._layers.keys()
 
     def refresh(self) -> bool:
         """Take note of what the loop has frozen and thawed itself; return whether the table has changed."""
@@ -58,6 +68,8 @@ class WatchedLayers(Freezer):
 
         So it does for layers to unfreeze that no optimizer has: they would not be trained.
         """
+        if self._why_not:
+            raise BadInput(f"layers stay as they are here: {self._why_not}")
         self.refresh()
         if not frozen:
             self._check_optimized(frozenset(layers) & self.frozen)
@@ -94,8 +106,8 @@ class WatchedLayers(Freezer):
     def _hold(self, layers: frozenset[str]) -> None:
         """Keep the modules of `layers` in evaluation mode from here on, and those of groups that are wholly frozen."""
         self.by_hand |= layers
-        for path, module in self._evaluating():
-            self._modes.setdefault(path, module.training)
+        for _, module in self._evaluating():
+            self._modes.setdefault(module, module.training)
         if self._modes and self._hook is None:
             self._hook = self._model.register_forward_pre_hook(_Modes(self))
         self.train_mode()
@@ -103,15 +115,25 @@ class WatchedLayers(Freezer):
     def _let_go(self, layers: frozenset[str]) -> None:
         """Give modules that are not to be kept any more the mode that they had."""
         self.by_hand -= layers
-        kept = {path for path, _ in self._evaluating()}
-        for path in set(self._modes) - kept:
-            self._model.get_submodule(path).training = self._modes.pop(path)
+        kept = {module for _, module in self._evaluating()}
+        for module in set(self._modes) - kept:
+            module.training = self._modes.pop(module)
 
     def _evaluating(self) -> list[tuple[str, nn.Module]]:
         """Return the modules that are kept in evaluation mode, by their paths."""
         whole = {m for group in self._groups if self._by_hand(group) for m in group.modules}
         alone = {self._layers[name].module for name in self.by_hand if name not in self._layers[name].parameters}
         return [(path, module) for path, module in self._model.named_modules() if path and module in whole | alone]
+
+    def claims(self) -> Claims:
+        """Return what has to hold of what was frozen here; what the loop itself has frozen says so by itself."""
+        kept = {path for path, _ in self._evaluating()}
+        touched = {m for group in self._groups if self._has_any(group) for m in group.modules}
+        free = {path for path, module in self._model.named_modules() if module in touched} - kept
+        return Claims(training=frozenset(free | (kept & self.norms if self.norm_trains else set())))
+
+    def _has_any(self, group: ModuleGroup) -> bool:
+        return any(layer.name in self.by_hand for layer in group.layers)
 
     def _by_hand(self, group: ModuleGroup) -> bool:
         return all(layer.name in self.frozen for layer in group.layers) and any(
@@ -123,8 +145,7 @@ class WatchedLayers(Freezer):
         if not self._modes:
             return
         norms = {id(self._layers[name].module) for name in self.norms} if self.norm_trains else set()
-        for path in self._modes:
-            module = self._model.get_submodule(path)
+        for module in self._modes:
             module.training = id(module) in norms and self._model.training
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from finetui.engine.models import module_groups
 from finetui.engine.predictions.given_images import keep, kept_beside
 from finetui.engine.protocol import events
 from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.values import Part
+from finetui.engine.protocol.values import AnyPart, Part
 from finetui.engine.runs.folder import default_run_name, write_config
 from finetui.engine.text import clean
 from finetui.engine.training.layer_meter import gradient_norms
@@ -27,15 +27,20 @@ from finetui.engine.watching.layers import WatchedLayers
 from finetui.engine.watching.loop_meter import LoopMeter
 from finetui.engine.watching.optimizers import Optimizers
 from finetui.engine.watching.record import Record
+from finetui.engine.watching.saving import Saver, device_of
 from finetui.engine.watching.steering import Steering
 
 _LOGGED = ("loss", "accuracy")
+_NONE: Mapping[str, Any] = {}
 
 
 class Loop:
     """What is known of a person's loop that trains `model`; the arguments are those of `watch`.
 
-    `step` counts the steps completed, `stopped` is True once a person has stopped it.
+    `world` is the number of processes that train and all obey; by default only a single one obeys. `why_no_freezing`
+    as in `WatchedLayers`.
+
+    `step` counts the steps completed, `stopped` is True once a person has stopped it, `shape` is that of an input.
     """
 
     def __init__(
@@ -51,30 +56,41 @@ class Loop:
         evaluate: Callable[[], Any] | None,
         save: Callable[[Path], Any] | None,
         config: RunConfig | Mapping[str, Any] | None,
+        world: int | None = None,
+        why_no_freezing: str = "",
     ) -> None:
         self.step = self.epoch = self.step_in_epoch = 0
         self.stopped = False
         self.model = described.bare(model) if model is not None else None
         self.groups = module_groups(self.model) if self.model is not None else ()
         self.optimizers = Optimizers(self.model, optimizers, self._before_update, self._after_update)
-        self.layers = WatchedLayers(self.model, self.groups, self.optimizers) if self.model is not None else None
+        self.layers = (
+            WatchedLayers(self.model, self.groups, self.optimizers, why_no_freezing) if self.model is not None else None
+        )
+        self._parameters = tuple(map(id, self.model.parameters())) if self.model is not None else ()
         self.meter = LoopMeter()
-        self.evaluate, self.save = evaluate, save
-        self.config, notice = described.base_configuration("", runs_dir, config)
-        self._notices = tuple(filter(None, [notice]))
+        self._fault: Exception | None = None  # of finetui's own, within the loop's code
+        self.evaluate = evaluate
+        self.config = described.base_configuration(runs_dir, config)
+        self._settings = config
         self._epochs, self.steps_per_epoch = epochs, steps_per_epoch or 0
         self._classes = classes
+        self._known_classes = tuple(map(str, classes or ()))
         self._begun = False
         self._loader: Any = None
-        self._shape: tuple[int, ...] = ()
+        self.shape: tuple[int, ...] = ()
         self._norms: Tensor | None = None
         self._parts: dict[Part, Path] = {}  # and the files of their predictions
         self._part: Part | None = None  # the one that is evaluated while training
         self._best = -math.inf
         self._diverged = False
-        self.world = rank_info_from().world
+        self.steered = world is not None or rank_info_from().world == 1
+        self.world = world or rank_info_from().world
         self.steering = Steering(self)
-        self.record = Record(self.config, name or self._default_name(), lambda: self.step, self.steering.aside)
+        self.record = Record(
+            self.config, name or self._default_name(), lambda: self.step, self.steering.aside, self._release
+        )
+        self.saver = Saver(save, self.model, self.optimizers, self.record.folder)
         self.optimizers.open()
 
     def _default_name(self) -> str:
@@ -96,12 +112,12 @@ class Loop:
         self.record.reporter.emit(
             described.prepared(
                 self.config,
-                described.data_of(self._loader, self._classes or (), self._shape),
+                described.data_of(self._loader, self._classes or (), self.shape),
                 self.model,
                 self.groups,
                 self.layers.table() if self.layers is not None else (),
                 self.steps_per_epoch,
-                self._notices,
+                described.settings(self._settings, self.optimizers, self._loader, self._epochs),
                 self.steering.capabilities(),
                 self.world,
             ),
@@ -114,8 +130,26 @@ class Loop:
 
     def begin_epoch(self, number: int) -> None:
         """Let epoch `number`, from 1, begin."""
-        self._emit_point()
+        self.emit_point()
+        self._look_at_model()
         self.epoch, self.step_in_epoch = number, 0
+        self.meter.restart_clock()
+
+    def _look_at_model(self) -> None:
+        """Take note of layers that the loop has added to its network, or taken out."""
+        if self.model is None or self.layers is None:
+            return
+        there = tuple(map(id, self.model.parameters()))
+        if there == self._parameters:
+            return
+        self._parameters = there
+        self.groups = module_groups(self.model)
+        self.layers.regroup(self.groups)
+        if self._begun:
+            self.record.reporter.emit(
+                events.Log(level="info", message="the loop has changed the layers of its network"),
+                events.LayersChanged(layers=self.layers.table()),
+            )
 
     def begin_epoch_of(self, loader: Any) -> None:
         """Let the next epoch begin, over what `loader` gives."""
@@ -125,13 +159,13 @@ class Loop:
     def waited(self, seconds: float, batch: Any) -> None:
         """Note how long `batch` has been waited for."""
         self.meter.waiting += seconds
-        if not self._shape:
+        if not self.shape:
             first = (
                 next((part for part in batch if isinstance(part, Tensor)), None)
                 if isinstance(batch, (tuple, list))
                 else batch
             )
-            self._shape = tuple(first.shape[1:]) if isinstance(first, Tensor) else (0,)
+            self.shape = tuple(first.shape[1:]) if isinstance(first, Tensor) else (0,)
 
     def before_step(self) -> bool:
         """Obey what has come; wait while paused. Return False once the run is to stop."""
@@ -141,41 +175,49 @@ class Loop:
 
     def after_step(self, samples: int) -> None:
         """Count a step over `samples` images; emit a point where one is due."""
+        self.optimizers.restore()  # of an update that has raised
+        if self._fault is not None:
+            raise self._fault
         self._begin()
         self.step += 1
         self.step_in_epoch += 1
         self.epoch = max(self.epoch, 1)
-        self.meter.steps += 1
-        self.meter.samples += samples
+        self.meter.stepped(samples)
         self.steering.stepped()
         if self.meter.due():
-            self._emit_point()
+            self.emit_point()
 
     # -- what optimizers do -----------------------------------------------------------------------------
 
     def _before_update(self) -> None:
-        if self.layers is None:
+        if self.layers is None or self._fault is not None:
             return
-        if self.meter.due() or self.step == 0:
-            self.layers.saw_gradients()
-            self._norms = self._gradient_norms()
-        self.steering.before_update()
+        try:
+            if self.meter.due() or self.step == 0:
+                self.layers.saw_gradients()
+                self._norms = gradient_norms(self.groups, device_of(self.model))
+            self.steering.before_update()
+        except Exception as error:  # noqa: BLE001  # this is called by the loop's own code, which must not see it
+            self._fault = error
 
     def _after_update(self) -> None:
-        self.steering.after_update()
+        try:
+            self.steering.after_update()
+        except Exception as error:  # noqa: BLE001  # as above
+            self._fault = error
 
-    def _gradient_norms(self) -> Tensor:
-        assert self.model is not None, "it has layers"
-        parameter = next(self.model.parameters(), None)
-        return gradient_norms(self.groups, parameter.device if parameter is not None else torch.device("cpu"))
+    def _take_norms(self) -> Tensor | None:
+        """Return the norm of each layer group's last gradient; None where the loop has forgotten that already."""
+        norms, self._norms = self._norms, None
+        if norms is None and self.groups:
+            norms = gradient_norms(self.groups, device_of(self.model))
+            return norms if bool(norms.any()) else None
+        return norms
 
     # -- points -----------------------------------------------------------------------------------------
 
     def emit_point(self) -> None:
-        """Emit what the steps since the last point were like, at once."""
-        self._emit_point()
-
-    def _emit_point(self) -> None:
+        """Emit what the steps since the last point were like, if there was any."""
         meter = self.meter
         if not meter.steps:
             return
@@ -184,8 +226,7 @@ class Loop:
         means, read = meter.take()
         steps, samples = meter.steps, meter.samples
         seconds, shares = meter.shares()
-        rate, norms = self.optimizers.rate(), self._norms
-        self._norms = None
+        rate, norms = self.optimizers.rate(), self._take_norms()
         self.record.reporter.emit(
             events.TrainPoint(
                 epoch=self.epoch,
@@ -222,12 +263,15 @@ class Loop:
 
     # -- evaluations ------------------------------------------------------------------------------------
 
-    def predictions(self, probabilities: Any, labels: Any, given: Any, part: Part) -> None:
-        """Keep what was predicted, and tell what it comes to. Raises `BadInput`."""
+    def predictions(
+        self, probabilities: Any, labels: Any, given: Any, part: Part, metrics: Mapping[str, Any] = _NONE
+    ) -> None:
+        """Keep what was predicted, and tell what it comes to, and `metrics` beside it. Raises `BadInput`."""
         self._begin()
-        self._emit_point()
+        self.emit_point()
         started = time.monotonic()
         report, classes = scores.report(probabilities, labels, self._classes)
+        self._known_classes = classes
         files, pixels = scores.images(given, report.n)
         folder = self.record.folder
         watched = self._is_watched(part)
@@ -261,6 +305,7 @@ class Loop:
                 averages=report.averages,
                 part=part,
                 watched=watched,
+                others=_others({name: _finite(float(value)) for name, value in metrics.items()}),
             )
         )
         self.meter.restart_clock()
@@ -268,7 +313,7 @@ class Loop:
     def evaluated(self, metrics: Mapping[str, Any], part: Part, n: int) -> None:
         """Tell what an evaluation came to. Raises `BadInput`."""
         self._begin()
-        self._emit_point()
+        self.emit_point()
         told = {name: _finite(float(value)) for name, value in metrics.items() if value is not None}
         watched = self._is_watched(part)
         accuracy = told.pop("accuracy", None)
@@ -286,7 +331,7 @@ class Loop:
                 seconds=0.0,
                 part=part,
                 watched=watched,
-                others={clean(name, 60): value for name, value in told.items() if value is not None},
+                others=_others(told),
             )
         )
         self.meter.restart_clock()
@@ -296,19 +341,35 @@ class Loop:
             self._part = part
         return part == self._part
 
-    def predictions_file(self, part: str) -> Path | None:
+    def save_as(self, name: str) -> None:
+        """Write a checkpoint, and tell of it. Raises `BadInput`."""
+        saved = self.saver.save(
+            name,
+            step=self.step,
+            epoch=max(self.epoch, 1),
+            at=self.record.next_seq,
+            classes=self._known_classes,
+            shape=self.shape,
+            data=self.config.data.name,
+        )
+        if saved is not None:
+            self.record.reporter.emit(saved)
+        self.meter.restart_clock()
+
+    def predictions_file(self, part: AnyPart) -> Path | None:
         """Return the file with the predictions of `part`, empty: of what is evaluated while training."""
         wanted = part or self._part
-        return next((path for known, path in self._parts.items() if known == wanted), None)
+        return self._parts.get(wanted) if wanted else None
 
     # -- the end ----------------------------------------------------------------------------------------
 
     def close(self, state: events.State | None, reason: str) -> None:
         """End the run as `state`, by default as it is: finished, or stopped."""
         self._release()
+        self.steering.close()
         try:
             self._begin()
-            self._emit_point()
+            self.emit_point()
         finally:
             self.record.set_state(state or ("stopped" if self.stopped else "finished"), reason)
             self.record.close()
@@ -316,6 +377,7 @@ class Loop:
     def abandon(self, error: Exception) -> None:
         """Watch the loop no more, because of an `error` of finetui's own; the loop goes on."""
         self._release()
+        self.steering.close()
         details = "".join(traceback.format_exception(error))
         try:
             with self.record.folder.log.open("a", encoding="utf-8") as log:
@@ -325,10 +387,14 @@ class Loop:
             self.record.close()
 
     def _release(self) -> None:
+        """Let go of the network and its optimizers."""
         self.optimizers.close()
         if self.layers is not None:
             self.layers.close()
-        self.steering.close()
+
+
+def _others(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {clean(name, 60): value for name, value in metrics.items() if value is not None}
 
 
 def _finite(value: float) -> float | None:

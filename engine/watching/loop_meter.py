@@ -20,14 +20,20 @@ class LoopMeter:
 
     def __init__(self) -> None:
         self.steps = self.samples = 0
-        self.waiting = self.evaluating = 0.0  # seconds
+        self.waiting = 0.0  # seconds for batches
         self._logged: dict[str, list[Tensor | float]] = {}
         self.restart_clock()
 
     def restart_clock(self) -> None:
         """Leave the time until now out of the next point."""
-        self._began = time.perf_counter()
+        self._began = self._stepped_at = time.perf_counter()
         self.waiting = 0.0
+
+    def stepped(self, samples: int) -> None:
+        """Count a step over `samples` images."""
+        self.steps += 1
+        self.samples += samples
+        self._stepped_at = time.perf_counter()
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Keep numbers by their names: Python's, numpy's, or tensors of one element, which nobody waits for.
@@ -35,7 +41,8 @@ class LoopMeter:
         Raises `BadInput` for one that is no number.
         """
         for name, value in metrics.items():
-            self._logged.setdefault(name, []).append(_number(name, value))
+            number = _number(name, value)
+            self._logged.setdefault(name, []).append(number)
 
     def due(self) -> bool:
         """Whether it is time for a point; asking costs next to nothing."""
@@ -54,8 +61,8 @@ class LoopMeter:
         return means, read
 
     def shares(self) -> tuple[float, TimeShares]:
-        """Return the seconds since the last point, and where they went; and begin anew."""
-        seconds = max(time.perf_counter() - self._began, 1e-9)
+        """Return how long the steps since the last point took, in seconds, and where those went; and begin anew."""
+        seconds = max(self._stepped_at - self._began, 1e-9)
         waiting = min(self.waiting / seconds, 1.0)
         shares = TimeShares(waiting=round(waiting, 4), computing=round(1 - waiting, 4), seconds=round(seconds, 4))
         self.steps = self.samples = 0

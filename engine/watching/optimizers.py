@@ -14,7 +14,8 @@ class Optimizers:
 
     During a step the learning rates are those of the optimizer times `factor`; whoever reads or sets them at any other
     time, a scheduler say, sees its own. `before_update` is called between a backward pass and the update, and
-    `after_update` after that.
+    `after_update` after that; where the backward pass is a closure that the optimizer calls, `before_update` comes when
+    the update is done, and the gradients are still there.
     """
 
     def __init__(
@@ -25,7 +26,7 @@ class Optimizers:
         after_update: Callable[[], None] = lambda: None,
     ) -> None:
         self.factor = 1.0
-        self._parameters = {id(p) for p in model.parameters()} if model is not None else set()
+        self._model = model
         self._known = [weakref.ref(optimizer) for optimizer in given]
         self._strangers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._before_update, self._after_update = before_update, after_update
@@ -71,19 +72,22 @@ class Optimizers:
             group["lr"] = own
         self._own = []
 
-    def _before(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not self._is_ours(optimizer):
             return
         self.restore()
-        self._before_update()
+        if not _has_closure(args, kwargs):
+            self._before_update()
         if self.factor != 1.0:
             self._own = [(group, group["lr"]) for group in optimizer.param_groups if "lr" in group]
             for group, own in self._own:
                 group["lr"] = own * self.factor
 
-    def _after(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._is_ours(optimizer):
             self.restore()
+            if _has_closure(args, kwargs):
+                self._before_update()
             self._after_update()
 
     def _is_ours(self, optimizer: Optimizer) -> bool:
@@ -93,7 +97,7 @@ class Optimizers:
         if optimizer in self._strangers:
             return False
         trains = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        if not trains & self._parameters:
+        if self._model is None or trains.isdisjoint(map(id, self._model.parameters())):
             self._strangers.add(optimizer)
             return False
         # What trains the same parameters takes the place of what did.
@@ -105,3 +109,8 @@ class Optimizers:
         ]
         self._known.append(weakref.ref(optimizer))
         return True
+
+
+def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    # The arguments are those of `step`; the first one is the optimizer itself.
+    return (args[1] if len(args) > 1 else kwargs.get("closure")) is not None

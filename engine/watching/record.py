@@ -36,7 +36,8 @@ class _Commands(CommandQueue):
 class Record:
     """A run's folder, journal and socket, for as long as it is open; `step` is asked for the steps completed.
 
-    `aside(command)`, called in the thread of the socket, tells whether it has taken the command.
+    `aside(command)`, called in the thread of the socket, tells whether it has taken the command; `forsaken` is called
+    in each child that is forked.
     """
 
     def __init__(
@@ -45,11 +46,12 @@ class Record:
         default_name: str,
         step: Callable[[], int],
         aside: Callable[[AnyCommand], bool] = lambda _command: False,
+        forsaken: Callable[[], None] = lambda: None,
     ) -> None:
         """Make the folder of a new run, and listen. Raises `BadInput` where there can be no such folder."""
         self.commands = _Commands(aside)
         self._complaints: deque[str] = deque()
-        self._step = step
+        self._step, self._forsaken = step, forsaken
         self.endpoint = Endpoint(self.commands, config.run.linger_minutes, complain=self._complaints.append)
         self._writer = RunWriter(str(self.endpoint.path or ""))
         try:
@@ -60,7 +62,6 @@ class Record:
             raise
         self._machine = MachineWatch(self.endpoint.publish)
         self.reporter = Reporter(self._writer.journal, [self.endpoint.publish], step, self._machine_sample)
-        self._pid = os.getpid()
         self._state: events.State = "preparing"
         self.endpoint.__enter__()
         self.endpoint.follow(self._writer.journal)
@@ -75,7 +76,7 @@ class Record:
         return self._state
 
     @property
-    def journal_seq(self) -> int:
+    def next_seq(self) -> int:
         """The number of the next event."""
         return self._writer.journal.next_seq
 
@@ -108,6 +109,7 @@ class Record:
         """In a forked child: hold nothing of what is the parent's, and write none of it."""
         self.endpoint.forsake()
         self._writer.forsake()
+        self._forsaken()
 
 
 def _forsake_all() -> None:

@@ -1,24 +1,35 @@
 """What dashboards tell a watched loop to do, done between two of its steps."""
 
-import threading
-from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from finetui.engine.errors import BadInput, FinetuiError, describe
-from finetui.engine.predictions import given_images
+from finetui.engine.errors import BadInput
+from finetui.engine.link.image_answers import ImageAnswers
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.commands import AnyCommand
-from finetui.engine.protocol.config_checks import check_learning_rate
+from finetui.engine.protocol.config_checks import check_checkpoint_name, check_learning_rate
 from finetui.engine.protocol.queues import IDLE_WAIT
 from finetui.engine.protocol.state_rules import refusal
+from finetui.engine.training.layer_meter import LayerMeter
+from finetui.engine.watching.about_model import answer_about_model
+from finetui.engine.watching.audits import Audits
+from finetui.engine.watching.saving import undisturbed
 
 if TYPE_CHECKING:
     from finetui.engine.watching.loop import Loop
 
 _ALWAYS = (commands.Pause, commands.Resume, commands.StepOnce, commands.Stop, commands.FetchImages)
-_WITH_MODEL = (commands.SetLearningRate, commands.SetFrozen, commands.SetFrozenNorm)
+_WITH_MODEL = (
+    commands.SetLearningRate,
+    commands.SetFrozen,
+    commands.SetFrozenNorm,
+    commands.DescribeModel,
+    commands.ViewLayer,
+    commands.MeasureLayers,
+    commands.AuditParameters,
+)
+_RETURNS = "a mapping of metrics, a tuple that run.predictions takes, or nothing"
 _OWN_LOOP = "this is your own loop, which finetui only watches"
 
 
@@ -28,23 +39,23 @@ class Steering:
     def __init__(self, loop: "Loop") -> None:
         self._loop = loop
         self._steps_left = 0  # of a paused loop
-        self._questions: deque[commands.FetchImages] = deque()
-        self._asked = threading.Condition()
-        self._closed = False
-        self._thread: threading.Thread | None = None
+        self._images = ImageAnswers(loop.predictions_file, lambda answer: loop.record.answer(answer))
+        self._about_next_step: list[commands.MeasureLayers] = []
+        self._layer_meter: LayerMeter | None = None
+        self._audits = Audits(loop)
 
     def capabilities(self) -> Capabilities:
         """Return what the loop obeys."""
         kinds = list(_ALWAYS)
         if self._loop.model is not None:
             kinds += [*_WITH_MODEL]
-        if self._loop.save is not None or self._loop.model is not None:
+        if self._loop.saver.can_save:
             kinds.append(commands.Save)
         if self._loop.evaluate is not None:
             kinds.append(commands.Evaluate)
-        if self._loop.world > 1:
+        if not self._loop.steered:
             kinds = [commands.FetchImages]
-        why = _OWN_LOOP if self._loop.world == 1 else "several processes train, and finetui only watches the first"
+        why = _OWN_LOOP if self._loop.steered else "several processes train, and finetui only watches the first"
         return Capabilities(commands=tuple(kind.__name__ for kind in kinds), why_no_others=why)
 
     def obey(self) -> None:
@@ -71,14 +82,30 @@ class Steering:
 
     def stepped(self) -> None:
         """A step is complete."""
+        self._audits.stepped()
         if self._loop.record.state == "paused":
             self._loop.emit_point()
 
     def before_update(self) -> None:
         """A backward pass is complete, and the update follows."""
+        if self._about_next_step:
+            layers = [layer for group in self._loop.groups for layer in group.layers]
+            self._layer_meter = LayerMeter(layers)
+            self._layer_meter.before()
 
     def after_update(self) -> None:
         """The update is complete."""
+        meter, self._layer_meter = self._layer_meter, None
+        if meter is None:
+            return
+        found = meter.after()
+        gradients = {name: measure.gradient for name, measure in found.items() if measure.gradient is not None}
+        updates = {name: measure.update for name, measure in found.items() if measure.update is not None}
+        waiting, self._about_next_step = self._about_next_step, []
+        for question in waiting:
+            self._loop.record.reporter.emit(
+                events.LayersMeasured(command=question, gradients=gradients, updates=updates)
+            )
 
     def _carry_out(self, command: AnyCommand) -> bool:
         """Do what `command` says; return whether it was replied to by that. Raises `BadInput`."""
@@ -90,6 +117,7 @@ class Steering:
             case commands.Pause():
                 loop.emit_point()
                 loop.record.set_state("paused")
+                self._audits.end("the run is paused")
             case commands.Resume():
                 loop.record.set_state("running")
             case commands.StepOnce():
@@ -106,14 +134,33 @@ class Steering:
                     loop.record.reporter.emit(events.LayersChanged(layers=loop.layers.table()))
             case commands.Evaluate():
                 self._evaluate()
+            case commands.MeasureLayers():
+                self._about_next_step.append(command)
+                return True
+            case commands.AuditParameters():
+                self._audits.begin(command)
+                return True
+            case commands.DescribeModel() | commands.ViewLayer():
+                loop.record.reporter.emit(self._answer_about_model(command))
+                loop.meter.restart_clock()
+                return True
             case commands.Save():
-                raise BadInput("saving is not there yet")
+                if command.name:
+                    check_checkpoint_name(command.name)
+                loop.emit_point()
+                loop.save_as(command.name)
         return False
 
     def _stop(self, reason: str = "") -> None:
-        self._loop.emit_point()
-        self._loop.stopped = True
-        self._loop.record.set_state("stopped", reason)
+        loop = self._loop
+        loop.emit_point()
+        if loop.saver.can_save:
+            try:
+                loop.save_as("")
+            except BadInput as error:
+                reason = "; ".join(filter(None, (reason, str(error))))
+        loop.stopped = True
+        loop.record.set_state("stopped", reason)
 
     def _set_rate(self, command: commands.SetLearningRate) -> None:
         optimizers = self._loop.optimizers
@@ -138,58 +185,39 @@ class Steering:
         if layers.set(layers.layers_of(command.groups) | frozenset(command.layers), command.frozen):
             self._loop.record.reporter.emit(events.LayersChanged(layers=layers.table()))
 
+    def _answer_about_model(self, question: commands.DescribeModel | commands.ViewLayer) -> events.AnyEvent:
+        """Return the answer. Raises `BadInput` where it takes inputs of the network, which only the loop knows."""
+        loop = self._loop
+        assert loop.model is not None, "the question is only taken where there is a model"
+        if isinstance(question, commands.ViewLayer) and question.view not in ("filters", "weights"):
+            raise BadInput("what a layer makes of an image is not shown: your own loop prepares the images")
+        if isinstance(question, commands.DescribeModel) and len(loop.shape) != 3:
+            raise BadInput("the size of the inputs is known with the first batch of images")
+        return answer_about_model(loop.model, loop.shape, question)
+
     def _evaluate(self) -> None:
         loop = self._loop
         assert loop.evaluate is not None, "the command is only obeyed where there is one"
         loop.emit_point()
-        found = loop.evaluate()
+        with undisturbed(loop.model, "your evaluate function"):
+            found = loop.evaluate()
         if isinstance(found, Mapping):
             loop.evaluated(found, "val", 0)
-        elif isinstance(found, tuple):
-            probabilities, labels, *rest = found
-            loop.predictions(probabilities, labels, rest[0] if rest else None, "val")
+        elif isinstance(found, tuple) and len(found) in (2, 3):
+            loop.predictions(found[0], found[1], found[2] if len(found) == 3 else None, "val")
+        elif found is not None:
+            raise BadInput(f"your evaluate function returned a {type(found).__name__}: {_RETURNS}")
+        loop.meter.restart_clock()
 
     # -- questions about images, in a thread of their own -----------------------------------------------
 
     def aside(self, command: AnyCommand) -> bool:
         """Take `command` where it is a question about images, which no step has to wait for."""
-        if not isinstance(command, commands.FetchImages):
-            return False
-        with self._asked:
-            if self._closed:
-                return False
-            self._questions.append(command)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._answer, name="finetui-images", daemon=True)
-                self._thread.start()
-            self._asked.notify()
-        return True
+        if isinstance(command, commands.FetchImages):
+            self._images.ask(command)
+        return isinstance(command, commands.FetchImages)
 
     def close(self) -> None:
-        """End the thread."""
-        with self._asked:
-            self._closed = True
-            self._asked.notify()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _answer(self) -> None:
-        while True:
-            with self._asked:
-                while not self._questions and not self._closed:
-                    self._asked.wait()
-                if self._closed:
-                    return
-                question = self._questions.popleft()
-            self._loop.record.answer(self._images(question))
-
-    def _images(self, question: commands.FetchImages) -> events.AnyEvent:
-        path = self._loop.predictions_file(question.part)
-        try:
-            if path is None:
-                raise BadInput("the loop has given no predictions of these images")
-            return given_images.answer(question, path)
-        except FinetuiError as error:
-            return events.CommandRefused(command=question, reason=str(error))
-        except Exception as error:  # noqa: BLE001  # files of any kind are read here
-            return events.CommandRefused(command=question, reason=describe(error))
+        """Answer no more."""
+        self._audits.end("the run has ended")
+        self._images.close()
