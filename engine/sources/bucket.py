@@ -5,10 +5,6 @@ from collections.abc import Iterator, Mapping
 
 from finetui.engine.protocol.events import ThinnedPoint, TrainPoint
 
-_NAMES = {"loss": "loss", "accuracy": "accuracy", "lr": "learning_rate", "grad_norm": "grad_norm"} | {
-    "speed": "samples_per_second"
-}
-
 
 class Bucket:
     """Up to `size` rows; of one each is a point of its own, of more the least, the greatest and the mean remain."""
@@ -52,17 +48,20 @@ class Bucket:
         """Yield the points that the rows make, the first of which begins after step `since`, and forget the rows."""
         if not self._rows:
             return
-        rows, self_at = self._rows, self._at
+        rows, (step, time, epoch) = self._rows, self._at
         figures, others = self._figures, self._others
         self.clear()
-        step, time, epoch = self_at
         steps = max(step - since, 1)
 
         def point(which: int) -> TrainPoint:
-            told = {new: figures[old][which] if old in figures else None for old, new in _NAMES.items()}
+            def figure(name: str) -> float | None:
+                return figures[name][which] if name in figures else None
+
             return TrainPoint(
                 time=time, step=step, epoch=epoch, step_in_epoch=0, steps=steps,
-                others={name: values[which] for name, values in others.items()}, **told,
+                others={name: values[which] for name, values in others.items()},
+                loss=figure("loss"), accuracy=figure("accuracy"),
+                learning_rate=figure("lr"), grad_norm=figure("grad_norm"), samples_per_second=figure("speed"),
             )  # fmt: skip
 
         if rows == 1:

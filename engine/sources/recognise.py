@@ -14,6 +14,7 @@ from finetui.engine.sources.names import PARTS, tells_of_training
 from finetui.engine.sources.source import Source
 from finetui.engine.sources.table import CsvRun, JsonLinesRun, flat
 
+OWN = "finetui"  # the kind of its own runs
 KINDS = "TensorBoard event files, CSV, JSON lines, trainer_state.json, trackio's database, finetui's own runs"
 _DEEPEST = 8  # folders in one another
 _MOST_FOLDERS = 20_000
@@ -22,7 +23,7 @@ _DATABASES = (".db", ".sqlite", ".sqlite3")
 
 
 class Found(NamedTuple):
-    """A run: what it is called, where it lies, and of which kind (`finetui`: a folder of its own runs).
+    """A run: what it is called, where it lies, and of which kind (`OWN`: a folder of finetui's own).
 
     `run` tells those of one database apart.
     """
@@ -31,6 +32,11 @@ class Found(NamedTuple):
     path: Path
     kind: str
     run: str = ""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is one of finetui's own runs."""
+        return self.kind == OWN
 
     @property
     def place(self) -> str:
@@ -80,7 +86,7 @@ def _in_folders(root: Path) -> Iterator[Found]:
             below.clear()
         name = _name(root, here)
         if RunFolder(here).journal.is_file():
-            yield Found(name, here, "finetui")
+            yield Found(name, here, OWN)
             below.clear()
             continue
         belongs = _event_folders(here, below, files)
@@ -140,7 +146,7 @@ def _in_file(path: Path, name: str) -> Iterator[Found]:
     if tensorboard.NAMED in path.name:
         yield Found(name, path, "TensorBoard")
     elif path.name == "journal.jsonl" and RunFolder(path.parent).journal == path:
-        yield Found(path.parent.absolute().name, path.parent, "finetui")
+        yield Found(path.parent.absolute().name, path.parent, OWN)
     elif path.name == trainer_state.NAME:
         yield Found(name, path, "Hugging Face Trainer")
     elif path.suffix in _DATABASES and trackio.is_database(path):

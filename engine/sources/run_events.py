@@ -5,7 +5,7 @@ A long history is thinned on the way: of many rows in a row the least, the great
 
 import time
 from collections.abc import Iterator, Mapping
-from itertools import chain
+from itertools import chain, pairwise
 
 import msgspec
 
@@ -40,14 +40,14 @@ class RunEvents:
         self._settings: dict[str, Setting] = {}
         self._watched: Part = "val"
         self._steps_per_epoch = 0
-        self._step = self._epoch = 0
+        self._step = self._epoch = self._latest = 0
         self._best: float | None = None
         self._since = 0  # the step of the last point
 
     def read(self) -> Iterator[events.AnyEvent]:
         """Yield the events that are new. Raises OSError where the files cannot be read just now."""
-        changed = self._source.changed()
         self._bucket = Bucket(max(self._source.unread() // (_ROW_BYTES * _BUCKETS), 1))
+        changed = self._source.changed()
         items = self._source.read()
         if not self._prepared:
             items = self._looked_at(items)
@@ -96,9 +96,16 @@ class RunEvents:
             time=at,
             config=RunConfig(model=ModelConfig(name="none"), run=RunSection(name=clean(self._name))),
             data=DataSummary(
-                name=kind, requested=kind, location=self._path, classes=(), train_size=0, test_size=0, channels=0,
-                height=0, width=0,
-            ),  # fmt: skip
+                name=kind,
+                requested=kind,
+                location=self._path,
+                classes=(),
+                train_size=0,
+                test_size=0,
+                channels=0,
+                height=0,
+                width=0,
+            ),
             layers=(),
             device="",
             parameters=0,
@@ -122,7 +129,7 @@ class RunEvents:
             state, reason = "running", ""
         if state != self._state:
             self._state = state  # type: ignore[assignment]  # each is one
-            yield events.StateChanged(time=changed, step=self._step, state=self._state, reason=reason)
+            yield events.StateChanged(time=changed, step=self._latest, state=self._state, reason=reason)
 
     # -- what is told -----------------------------------------------------------------------------------
 
@@ -141,10 +148,12 @@ class RunEvents:
                 self._begin()
                 if told:
                     yield from self._prepare(time.time())
-                    yield events.Log(level="warning", message=f"all of it was read again: {clean(why)}")
+                    yield events.Log(
+                        time=time.time(), level="warning", message=f"all of it was read again: {clean(why)}"
+                    )
             case Note(message):
                 yield from self._flushed()
-                yield events.Log(time=time.time(), step=self._step, level="warning", message=clean(message))
+                yield events.Log(time=time.time(), step=self._latest, level="warning", message=clean(message))
             case Ended():
                 self._ended = True
 
@@ -153,7 +162,9 @@ class RunEvents:
         new = {clean(name, 60): _short(value) for name, value in list(values.items())[: max(room, 0)]}
         if self._prepared and new.items() - self._settings.items():
             words = ", ".join(f"{name} {value}" for name, value in new.items())
-            yield events.Log(step=self._step, level="info", message=clean(f"settings: {words}", 500))
+            yield events.Log(
+                time=time.time(), step=self._latest, level="info", message=clean(f"settings: {words}", 500)
+            )
         self._settings |= new
 
     def _row(self, row: Row) -> Iterator[events.AnyEvent]:
@@ -175,6 +186,7 @@ class RunEvents:
             else:
                 place[figure] = value
         self._step, self._epoch = max(row.step, 0), self._epoch_of(row)
+        self._latest = max(self._latest, self._step)
         if trained or others:
             self._bucket.add(self._step, row.time, self._epoch, trained, others)
             if self._bucket.is_full:
@@ -210,14 +222,14 @@ class RunEvents:
         """Tell that what was said of `step` and later ones is void."""
         yield from self._flushed()
         if step <= 0:
-            self._best, self._since = None, 0
+            self._best, self._since, self._latest = None, 0, 0
             if self._prepared:
                 yield from self._prepare(time.time())
             return
         if not self._prepared:
             return
-        undone = max(self._step - step + 1, 0)
-        self._step = self._since = step - 1
+        undone = max(self._latest - step + 1, 0)
+        self._step = self._latest = self._since = step - 1
         yield events.Rewound(
             step=step - 1, cause="resume", file="", at=-1, epoch=self._epoch, undone=undone, learning_rate=0.0,
             layers=(), best_accuracy=self._best, reason=f"its files begin again at step {step:,}",
@@ -238,7 +250,7 @@ def _steps_per_epoch(rows: list[Row]) -> int:
         step, epoch = placed[-1]
         return round(step / epoch)
     first = placed[0]
-    turns = [now for before, now in zip(placed, placed[1:], strict=False) if now[1] > before[1]]
+    turns = [now for before, now in pairwise(placed) if now[1] > before[1]]
     if not turns:
         return 0
     last = turns[-1]

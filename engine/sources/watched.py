@@ -1,5 +1,6 @@
 """All runs that are watched in some places, looked at again and again: new ones are found, and each is read on."""
 
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ class _Watched:
 
     def __init__(self, found: Found) -> None:
         self.found = found
-        self._own = Summariser(RunFolder(found.path)) if found.kind == "finetui" else None
+        self._own = Summariser(RunFolder(found.path)) if found.is_own else None
         self._events = None if self._own is not None else events_of(found)
         self._told = SummarySoFar()
         self._last: RunSummary | None = None
@@ -66,6 +67,11 @@ class WatchedRuns:
         """Where they are, for people."""
         return ", ".join(map(str, self._paths))
 
+    @property
+    def command(self) -> str:
+        """The command that watches them."""
+        return shlex.join(["finetui", "watch", *map(str, self._paths)])
+
     def found(self) -> list[Found]:
         """Return the runs that there are now. Raises `BadInput` where one of the paths is of no use."""
         runs = {clean(found.place, 4096): found for path in self._paths for found in find_runs(path)}
@@ -93,4 +99,3 @@ class WatchedRuns:
                 found.append(summary)
             progress(number, len(self._known))
         yield from sorted(found, key=lambda one: one.started, reverse=True)
-

@@ -41,7 +41,8 @@ class LoopMeter:
         Raises `BadInput` for one that is no number.
         """
         for name, value in metrics.items():
-            self._logged.setdefault(name, []).append(_number(name, value))
+            number = _number(name, value)
+            self._logged.setdefault(name, []).append(number)
 
     def due(self) -> bool:
         """Whether it is time for a point; asking costs next to nothing."""

@@ -117,12 +117,12 @@ class SharedRun(WatchedRun):
 
     @property
     def point_due(self) -> bool:
-        """Whether a point is due, so that it is time for what takes a while to find out; only asked by the first rank."""
+        """Whether a point is due: time for what takes a while to find out. It is False but on the first rank."""
         loop = self._loop if self.active else None
         return loop is not None and (loop.meter.due() or loop.record.state == "paused")
 
     def begin(self, loader: Any, images: Any = None, shape: Sequence[int] = ()) -> None:
-        """Tell which `loader` gives the batches, and a batch of `images` from it, or of which `shape` one of them is."""
+        """Tell which `loader` gives the batches, and a batch of `images` from it, or the `shape` of one of them."""
         if self.active and self._loop is not None:
             self._begin_epoch(loader)
             self._waited(0.0, images if images is not None else torch.empty(0, *shape))
@@ -153,16 +153,15 @@ class SharedRun(WatchedRun):
 
     def close(self, error: BaseException | None = None) -> None:
         """End the run, because of `error` if that has ended the training."""
-        if self._follower is not None:
-            self._follower.close()
         self.__exit__(type(error) if error is not None else None, error, None)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         """End the run, as `WatchedRun` does."""
-        super().__exit__(kind, error, traceback)
-        return False
+        if self._follower is not None:
+            self._follower.close()
+        return super().__exit__(kind, error, traceback)
 
     def _settings_now(self) -> Settings:
         loop = self._loop

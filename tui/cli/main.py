@@ -37,6 +37,7 @@ from finetui.tui.cli.resume import branch, extend, resume
 from finetui.tui.cli.runs import list_runs
 from finetui.tui.cli.start import train
 from finetui.tui.cli.summary import summary
+from finetui.tui.cli.watch import watch
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -90,6 +91,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "rename": rename,
     "delete": delete,
     "open": open_run,
+    "watch": watch,
     "log": log,
     "audit": audit,
     "evaluate": evaluate,

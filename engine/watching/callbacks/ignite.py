@@ -192,7 +192,11 @@ def _metrics_in(output: Any) -> dict[str, Any]:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value.detach() if isinstance(value, Tensor) else value for name, value in metrics.items() if _is_number(value)}
+    return {
+        name: value.detach() if isinstance(value, Tensor) else value
+        for name, value in metrics.items()
+        if _is_number(value)
+    }
 
 
 def _is_number(value: Any) -> bool:

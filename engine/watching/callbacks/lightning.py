@@ -150,7 +150,9 @@ class LightningCallback(Callback):
         if losses:
             run.log(loss=losses[0] if len(losses) == 1 else sum(losses[1:], losses[0]) / len(losses))
         if run.point_due:  # asking for them takes a while
-            metrics = {name: value for name, value in trainer.callback_metrics.items() if name not in self._of_validation}
+            metrics = {
+                name: value for name, value in trainer.callback_metrics.items() if name not in self._of_validation
+            }
             run.log(**named(metrics, without="loss" if losses else ""))
 
     def _obey(self, trainer: "Trainer", run: SharedRun) -> None:

@@ -1,5 +1,6 @@
 """The Hugging Face Trainer with the callback: steered through the real socket, in one process and in two."""
 
+import math
 import os
 import threading
 from contextlib import nullcontext
@@ -93,7 +94,10 @@ def test_a_person_steers_it(world: int, options: dict[str, Any], tmp_path: Path)
     prepared = next(event for event in told if isinstance(event, events.RunPrepared))
     assert prepared.steps_per_epoch == 20 // world // options.get("gradient_accumulation_steps", 1)
     evaluation = [event for event in told if isinstance(event, events.Evaluated)][-1]
-    assert evaluation.others["eval_loss"] == pytest.approx(evaluation.loss, rel=0.1)
+    if world == 1:  # the Trainer's own figure of two processes is the sum of both
+        assert evaluation.others["eval_loss"] == pytest.approx(evaluation.loss, rel=0.05)
+    point = next(event for event in told if isinstance(event, events.TrainPoint))
+    assert point.loss == pytest.approx(math.log(10), abs=0.6)  # of a network that knows nothing yet
 
 
 def test_an_exception_passes_through(tmp_path: Path) -> None:
