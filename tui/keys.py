@@ -77,7 +77,7 @@ KEYS: dict[str, Key] = {
     "rename": Key("f2", "Rename", "Rename a run", "F2"),
     "delete": Key("delete", "Delete", "Delete a run, after a question", "Del"),
     # Errors
-    "show": Key("v", "Show", "Show mistakes, unsure, correct or all; when comparing, fixed, newly wrong, still wrong"),
+    "show": Key("v", "Show", "Show mistakes, unsure, correct or all; when comparing, fixed, newly wrong, and so on"),
     "confusion": Key("C", "Confusion", "Confusion matrix and most confused pairs"),
     "scores": Key("S", "Scores", "Accuracy with its interval, averages, ROC-AUC, calibration"),
     "explain": Key("i", "Explain", "Where the network looked: Grad-CAM, integrated gradients, occlusion, off"),

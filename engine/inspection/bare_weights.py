@@ -20,8 +20,10 @@ from finetui.engine.models.architecture import check_model, example
 from finetui.engine.models.lenet import INPUT_SIZE
 from finetui.engine.models.stems import find_stem
 from finetui.engine.protocol.config import ModelConfig, RunConfig
+from finetui.engine.protocol.model_names import hub_of
 from finetui.engine.protocol.requests import BareWeights
 from finetui.engine.protocol.values import Decoding
+from finetui.engine.setup.hub_start import definition_of, stated_input
 from finetui.engine.setup.network_input import network_input
 
 _USUAL_SIZE = 224  # pixels: the input of most published networks
@@ -79,8 +81,10 @@ def open_bare(path: Path, given: BareWeights, model: str, device: torch.device) 
         crop=given.crop,
         interpolation=given.interpolation,
     )
-    wanted = network_input(RunConfig(model=options), file.stated, where)
-    architecture = _architecture(model, file, (wanted.height, wanted.width), where)
+    definition = definition_of(model)
+    stated = file.stated or (stated_input(model, definition) if hub_of(model) else None)
+    wanted = network_input(RunConfig(model=options), stated, where)
+    architecture = _architecture(model, file, (wanted.height, wanted.width), where, definition)
     classes = given.classes or tuple(map(str, range(architecture.num_classes)))
     if len(classes) != architecture.num_classes:
         raise BadInput(
@@ -106,12 +110,14 @@ def open_bare(path: Path, given: BareWeights, model: str, device: torch.device) 
     return Bare(about, network.to(device).eval(), decoding, bool(given.classes))
 
 
-def _architecture(model: str, file: WeightsFile, size: tuple[int, int], where: str) -> Architecture:
+def _architecture(model: str, file: WeightsFile, size: tuple[int, int], where: str, definition: str) -> Architecture:
     """Return the network with as many channels and classes as the weights are for."""
     height, width = size if size[0] else (_USUAL_SIZE,) * 2
     if model == "lenet":
         height = width = INPUT_SIZE
-    architecture = Architecture(name=model, num_classes=2, in_channels=3, height=height, width=width)
+    architecture = Architecture(
+        name=model, num_classes=2, in_channels=3, height=height, width=width, definition=definition
+    )
     network = build(architecture, seed=0)
     head, stem = find_head(network, example(architecture)), find_stem(network)
     prefix = plan_transplant(network, file.tensors).prefix
@@ -123,7 +129,7 @@ def _architecture(model: str, file: WeightsFile, size: tuple[int, int], where: s
         )
     first = _weight(file, prefix, stem[0]) if stem is not None and stem[1].groups == 1 else None
     channels = first.shape[1] if first is not None and first.dim() == 4 else 3
-    return Architecture(name=model, num_classes=last.shape[0], in_channels=channels, height=height, width=width)
+    return msgspec.structs.replace(architecture, num_classes=last.shape[0], in_channels=channels)
 
 
 def _weight(file: WeightsFile, prefix: str, layer: str) -> Tensor | None:

@@ -1,6 +1,7 @@
 """Classifying a person's own image files with a checkpoint."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import nn
 from finetui.engine.checkpoints.checkpoint import About
 from finetui.engine.data import InputTransform, Unreadable
 from finetui.engine.data.image_files import decode
+from finetui.engine.data.parallel import for_each
 from finetui.engine.inspection.bare_weights import check_not_bare, is_bare, open_bare
 from finetui.engine.inspection.evaluation import batch_size_for
 from finetui.engine.inspection.opened_checkpoint import load_network
@@ -41,47 +43,56 @@ class Classified:
     problem: str = ""
 
 
-def classify(
-    checkpoint: Path,
-    files: Sequence[Path],
-    *,
-    top: int = 5,
-    model: str = "lenet",
-    device: str = "auto",
-    invert: bool = False,
-    bare: BareWeights = BareWeights(),  # noqa: B008  # frozen
-) -> Iterator[Classified]:
-    """Yield the `top` likeliest classes of each of `files`, by the checkpoint's network and its input transform.
+@dataclass(frozen=True)
+class Classifier:
+    """A network for classifying image files: how they are decoded, and how many are looked at at once.
 
-    Files are decoded as those that the network was trained on; with `invert` light and dark are exchanged first. The
-    logits are divided by the checkpoint's temperature. `model` must name the network where that is a person's own code,
-    or where the file is a bare state dict, of which `bare` says more. Raises `BadInput` when the checkpoint cannot be
-    used.
+    `probabilities` takes pixels, uint8 `[B, C, H, W]`, and returns float32 `[B, classes]`.
     """
+
+    classes: tuple[str, ...]
+    decoding: Decoding
+    batch_size: int
+    probabilities: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+
+
+def checkpoint_classifier(path: Path, *, model: str, device: str, bare: BareWeights) -> Classifier:
+    """Return the network and the input transform of the checkpoint or the bare weights `path`; see `classify`."""
     target = resolve(device)
-    about, network, decoding = _opened(checkpoint, model, target, bare)
-    shape = about.architecture
+    about, network, decoding = _opened(path, model, target, bare)
     finish = InputTransform(about.transform, target)
+    shape = about.architecture
+
+    def probabilities(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        with reproducible(str(target)), torch.inference_mode():
+            inputs = finish(torch.from_numpy(pixels).to(target), None)
+            found: npt.NDArray[np.float32] = (
+                (logits(network, inputs).float() / about.temperature).softmax(1).cpu().numpy()
+            )
+        return found
+
     size = batch_size_for(shape.in_channels, shape.height, shape.width)
-    classes = tuple(clean(name) for name in about.classes)
-    for start in range(0, len(files), size):
-        page = files[start : start + size]
-        decoded = [_decoded(path, decoding, invert) for path in page]
+    return Classifier(about.classes, decoding, size, probabilities)
+
+
+def classify_files(
+    classifier: Classifier, files: Iterable[Path], *, top: int, invert: bool = False
+) -> Iterator[Classified]:
+    """Yield the `top` likeliest classes of each of `files`, which may be any number: a batch is held at a time."""
+    classes = tuple(clean(name) for name in classifier.classes)
+    waiting = iter(files)
+    while page := list(itertools.islice(waiting, classifier.batch_size)):
+        decoded = _decoded_page(page, classifier.decoding, invert)
         images = [image for image in decoded if not isinstance(image, str)]
-        probabilities = torch.empty(0)
-        if images:
-            with reproducible(str(target)), torch.inference_mode():
-                inputs = finish(torch.from_numpy(np.stack(images)).to(target), None)
-                probabilities = (logits(network, inputs).float() / about.temperature).softmax(1).cpu()
-        rows = iter(probabilities)
+        rows = iter(classifier.probabilities(np.stack(images)) if images else np.empty((0, 0), np.float32))
         for path, image in zip(page, decoded, strict=True):
             if isinstance(image, str):
                 yield Classified(path, problem=image)
                 continue
-            values, labels = next(rows).sort(descending=True, stable=True)
-            likeliest = zip(labels[:top].tolist(), values[:top].tolist(), strict=True)
-            pale = shape.in_channels == 1 and _border(image) > _PALE
-            yield Classified(path, tuple((classes[label], value) for label, value in likeliest), image, pale)
+            values = next(rows)
+            likeliest = np.argsort(-values, kind="stable")[:top].tolist()
+            pale = classifier.decoding.channels == 1 and _border(image) > _PALE
+            yield Classified(path, tuple((classes[label], float(values[label])) for label in likeliest), image, pale)
 
 
 def _opened(path: Path, model: str, device: torch.device, bare: BareWeights) -> tuple[About, nn.Module, Decoding]:
@@ -99,11 +110,20 @@ def _opened(path: Path, model: str, device: torch.device, bare: BareWeights) -> 
     return about, network, msgspec.structs.replace(decoding, channels=about.architecture.in_channels)
 
 
+def _decoded_page(page: Sequence[Path], decoding: Decoding, invert: bool) -> list[npt.NDArray[np.uint8] | str]:
+    """Return the pixels of each file in `page`, or what is wrong with it."""
+    found: list[npt.NDArray[np.uint8] | str] = [""] * len(page)
+
+    def decode_one(place: int) -> None:
+        found[place] = _decoded(page[place], decoding, invert)
+
+    for_each(decode_one, len(page), tell=lambda _done: None, cancelled=lambda: False)
+    return found
+
+
 def _decoded(path: Path, decoding: Decoding, invert: bool) -> npt.NDArray[np.uint8] | str:
     if not path.exists():
         return "there is no such file"
-    if path.is_dir():
-        return "it is a folder; name the files in it"
     try:
         image = decode(str(path), decoding)
     except Unreadable as problem:

@@ -60,7 +60,7 @@ class Report:
     uncalibrated: tuple[float, float] | None = None
 
 
-class _Collector:
+class Collector:
     """Gathers what is known of each image, batch by batch, on the CPU."""
 
     def __init__(self, images: int, classes: int, temperature: float, ranked: bool) -> None:
@@ -75,6 +75,7 @@ class _Collector:
         self._probabilities = np.empty((images, classes), dtype=np.float32) if in_full else None
 
     def add(self, index: list[int], logits: Tensor, labels: Tensor) -> None:
+        """Take a batch in: the images' places, their logits `[B, classes]` and their labels `[B]`."""
         before = logits.float()
         logits = before if self._temperature == 1 else before / self._temperature
         # Stable: among equals the first class is the predicted one, as with argmax.
@@ -183,7 +184,7 @@ def evaluate(
     batch_size = batch_size or EVALUATION_BATCH
     order = torch.nonzero(data.labels >= 0)[:, 0]  # a label below 0: no class of the network's
     places = order.tolist()
-    collector = _Collector(len(places), len(classes), temperature, ranked)
+    collector = Collector(len(places), len(classes), temperature, ranked)
     start = done = 0
     with torch.inference_mode():
         for indices, labels, compute in (scores or partial(network_scores, model, data))(order, batch_size):
@@ -197,6 +198,18 @@ def evaluate(
             progress(min(start, len(places)), len(places))
     if not done:
         raise BadInput("none of the test images could be read")
+    return collector.report(classes)
+
+
+def report_of(logits: Tensor, labels: Tensor, classes: Sequence[str], *, ranked: bool = False) -> Report:
+    """Return the report of `logits`, `[n, classes]`, for images with these `labels`, int64 `[n]`, one at least.
+
+    `ranked` as in `evaluate`.
+    """
+    collector = Collector(len(labels), len(classes), 1.0, ranked)
+    for start in range(0, len(labels), EVALUATION_BATCH):
+        rows = range(start, min(start + EVALUATION_BATCH, len(labels)))
+        collector.add(list(rows), logits[rows.start : rows.stop], labels[rows.start : rows.stop])
     return collector.report(classes)
 
 

@@ -13,7 +13,9 @@ from finetui.engine.models.device import resolve
 from finetui.engine.models.lenet import INPUT_SIZE
 from finetui.engine.models.summary import ModelSummary, ModuleSummary, summarise
 from finetui.engine.protocol.config import DataConfig, is_factory
+from finetui.engine.protocol.model_names import hub_of
 from finetui.engine.runs.trust import check_trusted
+from finetui.engine.setup.hub_start import definition_of, stated_input
 
 __all__ = ["Architecture", "ModelSummary", "ModuleSummary", "summarise_model"]
 
@@ -65,16 +67,27 @@ def _architecture(
     check_model(model)
     if classes is not None and classes < 1:
         raise BadInput(f"--classes: a network tells at least 1 class apart, not {classes}")
+    definition = definition_of(model)
     request = DataConfig(name=data or "mnist", dir=str(data_dir) if data_dir else None, image_size=image_size or 0)
     if data is not None:
         channels, height, width, found = _of_data(request)
-        if image_size is None:
+        if image_size is None and not hub_of(model):
             height, width = fit_input(model, channels, height, width)
     else:
         channels, height, width, found = (1, INPUT_SIZE, INPUT_SIZE, 10) if model == "lenet" else _IMAGENET
+    if hub_of(model):
+        stated = stated_input(model, definition)
+        height, width = stated.height or height, stated.width or width
     if image_size is not None:
         height = width = image_size
-    return Architecture(name=model, num_classes=classes or found, in_channels=channels, height=height, width=width)
+    return Architecture(
+        name=model,
+        num_classes=classes or found,
+        in_channels=channels,
+        height=height,
+        width=width,
+        definition=definition,
+    )
 
 
 def _of_data(request: DataConfig) -> tuple[int, int, int, int]:

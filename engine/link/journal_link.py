@@ -7,12 +7,23 @@ from pathlib import Path
 import msgspec
 
 from finetui.engine.errors import FinetuiError
+from finetui.engine.link.image_answers import ImageAnswers
 from finetui.engine.link.inspection_client import InspectionClient
 from finetui.engine.link.socket_link import crash_reason
-from finetui.engine.protocol.commands import AnyCommand, Evaluate, MeasureLayers, Question
-from finetui.engine.protocol.events import ENDED, CommandRefused, Log, State, StateChanged
+from finetui.engine.protocol.commands import AnyCommand, AuditParameters, Evaluate, FetchImages, MeasureLayers, Question
+from finetui.engine.protocol.events import (
+    ENDED,
+    AnyEvent,
+    CommandRefused,
+    Evaluated,
+    Log,
+    RunPrepared,
+    State,
+    StateChanged,
+)
 from finetui.engine.protocol.queues import EventQueue
 from finetui.engine.protocol.requests import Inspection
+from finetui.engine.protocol.values import AnyPart
 from finetui.engine.runs.folder import LAST_PREDICTIONS, RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lock import is_live
@@ -71,6 +82,9 @@ class JournalLink:
         scratch = str(Path(self._scratch.name) / LAST_PREDICTIONS)
         inspection = Inspection(checkpoint=str(folder.last), data=data, model=model, scratch=scratch)
         self._client = InspectionClient(inspection, self.events)
+        self._own_loop = False  # whether a person's own loop was the run
+        self._predictions: dict[AnyPart, Path] = {}
+        self._images = ImageAnswers(self._predictions.get, self.events.put)
 
     def run(self) -> None:
         """Read the journal, and what is added to it for as long as its engine lives."""
@@ -82,6 +96,7 @@ class JournalLink:
             try:
                 for event in thinned(reader, reader.glances(), size):
                     self.events.put(event)
+                    self._note(event)
                     state = event.state if isinstance(event, StateChanged) else state
                 size = 0  # what is added from now on is little
             except FinetuiError as error:
@@ -96,10 +111,21 @@ class JournalLink:
         if told is not None:
             self.events.put(told)
 
+    def _note(self, event: AnyEvent) -> None:
+        """Learn where the images are that a person's own loop gave."""
+        if isinstance(event, RunPrepared):
+            self._own_loop = event.capabilities is not None
+        elif isinstance(event, Evaluated) and event.predictions:
+            path = self._folder.path / Path(event.predictions).name
+            self._predictions |= {event.part: path} | ({"": path} if event.watched else {})
+
     def send(self, command: AnyCommand) -> None:
         """Have a question answered, or another part evaluated, by what a checkpoint holds; refuse all else."""
+        if self._own_loop and isinstance(command, FetchImages):
+            self._images.ask(command)
+            return
         other_part = isinstance(command, Evaluate) and command.part
-        if other_part or (isinstance(command, Question) and not isinstance(command, MeasureLayers)):
+        if other_part or (isinstance(command, Question) and not isinstance(command, MeasureLayers | AuditParameters)):
             self._client.send(command)
         else:
             how = f"; `finetui attach {self._folder.argument}` steers it" if is_live(self._folder) else ""
@@ -108,5 +134,6 @@ class JournalLink:
     def close(self) -> None:
         """Stop reading."""
         self._closed.set()
+        self._images.close()
         self._client.close()
         self._scratch.cleanup()

@@ -39,6 +39,11 @@ _ACCEPTS_PER_SECOND = 20.0  # beyond a burst of `MOST_CLIENTS`: a loop of connec
 _LONGEST_NAME = 60
 
 
+def print_problem(message: str) -> None:
+    """Print what goes wrong on standard error."""
+    print(f"finetui: {message}", file=sys.stderr, flush=True)
+
+
 class _Wake:
     """Lets other threads interrupt a selector."""
 
@@ -69,6 +74,11 @@ class _Wake:
             os.close(self.reader)
             os.close(self._writer)
 
+    def forsake(self) -> None:
+        self._closed = True  # without the lock: a thread that has held it at a fork is not there to let go
+        os.close(self.reader)
+        os.close(self._writer)
+
 
 class _Allowance:
     """How many connections may be accepted now."""
@@ -94,14 +104,23 @@ class Server:
     """
 
     def __init__(
-        self, path: Path, commands: CommandQueue, *, on_moved: Callable[[Path], None] = lambda _path: None
+        self,
+        path: Path,
+        commands: CommandQueue,
+        *,
+        on_moved: Callable[[Path], None] = lambda _path: None,
+        complain: Callable[[str], None] = print_problem,
     ) -> None:
-        """Listen on the socket `path`, whose folder must be private to the user. Raises OSError."""
+        """Listen on the socket `path`, whose folder must be private to the user. Raises OSError.
+
+        `complain` is told what goes wrong, at most once a second, in the thread.
+        """
         self.path = path
         self.ever_connected = False
         self.missing = False  # whether somebody vanished, and nobody who can steer has said goodbye since
         self._commands = commands
         self._on_moved = on_moved
+        self._tell = complain
         self._inbox: deque[AnyEvent | Journal] = deque()
         self._journal = Journal()
         self._phase: Phase | None = None
@@ -135,6 +154,13 @@ class Server:
         self._closing_at = time.monotonic() + _FLUSH_SECONDS
         self._wake.set()
         self._thread.join()
+
+    def forsake(self) -> None:
+        """Close the descriptors, in a child that was forked: what they stand for is the parent's, and stays so."""
+        self._selector.close()
+        for connection in (self._listener, *(client.connection for client in self._clients)):
+            connection.close()
+        self._wake.forsake()
 
     def follow(self, journal: Journal) -> None:
         """From the next event on greet new clients with the history in `journal`."""
@@ -217,11 +243,11 @@ class Server:
         self._on_moved(path)
 
     def _complain(self, message: str) -> None:
-        """Print `message`, or not: whoever annoys the engine does not get to fill its log."""
+        """Tell `message`, or not: whoever annoys the engine does not get to fill its log."""
         now = time.monotonic()
         if now - self._complained_at >= 1:
             self._complained_at = now
-            print(f"finetui: {clean(message, 500)}", file=sys.stderr, flush=True)
+            self._tell(clean(message, 500))
 
     # -- clients ----------------------------------------------------------------------------------------
 

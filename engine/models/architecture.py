@@ -1,4 +1,4 @@
-"""Networks by name: the tutorial's LeNet, all of torchvision's classification networks, and a person's own."""
+"""Networks by name: the tutorial's LeNet, those of torchvision, timm and Hugging Face, and a person's own."""
 
 import difflib
 import inspect
@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from finetui.engine.data.user_code import load_factory, own_arguments
 from finetui.engine.errors import BadInput, reason_of
+from finetui.engine.models import hub_models
 from finetui.engine.models.heads import (
     Head,
     Probed,
@@ -31,6 +32,7 @@ from finetui.engine.models.lenet import INPUT_SIZE, LeNet
 from finetui.engine.models.outputs import Outputs
 from finetui.engine.models.stems import adapt_stem, find_unfit
 from finetui.engine.protocol.config import is_factory
+from finetui.engine.protocol.model_names import hub_of
 from finetui.engine.text import clean
 
 _OPTION = "model.name (--model)"
@@ -59,10 +61,11 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     height: int
     width: int
     head: str = "classifier"
+    definition: str = ""
 
 
 def known_models() -> list[str]:
-    """Return the names of all networks that need no code of a person's own."""
+    """Return the names of LeNet and of torchvision's networks."""
     import torchvision  # takes seconds, and LeNet needs none of it
 
     names: list[str] = torchvision.models.list_models(module=torchvision.models)
@@ -70,7 +73,13 @@ def known_models() -> list[str]:
 
 
 def check_model(name: str) -> None:
-    """Raise `BadInput` unless `name` is a known network or can be imported. The latter runs a person's code."""
+    """Raise `BadInput` unless `name` is a known network or can be imported. The latter runs a person's code.
+
+    Whether the Hugging Face hub has a network, only a look there can tell.
+    """
+    if hub_of(name):
+        hub_models.check(name)
+        return
     if is_factory(name):
         load_factory(name, _OPTION)
         return
@@ -80,6 +89,8 @@ def check_model(name: str) -> None:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "known are lenet and torchvision's, such as resnet18"
+        if hub_models.timm_has(name):
+            hint = f"timm has it: --model timm:{name}"
         raise BadInput(f"{_OPTION}: there is no model {name!r}; {hint}")
 
 
@@ -97,10 +108,7 @@ def build(architecture: Architecture, seed: int, note: Callable[[str], None] | N
         if architecture.name == "lenet":
             return _build_lenet(architecture)
         model = _construct(architecture)
-        if is_factory(architecture.name):
-            _adapt_own_stem(model, architecture, note or _ignore)
-        else:
-            adapt_stem(model, architecture.in_channels)
+        _fit_stem(model, architecture, note or _ignore)
         if is_factory(architecture.name) or architecture.head == "features":
             found = probe(model, _example(architecture, model))
             if found.classes != architecture.num_classes:
@@ -124,6 +132,13 @@ def auxiliary_notice(model: nn.Module, example: Tensor) -> list[str]:
 
 
 def _ignore(_sentence: str) -> None: ...
+
+
+def _fit_stem(model: nn.Module, architecture: Architecture, note: Callable[[str], None]) -> None:
+    if is_factory(architecture.name):
+        _adapt_own_stem(model, architecture, note)
+    elif not hub_of(architecture.name):  # whose constructors are told the channels
+        adapt_stem(model, architecture.in_channels)
 
 
 def _adapt_own_stem(model: nn.Module, architecture: Architecture, note: Callable[[str], None]) -> None:
@@ -161,11 +176,12 @@ def _build_lenet(architecture: Architecture) -> LeNet:
     return model
 
 
-def fit_input(name: str, in_channels: int, height: int, width: int) -> tuple[int, int]:
+def fit_input(name: str, in_channels: int, height: int, width: int, definition: str = "") -> tuple[int, int]:
     """Return the input size (height, width) for images of `height` x `width`: their own, if the network takes it.
 
     Else it is the smallest usual size, square, that is not below the images' and that the network takes, or failing
-    that the largest below. LeNet's is always 28x28. Raises `BadInput` when the network takes none of them.
+    that the largest below. LeNet's is always 28x28. Raises `BadInput` when the network takes none of them. For
+    `definition` see `Architecture`.
     """
     if name == "lenet":
         return INPUT_SIZE, INPUT_SIZE
@@ -173,7 +189,11 @@ def fit_input(name: str, in_channels: int, height: int, width: int) -> tuple[int
     larger = [size for size in _INPUT_SIZES if size >= longest]
     smaller = [size for size in reversed(_INPUT_SIZES) if size < longest]
     sizes = [(height, width), *((size, size) for size in (*larger, *smaller))]
-    takes = _probe(name, in_channels)
+    takes = _probe(
+        Architecture(
+            name=name, num_classes=2, in_channels=in_channels, height=height, width=width, definition=definition
+        )
+    )
     problems: list[BadInput] = []
     for size in sizes:
         try:
@@ -185,22 +205,22 @@ def fit_input(name: str, in_channels: int, height: int, width: int) -> tuple[int
     raise problems[0]
 
 
-def _probe(name: str, in_channels: int) -> Callable[[int, int], None]:
+def _probe(wanted: Architecture) -> Callable[[int, int], None]:
     """Return a function that raises `BadInput` unless the network takes inputs of (height, width)."""
+    name = wanted.name
     # torchvision's networks tell without computing anything; what a person's own does on `meta` is anyone's guess.
     device = "cpu" if is_factory(name) else "meta"
     built: list[nn.Module] = []
     lazy = False
 
     def takes(height: int, width: int) -> None:
-        architecture = Architecture(name=name, num_classes=2, in_channels=in_channels, height=height, width=width)
+        architecture = msgspec.structs.replace(wanted, height=height, width=width)
         nonlocal lazy
         with torch.device(device), seeded(0), torch.no_grad():
             # Lazy layers are made for the size that they see first.
-            if not built or lazy or _size_arguments(architecture):
+            if not built or lazy or hub_of(name) or _size_arguments(architecture):
                 model = _construct(architecture)
-                if not is_factory(name):
-                    adapt_stem(model, in_channels)
+                _fit_stem(model, architecture, _ignore)
                 built[:] = [model]
                 lazy = any(isinstance(module, LazyModuleMixin) for module in model.modules())
             model = built[0]
@@ -233,6 +253,13 @@ def _construct(architecture: Architecture) -> nn.Module:
     with _NumbersOnCpu() if device.type == "meta" else nullcontext():
         if is_factory(name):
             model = _call_factory(name, arguments)
+        elif hub_of(name):
+            model = hub_models.create(
+                name,
+                architecture.definition,
+                architecture.num_classes,
+                (architecture.in_channels, architecture.height, architecture.width),
+            )
         else:
             check_model(name)
             model = _call_builder(architecture, arguments)

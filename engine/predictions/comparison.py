@@ -91,6 +91,14 @@ class Comparison:
         """Tell of each row whether it was a mistake before: bool `[n]`; not so where it cannot be compared."""
         return np.asarray(self.paired & self.other.wrong[self.rows])
 
+    def predicted_before(self, predictions: Predictions) -> npt.NDArray[np.int64]:
+        """Return what each row of `predictions` was taken for, as one of its classes: int64 `[n]`.
+
+        A class that it does not know is -1; so is what cannot be compared.
+        """
+        places = match_by_name(predictions.classes, self.other.classes).places
+        return np.where(self.paired, places[self.other.predicted[self.rows]], -1)
+
     def mcnemar(self, predictions: Predictions) -> McNemar:
         """Return McNemar's test of the images that both are about."""
         paired = self.paired

@@ -8,12 +8,14 @@ import msgspec
 Show = Literal["wrong", "unsure", "right", "all"]
 Sort = Literal["loss", "confidence", "margin", "index"]
 LabelFilter = Literal["confident-learning", "prune-by-noise-rate"]
-Change = Literal["", "fixed", "broken", "still-wrong"]
+Change = Literal["", "fixed", "broken", "still-wrong", "other-class"]
 SHOWS: tuple[Show, ...] = get_args(Show)
 SORTS: tuple[Sort, ...] = get_args(Sort)
 CHANGES: tuple[Change, ...] = get_args(Change)
 # For people: what was right before and is wrong now was not broken by anybody.
-CHANGE_WORDS: dict[str, str] = {"fixed": "fixed", "broken": "newly wrong", "still-wrong": "still wrong"}
+CHANGE_WORDS: dict[str, str] = {"fixed": "fixed", "broken": "newly wrong", "still-wrong": "still wrong"} | {
+    "other-class": "other class"
+}
 LABEL_FILTERS: tuple[LabelFilter, ...] = get_args(LabelFilter)
 
 UNSURE_MARGIN = 0.3  # a right answer whose margin is smaller is an unsure one

@@ -26,6 +26,11 @@ def interval_words(accuracy: float, n: int) -> str:
     return f"95% CI {100 * low:.2f} to {high:.2%}, n = {n:,}"
 
 
-def accuracy_words(accuracy: float, n: int) -> str:
-    """Return an accuracy as a result is told: `97.24% (95% CI 96.90 to 97.54%, n = 10,000)`."""
-    return f"{accuracy:.2%} ({interval_words(accuracy, n)})"
+def accuracy_words(accuracy: float | None, n: int) -> str:
+    """Return an accuracy as a result is told: `97.24% (95% CI 96.90 to 97.54%, n = 10,000)`.
+
+    Without a number of images (0) there is no interval.
+    """
+    if accuracy is None:
+        return "not told"
+    return f"{accuracy:.2%} ({interval_words(accuracy, n)})" if n else f"{accuracy:.2%}"

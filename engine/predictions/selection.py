@@ -107,7 +107,12 @@ def _ordered(predictions: Predictions, selection: Selection, rows: npt.NDArray[n
 
 
 def changed(predictions: Predictions, comparison: Comparison, change: Change) -> Mask:
-    """Tell of each row whether it is fixed, broken or still wrong, as far as it can be compared: bool `[n]`."""
+    """Tell of each row whether it is fixed, broken, still wrong, or of another class: bool `[n]`.
+
+    What cannot be compared is none of these.
+    """
+    if change == "other-class":
+        return np.asarray(comparison.paired & (comparison.predicted_before(predictions) != predictions.predicted))
     was, is_now = comparison.was_wrong(), predictions.wrong
     broken = ~was & is_now & comparison.paired
     return {"": np.ones_like(was), "fixed": was & ~is_now, "broken": broken, "still-wrong": was & is_now}[change]

@@ -4,12 +4,13 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.link import sockets
-from finetui.engine.link.server import Server
+from finetui.engine.link.server import Server, print_problem
 from finetui.engine.process.linger import Linger
 from finetui.engine.protocol.events import AnyEvent, RunStarted, State
 from finetui.engine.protocol.queues import CommandQueue
@@ -34,23 +35,25 @@ class Endpoint:
         path: Path | None = None,
         log: Path | None = None,
         detached: bool = True,
+        complain: Callable[[str], None] = print_problem,
     ) -> None:
         """Listen on the socket `path`, by default on a new one, and on none where there is no place for that.
 
-        `log` is the file, if any, that the process's output goes to until there is a run. For the rest see `Linger`.
-        Raises OSError when `path` cannot be used.
+        `log` is the file, if any, that the process's output goes to until there is a run. `complain` is told what goes
+        wrong, from any thread. For the rest see `Linger`. Raises OSError when `path` cannot be used.
         """
         self.path = path
+        self._complain = complain
         self._folder: RunFolder | None = None
         self._logs = log is not None
         self._early_log = log
         self._server: Server | None = None
         try:
-            self._server = Server(path or sockets.new_path(), commands, on_moved=self._tell)
+            self._server = Server(path or sockets.new_path(), commands, on_moved=self._tell, complain=complain)
         except (OSError, BadInput) as error:
             if path is not None:
                 raise
-            print(f"finetui: no dashboard can attach: {error}", file=sys.stderr)
+            complain(f"no dashboard can attach: {error}")
             return
         self.path = self._server.path
         self._linger = Linger(self._server, linger_minutes, detached=detached)
@@ -65,6 +68,11 @@ class Endpoint:
         """Say goodbye to everybody."""
         if self._server is not None:
             self._server.stop()
+
+    def forsake(self) -> None:
+        """Close what there is of it in this process, without a word: in a forked child it is the parent's."""
+        if self._server is not None:
+            self._server.forsake()
 
     def publish(self, event: AnyEvent) -> None:
         """Show `event` to everybody."""
@@ -113,7 +121,7 @@ class Endpoint:
             try:
                 self._open_log(folder.log)
             except OSError as error:  # training is worth more than what is printed meanwhile
-                _complain(f"the log {folder.log} cannot be written", error)
+                self._complain(f"the log {folder.log} cannot be written: {reason_of(error)}")
 
     def _open_log(self, path: Path) -> None:
         sys.stdout.flush()
@@ -136,8 +144,4 @@ class Endpoint:
             try:
                 move_socket(self._folder, str(path))
             except OSError as error:
-                _complain(f"nobody can be told of the new socket {path}", error)
-
-
-def _complain(problem: str, error: OSError) -> None:
-    print(f"finetui: {problem}: {reason_of(error)}", file=sys.stderr, flush=True)
+                self._complain(f"nobody can be told of the new socket {path}: {reason_of(error)}")

@@ -1,5 +1,6 @@
 """What the engine answers to questions: events that are meant for whoever asked, and never journaled."""
 
+from finetui.engine.protocol.audit import Audit
 from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.event import Event
 from finetui.engine.protocol.values import ModuleRow, Picture, StagePreview
@@ -78,6 +79,12 @@ class LayersMeasured(Answer, frozen=True, kw_only=True):
 
     gradients: dict[str, float]
     updates: dict[str, float]
+
+
+class ParametersAudited(Answer, frozen=True, kw_only=True):
+    """What the steps that were watched show of every parameter and buffer."""
+
+    audit: Audit
 
 
 class LayerView(Answer, frozen=True, kw_only=True):

@@ -213,6 +213,15 @@ class MeasureLayers(Question, frozen=True, kw_only=True):
     """Gradients and updates of each layer at the next training step; answered by a `LayersMeasured`."""
 
 
+class AuditParameters(Question, frozen=True, kw_only=True):
+    """Which tensors move, train, or only claim to, over the next `steps` steps? Answered by a `ParametersAudited`.
+
+    A run that pauses or ends sooner answers for the steps that there were.
+    """
+
+    steps: int = 20
+
+
 class ViewLayer(Question, frozen=True, kw_only=True):
     """A look into the module with the path `layer`; answered by a `LayerView`.
 
@@ -231,7 +240,16 @@ class ViewLayer(Question, frozen=True, kw_only=True):
 EXPLANATIONS = ("grad-cam", "integrated-gradients", "occlusion")
 LAYER_VIEWS = ("filters", "feature-maps", "weights", "activations")
 
-AnyQuestion = PreviewFinetune | FetchImages | ExplainImage | FindDuplicates | DescribeModel | MeasureLayers | ViewLayer
+AnyQuestion = (
+    PreviewFinetune
+    | FetchImages
+    | ExplainImage
+    | FindDuplicates
+    | DescribeModel
+    | MeasureLayers
+    | AuditParameters
+    | ViewLayer
+)
 AnyCommand = (
     Start
     | Pause

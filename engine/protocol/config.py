@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from finetui.engine.protocol.config_checks import (
     require,
     require_known,
 )
+from finetui.engine.protocol.model_names import hub_of, is_model_name
 
 DATASETS = ("mnist", "fashion-mnist", "mnist-sample")
 # Sets that torchvision downloads and reads; `finetui.engine.data` knows how.
@@ -76,6 +76,8 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def is_factory(name: str) -> bool:
     """Whether `name` names a person's own code: `package.module:factory` or `path/to/file.py:factory`."""
+    if hub_of(name):
+        return False
     where, _, factory = name.rpartition(":")
     return bool(where and factory.isidentifier() and (where.endswith(".py") or "/" not in where))
 
@@ -131,8 +133,9 @@ class DataConfig(_Section, frozen=True, kw_only=True):
 
 
 class ModelConfig(_Section, frozen=True, kw_only=True):
-    """Which network: `name` of an architecture (`lenet`, any of torchvision's, or `package.module:factory`), and the
-    `weights` that it starts with: `none`, `default` (torchvision's own) or the path of a state dict.
+    """Which network: `name` of an architecture (`lenet`, one of torchvision's, `timm:NAME`, `hf:ORG/NAME`,
+    `hf:./folder` or `package.module:factory`), and the `weights` that it starts with: `none`, `default` (the published ones) or the
+    path of a state dict.
 
     The rest is the input that these need, where it is not to be what they say, or the data's own: `mean` and `std` of
     each channel (or one for all), of pixels in [0, 1]; the shorter side is scaled to `resize` pixels with the filter
@@ -149,8 +152,9 @@ class ModelConfig(_Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         # Whether torchvision has a network of this name, only torchvision can tell.
-        known = is_factory(self.name) or re.fullmatch(r"[a-z][a-z0-9_]*", self.name) is not None
-        require(known, "model.name (--model)", "the name of a model, or package.module:factory", self.name)
+        known = is_factory(self.name) or is_model_name(self.name)
+        what = "the name of a model, timm:NAME, hf:ORG/NAME or package.module:factory"
+        require(known, "model.name (--model)", what, self.name)
         require(bool(self.weights), "model.weights (--weights)", "none, default or a file", self.weights)
         for field, values in (("mean", self.mean), ("std", self.std)):
             where = f"model.{field} (--{field})"
@@ -178,7 +182,9 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     before any schedule. `class_weights` and `sampling` are `balanced` for data whose classes differ in size.
     `frozen_norm_trains` lets the normalisation layers of frozen layers go on collecting statistics.
     `thaw_warmup_steps` is the length, at most an epoch, of the linear warm-up of a layer that is unfrozen while
-    training. `device` is `auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`. `fast` says how the
+    training. Each layer group has `layer_decay` times the learning rate of the one above it (see
+    `finetui.engine.training.layer_decay`).
+    `device` is `auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`. `fast` says how the
     same mathematics is computed: `off` by the plain loop, `on` with channels-last memory and a fused optimizer,
     `auto` with that of it which pays for the network, by rule. `precision` is `fp32`, or `bf16` for mixed
     precision. `compile` is `off` or a mode of `torch.compile` for the steps: `default`, `reduce-overhead`
@@ -213,6 +219,7 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
     processes: int = 1
     sync_bn: bool = False
     accumulate: int = 1
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         at_least_1 = "a whole number of at least 1"
@@ -245,6 +252,8 @@ class TrainingConfig(_Section, frozen=True, kw_only=True):
         at_most = f"from 1 to the batch size, {self.batch_size}"
         require(parts_ok, "training.accumulate (--accumulate)", at_most, self.accumulate)
         require(self.thaw_warmup_steps >= 0, "training.thaw_warmup_steps", "at least 0", self.thaw_warmup_steps)
+        decay_ok = 0 < self.layer_decay <= 1
+        require(decay_ok, "training.layer_decay (--layer-decay)", "above 0 and at most 1", self.layer_decay)
 
 
 class CheckpointsConfig(_Section, frozen=True, kw_only=True):
@@ -359,6 +368,10 @@ class RunConfig(_Section, frozen=True, kw_only=True):
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     guards: GuardsConfig = GuardsConfig()
     branch: BranchConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.training.layer_decay != 1 and self.finetune is not None and self.finetune.recipe == "fastai":
+            raise BadInput("training.layer_decay (--layer-decay): the recipe fastai has its own rates for every layer")
 
 
 def parent_of(config: RunConfig) -> str | None:

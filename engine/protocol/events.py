@@ -18,6 +18,7 @@ from finetui.engine.protocol.answers import (
     LayersMeasured as LayersMeasured,
     LayerView as LayerView,
     ModelDescribed as ModelDescribed,
+    ParametersAudited as ParametersAudited,
 )
 from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.commands import AnyCommand
@@ -65,7 +66,9 @@ class RunPrepared(Event, frozen=True, kw_only=True):
     """Data, model and device are ready; a session's first journaled event, and a reset for every reader.
 
     `rules` are the training rules (`finetui.engine.training.rules`), `world` is the number of processes that train.
-    `capabilities` say what the source of the events can do where that is not all that an engine does.
+    `capabilities` say what the source of the events can do where that is not all that an engine does. `hparams` are the
+    settings that somebody else's loop tells of, by its own names; then the defaults in `config` say nothing, and what
+    is 0 or empty here was not told. Without `steps_per_epoch` its steps cannot be placed in epochs.
     """
 
     config: RunConfig
@@ -82,6 +85,7 @@ class RunPrepared(Event, frozen=True, kw_only=True):
     description: DataDescription | None = None
     world: int = 1
     capabilities: Capabilities | None = None
+    hparams: dict[str, str | int | float | bool] | None = None
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
@@ -104,7 +108,8 @@ class TrainPoint(Event, frozen=True, kw_only=True):
     `loss` is the mean cross entropy in nats, `accuracy` the share of training images recognised (0 to 1)
     during those steps, `grad_norm` the L2 norm of the last step's gradient, `samples_per_second` counts images,
     and `hundreds` holds the mean loss of every 100 steps of an epoch, for the tutorial's way of printing.
-    `learning_rate` is that of a layer without a factor of its own. `group_grad_norms` and `group_rate_factors` have
+    `learning_rate` is that of a layer without a factor of its own. Somebody else's loop may not tell all of them: what
+    is None was not told, and `others` are the numbers of its own that it told, by their names. `group_grad_norms` and `group_rate_factors` have
     a number for each layer group, in the order of the layer table; no factors at all stand for factors of 1. The factor
     of a group is the highest of its layers that train: it does not fall while one layer of many warms up. `time_shares`
     says where the time went; None where nobody measured it.
@@ -113,23 +118,28 @@ class TrainPoint(Event, frozen=True, kw_only=True):
     epoch: int
     step_in_epoch: int
     steps: int
-    loss: float
-    accuracy: float
-    learning_rate: float
-    grad_norm: float
-    samples_per_second: float
+    loss: float | None
+    accuracy: float | None
+    learning_rate: float | None
+    grad_norm: float | None
+    samples_per_second: float | None
     hundreds: tuple[MeanLoss, ...] = ()
     group_grad_norms: tuple[float, ...] = ()
     group_rate_factors: tuple[float, ...] = ()
     time_shares: TimeShares | None = None
+    others: dict[str, float] = {}
 
 
 class ThinnedPoint(TrainPoint, frozen=True, kw_only=True):
-    """A point of a long history that stands for `points` of them, with these means; never sent, never journaled."""
+    """A point of a long history that stands for `points` of them, with these means; never sent, never journaled.
+
+    `means` are those of `others`, by their names.
+    """
 
     points: float
-    mean_loss: float
-    mean_accuracy: float
+    mean_loss: float | None
+    mean_accuracy: float | None
+    means: dict[str, float] = {}
 
 
 class Evaluated(Event, frozen=True, kw_only=True):
@@ -142,11 +152,12 @@ class Evaluated(Event, frozen=True, kw_only=True):
     `predictions` is the file with every prediction (`finetui.engine.predictions.file`), relative to the run's folder;
     empty where none was written. `averages` are the macro and the weighted average of `per_class`; empty in journals
     that know none. `best` goes by `figure`, which is that of the kind `best_by` (None: the accuracy).
+    Somebody else's loop may not tell loss or accuracy (None), nor of how many images (`n` 0), and have `others` to tell.
     """
 
     epoch: int
-    loss: float
-    accuracy: float
+    loss: float | None
+    accuracy: float | None
     n: int
     per_class: tuple[ClassReport, ...]
     confusion: tuple[tuple[int, ...], ...]
@@ -159,6 +170,7 @@ class Evaluated(Event, frozen=True, kw_only=True):
     part: Part = "test"
     watched: bool = True
     checkpoint: str = ""
+    others: dict[str, float] = {}
 
 
 class LayersChanged(Event, frozen=True, kw_only=True):
@@ -327,6 +339,12 @@ class ProvenanceTold(Event, frozen=True, kw_only=True):
     provenance: Provenance
 
 
+class DataSeen(Event, frozen=True, kw_only=True):
+    """Transient: the files that are watched last changed at `changed`, in Unix seconds."""
+
+    changed: float
+
+
 class Audience(Event, frozen=True, kw_only=True):
     """Transient: who watches the run now, in the order of arrival; those who cannot steer it end in ` (reading)`."""
 
@@ -373,6 +391,7 @@ AnyEvent = (
     | DuplicatesFound
     | ModelDescribed
     | LayersMeasured
+    | ParametersAudited
     | LayerView
     | CheckpointSaved
     | Rewound
@@ -381,6 +400,7 @@ AnyEvent = (
     | RanksSeen
     | JobFound
     | ProvenanceTold
+    | DataSeen
     | Audience
     | CommandAccepted
     | CommandRefused
@@ -388,7 +408,7 @@ AnyEvent = (
 )
 
 # Never journaled: they tell of a moment, or answer a question.
-TRANSIENT: tuple[type[Event], ...] = (Phase, Answer, Audience)
+TRANSIENT: tuple[type[Event], ...] = (Phase, Answer, DataSeen, Audience)
 
 # What a slow reader may miss: each later event of the kind says the same, newer.
-COALESCIBLE: tuple[type[Event], ...] = (Phase, TrainPoint, MachineSample, RanksSeen)
+COALESCIBLE: tuple[type[Event], ...] = (Phase, TrainPoint, MachineSample, RanksSeen, DataSeen)

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from finetui.engine.protocol.config import DATASETS, TORCHVISION_DATASETS, DataConfig, RunConfig, is_factory
+from finetui.engine.protocol.model_names import hub_name, is_local
 
 _WEIGHTS = ("none", "default")
 
@@ -33,6 +34,11 @@ def absolute_code(name: str) -> str:
     return f"{absolute(where)}:{factory}" if is_factory(name) and where.endswith(".py") else name
 
 
+def absolute_model(name: str) -> str:
+    """Return the name of a network so that it means the same in any folder."""
+    return f"hf:{absolute(hub_name(name))}" if is_local(name) else absolute_code(name)
+
+
 def absolute_data(config: DataConfig) -> DataConfig:
     """Return `config` with places that mean the same in any folder."""
     name = config.name
@@ -46,7 +52,7 @@ def absolute_data(config: DataConfig) -> DataConfig:
 def absolute_places(config: RunConfig) -> RunConfig:
     """Return `config` with data, code, weights and parents named so that they mean the same in any folder."""
     replace = msgspec.structs.replace
-    model = replace(config.model, name=absolute_code(config.model.name))
+    model = replace(config.model, name=absolute_model(config.model.name))
     if model.weights not in _WEIGHTS:
         model = replace(model, weights=absolute(model.weights))
     finetune, branch = config.finetune, config.branch
@@ -85,6 +91,8 @@ def same_data(one: DataConfig, other: DataConfig) -> bool:
 
 
 def short(name: str) -> str:
-    """Return `name` for people: the file of a person's code without its folders."""
+    """Return `name` for people: the file of a person's code, or the folder of a network, without its folders."""
+    if is_local(name):
+        return f"hf:{os.path.basename(name)}"  # noqa: PTH119
     where, _, factory = name.rpartition(":")
     return f"{os.path.basename(where)}:{factory}" if is_factory(name) and where.endswith(".py") else name  # noqa: PTH119

@@ -22,6 +22,7 @@ _ALLOWED: dict[type[commands.AnyCommand], frozenset[events.State]] = {
     commands.DescribeModel: _PREPARED,
     commands.ViewLayer: _PREPARED,
     commands.MeasureLayers: frozenset({"running"}),
+    commands.AuditParameters: frozenset({"running"}),
     commands.FindLearningRate: frozenset({"ready", "running", "paused", "stopped"}),
     commands.StartFinetune: frozenset({"running", "paused", "stopped", "finished"}),
     commands.Evaluate: _PREPARED,

@@ -28,8 +28,8 @@ class Glance(msgspec.Struct, gc=False):
 
     type: str
     seq: int = -1
-    loss: float = math.nan
-    accuracy: float = math.nan
+    loss: float | None = math.nan
+    accuracy: float | None = math.nan
     time_shares: TimeShares | None = None
 
 
@@ -141,6 +141,11 @@ class Journal:
     def pending(self) -> tuple[AnyEvent, ...]:
         """Return the events that are not on disk because there is no file yet."""
         return tuple(self._pending)
+
+    def forsake(self) -> None:
+        """Close the file and write nothing, in a child that was forked: what waits is written by the parent."""
+        if self._file is not None:
+            self._file.close()
 
     def close(self) -> None:
         """Close the file; the journal takes no more events."""

@@ -4,6 +4,7 @@ import fcntl
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -94,7 +95,13 @@ class RunLock:
             return False
 
     def release(self) -> None:
-        """Give the lock up."""
+        """Give the lock up, for children that were forked and have it as well."""
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        os.close(self._descriptor)
+
+    def forsake(self) -> None:
+        """Close it, in a child that was forked; the parent has it on."""
         os.close(self._descriptor)
 
 

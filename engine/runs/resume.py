@@ -30,6 +30,7 @@ def resumable(
     there = holder_of(folder)
     if there is not None:
         raise BadInput(f"the run {name} is live ({there}): finetui attach {folder.argument}")
+    check_trained_by_engine(folder)
     if not checkpoint_names(folder):
         raise BadInput(f"the run {name} has no checkpoint to go on from: it was cut before its first one was written")
     if checkpoint and not folder.checkpoint(checkpoint).is_file():
@@ -49,6 +50,13 @@ def resumable(
     return config
 
 
+def check_trained_by_engine(folder: RunFolder) -> None:
+    """Raise `BadInput` for the run of a person's own loop: only that can go on with it, or train it again."""
+    began = how_it_began(folder)
+    if began is not None and began.capabilities is not None:
+        raise BadInput(f"the run {folder.name} was trained by your own loop, which finetui watched: start that again")
+
+
 def configuration(folder: RunFolder) -> RunConfig:
     """Return the configuration of the run in `folder`, kept where it lies now. Raises `BadInput`."""
     began = None if folder.config.is_file() else how_it_began(folder)
@@ -61,6 +69,7 @@ def branched(folder: RunFolder, checkpoint: str, name: str, epochs: int | None) 
 
     The checkpoint is kept from now on, whatever that run writes. Raises `BadInput`.
     """
+    check_trained_by_engine(folder)
     config = configuration(folder)
     if epochs is not None:
         config = with_overrides(config, {("training", "epochs"): epochs})

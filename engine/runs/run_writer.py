@@ -70,6 +70,12 @@ class RunWriter:
         if lock is not None:
             lock.release()
 
+    def forsake(self) -> None:
+        """Close the files and write nothing, in a child that was forked: they are the parent's."""
+        self.journal.forsake()
+        if self._lock is not None:
+            self._lock.forsake()
+
     def release(self) -> None:
         """Close the journal and give the folder up."""
         self.journal.close()

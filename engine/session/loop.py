@@ -315,6 +315,7 @@ class TrainingLoop:
         point = msgspec.structs.replace(point, time_shares=self.time.take())
         self._reporter.emit(point)
         self.rank_table.told(point, self.trainer.parallel)
+        assert point.loss is not None and point.samples_per_second, "the trainer tells all of them"
         self.features.trained(point.steps * self.config.training.batch_size / point.samples_per_second)
         self._loss += point.loss * point.steps
         self._steps += point.steps

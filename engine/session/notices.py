@@ -43,6 +43,7 @@ class Notices:
         self._advice = TimeAdvice(config, data, device)
         self._time = TimeSum()
         self._told_left_out = False
+        self._skipped: set[str] = set()  # an image may be read by another rank in each epoch, which finds that anew
 
     def after(self, point: TrainPoint, trainer: Trainer) -> None:
         """Say what there is to say after `point` of `trainer`."""
@@ -71,9 +72,11 @@ class Notices:
             self._reporter.emit(Log(level="info", message=message))
 
     def skipped(self, problems: Sequence[str]) -> None:
-        """Say which images cannot be used, a line each."""
+        """Say which images cannot be used, a line each, and each once."""
         for problem in problems:
-            self._reporter.warn(f"skipped: {problem}")
+            if problem not in self._skipped:
+                self._skipped.add(problem)
+                self._reporter.warn(f"skipped: {problem}")
 
 
 def _in_words(shares: TimeShares) -> list[str]:

@@ -6,12 +6,16 @@ from finetui.engine.distributed.averaging import averaged_buffers
 from finetui.engine.distributed.ranks import SINGLE, Ranks
 from finetui.engine.inspection.answers import Answerer, Subject
 from finetui.engine.protocol import events
-from finetui.engine.protocol.commands import AnyQuestion, MeasureLayers, PreviewFinetune
+from finetui.engine.protocol.commands import AnyQuestion, AuditParameters, MeasureLayers, PreviewFinetune
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.runs.reporter import Reporter
 from finetui.engine.setup.prepared import Prepared
 from finetui.engine.setup.preview import preview
+from finetui.engine.training.freeze_audit import FreezeAudit, check_steps
+from finetui.engine.training.layer_meter import LayerMeter
 from finetui.engine.training.trainer import Trainer
+
+_OfSteps = events.ParametersAudited | events.LayersMeasured
 
 
 class Questions:
@@ -31,15 +35,16 @@ class Questions:
         self._config = config
         self._trainer = trainer
         self._emit = reporter.emit
-        self._about_next_step: list[MeasureLayers] = []
+        self._of_steps: list[tuple[AnyQuestion, LayerMeter | FreezeAudit]] = []  # asked, with what looks at the steps
         subject = Subject(prepared.model, prepared.data, prepared.transform, prepared.architecture, prepared.device)
         self._answerer = Answerer(subject, reporter.progress, stopped)
 
     def ask(self, question: AnyQuestion, run: str) -> None:
-        """Answer `question`, about the run called `run`; what is asked of the next step is answered after it."""
-        if isinstance(question, MeasureLayers):
-            self._about_next_step.append(question)
-            self._trainer.measure_next()
+        """Answer `question`, about the run called `run`; what is asked of the next steps is answered after them."""
+        if isinstance(question, MeasureLayers | AuditParameters):
+            observer = self._observer(question)
+            self._of_steps.append((question, observer))
+            self._trainer.observers.append(observer)
         else:
             with averaged_buffers(self._ranks, self._prepared.model):
                 self._ranks.alone(lambda: self._answer(question, run))
@@ -57,19 +62,47 @@ class Questions:
         """Answer for a run that is configured by `config` from here on."""
         self._config = config
 
+    def _observer(self, question: MeasureLayers | AuditParameters) -> LayerMeter | FreezeAudit:
+        trainer = self._trainer
+        if isinstance(question, MeasureLayers):
+            return LayerMeter([layer for group in trainer.groups for layer in group.layers])
+        check_steps(question.steps)
+        return FreezeAudit(
+            trainer.model,
+            lambda: (trainer.optimizer,),
+            question.steps,
+            lambda: trainer.freezer.claims(),
+            looks_inside=trainer.training.compile == "off",
+        )
+
     def stepped(self) -> None:
-        """Answer what was asked of the step just taken, if it was measured."""
-        found = self._trainer.measures
-        if not self._about_next_step or not found:
+        """Answer what was asked of the steps that are over."""
+        if not self._of_steps:
             return
-        gradients = {name: measure.gradient for name, measure in found.items() if measure.gradient is not None}
-        updates = {name: measure.update for name, measure in found.items() if measure.update is not None}
-        waiting, self._about_next_step = self._about_next_step, []
-        for question in waiting:
-            self._emit(events.LayersMeasured(command=question, gradients=gradients, updates=updates))
+        for question, observer in [pair for pair in self._of_steps if pair[1].done]:
+            self._end(question, observer)
+            self._emit(_answer_of(question, observer))
+
+    def _end(self, question: AnyQuestion, observer: LayerMeter | FreezeAudit) -> None:
+        self._of_steps.remove((question, observer))
+        self._trainer.observers.remove(observer)
 
     def entered(self, state: events.State) -> None:
-        """Refuse what waits for a step: once the run becomes `state` there may be none."""
-        waiting, self._about_next_step = self._about_next_step, []
-        for question in waiting:
-            self._emit(events.CommandRefused(command=question, reason=f"the run is {state}"))
+        """Answer by the steps that there were, or refuse what waits for one: in `state` there may be none."""
+        for question, observer in self._of_steps.copy():
+            self._end(question, observer)
+            # A device that has failed cannot be asked any more.
+            if isinstance(observer, FreezeAudit) and observer.taken and state != "failed":
+                self._emit(_answer_of(question, observer))
+            else:
+                observer.stop()
+                self._emit(events.CommandRefused(command=question, reason=f"the run is {state}"))
+
+
+def _answer_of(question: AnyQuestion, observer: LayerMeter | FreezeAudit) -> _OfSteps:
+    if isinstance(observer, FreezeAudit):
+        return events.ParametersAudited(command=question, audit=observer.result())
+    found = observer.measures
+    gradients = {name: measure.gradient for name, measure in found.items() if measure.gradient is not None}
+    updates = {name: measure.update for name, measure in found.items() if measure.update is not None}
+    return events.LayersMeasured(command=question, gradients=gradients, updates=updates)

@@ -94,7 +94,7 @@ class RankTable:
             checksum = combined(checksums(self._parameters))
         return _Told(
             step=point.step,
-            samples_per_second=point.samples_per_second / self._ranks.world,
+            samples_per_second=(point.samples_per_second or 0.0) / self._ranks.world,
             waiting=waiting,
             computing=computing,
             communicating=communicating,

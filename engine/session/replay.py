@@ -38,6 +38,7 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
 from finetui.engine.runs.reporter import Sink
+from finetui.engine.runs.resume import check_trained_by_engine
 from finetui.engine.session.session import Session
 from finetui.engine.setup.prepared import Beginning
 from finetui.engine.setup.recorded_data import recorded_data
@@ -78,6 +79,7 @@ class Replayed(msgspec.Struct, frozen=True):
 
 def read_recording(folder: RunFolder) -> Recording:
     """Return what the journal in `folder` tells. Raises `BadInput` where that is not enough for a replay."""
+    check_trained_by_engine(folder)
     held = effective(JournalReader(folder.journal).read())
     prepared = next((event for event in held if isinstance(event, RunPrepared)), None)
     if prepared is None:

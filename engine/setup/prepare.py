@@ -161,7 +161,7 @@ def _build(
     if model is None:
         check_model(config.model.name)
     start = start_weights(config, progress, cancelled) if model is None else StartWeights()
-    wanted = network_input(config, start.stated, start.name)
+    wanted = network_input(config, start.stated, start.source)
     asked = wanted.decoding if known is None else None
     data = data or load_as(config, device, progress, cancelled, decoding=asked, known=known)
     progress("Building the model", 0, 0)
@@ -186,7 +186,7 @@ def _prepared_new(
     name = config.model.name
     height, width = wanted.height, wanted.width
     if not height or name == "lenet":
-        height, width = fit_input(name, data.channels, data.height, data.width)
+        height, width = fit_input(name, data.channels, data.height, data.width, start.definition)
     transform = Transform(mean=data.mean, std=data.std, height=height, width=width)
     transform = dataclasses.replace(wanted, height=0).transform(transform, data.channels)
     architecture = Architecture(
@@ -195,6 +195,7 @@ def _prepared_new(
         in_channels=data.channels,
         height=transform.height,
         width=transform.width,
+        definition=start.definition,
     )
     notices = [*data.notices, *_input_notices(config, data, transform), *wanted.notices(config, transform)]
     network = build(architecture, config.training.seed, notices.append)

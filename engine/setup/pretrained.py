@@ -55,7 +55,7 @@ def pretrained(name: str, *, progress: Progress, cancelled: Callable[[], bool]) 
     import torchvision  # takes seconds, and is seldom needed
 
     source: Any = torchvision.models.get_model_weights(name).DEFAULT
-    path = _find(name, source.url, progress, cancelled)
+    path = torch_hub_file(name, source.url, progress, cancelled)
     preset = source.transforms()
     half = name in _HALF
     return Pretrained(
@@ -71,8 +71,11 @@ def pretrained(name: str, *, progress: Progress, cancelled: Callable[[], bool]) 
     )
 
 
-def _find(name: str, url: str, progress: Progress, cancelled: Callable[[], bool]) -> Path:
-    """Return the file that `url` names, in torch's cache, with the right check sum."""
+def torch_hub_file(name: str, url: str, progress: Progress, cancelled: Callable[[], bool]) -> Path:
+    """Return the file of the network `name` that `url` names, in torch's cache, with the right check sum.
+
+    Raises `BadInput`, and `Cancelled`.
+    """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     mirror, slash, file_name = url.rpartition("/")
     path = folder / file_name

@@ -17,6 +17,7 @@ from finetui.engine.protocol.events import FinetunePreview, StagePreview
 from finetui.engine.runs.derived import child_config
 from finetui.engine.setup.finetune import Finetune, build_finetuned
 from finetui.engine.training.freezing import Freezer
+from finetui.engine.training.layer_decay import decayed
 from finetui.engine.training.optimizer import build_optimizer
 from finetui.engine.training.recipes import build_plan, frozen_layers, schedules_of
 
@@ -71,6 +72,7 @@ def _stages(child: RunConfig, found: Finetune, *, counted: bool) -> tuple[StageP
     assert finetune is not None
     training = child.training
     plan = build_plan(finetune.recipe, found.groups, training.epochs, model=found.architecture.name)
+    plan = decayed(plan, found.groups, training.layer_decay)
     previews: list[StagePreview] = []
     epoch = 1
     freezer = Freezer(found.model, found.groups, build_optimizer(found.groups, training))

@@ -93,7 +93,7 @@ class AlertWatch:
         Of several evaluations in an epoch only the last counts: a person who evaluates five times in a minute has
         not seen five times that nothing improves.
         """
-        if not math.isfinite(evaluated.loss):
+        if evaluated.loss is None or not math.isfinite(evaluated.loss):
             return []
         self._part = evaluated.part
         self._remember(_Evaluation(evaluated.epoch, evaluated.loss, train_loss if math.isfinite(train_loss) else None))
@@ -178,7 +178,7 @@ class AlertWatch:
 
         Steps whose own loss is lower do not count: the mean comes down long after the losses.
         """
-        if not math.isfinite(point.loss):
+        if point.loss is None or not math.isfinite(point.loss):
             return None
         # As if each of the point's steps had had its mean.
         fade = (1 - 1 / _MEMORY_STEPS) ** point.steps
@@ -197,19 +197,22 @@ class AlertWatch:
             self._high_steps = 0
         elif not self._grace and point.loss > bound:
             self._high_steps += point.steps
+        rate = "" if point.learning_rate is None else f" (now {point.learning_rate:g})"
         return self._raise(
             "divergence",
             self._high_steps >= _DIVERGED_STEPS,
             point.step,
             lambda: (
                 f"the training loss is {_number(smoothed)}, and was {_number(lowest)} at step {self._lowest_step:,}; "
-                f"lower the learning rate (now {point.learning_rate:g}), or roll back to a checkpoint"
+                f"lower the learning rate{rate}, or roll back to a checkpoint"
             ),
         )
 
     def _unstable(self, point: TrainPoint) -> Alert | None:
         """The norm of the gradient is above `_UNSTABLE` times its running median."""
         norm = point.grad_norm
+        if norm is None:
+            return None
         median = statistics.median(self._norms) if len(self._norms) >= _FEWEST else None
         high = median is not None and not norm <= max(_UNSTABLE * median, _SMALL_NORM)  # NaN is as bad as infinity
         if math.isfinite(norm) and norm > 0:  # a step that trains nothing has no gradient

@@ -1,6 +1,7 @@
 """Freezing layers, so that a frozen tensor stays the same bit for bit."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from torch import nn
 from torch.optim import Optimizer
@@ -11,6 +12,20 @@ from finetui.engine.protocol.events import Layer, LayerGroup, NormMode
 from finetui.engine.text import clean
 
 _MOST_NAMES = 6
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What is said of a network, besides the `requires_grad` of its parameters.
+
+    `frozen` are full names of parameters, or of modules with all that is in them. `evaluating` are the modules that
+    are in evaluation mode while the network trains, so that their buffers stay as they are; None: nothing is said, but
+    that those of `training` may be in training mode.
+    """
+
+    frozen: frozenset[str] = frozenset()
+    evaluating: frozenset[str] | None = None
+    training: frozenset[str] = frozenset()
 
 
 class Freezer:
@@ -108,6 +123,19 @@ class Freezer:
         for name in self.frozen:
             layer = self._layers[name]
             layer.module.training = layer.normalises and self.norm_trains and name not in self.bypassed
+
+    def claims(self) -> Claims:
+        """Return what has to hold of the model while this keeps it frozen."""
+        names = {id(module): name for name, module in self._model.named_modules()}
+        layers = [self._layers[name] for name in self.frozen]
+        collect = {id(layer.module) for layer in layers if layer.name not in self.bypassed and layer.normalises}
+        modules = [module for group in self._groups if self._wholly_frozen(group) for module in group.modules]
+        resting = {id(module) for module in (*modules, *(layer.module for layer in layers))}
+        # A tensor that the model itself owns is a layer: that one is frozen says nothing of the others' buffers.
+        resting -= {id(self._model)} | (collect if self.norm_trains else set())
+        tensors = {name for layer in layers for name in layer.parameters} | self.held
+        tensors |= {layer.name for layer in layers if layer.module is self._model}
+        return Claims(frozenset(tensors), frozenset(names[module] for module in resting))
 
     @property
     def fixed(self) -> frozenset[str]:

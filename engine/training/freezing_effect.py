@@ -27,6 +27,8 @@ class EffectMeter:
 
     def add(self, point: TrainPoint, images: int) -> EffectMeasured | None:
         """Count `point`, a mean over `images` images; return the effect once enough steps came after a change."""
+        if not point.samples_per_second:
+            return None
         seconds = images / point.samples_per_second
         fade = max(0.0, 1 - seconds / _MEMORY_SECONDS)
         self._images = self._images * fade + images

@@ -26,6 +26,7 @@ class LayerMeter:
     """Measures one step: `before()` between its backward pass and the optimizer's step, `after()` after the latter.
 
     In between, a copy of the weights that train is kept. All is computed on their device and read from it once.
+    `measures` are those of the last step that was measured.
     """
 
     def __init__(self, layers: Sequence[ModuleLayer]) -> None:
@@ -33,6 +34,18 @@ class LayerMeter:
         self._trains: list[nn.Parameter] | None = None
         self._copies: list[Tensor] = []
         self._gradients: dict[int, Tensor] = {}
+        self.measures: dict[str, LayerMeasure] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether a step was measured."""
+        return bool(self.measures)
+
+    def restart(self) -> None:
+        """Measure a later step."""
+        self._trains, self._copies, self._gradients = None, [], {}
+
+    stop = restart
 
     def before(self) -> None:
         """Keep the weights that train, and measure their gradients."""
@@ -56,8 +69,11 @@ class LayerMeter:
         gradient = dict(zip(gradients, read[:reached], strict=True))
         moved = dict(zip(ids, read[reached : reached + len(ids)], strict=True))
         was = dict(zip(ids, read[reached + len(ids) :], strict=True))
-        self._trains, self._copies, self._gradients = None, [], {}
-        return {layer.name: _measure(layer, gradient, moved, was) for layer in self._layers if layer.parameters}
+        self.restart()
+        self.measures = {
+            layer.name: _measure(layer, gradient, moved, was) for layer in self._layers if layer.parameters
+        }
+        return self.measures
 
 
 def _measure(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput
 from finetui.engine.models.device import preserved_rng
+from finetui.engine.training.layer_decay import layer_factors
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer
 from finetui.engine.training.trainer import Batch, Trainer
 
@@ -42,6 +43,7 @@ def _try_rates(
     model, groups = copy.deepcopy((trainer.model, trainer.groups))
     optimizer = build_optimizer(groups, trainer.training, fused=trainer.path.fused)
     rated = ParameterGroups(optimizer)
+    factors = layer_factors(groups, trainer.training.layer_decay)
     trial = partial(_computed, trainer, model, [p for group in groups for p in group.parameters.values()])
     batches = _endless(trainer)
     rates: list[float] = []
@@ -50,7 +52,7 @@ def _try_rates(
     for index in range(STEPS):
         inputs, labels = next(batches)
         rate = LOWEST * (HIGHEST / LOWEST) ** (index / (STEPS - 1))
-        rated.set_rate(rate)
+        rated.set_rates(rate, lambda layer: factors.get(layer, 1.0)) if factors else rated.set_rate(rate)
         optimizer.zero_grad(set_to_none=True)
         value = trial(inputs, labels)
         mean = _MEMORY * mean + (1 - _MEMORY) * value

@@ -22,12 +22,14 @@ from finetui.engine.training.epoch_steps import has_batch_norm, steps_per_epoch
 from finetui.engine.training.features.use import FeatureUse
 from finetui.engine.training.forward import Forward
 from finetui.engine.training.freezing import Freezer
-from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter, gradient_norms
+from finetui.engine.training.layer_decay import decayed
+from finetui.engine.training.layer_meter import gradient_norms
 from finetui.engine.training.learning_rate import LearningRates
 from finetui.engine.training.metrics import Meter
 from finetui.engine.training.optimizer import ParameterGroups, build_optimizer, load_state_by_name, state_by_name
 from finetui.engine.training.recipes import Stage, check_plan, frozen_layers, schedules_of, stage_at, whole_run
 from finetui.engine.training.rules import CURRENT, ONE_THREAD
+from finetui.engine.training.step_observer import StepObserver
 
 OnStep = Callable[[int, Tensor], None]
 Batch = tuple[Tensor, Tensor]
@@ -90,8 +92,7 @@ class Trainer:
         self._batches: Iterator[tuple[Any, Tensor]] | None = None
         self._guard = LossGuard(explode_factor, classes)
         self._meter = Meter(self._guard, ranks)
-        self._layer_meter: LayerMeter | None = None
-        self.measures: dict[str, LayerMeasure] = {}  # of the last step that was measured
+        self.observers: list[StepObserver] = []
         check_plan(self.plan, self.freezer, self._always_frozen)
         self._begin_stage()
 
@@ -104,7 +105,7 @@ class Trainer:
         if size == 1 and self._needs_two:
             raise BadInput("training.batch_size (--batch-size): batch normalisation needs at least 2 images a step")
         self.training = training
-        self.plan = tuple(plan) or whole_run(training.epochs)
+        self.plan = decayed(plan or whole_run(training.epochs), self.groups, training.layer_decay)
         self.epochs = training.epochs
         self.optimizer = build_optimizer(self.groups, training, fused=self.path.fused)
         self._rated = ParameterGroups(self.optimizer)
@@ -176,11 +177,11 @@ class Trainer:
                 loss, logits = self.divided.compute(inputs, labels, self.freezer)
                 if self.device.type == "cpu" and self.ranks.world == 1:
                     self._check(loss.item())
-            if self._layer_meter is not None:
-                self._layer_meter.before()
+            for observer in self.observers:
+                observer.before()
             self._rated.step()
-            if self._layer_meter is not None:
-                self.measures, self._layer_meter = self._layer_meter.after(), None
+            for observer in self.observers:
+                observer.after()
             self._meter.add(loss.detach(), logits, labels)
         self.step += 1
         self.position += 1
@@ -203,11 +204,6 @@ class Trainer:
         except Diverged:
             self._batches = None  # the step was not taken: its batch comes again
             raise
-
-    def measure_next(self) -> None:
-        """Measure gradients and updates of every layer at the next step with images, for `measures`."""
-        self.measures = {}
-        self._layer_meter = LayerMeter([layer for group in self.groups for layer in group.layers])
 
     def batches(self, epoch: int, position: int) -> Iterator[Batch]:
         """Yield the batches of `epoch` from step `position` on."""
@@ -399,7 +395,9 @@ class Trainer:
         self._guard.load_state_dict(state["guard"])
         kept = {} if "optimizer" in changed else state["optimizer"]
         load_state_by_name(self.optimizer, self._parameters, kept)
-        self._batches, self._layer_meter, self.measures = None, None, {}
+        self._batches = None
+        for observer in self.observers:
+            observer.restart()
         self.revise_features()
 
     def _take_up_epoch(self, state: dict[str, Any], *, resized: bool) -> None:

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from finetui.engine.export.classify import classify
 from finetui.engine.inspection import evaluation, opened_checkpoint
 from finetui.engine.inspection.answers import Answerer
-from finetui.engine.inspection.classify import classify
 from finetui.engine.inspection.opened_checkpoint import open_checkpoint
 from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol.commands import ExplainImage, Stop, ViewLayer

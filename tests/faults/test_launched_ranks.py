@@ -183,6 +183,17 @@ def test_a_batch_script_is_requeued_and_goes_on(launch, slurm: Path, tmp_path: P
     assert run.of(JobFound)[-1].restarts == 1
 
 
+def test_a_batch_systems_signal_to_the_launcher_reaches_all_ranks(launch, slurm) -> None:
+    """A job whose script signals what it has started, and not the tasks: one checkpoint, and the same status."""
+    run = launch(*FINETUI, *TRAIN, "--nproc", "2")
+    run.until_training()
+    run.process.send_signal(signal.SIGUSR1)
+    assert run.process.wait(LONG) == 138, run.said()
+    run.until_all_gone()
+    assert run.last_state().state == "stopped"
+    assert steps_saved(run.folder) == run.last_state().step > 0
+
+
 def test_what_rank_0_cannot_use_ends_all_tasks(launch, slurm: Path, tmp_path: Path) -> None:
     """The first task reads the command line, for all; the others do not wait for it for ever, and say nothing."""
     (tmp_path / "checkpoints" / "t").mkdir(parents=True)

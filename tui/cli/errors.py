@@ -52,9 +52,9 @@ class ListedOptions:
     duplicates: bool = False
     "Only images that are in the training set as well."
     compare: Annotated[str | None, Parameter(completer=checkpoints)] = None
-    "Another run or checkpoint, to see what changed from it to RUN."
-    change: Literal["fixed", "newly-wrong", "broken", "still-wrong"] | None = None
-    "With --compare: fixed, newly-wrong (default; broken is the same) or still-wrong."
+    "Another run, checkpoint or predictions file (of an export, say), to see what changed from it to RUN."
+    change: Literal["fixed", "newly-wrong", "broken", "still-wrong", "other-class"] | None = None
+    "With --compare: fixed, newly-wrong (default; broken is the same), still-wrong, or other-class, right or wrong."
     sort: Sort = "loss"
     "loss (default, highest first), confidence (highest first), margin (lowest first) or index."
     reverse: bool = False

@@ -92,6 +92,8 @@ class Origin:
         return self._predictions
 
     def _find_predictions(self) -> Predictions:
+        if self.checkpoint.suffix == ".predictions":
+            return load_predictions(self.checkpoint)
         kept, part = RunFolder(self.checkpoint.parent), self._place.part
         same = not self._place.is_file and self._place.data is None and self.checkpoint == kept.best
         if same and kept.best_predictions.is_file():

@@ -13,13 +13,16 @@ from cyclopts import App, CycloptsError, Parameter
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.text import clean
 from finetui.engine.version import __version__
+from finetui.tui.cli.audit import audit
 from finetui.tui.cli.calibrate import calibrate
+from finetui.tui.cli.card import card
 from finetui.tui.cli.compare import compare
 from finetui.tui.cli.complaints import complaint
 from finetui.tui.cli.complete import models
 from finetui.tui.cli.completion import completion_for
 from finetui.tui.cli.errors import errors
 from finetui.tui.cli.evaluate import evaluate
+from finetui.tui.cli.export import export
 from finetui.tui.cli.finetune import finetune
 from finetui.tui.cli.launched import run_as_rank
 from finetui.tui.cli.live import attach, rollback, stop
@@ -34,6 +37,7 @@ from finetui.tui.cli.resume import branch, extend, resume
 from finetui.tui.cli.runs import list_runs
 from finetui.tui.cli.start import train
 from finetui.tui.cli.summary import summary
+from finetui.tui.cli.watch import watch
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -87,11 +91,15 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "rename": rename,
     "delete": delete,
     "open": open_run,
+    "watch": watch,
     "log": log,
+    "audit": audit,
     "evaluate": evaluate,
     "calibrate": calibrate,
     "errors": errors,
     "predict": predict,
+    "export": export,
+    "card": card,
     "summary": summary,
 }
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import find_checkpoint
 from finetui.tui.cli.options import (
     AnyCheckpointModel,
@@ -19,40 +20,46 @@ def predict(
     /,
     *files: Path,
     top: WholeNumber = 5,
+    threshold: float = 0.0,
     invert: bool = False,
     model: AnyCheckpointModel = "lenet",
     device: Device = "auto",
     runs_dir: RunsDir = Path("checkpoints"),
     images: PrintedImages = "auto",
+    csv: bool = False,
     json: bool = False,
     weights: WeightsOptions | None = None,
 ) -> int:
-    """Classify image files of your own.
+    """Classify image files of your own: by a run, or by a file that finetui export wrote.
 
-    Exit status 2 when one of them could not be read; the others are classified all the same.
+    What cannot be read is said, and the others are classified all the same. Exit status 2 when that is a file that you
+    named, or all of a folder.
 
     Parameters
     ----------
     files
-        The image files.
+        The image files, or folders of them.
     top
         Likeliest classes to show (default: 5).
+    threshold
+        Tell no class that is less probable than this, from 0 to 1 (default: 0).
     invert
         Exchange light and dark first: for black ink on white paper, where the network learned from white on black.
+    csv
+        Print CSV: path, prediction (empty where none is sure enough), problem, class_1, probability_1 and so on.
     json
-        Print a JSON list of objects: path, top, problem.
+        Print a JSON object for each file, one a line: path, prediction, top, problem.
     """
-    from finetui.tui.cli.predict_report import print_predictions
+    from finetui.tui.cli.predict_report import Asked, print_predictions
 
-    checkpoint = find_checkpoint(run, runs_dir)
+    if csv and json:
+        raise BadInput("--json and --csv: choose one of them")
     return print_predictions(
-        checkpoint,
+        find_checkpoint(run, runs_dir),
         files,
-        top=top,
+        Asked(top, threshold, "csv" if csv else "json" if json else "text", images),
         model=model,
         device=device,
         invert=invert,
-        images=images,
-        as_json=json,
         bare=(weights or WeightsOptions()).given(),
     )

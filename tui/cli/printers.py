@@ -104,11 +104,13 @@ class LinePrinter(Printer):
                 print_accuracy(event.n, event.accuracy, event.part, event.checkpoint)
 
 
-def print_accuracy(n: int, accuracy: float, part: Part = "test", checkpoint: str = "") -> None:
+def print_accuracy(n: int, accuracy: float | None, part: Part = "test", checkpoint: str = "") -> None:
     """Print the tutorial's line about the `n` images of `part`, and how far the accuracy may be from the true one.
 
-    `checkpoint` is the one whose weights were scored.
+    `checkpoint` is the one whose weights were scored. Nothing is printed of what was not told.
     """
+    if accuracy is None or not n:
+        return
     low, high = wilson(accuracy, n)
     of = f", {checkpoint} checkpoint, chosen on val" if checkpoint else ""
     print(
@@ -162,7 +164,8 @@ class BarPrinter(Printer):
                 self._epochs = event.training.epochs
                 self._steps = event.step + round((self._epochs - event.epochs) * event.steps_per_epoch)
             case TrainPoint():
-                detail = f"loss {event.loss:.4f}  {event.samples_per_second:,.0f} images/s"
+                loss = "" if event.loss is None else f"loss {event.loss:.4f}"
+                detail = f"{loss}  {event.samples_per_second:,.0f} images/s" if event.samples_per_second else loss
                 name = f"epoch {event.epoch}/{self._epochs}"
                 update(self._task, description=name, total=self._steps, completed=event.step, detail=detail)
             case Evaluated():

@@ -1,5 +1,6 @@
 """The two lines at the top of every screen, as a widget."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,15 +45,17 @@ class StatusBar(Vertical):
     def on_mount(self) -> None:
         """Show what is known, and look for more."""
         self.show()
-        if self._by_itself:
-            self.set_interval(_SECONDS, self._look)
+        self.set_interval(_SECONDS, self._look)
 
     def on_resize(self) -> None:
         """Use the new width."""
         self.show()
 
     def _look(self) -> None:
-        known = (self._store.view, self._store.machine.latest)
+        if not (self._by_itself or self._store.view.changed):
+            return
+        age = int(time.time()) if self._store.view.changed else 0  # of files that are watched: it is told
+        known = (self._store.view, self._store.machine.latest, age)
         if self.app.screen is self.screen and known != self._shown:
             self._shown = known
             self.show()

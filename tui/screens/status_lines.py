@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -34,6 +35,7 @@ _GAP, _WIDE_GAP = 2, 3
 _LEAST_NAME = 12
 _BRIEF = 120  # cells, below which features are told in short
 _LIVE = ("running", "paused")
+_OLD = 600.0  # seconds, after which one should know that what is watched has not changed
 
 
 def run_line(store: Store, width: int, cue: str = "") -> Content:
@@ -68,14 +70,16 @@ def _left(view: View, room: int) -> list[Part]:
         parts.append(Part(Content.styled(f"{view.stage.index}/{view.stage.count} {view.stage.name}", "$accent"), 3))
     if view.data is not None:
         model = short(view.config.model.name)
-        parts.append(Part(Content.styled(f"{model}/{view.data.name}", "$muted"), 5))
+        of = f"{model}/{view.data.name}" if view.hparams is None else view.data.name
+        parts.append(Part(Content.styled(of, "$muted"), 5))
     if view.parent:
         parts.append(Part(Content.styled(f"from {view.parent}", "$muted"), 6))
-    if view.data is not None:
+    if view.data is not None and view.data.sizes:
         sizes = " + ".join(
             f"{size:,}" if part == "train" else f"{size:,} {part}" for part, size in view.data.sizes.items()
         )
         parts.append(Part(Content.styled(f"{sizes} images", "$muted"), 8))
+    if view.parameters:
         parts.append(Part(Content.styled(f"{view.parameters:,} parameters", "$muted"), 9))
     if view.device:
         parts.append(Part(Content.styled(view.device, "$muted"), 7))
@@ -94,7 +98,7 @@ def _share(view: View) -> float | None:
 def _progress(store: Store, cue: str) -> list[Part]:
     """Return epoch, what takes a while, a place for the bar, percentage and time left, as far as there are any."""
     view, share = store.view, _share(store.view)
-    epochs = view.config.training.epochs
+    epochs = view.epochs
     parts = []
     if view.phase is None and view.state == "preparing":
         return [Part(Content.styled("starting the engine…", "$muted"), 1)]
@@ -102,8 +106,7 @@ def _progress(store: Store, cue: str) -> list[Part]:
         parts.append(Part(Content.styled(f"{epochs:,} epoch{'s' * (epochs != 1)}", "$muted"), 2))
         return [*parts, Part(Content.styled(cue, "$accent"), 1)] if cue else parts
     if view.state not in ("preparing", "ready"):
-        epoch = min(int(view.epochs_at(view.step)) + (view.state != "finished"), epochs)
-        parts.append(Part(Content.assemble(("epoch ", "$muted"), f"{epoch:>{len(str(epochs))}}/{epochs}"), 1))
+        parts.append(Part(_epoch(view), 1))
     if view.phase is not None:
         parts.append(Part(Content.styled(view.phase.name + "…" * (share is None), "$accent"), 2))
     if share is not None:
@@ -112,6 +115,23 @@ def _progress(store: Store, cue: str) -> list[Part]:
     if left is not None:
         parts.append(Part(Content.assemble(("ETA ", "$muted"), (f"{_time_left(left):>5}", "bold")), 1))
     return parts
+
+
+def _epoch(view: View) -> Content:
+    """Return the epoch that the run is in, of how many; its step where somebody else's loop tells of no epochs."""
+    epochs = view.epochs
+    if view.hparams is not None and not view.steps_per_epoch:
+        return Content.assemble(("step ", "$muted"), f"{view.step:,}")
+    epoch = int(view.epochs_at(view.step)) + (view.state != "finished")
+    if not epochs:
+        return Content.assemble(("epoch ", "$muted"), f"{epoch}")
+    return Content.assemble(("epoch ", "$muted"), f"{min(epoch, epochs):>{len(str(epochs))}}/{epochs}")
+
+
+def _age(changed: float) -> Content:
+    """Return how old the newest data are of files that are watched, which changed in the Unix second `changed`."""
+    age = max(time.time() - changed, 0.0)
+    return Content.styled(f"data {duration(age)} old", "$warning" if age > _OLD else "$muted")
 
 
 def _time_left(seconds: float) -> str:
@@ -137,6 +157,8 @@ def figures_line(store: Store, width: int) -> Content:
     view, eta = store.view, store.eta
     live = view.state in _LIVE
     left = [Part(_best(view), 0)] if view.best_accuracy is not None else []
+    if view.changed:
+        left.append(Part(_age(view.changed), 1))
     if view.learning_rate:
         left.append(Part(_figure("lr ", f"{rate(view.learning_rate):<7}"), 1))
     if live and view.speed:
@@ -192,12 +214,14 @@ def _best(view: View) -> Content:
     best = view.best
     if best is None:
         return _figure("best ", f"{100 * (view.best_accuracy or 0.0):.2f}%")
-    return _figure("best ", _judged(best), f" @{best.epoch}")
+    return _figure("best ", _judged(best), f" @{best.epoch}" if best.epoch or best.n else "")
 
 
 def _judged(best: Evaluated) -> str:
-    if best.best_by == "accuracy" or best.figure is None:
+    if best.accuracy is not None and (best.best_by == "accuracy" or best.figure is None):
         return f"{100 * best.accuracy:.2f}%"
+    if best.figure is None:
+        return "-"
     return figure_text(best.best_by, best.figure)
 
 

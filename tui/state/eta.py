@@ -55,7 +55,7 @@ class EtaEstimator:
         self.clock.note(event)
 
     def _hear_point(self, point: events.TrainPoint, view: View) -> None:
-        speed = point.samples_per_second
+        speed = point.samples_per_second or 0.0
         seconds = point.steps * view.config.training.batch_size / speed if speed > 0 else math.inf
         if math.isfinite(seconds):
             self._steps += point.steps
@@ -95,7 +95,7 @@ class EtaEstimator:
         step = self.step_seconds
         if step is None or not view.total_steps:
             return None
-        epochs = view.config.training.epochs - view.epochs_at(view.step)
+        epochs = view.epochs - view.epochs_at(view.step)
         ends = max(math.ceil(epochs - 1e-6), 0.0)
         whole = abs(epochs - round(epochs)) < 1e-6
         if whole and view.step and (view.evaluation is None or view.evaluation.step < view.step):

@@ -16,7 +16,9 @@ def scores(event: Evaluated) -> str:
 
     What was chosen on the images that it is scored on is called so.
     """
-    text = f"{event.part} loss {event.loss:.4f}, accuracy {event.accuracy:.2%}"
+    loss = () if event.loss is None else (f"loss {event.loss:.4f}",)
+    accuracy = () if event.accuracy is None else (f"accuracy {event.accuracy:.2%}",)
+    text = f"{event.part} {', '.join((*loss, *accuracy)) or 'evaluated'}"
     if event.figure is not None and event.best_by != "accuracy":
         text += f", {figure_text(event.best_by, event.figure)}"
     if event.checkpoint:

@@ -69,6 +69,8 @@ def _change(view: View, event: events.AnyEvent) -> View:
             return replace(view, phase=None if over else event)
         case events.DuplicatesFound():
             return replace(view, phase=None)
+        case events.DataSeen():
+            return replace(view, changed=event.changed)
         case events.Audience():
             return replace(view, audience=event.names)
         case events.RunPrepared():
@@ -137,15 +139,15 @@ def _change(view: View, event: events.AnyEvent) -> View:
 
 
 def _trained(view: View, event: events.TrainPoint) -> View:
-    speed = event.samples_per_second
+    speed, rate = event.samples_per_second or 0.0, event.learning_rate
     if view.speed:
         speed = _SPEED_MEMORY * view.speed + (1 - _SPEED_MEMORY) * speed
     return msgspec.structs.replace(
         view,
         point=event,
-        step=event.step,
-        epoch=event.epoch,
-        learning_rate=event.learning_rate,
+        step=max(view.step, event.step) if view.only_files else event.step,  # several files may be a little out of order
+        epoch=max(view.epoch, event.epoch) if view.only_files else event.epoch,
+        learning_rate=view.learning_rate if rate is None else rate,
         speed=speed,
         phase=None,
     )
@@ -157,6 +159,7 @@ def _prepared(view: View, event: events.RunPrepared) -> View:
         state="preparing",
         name=event.config.run.name,
         capabilities=event.capabilities,
+        hparams=event.hparams,
         config=event.config,
         data=event.data,
         layers=event.layers,
@@ -165,7 +168,7 @@ def _prepared(view: View, event: events.RunPrepared) -> View:
         steps_per_epoch=event.steps_per_epoch,
         parent=event.parent,
         notices=event.notices,
-        learning_rate=event.config.training.lr,
+        learning_rate=0.0 if event.hparams is not None else event.config.training.lr,
         norm_trains=event.config.training.frozen_norm_trains,
         pending=view.pending,
         log=view.log,
@@ -276,7 +279,8 @@ class Store:
             self.view = reduce(self.view, event)
             self.eta.hear(event, self.view)
             if isinstance(event, events.RunPrepared):
-                self.curves, self._snapshots = RunCurves(), {}
+                by_step = event.hparams is not None and not event.steps_per_epoch
+                self.curves, self._snapshots = RunCurves("step" if by_step else "epoch"), {}
             self.curves.hear(event, self.view.epochs_at(event.step), running=running)
             if isinstance(event, events.CheckpointSaved):
                 self._remember(event)

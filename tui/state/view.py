@@ -27,10 +27,14 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     `best` is None where only its accuracy is known.
     `rate_factor` is by what a person multiplied the schedule's learning rate; None where an old journal does not tell.
     `ranks` are the processes that train, where they are several, and `job` is the batch system's that they run in.
+    `hparams` are the settings of somebody else's loop, as far as it tells of them (None: those of `config` hold), and
+    `changed` is when its files last did, in Unix seconds (0: nothing is watched that way).
     `pending` holds unanswered commands by their id; `audience` names the dashboards on this run, this one among them.
     """
 
     state: events.State = "preparing"
+    hparams: Mapping[str, str | int | float | bool] | None = None
+    changed: float = 0.0
     capabilities: Capabilities | None = None
     reason: str = ""
     name: str = ""
@@ -95,10 +99,25 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return self.evaluation if part == self.watched and self.evaluation is not None else self.others.get(part)
 
     @property
+    def only_files(self) -> bool:
+        """Whether nobody but the run's files tells of it: there is no journal of finetui's, and nothing is obeyed."""
+        return self.capabilities is not None and not self.capabilities.commands
+
+    @property
+    def epochs(self) -> int:
+        """The epochs that the run is to train; 0 where nobody tells."""
+        if self.hparams is None:
+            return self.config.training.epochs
+        told = self.hparams.get("epochs", 0)
+        return int(told) if isinstance(told, int | float) else 0
+
+    @property
     def total_steps(self) -> int:
         """Steps of the whole run; 0 while that is not known."""
+        if not self.epochs:
+            return 0
         step, epochs = self.counted_from
-        return step + round(self.steps_per_epoch * (self.config.training.epochs - epochs))
+        return step + round(self.steps_per_epoch * (self.epochs - epochs))
 
     @property
     def can_go_on(self) -> bool:
@@ -106,9 +125,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in ("crashed", "failed") and bool(self.path and self.kept)
 
     def epochs_at(self, step: int) -> float:
-        """Return `step` in epochs."""
+        """Return `step` in epochs; where somebody else's loop does not tell of these, `step` itself."""
         if not self.steps_per_epoch:
-            return 0.0
+            return 0.0 if self.hparams is None else float(step)
         from_step, epochs = self.counted_from
         # Before a change of the batch size the epochs were of other steps.
         if step < from_step:

@@ -208,13 +208,13 @@ class _Parts:
         self.kept = dict(values)
         self.boundary: list[fx.Node] = []
         self._numbers: dict[fx.Node, Value] = {}
-        images = next(node for node in graph.nodes if node.op == "placeholder")
+        self._images = next(node for node in graph.nodes if node.op == "placeholder")
         # Of what the rest needs, and cannot be kept for each image, it computes the last operation itself.
         while demoted := self._find_boundary():
             for node in graph.nodes:
                 if node in demoted or any(other not in self.kept for other in node.all_input_nodes):
                     self.kept.pop(node, None)
-        if not self.boundary or self.boundary == [images]:
+        if not self.boundary or self.boundary == [self._images]:
             raise NoCut("its first layer trains")
         self.graphs = self._first(), self._rest()
 
@@ -261,13 +261,11 @@ class _Parts:
                 graph.erase_node(node)
         return graph
 
-    @staticmethod
-    def _checks_defaults(node: fx.Node) -> bool:
+    def _checks_defaults(self, node: fx.Node) -> bool:
         """Whether torch.fx put `node` there to check an argument that has its default value."""
         found = node.all_input_nodes
         return bool(found) and all(
-            (other.op == "placeholder" and other.prev.op == "placeholder") or _Parts._checks_defaults(other)
-            for other in found
+            (other.op == "placeholder" and other is not self._images) or self._checks_defaults(other) for other in found
         )
 
 

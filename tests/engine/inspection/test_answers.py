@@ -18,6 +18,7 @@ from finetui.engine.predictions.images import pixels
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.commands import (
     EXPLANATIONS,
+    AuditParameters,
     DescribeModel,
     Evaluate,
     ExplainImage,
@@ -67,6 +68,7 @@ QUESTIONS = (
     ViewLayer(layer="fc1", view="weights"),
     ViewLayer(layer="fc1", view="activations"),
     MeasureLayers(),
+    AuditParameters(steps=3),
 )
 
 
@@ -268,6 +270,7 @@ def test_questions_about_a_finished_run_are_answered_from_its_checkpoint(run, in
     refused = inquiry.ask(ExplainImage(index=4, method="divination"))
     assert isinstance(refused, events.CommandRefused)
     assert isinstance(inquiry.ask(MeasureLayers()), events.CommandRefused)
+    assert isinstance(inquiry.ask(AuditParameters()), events.CommandRefused)
     assert isinstance(inquiry.ask(Pause()), events.CommandRefused)
 
 

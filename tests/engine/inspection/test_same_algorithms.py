@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
+from finetui.engine.export.classify import classify
 from finetui.engine.inspection.calibrate import calibrate
-from finetui.engine.inspection.classify import classify
 from finetui.engine.inspection.opened_checkpoint import evaluate_checkpoint
 from finetui.engine.protocol.config import DataConfig, RunConfig, RunSection, TrainingConfig
 from finetui.engine.session.session import Session

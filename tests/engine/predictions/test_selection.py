@@ -106,6 +106,7 @@ def test_comparing_divides_the_images_into_four(seeds: tuple[int, int], n: int) 
     assert listed["fixed"] == {r for r in range(n) if before.wrong[r] and not now.wrong[r]}
     assert listed["broken"] == {r for r in range(n) if not before.wrong[r] and now.wrong[r]}
     assert listed["still-wrong"] == {r for r in range(n) if before.wrong[r] and now.wrong[r]}
+    assert listed["other-class"] == {r for r in range(n) if before.predicted[r] != now.predicted[r]}
     assert listed["broken"] | listed["still-wrong"] == set(select(now, Selection()).tolist())
 
 

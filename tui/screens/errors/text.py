@@ -21,6 +21,7 @@ _HEADINGS = {
     "fixed": "Fixed {part} images",
     "broken": "Newly wrong {part} images",
     "still-wrong": "Still misclassified {part} images",
+    "other-class": "Differently classified {part} images",
 }
 _BY: dict[LabelFilter, str] = {
     "confident-learning": "possible label errors",

@@ -179,6 +179,9 @@ def total(found: Evaluated | None, width: int) -> Content:
     if found is None:
         brief, more = " No evaluation yet", f". Press {KEYS['evaluate'].shown} to evaluate now."
         return Content.styled(brief + more if len(brief + more) <= width else brief, "$muted")
+    if found.accuracy is None or not found.n:
+        known = "accuracy not told" if found.accuracy is None else f"{found.accuracy:.2%}"
+        return Content.assemble((f" {known}", "bold"), (f" of {found.part}", "$muted"))
     low, high = wilson(found.accuracy, found.n)
     accuracy, size = (f" {found.accuracy:.2%}", "bold"), f"{found.n:,} {found.part} images"
     for words in (

@@ -19,7 +19,7 @@ class Titles:
         """Bring the titles up to date with `view`."""
         self._write("classes", "Classes", _mistakes(view))
         brief = view.data is not None and not self._screen.query_one("#settings").display
-        self._write("controls", "Controls", brief_settings(view.config) if brief else "")
+        self._write("controls", "Controls", brief_settings(view.config) if brief and view.hparams is None else "")
         self._write("layers", "Layers", _trained(view), KEYS["layers"].shown)
         self._write("settings", "Settings", "")
         self._write("log", "Log", "", KEYS["log"].shown)
@@ -36,7 +36,7 @@ class Titles:
 
 def _mistakes(view: View) -> str:
     found = view.evaluation
-    if found is None:
+    if found is None or found.accuracy is None or not found.n:
         return ""
     return f"{found.n - round(found.accuracy * found.n):,} of {found.n:,} wrong"
 

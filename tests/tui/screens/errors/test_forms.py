@@ -126,7 +126,8 @@ async def test_the_parent_comes_first_and_another_run_is_compared_with(tmp_path:
         counts = f"fixed {fixed.sum()} │ newly wrong {tested.broken} │ still wrong {still.sum()}"
         assert line(screen, "filter").startswith(f" vs older (best)  {counts}")
         assert tested.net() in line(screen, "filter")
-        for words, keep in (("Still misclassified", still), ("Fixed", fixed)):
+        other = before.predicted != now.predicted
+        for words, keep in (("Still misclassified", still), ("Differently classified", other), ("Fixed", fixed)):
             await pilot.press("v")
             await pilot.settle()
             assert words in line(screen, "title")

@@ -1,0 +1,203 @@
+"""`finetui.IgniteHandler`: what an Ignite Engine trains on dashboards, and steered by them."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from finetui.engine.watching.callbacks.validation import (
+    Validation,
+    classes_of,
+    count_in,
+    images_in,
+    labels_in,
+    named,
+    scores_in,
+    tell,
+)
+from finetui.engine.watching.shared_run import SharedRun, own_ranks
+
+
+class IgniteHandler:
+    """Has dashboards see and steer what an Engine trains: `finetui.IgniteHandler(model, optimizer).attach(trainer)`.
+
+    Each `run` of the trainer is a run in `runs_dir`, called `name` (by default date, script and model). A step is a step
+    of one of the optimizers, or of several in one iteration. Commands are obeyed between steps; in several processes by
+    all of them at the same one. `trainer.state.output` is the loss, or has it: the first number of a tuple, `loss` of a
+    mapping; or it is what `output_transform` makes of it, a mapping of metrics.
+
+    What an `evaluator` says of each image is shown where its output is `(scores, labels)`, as that of
+    `create_supervised_evaluator`, and its metrics in any case. With a `val_loader`, evaluations of other data are left
+    out, and a dashboard can ask for one. `classes` are the names of the classes, by default those of the data set;
+    `save(path)` writes a checkpoint, by default the state dicts of model and optimizer; `config` are settings to be kept
+    with the run.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | Sequence[Optimizer],
+        *,
+        evaluator: Engine | None = None,
+        val_loader: Any = None,
+        output_transform: Callable[[Any], Mapping[str, Any]] | None = None,
+        name: str = "",
+        runs_dir: str | Path = "checkpoints",
+        classes: Sequence[str] | None = None,
+        save: Callable[[Path], Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._model = model
+        self._optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+        self._evaluator, self._val_loader = evaluator, val_loader
+        self._metrics_of = output_transform or _metrics_in
+        self._given: dict[str, Any] = {"name": name, "runs_dir": runs_dir, "save": save, "config": config}
+        self._classes = classes
+        self._run: SharedRun | None = None
+
+    def attach(self, trainer: Engine) -> Self:
+        """Watch whatever `trainer` runs from here on."""
+        trainer.add_event_handler(Events.STARTED, self._started)
+        trainer.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
+        trainer.add_event_handler(Events.ITERATION_STARTED, self._iteration_started)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._iteration_completed)
+        trainer.add_event_handler(Events.COMPLETED, self._completed)
+        # Not EXCEPTION_RAISED: an Engine that has a handler of it raises nothing any more.
+        trainer.run = self._ending(trainer.run)
+        if self._evaluator is not None:
+            self._evaluator.add_event_handler(Events.STARTED, self._validation_started)
+            self._evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._validated)
+            self._evaluator.add_event_handler(Events.COMPLETED, self._validation_completed)
+        return self
+
+    def _ending(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(run)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return run(*args, **kwargs)
+            except BaseException as error:
+                self._close(error)
+                raise
+
+        return watched
+
+    # -- the run ----------------------------------------------------------------------------------------
+
+    def _started(self, trainer: Engine) -> None:
+        self._close(RuntimeError("the trainer began anew"))
+        ranks = own_ranks()
+        loader = trainer.state.dataloader
+        self._run = SharedRun(
+            ranks,
+            self._model,
+            self._optimizers,
+            epochs=trainer.state.max_epochs,
+            classes=self._classes or classes_of(loader),
+            evaluate=self._evaluate if self._evaluator is not None and self._val_loader is not None else None,
+            **self._given,
+        )
+        self._run.__enter__()
+        self._validation = Validation(ranks, "image")
+        self._losses: dict[str, list[Any]] = {}
+        self._samples = 0
+        self._stepped = self._asked = False
+        self._handles = [one.register_step_post_hook(self._optimizer_stepped) for one in self._optimizers]
+
+    def _completed(self, trainer: Engine) -> None:
+        self._close(None)
+
+    def _close(self, error: BaseException | None) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            for handle in self._handles:
+                handle.remove()
+            run.close(error)
+
+    # -- steps ------------------------------------------------------------------------------------------
+
+    def _optimizer_stepped(self, *_: Any) -> None:
+        self._stepped = True
+
+    def _epoch_started(self, trainer: Engine) -> None:
+        if self._run is not None and self._asked:
+            self._run.epoch(trainer.state.epoch)
+
+    def _iteration_started(self, trainer: Engine) -> None:
+        """Obey before the first step; every other time it is done at the end of the one before."""
+        if self._run is not None and not self._asked:
+            self._asked = True
+            self._run.begin(trainer.state.dataloader, images_in(trainer.state.batch))
+            self._run.epoch(trainer.state.epoch)
+            self._obey(trainer, self._run)
+
+    def _iteration_completed(self, trainer: Engine) -> None:
+        run = self._run
+        if run is None:
+            return
+        self._samples += count_in(trainer.state.batch)
+        for name, value in self._metrics_of(trainer.state.output).items():
+            self._losses.setdefault(name, []).append(value)
+        if not self._stepped:  # gradients are being accumulated
+            return
+        self._stepped = False
+        metrics = {name: sum(values[1:], values[0]) / len(values) for name, values in self._losses.items()}
+        self._losses = {}
+        if run.point_due:
+            metrics = _numbers(trainer.state.metrics) | metrics
+        run.log(**named(metrics))
+        samples, self._samples = self._samples, 0
+        run.after_step(samples * run.ranks.world)
+        self._obey(trainer, run)
+
+    def _obey(self, trainer: Engine, run: SharedRun) -> None:
+        if not run.before_step():
+            trainer.terminate()
+
+    # -- evaluations ------------------------------------------------------------------------------------
+
+    def _evaluate(self) -> None:
+        assert self._evaluator is not None, "it is only called where there is one"
+        self._evaluator.run(self._val_loader)
+
+    def _counts(self, evaluator: Engine) -> bool:
+        return self._run is not None and self._val_loader in (None, evaluator.state.dataloader)
+
+    def _validation_started(self, evaluator: Engine) -> None:
+        if self._counts(evaluator):
+            self._validation.begin()
+
+    def _validated(self, evaluator: Engine) -> None:
+        if not self._counts(evaluator):
+            return
+        output, batch = evaluator.state.output, evaluator.state.batch
+        labels = labels_in(output)
+        labels = labels if labels is not None else labels_in(batch)
+        self._validation.add(scores_in(output, len(labels) if labels is not None else 0), labels, images_in(batch))
+
+    def _validation_completed(self, evaluator: Engine) -> None:
+        if self._run is not None and self._counts(evaluator):
+            tell(self._run, self._validation, evaluator.state.dataloader, _numbers(evaluator.state.metrics))
+
+
+def _metrics_in(output: Any) -> dict[str, Any]:
+    """Return the numbers in the output of a trainer, by their names."""
+    if isinstance(output, Mapping):
+        return _numbers(output)
+    values = output if isinstance(output, tuple | list) else (output,)
+    return next(({"loss": value} for value in values if _is_number(value)), {})
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.detach() if isinstance(value, Tensor) else value
+        for name, value in metrics.items()
+        if _is_number(value)
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return value.numel() == 1 if isinstance(value, Tensor) else isinstance(value, int | float)

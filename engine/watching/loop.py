@@ -1,0 +1,405 @@
+"""A watched loop from its beginning to its end: what it logs becomes points, and all of it a journal."""
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from finetui.engine.distributed.rank_info import rank_info_from
+from finetui.engine.errors import describe, reason_of
+from finetui.engine.files import link
+from finetui.engine.models import module_groups
+from finetui.engine.predictions.given_images import keep, kept_beside
+from finetui.engine.protocol import events
+from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.values import AnyPart, Part
+from finetui.engine.runs.folder import default_run_name, write_config
+from finetui.engine.text import clean
+from finetui.engine.training.layer_meter import gradient_norms
+from finetui.engine.watching import described, scores
+from finetui.engine.watching.layers import WatchedLayers
+from finetui.engine.watching.loop_meter import LoopMeter
+from finetui.engine.watching.optimizers import Optimizers
+from finetui.engine.watching.record import Record
+from finetui.engine.watching.saving import Saver, device_of
+from finetui.engine.watching.steering import Steering
+
+_LOGGED = ("loss", "accuracy")
+_NONE: Mapping[str, Any] = {}
+
+
+class Loop:
+    """What is known of a person's loop that trains `model`; the arguments are those of `watch`.
+
+    `world` is the number of processes that train and all obey; by default only a single one obeys. `why_no_freezing`
+    as in `WatchedLayers`.
+
+    `step` counts the steps completed, `stopped` is True once a person has stopped it, `shape` is that of an input.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None,
+        optimizers: Sequence[Optimizer],
+        *,
+        name: str,
+        runs_dir: str,
+        epochs: int | None,
+        steps_per_epoch: int | None,
+        classes: Sequence[str] | None,
+        evaluate: Callable[[], Any] | None,
+        save: Callable[[Path], Any] | None,
+        config: RunConfig | Mapping[str, Any] | None,
+        world: int | None = None,
+        why_no_freezing: str = "",
+    ) -> None:
+        self.step = self.epoch = self.step_in_epoch = 0
+        self.stopped = False
+        self.model = described.bare(model) if model is not None else None
+        self.groups = module_groups(self.model) if self.model is not None else ()
+        self.optimizers = Optimizers(self.model, optimizers, self._before_update, self._after_update)
+        self.layers = (
+            WatchedLayers(self.model, self.groups, self.optimizers, why_no_freezing) if self.model is not None else None
+        )
+        self._parameters = tuple(map(id, self.model.parameters())) if self.model is not None else ()
+        self.meter = LoopMeter()
+        self._fault: Exception | None = None  # of finetui's own, within the loop's code
+        self.evaluate = evaluate
+        self.config = described.base_configuration(runs_dir, config)
+        self._settings = config
+        self._epochs, self.steps_per_epoch = epochs, steps_per_epoch or 0
+        self._classes = classes
+        self._known_classes = tuple(map(str, classes or ()))
+        self._begun = False
+        self._loader: Any = None
+        self.shape: tuple[int, ...] = ()
+        self._norms: Tensor | None = None
+        self._parts: dict[Part, Path] = {}  # and the files of their predictions
+        self._part: Part | None = None  # the one that is evaluated while training
+        self._best = -math.inf
+        self._diverged = False
+        self.steered = world is not None or rank_info_from().world == 1
+        self.world = world or rank_info_from().world
+        self.steering = Steering(self)
+        self.record = Record(
+            self.config, name or self._default_name(), lambda: self.step, self.steering.aside, self._release
+        )
+        self.saver = Saver(save, self.model, self.optimizers, self.record.folder)
+        self.optimizers.open()
+
+    def _default_name(self) -> str:
+        name = Path(described.script()).stem or "notebook"
+        return default_run_name(name, type(self.model).__name__ if self.model is not None else "loop")
+
+    def _begin(self) -> None:
+        """Tell what there is, as soon as the loop shows what it does."""
+        if self._begun:
+            return
+        self._begun = True
+        self.steps_per_epoch = self.steps_per_epoch or described.size_of(self._loader)
+        self.config = described.configuration(self.config, self.model, self.optimizers, self._loader, self._epochs)
+        try:
+            write_config(self.record.folder, self.config)
+        except OSError as error:
+            self.record.reporter.warn(f"config.toml could not be written: {reason_of(error)}")
+        folder = self.record.folder
+        self.record.reporter.emit(
+            described.prepared(
+                self.config,
+                described.data_of(self._loader, self._classes or (), self.shape),
+                self.model,
+                self.groups,
+                self.layers.table() if self.layers is not None else (),
+                self.steps_per_epoch,
+                described.settings(self._settings, self.optimizers, self._loader, self._epochs),
+                self.steering.capabilities(),
+                self.world,
+            ),
+            events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)),
+        )
+        self.record.set_state("running")
+        self.meter.restart_clock()
+
+    # -- what the loop tells ----------------------------------------------------------------------------
+
+    def begin_epoch(self, number: int) -> None:
+        """Let epoch `number`, from 1, begin."""
+        self.emit_point()
+        self._look_at_model()
+        self.epoch, self.step_in_epoch = number, 0
+        self.meter.restart_clock()
+
+    def _look_at_model(self) -> None:
+        """Take note of layers that the loop has added to its network, or taken out."""
+        if self.model is None or self.layers is None:
+            return
+        there = tuple(map(id, self.model.parameters()))
+        if there == self._parameters:
+            return
+        self._parameters = there
+        self.groups = module_groups(self.model)
+        self.layers.regroup(self.groups)
+        if self._begun:
+            self.record.reporter.emit(
+                events.Log(level="info", message="the loop has changed the layers of its network"),
+                events.LayersChanged(layers=self.layers.table()),
+            )
+
+    def begin_epoch_of(self, loader: Any) -> None:
+        """Let the next epoch begin, over what `loader` gives."""
+        self._loader = self._loader if self._begun else loader
+        self.begin_epoch(self.epoch + 1)
+
+    def waited(self, seconds: float, batch: Any) -> None:
+        """Note how long `batch` has been waited for."""
+        self.meter.waiting += seconds
+        if not self.shape:
+            first = (
+                next((part for part in batch if isinstance(part, Tensor)), None)
+                if isinstance(batch, (tuple, list))
+                else batch
+            )
+            self.shape = tuple(first.shape[1:]) if isinstance(first, Tensor) else (0,)
+
+    def before_step(self) -> bool:
+        """Obey what has come; wait while paused. Return False once the run is to stop."""
+        self._begin()
+        self.steering.obey()
+        return not self.stopped
+
+    def after_step(self, samples: int) -> None:
+        """Count a step over `samples` images; emit a point where one is due."""
+        self.optimizers.restore()  # of an update that has raised
+        if self._fault is not None:
+            raise self._fault
+        self._begin()
+        self.step += 1
+        self.step_in_epoch += 1
+        self.epoch = max(self.epoch, 1)
+        self.meter.stepped(samples)
+        self.steering.stepped()
+        if self.meter.due():
+            self.emit_point()
+
+    # -- what optimizers do -----------------------------------------------------------------------------
+
+    def _before_update(self) -> None:
+        if self.layers is None or self._fault is not None:
+            return
+        try:
+            if self.meter.due() or self.step == 0:
+                self.layers.saw_gradients()
+                self._norms = gradient_norms(self.groups, device_of(self.model))
+            self.steering.before_update()
+        except Exception as error:  # noqa: BLE001  # this is called by the loop's own code, which must not see it
+            self._fault = error
+
+    def _after_update(self) -> None:
+        try:
+            self.steering.after_update()
+        except Exception as error:  # noqa: BLE001  # as above
+            self._fault = error
+
+    def _take_norms(self) -> Tensor | None:
+        """Return the norm of each layer group's last gradient; None where the loop has forgotten that already."""
+        norms, self._norms = self._norms, None
+        if norms is None and self.groups:
+            norms = gradient_norms(self.groups, device_of(self.model))
+            return norms if bool(norms.any()) else None
+        return norms
+
+    # -- points -----------------------------------------------------------------------------------------
+
+    def emit_point(self) -> None:
+        """Emit what the steps since the last point were like, if there was any."""
+        meter = self.meter
+        if not meter.steps:
+            return
+        if self.layers is not None and self.layers.refresh():
+            self.record.reporter.emit(events.LayersChanged(layers=self.layers.table()))
+        means, read = meter.take()
+        steps, samples = meter.steps, meter.samples
+        seconds, shares = meter.shares()
+        rate, norms = self.optimizers.rate(), self._take_norms()
+        self.record.reporter.emit(
+            events.TrainPoint(
+                epoch=self.epoch,
+                step_in_epoch=self.step_in_epoch,
+                steps=steps,
+                loss=means.get("loss"),
+                accuracy=means.get("accuracy"),
+                learning_rate=None if rate is None else rate * self.optimizers.factor,
+                grad_norm=_finite(float(torch.linalg.vector_norm(norms))) if norms is not None else None,
+                samples_per_second=samples / seconds if samples else None,
+                group_grad_norms=_rounded(norms.tolist()) if norms is not None else (),
+                group_rate_factors=self._rate_factors(rate),
+                time_shares=shares,
+                others={clean(name, 60): mean for name, mean in means.items() if name not in _LOGGED},
+            )
+        )
+        self.record.tell_complaints()
+        if not self._diverged and not all(map(math.isfinite, read.get("loss", ()))):
+            self._diverged = True
+            self.record.reporter.emit(
+                events.Alert(kind="divergence", message=f"the loss is not finite any more by step {self.step:,}")
+            )
+
+    def _rate_factors(self, highest: float | None) -> tuple[float, ...]:
+        """Return the rate of each layer group over the `highest`, where they differ."""
+        rates = self.optimizers.rates()
+        if not highest or len(set(rates.values())) < 2:
+            return ()
+        found = []
+        for group in self.groups:
+            own = [rates[id(p)] for p in group.parameters.values() if id(p) in rates]
+            found.append(max(own, default=0.0) / highest)
+        return _rounded(found)
+
+    # -- evaluations ------------------------------------------------------------------------------------
+
+    def predictions(
+        self, probabilities: Any, labels: Any, given: Any, part: Part, metrics: Mapping[str, Any] = _NONE
+    ) -> None:
+        """Keep what was predicted, and tell what it comes to, and `metrics` beside it. Raises `BadInput`."""
+        self._begin()
+        self.emit_point()
+        started = time.monotonic()
+        report, classes = scores.report(probabilities, labels, self._classes)
+        self._known_classes = classes
+        files, pixels = scores.images(given, report.n)
+        folder = self.record.folder
+        watched = self._is_watched(part)
+        path = folder.last_predictions if watched else folder.predictions_of(part)
+        best = watched and report.accuracy > self._best
+        kept = scores.predictions_of(
+            report, scores.origin(classes, self.config.data.name, folder.name, self.step, part), files
+        )
+        try:
+            kept.save(path)
+            if pixels is not None:
+                keep(kept_beside(path), pixels)
+            self._parts[part] = path
+            if best:
+                link(path, folder.best_predictions)
+        except OSError as error:
+            self.record.reporter.warn(f"the predictions could not be written: {reason_of(error)}")
+            path = Path()
+        self._best = max(self._best, report.accuracy) if watched else self._best
+        self.record.reporter.emit(
+            events.Evaluated(
+                epoch=max(self.epoch, 1),
+                loss=report.loss,
+                accuracy=report.accuracy,
+                n=report.n,
+                per_class=report.per_class,
+                confusion=tuple(tuple(row) for row in report.confusion.tolist()),
+                best=best,
+                seconds=time.monotonic() - started,
+                predictions=path.name,
+                averages=report.averages,
+                part=part,
+                watched=watched,
+                others=_others({name: _finite(float(value)) for name, value in metrics.items()}),
+            )
+        )
+        self.meter.restart_clock()
+
+    def evaluated(self, metrics: Mapping[str, Any], part: Part, n: int) -> None:
+        """Tell what an evaluation came to. Raises `BadInput`."""
+        self._begin()
+        self.emit_point()
+        told = {name: _finite(float(value)) for name, value in metrics.items() if value is not None}
+        watched = self._is_watched(part)
+        accuracy = told.pop("accuracy", None)
+        best = watched and accuracy is not None and accuracy > self._best
+        self._best = accuracy if best and accuracy is not None else self._best
+        self.record.reporter.emit(
+            events.Evaluated(
+                epoch=max(self.epoch, 1),
+                loss=told.pop("loss", None),
+                accuracy=accuracy,
+                n=n,
+                per_class=(),
+                confusion=(),
+                best=best,
+                seconds=0.0,
+                part=part,
+                watched=watched,
+                others=_others(told),
+            )
+        )
+        self.meter.restart_clock()
+
+    def _is_watched(self, part: Part) -> bool:
+        if self._part is None and part != "train":
+            self._part = part
+        return part == self._part
+
+    def save_as(self, name: str) -> None:
+        """Write a checkpoint, and tell of it. Raises `BadInput`."""
+        saved = self.saver.save(
+            name,
+            step=self.step,
+            epoch=max(self.epoch, 1),
+            at=self.record.next_seq,
+            classes=self._known_classes,
+            shape=self.shape,
+            data=self.config.data.name,
+        )
+        if saved is not None:
+            self.record.reporter.emit(saved)
+        self.meter.restart_clock()
+
+    def predictions_file(self, part: AnyPart) -> Path | None:
+        """Return the file with the predictions of `part`, empty: of what is evaluated while training."""
+        wanted = part or self._part
+        return self._parts.get(wanted) if wanted else None
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def close(self, state: events.State | None, reason: str) -> None:
+        """End the run as `state`, by default as it is: finished, or stopped."""
+        self._release()
+        self.steering.close()
+        try:
+            self._begin()
+            self.emit_point()
+        finally:
+            self.record.set_state(state or ("stopped" if self.stopped else "finished"), reason)
+            self.record.close()
+
+    def abandon(self, error: Exception) -> None:
+        """Watch the loop no more, because of an `error` of finetui's own; the loop goes on."""
+        self._release()
+        self.steering.close()
+        details = "".join(traceback.format_exception(error))
+        try:
+            with self.record.folder.log.open("a", encoding="utf-8") as log:
+                log.write(details)
+            self.record.set_state("failed", f"finetui watches this loop no more, which goes on: {describe(error)}")
+        finally:
+            self.record.close()
+
+    def _release(self) -> None:
+        """Let go of the network and its optimizers."""
+        self.optimizers.close()
+        if self.layers is not None:
+            self.layers.close()
+
+
+def _others(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {clean(name, 60): value for name, value in metrics.items() if value is not None}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _rounded(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(f"{value:.4g}") if math.isfinite(value) else 0.0 for value in values)

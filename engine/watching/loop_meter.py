@@ -1,0 +1,90 @@
+"""The numbers that somebody's loop logs, read from the device only when a point is due."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from finetui.engine.errors import BadInput
+from finetui.engine.protocol.values import TimeShares
+from finetui.engine.training.metrics import POINT_INTERVAL
+
+_MOST_STEPS_A_POINT = 1000  # bounds the tensors that wait on the device
+
+
+class LoopMeter:
+    """Collects what is logged, by name, and what the steps took, since the last point."""
+
+    def __init__(self) -> None:
+        self.steps = self.samples = 0
+        self.waiting = 0.0  # seconds for batches
+        self._logged: dict[str, list[Tensor | float]] = {}
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Leave the time until now out of the next point."""
+        self._began = self._stepped_at = time.perf_counter()
+        self.waiting = 0.0
+
+    def stepped(self, samples: int) -> None:
+        """Count a step over `samples` images."""
+        self.steps += 1
+        self.samples += samples
+        self._stepped_at = time.perf_counter()
+
+    def log(self, metrics: Mapping[str, Any]) -> None:
+        """Keep numbers by their names: Python's, numpy's, or tensors of one element, which nobody waits for.
+
+        Raises `BadInput` for one that is no number.
+        """
+        for name, value in metrics.items():
+            number = _number(name, value)
+            self._logged.setdefault(name, []).append(number)
+
+    def due(self) -> bool:
+        """Whether it is time for a point; asking costs next to nothing."""
+        return time.perf_counter() - self._began >= POINT_INTERVAL or self.steps >= _MOST_STEPS_A_POINT
+
+    def take(self) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Return the means of what was logged since the last call, and all of it, by name. This waits for the device.
+
+        A mean that is not finite is left out.
+        """
+        logged, self._logged = self._logged, {}
+        read = {name: _read(values) for name, values in logged.items()}
+        means = {
+            name: math.fsum(values) / len(values) for name, values in read.items() if all(map(math.isfinite, values))
+        }
+        return means, read
+
+    def shares(self) -> tuple[float, TimeShares]:
+        """Return how long the steps since the last point took, in seconds, and where those went; and begin anew."""
+        seconds = max(self._stepped_at - self._began, 1e-9)
+        waiting = min(self.waiting / seconds, 1.0)
+        shares = TimeShares(waiting=round(waiting, 4), computing=round(1 - waiting, 4), seconds=round(seconds, 4))
+        self.steps = self.samples = 0
+        self.restart_clock()
+        return seconds, shares
+
+
+def _number(name: str, value: Any) -> Tensor | float:
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise BadInput(f"run.log({name}=...) takes one number, and was given a tensor of {tuple(value.shape)}")
+        return value.detach().clone()  # a loop may go on computing with its own in place
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"run.log({name}=...) takes a number, and was given a {type(value).__name__}") from error
+
+
+def _read(values: list[Tensor | float]) -> list[float]:
+    tensors = [value.reshape(()).float() for value in values if isinstance(value, Tensor)]
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for tensor in tensors:
+        by_device.setdefault(tensor.device, []).append(tensor)
+    read = [number for alike in by_device.values() for number in torch.stack(alike).tolist()]
+    return read + [value for value in values if not isinstance(value, Tensor)]

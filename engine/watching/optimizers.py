@@ -1,0 +1,116 @@
+"""The optimizers that train a watched network: found when they step, their rates multiplied by what a person wants."""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+
+class Optimizers:
+    """The optimizers of `model`'s parameters: the `given` ones, and each other that takes a step while this is open.
+
+    During a step the learning rates are those of the optimizer times `factor`; whoever reads or sets them at any other
+    time, a scheduler say, sees its own. `before_update` is called between a backward pass and the update, and
+    `after_update` after that; where the backward pass is a closure that the optimizer calls, `before_update` comes when
+    the update is done, and the gradients are still there.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None,
+        given: Sequence[Optimizer],
+        before_update: Callable[[], None] = lambda: None,
+        after_update: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.factor = 1.0
+        self._model = model
+        self._known = [weakref.ref(optimizer) for optimizer in given]
+        self._strangers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._before_update, self._after_update = before_update, after_update
+        self._own: list[tuple[dict[str, Any], float | Tensor]] = []  # groups in an update, and their own rates
+        self._handles: list[Any] = []
+
+    def open(self) -> None:
+        """Take part in every step from here on."""
+        # Torch's hooks for all optimizers: a loop may replace the one that it began with.
+        self._handles = [
+            register_optimizer_step_pre_hook(self._before),
+            register_optimizer_step_post_hook(self._after),
+        ]
+
+    def close(self) -> None:
+        """Take part no more; the rates are the optimizers' own."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self.restore()
+
+    @property
+    def there(self) -> list[Optimizer]:
+        """The optimizers that there are now; the one that stepped last comes last."""
+        return [optimizer for one in self._known if (optimizer := one()) is not None]
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all of them."""
+        return [group for optimizer in self.there for group in optimizer.param_groups]
+
+    def rate(self) -> float | None:
+        """Return the highest learning rate that the loop has set, the factor left out; None without any optimizer."""
+        return max((float(group["lr"]) for group in self.groups if "lr" in group), default=None)
+
+    def rates(self) -> dict[int, float]:
+        """Return the rate of each parameter that some optimizer has, by its `id`, the factor left out."""
+        return {id(p): float(group.get("lr", 0.0)) for group in self.groups for p in group["params"]}
+
+    def restore(self) -> None:
+        """Put the rates back that an update was to use which has raised."""
+        for group, own in self._own:
+            group["lr"] = own
+        self._own = []
+
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if not self._is_ours(optimizer):
+            return
+        self.restore()
+        if not _has_closure(args, kwargs):
+            self._before_update()
+        if self.factor != 1.0:
+            self._own = [(group, group["lr"]) for group in optimizer.param_groups if "lr" in group]
+            for group, own in self._own:
+                group["lr"] = own * self.factor
+
+    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._is_ours(optimizer):
+            self.restore()
+            if _has_closure(args, kwargs):
+                self._before_update()
+            self._after_update()
+
+    def _is_ours(self, optimizer: Optimizer) -> bool:
+        for one in self._known:
+            if one() is optimizer:
+                return True
+        if optimizer in self._strangers:
+            return False
+        trains = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if self._model is None or trains.isdisjoint(map(id, self._model.parameters())):
+            self._strangers.add(optimizer)
+            return False
+        # What trains the same parameters takes the place of what did.
+        self._known = [
+            one
+            for one in self._known
+            if (known := one()) is not None
+            and not trains & {id(p) for group in known.param_groups for p in group["params"]}
+        ]
+        self._known.append(weakref.ref(optimizer))
+        return True
+
+
+def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    # The arguments are those of `step`; the first one is the optimizer itself.
+    return (args[1] if len(args) > 1 else kwargs.get("closure")) is not None

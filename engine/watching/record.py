@@ -1,0 +1,123 @@
+"""What is kept and shown of a watched loop: its folder, its journal, its socket; nothing of it in a forked child."""
+
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from finetui.engine.machine.watch import MachineWatch
+from finetui.engine.process.endpoint import Endpoint
+from finetui.engine.protocol import events
+from finetui.engine.protocol.commands import AnyCommand
+from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.queues import CommandQueue
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.reporter import Reporter
+from finetui.engine.runs.run_writer import RunWriter
+
+_open: "weakref.WeakSet[Record]" = weakref.WeakSet()
+
+
+class _Commands(CommandQueue):
+    """Commands for the next step boundary; those that `aside` takes are carried out elsewhere."""
+
+    def __init__(self, aside: Callable[[AnyCommand], bool]) -> None:
+        super().__init__()
+        self._aside = aside
+
+    def put(self, command: AnyCommand) -> None:
+        if not self._aside(command):
+            super().put(command)
+
+
+class Record:
+    """A run's folder, journal and socket, for as long as it is open; `step` is asked for the steps completed.
+
+    `aside(command)`, called in the thread of the socket, tells whether it has taken the command; `forsaken` is called
+    in each child that is forked.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        default_name: str,
+        step: Callable[[], int],
+        aside: Callable[[AnyCommand], bool] = lambda _command: False,
+        forsaken: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make the folder of a new run, and listen. Raises `BadInput` where there can be no such folder."""
+        self.commands = _Commands(aside)
+        self._complaints: deque[str] = deque()
+        self._step, self._forsaken = step, forsaken
+        self.endpoint = Endpoint(self.commands, config.run.linger_minutes, complain=self._complaints.append)
+        self._writer = RunWriter(str(self.endpoint.path or ""))
+        try:
+            self.folder: RunFolder = self._writer.create(config, default_name)
+        except BaseException:
+            self.endpoint.remove_socket()
+            self.endpoint.forsake()
+            raise
+        self._machine = MachineWatch(self.endpoint.publish)
+        self.reporter = Reporter(self._writer.journal, [self.endpoint.publish], step, self._machine_sample)
+        self._state: events.State = "preparing"
+        self.endpoint.__enter__()
+        self.endpoint.follow(self._writer.journal)
+        self._machine.settle(self.folder.path)
+        self._machine.__enter__()
+        _open.add(self)
+        self.set_state("preparing")
+
+    @property
+    def state(self) -> events.State:
+        """What the run does."""
+        return self._state
+
+    @property
+    def next_seq(self) -> int:
+        """The number of the next event."""
+        return self._writer.journal.next_seq
+
+    def set_state(self, state: events.State, reason: str = "") -> None:
+        """Be `state` from now on, and report it with `reason`."""
+        self._state = state
+        self.reporter.emit(events.StateChanged(state=state, reason=reason))
+
+    def answer(self, event: events.AnyEvent) -> None:
+        """Show `event`, which is never journaled, from any thread."""
+        self.endpoint.publish(msgspec.structs.replace(event, step=self._step(), time=time.time()))
+
+    def tell_complaints(self) -> None:
+        """Journal what went wrong beside the loop."""
+        while self._complaints:
+            self.reporter.warn(self._complaints.popleft())
+
+    def close(self) -> None:
+        """Say goodbye, and give the folder up."""
+        _open.discard(self)
+        self._machine.__exit__(None, None, None)
+        self.tell_complaints()
+        self.endpoint.__exit__()
+        self._writer.release()
+
+    def _machine_sample(self) -> events.MachineSample | events.Log | None:
+        return self._machine.due() if self._state in ("running", "paused") else None
+
+    def forsake(self) -> None:
+        """In a forked child: hold nothing of what is the parent's, and write none of it."""
+        self.endpoint.forsake()
+        self._writer.forsake()
+        self._forsaken()
+
+
+def _forsake_all() -> None:
+    """After a fork, in the child: its parent's runs are none of its own."""
+    for record in list(_open):
+        record.forsake()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forsake_all)

@@ -1,0 +1,241 @@
+"""A watched run of one process or several: the first one records and is steered, and the others do as it does."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.optim import Optimizer
+
+from finetui.engine.distributed.rank_info import RankInfo
+from finetui.engine.distributed.ranks import SINGLE, Ranks
+from finetui.engine.errors import BadInput
+from finetui.engine.models import module_groups
+from finetui.engine.watching.described import bare
+from finetui.engine.watching.layers import WatchedLayers
+from finetui.engine.watching.loop import Loop
+from finetui.engine.watching.optimizers import Optimizers
+from finetui.engine.watching.parallel import set_up_again, why_no_freezing, wrapper_in
+from finetui.engine.watching.saving import undisturbed
+from finetui.engine.watching.watched_run import WatchedRun, _harmless
+
+_A_LONG_PAUSE = 30 * 24 * 3600.0  # seconds that the others wait for a first process that is paused
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What a person has set, as all processes must have it: the factor of the learning rate, and the frozen layers."""
+
+    factor: float = 1.0
+    frozen: frozenset[str] = frozenset()
+    norm_trains: bool = False
+
+
+class _Order(IntEnum):
+    """What the first process tells the others to do."""
+
+    STEP = 0
+    END = 1
+    EVALUATE = 2
+    SAVE = 3
+
+
+_decoder = msgspec.msgpack.Decoder(Settings)
+
+
+def own_ranks() -> Ranks:
+    """Return the processes that train together by torch's process group, which a library has opened; all must call it.
+
+    They meet in a group of their own, on the CPU: a pause keeps no collective of the training waiting, and no GPU is
+    waited for.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return SINGLE
+    rank, world = dist.get_rank(), dist.get_world_size()
+    ranks = Ranks(RankInfo(rank=rank, world=world, local_rank=rank, local_world=world), _A_LONG_PAUSE)
+    ranks.open(torch.device("cpu"))
+    return ranks
+
+
+class SharedRun(WatchedRun):
+    """A `WatchedRun` that all `ranks` have; they call `before_step` at the same steps.
+
+    `model` may be wrapped, for several processes say. `evaluate` and `save` are called on all ranks. For the rest of
+    the arguments see `watch`.
+    """
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        *,
+        name: str = "",
+        runs_dir: str | Path = "checkpoints",
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        classes: Sequence[str] | None = None,
+        evaluate: Callable[[], Any] | None = None,
+        save: Callable[[Path], Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.ranks = ranks
+        self._evaluate, self._save = evaluate, save
+        self._parallel = wrapper_in(model)
+        self._settings: Settings | None = None  # those that all ranks have
+        self._ended = False
+        self._follower = None if ranks.is_first else _Follower(model, optimizers)
+
+        def make() -> Loop:
+            return Loop(
+                model,
+                optimizers,
+                name=name,
+                runs_dir=str(runs_dir),
+                epochs=epochs,
+                steps_per_epoch=steps_per_epoch,
+                classes=classes,
+                evaluate=self._evaluate_all if evaluate is not None else None,
+                save=self._save_all if save is not None else None,
+                config=config,
+                world=ranks.world,
+                why_no_freezing=why_no_freezing(model),
+            )
+
+        super().__init__(make if ranks.is_first else None)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a person has told the run to stop."""
+        return self._ended or super().stopped
+
+    @property
+    def point_due(self) -> bool:
+        """Whether a point is due: time for what takes a while to find out. It is False but on the first rank."""
+        loop = self._loop if self.active else None
+        return loop is not None and (loop.meter.due() or loop.record.state == "paused")
+
+    def begin(self, loader: Any, images: Any = None, shape: Sequence[int] = ()) -> None:
+        """Tell which `loader` gives the batches, and a batch of `images` from it, or the `shape` of one of them."""
+        if self.active and self._loop is not None:
+            self._begin_epoch(loader)
+            self._waited(0.0, images if images is not None else torch.empty(0, *shape))
+
+    def waited(self, seconds: float) -> None:
+        """Note how long a batch has been waited for."""
+        self._waited(seconds, None)
+
+    def before_step(self) -> bool:
+        """Obey what has come, on all ranks; wait while the run is paused. Return False once it was told to stop."""
+        if self._follower is not None:
+            return self._follow(self._follower)
+        before = self._settings if self._settings is not None else self._settings_now()
+        goes_on = super().before_step()
+        self._settings = self._settings_now()
+        if self.ranks.world > 1:
+            note = msgspec.msgpack.encode(self._settings) if self._settings != before else b""
+            self.ranks.send_note(_Order.STEP if goes_on else _Order.END, note)
+        self._set_up_again(before, self._settings)
+        self._ended = not goes_on
+        return goes_on
+
+    @_harmless(None)
+    def validated(self, scores: Any, labels: Any, given: Any, metrics: Mapping[str, Any]) -> None:
+        """Take what a validation predicted (as `predictions` does), and the `metrics` that it computed itself."""
+        assert self._loop is not None, "it is active"
+        self._loop.predictions(scores, labels, given, "val", metrics)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the run, because of `error` if that has ended the training."""
+        self.__exit__(type(error) if error is not None else None, error, None)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """End the run, as `WatchedRun` does."""
+        if self._follower is not None:
+            self._follower.close()
+        return super().__exit__(kind, error, traceback)
+
+    def _settings_now(self) -> Settings:
+        loop = self._loop
+        if loop is None or loop.layers is None:
+            return self._settings or Settings()
+        return Settings(loop.optimizers.factor, loop.layers.frozen, loop.layers.norm_trains)
+
+    def _set_up_again(self, before: Settings, after: Settings) -> None:
+        if self._parallel is not None and before.frozen != after.frozen:
+            set_up_again(self._parallel)
+
+    # -- what needs all ranks ---------------------------------------------------------------------------
+
+    def _evaluate_all(self) -> Any:
+        assert self._evaluate is not None, "it is only called where there is one"
+        if self.ranks.world > 1:
+            self.ranks.send_note(_Order.EVALUATE, b"")
+        return self._evaluate()
+
+    def _save_all(self, path: Path) -> Any:
+        assert self._save is not None, "it is only called where there is one"
+        if self.ranks.world > 1:
+            self.ranks.send_note(_Order.SAVE, str(path).encode())
+        return self._save(path)
+
+    def _follow(self, follower: "_Follower") -> bool:
+        while True:
+            order, note = self.ranks.send_note(0, b"")
+            match order:
+                case _Order.EVALUATE if self._evaluate is not None:
+                    follower.undisturbed(self._evaluate)
+                case _Order.SAVE if self._save is not None:
+                    follower.undisturbed(functools.partial(self._save, Path(note.decode())))
+                case _:
+                    if note:
+                        before = follower.settings
+                        follower.become(_decoder.decode(note))
+                        self._set_up_again(before, follower.settings)
+                    self._ended = order == _Order.END
+                    return not self._ended
+
+
+class _Follower:
+    """The network and the optimizers of a process that is not the first one."""
+
+    def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
+        self._model = inner = bare(model)
+        self._optimizers = Optimizers(inner, optimizers)
+        self._layers = _FollowingLayers(inner, module_groups(inner), self._optimizers)
+        self._optimizers.open()
+        self.settings = Settings(frozen=self._layers.frozen)
+
+    def become(self, settings: Settings) -> None:
+        """Have these `settings`."""
+        self.settings = settings
+        self._optimizers.factor = settings.factor
+        self._layers.set_norm_trains(settings.norm_trains)
+        self._layers.become(settings.frozen)
+
+    def undisturbed(self, work: Callable[[], Any]) -> None:
+        """Do what the first process does as well, which says what is wrong with it."""
+        with suppress(BadInput), undisturbed(self._model, "it"):
+            work()
+
+    def close(self) -> None:
+        """Leave network and optimizers as they are."""
+        self._optimizers.close()
+        self._layers.close()
+
+
+class _FollowingLayers(WatchedLayers):
+    """Layers that are frozen where those of the first process are, which has found that it can be."""
+
+    def become(self, frozen: frozenset[str]) -> None:
+        """Have exactly the layers `frozen`."""
+        self.refresh()
+        self._set(frozen)

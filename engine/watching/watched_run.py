@@ -1,0 +1,256 @@
+"""The run of a person's own training loop, seen and steered like finetui's."""
+
+import atexit
+import functools
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar
+
+from torch import Tensor
+
+from finetui.engine.errors import FinetuiError, describe
+from finetui.engine.protocol.values import Part
+from finetui.engine.watching.loop import Loop
+
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+
+class RunStopped(BaseException):
+    """A person has stopped the run from a dashboard: raised where the loop would begin another epoch.
+
+    It leaves the `with` block of the run, which lets it go no further. Like a KeyboardInterrupt it is no `Exception`.
+    """
+
+
+class Steps(Generic[_T]):
+    """The batches of a loader, one a step; iterating over them is an epoch."""
+
+    def __init__(self, run: "WatchedRun", loader: Iterable[_T]) -> None:
+        self._run = run
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)  # type: ignore[arg-type]  # a loader without a length has none here
+
+    def __iter__(self) -> Iterator[_T]:
+        run = self._run
+        if run.stopped:
+            raise RunStopped
+        run._begin_epoch(self._loader)
+        batches = iter(self._loader)
+        while True:
+            began = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                run._end_epoch()
+                return
+            run._waited(time.perf_counter() - began, batch)
+            if not run.before_step():
+                return
+            yield batch
+            run.after_step(_samples(batch))
+
+
+def _samples(batch: Any) -> int:
+    """Return how many images a batch has: the length of the first tensor in it; 0 where that is not seen."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else 0
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
+    return next((found for part in parts if (found := _samples(part))), 0)
+
+
+def _harmless(otherwise: Any) -> Callable[[Callable[_P, Any]], Callable[_P, Any]]:
+    """Let nothing that goes wrong in a method reach the loop: it returns `otherwise`, and the run is watched no more.
+
+    What the loop gave wrongly is said in a warning, and the rest is as if it had not been given.
+    """
+
+    def wrap(method: Callable[_P, Any]) -> Callable[_P, Any]:
+        @functools.wraps(method)
+        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+            run: WatchedRun = args[0]  # type: ignore[assignment]
+            if not run.active:
+                return otherwise
+            try:
+                return method(*args, **kwargs)
+            except FinetuiError as error:
+                run._warn(str(error))
+            except Exception as error:  # noqa: BLE001  # nothing here is worth a training
+                run._give_up(error)
+            return otherwise
+
+        return guarded
+
+    return wrap
+
+
+class WatchedRun:
+    """A loop's run: a context manager, made by `watch`. On another rank than the first, and in a forked child, it does
+    nothing.
+
+    Its methods raise nothing: what is wrong with their arguments is said in a Python warning and in the run's log.
+    """
+
+    def __init__(self, make: Callable[[], Loop] | None) -> None:
+        self._make = make
+        self._loop: Loop | None = None
+        self._pid = 0
+        self._warned: set[str] = set()
+        self._was_stopped = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WatchedRun, (None,)  # a copy, in another process say, watches nothing
+
+    def __enter__(self) -> Self:
+        """Make the run's folder, and let dashboards attach."""
+        if self._make is not None and self._loop is None:
+            try:
+                self._loop = self._make()
+            except FinetuiError as error:
+                self._warn(f"finetui watches nothing: {error}")
+            self._pid = os.getpid()
+            atexit.register(self._leave)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> bool:
+        """End the run: as finished, stopped or crashed. What was raised goes on, but for a `RunStopped`."""
+        atexit.unregister(self._leave)
+        if self.active and self._loop is not None:
+            loop, self._loop = self._loop, None
+            self._was_stopped = loop.stopped
+            try:
+                loop.close(*_ending(error))
+            except Exception as problem:  # noqa: BLE001  # what the loop has raised must not be hidden by it
+                loop.abandon(problem)
+        return kind is RunStopped
+
+    def _leave(self) -> None:
+        """End a run that nobody has left, with the process."""
+        error = getattr(sys, "last_value", None)  # what has ended the process, once its traceback was printed
+        self.__exit__(type(error) if error is not None else None, error, None)
+
+    @property
+    def active(self) -> bool:
+        """Whether the loop is watched here."""
+        return self._loop is not None and self._pid == os.getpid()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a person has told the run to stop."""
+        return self._loop.stopped if self._loop is not None else self._was_stopped
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder; None where there is none."""
+        return self._loop.record.folder.path if self._loop is not None else None
+
+    def steps(self, loader: Iterable[_T]) -> Steps[_T]:
+        """Return the batches of `loader`, with what was told from dashboards obeyed before each; an epoch each time.
+
+        Raises `RunStopped` for another epoch of a run that was stopped.
+        """
+        return Steps(self, loader)
+
+    @_harmless(True)
+    def before_step(self) -> bool:
+        """Obey what has come; wait while the run is paused. Return False once it was told to stop."""
+        assert self._loop is not None, "it is active"
+        return self._loop.before_step()
+
+    @_harmless(None)
+    def after_step(self, samples: int = 0) -> None:
+        """Count a step, over `samples` images."""
+        assert self._loop is not None, "it is active"
+        self._loop.after_step(samples)
+
+    @_harmless(None)
+    def log(self, **metrics: Any) -> None:
+        """Take numbers or tensors of one element that belong to this step, `loss` and `accuracy` (0 to 1) above all.
+
+        Nothing waits for the device: what came since the last point is read together, ten times a second at most.
+        """
+        assert self._loop is not None, "it is active"
+        self._loop.meter.log(metrics)
+
+    @_harmless(None)
+    def epoch(self, number: int) -> None:
+        """Let epoch `number`, from 1, begin; `steps` counts them itself."""
+        assert self._loop is not None, "it is active"
+        self._loop.begin_epoch(number)
+
+    @_harmless(None)
+    def predictions(self, probabilities: Any, labels: Any, paths_or_images: Any = None, part: Part = "val") -> None:
+        """Keep what was predicted for each image of `part`: dashboards show errors, matrix and classes by it.
+
+        `probabilities` (or logits) `[n, classes]` and `labels` `[n]` are tensors or arrays, or lists of a loop's
+        batches of them. `paths_or_images` are the paths of n image files, or n images of one size, uint8 or float
+        `[C, H, W]`; of a part they are in the same order each time.
+        """
+        assert self._loop is not None, "it is active"
+        self._loop.predictions(probabilities, labels, paths_or_images, part)
+
+    @_harmless(None)
+    def evaluated(
+        self,
+        accuracy: float | None = None,
+        loss: float | None = None,
+        *,
+        part: Part = "val",
+        n: int = 0,
+        **metrics: Any,
+    ) -> None:
+        """Tell what an evaluation on the `n` images of `part` came to, where there are no predictions to give."""
+        assert self._loop is not None, "it is active"
+        self._loop.evaluated({"accuracy": accuracy, "loss": loss, **metrics}, part, n)
+
+    @_harmless(None)
+    def _begin_epoch(self, loader: Any) -> None:
+        assert self._loop is not None, "it is active"
+        self._loop.begin_epoch_of(loader)
+
+    @_harmless(None)
+    def _end_epoch(self) -> None:
+        assert self._loop is not None, "it is active"
+        self._loop.emit_point()
+
+    @_harmless(None)
+    def _waited(self, seconds: float, batch: Any) -> None:
+        assert self._loop is not None, "it is active"
+        self._loop.waited(seconds, batch)
+
+    def _warn(self, message: str) -> None:
+        """Say once what was given wrongly."""
+        if message in self._warned:
+            return
+        self._warned.add(message)
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+        if self._loop is not None:
+            self._loop.record.reporter.warn(message)
+
+    def _give_up(self, error: Exception) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.abandon(error)
+
+
+def _ending(error: BaseException | None) -> tuple[Literal["finished", "stopped", "crashed"] | None, str]:
+    """Return how a run ends that `error` has ended, and why; None: as it would without."""
+    match error:
+        case None | RunStopped():
+            return None, ""
+        case KeyboardInterrupt():
+            return "stopped", "interrupted from the keyboard"
+        case SystemExit():
+            return "stopped", f"the program ended itself with {error.code!r}"
+        case Exception():
+            return "crashed", describe(error)
+    return "stopped", type(error).__name__

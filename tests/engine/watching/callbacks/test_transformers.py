@@ -1,0 +1,139 @@
+"""The Hugging Face Trainer with the callback: steered through the real socket, in one process and in two."""
+
+import math
+import os
+import threading
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from digits import Digits, trained
+from forked_ranks import on_ranks
+from person import Person, check_steered, journal, states, steers_everything
+from torch.utils.data import Dataset
+
+import finetui
+from finetui.engine.distributed.ranks import Ranks
+from finetui.engine.protocol import events
+
+pytestmark = pytest.mark.peers
+hf = pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+
+
+class Pictures(Dataset):
+    """The digits as the Trainer takes them."""
+
+    def __init__(self, part: str, count: int) -> None:
+        self._digits = Digits(part, count)
+
+    def __len__(self) -> int:
+        return len(self._digits)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image, label = self._digits[index]
+        return {"pixel_values": image, "labels": label}
+
+
+def network() -> Any:
+    torch.manual_seed(0)
+    config = hf.ResNetConfig(
+        num_channels=1, embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic",
+        id2label=dict(enumerate(Digits.classes)), label2id={name: place for place, name in enumerate(Digits.classes)},
+    )  # fmt: skip
+    config.image_size = 28
+    return hf.ResNetForImageClassification(config)
+
+
+def made_trainer(folder: Path, ranks: Ranks, model: Any, rates: list[float], **options: Any) -> tuple[Any, Any]:
+    if ranks.world > 1:
+        os.environ["LOCAL_RANK"] = str(ranks.rank)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    # Global hooks come first: this one sees the rate that is used.
+    optimizer.register_step_pre_hook(lambda opt, *_: rates.append(opt.param_groups[0]["lr"]))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.999**step)
+    settings = {"num_train_epochs": 1000, "eval_strategy": "epoch", "save_strategy": "no"} | options
+    arguments = hf.TrainingArguments(
+        output_dir=str(folder / "hf"),
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        per_device_train_batch_size=20,
+        per_device_eval_batch_size=16,
+        dataloader_pin_memory=False,
+        **settings,
+    )
+    trainer = hf.Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=Pictures("train", 400),
+        eval_dataset=Pictures("t10k", 101),
+        optimizers=(optimizer, scheduler),
+        callbacks=[finetui.TransformersCallback(runs_dir=folder / "runs", name="hf")],
+    )
+    return trainer, scheduler
+
+
+def steered(folder: Path, ranks: Ranks, **options: Any) -> dict[str, Any]:
+    model, seen, rates = network(), {}, []
+    trainer, scheduler = made_trainer(folder, ranks, model, rates, **options)
+    person = Person(folder / "runs", lambda person: steers_everything(person, seen, model, rates, "resnet.embedder"))
+    with person if ranks.is_first else nullcontext():
+        trainer.train()
+    (rate,) = scheduler.get_last_lr()
+    return seen | {"steps taken": trainer.state.global_step, "weights": trained(model), "last rate": rate}
+
+
+@pytest.mark.parametrize(("world", "options"), [(1, {}), (1, {"gradient_accumulation_steps": 2}), (2, {})])
+def test_a_person_steers_it(world: int, options: dict[str, Any], tmp_path: Path) -> None:
+    found = on_ranks(world, lambda ranks: steered(tmp_path, ranks, **options), tmp_path)
+    told = journal(tmp_path / "runs")
+    check_steered(found, told, "resnet.embedder", 101)
+    prepared = next(event for event in told if isinstance(event, events.RunPrepared))
+    assert prepared.steps_per_epoch == 20 // world // options.get("gradient_accumulation_steps", 1)
+    evaluation = [event for event in told if isinstance(event, events.Evaluated)][-1]
+    if world == 1:  # the Trainer's own figure of two processes is the sum of both
+        assert evaluation.others["eval_loss"] == pytest.approx(evaluation.loss, rel=0.05)
+    point = next(event for event in told if isinstance(event, events.TrainPoint))
+    assert point.loss == pytest.approx(math.log(10), abs=0.6)  # of a network that knows nothing yet
+
+
+def test_an_exception_passes_through(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> int:
+        model = network()
+        trainer, _ = made_trainer(tmp_path, ranks, model, [])
+        compute, calls = trainer.compute_loss, []
+
+        def failing(*args: Any, **kwargs: Any) -> Any:
+            calls.append(1)
+            if len(calls) == 6:
+                raise ValueError("no such thing")
+            return compute(*args, **kwargs)
+
+        trainer.compute_loss = failing
+        threads = threading.active_count()
+        with pytest.raises(ValueError, match="^no such thing$"):
+            trainer.train()
+        assert not model._forward_hooks
+        return threading.active_count() - threads
+
+    assert on_ranks(1, work, tmp_path) == [0]
+    last = journal(tmp_path / "runs")[-1]
+    assert (last.state, last.step) == ("crashed", 5)
+    assert "no such thing" in last.reason
+
+
+def test_a_training_ends_as_finished_and_the_trainers_own_plans_hold(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> list[int]:
+        trainer, _ = made_trainer(
+            tmp_path, ranks, network(), [], num_train_epochs=2, eval_strategy="steps", eval_steps=10, logging_steps=10
+        )
+        trainer.train()
+        return [entry["step"] for entry in trainer.state.log_history if "eval_loss" in entry]
+
+    (evaluated,) = on_ranks(1, work, tmp_path)
+    told = journal(tmp_path / "runs")
+    assert states(told)[-1] == "finished"
+    assert [event.step for event in told if isinstance(event, events.Evaluated)] == evaluated == [10, 20, 30, 40]

@@ -1,0 +1,417 @@
+"""A loop is never the worse for being watched: same bits, same exceptions, nothing left, nothing printed."""
+
+import copy
+import errno
+import gc
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from own_loop import OwnLoop, OwnNet, images_and_labels, journal_of, own_loader
+from torch.nn import functional as F
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+from torch.utils.data import DataLoader, TensorDataset
+from watching import until
+
+import finetui
+from finetui.engine.link import sockets
+from finetui.engine.protocol import commands, events
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.lock import is_live
+from finetui.engine.runs.summaries import summarise_run
+
+
+def train(run: Any = None, epochs: int = 2) -> dict[str, torch.Tensor]:
+    """Train as `OwnLoop` does, in `run` if there is one; return the weights."""
+    torch.manual_seed(5)
+    net, images = OwnNet(), images_and_labels()[0]
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
+    net.block1.requires_grad_(False)  # with batch statistics that go on drifting, as people's do
+
+    def loop(steps: Any, told: Any) -> None:
+        for _ in range(epochs):
+            net.train()
+            for inputs, labels in steps(own_loader()):
+                optimizer.zero_grad(set_to_none=False)
+                loss = F.cross_entropy(net(inputs), labels)
+                loss.backward()
+                optimizer.step()
+                told(loss)
+            net.eval()
+            with torch.no_grad():
+                net(images)
+
+    if run is None:
+        loop(lambda loader: loader, lambda loss: None)
+    else:
+        with run(net, optimizer) as watched:
+            loop(watched.steps, lambda loss: watched.log(loss=loss))
+    return copy.deepcopy(net.state_dict())
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
+def descriptors() -> dict[str, str]:
+    found = {}
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        with suppress(OSError):  # the one that lists them
+            found[entry.name] = str(entry.readlink())
+    return found
+
+
+def watching(tmp_path: Path, **options: Any) -> Any:
+    return lambda net=None, optimizer=None: finetui.watch(net, optimizer, runs_dir=tmp_path, name="own", **options)
+
+
+def test_the_same_bits_as_without(tmp_path: Path) -> None:
+    plain, watched = train(), train(watching(tmp_path))
+    assert all(torch.equal(plain[name], watched[name]) for name in plain)
+
+
+def test_nothing_is_left_and_nothing_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(watching(tmp_path))  # imports
+    gc.collect()
+    before, there = threads(), descriptors()
+    with OwnLoop(tmp_path, epochs=3) as loop:
+        watcher = loop.attach()
+        socket = loop.run._loop.record.endpoint.path
+        assert socket.exists()
+        loop.wait()
+        watcher.close()
+    del watcher
+    gc.collect()
+    assert threads() == before
+    assert len(descriptors()) == len(there), (there, descriptors())
+    assert capfd.readouterr() == ("", "")
+    assert not socket.exists()
+    assert not _global_optimizer_pre_hooks
+    assert not _global_optimizer_post_hooks
+
+
+class OwnError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (OwnError("as it is"), "crashed", "OwnError: as it is"),
+        (KeyboardInterrupt(), "stopped", "interrupted from the keyboard"),
+        (SystemExit(3), "stopped", "the program ended itself with 3"),
+    ],
+)
+def test_what_is_raised_passes_through(tmp_path: Path, error: BaseException, state: str, reason: str) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised, watching(tmp_path)() as run:
+        for _ in run.steps([1, 2, 3]):
+            fail()
+    assert raised.value is error
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    assert [frame.name for frame in raised.traceback][-1] == "fail"
+    ours = str(Path(finetui.engine.watching.__file__).resolve().parent)
+    assert not any(str(entry.path).startswith(ours) for entry in raised.traceback)
+    last = journal_of(RunFolder(tmp_path / "own"))[-1]
+    assert (last.state, last.reason) == (state, reason)
+
+
+def test_two_runs_after_one_another_and_of_one_name(tmp_path: Path) -> None:
+    for name in ("own", "own-2", "own-3"):
+        with watching(tmp_path)() as run:
+            assert run.folder == tmp_path / name
+            for _ in run.steps([1, 2]):
+                pass
+        assert summarise_run(RunFolder(tmp_path / name)).state == "finished"
+
+
+def test_a_child_that_is_forked_owns_nothing(tmp_path: Path) -> None:
+    net = OwnNet()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with finetui.watch(net, optimizer, runs_dir=tmp_path, name="own") as run:
+        steps = iter(run.steps(own_loader()))
+        next(steps)
+        assert run.folder is not None
+        folder = RunFolder(run.folder)
+        before = folder.journal.read_bytes()
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)  # whatever becomes of the test
+            try:
+                mine = [path for path in descriptors().values() if "own" in path or "sock" in path or "epoll" in path]
+                run.log(loss=1.0)
+                run.predictions(torch.eye(4), [0, 1, 2, 3])
+                taken = sum(1 for _ in run.steps([1, 2, 3]))
+                run.__exit__(None, None, None)
+                said = f"{run.active} {taken} {mine} {len(_global_optimizer_pre_hooks)}"
+                os.write(writer, said.encode())
+                signal.pause()
+            finally:
+                os._exit(1)
+        os.close(writer)
+        said = os.read(reader, 4096).decode()
+        os.close(reader)
+        assert said == "False 3 [] 0"
+        assert folder.journal.read_bytes() == before
+        assert is_live(folder)
+        for _ in steps:  # the parent goes on
+            run.log(loss=1.0)
+    # The child is still there, and does not keep the run.
+    assert not is_live(folder)
+    assert summarise_run(folder).state == "finished"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_loader_workers_are_as_without(tmp_path: Path, method: str) -> None:
+    context = multiprocessing.get_context(method)
+    loader = DataLoader(
+        TensorDataset(*images_and_labels()), 8, num_workers=2, multiprocessing_context=context, persistent_workers=True
+    )
+    with watching(tmp_path)() as run:
+        for _ in range(2):
+            assert sum(len(images) for images, _ in run.steps(loader)) == 96
+    assert not is_live(RunFolder(tmp_path / "own"))  # though workers live
+    del loader
+
+
+KILLED = """
+    import os, signal, sys, finetui
+    with finetui.watch(runs_dir=sys.argv[1], name="own") as run:
+        for number in run.steps(range(100)):
+            run.log(loss=1.0)
+            if number == 50:
+                os.kill(os.getpid(), signal.SIGKILL)
+"""
+LEFT_OPEN = """
+    import sys, finetui
+    run = finetui.watch(runs_dir=sys.argv[1], name="own").__enter__()
+    for number in run.steps(range(10)):
+        run.log(loss=1.0)
+    if sys.argv[2] == "raises":
+        raise ValueError("as it is")
+"""
+
+
+def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_process_that_is_killed_is_seen_as_crashed(tmp_path: Path) -> None:
+    assert run_script(KILLED, str(tmp_path)).returncode == -signal.SIGKILL
+    folder = RunFolder(tmp_path / "own")
+    assert not is_live(folder)
+    assert summarise_run(folder).state == "crashed"
+
+
+@pytest.mark.parametrize(("how", "state", "status"), [("ends", "finished", 0), ("raises", "crashed", 1)])
+def test_a_run_that_nobody_left_ends_with_the_process(tmp_path: Path, how: str, state: str, status: int) -> None:
+    ended = run_script(LEFT_OPEN, str(tmp_path), how)
+    assert ended.returncode == status
+    assert ended.stdout == ""
+    assert ended.stderr.endswith("ValueError: as it is\n") if status else ended.stderr == ""
+    last = journal_of(RunFolder(tmp_path / "own"))[-1]
+    assert last.state == state
+
+
+def test_a_disk_that_is_full_stops_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with watching(tmp_path)() as run:
+        steps = iter(run.steps(range(40)))
+        next(steps)
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def write(*_: object) -> None:
+            raise full
+
+        monkeypatch.setattr("finetui.engine.runs.journal.Journal._write", write)
+        monkeypatch.setattr("finetui.engine.predictions.file.Predictions.save", write)
+        for _ in range(10):
+            next(steps)
+            run.log(loss=1.0)
+        run.predictions(torch.eye(4), [0, 1, 2, 3])
+        monkeypatch.undo()
+        for _ in steps:
+            pass
+    told = journal_of(RunFolder(tmp_path / "own"))
+    logs = [event.message for event in told if isinstance(event, events.Log)]
+    assert logs == [
+        "the journal cannot be written: No space left on device; it is kept in memory",
+        "the predictions could not be written: No space left on device",
+        "the journal can be written again, and is complete",
+    ]
+    assert [event.n for event in told if isinstance(event, events.Evaluated)] == [4]
+    assert told[-1].state == "finished"
+
+
+def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run = finetui.watch(runs_dir=tmp_path / "file")
+    with pytest.warns(RuntimeWarning, match="finetui watches nothing: a run cannot be created in"):
+        run.__enter__()
+    with run:
+        assert sum(1 for _ in run.steps(range(5))) == 5
+        run.log(loss=1.0)
+    assert run.folder is None
+
+
+def test_without_a_socket_it_is_recorded_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_place() -> Path:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(sockets, "new_path", no_place)
+    with watching(tmp_path)() as run:
+        for _ in run.steps(range(5)):
+            run.log(loss=1.0)
+    told = journal_of(RunFolder(tmp_path / "own"))
+    assert "no dashboard can attach: [Errno 13] Permission denied" in [getattr(e, "message", "") for e in told]
+    assert told[-1].state == "finished"
+
+
+def test_a_fault_of_finetuis_own_stops_the_watching_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with watching(tmp_path)() as run:
+        steps = iter(run.steps(range(20)))
+        next(steps)
+        monkeypatch.setattr("finetui.engine.watching.loop_meter.LoopMeter.due", lambda _self: 1 / 0)
+        assert sum(1 for _ in steps) == 19
+        assert not run.active
+    folder = RunFolder(tmp_path / "own")
+    last = journal_of(folder)[-1]
+    assert last.state == "failed"
+    assert last.reason.startswith("finetui watches this loop no more, which goes on: ZeroDivisionError")
+    assert "1 / 0" in folder.log.read_text()
+    assert not is_live(folder)
+
+
+def test_what_is_given_wrongly_is_said_once_and_left_out(tmp_path: Path) -> None:
+    with watching(tmp_path)() as run:
+        for _ in run.steps(range(3)):
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                run.log(loss=torch.ones(3))
+                run.predictions(torch.ones(3, 4), [0, 1])
+            if _ == 0:
+                assert [str(one.message) for one in said] == [
+                    "run.log(loss=...) takes one number, and was given a tensor of (3,)",
+                    "there are 3 predictions, and labels of the shape (2,)",
+                ]
+                assert {one.filename for one in said} == {__file__}
+            else:
+                assert not said
+        assert run.active
+
+
+def test_another_optimizer_and_more_groups_are_seen(tmp_path: Path) -> None:
+    net = OwnNet()
+    first = torch.optim.SGD(net.head.parameters(), lr=0.5)
+    images, labels = images_and_labels()
+    with finetui.watch(net, first, runs_dir=tmp_path, name="own") as run:
+        optimizers = run._loop.optimizers
+
+        def step(optimizer: torch.optim.Optimizer) -> float:
+            F.cross_entropy(net(images), labels).backward()
+            before = net.head.bias.detach().clone()
+            optimizer.step()
+            moved = before - net.head.bias.detach()
+            rate = float(moved @ net.head.bias.grad / (net.head.bias.grad @ net.head.bias.grad))
+            optimizer.zero_grad()
+            return rate
+
+        optimizers.factor = 0.1
+        assert step(first) == pytest.approx(0.05, rel=1e-3)
+        first.add_param_group({"params": net.block2.parameters(), "lr": 0.7})
+        assert optimizers.rate() == 0.7
+        second = torch.optim.SGD(net.parameters(), lr=0.2)
+        assert step(second) == pytest.approx(0.02, rel=1e-3)
+        assert optimizers.there == [second]
+        stranger = torch.optim.SGD(OwnNet().parameters(), lr=9.0)
+        stranger.step()
+        assert optimizers.rate() == 0.2
+    assert step(second) == pytest.approx(0.2, rel=1e-3)
+
+
+def test_an_update_that_raises_leaves_the_rate_as_it_was(tmp_path: Path) -> None:
+    net = OwnNet()
+
+    class Fails(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:
+            raise OwnError
+
+    optimizer = Fails(net.parameters(), lr=0.5)
+    with finetui.watch(net, optimizer, runs_dir=tmp_path, name="own") as run:
+        run._loop.optimizers.factor = 0.1
+        for _ in run.steps(range(2)):
+            with pytest.raises(OwnError):
+                optimizer.step()
+        assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_the_network_can_be_copied_and_kept_while_a_part_of_it_is_frozen(tmp_path: Path) -> None:
+    net = OwnNet()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    images, _ = images_and_labels()
+    with finetui.watch(net, optimizer, runs_dir=tmp_path, name="own") as run:
+        for _ in run.steps(range(1)):
+            run._loop.layers.set(frozenset({"block1.0", "block1.1"}), frozen=True)
+            net.train()
+            net(images)
+            assert not net.block1[1].training
+            for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+                other.train()
+                other(images)
+                assert other.block1[1].training
+                assert net.state_dict().keys() == other.state_dict().keys()
+    assert not net._forward_pre_hooks
+
+
+def test_a_profiler_and_a_debugger_see_the_loop(tmp_path: Path) -> None:
+    traced: list[str] = []
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        sys.settrace(lambda frame, kind, _argument: traced.append(kind))
+        try:
+            watched = train(watching(tmp_path), epochs=1)
+        finally:
+            sys.settrace(None)
+    assert traced
+    assert any(event.key.startswith("Optimizer.step#AdamW") for event in profile.key_averages())
+    plain = train(epochs=1)
+    assert all(torch.equal(plain[name], watched[name]) for name in plain)
+
+
+def test_a_loop_in_a_thread_changes_no_signal(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with OwnLoop(tmp_path, epochs=2) as loop:
+        until(lambda: loop.steps > 3)
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+        loop.wait()
+    assert loop.error is None
+
+
+def test_only_the_first_of_several_ranks_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        with watching(tmp_path)() as run:
+            assert run.active == (rank == 0)
+            for _ in run.steps(range(3)):
+                run.log(loss=1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+    prepared = next(e for e in journal_of(RunFolder(tmp_path / "own")) if isinstance(e, events.RunPrepared))
+    assert prepared.world == 2
+    assert prepared.capabilities.refusal(commands.Pause) is not None
