@@ -15,6 +15,7 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.summaries import RunSummary
 from finetui.tui.screens.runs.details import details
 from finetui.tui.state.run_comparison import History
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.line_plot import LinePlot
 from finetui.tui.widgets.plot_drawing import PlotContent, SeriesStyle
 
@@ -22,7 +23,7 @@ _REST_SECONDS = 0.2  # how long the cursor stays on a run before its journal is 
 _PLOTS = (("accuracy", "Accuracy", True), ("loss", "Loss", False))
 
 
-class Preview(Vertical):
+class Preview(Compound, Vertical):
     """Tells of one run at a time."""
 
     def __init__(self) -> None:
