@@ -54,7 +54,7 @@ def other_metric(name: str) -> Metric:
 
 
 def _put(curve: Curve, x: float, y: float, mean: float | None = None, weight: float = 1.0) -> None:
-    """Add a point to `curve`; where somebody else's loop tells of an earlier x again, what it told from there on is void.
+    """Add a point to `curve`; what another's loop told from an x on is void once it tells of that again.
 
     The journal of a run of finetui's own says so itself.
     """

@@ -189,7 +189,10 @@ def test_all_runs_of_a_folder_with_new_ones_and_grown_ones(tmp_path: Path) -> No
         (tmp_path / name).mkdir()
         (tmp_path / name / "events.out.tfevents.1.h").write_bytes(losses(range(5)))
     runs = WatchedRuns([tmp_path])
-    assert {(run.name, run.step, run.epochs, run.lr) for run in runs.read()} == {("one", 4, 0, None), ("two", 4, 0, None)}
+    assert {(run.name, run.step, run.epochs, run.lr) for run in runs.read()} == {
+        ("one", 4, 0, None),
+        ("two", 4, 0, None),
+    }
     with (tmp_path / "one" / "events.out.tfevents.1.h").open("ab") as file:
         file.write(losses(range(5, 9)))
     assert {(run.name, run.step) for run in runs.read()} == {("one", 8), ("two", 4)}

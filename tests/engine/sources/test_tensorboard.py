@@ -22,7 +22,10 @@ def rows(items: list[Item]) -> list[tuple[int, dict[str, float]]]:
 
 def told(path: Path) -> list[tuple[int, str, float]]:
     return [
-        (record.step, *one) for record in EventFile(path).read() if not isinstance(record, str) for one in record.scalars
+        (record.step, *one)
+        for record in EventFile(path).read()
+        if not isinstance(record, str)
+        for one in record.scalars
     ]
 
 
@@ -92,7 +95,9 @@ def test_a_damaged_byte_costs_its_record_and_no_other(file: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300), st.integers(0, len(WRITTEN)), st.integers(0, 200))
-def test_rubbish_anywhere_makes_no_point(tmp_path_factory: pytest.TempPathFactory, rubbish: bytes, at: int, lost: int) -> None:
+def test_rubbish_anywhere_makes_no_point(
+    tmp_path_factory: pytest.TempPathFactory, rubbish: bytes, at: int, lost: int
+) -> None:
     file = tmp_path_factory.mktemp("rubbish") / NAME
     file.write_bytes(WRITTEN)
     whole = set(told(file))
@@ -120,7 +125,10 @@ def test_a_large_record_is_passed_over_and_images_are_counted(file: Path) -> Non
 
 def test_numbers_in_tensors_and_several_in_a_record(tmp_path: Path, file: Path) -> None:
     file.write_bytes(record(5, tensor("epoch_loss", 0.125), scalar("other", 2.0)) + record(-3, scalar("other", 1.0)))
-    assert rows(list(TensorBoardRun(tmp_path).read())) == [(5, {"epoch_loss": 0.125, "other": 2.0}), (-3, {"other": 1.0})]
+    assert rows(list(TensorBoardRun(tmp_path).read())) == [
+        (5, {"epoch_loss": 0.125, "other": 2.0}),
+        (-3, {"other": 1.0}),
+    ]
 
 
 def test_folders_of_keras_are_the_parts(tmp_path: Path) -> None:
@@ -141,7 +149,7 @@ def test_a_run_that_begins_again_goes_back(tmp_path: Path) -> None:
     assert later[0] == Back(4)
     assert [step for step, _ in rows(later)] == [4, 5, 6, 7]
     (tmp_path / "events.out.tfevents.1700000019.host.3.0").write_bytes(begins(6) + losses([6]))  # purge_step
-    assert list(run.read())[0] == Back(6)
+    assert next(iter(run.read())) == Back(6)
 
 
 def test_another_tag_in_another_file_takes_nothing_back(tmp_path: Path) -> None:

@@ -52,7 +52,12 @@ async def test_its_own_numbers_are_plots_that_can_be_chosen() -> None:
         await pilot.until(lambda: "step 39" in shown(pilot))
         await pilot.settle()
         plots = pilot.app.query_one(Plots)
-        assert [metric.title for metric in plots.own_metrics()] == ["memory/gb", "compare/a", "compare/b", "hparam/accuracy"]
+        assert [metric.title for metric in plots.own_metrics()] == [
+            "memory/gb",
+            "compare/a",
+            "compare/b",
+            "hparam/accuracy",
+        ]
         await pilot.press("1", "z", "down", "down", "down")
         assert "memory/gb" in plots.current.plotter.title[-1][0] or "memory/gb" in picture(pilot.app)
         assert plots.current.content.points[0][1].max() == pytest.approx(3 + 39 / 10)

@@ -35,7 +35,11 @@ def test_the_summaries_of_several_as_json(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("absent", "there is no file or folder"), ("notes.txt", "none of the files that can be watched"), ("", "no runs yet")],
+    [
+        ("absent", "there is no file or folder"),
+        ("notes.txt", "none of the files that can be watched"),
+        ("", "no runs yet"),
+    ],
 )
 def test_what_cannot_be_watched(name: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("hello")
