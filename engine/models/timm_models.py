@@ -11,7 +11,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput, reason_of
-from finetui.engine.models.hub_models import OwnInput
+from finetui.engine.models.own_input import OwnInput
 from finetui.engine.protocol.model_names import hub_name, hub_of
 from finetui.engine.protocol.values import Interpolation
 
