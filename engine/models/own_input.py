@@ -1,4 +1,4 @@
-"""What a network of another library wants to be fed with."""
+"""The input that the configuration of a published network states."""
 
 from typing import NamedTuple
 
