@@ -11,6 +11,8 @@ from textual.await_complete import AwaitComplete
 from textual.await_remove import AwaitRemove
 from textual.binding import BindingType
 from textual.command import CommandList, CommandPalette
+from textual.reactive import reactive
+from textual.widget import Widget
 
 from finetui.tui.keys import bind
 from finetui.tui.terminal.compositor import TightCompositor
@@ -38,6 +40,8 @@ class _DismissOnce(_Base):
 
     TITLE_TEXT: ClassVar[str] = ""
     INTRODUCTION: ClassVar[str] = ""
+    # Textual's own paints the whole screen anew whenever the focus moves: both widgets do that for themselves.
+    focused: reactive[Widget | None] = reactive(None, repaint=False)
     _dismissed = False
 
     @property
@@ -95,7 +99,7 @@ class _DismissOnce(_Base):
 
 
 class Screen(_DismissOnce, screen.Screen[T]):
-    """A screen that fills the terminal, and sends only the cells that changed.
+    """A screen that fills the terminal, and paints and sends only the cells that changed.
 
     The keys of the key map's screens open those from here: `NAME` is this one's own, which its key closes.
     """
