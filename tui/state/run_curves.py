@@ -54,9 +54,9 @@ def other_metric(name: str) -> Metric:
 
 
 def _put(curve: Curve, x: float, y: float, mean: float | None = None, weight: float = 1.0) -> None:
-    """Add a point to `curve`; what another's loop told from an x on is void once it tells of that again.
+    """Add a point to `curve`; what was told from an earlier x on is void once it is told again.
 
-    The journal of a run of finetui's own says so itself.
+    So somebody else's loop does it. The journal of a run of finetui's own says so itself.
     """
     if len(curve) and x < curve.span[1]:
         curve.cut(math.nextafter(x, -math.inf))

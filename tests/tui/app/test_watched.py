@@ -22,6 +22,12 @@ FIXTURES = Path(__file__).parents[2] / "fixtures" / "watched"
 NAME = "events.out.tfevents.1.h"
 
 
+@pytest.fixture(autouse=True)
+def looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a link look when it is told to: the clock of these tests stands still."""
+    monkeypatch.setattr(WatchLink, "run", WatchLink.look)
+
+
 def watched(path: Path) -> FinetuiApp:
     """Return the dashboard on the only run in `path`."""
     runs = WatchedRuns([path])
@@ -51,7 +57,7 @@ async def test_its_own_numbers_are_plots_that_can_be_chosen() -> None:
     async with open_app(watched(FIXTURES / "pytorch"), size=(120, 40)) as pilot:
         await pilot.until(lambda: "step 39" in shown(pilot))
         await pilot.settle()
-        plots = pilot.app.query_one(Plots)
+        plots = pilot.app.screen.query_one(Plots)
         assert [metric.title for metric in plots.own_metrics()] == [
             "memory/gb",
             "compare/a",
@@ -59,8 +65,8 @@ async def test_its_own_numbers_are_plots_that_can_be_chosen() -> None:
             "hparam/accuracy",
         ]
         await pilot.press("1", "z", "down", "down", "down")
-        assert "memory/gb" in plots.current.plotter.title[-1][0] or "memory/gb" in picture(pilot.app)
-        assert plots.current.content.points[0][1].max() == pytest.approx(3 + 39 / 10)
+        assert "memory/gb" in picture(pilot.app)
+        assert plots.current.content.data[0][1].max() == pytest.approx(3 + 39 / 10)
 
 
 async def test_what_it_cannot_do_is_refused_with_the_reason() -> None:
@@ -79,13 +85,18 @@ async def test_it_follows_what_is_added_and_what_is_written_anew(tmp_path: Path)
         await pilot.until(lambda: "step 4" in shown(pilot))
         with file.open("ab") as more:
             more.write(losses(range(5, 9)) + record(9, scalar("val_acc", 0.5)))
+        app.link.look()
         await pilot.until(lambda: "best 50.00%" in shown(pilot))
         file.write_bytes(losses(range(2), value=3.0))
+        app.link.look()
+        app.link.look()
         await pilot.until(lambda: app.train_screen.store.curves.train["loss"].buckets().mean.tolist() == [3.0, 3.0])
         assert app.train_screen.store is store
         file.unlink()
+        app.link.look()
         await pilot.until(lambda: any("cannot be read just now" in line.text for line in store.view.log))
         file.write_bytes(losses(range(2), value=3.0))
+        app.link.look()
         await pilot.until(lambda: any("can be read again" in line.text for line in store.view.log))
 
 

@@ -64,6 +64,5 @@ class Preview(Compound, Vertical):
             await asyncio.sleep(0)  # keys come in between
             points = [curve.points() for curve in curves.of(key)]
             means = [curve.means() for curve in curves.of(key)]
-            self.query_one(f"#preview-{key}", LinePlot).show(
-                PlotContent(points, limit, means=means, x_label=curves.base)
-            )
+            content = PlotContent(points, limit, means=means, x_label=curves.base)
+            self.query_one(f"#preview-{key}", LinePlot).show(content)
