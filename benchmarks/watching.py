@@ -14,6 +14,7 @@ from benchmarks.measuring import Options, in_turn, ratio, table
 
 _STEP = 0.005  # seconds of processor time
 _STEPS = 100  # of one turn
+_PAUSE = 0.5  # seconds before what is measured: what watches the machine begins
 _TURNS = 10  # of each loop, for each of the rounds
 
 Log = Callable[..., None]
@@ -53,6 +54,7 @@ class Loop:
     def plain(self) -> float:
         """Take a turn without finetui."""
         self._timed(range(_STEPS // 2), lambda **_: None)
+        time.sleep(_PAUSE)
         return self._timed(range(_STEPS), lambda **_: None)
 
     def watched(self) -> float:
@@ -62,7 +64,7 @@ class Loop:
             finetui.watch(self.net, self.optimizer, runs_dir=folder) as run,
         ):
             self._timed(run.steps(range(_STEPS // 2)), run.log)
-            time.sleep(0.5)  # until what watches the machine has begun
+            time.sleep(_PAUSE)
             return self._timed(run.steps(range(_STEPS)), run.log)
 
 

@@ -18,6 +18,7 @@ from finetui.engine.protocol.values import Part
 from finetui.engine.watching.loop import Loop
 
 _T = TypeVar("_T")
+_R = TypeVar("_R")
 _P = ParamSpec("_P")
 
 
@@ -66,15 +67,15 @@ def _samples(batch: Any) -> int:
     return next((found for part in parts if (found := _samples(part))), 0)
 
 
-def _harmless(otherwise: Any) -> Callable[[Callable[_P, Any]], Callable[_P, Any]]:
+def _harmless(otherwise: _R) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Let nothing that goes wrong in a method reach the loop: it returns `otherwise`, and the run is watched no more.
 
     What the loop gave wrongly is said in a warning, and the rest is as if it had not been given.
     """
 
-    def wrap(method: Callable[_P, Any]) -> Callable[_P, Any]:
+    def wrap(method: Callable[_P, _R]) -> Callable[_P, _R]:
         @functools.wraps(method)
-        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             run: WatchedRun = args[0]  # type: ignore[assignment]
             if not run.active:
                 return otherwise
