@@ -50,6 +50,7 @@ PRECISIONS = ("fp32", "bf16")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 COMPILE = ("off", "default", "reduce-overhead")
 FEATURES = ("cache", "off")
+LOGS = ("tensorboard", "csv", "wandb", "trackio")
 # The tutorial's settings; all else is finetui's own recipe, which gets further in a tenth of the time.
 ARTICLE = {
     "epochs": 10,
@@ -132,8 +133,8 @@ class DataConfig(_Section, frozen=True, kw_only=True):
 
 
 class ModelConfig(_Section, frozen=True, kw_only=True):
-    """Which network: `name` of an architecture (`lenet`, any of torchvision's, `timm:NAME`, `hf:ORG/NAME`, `hf:./folder`
-    or `package.module:factory`), and the `weights` that it starts with: `none`, `default` (the published ones) or the
+    """Which network: `name` of an architecture (`lenet`, one of torchvision's, `timm:NAME`, `hf:ORG/NAME`,
+    `hf:./folder` or `package.module:factory`), and the `weights` that it starts with: `none`, `default` (the published ones) or the
     path of a state dict.
 
     The rest is the input that these need, where it is not to be what they say, or the data's own: `mean` and `std` of
@@ -307,18 +308,22 @@ class RunSection(_Section, frozen=True, kw_only=True):
     """Where it is kept: `name` of the run (empty: date, data and model), and the folder of all runs.
 
     An engine with nothing to do, which nobody watches, waits `linger_minutes` for somebody to come back. A paused run
-    is then saved and stopped.
+    is then saved and stopped. `log` are the tools that it is written into besides, of `LOGS`.
     """
 
     name: str = ""
     runs_dir: str = "checkpoints"
     linger_minutes: float = 10.0
+    log: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name:
             check_run_name(self.name)
         linger_ok = math.isfinite(self.linger_minutes) and self.linger_minutes >= 0
         require(linger_ok, "run.linger_minutes (--linger)", "a number of minutes of at least 0", self.linger_minutes)
+        for name in self.log:
+            require_known(name, LOGS, "run.log (--log)", "log")
+        require(len(set(self.log)) == len(self.log), "run.log (--log)", "no log twice", ", ".join(self.log))
 
 
 class FinetuneConfig(_Section, frozen=True, kw_only=True):

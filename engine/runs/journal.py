@@ -28,8 +28,8 @@ class Glance(msgspec.Struct, gc=False):
 
     type: str
     seq: int = -1
-    loss: float = math.nan
-    accuracy: float = math.nan
+    loss: float | None = math.nan
+    accuracy: float | None = math.nan
     time_shares: TimeShares | None = None
 
 

@@ -108,7 +108,8 @@ def _answer(asked: "subprocess.Popen[bytes] | None", deadline: float, none: str 
     if asked is None:
         return none
     try:
-        output, _ = asked.communicate(timeout=max(deadline - time.monotonic(), 0.0))
+        left = max(deadline - time.monotonic(), 0.0) if asked.poll() is None else 1.0
+        output, _ = asked.communicate(timeout=left)
     except subprocess.TimeoutExpired:
         asked.kill()
         asked.communicate()
@@ -119,7 +120,7 @@ def _answer(asked: "subprocess.Popen[bytes] | None", deadline: float, none: str 
 def package_versions(own: Iterable[str] = ()) -> dict[str, str]:
     """Return the versions of Python, of what every run uses, and of the packages that the modules `own` import.
 
-    `own` are names in `sys.modules`. What is not loaded has no version here.
+    `own` are names in `sys.modules`.
     """
     found = {"python": platform.python_version()}
     for name in dict.fromkeys((*_ALWAYS, *_imported_by(own))):
@@ -136,9 +137,8 @@ def _imported_by(own: Iterable[str]) -> list[str]:
         for value in list(vars(sys.modules[name]).values()) if name in sys.modules else []:
             module = getattr(value, "__name__", "") if isinstance(value, type(sys)) else _module_of(value)
             names.setdefault(module.partition(".")[0])
-    return [name for name in names if name and name not in sys.stdlib_module_names and name in sys.modules][
-        :_MOST_PACKAGES
-    ]
+    found = [name for name in names if name in sys.modules and name not in sys.stdlib_module_names]
+    return [name for name in found if not name.startswith("_")][:_MOST_PACKAGES]
 
 
 def _module_of(value: object) -> str:
@@ -147,9 +147,9 @@ def _module_of(value: object) -> str:
 
 
 def _version(package: str) -> str:
-    """Return the version of a package that is loaded, as it says itself, else as it was installed; else nothing."""
+    """Return the version of a package, as it says itself where it is loaded, else as it was installed; else nothing."""
     said = getattr(sys.modules.get(package), "__version__", None)
-    if said is None and package in sys.modules:
+    if said is None:
         with suppress(Exception):  # a damaged installation: whatever reads it raises whatever it likes
             said = metadata.version(package)
     return clean(str(said), 60) if said is not None else ""

@@ -1,10 +1,11 @@
 """What each run has come to, from its journal: the rows of `finetui runs`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from stat import S_ISDIR
+from typing import Any
 
 import msgspec
 
@@ -141,12 +142,11 @@ def _telling(reader: JournalReader, lines: Iterable[tuple[Glance, bytes]], time:
         yield event
 
 
-class Summariser:
-    """Summarises a run whose journal may grow: each `read` goes on where the one before ended."""
+class SummarySoFar:
+    """What the events of a run, heard one by one, add up to."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
-        self._reader = JournalReader(folder.journal)
+    def __init__(self) -> None:
+        self.time = TimeSum()
         self._started = 0.0
         self._prepared: RunPrepared | None = None
         self._state: State = "preparing"
@@ -156,61 +156,55 @@ class Summariser:
         self._kept: dict[int, Evaluated | None] = {}  # the last evaluation before each checkpoint
         self._step = 0
         self._epoch = 0
-        self._time = TimeSum()
         self._training: TrainingConfig | None = None
         self._clock = RunClock()
         self._provenance: Provenance | None = None
 
-    def read(self, there: Holder | None) -> RunSummary | None:
-        """Return what the journal says by now; None while it does not even say how the run began.
+    def hear(self, event: Event) -> None:
+        """Take in `event`, the next one of the run."""
+        self._clock.note(event)
+        self._step = max(self._step, event.step)
+        match event:
+            case Rewound():
+                self._step, self._epoch, self._best = event.step, event.epoch, event.best_accuracy
+                before = None if self._last is None or self._last.step > event.step else self._last
+                self._last = self._kept.get(event.at, before)
+                self._test = None if self._test is None or self._test[0] > event.step else self._test
+            case RunPrepared():
+                self._prepared, self._training = event, event.config.training
+            case TrainingChanged():
+                self._training = event.training
+            case RunStarted():
+                self._started = event.time
+            case ProvenanceTold():
+                self._provenance = event.provenance
+            case StateChanged():
+                self._state = event.state
+            case TrainPoint():
+                self._epoch = event.epoch
+            case Evaluated(watched=False):
+                if event.part == "test" and event.accuracy is not None:
+                    self._test = (event.step, event.accuracy)
+            case CommandAccepted(command=NoteTest() as note):
+                watched = self._prepared is None or self._prepared.data.watched == "test"
+                self._test = self._test if watched else (event.step, note.accuracy)
+            case CheckpointSaved():
+                self._kept[event.at] = self._last
+            case Evaluated():
+                self._epoch, self._last = event.epoch, event
+                self._best = best_accuracy(self._best, event)
 
-        `there` has the run; it has to be asked for first: an engine that ends meanwhile has told so by the end of the
-        journal. Raises `BadInput` when the journal cannot be read.
-        """
-        for event in _telling(self._reader, self._reader.glances(), self._time):
-            self._clock.note(event)
-            self._step = max(self._step, event.step)
-            match event:
-                case Rewound():
-                    self._step, self._epoch, self._best = event.step, event.epoch, event.best_accuracy
-                    before = None if self._last is None or self._last.step > event.step else self._last
-                    self._last = self._kept.get(event.at, before)
-                    self._test = None if self._test is None or self._test[0] > event.step else self._test
-                case RunPrepared():
-                    self._prepared, self._training = event, event.config.training
-                case TrainingChanged():
-                    self._training = event.training
-                case RunStarted():
-                    self._started = event.time
-                case ProvenanceTold():
-                    self._provenance = event.provenance
-                case StateChanged():
-                    self._state = event.state
-                case TrainPoint():
-                    self._epoch = event.epoch
-                case Evaluated(watched=False):
-                    told = event.part == "test" and event.accuracy is not None
-                    self._test = (event.step, event.accuracy) if told else self._test
-                case CommandAccepted(command=NoteTest() as note):
-                    watched = self._prepared is None or self._prepared.data.watched == "test"
-                    self._test = self._test if watched else (event.step, note.accuracy)
-                case CheckpointSaved():
-                    self._kept[event.at] = self._last
-                case Evaluated():
-                    self._epoch, self._last = event.epoch, event
-                    self._best = best_accuracy(self._best, event)
-        return self._summary(there)
-
-    def _summary(self, there: Holder | None) -> RunSummary | None:
+    def summary(
+        self, name: str, path: Path, there: Holder | None, size: int, *, said: RunNotes = RunNotes()
+    ) -> RunSummary | None:
+        """Return the summary of the run `name` at `path`, which `there` has; None until it is told how it began."""
         if self._prepared is None or self._training is None:
             return None
-        training, finetune = self._training, self._prepared.config.finetune
-        said = _notes(self._folder)
-        silent = self._state not in ENDED and there is None
-        return RunSummary(
-            name=self._folder.name,
-            path=clean(str(self._folder.path.absolute()), 4096),
-            state="crashed" if silent else self._state,
+        training, finetune, hparams = self._training, self._prepared.config.finetune, self._prepared.hparams
+        found = RunSummary(
+            name=name,
+            path=clean(str(path.absolute()), 4096),
+            state=self._state,
             data=clean(self._prepared.data.name),
             model=clean(short(self._prepared.config.model.name)),
             epoch=self._epoch,
@@ -224,7 +218,7 @@ class Summariser:
             pid=there.pid if there is not None else None,
             host=clean(there.host) if there is not None else None,
             evaluated_on=None if self._last is None else self._last.n,
-            time_shares=self._time.shares() if self._time.seconds else None,
+            time_shares=self.time.shares() if self.time.seconds else None,
             epochs=training.epochs,
             lr=training.lr,
             recipe=None if finetune is None else finetune.recipe,
@@ -233,11 +227,54 @@ class Summariser:
             batch_size=training.batch_size,
             seed=training.seed,
             took=round(self._clock.seconds, 3),
-            size=folder_size(self._folder),
+            size=size,
             tags=said.tags,
             note=said.note,
             provenance=self._provenance,
         )
+        return found if hparams is None else msgspec.structs.replace(found, **_settings_told(hparams))
+
+
+class Summariser:
+    """Summarises a run whose journal may grow: each `read` goes on where the one before ended."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._reader = JournalReader(folder.journal)
+        self._told = SummarySoFar()
+
+    def read(self, there: Holder | None) -> RunSummary | None:
+        """Return what the journal says by now; None while it does not even say how the run began.
+
+        `there` has the run; it has to be asked for first: an engine that ends meanwhile has told so by the end of the
+        journal. Raises `BadInput` when the journal cannot be read.
+        """
+        for event in _telling(self._reader, self._reader.glances(), self._told.time):
+            self._told.hear(event)
+        size, said = folder_size(self._folder), _notes(self._folder)
+        found = self._told.summary(self._folder.name, self._folder.path, there, size, said=said)
+        if found is None or found.state in ENDED or there is not None:
+            return found
+        return msgspec.structs.replace(found, state="crashed")  # it is silent
+
+
+def _settings_told(hparams: Mapping[str, str | int | float | bool]) -> dict[str, Any]:
+    """Return the settings of a summary as somebody else's loop tells of them; what it does not tell is absent."""
+
+    def told(*names: str, kind: type = str, absent: object = "") -> Any:
+        values = (hparams[name] for name in names if isinstance(hparams.get(name), kind))
+        return next(values, absent)
+
+    number: Any = int | float
+    return {
+        "epochs": int(told("epochs", kind=number, absent=0)),
+        "lr": told("lr", "learning_rate", kind=number, absent=None),
+        "optimizer": clean(told("optimizer")),
+        "schedule": clean(told("schedule", "lr_scheduler")),
+        "batch_size": int(told("batch_size", "batch size", kind=number, absent=0)),
+        "seed": int(told("seed", kind=number, absent=0)),
+        "model": clean(told("model", "arch")),
+    }
 
 
 def _notes(folder: RunFolder) -> RunNotes:

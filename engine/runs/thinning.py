@@ -1,6 +1,6 @@
 """A long journal in few events: what a plot of it needs, and no more."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -59,12 +59,13 @@ def _extremes(reader: JournalReader, bucket: list[Glanced], *, last: bool = Fals
     if len(bucket) < 5:
         yield from _events(reader, bucket)
         return
-    losses, accuracies = [glance.loss for glance, _ in bucket], [glance.accuracy for glance, _ in bucket]
-    kept = {values.index(extreme(values)) for values in (losses, accuracies) for extreme in (min, max)}
+    told = [[glance.loss for glance, _ in bucket], [glance.accuracy for glance, _ in bucket]]
+    kept = {values.index(extreme(known)) for values in told if (known := _known(values)) for extreme in (min, max)}
     if last:  # what comes next may be told from here
         kept.add(len(bucket) - 1)
     count = len(bucket)
-    mean_loss, mean_accuracy = sum(losses) / count, sum(accuracies) / count
+    kept = kept or {count - 1}  # where neither is told of any
+    mean_loss, mean_accuracy = (sum(known) / len(known) if (known := _known(values)) else None for values in told)
     for index in sorted(kept):
         for event in _events(reader, [bucket[index]]):
             values = msgspec.structs.asdict(event)
@@ -72,6 +73,10 @@ def _extremes(reader: JournalReader, bucket: list[Glanced], *, last: bool = Fals
                 values |= {"group_grad_norms": (), "group_rate_factors": (), "hundreds": ()}
             points = count / len(kept)
             yield ThinnedPoint(**values, points=points, mean_loss=mean_loss, mean_accuracy=mean_accuracy)
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def skipped(reader: JournalReader) -> Log | None:

@@ -66,7 +66,7 @@ class Recording(msgspec.Struct, frozen=True):
 class Replayed(msgspec.Struct, frozen=True):
     """How a replay ended. `compared` counts the checkpoints whose weights were compared, up to the first difference.
 
-    `different_at` is the step of that one; None where all are the same. `otherwise` says what is other than it was then.
+    `different_at` is the step of that one; None where all are the same. `otherwise` says what is not as it was then.
     """
 
     folder: RunFolder
@@ -159,7 +159,10 @@ def replay_run(
     recording = read_recording(folder)
     runs_dir = folder.path.absolute().parent
     section = msgspec.structs.replace(
-        recording.config.run, name=name or free_name(runs_dir, f"{folder.path.name}-replay"), runs_dir=str(runs_dir)
+        recording.config.run,
+        name=name or free_name(runs_dir, f"{folder.path.name}-replay"),
+        runs_dir=str(runs_dir),
+        log=(),  # the same figures once more
     )
     config = msgspec.structs.replace(recording.config, run=section)
     seen: dict[int, str] = {}

@@ -16,6 +16,8 @@ from finetui.engine.distributed.batch_job import job_from
 from finetui.engine.distributed.ranks import Ranks
 from finetui.engine.errors import FinetuiError, RankLost, describe
 from finetui.engine.inspection.evaluation import Report
+from finetui.engine.loggers.available import check_loggers
+from finetui.engine.loggers.run_logs import RunLogs
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.models.device import reproducible
 from finetui.engine.protocol import commands, events
@@ -100,8 +102,9 @@ class Session:
         self._script = script
         self._begun = begun
         self._machine = machine
+        self._logs = RunLogs(config.run.log if self.ranks.is_first else (), resume)
         if self.ranks.is_first:
-            self._reporter = Reporter(self.journal, sinks, self._steps, self._machine_sample)
+            self._reporter = Reporter(self.journal, [*sinks, self._logs], self._steps, self._machine_sample)
         else:  # what all ranks do is told once
             self._reporter = Reporter(None, (), self._steps)
         self.active: ActiveRun | None = None
@@ -157,6 +160,7 @@ class Session:
             torch.set_num_threads(threads)
             if self.active is not None:
                 self.active.loop.close()
+            self._end_logs()
             self._writer.release()
         return Outcome(run.state, self.folder, run.loop.evaluator.report, run.next)
 
@@ -179,6 +183,8 @@ class Session:
             found.training.setdefault("plan_epochs", began.config.training.epochs)
             found.training.setdefault("early_stop", 0)
         self._reporter.emit(events.StateChanged(state="preparing"))
+        if self._resume is None:  # a run that goes on elsewhere, where a library is missing, does without
+            self.ranks.share(partial(check_loggers, self.config.run.log))
         look = ProvenanceLook(self.config, self._own_model) if self.ranks.is_first else None
         torch.manual_seed(self.config.training.seed)
         stopped = self._commands.stop_waits
@@ -295,12 +301,24 @@ class Session:
             self._reporter.emit(events.StateChanged(state="failed", reason=reason))
 
     def _machine_sample(self) -> events.MachineSample | events.Log | None:
-        """Return what the machine does, where it is time to journal that: while a run goes on, or pauses."""
+        """Return what the machine does, where it is time to journal that: while a run goes on, or pauses.
+
+        Or what there is to say of the run's logs.
+        """
+        said = self._logs.take_message()
+        if said is not None:
+            return said
         if self._machine is None or self.folder is None:
             return None
         self._machine.settle(self.folder.path)
         goes_on = self.active is not None and self.active.state in ("running", "paused")
         return self._machine.due() if goes_on else None
+
+    def _end_logs(self) -> None:
+        """Have the run's logs written to their end, and say what went wrong with them."""
+        self._logs.close()
+        while said := self._logs.take_message():
+            self._reporter.emit(said)
 
     def _steps(self) -> int:
         return self.active.trainer.step if self.active is not None else self._writer.steps

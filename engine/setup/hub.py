@@ -1,4 +1,4 @@
-"""Files of the Hugging Face hub: from its cache on this machine, or else downloaded to it, in sight and with a time-out.
+"""Files of the Hugging Face hub: from its cache on this machine, or downloaded to it, in sight and with a time-out.
 
 `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_ENDPOINT` and the token of `hf auth login` are the hub's own, and hold.
 """
@@ -190,8 +190,8 @@ class _Bar:
         self.n += count or 0
         self._received(self.n, self.total or 0)
 
-    def set_description(self, *_words: Any, **_options: Any) -> None: ...  # noqa: D102
+    def set_description(self, *_words: Any, **_options: Any) -> None: ...
 
-    def refresh(self, *_arguments: Any, **_options: Any) -> None: ...  # noqa: D102
+    def refresh(self, *_arguments: Any, **_options: Any) -> None: ...
 
-    def close(self) -> None: ...  # noqa: D102
+    def close(self) -> None: ...

@@ -143,7 +143,8 @@ class TensorBoardRun:
         for kind, count in skipped.items():
             if kind not in self._told:
                 self._told.add(kind)
-                yield Note(f"{count:,} {kind} in the event files are not shown")
+                what = kind if count > 1 else kind.removesuffix("s")
+                yield Note(f"{count:,} {what} in the event files {'are' if count > 1 else 'is'} not shown")
         damaged = sum(file.damaged for file in self._files())
         if damaged and f"damaged {damaged}" not in self._told:
             self._told.add(f"damaged {damaged}")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from finetui.engine.errors import BadInput, describe
 from finetui.engine.protocol.audit import Audit
@@ -15,7 +16,7 @@ from finetui.engine.training.freezing import Claims
 
 
 class LoopAudit:
-    """Audits the next `steps` steps that `optimizers` take, and then leaves nothing behind in the loop.
+    """Audits the next `steps` steps that one of `optimizers()` takes, and then leaves nothing behind in the loop.
 
     A context manager; `result` is what was found, once all steps were seen or the block was left. Nothing raises in
     the loop: where something cannot be looked at, `result` raises `BadInput`.
@@ -24,7 +25,7 @@ class LoopAudit:
     def __init__(
         self,
         model: nn.Module,
-        optimizers: Sequence[Optimizer],
+        optimizers: Callable[[], Sequence[Optimizer]],
         steps: int = STEPS,
         claims: Callable[[], Claims] = Claims,
     ) -> None:
@@ -32,11 +33,14 @@ class LoopAudit:
         self._found: Audit | None = None
         self._problem = ""
         self._cleared = _Cleared(self)
+        self._optimizers = optimizers
         with Guard(self):
-            self._audit = FreezeAudit(model, lambda: optimizers, steps, claims)
-            for optimizer in optimizers:
-                self._handles.append(optimizer.register_step_pre_hook(self._before))
-                self._handles.append(optimizer.register_step_post_hook(self._after))
+            self._audit = FreezeAudit(model, optimizers, steps, claims)
+            # Torch's hooks for all optimizers: a loop may replace the one that it began with.
+            self._handles = [
+                register_optimizer_step_pre_hook(self._before),
+                register_optimizer_step_post_hook(self._after),
+            ]
 
     @property
     def done(self) -> bool:
@@ -69,13 +73,16 @@ class LoopAudit:
                 self._audit.not_cleared = self._cleared.never
                 self._found = self._audit.result()
 
+    def _is_meant(self, optimizer: Optimizer) -> bool:
+        return not self.done and any(one is optimizer for one in self._optimizers())
+
     def _before(self, optimizer: Optimizer, *_: object) -> None:
-        if not self.done:
+        if self._is_meant(optimizer):
             with Guard(self):
                 self._audit.before(optimizer)
 
     def _after(self, optimizer: Optimizer, *_: object) -> None:
-        if self.done:
+        if not self._is_meant(optimizer):
             return
         with Guard(self):
             self._audit.after(optimizer)
@@ -198,4 +205,4 @@ def audit(
         raise BadInput(f"frozen: the network has no module or parameter {unknown[0]!r}")
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
     claims = Claims(frozenset(frozen))
-    return LoopAudit(model, optimizers, steps, lambda: claims)
+    return LoopAudit(model, lambda: optimizers, steps, lambda: claims)

@@ -252,7 +252,7 @@ class _Claimed:
                 for path in _upwards(found.module):
                     of_module.setdefault(path, []).append(name in self._frozen)
         self._whole = {path: all(frozen) for path, frozen in of_module.items()}
-        self._evaluating = claims.evaluating
+        self._evaluating, self._training = claims.evaluating, claims.training
 
     def _is_named(self, name: str) -> bool:
         return not self._names.isdisjoint(_upwards(name))
@@ -265,6 +265,8 @@ class _Claimed:
         """Whether the module claims to be frozen, and so to be in evaluation mode."""
         if self._evaluating is not None:
             return path in self._evaluating
+        if path in self._training:
+            return False
         return self._is_named(path) or next(
             (self._whole[part] for part in _upwards(path) if part in self._whole), False
         )

@@ -19,11 +19,13 @@ class Claims:
     """What is said of a network, besides the `requires_grad` of its parameters.
 
     `frozen` are full names of parameters, or of modules with all that is in them. `evaluating` are the modules that
-    are in evaluation mode while the network trains, so that their buffers stay as they are; None: nothing is said.
+    are in evaluation mode while the network trains, so that their buffers stay as they are; None: nothing is said, but
+    that those of `training` may be in training mode.
     """
 
     frozen: frozenset[str] = frozenset()
     evaluating: frozenset[str] | None = None
+    training: frozenset[str] = frozenset()
 
 
 class Freezer:

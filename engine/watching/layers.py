@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup, ModuleLayer
-from finetui.engine.training.freezing import Freezer, frozen_by_owner
+from finetui.engine.training.freezing import Claims, Freezer, frozen_by_owner
 from finetui.engine.watching.optimizers import Optimizers
 
 
@@ -124,6 +124,16 @@ class WatchedLayers(Freezer):
         whole = {m for group in self._groups if self._by_hand(group) for m in group.modules}
         alone = {self._layers[name].module for name in self.by_hand if name not in self._layers[name].parameters}
         return [(path, module) for path, module in self._model.named_modules() if path and module in whole | alone]
+
+    def claims(self) -> Claims:
+        """Return what has to hold of what was frozen here; what the loop itself has frozen says so by itself."""
+        kept = {path for path, _ in self._evaluating()}
+        touched = {m for group in self._groups if self._has_any(group) for m in group.modules}
+        free = {path for path, module in self._model.named_modules() if module in touched} - kept
+        return Claims(training=frozenset(free | (kept & self.norms if self.norm_trains else set())))
+
+    def _has_any(self, group: ModuleGroup) -> bool:
+        return any(layer.name in self.by_hand for layer in group.layers)
 
     def _by_hand(self, group: ModuleGroup) -> bool:
         return all(layer.name in self.frozen for layer in group.layers) and any(

@@ -40,8 +40,7 @@ class Loop:
     `world` is the number of processes that train and all obey; by default only a single one obeys. `why_no_freezing`
     as in `WatchedLayers`.
 
-    `step` counts the steps completed, `stopped` is True once a person has stopped it, `shape` is that
-    of an input.
+    `step` counts the steps completed, `stopped` is True once a person has stopped it, `shape` is that of an input.
     """
 
     def __init__(

@@ -13,6 +13,7 @@ from finetui.engine.protocol.queues import IDLE_WAIT
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.training.layer_meter import LayerMeter
 from finetui.engine.watching.about_model import answer_about_model
+from finetui.engine.watching.audits import Audits
 from finetui.engine.watching.saving import undisturbed
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _WITH_MODEL = (
     commands.DescribeModel,
     commands.ViewLayer,
     commands.MeasureLayers,
+    commands.AuditParameters,
 )
 _RETURNS = "a mapping of metrics, a tuple that run.predictions takes, or nothing"
 _OWN_LOOP = "this is your own loop, which finetui only watches"
@@ -40,6 +42,7 @@ class Steering:
         self._images = ImageAnswers(loop.predictions_file, lambda answer: loop.record.answer(answer))
         self._about_next_step: list[commands.MeasureLayers] = []
         self._layer_meter: LayerMeter | None = None
+        self._audits = Audits(loop)
 
     def capabilities(self) -> Capabilities:
         """Return what the loop obeys."""
@@ -79,6 +82,7 @@ class Steering:
 
     def stepped(self) -> None:
         """A step is complete."""
+        self._audits.stepped()
         if self._loop.record.state == "paused":
             self._loop.emit_point()
 
@@ -113,6 +117,7 @@ class Steering:
             case commands.Pause():
                 loop.emit_point()
                 loop.record.set_state("paused")
+                self._audits.end("the run is paused")
             case commands.Resume():
                 loop.record.set_state("running")
             case commands.StepOnce():
@@ -131,6 +136,9 @@ class Steering:
                 self._evaluate()
             case commands.MeasureLayers():
                 self._about_next_step.append(command)
+                return True
+            case commands.AuditParameters():
+                self._audits.begin(command)
                 return True
             case commands.DescribeModel() | commands.ViewLayer():
                 loop.record.reporter.emit(self._answer_about_model(command))
@@ -211,4 +219,5 @@ class Steering:
 
     def close(self) -> None:
         """Answer no more."""
+        self._audits.end("the run has ended")
         self._images.close()

@@ -27,7 +27,13 @@ def modules_of(*packages: str) -> list[str]:
 
 
 def test_the_terminal_side_and_what_it_imports_load_without_torch() -> None:
-    engine = [f"engine/{package}" for package in ("protocol", "runs", "predictions", "link", "process")]
+    engine = [
+        f"engine/{package}"
+        for package in (
+            *("protocol", "runs", "predictions", "sources", "link", "loggers.available", "loggers.writer"),
+            "process",
+        )
+    ]
     names = modules_of("tui", *engine)
     assert {"finetui.tui.app.app", "finetui.engine.link.server", "finetui.engine.runs.journal"} <= set(names)
     assert not loaded_by(f"import finetui, {', '.join(names)}") & {"torch", "torchvision"}

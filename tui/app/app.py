@@ -22,13 +22,14 @@ from textual.worker import Worker, WorkerState
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.link.base import Link
 from finetui.engine.link.journal_link import CheckpointLink
+from finetui.engine.link.no_link import NoLink
 from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.predictions.criteria import Choose
 from finetui.engine.protocol.events import Log, StateChanged
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.text import clean
 from finetui.tui.app import exit_summary
-from finetui.tui.app.links import link_to_finetuned, link_to_resumed, link_to_run
+from finetui.tui.app.links import link_to_chosen, link_to_finetuned, link_to_resumed, link_to_run
 from finetui.tui.app.notifications import Notifier, Notify
 from finetui.tui.app.palette import Commands, ThemesHere, key_commands
 from finetui.tui.app.terminal_app import TerminalApp
@@ -43,6 +44,7 @@ from finetui.tui.screens.run_chosen import RunChosen
 from finetui.tui.screens.toast import ShowToast
 from finetui.tui.screens.train import opening
 from finetui.tui.screens.train.messages import FinetuneWanted, ResumeWanted
+from finetui.tui.screens.train.plots import Plots
 from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.state.actions import BY_NAME
 from finetui.tui.state.last_settings import keep_last
@@ -51,6 +53,7 @@ from finetui.tui.terminal.tmux import through_tmux
 from finetui.tui.widgets import plot_geometry
 
 if TYPE_CHECKING:
+    from finetui.engine.sources.watched import WatchedRuns
     from finetui.tui.screens.start.card import StartCard, Wanted
     from finetui.tui.widgets.picture import Picture
 
@@ -86,13 +89,15 @@ class FinetuiApp(TerminalApp):
         is_leaving: Callable[[], bool] = lambda: False,
         notify: Notify = "off",
         depth: Depth = "truecolor",
+        watched: "WatchedRuns | None" = None,
     ) -> None:
         """Draw images as `image_mode` says; with `errors` begin with the test images that it lists, with `finetune`
         with the form for a finetune from that checkpoint, with `first` with the card that asks what to train.
 
         Draw on `terminal`, by default on the process's own in Textual's way. `is_leaving` tells whether the process is
         about to end. `notify` is how alerts and the run's end are told to somebody who looks elsewhere. `depth` is how
-        many colours the terminal has.
+        many colours the terminal has. `watched` are the runs of others that are shown: where the link leads to none of
+        them, begin with their list.
         """
         super().__init__(terminal, is_leaving, depth)
         for dark in (True, False):
@@ -104,7 +109,9 @@ class FinetuiApp(TerminalApp):
         self.link = link
         self.link_ended = threading.Event()
         self.link_ended.set()
-        self.train_screen = TrainScreen(link, on_events=Notifier(notify, self.write_to_terminal).hear)
+        self.watched = watched
+        on_events = Notifier(notify, self.write_to_terminal).hear
+        self.train_screen = TrainScreen(link, on_events=on_events, watched=watched)
         self._errors = errors
         self.toasts = Toasts(self)
         self._finetune = finetune
@@ -135,6 +142,10 @@ class FinetuiApp(TerminalApp):
             self.train_screen.call_after_refresh(self.train_screen.show_errors, self._errors, leave_with_it=alone)
         if self._first is not None:
             self.push_screen(self._first, self._begin)
+        if self.watched is not None and isinstance(self.link, NoLink):
+            from finetui.tui.screens.runs.screen import RunsScreen
+
+            self.push_screen(RunsScreen(self.train_screen.store, self.watched), lambda _: self.exit())
         if self._finetune:
             self._asking = self.set_interval(_SOON, self._ask_finetune)
         # What was imported is never garbage, and to look for some among it takes 30 ms in which no key is answered.
@@ -220,12 +231,13 @@ class FinetuiApp(TerminalApp):
     def on_run_chosen(self, message: RunChosen) -> None:
         """Show another run above what is shown now: by its engine, if it has one, else from its journal."""
         # Whoever may only look may only look at the others, too, and through them at their own.
-        train = self._visit(link_to_run(RunFolder(message.path), reading=self.link.attached and not self.link.steers))
+        reading = self.link.attached and not self.link.steers
+        train = self._visit(link_to_chosen(message.path, self.watched, reading=reading))
         if message.differing is not None:
             train.call_after_refresh(opening.show_differing, train, message.differing)
 
     def _visit(self, link: Link) -> TrainScreen:
-        train = TrainScreen(link, visiting=True)
+        train = TrainScreen(link, visiting=True, watched=self.watched)
         self.push_screen(train)
         self.run_worker(link.run, thread=True, exit_on_error=False, name="visit")
         return train
@@ -246,6 +258,11 @@ class FinetuiApp(TerminalApp):
         yield from key_commands(self, screen, self._train_on_top())
         name = "resume" if self._train_on_top().store.view.state == "paused" else "pause"
         yield SystemCommand(name.capitalize(), BY_NAME[name].help, partial(self._train_on_top().action_press, name))
+        plots = self._train_on_top().query(Plots)
+        if plots:  # of a run's own numbers, which have no keys
+            for metric in plots.first().own_metrics():
+                choose = partial(plots.first().choose_metric, metric)
+                yield SystemCommand(f"Plot {metric.title}", "Show this number of the run", choose)
         yield SystemCommand("Themes", "Choose among all themes", self.action_change_theme)
         yield SystemCommand("Screenshot", "Save what is on the screen as an SVG", self.deliver_screenshot)
 

@@ -1,5 +1,6 @@
 """What is said when the dashboard is left: what becomes of the run, and how to come back to it."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +17,20 @@ def run_argument(view: View) -> str:
     return RunFolder(Path(view.path)).argument
 
 
+def watch_command(view: View) -> str:
+    """Return the command that watches the run's files again; of a database all runs in it."""
+    place = Path(view.path)
+    return f"finetui watch {shlex.quote(str(place if place.exists() else view.path.rpartition('#')[0]))}"
+
+
 def summary(view: View, *, outlives: bool) -> Iterator[str]:
     """Yield the lines that stay on the terminal; `outlives` tells whether the engine goes on without a dashboard."""
     if not view.path:
+        return
+    if view.only_files:
+        said = last_and_best(view.evaluation, view.best_accuracy, view.others.get("test"), view.watched)
+        yield f"{view.name}: watched until step {view.step:,}" + (f", {said}" if said else "")
+        yield f"  watch it again:  {watch_command(view)}"
         return
     run = run_argument(view)
     if view.state in _LIVE and outlives:
@@ -40,6 +52,8 @@ def outlook(view: View, *, outlives: bool, ended: bool) -> str:
     """
     if not view.path:
         return ""
+    if view.only_files:
+        return f"{view.name} goes its own way: {watch_command(view)}"
     run = run_argument(view)
     if view.state in _LIVE and outlives:
         return f"{view.name} {_future(view)}: finetui attach {run}"

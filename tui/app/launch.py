@@ -5,6 +5,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetui.engine.errors import BadInput
@@ -16,9 +17,12 @@ from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.requests import Inspection
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.text import clean
+from finetui.tui.app.links import link_to_chosen
 from finetui.tui.screens.train.screen import MIN_HEIGHT, MIN_WIDTH
 
 if TYPE_CHECKING:
+    from finetui.engine.sources.recognise import Found
+    from finetui.engine.sources.watched import WatchedRuns
     from finetui.tui.app.app import FinetuiApp
     from finetui.tui.app.notifications import Notify
     from finetui.tui.screens.start.card import StartCard
@@ -88,6 +92,15 @@ def open_finished_run(
     return _run(JournalLink(folder, data=data, model=model), images, errors, finetune=finetune, notify=notify)
 
 
+def open_watched(
+    watched: "WatchedRuns", only: "Found | None", *, images: str = "auto", notify: "Notify" = "off"
+) -> int:
+    """Open the dashboard on the `only` run of those that are `watched`, else on their list; return the exit status."""
+    _check_terminal()
+    link = NoLink() if only is None else link_to_chosen(Path(only.place), watched, reading=True)
+    return _run(link, images, notify=notify, watched=watched)
+
+
 def open_checkpoint(inspection: Inspection, errors: Choose, *, images: str = "auto") -> int:
     """Open the Errors screen on a checkpoint alone and return the exit status."""
     _check_terminal()
@@ -115,6 +128,7 @@ def _run(
     finetune: str = "",
     first: "StartCard | None" = None,
     notify: "Notify" = "off",
+    watched: "WatchedRuns | None" = None,
 ) -> int:
     from finetui.tui.app import exit_summary
     from finetui.tui.app.app import FinetuiApp
@@ -139,6 +153,7 @@ def _run(
             is_leaving=shutdown.begun,
             notify=notify,
             depth=depth,
+            watched=watched,
         )
         shutdown.dashboard = app
         with log.takes_output():

@@ -1,5 +1,8 @@
 """The links to other runs than the one that the dashboard was opened on."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from finetui.engine.errors import BadInput
 from finetui.engine.link.base import Link
 from finetui.engine.link.journal_link import JournalLink
@@ -13,6 +16,9 @@ from finetui.engine.runs.folder import RunFolder, no_checkpoint
 from finetui.engine.runs.resume import configuration, resumable, with_changes
 from finetui.engine.runs.trust import check_trusted, check_trusted_data
 
+if TYPE_CHECKING:
+    from finetui.engine.sources.watched import WatchedRuns
+
 
 def link_to_run(folder: RunFolder, *, reading: bool) -> Link:
     """Return the link to the engine of the run in `folder`, not to be steered with `reading`; else to its journal."""
@@ -20,6 +26,16 @@ def link_to_run(folder: RunFolder, *, reading: bool) -> Link:
         return AttachLink(folder, reading=reading)
     except BadInput:
         return JournalLink(folder)
+
+
+def link_to_chosen(path: Path, watched: "WatchedRuns | None", *, reading: bool) -> Link:
+    """Return the link to the run at `path`: through its files, where it is one of others that are `watched`."""
+    found = None if watched is None else watched.named(str(path))
+    if found is None or found.is_own:
+        return link_to_run(RunFolder(path), reading=reading)
+    from finetui.engine.link.watch_link import WatchLink  # with what reads all the formats
+
+    return WatchLink(found)
 
 
 def link_to_resumed(folder: RunFolder, *, own: bool, other: ChangeTraining | None = None) -> ProcessLink:

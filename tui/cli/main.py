@@ -13,7 +13,9 @@ from cyclopts import App, CycloptsError, Parameter
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.text import clean
 from finetui.engine.version import __version__
+from finetui.tui.cli.audit import audit
 from finetui.tui.cli.calibrate import calibrate
+from finetui.tui.cli.card import card
 from finetui.tui.cli.compare import compare
 from finetui.tui.cli.complaints import complaint
 from finetui.tui.cli.complete import models
@@ -35,6 +37,7 @@ from finetui.tui.cli.resume import branch, extend, resume
 from finetui.tui.cli.runs import list_runs
 from finetui.tui.cli.start import train
 from finetui.tui.cli.summary import summary
+from finetui.tui.cli.watch import watch
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -88,12 +91,15 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "rename": rename,
     "delete": delete,
     "open": open_run,
+    "watch": watch,
     "log": log,
+    "audit": audit,
     "evaluate": evaluate,
     "calibrate": calibrate,
     "errors": errors,
     "predict": predict,
     "export": export,
+    "card": card,
     "summary": summary,
 }
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter, Token
 
 from finetui.engine.errors import BadInput
+from finetui.engine.loggers.available import check_loggers
 from finetui.engine.protocol import config as known
 from finetui.engine.protocol.config import TRAINING_RECIPES, RunConfig, SectionName, TrainingConfig, with_overrides
 from finetui.engine.protocol.config_file import load
@@ -214,11 +215,11 @@ class RunOptions:
     "Follow symbolic links that lead out of an image folder."
     model: Annotated[str | None, Parameter(completer=models), _MODEL] = None
     (
-        "lenet (default), any classification model of torchvision (resnet18, ...), or module:factory, file.py:factory "
-        "(runs that code)."
+        "lenet (default), any classification model of torchvision (resnet18, ...), timm:NAME, hf:ORG/NAME or "
+        "hf:./folder of the Hugging Face hub, or module:factory, file.py:factory (runs that code)."
     )
     weights: Annotated[str | None, Parameter(completer=files_or("none", "default")), _MODEL] = None
-    "none (default), default (torchvision's own) or a file with a state dict."
+    "none (default), default (the published ones) or a file with a state dict."
     mean: Annotated[str | None, _MODEL] = None
     "Mean of each channel of pixels in [0, 1] that the weights need: 0.5 or 0.485,0.456,0.406, or imagenet."
     std: Annotated[str | None, _MODEL] = None
@@ -293,6 +294,8 @@ class RunOptions:
     "Name of the run (default: date, data and model)."
     runs_dir: Annotated[str | None, Parameter(completer=folders_or()), _RUN] = None
     "Folder that holds the runs (default: checkpoints)."
+    log: Annotated[list[str] | None, Parameter(negative=(), completer=one_of(*known.LOGS)), _RUN] = None
+    "Also write the run into tensorboard, csv, wandb or trackio; may be given several times (default: none)."
     config: Annotated[Path | None, _RUN] = None
     "TOML file with any of these settings, as in a run's config.toml."
 
@@ -312,6 +315,7 @@ class RunOptions:
             ("run", "name"): self.name,
             ("run", "runs_dir"): self.runs_dir,
             ("run", "linger_minutes"): self.linger,
+            ("run", "log"): tuple(dict.fromkeys(self.log)) if self.log else None,
             ("checkpoints", "every_steps"): self.save_steps,
             ("checkpoints", "every_minutes"): self.save_minutes,
             ("checkpoints", "best_by"): self.best_by,
@@ -332,6 +336,7 @@ class RunOptions:
                 overrides["training", field] = getattr(self, field)
         overrides |= process_count_settings(self.gpus, self.nproc, self.device)
         config = with_overrides(base, overrides)
+        check_loggers(config.run.log)
         check_runs_dir(Path(config.run.runs_dir))
         taken = config.run.name and (Path(config.run.runs_dir) / config.run.name).exists()
         if taken and begun_run(config) is None:

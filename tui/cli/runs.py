@@ -37,9 +37,9 @@ def list_runs(
     """List all runs, or those of a filter: the live ones first, then the newest, each below the run it began from.
 
     A filter is one or more of name, state, live, best, last, test, epoch, epochs, step, lr, batch, optimizer, schedule,
-    seed, recipe, model, data, part, started, took, size, parent, commit, command, tag and note, with : (contains), = != < <= > or >= and
-    a value; all must hold. A word alone is looked for in name, data, model, tags and note. - or not turns one round.
-    Quote it, for the shell: finetui runs 'lr>0.01 model:resnet18 best>98% tag:keep -state:crashed'
+    seed, recipe, model, data, part, started, took, size, parent, commit, command, tag and note, with : (contains), = !=
+    < <= > or >= and a value; all must hold. A word alone is looked for in name, data, model, tags and note. - or not
+    turns one round. Quote it, for the shell: finetui runs 'lr>0.01 model:resnet18 best>98% tag:keep -state:crashed'
 
     Parameters
     ----------

@@ -11,10 +11,20 @@ from contextlib import contextmanager, suppress
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.link.socket_link import NO_ANSWER, AttachLink, SocketLink, own_name
 from finetui.engine.protocol.commands import AnyCommand, RollBack, Stop
-from finetui.engine.protocol.events import AnyEvent, Audience, CommandAccepted, CommandRefused, State, StateChanged
+from finetui.engine.protocol.events import (
+    Answer,
+    AnyEvent,
+    Audience,
+    CommandAccepted,
+    CommandRefused,
+    State,
+    StateChanged,
+)
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import Holder, holder_of, is_live
 from finetui.engine.runs.summaries import summarise_run
+
+Reply = CommandAccepted | CommandRefused | Answer
 
 _POLL_SECONDS = 0.02
 _REMARK_SECONDS = 10.0  # until it is said that this takes a while
@@ -43,9 +53,7 @@ def _events(link: SocketLink, thread: threading.Thread) -> Iterator[AnyEvent]:
         time.sleep(_POLL_SECONDS)
 
 
-def ask(
-    link: AttachLink, command: AnyCommand, note: Callable[[AnyEvent], None] = lambda _: None
-) -> CommandAccepted | CommandRefused:
+def ask(link: AttachLink, command: AnyCommand, note: Callable[[AnyEvent], None] = lambda _: None) -> Reply:
     """Send `command` to the engine at the other end of `link`, and return its answer; `note` is shown every event.
 
     Where the engine ends without one, the link refuses the command (see `NO_ANSWER`).
@@ -54,7 +62,7 @@ def ask(
         link.send(command)
         for event in events:
             note(event)
-            if isinstance(event, CommandAccepted | CommandRefused) and event.command.id == command.id:
+            if isinstance(event, Reply) and event.command.id == command.id:
                 return event
     raise AssertionError("a link that ends refuses what was not answered")
 
@@ -67,6 +75,7 @@ def roll_back(folder: RunFolder, checkpoint: str, rate_factor: float) -> str:
     answer = ask(AttachLink(folder), RollBack(checkpoint=checkpoint, rate_factor=rate_factor))
     if isinstance(answer, CommandAccepted):
         return f"{folder.name}: rolled back to {checkpoint}, step {answer.step:,}"
+    assert isinstance(answer, CommandRefused), "it is no question"
     if answer.reason in NO_ANSWER:
         raise FinetuiError(f"{answer.reason} without an answer")
     raise BadInput(f"the run refused it: {answer.reason}")

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from finetui.engine.protocol.commands import AnyQuestion, MeasureLayers, ViewLayer
-from finetui.engine.protocol.events import CommandRefused, LayersMeasured, LayerView
+from finetui.engine.protocol.commands import AnyQuestion, AuditParameters, MeasureLayers, ViewLayer
+from finetui.engine.protocol.events import CommandRefused, LayersMeasured, LayerView, ParametersAudited
 from finetui.tui.queries.asker import Asker, Reply
+from finetui.tui.state.audited import paths_of_wrong
 
 PAGE = 32  # images in one question
 _REMEMBERED = 12  # pages
@@ -105,3 +106,49 @@ class MeasureLoop:
         self._next_at = time.monotonic() + (_REFUSED_SECONDS if isinstance(reply, CommandRefused) else _MEASURE_SECONDS)
         if isinstance(reply, LayersMeasured):
             self._then(reply)
+
+
+class AuditQuery:
+    """Has the parameters audited when somebody wants it; `then` is called when there is something else to say.
+
+    `answer` is the last one, `problem` why there is none to the last question.
+    """
+
+    def __init__(self, asker: Asker, then: Callable[[], None]) -> None:
+        self._asker = asker
+        self._then = then
+        self._asked: AuditParameters | None = None
+        self.answer: ParametersAudited | None = None
+        self.problem = ""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an answer is still to come."""
+        return self._asked is not None
+
+    @property
+    def wrong(self) -> frozenset[str]:
+        """The paths of modules that something is wrong in."""
+        return frozenset() if self.answer is None else paths_of_wrong(self.answer.audit)
+
+    def ask(self, why_not: str | None) -> None:
+        """Ask, unless that was done; `why_not` says why it makes no sense now."""
+        if self._asked is None and why_not is None:
+            self._asked, self.problem = AuditParameters(), ""
+            self._asker.ask(self._asked, self._answered)
+        elif self._asked is None:
+            self.problem = f"an audit looks at steps: {why_not}"
+
+    def forget(self) -> None:
+        """Know nothing, and wait for no answer any more."""
+        if self._asked is not None:
+            self._asker.forget(self._asked)
+        self._asked, self.answer, self.problem = None, None, ""
+
+    def _answered(self, reply: Reply) -> None:
+        self._asked = None
+        if isinstance(reply, ParametersAudited):
+            self.answer = reply
+        elif isinstance(reply, CommandRefused):
+            self.problem = reply.reason
+        self._then()

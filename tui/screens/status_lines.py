@@ -214,7 +214,7 @@ def _best(view: View) -> Content:
     best = view.best
     if best is None:
         return _figure("best ", f"{100 * (view.best_accuracy or 0.0):.2f}%")
-    return _figure("best ", _judged(best), f" @{best.epoch}")
+    return _figure("best ", _judged(best), f" @{best.epoch}" if best.epoch or best.n else "")
 
 
 def _judged(best: Evaluated) -> str:

@@ -95,7 +95,7 @@ class EtaEstimator:
         step = self.step_seconds
         if step is None or not view.total_steps:
             return None
-        epochs = view.config.training.epochs - view.epochs_at(view.step)
+        epochs = view.epochs - view.epochs_at(view.step)
         ends = max(math.ceil(epochs - 1e-6), 0.0)
         whole = abs(epochs - round(epochs)) < 1e-6
         if whole and view.step and (view.evaluation is None or view.evaluation.step < view.step):

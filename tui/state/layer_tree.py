@@ -90,6 +90,11 @@ def layer_tree(groups: Sequence[LayerGroup], modules: Sequence[ModuleRow], model
     return tuple(nodes)
 
 
+def layer_names(groups: Sequence[LayerGroup]) -> list[str]:
+    """Return the names of all layers of the layer table."""
+    return [layer.name for group in groups for layer in group.layers]
+
+
 def _without_numbers(row: ModuleRow | None) -> ModuleRow | None:
     """Return what can be asked about a container's own parameters: the container's numbers are not theirs."""
     if row is None:

@@ -184,7 +184,7 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
     match event:
         case events.RunPrepared():
             data = event.data
-            where = f"{data.name}: {sizes(data)} from {data.location}"
+            where = f"{data.name}: {sizes(data)} from {data.location}" if data.sizes else f"{data.name} in {data.location}"
             text = "; ".join(part for part in (where, data.loader, *event.notices) if part)
             return "warning" if event.notices else "info", text
         case events.RunStarted():
@@ -194,7 +194,7 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
             text = f"{event.state}{_AT[event.state]} step {event.step:,}" if event.state in _AT else event.state
             return level, f"{text}: {event.reason}" if event.reason else text
         case events.Evaluated():
-            return "info", f"epoch {event.epoch}: {scores(event)}"
+            return "info", f"epoch {event.epoch}: {scores(event)}" if event.epoch or event.n else scores(event)
         case events.ProvenanceTold():
             return "info", in_a_line(event.provenance)
         case events.TrainingChanged():

@@ -1,6 +1,7 @@
 """How the plots of a run are looked at: the x axis, what part of it, where the cursor is, how much is smoothed."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from finetui.tui.state.run_curves import X_UNITS, XUnit
@@ -28,10 +29,9 @@ class PlotView:
         place = SMOOTHINGS.index(self.smoothing) + by
         return replace(self, smoothing=SMOOTHINGS[min(max(place, 0), len(SMOOTHINGS) - 1)])
 
-    @property
-    def next_unit(self) -> XUnit:
-        """The unit after this one."""
-        return X_UNITS[(X_UNITS.index(self.unit) + 1) % len(X_UNITS)]
+    def next_unit(self, units: Sequence[XUnit] = X_UNITS) -> XUnit:
+        """Return the one of `units` after this one."""
+        return units[(units.index(self.unit) + 1) % len(units)] if self.unit in units else units[0]
 
     def zoomed(self, last: float, direction: int, at: float | None = None) -> "PlotView":
         """Return one that shows half as much (`direction` 1) or twice as much (-1), of 0 to `last`.

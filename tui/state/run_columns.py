@@ -43,14 +43,21 @@ def _text(run: RunSummary, field: str) -> str:
     return str(FIELDS[field].of(run) or NONE)
 
 
+def _epoch(run: RunSummary) -> str:
+    """Return the epoch, of how many; what somebody else's loop does not tell is left out."""
+    if not run.epochs:
+        return str(run.epoch) if run.epoch else NONE
+    return f"{run.epoch}/{run.epochs}"
+
+
 COLUMNS = {
     "name": Column("name", 1, lambda run: run.name),
     "state": Column("state", 2, lambda run: run.state),
     "best": Column("best on", 3, _best, right=True),
-    "epoch": Column("epoch", 4, lambda run: f"{run.epoch}/{run.epochs}", right=True),
+    "epoch": Column("epoch", 4, _epoch, right=True),
     "lr": Column("LR", 5, lambda run: NONE if run.lr is None else f"{run.lr:g}", right=True),
     "recipe": Column("recipe", 9, lambda run: run.recipe or NONE),
-    "model": Column("model", 6, lambda run: run.model),
+    "model": Column("model", 6, lambda run: run.model or NONE),
     "data": Column("data", 7, lambda run: run.data),
     "started": Column("started", 8, lambda run: run.started[:16].replace("T", " ") or NONE),
     "took": Column("took", 10, lambda run: duration(run.took), right=True),
@@ -58,9 +65,9 @@ COLUMNS = {
     "last": Column("last", 14, lambda run: _share(run.accuracy), right=True),
     "interval": Column("95% CI", 15, _interval, right=True),
     "step": Column("step", 16, lambda run: str(run.step), right=True),
-    "optimizer": Column("optimizer", 0, lambda run: run.optimizer),
-    "schedule": Column("schedule", 0, lambda run: run.schedule),
-    "batch": Column("batch", 0, lambda run: str(run.batch_size), right=True),
+    "optimizer": Column("optimizer", 0, lambda run: run.optimizer or NONE),
+    "schedule": Column("schedule", 0, lambda run: run.schedule or NONE),
+    "batch": Column("batch", 0, lambda run: str(run.batch_size or NONE), right=True),
     "seed": Column("seed", 0, lambda run: str(run.seed), right=True),
     "size": Column("size", 0, lambda run: in_bytes(run.size), right=True),
     "parent": Column("parent", 17, lambda run: run.parent or NONE),

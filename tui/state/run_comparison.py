@@ -11,15 +11,18 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.predictions.comparison import McNemar, compare
 from finetui.engine.predictions.file import Predictions, load_predictions
 from finetui.engine.predictions.interval import wilson
 from finetui.engine.protocol.config import RunConfig
+from finetui.engine.protocol.events import DataSeen
 from finetui.engine.protocol.values import Part
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.thinning import thinned
+from finetui.engine.sources.recognise import Found
+from finetui.engine.sources.watched import WatchedRuns, events_of
 from finetui.engine.text import clean
 from finetui.tui.state.store import Store
 
@@ -55,6 +58,40 @@ class History:
         return self.store.view.config
 
 
+class WatchedHistory:
+    """What the files of somebody else's run tell, as far as they have grown; each `read` goes on."""
+
+    def __init__(self, found: Found) -> None:
+        self.folder = RunFolder(Path(found.name))
+        self.store = Store()
+        self._events = events_of(found)
+
+    def read(self) -> bool:
+        """Take in what the files say by now; return whether that is more than before. Raises `BadInput`."""
+        heard = 0
+        try:
+            for event in self._events.read():
+                self.store.fold([event])
+                heard += not isinstance(event, DataSeen)
+        except OSError as error:
+            raise BadInput(f"the files of the run {self.folder.name} cannot be read: {reason_of(error)}") from error
+        return heard > 0
+
+    @property
+    def config(self) -> RunConfig:
+        """Defaults, that say nothing of this run."""
+        return self.store.view.config
+
+
+AnyHistory = History | WatchedHistory
+
+
+def history_of(path: Path, watched: WatchedRuns | None) -> AnyHistory:
+    """Return the history of the run at `path`, one of those that are `watched` if any are."""
+    found = None if watched is None else watched.named(str(path))
+    return History(RunFolder(path)) if found is None or found.is_own else WatchedHistory(found)
+
+
 class Setting(msgspec.Struct, frozen=True):
     """A setting by its section and name, and what it is in each run, in their order; None where a run has none."""
 
@@ -62,9 +99,18 @@ class Setting(msgspec.Struct, frozen=True):
     values: tuple[Any, ...]
 
 
-def differing_settings(configs: Sequence[RunConfig]) -> tuple[list[Setting], int]:
-    """Return the settings that are not the same in all of `configs`, and how many others are."""
-    flat = [_flat(msgspec.to_builtins(config)) for config in configs]
+def differing_settings(
+    configs: Sequence[RunConfig], hparams: Sequence[Mapping[str, Any] | None] = ()
+) -> tuple[list[Setting], int]:
+    """Return the settings that are not the same in all of `configs`, and how many others are.
+
+    Of a run with `hparams` (not None), these are its settings instead.
+    """
+    told = hparams or [None] * len(configs)
+    flat = [
+        flat_settings(msgspec.to_builtins(config) if own is None else own)
+        for config, own in zip(configs, told, strict=True)
+    ]
     names = dict.fromkeys(name for one in flat for name in one if name not in _OWN)
     rows = [Setting(name, tuple(one.get(name) for one in flat)) for name in names]
     found = [row for row in rows if any(value != row.values[0] for value in row.values)]
@@ -82,11 +128,12 @@ def in_words(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else clean(str(value)) or "-"
 
 
-def _flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def flat_settings(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Return the settings in `table`, a configuration as plain types, by section and name; none that are empty."""
     found: dict[str, Any] = {}
     for name, value in table.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{before}{name}.")
+            found |= flat_settings(value, f"{before}{name}.")
         elif value not in (None, "", (), []):
             found[before + name] = value
     return found

@@ -82,7 +82,12 @@ class RunCurves:
             for metric in METRICS
             if metric.key in ("loss", "accuracy") or any(len(curve) for curve in self.of(metric.key))
         )
-        return (*known, *self._other_metrics.values())
+        return (*known, *self.other_metrics)
+
+    @property
+    def other_metrics(self) -> tuple[Metric, ...]:
+        """The metrics of the run's own numbers."""
+        return tuple(self._other_metrics.values())
 
     @property
     def units(self) -> tuple[XUnit, ...]:

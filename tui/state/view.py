@@ -99,6 +99,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return self.evaluation if part == self.watched and self.evaluation is not None else self.others.get(part)
 
     @property
+    def only_files(self) -> bool:
+        """Whether nobody but the run's files tells of it: there is no journal of finetui's, and nothing is obeyed."""
+        return self.capabilities is not None and not self.capabilities.commands
+
+    @property
     def epochs(self) -> int:
         """The epochs that the run is to train; 0 where nobody tells."""
         if self.hparams is None:

@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from finetui.tui.keys import bind, move
 from finetui.tui.state.plot_view import PlotView, grid
-from finetui.tui.state.run_curves import Metric, RunCurves
+from finetui.tui.state.run_curves import X_UNITS, Metric, RunCurves, XUnit
 from finetui.tui.widgets.line_plot import LinePlot
 from finetui.tui.widgets.plot_axes import Floats
 from finetui.tui.widgets.plot_drawing import PlotContent
@@ -76,6 +76,10 @@ class PlotGroup(Container, can_focus=True):
         """Return what the plot of `metric` shows, but for cursor, window and axis."""
         raise NotImplementedError
 
+    def plot_of(self, metric: Metric) -> LinePlot:
+        """Return a new plot for `metric`, not displayed yet."""
+        raise NotImplementedError
+
     def titles(self, metric: Metric) -> Sequence[Sequence[Piece]]:
         """Return the titles of a plot, from the longest to the shortest."""
         raise NotImplementedError
@@ -95,6 +99,12 @@ class PlotGroup(Container, can_focus=True):
 
     def redraw_all(self) -> None:
         """Bring the plots up to date."""
+        if self.view.unit not in self._units():  # somebody else's loop that tells of no epochs
+            self.view = PlotView(self._units()[0], self.view.smoothing)
+        new = [metric for metric in self.metrics() if metric not in self._all_metrics]
+        if new:
+            self._all_metrics = (*self._all_metrics, *new)
+            self.mount_all(map(self.plot_of, new))
         self._arrange()
         self._waiting = self._in_order()
         self.call_later(self._draw_next)  # not in the turn that draws the rest of the screen
@@ -155,6 +165,11 @@ class PlotGroup(Container, can_focus=True):
             )
         )
 
+    def _units(self) -> tuple[XUnit, ...]:
+        """Return the units that the x of all runs that are shown can be in."""
+        shown = [curves.units for curves in self.curves()]
+        return tuple(unit for unit in X_UNITS if all(unit in units for units in shown)) or X_UNITS
+
     # -- the x axis -------------------------------------------------------------------------------------
 
     def axis(self) -> tuple[float, str]:
@@ -172,7 +187,7 @@ class PlotGroup(Container, can_focus=True):
         """Return for each run that has curves where these begin and end, in the view's unit."""
         found = []
         for curves in self.curves():
-            spans = [curve.span for key in ("loss", "accuracy") for curve in curves.of(key) if len(curve)]
+            spans = [curve.span for metric in curves.metrics for curve in curves.of(metric.key) if len(curve)]
             if spans:
                 ends = np.array([min(first for first, _ in spans), max(last for _, last in spans)])
                 first, last = curves.in_unit(self.view.unit, ends).tolist()
@@ -250,7 +265,7 @@ class PlotGroup(Container, can_focus=True):
 
     def action_x_axis(self) -> None:
         """Plot over the next unit; cursor and window stay where they are in the run."""
-        old, unit, spans = self.view, self.view.next_unit, self._spans()
+        old, unit, spans = self.view, self.view.next_unit(self._units()), self._spans()
         if not spans:
             self.change(PlotView(unit, old.smoothing))
             return

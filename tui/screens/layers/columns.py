@@ -18,11 +18,14 @@ _MIN_OUTPUT, _MAX_OUTPUT = 8, 16
 
 
 class Figures(NamedTuple):
-    """What the lines show beside the tree itself; `factors` are those of the layers' learning rates."""
+    """What the lines show beside the tree itself; `factors` are those of the layers' learning rates, `wrong` the
+    paths of modules that an audit found something wrong in.
+    """
 
     states: LayerStates = LayerStates()
     measured: LayersMeasured | None = None
     factors: Mapping[str, float] = {}
+    wrong: Collection[str] = ()
 
 
 class Column(NamedTuple):
@@ -77,6 +80,8 @@ def _text(row: Node, column: Column, figures: Figures, folded: Collection[str]) 
             return (short(row.parameters), "") if row.parameters else ("–", "$muted")
         case "":
             sign, word, style = SIGNS[figures.states.of(row)]
+            if row.path in figures.wrong:
+                return f"  ✗ {word}", "$error bold"
             return f"  {sign} {word}", style
         case "FLOPs" if module is not None:
             return ("–", "$muted") if module.flops is None else (short(module.flops), "")

@@ -10,5 +10,8 @@ INTRODUCTION = (
     "1e-2 (the learning rate may be too high), ↓ less than 1e-5 (the layer hardly learns).\n\n"
     "Below, or on the right, is a look into the chosen layer. In filters, mid-grey is zero, white and black are the "
     "largest magnitude in the layer, positive and negative; of filters that see three colours, these are shown. In "
-    "feature maps, black is the smallest value in the layer, white the largest."
+    "feature maps, black is the smallest value in the layer, white the largest.\n\n"
+    "Audit watches the next 20 steps, and tells of each parameter and buffer whether it moved, its gradient, and which "
+    "optimizer has it. What claims to be frozen and moves, or claims to train and does not, is red (✗ in the tree), "
+    "with the reason. 5 once more asks again."
 )

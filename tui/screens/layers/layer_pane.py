@@ -14,7 +14,8 @@ from finetui.engine.protocol.commands import LAYER_VIEWS, ViewLayer
 from finetui.engine.protocol.events import CommandRefused, LayerView
 from finetui.engine.text import clean
 from finetui.tui.queries.asker import Reply
-from finetui.tui.queries.layer_queries import Look
+from finetui.tui.queries.layer_queries import AuditQuery, Look
+from finetui.tui.screens.layers.audit_rows import AuditRows
 from finetui.tui.screens.layers.histogram import Histogram
 from finetui.tui.screens.layers.image_chooser import ImageChooser
 from finetui.tui.screens.layers.text import statistics
@@ -24,7 +25,10 @@ from finetui.tui.widgets.styled_line import StyledLine
 from finetui.tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
 
 ASKING = "Loading…"
-_LABELS = dict(zip(LAYER_VIEWS, ("Filters", "Feature maps", "Weights", "Activations"), strict=True))
+AUDIT = "audit"
+VIEWS = (*LAYER_VIEWS, AUDIT)
+_WATCHING = "Watching 20 steps…"
+_LABELS = dict(zip(VIEWS, ("Filters", "Feature maps", "Weights", "Activations", "Audit"), strict=True))
 
 
 class _Images(ThumbnailGrid):
@@ -41,11 +45,11 @@ class LayerPane(Vertical):
     DEFAULT_CSS = """
     LayerPane {
         #view-choices { layout: horizontal; height: 1; }
-        #view-tabs { width: 54; height: 1; }
+        #view-tabs { width: 63; height: 1; }
         #view-tabs ActionButton { width: auto; min-width: 4; }
         #view-body { height: 1fr; }
         #view-image { display: none; width: 30; height: 1fr; margin-right: 2; }
-        ThumbnailGrid, Histogram { width: 1fr; height: 1fr; }
+        ThumbnailGrid, Histogram, AuditRows { width: 1fr; height: 1fr; }
         #view-message { width: 1fr; height: 1fr; content-align: center middle; text-align: center; color: $muted; }
     }
     """
@@ -69,13 +73,14 @@ class LayerPane(Vertical):
         yield StyledLine(id="view-title")
         with Container(id="view-choices"):
             with Horizontal(id="view-tabs"):
-                for number, view in enumerate(LAYER_VIEWS, 1):
+                for number, view in enumerate(VIEWS, 1):
                     yield ActionButton(view, str(number), _LABELS[view], id=f"view-{view}")
             yield ImageChooser()
         with Horizontal(id="view-body"):
             yield Picture(id="view-image")
             yield _Images(id="view-grid")
             yield Histogram(id="view-histogram")
+            yield AuditRows(id="view-audits")
             yield Static(id="view-message")
         yield StyledLine(id="view-numbers")
 
@@ -89,11 +94,11 @@ class LayerPane(Vertical):
         """Say which layer it is."""
         self.query_one("#view-title", StyledLine).show(title)
 
-    def show_views(self, chosen: str, possible: tuple[str, ...]) -> None:
-        """Show that `chosen` is the view, and which are `possible`."""
-        for number, view in enumerate(LAYER_VIEWS, 1):
+    def show_views(self, chosen: str, possible: tuple[str, ...], pending: tuple[str, ...] = ()) -> None:
+        """Show that `chosen` is the view, which are `possible`, and which are asked for."""
+        for number, view in enumerate(VIEWS, 1):
             button = self.query_one(f"#view-{view}", ActionButton)
-            button.show(view, str(number), _LABELS[view], available=view in possible, pending=False)
+            button.show(view, str(number), _LABELS[view], available=view in possible, pending=view in pending)
             button.set_class(view == chosen, "-chosen")
         self.query_one(ImageChooser).visible = chosen in ("feature-maps", "activations")
 
@@ -127,6 +132,25 @@ class LayerPane(Vertical):
         self._show_only("view-message")
         self.query_one("#view-message", Static).update(Content(text))
         self.query_one("#view-numbers", StyledLine).show(Content(""))
+
+    def show_audit(self, audits: AuditQuery, path: str) -> None:
+        """Show what the last audit says of the module at `path`, or why there is none."""
+        answer = audits.answer
+        if answer is None:
+            self.say(_WATCHING if audits.is_waiting else audits.problem)
+            return
+        self._shown = None
+        self._show_only("view-audits")
+        self.query_one(AuditRows).fill(answer.audit, path)
+        style = "$error" if answer.audit.wrong else "$muted"
+        said = _WATCHING if audits.is_waiting else audits.problem
+        told = said or f"{answer.audit.verdict()}  step {answer.step:,}  5 asks again"
+        self.query_one("#view-numbers", StyledLine).show(Content.styled(told, "$warning" if said else style))
+
+    def focus_look(self) -> None:
+        """Let keys go to what is seen."""
+        audits = self.query_one(AuditRows)
+        (audits if audits.display else self.query_one(ThumbnailGrid)).focus()
 
     def wait_for(self, look: Look) -> None:
         """Say that the engine was asked; a picture of the same view of the same layer stays meanwhile."""
@@ -186,7 +210,7 @@ class LayerPane(Vertical):
             self.query_one("#view-numbers", StyledLine).show(statistics(self._answer, self.content_size.width))
 
     def _show_only(self, name: str) -> None:
-        for other in ("view-grid", "view-histogram", "view-message"):
+        for other in ("view-grid", "view-histogram", "view-audits", "view-message"):
             self.query_one(f"#{other}").display = other == name
 
 

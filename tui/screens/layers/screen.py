@@ -9,24 +9,24 @@ from textual.containers import Container
 from textual.content import Content
 from textual.timer import Timer
 
-from finetui.engine.protocol.commands import LAYER_VIEWS, AnyCommand, DescribeModel, SetFrozen, SetFrozenNorm
+from finetui.engine.protocol.commands import AnyCommand, AuditParameters, DescribeModel, SetFrozen, SetFrozenNorm
 from finetui.engine.protocol.events import CommandRefused, LayersMeasured, ModelDescribed
 from finetui.engine.protocol.paths import short
 from finetui.tui.keys import bind, bind_tabs
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import ImageCache
-from finetui.tui.queries.layer_queries import LayerQueries, Look, MeasureLoop
+from finetui.tui.queries.layer_queries import AuditQuery, LayerQueries, Look, MeasureLoop
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.layers.columns import Figures
 from finetui.tui.screens.layers.help import INTRODUCTION
 from finetui.tui.screens.layers.histogram import Histogram
 from finetui.tui.screens.layers.image_chooser import ImageChooser
-from finetui.tui.screens.layers.layer_pane import ASKING, LayerPane
+from finetui.tui.screens.layers.layer_pane import ASKING, AUDIT, VIEWS, LayerPane
 from finetui.tui.screens.layers.module_tree import ModuleRows, ModuleTree
 from finetui.tui.screens.layers.text import not_to_be_seen, notes, title, title_of, totals
 from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.screens.toast import ShowToast
-from finetui.tui.state.layer_tree import LayerStates, layer_tree, rate_factors
+from finetui.tui.state.layer_tree import LayerStates, layer_names, layer_tree, rate_factors
 from finetui.tui.state.store import Store
 from finetui.tui.state.view import View
 from finetui.tui.widgets.key_bar import KeyBar
@@ -37,8 +37,6 @@ _POLL_SECONDS = 0.25
 _REST_SECONDS = 0.15  # how long the cursor stays on a module before the engine is asked about it
 _IMAGE_SIDE = 64  # pixels of the test image
 _OF_IMAGE = ("feature-maps", "activations")
-
-
 # Textual takes them away one after the other, and none of them is the last for sure.
 _ALL = "#layers-title, #layers-totals, #layers-notes, #module-rows, #view-numbers"
 
@@ -55,7 +53,7 @@ class LayersScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("norm"),
         bind("zoom"),
-        *bind_tabs(*(f"view('{view}')" for view in LAYER_VIEWS)),
+        *bind_tabs(*(f"view('{view}')" for view in VIEWS)),
         bind("previous_image", "step_image(-1)", show=False),
         bind("next_image", "step_image(1)", show=False),
         bind("image", "type_image", show=False),
@@ -78,8 +76,9 @@ class LayersScreen(Screen[None]):
         self._measured: LayersMeasured | None = None
         self._measures = MeasureLoop(asker, self._show_measures)
         self._queries = LayerQueries(asker, self._show_look)
+        self._audits = AuditQuery(asker, self._show_audit)
         self._look: Look | None = None
-        self._view = LAYER_VIEWS[0]
+        self._view = VIEWS[0]
         self._index = 0
         self._images = ImageCache(asker, _IMAGE_SIDE, lambda _indices: self._show_image())
         self._rest: Timer | None = None
@@ -107,8 +106,7 @@ class LayersScreen(Screen[None]):
         """Wait for no answers any more."""
         self._measures.stop()
         self._queries.look(None)
-        if self._asked is not None:
-            self._asker.forget(self._asked)
+        self._forget_description()
 
     def on_resize(self) -> None:
         """Lay the lines out anew."""
@@ -130,7 +128,7 @@ class LayersScreen(Screen[None]):
             return
         self._shown = view
         self.query_one(LayerPane).name_part(view.watched)
-        if before is None or _names(view) != _names(before):
+        if before is None or layer_names(view.layers) != layer_names(before.layers):
             self.refresh_bindings()
             self._forget_description()
             self._show_tree()
@@ -147,6 +145,7 @@ class LayersScreen(Screen[None]):
             self._asker.forget(self._asked)
         self._asked = self._described = self._measured = None
         self._problem = ""
+        self._audits.forget()
 
     def _show_description(self, reply: Reply) -> None:
         self._asked = None
@@ -176,7 +175,8 @@ class LayersScreen(Screen[None]):
         view = self._store.view
         factors = view.point.group_rate_factors if view.point is not None else ()
         states = LayerStates(view.layers, view.pending.values())
-        self.query_one(ModuleRows).show_figures(Figures(states, self._measured, rate_factors(view.layers, factors)))
+        figures = Figures(states, self._measured, rate_factors(view.layers, factors), self._audits.wrong)
+        self.query_one(ModuleRows).show_figures(figures)
         self._show_title_of_layer()
 
     def _show_lines(self) -> None:
@@ -244,6 +244,8 @@ class LayersScreen(Screen[None]):
         """Show `view` of the layer; once more: ask for it anew."""
         if view == self._view:
             self._look = None
+        if view == AUDIT and (view == self._view or self._audits.answer is None):
+            self._audits.ask(self._store.view.refusal_of(AuditParameters))
         self._view = view
         self._say("")
         self._choose()
@@ -253,7 +255,8 @@ class LayersScreen(Screen[None]):
             return
         node = self.query_one(ModuleRows).chosen
         pane = self.query_one(LayerPane)
-        pane.show_views(self._view, (node.views or ()) if node is not None else ())
+        possible = (*(node.views or ()), AUDIT) if node is not None else (AUDIT,)
+        pane.show_views(self._view, possible, (AUDIT,) if self._audits.is_waiting else ())
         self.set_class(self._view in _OF_IMAGE, "-maps")
         self._show_title_of_layer()
         if self._rest is not None:
@@ -277,6 +280,8 @@ class LayersScreen(Screen[None]):
         look = None
         if node is None:
             pane.say("")
+        elif self._view == AUDIT:
+            pane.show_audit(self._audits, node.path)
         elif node.views is None:
             pane.say(self._problem or ASKING)
         elif self._view not in node.views:
@@ -293,6 +298,10 @@ class LayersScreen(Screen[None]):
     def _show_look(self, reply: Reply) -> None:
         if self._look is not None:
             self.query_one(LayerPane).show_reply(self._look, reply)
+
+    def _show_audit(self) -> None:
+        self._show_figures()
+        self._choose()
 
     def on_thumbnail_grid_needed(self, message: ThumbnailGrid.Needed) -> None:
         """Fetch the pages that are in sight."""
@@ -374,8 +383,10 @@ class LayersScreen(Screen[None]):
     def action_zoom(self) -> None:
         """Give the look the whole screen, or show the modules again."""
         self.toggle_class("-enlarged")
-        enlarged = self.has_class("-enlarged")
-        self.query_one(ThumbnailGrid if enlarged else ModuleRows).focus()
+        if self.has_class("-enlarged"):
+            self.query_one(LayerPane).focus_look()
+        else:
+            self.query_one(ModuleRows).focus()
 
     def action_log_axis(self) -> None:
         """Switch the heights of the histogram between linear and logarithmic."""
@@ -387,7 +398,3 @@ class LayersScreen(Screen[None]):
             self.action_zoom()
         else:
             self.dismiss(None)
-
-
-def _names(view: View) -> list[str]:
-    return [layer.name for group in view.layers for layer in group.layers]

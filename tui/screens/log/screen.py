@@ -110,8 +110,9 @@ class LogScreen(Screen[None]):
     def _poll(self) -> None:
         """Take over what has come since the last time."""
         view = self._store.view
-        if view.path != self._path:
-            self._begin(view.path)
+        path = "" if view.only_files else view.path
+        if path != self._path:
+            self._begin(path)
         if self._reading or view.log is self._heard:
             return
         before, self._heard = self._heard, view.log

@@ -40,16 +40,21 @@ def _facts(run: RunSummary, runs: Sequence[RunSummary]) -> Iterator[tuple[str, s
         yield "Last", f"{run.accuracy:.2%}{_interval(run)}"
     if run.test_accuracy is not None:
         yield "Test", f"{run.test_accuracy:.2%}"
-    yield "Epoch", f"{run.epoch} of {run.epochs}, step {run.step:,}"
+    epoch = f"{run.epoch} of {run.epochs}, " if run.epochs else f"{run.epoch}, " if run.epoch else ""
+    yield ("Epoch" if epoch else "Step"), f"{epoch}step {run.step:,}" if epoch else f"{run.step:,}"
     yield "", ""
     yield "Data", run.data
-    yield "Model", run.model
+    if run.model:
+        yield "Model", run.model
     if run.recipe:
         yield "Recipe", run.recipe
-    yield "Optimizer", run.optimizer
-    yield "LR", f"{run.lr:g}, {run.schedule}" if run.lr is not None else run.schedule
-    yield "Batch size", str(run.batch_size)
-    yield "Seed", str(run.seed)
+    if run.optimizer:
+        yield "Optimizer", run.optimizer
+    if run.lr is not None or run.schedule:
+        yield "LR", ", ".join(([f"{run.lr:g}"] if run.lr is not None else []) + [run.schedule] * bool(run.schedule))
+    if run.batch_size:
+        yield "Batch size", str(run.batch_size)
+        yield "Seed", str(run.seed)
     yield "", ""
     yield "Started", run.started[:16].replace("T", " ") or "-"
     yield "Took", duration(run.took)

@@ -25,28 +25,35 @@ _MOST_LINES = 8  # of runs that are to be deleted
 class Housekeeping:
     """Asks above `screen`; the dashboard is on the run in `store`."""
 
-    def __init__(self, screen: "RunsScreen", store: Store) -> None:
+    def __init__(self, screen: "RunsScreen", store: Store, *, watched: bool = False) -> None:
+        """Change nothing of runs that are only `watched`: they are others' files."""
         self._screen = screen
         self._store = store
+        self._only_watched = watched
+
+    def _is_ours(self) -> bool:
+        if self._only_watched:
+            self._warn("These runs are only watched: finetui changes nothing of their files")
+        return not self._only_watched
 
     def tag(self, runs: Sequence[RunSummary]) -> None:
         """Ask for the tags of `runs`."""
-        if runs:
+        if runs and self._is_ours():
             self._ask(self._tag(runs))
 
     def note(self, run: RunSummary | None) -> None:
         """Ask for a note on `run`."""
-        if run is not None:
+        if run is not None and self._is_ours():
             self._ask(self._note(run))
 
     def rename(self, run: RunSummary | None) -> None:
         """Ask for another name of `run`, unless it is live or shown."""
-        if run is not None and self._may_go(run):
+        if run is not None and self._is_ours() and self._may_go(run):
             self._ask(self._rename(run))
 
     def delete(self, runs: Sequence[RunSummary]) -> None:
         """Ask whether `runs` are to be deleted, unless one of them is live or shown."""
-        if runs and all(map(self._may_go, runs)):
+        if runs and self._is_ours() and all(map(self._may_go, runs)):
             self._ask(self._delete(runs))
 
     def _ask(self, question: Coroutine[Any, Any, None]) -> None:

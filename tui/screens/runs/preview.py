@@ -1,6 +1,7 @@
 """What is told of the run under the cursor beside the list: the facts and, where there is room, its curves."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from textual.content import Content
 from textual.widgets import Static
 
 from finetui.engine.errors import BadInput
-from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.summaries import RunSummary
+from finetui.engine.sources.watched import WatchedRuns
 from finetui.tui.screens.runs.details import details
-from finetui.tui.state.run_comparison import History
+from finetui.tui.state.run_comparison import AnyHistory, history_of
 from finetui.tui.widgets.line_plot import LinePlot
 from finetui.tui.widgets.plot_drawing import PlotContent, SeriesStyle
 
@@ -25,10 +26,11 @@ _PLOTS = (("accuracy", "Accuracy", True), ("loss", "Loss", False))
 class Preview(Vertical):
     """Tells of one run at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, watched: WatchedRuns | None = None) -> None:
         super().__init__(id="runs-details")
         self.border_title = "Run"
         self._told: object = None
+        self._watched = watched
 
     def compose(self) -> ComposeResult:
         """The facts above the plots."""
@@ -44,10 +46,10 @@ class Preview(Vertical):
         self._told = run
         self.query_one("#runs-facts", Static).update(details(run, runs) if run is not None else Content(""))
         if run is not None:
-            self._read(History(RunFolder(Path(run.path))))
+            self._read(history_of(Path(run.path), self._watched))
 
     @work(exclusive=True, exit_on_error=False)
-    async def _read(self, history: History) -> None:
+    async def _read(self, history: AnyHistory) -> None:
         """Read the journal, in a thread, and draw the curves, if they are in sight."""
         await asyncio.sleep(_REST_SECONDS)
         if not self.query_one("#preview-loss").region.height:
@@ -56,9 +58,9 @@ class Preview(Vertical):
             await asyncio.to_thread(history.read)
         except BadInput:  # the list says so as well: the run is not in it at the next look
             return
-        curves, limit = history.store.curves, float(history.config.training.epochs)
+        curves, limit = history.store.curves, float(history.store.view.epochs or math.nan)
         for key, _, _ in _PLOTS:
             await asyncio.sleep(0)  # keys come in between
             points = [curve.points() for curve in curves.of(key)]
             means = [curve.means() for curve in curves.of(key)]
-            self.query_one(f"#preview-{key}", LinePlot).show(PlotContent(points, limit, means=means))
+            self.query_one(f"#preview-{key}", LinePlot).show(PlotContent(points, limit, means=means, x_label=curves.base))

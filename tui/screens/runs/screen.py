@@ -18,6 +18,7 @@ from finetui.engine.runs.run_fields import FIELDS, NUMERIC
 from finetui.engine.runs.run_filter import parse_filter
 from finetui.engine.runs.runs_reader import reader_of
 from finetui.engine.runs.summaries import RunSummary
+from finetui.engine.sources.watched import WatchedRuns
 from finetui.engine.text import clean
 from finetui.tui.keys import bind
 from finetui.tui.screens.base import Screen
@@ -39,7 +40,7 @@ _FEWEST, _MOST = 2, 8  # runs that are compared
 
 
 class RunsScreen(Screen[None]):
-    """Lists the runs in `runs_dir`, above a dashboard on the run in `store`."""
+    """Lists the runs in a folder, or those of others that are watched, above a dashboard on the run in `store`."""
 
     NAME = "runs"
     TITLE_TEXT = "Runs"
@@ -59,20 +60,24 @@ class RunsScreen(Screen[None]):
         bind("reverse"),
     ]
 
-    def __init__(self, store: Store, runs_dir: Path) -> None:
+    def __init__(self, store: Store, runs: Path | WatchedRuns) -> None:
+        """Take the folder of finetui's own runs, or what is watched."""
         super().__init__()
         self._store = store
-        self._runs_dir = runs_dir
+        self._place = clean(str(runs if isinstance(runs, Path) else runs.title))
+        self._reader = reader_of(runs) if isinstance(runs, Path) else runs
+        self._watched = None if isinstance(runs, Path) else runs
         self._runs: list[RunSummary] = []
         self._query = RunQuery()
         self._marked: set[str] = set()
         self._looks = False
         self._said = "Reading the runs…"
-        self._housekeeping = Housekeeping(self, store)
+        self._housekeeping = Housekeeping(self, store, watched=self._watched is not None)
 
     def compose(self) -> ComposeResult:
         """A title, the filter, the list below its heading, and what is known of the run under the cursor."""
-        yield StatusBar(self._store)
+        if self._watched is None or self._store.view.name:  # else no run is shown below
+            yield StatusBar(self._store)
         yield StyledLine(id="runs-title")
         with Horizontal(id="runs-bar"):
             yield FilterInput("runs-filter", "/ filter: lr>0.01 model:resnet18 best>98% tag:keep")
@@ -82,7 +87,7 @@ class RunsScreen(Screen[None]):
                 yield StyledLine(id="runs-heading")
                 yield RunList()
                 yield Static(self._said, id="runs-message")
-            yield Preview()
+            yield Preview(self._watched)
         yield KeyBar()
 
     def on_mount(self) -> None:
@@ -111,7 +116,7 @@ class RunsScreen(Screen[None]):
 
     @work(group="look", exit_on_error=False)
     async def _look(self) -> None:
-        reader = reader_of(self._runs_dir)
+        reader = self._reader
         before = self._runs
         try:
             self._runs = await asyncio.to_thread(reader.read, self._tell_progress)
@@ -142,7 +147,7 @@ class RunsScreen(Screen[None]):
     def _show(self, table: RunTable, best: frozenset[str]) -> None:
         self._marked &= {run.path for run in self._runs}
         if not self._runs:
-            self._say(f"No runs yet in {clean(str(self._runs_dir))}.")
+            self._say(f"No runs yet in {self._place}.")
         elif not table.runs:
             self._say("No matching runs. Esc clears the filter.")
         else:
@@ -169,7 +174,7 @@ class RunsScreen(Screen[None]):
                 (f"  ·  {live} live" if live else "", "$success"),
                 (f"  ·  {len(self._marked)} marked" if self._marked else "", "$accent"),
                 (f"  ·  by {self._query.order}" if self._query.order else "", "$muted"),
-                (f"  ·  {clean(str(self._runs_dir))}", "$muted"),
+                (f"  ·  {self._place}", "$muted"),
             )
         )
 
@@ -283,6 +288,8 @@ class RunsScreen(Screen[None]):
 
     def copyable(self) -> str:
         """Return the command that opens the run under the cursor; empty where there is none."""
+        if self._watched is not None:
+            return self._watched.command
         run = self.run_list.run
         if run is None:
             return ""
@@ -316,7 +323,9 @@ class RunsScreen(Screen[None]):
             how = f"{len(paths)} are marked" if paths else "mark runs with space"
             self.notify(f"2 to {_MOST} runs are compared: {how}", severity="warning", markup=False)
             return
-        self.app.push_screen(ComparedScreen(self._store, [one for one in self._runs if one.path in paths]))
+        self.app.push_screen(
+            ComparedScreen(self._store, [one for one in self._runs if one.path in paths], self._watched)
+        )
 
     # -- the rest -------------------------------------------------------------------------------------------
 

@@ -66,6 +66,9 @@ def show_runs(train: "TrainScreen") -> None:
         stack[lists[-1] + 1].dismiss(None)  # and all above it
         return
     view = train.store.view
+    if train.watched is not None:
+        train.app.push_screen(RunsScreen(train.store, train.watched))
+        return
     runs_dir = Path(view.path).parent if view.path else Path(view.config.run.runs_dir)
     train.app.push_screen(RunsScreen(train.store, runs_dir))
 

@@ -102,7 +102,7 @@ class PlotSource:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\r\n")
         writer.writerow(("series", "epoch", "step", "seconds", self.key, "least", "greatest", "smoothed"))
-        kinds = [kind for kind, keys in (("train", TRAINED), ("evaluation", WATCHED)) if self.key in keys]
+        kinds = [kind for kind, keys in (("train", TRAINED), ("evaluation", WATCHED)) if self.key in keys] or ["own"]
         for kind, curve in zip(kinds, self.curves.of(self.key), strict=True):
             told = curve.buckets()
             smoothed = curve.smoothed(self.smoothing)[1] if kind == "train" else np.full(len(told.x), np.nan)

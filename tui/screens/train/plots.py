@@ -53,13 +53,16 @@ class Plots(PlotGroup):
 
     def compose(self) -> ComposeResult:
         """A plot for each metric that there may be; those without values, or without room, are not shown."""
-        for metric in METRICS:
-            has = metric.key in TRAINED, metric.key in WATCHED
-            series = [SeriesStyle("train" if has[1] else ""), SeriesStyle("test", points=True, look=1)]
-            series = [style for style, there in zip(series, has, strict=True) if there]
-            plot = LinePlot(metric.title, series, percent=metric.percent, id=metric.key)
-            plot.display = False
-            yield plot
+        yield from map(self.plot_of, METRICS)
+
+    def plot_of(self, metric: Metric) -> LinePlot:
+        """Return a plot with a curve of training, and one of evaluations where there may be one."""
+        has = metric.key not in WATCHED or metric.key in TRAINED, metric.key in WATCHED
+        series = [SeriesStyle("train" if has[1] else ""), SeriesStyle("test", points=True, look=1)]
+        series = [style for style, there in zip(series, has, strict=True) if there]
+        plot = LinePlot(metric.title, series, percent=metric.percent, id=metric.key)
+        plot.display = False
+        return plot
 
     # -- showing ----------------------------------------------------------------------------------------
 
@@ -72,6 +75,10 @@ class Plots(PlotGroup):
         """Return what the run has numbers of."""
         return self._store.curves.metrics
 
+    def own_metrics(self) -> list[Metric]:
+        """Return what somebody else's loop has numbers of beside those that finetui knows."""
+        return [metric for metric in self._metrics if metric not in NUMBERS]
+
     def curves(self) -> tuple[RunCurves]:
         """Return those of the run."""
         return (self._store.curves,)
@@ -79,7 +86,7 @@ class Plots(PlotGroup):
     def limit(self) -> float:
         """Return where the run is planned to end."""
         view = self._store.view
-        limits = {"epoch": float(view.config.training.epochs), "step": float(view.total_steps or math.nan)}
+        limits = {"epoch": float(view.epochs or math.nan), "step": float(view.total_steps or math.nan)}
         return limits.get(self.view.unit, math.nan)
 
     def content(self, metric: Metric) -> PlotContent:
@@ -109,17 +116,23 @@ class Plots(PlotGroup):
     def titles(self, metric: Metric) -> tuple[list[Piece], ...]:
         """Return its number and name, with those of the others where it is alone."""
         level = self.view.smoothing if metric.smooths else 0.0
-        listed = self._metrics if len(self._shown) == 1 else (metric,)
+        # There is room for the names of finetui's own, and of one of the run's.
+        listed = [one for one in self._metrics if one in NUMBERS or one == metric]
+        listed = listed if len(self._shown) == 1 else [metric]
         names: list[list[Piece]] = []
         for short, space in ((False, "  "), (True, "  "), (True, " ")):
             pieces: list[Piece] = []
             for one in listed:
                 owner = TITLE if one == metric else AXIS
                 gap = space if pieces else ""
+                number = f"{NUMBERS[one]} " if one in NUMBERS else ""
                 pieces += [
-                    (f"{gap}{NUMBERS[one]}", KEY),
-                    (f" {one.short if short else one.title}", owner),
+                    (f"{gap}{number[:-1]}", KEY),
+                    (f"{' ' * bool(number)}{one.short if short else one.title}", owner),
                 ]
+            more = len(self._metrics) - len(listed)
+            if len(self._shown) == 1 and more:
+                pieces += [(f"{space}↓", KEY), (f" {more} more", AXIS)]
             if self.classes_tab and metric == self._shown[-1]:
                 pieces += [(f"{space}{_CLASSES_NUMBER}", KEY), (f" {CLASSES}", AXIS)]
             names.append(pieces)
@@ -130,11 +143,11 @@ class Plots(PlotGroup):
 
     def choose(self, number: int) -> None:
         """Make the plot of that number the current one; the last number is that of the classes."""
-        metric = next((one for one in self._metrics if NUMBERS[one] == number), None)
+        metric = next((one for one in self._metrics if NUMBERS.get(one) == number), None)
         if metric is not None:
             self.choose_metric(metric)
         elif number == _CLASSES_NUMBER and self.classes_tab:
-            names = {NUMBERS[one]: one.short for one in self._metrics}
+            names = {NUMBERS[one]: one.short for one in self._metrics if one in NUMBERS}
             self.post_message(self.ClassesWanted({**names, _CLASSES_NUMBER: CLASSES}))
 
     def on_line_plot_title_pressed(self, message: LinePlot.TitlePressed) -> None:
@@ -144,7 +157,7 @@ class Plots(PlotGroup):
         found, end = 0, 0
         for text, owner in message.plot.plotter.title:
             end += len(text)
-            if owner == KEY and end - 1 <= message.column + 1:
+            if owner == KEY and text.strip().isdigit() and end - 1 <= message.column + 1:
                 found = int(text)
         if found:
             self.choose(found)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -45,6 +45,9 @@ from finetui.tui.state.actions import ACTIONS
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
+
+if TYPE_CHECKING:
+    from finetui.engine.sources.watched import WatchedRuns
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
 _PLOTS, _FRAMES = 22, (100, 32)  # from which height on there are plots, from which width and height frames
@@ -89,14 +92,22 @@ class TrainScreen(HomeScreen[None]):
         *PLOT_KEYS,
     ]
 
-    def __init__(self, link: Link, *, visiting: bool = False, on_events: OnEvents = lambda _events: None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        *,
+        visiting: bool = False,
+        on_events: OnEvents = lambda _events: None,
+        watched: "WatchedRuns | None" = None,
+    ) -> None:
         """With `visiting`, leaving goes back to the screen below instead of out of the program.
 
-        `on_events` hears what the run says, made harmless.
+        `on_events` hears what the run says, made harmless. `watched` are the runs of others, where it is about one.
         """
         super().__init__()
         self._on_events = on_events
         self._visiting = visiting
+        self.watched = watched
         self.store = Store()
         self._link = link
         self.asker = Asker(link)

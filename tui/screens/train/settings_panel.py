@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from finetui.engine.protocol.config import RunConfig
+from finetui.engine.text import clean
 from finetui.tui.state.numbers import rate
 from finetui.tui.state.view import View
 from finetui.tui.widgets.lines_view import LinesView
@@ -20,6 +21,11 @@ def brief_settings(config: RunConfig) -> str:
 
 def settings(view: View) -> list[Setting]:
     """Return name and value of each setting, those that were left off without one."""
+    if view.hparams is not None:  # somebody else's: the defaults of finetui say nothing
+        told = (
+            (name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in view.hparams.items()
+        )
+        return [(clean(name, 40), clean(value)) for name, value in told]
     training, data = view.config.training, view.config.data
     momentum = f", momentum {training.momentum:g}" if training.optimizer == "sgd" else ""
     warmup = f", {training.warmup_epochs:g} epochs of warm-up" if training.warmup_epochs else ""
@@ -54,7 +60,7 @@ class SettingsPanel(LinesView[Setting], can_focus=False):
 
     def show_view(self, view: View) -> None:
         """Bring the panel up to date with `view`."""
-        of = (view.config, view.data, view.device, view.rate_factor)
+        of = (view.config, view.data, view.device, view.rate_factor, view.hparams)
         if of != self._of:
             self._of = of
             self.show(settings(view))

@@ -72,6 +72,8 @@ class Steering:
         view = self._store.view
         if not view.path:
             return ""
+        if view.only_files:
+            return view.path
         lives = view.state not in ENDED and (self._link.outlives or self._link.attached)
         return f"finetui attach {RunFolder(Path(view.path)).argument}" if lives else view.path
 

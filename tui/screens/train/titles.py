@@ -19,7 +19,7 @@ class Titles:
         """Bring the titles up to date with `view`."""
         self._write("classes", "Classes", _mistakes(view))
         brief = view.data is not None and not self._screen.query_one("#settings").display
-        self._write("controls", "Controls", brief_settings(view.config) if brief else "")
+        self._write("controls", "Controls", brief_settings(view.config) if brief and view.hparams is None else "")
         self._write("layers", "Layers", _trained(view), KEYS["layers"].shown)
         self._write("settings", "Settings", "")
         self._write("log", "Log", "", KEYS["log"].shown)

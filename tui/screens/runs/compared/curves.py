@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from finetui.tui.state.curves import Curve
-from finetui.tui.state.run_comparison import History
+from finetui.tui.state.run_comparison import AnyHistory
 from finetui.tui.state.run_curves import METRICS, TRAINED, WATCHED, Metric, RunCurves
 from finetui.tui.widgets.line_plot import LinePlot
 from finetui.tui.widgets.plot_axes import format_value
@@ -68,19 +68,23 @@ class Curves(PlotGroup):
     def __init__(self, names: Sequence[str], part: str) -> None:
         """`names` are those of the runs, `part` that which they were evaluated on while training, empty for several."""
         super().__init__(_metrics((part or "evaluation").capitalize()), id="compared-curves")
+        self._known = self._all_metrics
         self._names = names
-        self._histories: Sequence[History] = ()
+        self._histories: Sequence[AnyHistory] = ()
 
     def compose(self) -> ComposeResult:
         """A plot for each metric that there may be."""
-        for metric in self._all_metrics:
-            points = not metric.key.startswith(_OF_TRAINING)
-            series = [SeriesStyle("", points=points, look=at) for at in range(len(self._names))]
-            plot = RunsPlot(metric.title, series, percent=metric.percent, bands=False, id=metric.key)
-            plot.display = False
-            yield plot
+        yield from map(self.plot_of, self._all_metrics)
 
-    def show(self, histories: Sequence[History]) -> None:
+    def plot_of(self, metric: Metric) -> LinePlot:
+        """Return a plot with a curve for each run."""
+        points = metric.key in WATCHED
+        series = [SeriesStyle("", points=points, look=at) for at in range(len(self._names))]
+        plot = RunsPlot(metric.title, series, percent=metric.percent, bands=False, id=metric.key)
+        plot.display = False
+        return plot
+
+    def show(self, histories: Sequence[AnyHistory]) -> None:
         """Bring the plots up to date with what is known of the runs."""
         self._histories = histories
         self.redraw_all()
@@ -89,8 +93,9 @@ class Curves(PlotGroup):
 
     def metrics(self) -> tuple[Metric, ...]:
         """Return what one of the runs at least has numbers of; accuracy and loss always."""
-        first, second, *others = self._all_metrics
-        return (first, second, *(metric for metric in others if any(map(len, self._of(metric)))))
+        first, second, *others = self._known
+        own = dict.fromkeys(metric for curves in self.curves() for metric in curves.other_metrics)
+        return (first, second, *(metric for metric in others if any(map(len, self._of(metric)))), *own)
 
     def curves(self) -> list[RunCurves]:
         """Return those of each run."""
@@ -98,6 +103,8 @@ class Curves(PlotGroup):
 
     def _of(self, metric: Metric) -> list[Curve]:
         """Return the curve of each run."""
+        if metric not in self._known:
+            return [curves.others.get(metric.key) or Curve() for curves in self.curves()]
         key = metric.key.removeprefix(_OF_TRAINING)
         return [(curves.watched if key == metric.key else curves.train)[key] for curves in self.curves()]
 
@@ -106,7 +113,7 @@ class Curves(PlotGroup):
         if self.view.unit == "time" or not self._histories:
             return math.nan
         if self.view.unit == "epoch":
-            return max(float(history.config.training.epochs) for history in self._histories)
+            return max(float(history.store.view.epochs or math.nan) for history in self._histories)
         return max(float(history.store.view.total_steps or math.nan) for history in self._histories)
 
     def content(self, metric: Metric) -> PlotContent:
@@ -162,7 +169,7 @@ class Curves(PlotGroup):
 class Legend(Static):
     """Which colour and sign is which run, with its best score, or with its value at the cursor of the plots."""
 
-    def show(self, histories: Sequence[History], at_cursor: tuple[str, list[str]] | None = None) -> None:
+    def show(self, histories: Sequence[AnyHistory], at_cursor: tuple[str, list[str]] | None = None) -> None:
         """Name the runs, as many in a line as there is room for."""
         lines: list[Content] = []
         where, values = at_cursor or ("Best", [_best(history) for history in histories])
@@ -176,6 +183,6 @@ class Legend(Static):
         self.update(Content("\n").join([*lines, line]))
 
 
-def _best(history: History) -> str:
+def _best(history: AnyHistory) -> str:
     best = history.store.view.best_accuracy
     return "-" if best is None else f"{best:.2%}"

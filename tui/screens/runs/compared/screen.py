@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.summaries import RunSummary
+from finetui.engine.sources.watched import WatchedRuns
 from finetui.tui.keys import bind, bind_tabs
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.run_chosen import Differing, RunChosen
@@ -23,7 +24,7 @@ from finetui.tui.screens.runs.compared.curves import Curves, Legend
 from finetui.tui.screens.runs.compared.tables import scores_content, scores_notes, settings_content
 from finetui.tui.screens.runs.help import COMPARED
 from finetui.tui.screens.status_bar import StatusBar
-from finetui.tui.state.run_comparison import History, Pair, predictions_file, scores_of
+from finetui.tui.state.run_comparison import Pair, history_of, predictions_file, scores_of
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
@@ -50,11 +51,13 @@ class ComparedScreen(Screen[None]):
         *(bind(name, f"plots('{name}')") for name in VIEW_ACTIONS),
     ]
 
-    def __init__(self, store: Store, runs: Sequence[RunSummary]) -> None:
+    def __init__(self, store: Store, runs: Sequence[RunSummary], watched: WatchedRuns | None = None) -> None:
+        """Take runs of finetui's own, or with `watched` those of others."""
         super().__init__()
         self._store = store
         self._folders = [RunFolder(Path(run.path)) for run in runs]
-        self._histories = [History(folder) for folder in self._folders]
+        self._histories = [history_of(folder.path, watched) for folder in self._folders]
+        self._watched = watched
         parts = {run.part for run in runs}
         self._part = parts.pop() if len(parts) == 1 else ""
         self._pairs: tuple[Pair, ...] = ()
@@ -183,7 +186,9 @@ class ComparedScreen(Screen[None]):
     # -- the rest -------------------------------------------------------------------------------------------
 
     def copyable(self) -> str:
-        """Return the command that prints this comparison."""
+        """Return the command that prints this comparison; that watches the runs of others."""
+        if self._watched is not None:
+            return self._watched.command
         return " ".join(["finetui compare", *(folder.argument for folder in self._folders)])
 
     def action_back(self) -> None:

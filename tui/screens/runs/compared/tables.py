@@ -6,7 +6,14 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from finetui.tui.state.run_columns import cut
-from finetui.tui.state.run_comparison import History, Scores, differing_settings, in_words, pair_rows, score_rows
+from finetui.tui.state.run_comparison import (
+    AnyHistory,
+    Scores,
+    differing_settings,
+    in_words,
+    pair_rows,
+    score_rows,
+)
 
 _GAP, _LONGEST = 2, 40
 _WORDS = (
@@ -15,9 +22,11 @@ _WORDS = (
 )
 
 
-def settings_content(histories: Sequence[History]) -> Content:
+def settings_content(histories: Sequence[AnyHistory]) -> Content:
     """Return the settings that differ, a column for each run."""
-    found, same = differing_settings([history.config for history in histories])
+    found, same = differing_settings(
+        [history.config for history in histories], [history.store.view.hparams for history in histories]
+    )
     heading = ["", *(history.folder.name for history in histories)]
     rows = [heading, *([row.name, *map(in_words, row.values)] for row in found)]
     others = f"{same} other settings are the same." if found else f"All {same} settings are the same."

@@ -1,0 +1,54 @@
+"""The link to a run that others write down: its files are read as they grow, and nothing can be told to it."""
+
+import threading
+
+from finetui.engine.errors import reason_of
+from finetui.engine.protocol.commands import AnyCommand
+from finetui.engine.protocol.events import CommandRefused, Log
+from finetui.engine.protocol.queues import EventQueue
+from finetui.engine.sources.recognise import Found
+from finetui.engine.sources.watched import events_of
+
+_LOOK_SECONDS = 1.0
+
+
+class WatchLink:
+    """A run as its files tell it; `found` says which."""
+
+    outlives = True
+    steers = False
+    attached = False
+
+    def __init__(self, found: Found) -> None:
+        # All is read before anything is shown; a long history is thinned before it comes here.
+        self.events = EventQueue(limit=2**62)
+        self.found = found
+        self._closed = threading.Event()
+
+    def run(self) -> None:
+        """Read what there is, and what is added to it, until somebody closes."""
+        reader, problem = events_of(self.found), ""
+        while not self._closed.is_set():
+            try:
+                for event in reader.read():
+                    self.events.put(event)
+                    if self._closed.is_set():
+                        return
+                if problem:
+                    self.events.put(Log(level="info", message="its files can be read again"))
+                problem = ""
+            except OSError as error:
+                # A file that is gone, or on a network that is: it may come back.
+                if problem != reason_of(error):
+                    problem = reason_of(error)
+                    self.events.put(Log(level="warning", message=f"its files cannot be read just now: {problem}"))
+            self._closed.wait(_LOOK_SECONDS)
+
+    def send(self, command: AnyCommand) -> None:
+        """Refuse `command`."""
+        reason = f"this run is only watched, through its files ({self.found.kind})"
+        self.events.put(CommandRefused(command=command, reason=reason))
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._closed.set()

@@ -1,0 +1,264 @@
+"""finetui's events out of what a source tells: what is a figure of finetui's, and what is the run's own number.
+
+A long history is thinned on the way: of many rows in a row the least, the greatest and the mean of each number remain.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from itertools import chain, pairwise
+
+import msgspec
+
+from finetui.engine.protocol import events
+from finetui.engine.protocol.capabilities import Capabilities
+from finetui.engine.protocol.config import ModelConfig, RunConfig, RunSection
+from finetui.engine.protocol.values import DataSummary, Part
+from finetui.engine.sources.bucket import Bucket
+from finetui.engine.sources.names import meaning
+from finetui.engine.sources.source import Anew, Back, Ended, Hparams, Item, Note, Row, Setting, Source
+from finetui.engine.text import clean
+
+OLD_SECONDS = 600.0  # without anything new the training is over, or stuck: no file says which
+_LOOKED_AT = 2000  # rows, before anything is told of the run
+_ROW_BYTES = 150  # about, of a row in a file
+_BUCKETS = 4000  # that a history is thinned to, about
+_MOST_SETTINGS = 200
+
+
+class RunEvents:
+    """Reads `source`, whose run is called `name` and lies at `path`."""
+
+    def __init__(self, source: Source, name: str, path: str) -> None:
+        self._source = source
+        self._name, self._path = name, path
+        self._seq = 0
+        self._state: events.State = "preparing"
+        self._begin()
+
+    def _begin(self) -> None:
+        self._prepared = self._ended = False
+        self._settings: dict[str, Setting] = {}
+        self._watched: Part = "val"
+        self._steps_per_epoch = 0
+        self._step = self._epoch = self._latest = 0
+        self._best: float | None = None
+        self._since = 0  # the step of the last point
+
+    def read(self) -> Iterator[events.AnyEvent]:
+        """Yield the events that are new. Raises OSError where the files cannot be read just now."""
+        self._bucket = Bucket(max(self._source.unread() // (_ROW_BYTES * _BUCKETS), 1))
+        changed = self._source.changed()
+        items = self._source.read()
+        if not self._prepared:
+            items = self._looked_at(items)
+        for item in items:
+            for event in self._events(item):
+                yield self._numbered(event)
+        yield from map(self._numbered, self._flushed())
+        if self._prepared:
+            yield from map(self._numbered, self._state_now(changed))
+            yield events.DataSeen(changed=changed)
+
+    def _numbered(self, event: events.AnyEvent) -> events.AnyEvent:
+        if not isinstance(event, events.TRANSIENT):
+            event = msgspec.structs.replace(event, seq=self._seq)
+            self._seq += 1
+        return event
+
+    # -- how it began -----------------------------------------------------------------------------------
+
+    def _looked_at(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Return `items`, after a look at the first of them: whether there are epochs, and what is evaluated."""
+        first: list[Item] = []
+        rows: list[Row] = []
+        for item in items:
+            if isinstance(item, Anew):
+                first.clear()
+                rows.clear()
+            first.append(item)
+            if isinstance(item, Row):
+                rows.append(item)
+            if len(rows) >= _LOOKED_AT:
+                break
+        for item in first:
+            if isinstance(item, Hparams):
+                list(self._hear_settings(item.values))
+        parts = {meaning(name).kind for row in rows for name in row.values}
+        self._watched = "test" if "test" in parts and "val" not in parts else "val"
+        self._steps_per_epoch = _steps_per_epoch(rows)
+        return chain(first, items)
+
+    def _prepare(self, at: float) -> Iterator[events.AnyEvent]:
+        """Tell how the run began, at the time `at`."""
+        self._prepared = True
+        kind = self._source.kind
+        yield events.RunPrepared(
+            time=at,
+            config=RunConfig(model=ModelConfig(name="none"), run=RunSection(name=clean(self._name))),
+            data=DataSummary(
+                name=kind,
+                requested=kind,
+                location=self._path,
+                classes=(),
+                train_size=0,
+                test_size=0,
+                channels=0,
+                height=0,
+                width=0,
+            ),
+            layers=(),
+            device="",
+            parameters=0,
+            steps_per_epoch=self._steps_per_epoch,
+            capabilities=Capabilities(why_no_others=f"it is watched through its files ({kind}), and hears nothing"),
+            hparams=dict(self._settings),
+        )
+        yield events.RunStarted(time=at, name=clean(self._name), path=self._path)
+        yield events.StateChanged(time=at, state="running")
+        self._state = "running"
+
+    def _state_now(self, changed: float) -> Iterator[events.AnyEvent]:
+        """Tell of another state: that the source says so, or that nothing has come for long."""
+        silent = time.time() - changed
+        if self._ended:
+            state, reason = "finished", ""
+        elif silent > OLD_SECONDS:
+            state = "stopped"
+            reason = f"nothing was added to its files for {silent / 60:,.0f} minutes: it has ended, or it is stuck"
+        else:
+            state, reason = "running", ""
+        if state != self._state:
+            self._state = state  # type: ignore[assignment]  # each is one
+            yield events.StateChanged(time=changed, step=self._latest, state=self._state, reason=reason)
+
+    # -- what is told -----------------------------------------------------------------------------------
+
+    def _events(self, item: Item) -> Iterator[events.AnyEvent]:
+        match item:
+            case Row():
+                yield from self._row(item)
+            case Back(step):
+                yield from self._back(step)
+            case Hparams(values):
+                yield from self._flushed()
+                yield from self._hear_settings(values)
+            case Anew(why):
+                self._bucket.clear()
+                told = self._prepared
+                self._begin()
+                if told:
+                    yield from self._prepare(time.time())
+                    yield events.Log(
+                        time=time.time(), level="warning", message=f"all of it was read again: {clean(why)}"
+                    )
+            case Note(message):
+                yield from self._flushed()
+                yield events.Log(time=time.time(), step=self._latest, level="warning", message=clean(message))
+            case Ended():
+                self._ended = True
+
+    def _hear_settings(self, values: Mapping[str, Setting]) -> Iterator[events.AnyEvent]:
+        room = _MOST_SETTINGS - len(self._settings)
+        new = {clean(name, 60): _short(value) for name, value in list(values.items())[: max(room, 0)]}
+        if self._prepared and new.items() - self._settings.items():
+            words = ", ".join(f"{name} {value}" for name, value in new.items())
+            yield events.Log(
+                time=time.time(), step=self._latest, level="info", message=clean(f"settings: {words}", 500)
+            )
+        self._settings |= new
+
+    def _row(self, row: Row) -> Iterator[events.AnyEvent]:
+        if not self._prepared:
+            yield from self._prepare(row.time)
+        self._ended = False
+        trained: dict[str, float] = {}
+        evaluated: dict[str, dict[str, float]] = {"val": {}, "test": {}}
+        others: dict[str, float] = {}
+        for name, value in row.values.items():
+            kind, figure, factor = meaning(name)
+            place = trained if kind == "train" else evaluated.get(kind)
+            value *= factor
+            if kind == "epoch":
+                row = row._replace(epoch=value)
+            elif place is None or figure in place or (figure == "accuracy" and value > 1):
+                if kind not in ("step", "time"):
+                    others[name] = value
+            else:
+                place[figure] = value
+        self._step, self._epoch = max(row.step, 0), self._epoch_of(row)
+        self._latest = max(self._latest, self._step)
+        if trained or others:
+            self._bucket.add(self._step, row.time, self._epoch, trained, others)
+            if self._bucket.is_full:
+                yield from self._flushed()
+        for part, told in evaluated.items():
+            if told:
+                yield from self._flushed()
+                yield self._evaluated("val" if part == "val" else "test", told, row.time)
+
+    def _epoch_of(self, row: Row) -> int:
+        """Return the epoch, counted from 1, that `row` is in; 0 where that is not known."""
+        if self._steps_per_epoch:
+            return -(-row.step // self._steps_per_epoch)
+        return self._epoch if row.epoch is None else int(row.epoch)
+
+    def _evaluated(self, part: Part, told: dict[str, float], at: float) -> events.Evaluated:
+        watched, accuracy = part == self._watched, told.get("accuracy")
+        best = watched and accuracy is not None and (self._best is None or accuracy > self._best)
+        if best:
+            self._best = accuracy
+        return events.Evaluated(
+            time=at, step=self._step, epoch=self._epoch, loss=told.get("loss"), accuracy=accuracy, n=0, per_class=(),
+            confusion=(), best=best, seconds=0.0, part=part, watched=watched,
+        )  # fmt: skip
+
+    def _flushed(self) -> Iterator[events.TrainPoint]:
+        """Yield the points that the rows since the last ones make."""
+        for point in self._bucket.points(self._since):
+            self._since = point.step
+            yield point
+
+    def _back(self, step: int) -> Iterator[events.AnyEvent]:
+        """Tell that what was said of `step` and later ones is void."""
+        yield from self._flushed()
+        if step <= 0:
+            self._best, self._since, self._latest = None, 0, 0
+            if self._prepared:
+                yield from self._prepare(time.time())
+            return
+        if not self._prepared:
+            return
+        undone = max(self._latest - step + 1, 0)
+        self._step = self._latest = self._since = step - 1
+        yield events.Rewound(
+            step=step - 1, cause="resume", file="", at=-1, epoch=self._epoch, undone=undone, learning_rate=0.0,
+            layers=(), best_accuracy=self._best, reason=f"its files begin again at step {step:,}",
+        )  # fmt: skip
+
+
+def _steps_per_epoch(rows: list[Row]) -> int:
+    """Return how many steps an epoch of the run with the first `rows` has; 0 where they do not tell."""
+    placed = []
+    for row in rows:
+        epochs = [value for name, value in row.values.items() if meaning(name).kind == "epoch"]
+        epoch = epochs[0] if epochs else row.epoch
+        if epoch is not None and row.step > 0:
+            placed.append((row.step, epoch))
+    if not placed:
+        return 0
+    if any(epoch % 1 for _, epoch in placed):  # Hugging Face: to a fraction
+        step, epoch = placed[-1]
+        return round(step / epoch)
+    first = placed[0]
+    turns = [now for before, now in pairwise(placed) if now[1] > before[1]]
+    if not turns:
+        return 0
+    last = turns[-1]
+    beginning = first if len(turns) == 1 and first[1] else turns[0]
+    if last[1] > beginning[1]:
+        return max(round((last[0] - beginning[0]) / (last[1] - beginning[1])), 1)
+    return 0
+
+
+def _short(value: Setting) -> Setting:
+    return clean(value) if isinstance(value, str) else value

@@ -1,0 +1,101 @@
+"""All runs that are watched in some places, looked at again and again: new ones are found, and each is read on."""
+
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from finetui.engine.errors import BadInput
+from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.lock import holder_of
+from finetui.engine.runs.summaries import RunSummary, Summariser, SummarySoFar
+from finetui.engine.sources.recognise import Found, find_runs
+from finetui.engine.sources.run_events import RunEvents
+from finetui.engine.text import clean
+
+_SEARCH_SECONDS = 10.0  # between two looks for new runs: a deep folder on a network takes a while
+
+
+def events_of(found: Found) -> RunEvents:
+    """Return what reads the run `found`, of any kind but finetui's own."""
+    return RunEvents(found.open(), found.name, found.place)
+
+
+class _Watched:
+    """The summary of a run so far."""
+
+    def __init__(self, found: Found) -> None:
+        self.found = found
+        self._own = Summariser(RunFolder(found.path)) if found.is_own else None
+        self._events = None if self._own is not None else events_of(found)
+        self._told = SummarySoFar()
+        self._last: RunSummary | None = None
+
+    def summary(self) -> RunSummary | None:
+        """Return what is known by now; what cannot be read just now stays as it was."""
+        try:
+            if self._own is not None:
+                summary = self._own.read(holder_of(RunFolder(self.found.path)))
+                return summary and msgspec.structs.replace(summary, name=clean(self.found.name))
+            self._read_on()
+        except (OSError, BadInput):
+            return self._last
+        return self._last
+
+    def _read_on(self) -> None:
+        assert self._events is not None, "it is none of finetui's own runs"
+        for event in self._events.read():
+            self._told.hear(event)
+        size = self.found.path.stat().st_size if self.found.path.is_file() else 0
+        self._last = self._told.summary(clean(self.found.name), Path(self.found.place), None, size)
+
+
+class WatchedRuns:
+    """The runs in `paths`, files and folders; may be used by any thread, one after the other."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = tuple(paths)
+        self._known: dict[str, _Watched] = {}
+        self._turn = threading.Lock()
+        self._searched = 0.0
+
+    @property
+    def title(self) -> str:
+        """Where they are, for people."""
+        return ", ".join(map(str, self._paths))
+
+    @property
+    def command(self) -> str:
+        """The command that watches them."""
+        return shlex.join(["finetui", "watch", *map(str, self._paths)])
+
+    def found(self) -> list[Found]:
+        """Return the runs that there are now. Raises `BadInput` where one of the paths is of no use."""
+        runs = {clean(found.place, 4096): found for path in self._paths for found in find_runs(path)}
+        self._searched = time.monotonic()
+        self._known = {place: self._known.get(place) or _Watched(one) for place, one in runs.items()}
+        return list(runs.values())
+
+    def named(self, path: str) -> Found | None:
+        """Return the run whose summary has this `path`; None where there is none."""
+        watched = self._known.get(path)
+        return None if watched is None else watched.found
+
+    def read(self, progress: Callable[[int, int], None] = lambda _done, _all: None) -> list[RunSummary]:
+        """Return a summary of each run, the newest first. Raises `BadInput`."""
+        with self._turn:
+            if not self._known or time.monotonic() - self._searched > _SEARCH_SECONDS:
+                self.found()
+            return list(self._summaries(progress))
+
+    def _summaries(self, progress: Callable[[int, int], None]) -> Iterator[RunSummary]:
+        found = []
+        for number, watched in enumerate(self._known.values(), 1):
+            summary = watched.summary()
+            if summary is not None:
+                found.append(summary)
+            progress(number, len(self._known))
+        yield from sorted(found, key=lambda one: one.started, reverse=True)

@@ -1,0 +1,95 @@
+"""`finetui watch`: the runs of others, through the files that they write."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from finetui.engine.errors import BadInput
+from finetui.engine.runs.journal import encode_line
+from finetui.engine.text import clean
+from finetui.tui.cli.options import Images, NotifyBy
+from finetui.tui.cli.reports import output_width, print_json, table, write_data
+from finetui.tui.cli.runs import rows_of
+
+if TYPE_CHECKING:  # numpy and the formats are for those who watch
+    from finetui.engine.sources.recognise import Found
+    from finetui.engine.sources.watched import WatchedRuns
+
+_LOOK_SECONDS = 1.0
+
+
+def watch(
+    *paths: Annotated[Path, Parameter(name="PATH")],
+    once: bool = False,
+    images: Images = "auto",
+    notify: NotifyBy = "off",
+    json: bool = False,
+) -> int:
+    """Watch trainings of others: curves, comparisons and exports from the files that they write, as these grow.
+
+    A path is a file, or a folder with one run or many: TensorBoard event files, CSV of Lightning, Ultralytics, Keras or
+    timm, JSON lines, the Hugging Face Trainer's trainer_state.json, trackio's databases, finetui's own runs. Nothing is
+    written to them.
+
+    Parameters
+    ----------
+    paths
+        Files and folders.
+    once
+        Print what there is now, and end: a table of the runs, with --json all that is known of each.
+    json
+        Print the events of one run as JSON, one object a line, as they come.
+    """
+    from finetui.engine.sources.recognise import KINDS
+    from finetui.engine.sources.watched import WatchedRuns
+
+    if not paths:
+        raise BadInput(f"watch: name a file or folder that a training writes: {KINDS}")
+    watched = WatchedRuns([path.expanduser() for path in paths])
+    found = watched.found()
+    if not found and (once or json):
+        raise BadInput(f"there are no runs yet in {watched.title}; what can be watched: {KINDS}")
+    if once and not json:
+        rows, right = rows_of(
+            [("", run) for run in watched.read()], (), output_width() if sys.stdout.isatty() else None
+        )
+        print(table(rows, right=right))
+        return 0
+    if json:
+        return _print_events(watched, found, once=once)
+    from finetui.tui.app.launch import open_watched
+
+    return open_watched(watched, found[0] if len(found) == 1 else None, images=images, notify=notify)
+
+
+def _print_events(watched: "WatchedRuns", found: "Sequence[Found]", *, once: bool) -> int:
+    """Print the events of a run; of several, their summaries."""
+    from finetui.engine.sources.watched import events_of
+
+    if len(found) > 1:
+        if not once:
+            names = ", ".join(clean(one.name) for one in found[:5])
+            raise BadInput(f"--json follows one run, and there are {len(found)} ({names}...); name one, or add --once")
+        print_json(watched.read())
+        return 0
+    only = found[0]
+    if only.is_own:
+        raise BadInput(f"{only.path} is a run of finetui's own: finetui log {only.path} --json")
+    reader = events_of(only)
+    while True:
+        try:
+            heard = [event for event in reader.read() if event.seq >= 0]
+        except OSError as error:
+            if once:
+                raise BadInput(f"{only.path} cannot be read: {error}") from error
+            print(f"{only.path} cannot be read just now: {error}", file=sys.stderr)
+            heard = []
+        for event in heard:
+            write_data(encode_line(event))
+        if once:
+            return 0
+        time.sleep(_LOOK_SECONDS)
