@@ -50,25 +50,31 @@ class _Order(IntEnum):
 _decoder = msgspec.msgpack.Decoder(Settings)
 
 
-def own_ranks(world: int | None = None) -> Ranks | None:
+def own_ranks() -> Ranks:
     """Return the processes that train together by torch's process group, which a library has opened; all must call it.
-
-    None, with a warning, where the library knows of another number of them than torch, `world`: then nobody is told.
 
     They meet in a group of their own, on the CPU: a pause keeps no collective of the training waiting, and no GPU is
     waited for.
     """
-    together = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-    if world not in (None, together):
-        message = f"finetui watches nothing: {world} processes train, and torch.distributed knows of {together}"
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
-        return None
-    if together == 1:
+    if _known() == 1:
         return SINGLE
-    rank, world = dist.get_rank(), together
+    rank, world = dist.get_rank(), dist.get_world_size()
     ranks = Ranks(RankInfo(rank=rank, world=world, local_rank=rank, local_world=world), _A_LONG_PAUSE)
     ranks.open(torch.device("cpu"))
     return ranks
+
+
+def ranks_of(world: int) -> Ranks | None:
+    """Return `own_ranks` where a library that trains in `world` processes means the same ones; None with a warning."""
+    if world == _known():
+        return own_ranks()
+    message = f"finetui watches nothing: {world} processes train, and torch.distributed knows of {_known()}"
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
+    return None
+
+
+def _known() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 class SharedRun(WatchedRun):

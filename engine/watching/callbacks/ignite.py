@@ -20,7 +20,7 @@ from finetui.engine.watching.callbacks.validation import (
     scores_in,
     tell,
 )
-from finetui.engine.watching.shared_run import SharedRun, own_ranks
+from finetui.engine.watching.shared_run import SharedRun, ranks_of
 
 
 class IgniteHandler:
@@ -90,7 +90,7 @@ class IgniteHandler:
 
     def _started(self, trainer: Engine) -> None:
         self._close(RuntimeError("the trainer began anew"))
-        ranks = own_ranks(idist.get_world_size())
+        ranks = ranks_of(idist.get_world_size())
         if ranks is None:
             return
         loader = trainer.state.dataloader

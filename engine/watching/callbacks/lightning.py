@@ -19,7 +19,7 @@ from finetui.engine.watching.callbacks.validation import (
     scores_in,
     tell,
 )
-from finetui.engine.watching.shared_run import SharedRun, own_ranks
+from finetui.engine.watching.shared_run import SharedRun, ranks_of
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -58,7 +58,7 @@ class LightningCallback(Callback):
 
     def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Open a run; the sanity check is over by then."""
-        ranks = own_ranks(trainer.world_size)
+        ranks = ranks_of(trainer.world_size)
         if ranks is None:
             return
         loader = trainer.train_dataloader

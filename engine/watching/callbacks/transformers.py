@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetui.engine.watching.callbacks.validation import Validation, classes_of, images_in, labels_in, scores_in, tell
-from finetui.engine.watching.shared_run import SharedRun, own_ranks
+from finetui.engine.watching.shared_run import SharedRun, ranks_of
 
 _UNSAID = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time", "epoch")
 _FLAGS = ("should_evaluate", "should_save", "should_log", "should_epoch_stop")
@@ -69,7 +69,7 @@ class TransformersCallback(TrainerCallback):
         self._trainer = _trainer()
         model, loader = kwargs["model"], kwargs["train_dataloader"]
         wrapped = self._trainer.model_wrapped if self._trainer is not None else model
-        ranks = own_ranks(args.world_size)
+        ranks = ranks_of(args.world_size)
         if ranks is None:
             return
         epochs = state.num_train_epochs or 0

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from finetui.engine.distributed.ranks import Ranks
 from finetui.engine.protocol import commands, events
 from finetui.engine.watching.parallel import why_no_freezing
-from finetui.engine.watching.shared_run import SharedRun, own_ranks
+from finetui.engine.watching.shared_run import SharedRun, own_ranks, ranks_of
 
 SHORT = 3.0  # seconds until the training's own messages time out
 
@@ -39,7 +39,6 @@ class OwnTraining:
         sampler = DistributedSampler(data, ranks.world, ranks.rank)
         self.loader = DataLoader(data, batch_size=20, sampler=sampler)
         self.ranks = own_ranks()
-        assert self.ranks is not None
         self.run = SharedRun(self.ranks, self.model, [self.optimizer], name="own", runs_dir=folder / "runs")
         self.steps = 0
 
@@ -131,8 +130,8 @@ def test_divided_parameters_say_why_their_layers_stay(tmp_path: Path) -> None:
 
 def test_processes_that_torch_does_not_know_are_not_watched() -> None:
     with pytest.warns(RuntimeWarning, match="^finetui watches nothing: 4 processes train"):
-        assert own_ranks(4) is None
-    assert own_ranks(1) is not None
+        assert ranks_of(4) is None
+    assert ranks_of(1) is not None
 
 
 def test_a_pause_may_last_longer_than_the_process_group_waits(tmp_path: Path) -> None:
