@@ -224,11 +224,14 @@ class Session:
             run.keep_settings()
         if look is not None:
             self._reporter.emit(events.ProvenanceTold(provenance=look.found(prepared)))
+        self._tell_job()
+        run.set_state("ready")
+        return run
+
+    def _tell_job(self) -> None:
         job = job_from()
         if job is not None and (job.system != "torchrun" or job.restarts):
             self._reporter.emit(events.JobFound(**msgspec.structs.asdict(job)))
-        run.set_state("ready")
-        return run
 
     def _where_to_begin(self) -> tuple[checkpoint.Checkpoint | None, list[str]]:
         """Return the checkpoint that this run goes on from, if any, and why later ones were passed over."""
@@ -316,7 +319,7 @@ class Session:
 
     def _end_logs(self) -> None:
         """Have the run's logs written to their end, and say what went wrong with them."""
-        self._logs.close()
+        self._logs.close(patient=self.active is not None and self.active.state == "finished")
         while said := self._logs.take_message():
             self._reporter.emit(said)
 
