@@ -178,10 +178,7 @@ class Session:
         found, problems = self.ranks.share(self._where_to_begin)
         began = self.ranks.share(partial(how_it_began, self._resume)) if self._resume is not None else None
         if found is not None and began is not None:
-            # The first checkpoints do not tell by which settings they were trained.
-            found.training.setdefault("settings", msgspec.to_builtins(began.config.training))
-            found.training.setdefault("plan_epochs", began.config.training.epochs)
-            found.training.setdefault("early_stop", 0)
+            _complete(found, began)
         self._reporter.emit(events.StateChanged(state="preparing"))
         if self._resume is None:  # a run that goes on elsewhere, where a library is missing, does without
             self.ranks.share(partial(check_loggers, self.config.run.log))
@@ -325,3 +322,10 @@ class Session:
 
     def _steps(self) -> int:
         return self.active.trainer.step if self.active is not None else self._writer.steps
+
+
+def _complete(found: checkpoint.Checkpoint, began: events.RunPrepared) -> None:
+    """Fill in by which settings the first checkpoints were trained, which do not tell."""
+    found.training.setdefault("settings", msgspec.to_builtins(began.config.training))
+    found.training.setdefault("plan_epochs", began.config.training.epochs)
+    found.training.setdefault("early_stop", 0)
