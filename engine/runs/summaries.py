@@ -195,7 +195,7 @@ class SummarySoFar:
                 self._best = best_accuracy(self._best, event)
 
     def summary(
-        self, name: str, path: Path, there: Holder | None, size: int, *, said: RunNotes = RunNotes()
+        self, name: str, path: Path, there: Holder | None, size: int, *, said: RunNotes | None = None
     ) -> RunSummary | None:
         """Return the summary of the run `name` at `path`, which `there` has; None until it is told how it began."""
         if self._prepared is None or self._training is None:
@@ -228,8 +228,8 @@ class SummarySoFar:
             seed=training.seed,
             took=round(self._clock.seconds, 3),
             size=size,
-            tags=said.tags,
-            note=said.note,
+            tags=said.tags if said is not None else (),
+            note=said.note if said is not None else "",
             provenance=self._provenance,
         )
         return found if hparams is None else msgspec.structs.replace(found, **_settings_told(hparams))

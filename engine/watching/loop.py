@@ -194,8 +194,9 @@ class Loop:
             return
         try:
             if self.meter.due() or self.step == 0:
-                self.layers.saw_gradients()
-                self._norms = gradient_norms(self.groups, device_of(self.model))
+                with self.meter.costs():
+                    self.layers.saw_gradients()
+                    self._norms = gradient_norms(self.groups, device_of(self.model))
             self.steering.before_update()
         except Exception as error:  # noqa: BLE001  # this is called by the loop's own code, which must not see it
             self._fault = error
@@ -218,9 +219,12 @@ class Loop:
 
     def emit_point(self) -> None:
         """Emit what the steps since the last point were like, if there was any."""
+        if self.meter.steps:
+            with self.meter.costs(last=True):
+                self._emit_point()
+
+    def _emit_point(self) -> None:
         meter = self.meter
-        if not meter.steps:
-            return
         if self.layers is not None and self.layers.refresh():
             self.record.reporter.emit(events.LayersChanged(layers=self.layers.table()))
         means, read = meter.take()

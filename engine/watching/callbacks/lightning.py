@@ -58,11 +58,13 @@ class LightningCallback(Callback):
 
     def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Open a run; the sanity check is over by then."""
-        ranks = own_ranks()
+        ranks = own_ranks(trainer.world_size)
+        if ranks is None:
+            return
         loader = trainer.train_dataloader
         self._run = SharedRun(
             ranks,
-            trainer.strategy.model or pl_module,
+            trainer.strategy.model if trainer.strategy.model is not None else pl_module,
             list(trainer.optimizers),
             epochs=trainer.max_epochs if (trainer.max_epochs or 0) > 0 else None,
             steps_per_epoch=_steps_per_epoch(trainer),

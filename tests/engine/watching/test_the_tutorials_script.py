@@ -92,7 +92,7 @@ with finetui.watch(net, optimizer, name="tutorial", runs_dir=runs_dir) as run:  
 
 
 class Person:
-    """Runs the script in a thread, in the folder `runs_dir`, until its end; its training goes on until `done` is set."""
+    """Runs the script in a thread, in the folder `runs_dir`, until its end; it trains until `done` is set."""
 
     def __init__(self, root: Path, runs_dir: Path) -> None:
         self.done = threading.Event()
