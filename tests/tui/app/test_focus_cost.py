@@ -1,5 +1,6 @@
 """What moving the focus paints, counted and not timed: the two widgets that it concerns, and nothing else."""
 
+from collections import Counter
 from typing import Any
 
 import pyte
@@ -7,9 +8,14 @@ import pytest
 from canned_predictions import AnsweringLink
 from pilot import open_app
 from textual._compositor import Compositor
+from textual.css.stylesheet import Stylesheet
+from textual.dom import DOMNode
 
 from finetui.tui.app.app import FinetuiApp
+from finetui.tui.screens.train.plots import Plots
+from finetui.tui.state.run_curves import METRICS
 from finetui.tui.widgets import plot_geometry
+from finetui.tui.widgets.line_plot import LinePlot
 
 # Keys from the Train screen, and the size; from where Tab goes round.
 VISITS = [
@@ -61,3 +67,23 @@ async def test_tab_paints_what_looks_otherwise_and_no_more(
             assert not full
             other.feed(paint(compositor).render_segments(app.console))
             assert _cells(shown) == _cells(whole), app.focused
+
+
+async def test_the_focus_finds_styles_for_no_more_than_a_plot_can_show(
+    link: AnsweringLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = FinetuiApp(link)
+    async with open_app(app, size=(200, 60)) as pilot:
+        await pilot.settle()
+        found: Counter[str] = Counter()
+        apply = Stylesheet.apply
+
+        def counted(sheet: Stylesheet, node: DOMNode, **how: Any) -> None:
+            found[type(node).__name__] += 1
+            apply(sheet, node, **how)
+
+        monkeypatch.setattr(Stylesheet, "apply", counted)
+        await pilot.press("tab")
+        assert isinstance(app.focused, Plots)
+        assert 0 < found.total() <= len(METRICS) * (len(LinePlot.COMPONENT_CLASSES) + 1) + 10, found
+        assert len(LinePlot.COMPONENT_CLASSES) < 15  # with a style for each series that there may ever be: 23
