@@ -25,9 +25,10 @@ TITLES = {
     "photos": "Streaming of photographs",
     "ranks": "Several processes, one run",
     "scaling": "Many ranks",
+    "watching": "A person's own loop, watched",
     "gpu": "Training on a GPU",
 }
-WITHOUT_DATA = ("gpu", "scaling")
+WITHOUT_DATA = ("gpu", "scaling", "watching")
 NOT_BY_DEFAULT = ("gpu",)  # it needs a machine of its own
 
 

@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from finetui.engine.watching.callbacks.ignite import IgniteHandler as IgniteHandler
     from finetui.engine.watching.callbacks.lightning import LightningCallback as LightningCallback
     from finetui.engine.watching.callbacks.transformers import TransformersCallback as TransformersCallback
-    from finetui.engine.watching.watched_run import RunStopped as RunStopped, WatchedRun as WatchedRun, watch as watch
+    from finetui.engine.watching.watch import watch as watch
+    from finetui.engine.watching.watched_run import RunStopped as RunStopped, WatchedRun as WatchedRun
 
 _HOMES = {
     "Answerer": "finetui.engine.inspection.answers",
@@ -89,7 +90,7 @@ _HOMES = {
     "replay_run": "finetui.engine.session.replay",
     "serve": "finetui.engine.session.serve",
     "summarise_model": "finetui.engine.inspection.model_summary",
-    "watch": "finetui.engine.watching.watched_run",
+    "watch": "finetui.engine.watching.watch",
 }
 
 # What is for another library, which need not be there and is an extra of the same name.

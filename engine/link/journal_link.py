@@ -30,6 +30,7 @@ from finetui.engine.runs.lock import is_live
 from finetui.engine.runs.thinning import skipped, thinned
 
 _FOLLOW_SECONDS = 0.5
+_OWN_LOOP = "the run was a person's own loop, which alone knows its network and its data"
 
 
 class CheckpointLink:
@@ -82,6 +83,7 @@ class JournalLink:
         scratch = str(Path(self._scratch.name) / LAST_PREDICTIONS)
         inspection = Inspection(checkpoint=str(folder.last), data=data, model=model, scratch=scratch)
         self._client = InspectionClient(inspection, self.events)
+        self._has_code = data is not None
         self._own_loop = False  # whether a person's own loop was the run
         self._predictions: dict[AnyPart, Path] = {}
         self._images = ImageAnswers(self._predictions.get, self.events.put)
@@ -123,6 +125,9 @@ class JournalLink:
         """Have a question answered, or another part evaluated, by what a checkpoint holds; refuse all else."""
         if self._own_loop and isinstance(command, FetchImages):
             self._images.ask(command)
+            return
+        if self._own_loop and not self._has_code and isinstance(command, Question):
+            self.events.put(CommandRefused(command=command, reason=_OWN_LOOP))
             return
         other_part = isinstance(command, Evaluate) and command.part
         if other_part or (isinstance(command, Question) and not isinstance(command, MeasureLayers | AuditParameters)):

@@ -80,7 +80,7 @@ def settings(config: RunConfig) -> dict[str, bool | int | float | str]:
 
 def point_values(point: TrainPoint, groups: tuple[str, ...]) -> dict[str, float]:
     """Return the figures of a train point by name; what is not finite as it is."""
-    found = {
+    found: dict[str, float | None] = {
         "train/loss": point.loss,
         "train/accuracy": point.accuracy,
         "train/learning_rate": point.learning_rate,
@@ -89,12 +89,13 @@ def point_values(point: TrainPoint, groups: tuple[str, ...]) -> dict[str, float]
         "train/epoch": float(point.epoch),
     }
     found |= {f"grad_norm/{clean(name)}": norm for name, norm in zip(groups, point.group_grad_norms, strict=False)}
-    factors = zip(groups, point.group_rate_factors, strict=False)
-    found |= {f"learning_rate/{clean(name)}": point.learning_rate * factor for name, factor in factors}
+    if point.learning_rate is not None:
+        factors = zip(groups, point.group_rate_factors, strict=False)
+        found |= {f"learning_rate/{clean(name)}": point.learning_rate * factor for name, factor in factors}
     if point.time_shares is not None:
         shares: dict[str, Any] = msgspec.structs.asdict(point.time_shares)
         found |= {f"time/{name}": share for name, share in shares.items() if name != "seconds"}
-    return found
+    return _told(found)
 
 
 def score_values(scores: Evaluated) -> dict[str, float]:
@@ -103,7 +104,11 @@ def score_values(scores: Evaluated) -> dict[str, float]:
     Of more than 100 classes there are none for each.
     """
     part = scores.part
-    found = {f"{part}/loss": scores.loss, f"{part}/accuracy": scores.accuracy, f"{part}/seconds": scores.seconds}
+    found: dict[str, float | None] = {
+        f"{part}/loss": scores.loss,
+        f"{part}/accuracy": scores.accuracy,
+        f"{part}/seconds": scores.seconds,
+    }
     if scores.figure is not None and scores.best_by not in ("accuracy", "loss"):
         found[f"{part}/{scores.best_by.replace('-', '_')}"] = scores.figure
     for average in scores.averages:
@@ -114,7 +119,11 @@ def score_values(scores: Evaluated) -> dict[str, float]:
         for report in scores.per_class:
             for name in ("precision", "recall", "f1"):
                 found[f"{part}_{name}/{clean(report.label)}"] = getattr(report, name)
-    return found
+    return _told(found)
+
+
+def _told(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float]:

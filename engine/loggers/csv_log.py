@@ -55,7 +55,9 @@ class CsvLog(RunLog):
         row += tuple("" if shares is None else getattr(shares, name) for name in _SHARES)
         factors = point.group_rate_factors or (1.0,) * len(point.group_grad_norms)
         groups = zip(self._about.groups, point.group_grad_norms, factors, strict=False)
-        layers = [(point.time, point.step, _text(name), norm, point.learning_rate * f) for name, norm, f in groups]
+        layers = [
+            (point.time, point.step, _text(name), norm, (point.learning_rate or 0.0) * f) for name, norm, f in groups
+        ]
         self._append({"train": [row], "layers": layers})
 
     def evaluated(self, scores: Evaluated, values: Mapping[str, float]) -> None:

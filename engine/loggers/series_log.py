@@ -13,12 +13,13 @@ from finetui.engine.protocol.events import Evaluated, Rewound, TrainPoint
 
 
 class _Kept(msgspec.Struct, kw_only=True):
-    """What has to be known when the run goes on: under which `name` it was begun, in which `part` it is, and up to
-    which step the evaluations of each part of the data were written.
+    """What has to be known when the run goes on: under which `name` it was begun, in which `part` it is, up to which
+    step points were written (None: the log was not ended, so nobody knows), and evaluations of each part of the data.
     """
 
     name: str
     part: int = 1
+    last: int | None = None
     evaluated: dict[str, int] = {}
 
 
@@ -37,6 +38,8 @@ class SeriesLog(RunLog):
             self._kept = msgspec.json.decode(self._file.read_bytes(), type=_Kept)
         self._highest = max(self._kept.evaluated.values(), default=-1)  # the last step that was written
         self._again = -1  # steps up to this one are taken again
+        self._before, self._kept.last = self._kept.last, None
+        self._last = -1 if self._before is None else self._before
         self._save()
         self._begin(self._part_name(), self._kept.part)
 
@@ -44,6 +47,7 @@ class SeriesLog(RunLog):
         """Write a row, unless that step was written before the run was cut."""
         if point.step > self._again:
             self._write_row(point.step, dict(values))
+            self._last = point.step
 
     def evaluated(self, scores: Evaluated, values: Mapping[str, float]) -> None:
         """Write a row with the figures, and with the confusion matrix as the tool has it, unless that was done."""
@@ -60,14 +64,21 @@ class SeriesLog(RunLog):
     def go_back(self, rewound: Rewound) -> None:
         """Write on where the steps are the same as before; else begin another part."""
         if rewound.cause == "resume":
-            self._again = self._highest = rewound.step + rewound.undone
+            self._again = rewound.step + rewound.undone if self._before is None else self._before
+            self._highest = max(self._highest, self._again)
         elif rewound.cause == "rollback" and rewound.step < self._highest:
-            self.close()
+            self.finish(failed=False)
             self._kept.part += 1
             self._kept.evaluated.clear()
-            self._highest = self._again = -1
+            self._highest = self._again = self._last = -1
             self._save()
             self._begin(self._part_name(), self._kept.part)
+
+    def close(self, *, failed: bool = False) -> None:
+        """End the tool's run, and keep how far it came."""
+        self.finish(failed=failed)
+        self._kept.last = self._last
+        self._save()
 
     def _part_name(self) -> str:
         return self._kept.name if self._kept.part == 1 else f"{self._kept.name}-part{self._kept.part}"
@@ -84,6 +95,10 @@ class SeriesLog(RunLog):
 
     def _begin(self, name: str, part: int) -> None:
         """Begin a run of the tool, or go on with it."""
+        raise NotImplementedError
+
+    def finish(self, *, failed: bool) -> None:
+        """End the run of the tool, and wait until all is written, or sent."""
         raise NotImplementedError
 
     def write(self, step: int, row: dict[str, Any]) -> None:

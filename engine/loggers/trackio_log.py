@@ -44,7 +44,7 @@ class TrackioLog(SeriesLog):
         text = msgspec.json.format(msgspec.json.encode(provenance)).decode()
         self.write(max(self._highest, 0), {"provenance": trackio.Markdown(f"```json\n{text}\n```")})
 
-    def close(self, *, failed: bool = False) -> None:
+    def finish(self, *, failed: bool) -> None:
         """Finish the run, and wait until all is written, or sent."""
         run, self._run = self._run, None
         if run is not None:

@@ -56,7 +56,7 @@ class WandbLog(SeriesLog):
         assert self._run is not None, "it has begun"
         self._run.config.update({"provenance": msgspec.to_builtins(provenance)}, allow_val_change=True)
 
-    def close(self, *, failed: bool = False) -> None:
+    def finish(self, *, failed: bool) -> None:
         """Finish the run, and wait until all is written, or sent."""
         run, self._run = self._run, None
         if run is not None:

@@ -79,9 +79,9 @@ def module_groups(model: nn.Module, head: Sequence[str] = ()) -> tuple[ModuleGro
 
     They are the model's children, where one that holds nearly all parameters, or one of very few, is divided into its
     own children; `head` names the layers that are groups of their own and come last (see `find_head`), by default the
-    last group; a network may name more as its attribute `other_heads`. Normalisation layers belong to the group before them, tensors that a divided module owns to the
-    first, but for a head that is a parameter of the model's own. Every parameter and buffer is in exactly one layer of
-    one group.
+    last group; a network may name more as its attribute `other_heads`. Normalisation layers belong to the group before
+    them, tensors that a divided module owns to the first, but for a head that is a parameter of the model's own. Every
+    parameter and buffer is in exactly one layer of one group.
     """
     head = tuple(dict.fromkeys((*head, *getattr(model, "other_heads", ()))))
     parts = _expand(model, head)

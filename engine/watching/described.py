@@ -3,6 +3,7 @@
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,12 @@ from finetui.engine.models import ModuleGroup
 from finetui.engine.models.device import describe
 from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, is_factory
-from finetui.engine.protocol.config_checks import check_learning_rate
 from finetui.engine.protocol.events import DataSummary, LayerGroup, RunPrepared
 from finetui.engine.text import clean
 from finetui.engine.version import __version__
 from finetui.engine.watching.optimizers import Optimizers
 
-_SETTINGS = frozenset(TrainingConfig.__struct_fields__)
+Setting = str | int | float | bool
 
 
 def bare(model: nn.Module) -> nn.Module:
@@ -95,31 +95,42 @@ def configuration(
     )
 
 
-def base_configuration(name: str, runs_dir: str, given: RunConfig | Mapping[str, Any] | None) -> tuple[RunConfig, str]:
-    """Return the configuration to begin with, and as a sentence what of the `given` one it has no place for.
-
-    Raises `BadInput` for settings that cannot be.
-    """
-    notice = ""
+def base_configuration(runs_dir: str, given: RunConfig | Mapping[str, Any] | None) -> RunConfig:
+    """Return the configuration to begin with: the `given` one, or one that says as little as can be."""
     if isinstance(given, RunConfig):
         config = given
     else:
-        given = dict(given or {})
-        known: dict[str, Any] = {key: value for key, value in given.items() if key in _SETTINGS and key != "optimizer"}
-        rest = {key: value for key, value in given.items() if key not in known}
-        training: dict[str, Any] = {"lr": 0.001, "schedule": "constant", "epochs": 1} | known
-        check_learning_rate(training["lr"], "lr")
-        config = RunConfig(
-            data=DataConfig(name="loop:data"),
-            model=ModelConfig(name="loop:network"),
-            training=TrainingConfig(**training),
-        )
-        if rest:
-            notice = "settings: " + ", ".join(
-                f"{clean(str(key), 60)} {clean(str(value), 60)}" for key, value in rest.items()
-            )
-    run = msgspec.structs.replace(config.run, name=name, runs_dir=runs_dir)
-    return msgspec.structs.replace(config, run=run), notice
+        training = TrainingConfig(epochs=1, batch_size=1, lr=0.001, optimizer="sgd", schedule="constant")
+        config = RunConfig(data=DataConfig(name="loop:data"), model=ModelConfig(name="loop:network"), training=training)
+    return msgspec.structs.replace(config, run=msgspec.structs.replace(config.run, name="", runs_dir=runs_dir))
+
+
+def settings(
+    given: RunConfig | Mapping[str, Any] | None, optimizers: Optimizers, loader: Any, epochs: int | None
+) -> dict[str, Setting]:
+    """Return the settings that the loop tells of, by its own names and torch's."""
+    found: dict[str, Setting] = {"epochs": epochs} if epochs else {}
+    batch = getattr(loader, "batch_size", None)
+    if isinstance(batch, int):
+        found["batch_size"] = batch
+    for optimizer in optimizers.there[:1]:
+        found["optimizer"] = type(optimizer).__name__
+        found |= {
+            clean(key, 60): value for key, value in optimizer.defaults.items() if type(value) in (bool, int, float)
+        }
+    rate = optimizers.rate()
+    if rate is not None:
+        found["lr"] = rate
+    if isinstance(given, Mapping):
+        found |= {clean(str(key), 60): _setting(value) for key, value in given.items()}
+    # What JSON has no number for is told as text.
+    return {
+        key: str(value) if isinstance(value, float) and not isfinite(value) else value for key, value in found.items()
+    }
+
+
+def _setting(value: Any) -> Setting:
+    return value if type(value) in (bool, int, float) else clean(str(value))
 
 
 def data_of(loader: Any, classes: Sequence[str], shape: tuple[int, ...]) -> DataSummary:
@@ -149,7 +160,7 @@ def prepared(
     groups: Sequence[ModuleGroup],
     layers: tuple[LayerGroup, ...],
     steps_per_epoch: int,
-    notices: tuple[str, ...],
+    hparams: dict[str, Setting],
     capabilities: Capabilities,
     world: int,
 ) -> RunPrepared:
@@ -163,7 +174,7 @@ def prepared(
         device=describe(device) if device.type != "meta" else "meta",
         parameters=sum(parameter.numel() for parameter in parameters),
         steps_per_epoch=steps_per_epoch,
-        notices=notices,
+        hparams=hparams,
         versions={"finetui": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
         world=world,
         capabilities=capabilities,

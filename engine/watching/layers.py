@@ -26,13 +26,19 @@ class WatchedLayers(Freezer):
     ) -> None:
         self._optimizers = optimizers
         self._why_not = why_not
-        self._modes: dict[str, bool] = {}  # of the modules of what was frozen here: in training mode before that
+        self._modes: dict[nn.Module, bool] = {}  # of what was frozen here: whether it was in training mode before
         self._seen = False
         self._never: set[str] = set()  # parameters of what was frozen here that had not trained before either
         self.trained: set[int] = set()
         self.by_hand: frozenset[str] = frozenset()
         super().__init__(model, groups, None)  # type: ignore[arg-type]  # `_set` below asks `optimizers`
         self._hook: Any = None
+
+    def regroup(self, groups: Sequence[ModuleGroup]) -> None:
+        """Have `groups`, of a network that the loop has changed; what was frozen here is left as it is."""
+        self._seen = False
+        super().__init__(self._model, groups, None, self.norm_trains)  # type: ignore[arg-type]
+        self.by_hand &= self._layers.keys()
 
     def refresh(self) -> bool:
         """Take note of what the loop has frozen and thawed itself; return whether the table has changed."""
@@ -100,8 +106,8 @@ class WatchedLayers(Freezer):
     def _hold(self, layers: frozenset[str]) -> None:
         """Keep the modules of `layers` in evaluation mode from here on, and those of groups that are wholly frozen."""
         self.by_hand |= layers
-        for path, module in self._evaluating():
-            self._modes.setdefault(path, module.training)
+        for _, module in self._evaluating():
+            self._modes.setdefault(module, module.training)
         if self._modes and self._hook is None:
             self._hook = self._model.register_forward_pre_hook(_Modes(self))
         self.train_mode()
@@ -109,9 +115,9 @@ class WatchedLayers(Freezer):
     def _let_go(self, layers: frozenset[str]) -> None:
         """Give modules that are not to be kept any more the mode that they had."""
         self.by_hand -= layers
-        kept = {path for path, _ in self._evaluating()}
-        for path in set(self._modes) - kept:
-            self._model.get_submodule(path).training = self._modes.pop(path)
+        kept = {module for _, module in self._evaluating()}
+        for module in set(self._modes) - kept:
+            module.training = self._modes.pop(module)
 
     def _evaluating(self) -> list[tuple[str, nn.Module]]:
         """Return the modules that are kept in evaluation mode, by their paths."""
@@ -139,8 +145,7 @@ class WatchedLayers(Freezer):
         if not self._modes:
             return
         norms = {id(self._layers[name].module) for name in self.norms} if self.norm_trains else set()
-        for path in self._modes:
-            module = self._model.get_submodule(path)
+        for module in self._modes:
             module.training = id(module) in norms and self._model.training
 
     def close(self) -> None:

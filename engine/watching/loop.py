@@ -67,10 +67,12 @@ class Loop:
         self.layers = (
             WatchedLayers(self.model, self.groups, self.optimizers, why_no_freezing) if self.model is not None else None
         )
+        self._parameters = tuple(map(id, self.model.parameters())) if self.model is not None else ()
         self.meter = LoopMeter()
+        self._fault: Exception | None = None  # of finetui's own, within the loop's code
         self.evaluate = evaluate
-        self.config, notice = described.base_configuration("", runs_dir, config)
-        self._notices = tuple(filter(None, [notice]))
+        self.config = described.base_configuration(runs_dir, config)
+        self._settings = config
         self._epochs, self.steps_per_epoch = epochs, steps_per_epoch or 0
         self._classes = classes
         self._known_classes = tuple(map(str, classes or ()))
@@ -115,7 +117,7 @@ class Loop:
                 self.groups,
                 self.layers.table() if self.layers is not None else (),
                 self.steps_per_epoch,
-                self._notices,
+                described.settings(self._settings, self.optimizers, self._loader, self._epochs),
                 self.steering.capabilities(),
                 self.world,
             ),
@@ -129,8 +131,25 @@ class Loop:
     def begin_epoch(self, number: int) -> None:
         """Let epoch `number`, from 1, begin."""
         self.emit_point()
+        self._look_at_model()
         self.epoch, self.step_in_epoch = number, 0
         self.meter.restart_clock()
+
+    def _look_at_model(self) -> None:
+        """Take note of layers that the loop has added to its network, or taken out."""
+        if self.model is None or self.layers is None:
+            return
+        there = tuple(map(id, self.model.parameters()))
+        if there == self._parameters:
+            return
+        self._parameters = there
+        self.groups = module_groups(self.model)
+        self.layers.regroup(self.groups)
+        if self._begun:
+            self.record.reporter.emit(
+                events.Log(level="info", message="the loop has changed the layers of its network"),
+                events.LayersChanged(layers=self.layers.table()),
+            )
 
     def begin_epoch_of(self, loader: Any) -> None:
         """Let the next epoch begin, over what `loader` gives."""
@@ -157,6 +176,8 @@ class Loop:
     def after_step(self, samples: int) -> None:
         """Count a step over `samples` images; emit a point where one is due."""
         self.optimizers.restore()  # of an update that has raised
+        if self._fault is not None:
+            raise self._fault
         self._begin()
         self.step += 1
         self.step_in_epoch += 1
@@ -169,15 +190,22 @@ class Loop:
     # -- what optimizers do -----------------------------------------------------------------------------
 
     def _before_update(self) -> None:
-        if self.layers is None:
+        if self.layers is None or self._fault is not None:
             return
-        if self.meter.due() or self.step == 0:
-            self.layers.saw_gradients()
-            self._norms = gradient_norms(self.groups, device_of(self.model))
-        self.steering.before_update()
+        try:
+            if self.meter.due() or self.step == 0:
+                with self.meter.costs():
+                    self.layers.saw_gradients()
+                    self._norms = gradient_norms(self.groups, device_of(self.model))
+            self.steering.before_update()
+        except Exception as error:  # noqa: BLE001  # this is called by the loop's own code, which must not see it
+            self._fault = error
 
     def _after_update(self) -> None:
-        self.steering.after_update()
+        try:
+            self.steering.after_update()
+        except Exception as error:  # noqa: BLE001  # as above
+            self._fault = error
 
     def _take_norms(self) -> Tensor | None:
         """Return the norm of each layer group's last gradient; None where the loop has forgotten that already."""
@@ -191,9 +219,12 @@ class Loop:
 
     def emit_point(self) -> None:
         """Emit what the steps since the last point were like, if there was any."""
+        if self.meter.steps:
+            with self.meter.costs(last=True):
+                self._emit_point()
+
+    def _emit_point(self) -> None:
         meter = self.meter
-        if not meter.steps:
-            return
         if self.layers is not None and self.layers.refresh():
             self.record.reporter.emit(events.LayersChanged(layers=self.layers.table()))
         means, read = meter.take()

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from finetui.engine.errors import BadInput
 from finetui.engine.protocol.values import TimeShares
 from finetui.engine.training.metrics import POINT_INTERVAL
 
+_SHARE = 0.003  # of the time, at most, goes into points: the time between two of them follows from what one costs
+_LONGEST = 2.0  # seconds between two points
 _MOST_STEPS_A_POINT = 1000  # bounds the tensors that wait on the device
 
 
@@ -22,6 +25,8 @@ class LoopMeter:
         self.steps = self.samples = 0
         self.waiting = 0.0  # seconds for batches
         self._logged: dict[str, list[Tensor | float]] = {}
+        self._interval = POINT_INTERVAL
+        self._cost = 0.0  # seconds of the point that comes next, until now
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -41,11 +46,22 @@ class LoopMeter:
         Raises `BadInput` for one that is no number.
         """
         for name, value in metrics.items():
-            self._logged.setdefault(name, []).append(_number(name, value))
+            number = _number(name, value)
+            self._logged.setdefault(name, []).append(number)
 
     def due(self) -> bool:
         """Whether it is time for a point; asking costs next to nothing."""
-        return time.perf_counter() - self._began >= POINT_INTERVAL or self.steps >= _MOST_STEPS_A_POINT
+        return time.perf_counter() - self._began >= self._interval or self.steps >= _MOST_STEPS_A_POINT
+
+    @contextmanager
+    def costs(self, *, last: bool = False) -> Iterator[None]:
+        """Count what is done within as a cost of the next point; with the `last` of it, that is all."""
+        began = time.thread_time()
+        yield
+        self._cost += time.thread_time() - began
+        if last:
+            self._interval = min(max(POINT_INTERVAL, self._cost / _SHARE), _LONGEST)
+            self._cost = 0.0
 
     def take(self) -> tuple[dict[str, float], dict[str, list[float]]]:
         """Return the means of what was logged since the last call, and all of it, by name. This waits for the device.

@@ -26,7 +26,7 @@ class Optimizers:
         after_update: Callable[[], None] = lambda: None,
     ) -> None:
         self.factor = 1.0
-        self._parameters = {id(p) for p in model.parameters()} if model is not None else set()
+        self._model = model
         self._known = [weakref.ref(optimizer) for optimizer in given]
         self._strangers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._before_update, self._after_update = before_update, after_update
@@ -97,7 +97,7 @@ class Optimizers:
         if optimizer in self._strangers:
             return False
         trains = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        if not trains & self._parameters:
+        if self._model is None or trains.isdisjoint(map(id, self._model.parameters())):
             self._strangers.add(optimizer)
             return False
         # What trains the same parameters takes the place of what did.

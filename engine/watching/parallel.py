@@ -50,4 +50,4 @@ def set_up_again(parallel: DistributedDataParallel) -> None:
     hooks = list(parallel._comm_hooks)
     parallel.__setstate__(parallel.__getstate__())  # type: ignore[no-untyped-call]
     for hook, state in hooks:
-        dist._register_comm_hook(parallel.reducer, state, hook)
+        dist.distributed_c10d._register_comm_hook(parallel.reducer, state, hook)  # type: ignore[attr-defined]

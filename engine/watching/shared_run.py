@@ -1,6 +1,7 @@
 """A watched run of one process or several: the first one records and is steered, and the others do as it does."""
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import IntEnum
@@ -55,12 +56,25 @@ def own_ranks() -> Ranks:
     They meet in a group of their own, on the CPU: a pause keeps no collective of the training waiting, and no GPU is
     waited for.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if _known() == 1:
         return SINGLE
     rank, world = dist.get_rank(), dist.get_world_size()
     ranks = Ranks(RankInfo(rank=rank, world=world, local_rank=rank, local_world=world), _A_LONG_PAUSE)
     ranks.open(torch.device("cpu"))
     return ranks
+
+
+def ranks_of(world: int) -> Ranks | None:
+    """Return `own_ranks` where a library that trains in `world` processes means the same ones; None with a warning."""
+    if world == _known():
+        return own_ranks()
+    message = f"finetui watches nothing: {world} processes train, and torch.distributed knows of {_known()}"
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
+    return None
+
+
+def _known() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 class SharedRun(WatchedRun):
@@ -117,12 +131,12 @@ class SharedRun(WatchedRun):
 
     @property
     def point_due(self) -> bool:
-        """Whether a point is due, so that it is time for what takes a while to find out; only asked by the first rank."""
+        """Whether a point is due: time for what takes a while to find out. It is False but on the first rank."""
         loop = self._loop if self.active else None
         return loop is not None and (loop.meter.due() or loop.record.state == "paused")
 
     def begin(self, loader: Any, images: Any = None, shape: Sequence[int] = ()) -> None:
-        """Tell which `loader` gives the batches, and a batch of `images` from it, or of which `shape` one of them is."""
+        """Tell which `loader` gives the batches, and a batch of `images` from it, or the `shape` of one of them."""
         if self.active and self._loop is not None:
             self._begin_epoch(loader)
             self._waited(0.0, images if images is not None else torch.empty(0, *shape))
@@ -136,7 +150,7 @@ class SharedRun(WatchedRun):
         if self._follower is not None:
             return self._follow(self._follower)
         before = self._settings if self._settings is not None else self._settings_now()
-        goes_on = super().before_step()
+        goes_on: bool = super().before_step()
         self._settings = self._settings_now()
         if self.ranks.world > 1:
             note = msgspec.msgpack.encode(self._settings) if self._settings != before else b""
@@ -153,16 +167,15 @@ class SharedRun(WatchedRun):
 
     def close(self, error: BaseException | None = None) -> None:
         """End the run, because of `error` if that has ended the training."""
-        if self._follower is not None:
-            self._follower.close()
         self.__exit__(type(error) if error is not None else None, error, None)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         """End the run, as `WatchedRun` does."""
-        super().__exit__(kind, error, traceback)
-        return False
+        if self._follower is not None:
+            self._follower.close()
+        return super().__exit__(kind, error, traceback)
 
     def _settings_now(self) -> Settings:
         loop = self._loop

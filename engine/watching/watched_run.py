@@ -1,4 +1,4 @@
-"""`finetui.watch`: a person's own training loop with a run of its own, seen and steered like finetui's."""
+"""The run of a person's own training loop, seen and steered like finetui's."""
 
 import atexit
 import functools
@@ -6,22 +6,19 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar
 
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
-from finetui.engine.distributed.rank_info import rank_info_from
-from finetui.engine.errors import BadInput, FinetuiError, describe
-from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.config_checks import check_run_name
+from finetui.engine.errors import FinetuiError, describe
 from finetui.engine.protocol.values import Part
 from finetui.engine.watching.loop import Loop
 
 _T = TypeVar("_T")
+_R = TypeVar("_R")
 _P = ParamSpec("_P")
 
 
@@ -30,67 +27,6 @@ class RunStopped(BaseException):
 
     It leaves the `with` block of the run, which lets it go no further. Like a KeyboardInterrupt it is no `Exception`.
     """
-
-
-def watch(
-    model: nn.Module | None = None,
-    optimizer: Optimizer | Sequence[Optimizer] | None = None,
-    *,
-    name: str = "",
-    runs_dir: str | Path = "checkpoints",
-    epochs: int | None = None,
-    steps_per_epoch: int | None = None,
-    classes: Sequence[str] | None = None,
-    evaluate: Callable[[], Any] | None = None,
-    save: Callable[[Path], Any] | None = None,
-    config: RunConfig | Mapping[str, Any] | None = None,
-) -> "WatchedRun":
-    """Return a run for the training loop within its `with` block, which dashboards see and steer (`finetui attach`).
-
-        with finetui.watch(model, optimizer, epochs=10) as run:
-            for epoch in range(10):
-                for images, labels in run.steps(loader):
-                    ...
-                    run.log(loss=loss)
-
-    Its folder is made in `runs_dir`, called `name` (which gets a number where it is taken; by default date, script and
-    model). `epochs` and `steps_per_epoch` are how many there will be, where that is known; `classes` the names of the
-    classes, in the order of the labels. An `optimizer` that is not given is found when it steps.
-
-    `evaluate` is called when a dashboard wants an evaluation: what it returns is a mapping of metrics, or what
-    `predictions` takes as a tuple, or nothing where it has called `run.predictions` or `run.evaluated` itself. `save`
-    is called with the path of a file to write when a dashboard wants a checkpoint; without it the state dicts of model
-    and optimizer are saved. `config` are settings to be kept with the run: a mapping of names to values.
-
-    Raises `BadInput` for arguments that cannot be.
-    """
-    optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
-    if model is not None and not isinstance(model, nn.Module):
-        raise BadInput(f"finetui.watch takes a torch.nn.Module, and was given a {type(model).__name__}")
-    for one in optimizers:
-        if not isinstance(one, Optimizer):
-            raise BadInput(f"finetui.watch takes a torch.optim.Optimizer, and was given a {type(one).__name__}")
-    if name:
-        check_run_name(name, "name")
-    for field, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
-        if value is not None and value < 1:
-            raise BadInput(f"{field} must be at least 1, not {value}")
-    if not rank_info_from().is_first:
-        return WatchedRun(None)
-    return WatchedRun(
-        lambda: Loop(
-            model,
-            optimizers,
-            name=name,
-            runs_dir=str(runs_dir),
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            classes=classes,
-            evaluate=evaluate,
-            save=save,
-            config=config,
-        )
-    )
 
 
 class Steps(Generic[_T]):
@@ -131,15 +67,15 @@ def _samples(batch: Any) -> int:
     return next((found for part in parts if (found := _samples(part))), 0)
 
 
-def _harmless(otherwise: Any) -> Callable[[Callable[_P, Any]], Callable[_P, Any]]:
+def _harmless(otherwise: _R) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Let nothing that goes wrong in a method reach the loop: it returns `otherwise`, and the run is watched no more.
 
     What the loop gave wrongly is said in a warning, and the rest is as if it had not been given.
     """
 
-    def wrap(method: Callable[_P, Any]) -> Callable[_P, Any]:
+    def wrap(method: Callable[_P, _R]) -> Callable[_P, _R]:
         @functools.wraps(method)
-        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             run: WatchedRun = args[0]  # type: ignore[assignment]
             if not run.active:
                 return otherwise

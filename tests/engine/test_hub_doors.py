@@ -1,13 +1,11 @@
 """Networks of timm and of Hugging Face go through every door: none of them needs more than the checkpoint."""
 
+import itertools
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from finetui.engine.inspection.answers import Answerer
@@ -63,7 +61,15 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def configuration(model: str, side: int, name: str, **training: object) -> RunConfig:
-    settings = {"epochs": 2, "batch_size": 8, "lr": 0.01, "seed": 5, "device": "cpu", "layer_decay": 0.5, "fast": "off"} | training
+    settings = {
+        "epochs": 2,
+        "batch_size": 8,
+        "lr": 0.01,
+        "seed": 5,
+        "device": "cpu",
+        "layer_decay": 0.5,
+        "fast": "off",
+    } | training
     return RunConfig(
         data=DataConfig(name="./photos"),
         model=ModelConfig(name=model, crop=side, weights="default" if model.startswith("hf:") else "none"),
@@ -95,7 +101,7 @@ def test_every_door(model: str, side: int, layer: str, photos: Path, monkeypatch
     want = load_predictions(folder.last_predictions)
     factors = next(event for event in points if isinstance(event, TrainPoint)).group_rate_factors
     assert factors[-2:] == (0.5, 1.0)
-    assert all(low == pytest.approx(high / 2, rel=1e-3) for low, high in zip(factors, factors[1:], strict=False))
+    assert all(low == pytest.approx(high / 2, rel=1e-3) for low, high in itertools.pairwise(factors))
     config = configuration(model, side, "cut")
     cut = Session(config, script=lambda step: Stop() if step >= 1 else None).run().folder
     assert cut is not None

@@ -1,7 +1,6 @@
 """Runs that are logged: configured, cut, rolled back, and what their CSV files hold."""
 
 import csv
-import itertools
 from pathlib import Path
 
 import msgspec
@@ -65,8 +64,3 @@ def rows(folder: RunFolder, name: str) -> list[dict[str, str]]:
 def steps(folder: RunFolder, name: str = "train") -> list[int]:
     """Return the steps of one of the run's CSV files."""
     return [int(row["step"]) for row in rows(folder, name)]
-
-
-def rising(found: list[int]) -> bool:
-    """Whether each is higher than the one before."""
-    return all(one < later for one, later in itertools.pairwise(found))

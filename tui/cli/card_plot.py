@@ -29,11 +29,11 @@ def _parts(plot: Plot, text: Callable[[str], str]) -> Iterator[str]:
     for value, label in marks:
         y = _down(up, np.array([value]))[0]
         yield f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" stroke="currentColor" stroke-opacity=".15"/>'
-        yield f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end" fill="currentColor">{text(label.strip())}</text>'
+        yield _label(_LEFT - 6, y + 4, "end", text(label.strip()))
     places = ticks(across, 6)
     for value, label in zip(places, format_ticks(places), strict=True):
         x = _right(across, np.array([value]))[0]
-        yield f'<text x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="middle" fill="currentColor">{text(label.strip())}</text>'
+        yield _label(x, _HEIGHT - 6, "middle", text(label.strip()))
     for number, (name, x, y) in enumerate(curves):
         colour = _COLOURS[number % len(_COLOURS)]
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(_right(across, x), _down(up, y), strict=True))
@@ -43,6 +43,10 @@ def _parts(plot: Plot, text: Callable[[str], str]) -> Iterator[str]:
         place = _WIDTH - _RIGHT - 60 * (len(curves) - number - 1)
         yield f'<text x="{place}" y="16" text-anchor="end" fill="{colour}">{text(name)}</text>'
     yield "</svg>"
+
+
+def _label(x: float, y: float, anchor: str, words: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="currentColor">{words}</text>'
 
 
 def _right(axis: Range, x: Floats) -> Floats:

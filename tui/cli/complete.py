@@ -72,15 +72,20 @@ def _paths(typed: str) -> list[str]:
     return [f"{folder}{slash}{path.name}{'/' if path.is_dir() else ''}" for path in shown]
 
 
-def models(_context: "CompletionContext | None" = None) -> Sequence[str]:
-    """Return lenet, and the names of torchvision's classification models, which are read from its source."""
-    return ["lenet", *sorted(_torchvision_models())]
+def models(context: "CompletionContext | None" = None) -> Sequence[str]:
+    """Return lenet, and the names of torchvision's classification models, which are read from its source.
+
+    Once `timm:` was typed, those of timm, if it is there.
+    """
+    if context is not None and context.incomplete.startswith("timm:"):
+        return [f"timm:{name}" for name in sorted(_registered("timm"))]
+    return ["lenet", *sorted(_registered("torchvision"))]
 
 
-def _torchvision_models() -> Iterator[str]:
-    # Importing torchvision takes seconds.
-    found = find_spec("torchvision")
+def _registered(library: str) -> Iterator[str]:
+    """Yield the names of the networks in the source of `library`: importing it takes seconds."""
+    found = find_spec(library)
     for folder in (found.submodule_search_locations or ()) if found is not None else ():
         for file in (Path(folder) / "models").glob("*.py"):
             source = file.read_text(encoding="utf-8", errors="replace")
-            yield from re.findall(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", source, re.MULTILINE)
+            yield from re.findall(r"^@register_model(?:\(\))?\n(?:@.*\n)*def (\w+)\(", source, re.MULTILINE)

@@ -215,11 +215,11 @@ class RunOptions:
     "Follow symbolic links that lead out of an image folder."
     model: Annotated[str | None, Parameter(completer=models), _MODEL] = None
     (
-        "lenet (default), any classification model of torchvision (resnet18, ...), or module:factory, file.py:factory "
-        "(runs that code)."
+        "lenet (default), any classification model of torchvision (resnet18, ...), timm:NAME, hf:ORG/NAME or "
+        "hf:./folder of the Hugging Face hub, or module:factory, file.py:factory (runs that code)."
     )
     weights: Annotated[str | None, Parameter(completer=files_or("none", "default")), _MODEL] = None
-    "none (default), default (torchvision's own) or a file with a state dict."
+    "none (default), default (the published ones) or a file with a state dict."
     mean: Annotated[str | None, _MODEL] = None
     "Mean of each channel of pixels in [0, 1] that the weights need: 0.5 or 0.485,0.456,0.406, or imagenet."
     std: Annotated[str | None, _MODEL] = None

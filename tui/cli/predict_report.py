@@ -125,11 +125,12 @@ def _summed_up(tally: Tally, asked: Asked, *, invert: bool, folders: Sequence[Pa
     if folders and not tally.files and not tally.failed:
         raise BadInput(f"there is no file in {folders[0]}")
     if folders or asked.threshold:
-        words = [f"{tally.files - tally.problems:,} images classified"]
+        done = tally.files - tally.problems
+        words = [f"{done:,} image{'' if done == 1 else 's'} classified"]
         if asked.threshold:
             words.append(f"{tally.abstained:,} of them less than {asked.threshold:.0%} sure")
         if tally.problems:
-            words.append(f"{tally.problems:,} files could not be read")
+            words.append(f"{tally.problems:,} file{'' if tally.problems == 1 else 's'} could not be read")
         print("; ".join(words), file=sys.stderr)
     if tally.pale and not invert:
         print(

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetui.engine.watching.callbacks.validation import Validation, classes_of, images_in, labels_in, scores_in, tell
-from finetui.engine.watching.shared_run import SharedRun, own_ranks
+from finetui.engine.watching.shared_run import SharedRun, ranks_of
 
 _UNSAID = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time", "epoch")
 _FLAGS = ("should_evaluate", "should_save", "should_log", "should_epoch_stop")
@@ -68,7 +69,9 @@ class TransformersCallback(TrainerCallback):
         self._trainer = _trainer()
         model, loader = kwargs["model"], kwargs["train_dataloader"]
         wrapped = self._trainer.model_wrapped if self._trainer is not None else model
-        ranks = own_ranks()
+        ranks = ranks_of(args.world_size)
+        if ranks is None:
+            return
         epochs = state.num_train_epochs or 0
         self._run = run = SharedRun(
             ranks,
@@ -82,7 +85,8 @@ class TransformersCallback(TrainerCallback):
             **self._given,
         )
         run.__enter__()
-        self._steps = _Steps(model, run, Validation(ranks, "batch"))
+        alone = ranks.world * args.gradient_accumulation_steps == 1
+        self._steps = _Steps(model, run, Validation(ranks, "batch"), alone)
         self._asked = False
         run.begin(loader, shape=_shape(model))
 
@@ -128,7 +132,9 @@ class TransformersCallback(TrainerCallback):
         if self._run is None or logs is None or not self._asked:
             return
         known = ("learning_rate", "grad_norm", "epoch", *(("loss",) if self._steps.told_loss else ()))
-        rest = {key: value for key, value in logs.items() if key not in known and not key.startswith(("eval_", "train_"))}
+        rest = {
+            key: value for key, value in logs.items() if key not in known and not key.startswith(("eval_", "train_"))
+        }
         self._run.log(**{key: value for key, value in rest.items() if isinstance(value, int | float)})
 
     def _obey(self, control: TrainerControl) -> None:
@@ -173,15 +179,18 @@ class TransformersCallback(TrainerCallback):
 
 
 class _Steps:
-    """Reads what the network is given and returns, in steps and in evaluations, while it is open."""
+    """Reads what the network is given and returns, in steps and in evaluations, while it is open.
 
-    def __init__(self, model: nn.Module, run: SharedRun, validation: Validation) -> None:
+    `alone` tells that a step is a single batch.
+    """
+
+    def __init__(self, model: nn.Module, run: SharedRun, validation: Validation, alone: bool) -> None:
+        self._alone = alone
         self.validation = validation
         self.told_loss = False
         self._run = run
         self._losses: list[Tensor] = []
         self._right: list[Tensor] = []
-        self._summed = False  # whether the losses of a step's batches are parts of one sum, and not means
         self._samples = 0
         self._handle = model.register_forward_hook(self._seen, with_kwargs=True)
 
@@ -194,8 +203,7 @@ class _Steps:
         run = self._run
         if self._losses:
             self.told_loss = True
-            total = sum(self._losses[1:], self._losses[0])
-            run.log(loss=total if self._summed else total / len(self._losses))
+            run.log(loss=sum(self._losses[1:], self._losses[0]) / len(self._losses))
         if self._right:
             run.log(accuracy=sum(self._right[1:], self._right[0]) / max(self._samples, 1))
         run.after_step(self._samples * run.ranks.world)
@@ -211,8 +219,10 @@ class _Steps:
         self._samples += count or (len(images) if isinstance(images, Tensor) else 0)
         loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
         if isinstance(loss, Tensor) and loss.numel() == 1:
+            if not self._alone and "num_items_in_batch" in kwargs and scores is not None and labels is not None:
+                # Some networks divide their loss by the images of all batches of the step, and some do not.
+                loss = functional.cross_entropy(scores.detach().float(), labels)
             self._losses.append(loss.detach())
-            self._summed = kwargs.get("num_items_in_batch") is not None
         if scores is not None and labels is not None:
             self._right.append((scores.detach().argmax(1) == labels).sum())
 

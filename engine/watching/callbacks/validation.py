@@ -73,7 +73,7 @@ class Validation:
         return scores, labels, torch.cat(pictures)[order] if known else None
 
     def _order(self, sizes: Sequence[Sequence[int]]) -> Tensor:
-        """Return which of all images, rank after rank, comes first in the data set, and so on, by the batches' `sizes`."""
+        """Return the places of the images, rank after rank, in the data set's order; `sizes` are those of batches."""
         world, turns = len(sizes), []
         for rank, batches in enumerate(sizes):
             dealt = torch.arange(sum(batches))
@@ -163,8 +163,9 @@ def files_of(loader: Any, count: int) -> list[str] | None:
     samples = getattr(dataset, "samples", None)
     if not isinstance(samples, Sequence) or max(places, default=-1) >= len(samples):
         return None
-    files = [samples[place][0] if isinstance(samples[place], tuple | list) else None for place in places]
-    return files if all(isinstance(file, str) for file in files) else None
+    found = (samples[place] for place in places)
+    files = [sample[0] for sample in found if isinstance(sample, tuple | list) and isinstance(sample[0], str)]
+    return files if len(files) == len(places) else None
 
 
 def size_of(loader: Any) -> int:
@@ -181,8 +182,8 @@ def classes_of(loader: Any) -> list[str] | None:
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
     classes = getattr(dataset, "classes", None)
-    named = isinstance(classes, list | tuple) and bool(classes) and all(isinstance(name, str) for name in classes)
-    return list(classes) if named else None
+    names = list(classes) if isinstance(classes, list | tuple) else []
+    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 def named(metrics: Mapping[str, Any], without: str = "") -> dict[str, Any]:

@@ -143,7 +143,7 @@ def test_what_has_no_published_weights_is_refused(name: str) -> None:
 
 
 def test_inception_is_given_what_its_own_input_transform_would_make(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetui.engine.setup.pretrained._find", lambda *_: Path("here"))
+    monkeypatch.setattr("finetui.engine.setup.pretrained.torch_hub_file", lambda *_: Path("here"))
     monkeypatch.setattr("finetui.engine.setup.pretrained.read_state_dict", lambda *_, **__: {})
     found = pretrained("googlenet", **QUIET)
     theirs = models.googlenet(weights=None, transform_input=True, init_weights=False, aux_logits=False)

@@ -16,6 +16,7 @@ from finetui.engine.runs.summaries import RunSummary
 from finetui.engine.sources.watched import WatchedRuns
 from finetui.tui.screens.runs.details import details
 from finetui.tui.state.run_comparison import AnyHistory, history_of
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.line_plot import LinePlot
 from finetui.tui.widgets.plot_drawing import PlotContent, SeriesStyle
 
@@ -23,7 +24,7 @@ _REST_SECONDS = 0.2  # how long the cursor stays on a run before its journal is 
 _PLOTS = (("accuracy", "Accuracy", True), ("loss", "Loss", False))
 
 
-class Preview(Vertical):
+class Preview(Compound, Vertical):
     """Tells of one run at a time."""
 
     def __init__(self, watched: WatchedRuns | None = None) -> None:

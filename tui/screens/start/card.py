@@ -17,6 +17,7 @@ from textual.worker import get_current_worker
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import TRAINING_RECIPES, RunConfig, is_factory
 from finetui.engine.protocol.config_checks import require_known
+from finetui.engine.protocol.model_names import hub_of
 from finetui.engine.runs.folder import run_folders
 from finetui.engine.runs.summaries import RunSummary, summarise_run
 from finetui.engine.version import __version__
@@ -166,7 +167,7 @@ class StartCard(Form[Wanted]):
         data, model = self.text("data"), self.text("model")
         if not data:
             raise BadInput("data: name a data set or a folder")
-        if not is_factory(model):
+        if not (is_factory(model) or hub_of(model)):
             require_known(model, self._models, "model", "model")
         settings = LastSettings(
             data=data,

@@ -58,7 +58,9 @@ class Training:
 
 def steered(folder: Path, ranks: Ranks) -> dict[str, Any]:
     training, seen = Training(folder, ranks), {}
-    person = Person(folder / "runs", lambda person: steers_everything(person, seen, training.net, training.rates, "conv"))
+    person = Person(
+        folder / "runs", lambda person: steers_everything(person, seen, training.net, training.rates, "conv")
+    )
     with person if ranks.is_first else nullcontext():
         training.run()
     (rate,) = training.scheduler.get_last_lr()
