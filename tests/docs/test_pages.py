@@ -45,7 +45,7 @@ def test_the_commands_of_a_page_do_what_it_says(page: str, least: int, tmp_path:
     environment = {**os.environ, "FINETUI_DATA": str(shared_data)}
     for arguments in found:
         if arguments[0] in ("train", "finetune") and "--epochs" not in arguments:
-            arguments += ["--epochs", "1"]  # the pages leave some at their four or ten
+            arguments += ["--epochs", "2"]  # not four or ten, and a recipe of two stages takes two
         done = subprocess.run([*FINETUI, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, (arguments, done.stderr)
         if arguments[0] == "replay":
