@@ -7,6 +7,7 @@ from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.events import CommandRefused, Log
 from finetui.engine.protocol.queues import EventQueue
 from finetui.engine.sources.recognise import Found
+from finetui.engine.sources.run_events import RunEvents
 from finetui.engine.sources.watched import events_of
 
 _LOOK_SECONDS = 1.0
@@ -24,25 +25,32 @@ class WatchLink:
         self.events = EventQueue(limit=2**62)
         self.found = found
         self._closed = threading.Event()
+        self._reader: RunEvents | None = None
+        self._problem = ""
 
     def run(self) -> None:
         """Read what there is, and what is added to it, until somebody closes."""
-        reader, problem = events_of(self.found), ""
         while not self._closed.is_set():
-            try:
-                for event in reader.read():
-                    self.events.put(event)
-                    if self._closed.is_set():
-                        return
-                if problem:
-                    self.events.put(Log(level="info", message="its files can be read again"))
-                problem = ""
-            except OSError as error:
-                # A file that is gone, or on a network that is: it may come back.
-                if problem != reason_of(error):
-                    problem = reason_of(error)
-                    self.events.put(Log(level="warning", message=f"its files cannot be read just now: {problem}"))
+            self.look()
             self._closed.wait(_LOOK_SECONDS)
+
+    def look(self) -> None:
+        """Read what there is by now."""
+        try:
+            self._reader = self._reader or events_of(self.found)
+            for event in self._reader.read():
+                self.events.put(event)
+                if self._closed.is_set():
+                    return
+        except OSError as error:
+            # A file that is gone, or on a network that is: it may come back.
+            if self._problem != reason_of(error):
+                self._problem = reason_of(error)
+                self.events.put(Log(level="warning", message=f"its files cannot be read just now: {self._problem}"))
+            return
+        if self._problem:
+            self._problem = ""
+            self.events.put(Log(level="info", message="its files can be read again"))
 
     def send(self, command: AnyCommand) -> None:
         """Refuse `command`."""

@@ -1,6 +1,7 @@
 """The sink that passes a run's events on to the processes that write its logs; training never waits for them."""
 
 import hashlib
+import os
 import queue
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from finetui.engine.text import clean
 _MOST_WAITING = 10_000  # events that a slow log has not taken yet
 _KEPT_FREE = 1_000  # places for what is no point
 _END_SECONDS = 30.0  # that a log may take to end, when the run has
+_STOP_SECONDS = 1.5  # when it was stopped or has failed: whoever ends an engine does not wait
 _ENDED = None  # in a queue: nothing comes any more
 
 
@@ -67,13 +69,16 @@ class RunLogs:
         except IndexError:
             return None
 
-    def close(self) -> None:
-        """Have all that was passed on written; a log that takes longer than half a minute is ended as it is."""
+    def close(self, *, patient: bool = True) -> None:
+        """Have all that was passed on written; a log that takes longer than half a minute is ended as it is.
+
+        Not `patient`: it is left to itself after a moment, and ends on its own.
+        """
         for log in self._logs:
             log.end()
-        deadline = time.monotonic() + _END_SECONDS
+        deadline = time.monotonic() + (_END_SECONDS if patient else _STOP_SECONDS)
         for log in self._logs:
-            log.wait(max(deadline - time.monotonic(), 0.0))
+            log.wait(max(deadline - time.monotonic(), 0.0), leave=not patient)
         self._logs.clear()
 
     def _go_on(self, folder: RunFolder) -> None:
@@ -114,7 +119,7 @@ class _Log:
         self._messages = messages
         self._queue: queue.Queue[AnyEvent | None] = queue.Queue(_MOST_WAITING)
         self._missing = 0
-        self._killed = False
+        self._given = self._killed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._feed, name=f"finetui-log-{name}", daemon=True)
         self._thread.start()
@@ -141,14 +146,16 @@ class _Log:
                     self._queue.get_nowait()
                 self._missing += 1
 
-    def wait(self, seconds: float) -> None:
-        """Wait for that; end it where it takes longer."""
+    def wait(self, seconds: float, *, leave: bool = False) -> None:
+        """Wait for that; end it where it takes longer, or `leave` it, where it has been given everything."""
         self._thread.join(seconds)
+        if self._thread.is_alive() and leave and self._given:
+            return
         if self._thread.is_alive():
             self._killed = True
             if self._process is not None:
                 self._process.kill()
-            self._messages.append(f"the {self._name} log did not end within {_END_SECONDS:.0f} s, and is not complete")
+            self._messages.append(f"the {self._name} log did not end in time, and is not complete")
         elif self._missing:
             self._messages.append(f"the {self._name} log was too slow: {self._missing:,} events are missing in it")
 
@@ -164,6 +171,7 @@ class _Log:
                     pipe.write(encode_line(event))
                     if self._queue.empty():
                         pipe.flush()
+            self._given = True
             reader.join()
             self._process.wait()
             self._tidy()
@@ -176,7 +184,7 @@ class _Log:
     def _start(self) -> "subprocess.Popen[bytes]":
         with self._printed.open("ab") as printed:
             return subprocess.Popen(
-                [sys.executable, "-P", "-m", "finetui.engine.loggers.writer", self._name],
+                [sys.executable, "-P", "-m", "finetui.engine.loggers.writer", self._name, str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=printed,

@@ -1,4 +1,4 @@
-"""The process that writes one log of a run: `python -m finetui.engine.loggers.writer NAME`.
+"""The process that writes one log of a run: `python -m finetui.engine.loggers.writer NAME ENGINE`, the process id.
 
 Its standard input is a `Beginning`, then the run's events, all of them lines of JSON; when that ends, so does the log.
 What a person should read goes to standard output, a line each. Whatever the tool's library prints goes to a file of the
@@ -32,7 +32,7 @@ _LOGS = {
 }
 _RETRY_SECONDS = 5.0
 _MOST_WAITING = 20_000  # events, while a disk is full
-_END_SECONDS = 60.0  # for the tool to end by itself; a network may be gone
+_END_SECONDS = 60.0  # that a log may take when its engine is gone
 _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 
@@ -109,31 +109,12 @@ class _Writer:
                 return  # the engine is gone
 
 
-def _end_in_time() -> None:
-    """End the process if its log does not; the engine may be gone by then."""
-    timer = threading.Timer(_END_SECONDS, lambda: os._exit(1))
-    timer.daemon = True
-    timer.start()
-
-
-class _Ending:
-    """An input that, when it ends, gives what is left to do a limited time."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self._source = source
-
-    def readline(self) -> bytes:
-        return self._source.readline()
-
-    def __iter__(self) -> "_Ending":
-        return self
-
-    def __next__(self) -> bytes:
-        line = self._source.readline()
-        if not line:
-            _end_in_time()
-            raise StopIteration
-        return line
+def _outlive(engine: int) -> None:
+    """End the process a while after its `engine`, whatever it is at: a library may wait for a network for ever."""
+    while os.getppid() == engine:
+        time.sleep(1.0)
+    time.sleep(_END_SECONDS)
+    os._exit(1)
 
 
 def main() -> int:
@@ -142,8 +123,9 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)  # it ends when the engine does
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries print, and the engine listens
+    threading.Thread(target=_outlive, args=[int(sys.argv[2])], daemon=True).start()
     fcntl.flock(2, fcntl.LOCK_EX)
-    return _Writer(sys.argv[1], _Ending(sys.stdin.buffer), answers).run()  # type: ignore[arg-type]
+    return _Writer(sys.argv[1], sys.stdin.buffer, answers).run()
 
 
 if __name__ == "__main__":

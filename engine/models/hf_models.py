@@ -9,7 +9,7 @@ import transformers
 from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput, reason_of
-from finetui.engine.models.hub_models import OwnInput
+from finetui.engine.models.own_input import OwnInput
 from finetui.engine.protocol.values import Interpolation
 
 _OPTION = "model.name (--model)"

@@ -4,33 +4,17 @@ import difflib
 import importlib
 import importlib.util
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from torch import nn
 
 from finetui.engine.errors import BadInput
+from finetui.engine.models.own_input import OwnInput
 from finetui.engine.protocol.model_names import hub_name, hub_of
-from finetui.engine.protocol.values import Interpolation
 
 _OPTION = "model.name (--model)"
 _EXTRA = {"timm": "timm", "transformers": "hf", "huggingface_hub": "hf"}
-
-
-class OwnInput(NamedTuple):
-    """The input that a network's own configuration states.
-
-    `mean` and `std` are of each channel of pixels in [0, 1]; the shorter side is scaled to `resize` pixels (0: so that
-    the image covers the input) with the filter `interpolation`, and `height` x `width` are cut out of the middle. What
-    is not stated is empty or 0.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    height: int
-    width: int
-    resize: int
-    interpolation: Interpolation | None
 
 
 def library(module: str, model: str) -> ModuleType:

@@ -11,7 +11,7 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from finetui.engine.errors import BadInput, reason_of
-from finetui.engine.models.hub_models import OwnInput
+from finetui.engine.models.own_input import OwnInput
 from finetui.engine.protocol.model_names import hub_name, hub_of
 from finetui.engine.protocol.values import Interpolation
 
@@ -82,11 +82,12 @@ def _create(wanted: Spec, num_classes: int, shape: tuple[int, int, int], **optio
             f"timm cannot build {wanted.name} for images of {height}x{width} pixels: {reason_of(error)}"
         ) from error
     embed: Any = getattr(model, "patch_embed", None)
-    patch = getattr(embed, "patch_size", None)
     # timm itself leaves out what is over at the edges.
-    if patch and not getattr(embed, "dynamic_img_pad", False) and (height % patch[0] or width % patch[-1]):
-        by = "x".join(map(str, patch))
-        raise BadInput(f"{wanted.name} does not take images of {height}x{width} pixels: its patches have {by}")
+    if isinstance(embed, timm.layers.PatchEmbed) and not embed.dynamic_img_pad:
+        patch_height, patch_width = embed.patch_size
+        if height % patch_height or width % patch_width:
+            by = f"{patch_height}x{patch_width}"
+            raise BadInput(f"{wanted.name} does not take images of {height}x{width} pixels: its patches have {by}")
     heads = wanted.cfg.get("classifier")
     if isinstance(heads, (tuple, list)) and len(heads) > 1:  # distilled ones average two
         model.other_heads = tuple(heads)  # type: ignore[assignment]

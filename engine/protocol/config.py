@@ -134,8 +134,8 @@ class DataConfig(_Section, frozen=True, kw_only=True):
 
 class ModelConfig(_Section, frozen=True, kw_only=True):
     """Which network: `name` of an architecture (`lenet`, one of torchvision's, `timm:NAME`, `hf:ORG/NAME`,
-    `hf:./folder` or `package.module:factory`), and the `weights` that it starts with: `none`, `default` (the published ones) or the
-    path of a state dict.
+    `hf:./folder` or `package.module:factory`), and the `weights` that it starts with: `none`, `default` (the published
+    ones) or the path of a state dict.
 
     The rest is the input that these need, where it is not to be what they say, or the data's own: `mean` and `std` of
     each channel (or one for all), of pixels in [0, 1]; the shorter side is scaled to `resize` pixels with the filter

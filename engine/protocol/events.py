@@ -109,10 +109,10 @@ class TrainPoint(Event, frozen=True, kw_only=True):
     during those steps, `grad_norm` the L2 norm of the last step's gradient, `samples_per_second` counts images,
     and `hundreds` holds the mean loss of every 100 steps of an epoch, for the tutorial's way of printing.
     `learning_rate` is that of a layer without a factor of its own. Somebody else's loop may not tell all of them: what
-    is None was not told, and `others` are the numbers of its own that it told, by their names. `group_grad_norms` and `group_rate_factors` have
-    a number for each layer group, in the order of the layer table; no factors at all stand for factors of 1. The factor
-    of a group is the highest of its layers that train: it does not fall while one layer of many warms up. `time_shares`
-    says where the time went; None where nobody measured it.
+    is None was not told, and `others` are the numbers of its own that it told, by their names. `group_grad_norms` and
+    `group_rate_factors` have a number for each layer group, in the order of the layer table; no factors at all stand
+    for factors of 1. The factor of a group is the highest of its layers that train: it does not fall while one layer of
+    many warms up. `time_shares` says where the time went; None where nobody measured it.
     """
 
     epoch: int
@@ -152,7 +152,7 @@ class Evaluated(Event, frozen=True, kw_only=True):
     `predictions` is the file with every prediction (`finetui.engine.predictions.file`), relative to the run's folder;
     empty where none was written. `averages` are the macro and the weighted average of `per_class`; empty in journals
     that know none. `best` goes by `figure`, which is that of the kind `best_by` (None: the accuracy).
-    Somebody else's loop may not tell loss or accuracy (None), nor of how many images (`n` 0), and have `others` to tell.
+    Somebody else's loop may not tell loss or accuracy (None), nor of how many images (`n` 0), and have `others`.
     """
 
     epoch: int

@@ -195,7 +195,7 @@ class SummarySoFar:
                 self._best = best_accuracy(self._best, event)
 
     def summary(
-        self, name: str, path: Path, there: Holder | None, size: int, *, said: RunNotes = RunNotes()
+        self, name: str, path: Path, there: Holder | None, size: int, said: RunNotes | None = None
     ) -> RunSummary | None:
         """Return the summary of the run `name` at `path`, which `there` has; None until it is told how it began."""
         if self._prepared is None or self._training is None:
@@ -228,8 +228,8 @@ class SummarySoFar:
             seed=training.seed,
             took=round(self._clock.seconds, 3),
             size=size,
-            tags=said.tags,
-            note=said.note,
+            tags=() if said is None else said.tags,
+            note="" if said is None else said.note,
             provenance=self._provenance,
         )
         return found if hparams is None else msgspec.structs.replace(found, **_settings_told(hparams))
@@ -252,7 +252,7 @@ class Summariser:
         for event in _telling(self._reader, self._reader.glances(), self._told.time):
             self._told.hear(event)
         size, said = folder_size(self._folder), _notes(self._folder)
-        found = self._told.summary(self._folder.name, self._folder.path, there, size, said=said)
+        found = self._told.summary(self._folder.name, self._folder.path, there, size, said)
         if found is None or found.state in ENDED or there is not None:
             return found
         return msgspec.structs.replace(found, state="crashed")  # it is silent

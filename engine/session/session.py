@@ -178,10 +178,7 @@ class Session:
         found, problems = self.ranks.share(self._where_to_begin)
         began = self.ranks.share(partial(how_it_began, self._resume)) if self._resume is not None else None
         if found is not None and began is not None:
-            # The first checkpoints do not tell by which settings they were trained.
-            found.training.setdefault("settings", msgspec.to_builtins(began.config.training))
-            found.training.setdefault("plan_epochs", began.config.training.epochs)
-            found.training.setdefault("early_stop", 0)
+            _complete(found, began)
         self._reporter.emit(events.StateChanged(state="preparing"))
         if self._resume is None:  # a run that goes on elsewhere, where a library is missing, does without
             self.ranks.share(partial(check_loggers, self.config.run.log))
@@ -224,11 +221,14 @@ class Session:
             run.keep_settings()
         if look is not None:
             self._reporter.emit(events.ProvenanceTold(provenance=look.found(prepared)))
+        self._tell_job()
+        run.set_state("ready")
+        return run
+
+    def _tell_job(self) -> None:
         job = job_from()
         if job is not None and (job.system != "torchrun" or job.restarts):
             self._reporter.emit(events.JobFound(**msgspec.structs.asdict(job)))
-        run.set_state("ready")
-        return run
 
     def _where_to_begin(self) -> tuple[checkpoint.Checkpoint | None, list[str]]:
         """Return the checkpoint that this run goes on from, if any, and why later ones were passed over."""
@@ -316,9 +316,16 @@ class Session:
 
     def _end_logs(self) -> None:
         """Have the run's logs written to their end, and say what went wrong with them."""
-        self._logs.close()
+        self._logs.close(patient=self.active is not None and self.active.state == "finished")
         while said := self._logs.take_message():
             self._reporter.emit(said)
 
     def _steps(self) -> int:
         return self.active.trainer.step if self.active is not None else self._writer.steps
+
+
+def _complete(found: checkpoint.Checkpoint, began: events.RunPrepared) -> None:
+    """Fill in by which settings the first checkpoints were trained, which do not tell."""
+    found.training.setdefault("settings", msgspec.to_builtins(began.config.training))
+    found.training.setdefault("plan_epochs", began.config.training.epochs)
+    found.training.setdefault("early_stop", 0)

@@ -3,6 +3,7 @@
 `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_ENDPOINT` and the token of `hf auth login` are the hub's own, and hold.
 """
 
+import logging
 import queue
 import threading
 import time
@@ -63,6 +64,7 @@ class Repository:
 
     def _of_hub(self, name: str, repository: str) -> Path | None:
         hub: Any = library("huggingface_hub", self._model)
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what fails is said once, by whoever catches it
         # What is here is used, also where there is another by now: a run that is done again has what it had.
         kept = hub.try_to_load_from_cache(repository, name, revision=self._commit)
         if kept is not None and not isinstance(kept, str):

@@ -85,7 +85,7 @@ class RunEvents:
                 list(self._hear_settings(item.values))
         parts = {meaning(name).kind for row in rows for name in row.values}
         self._watched = "test" if "test" in parts and "val" not in parts else "val"
-        self._steps_per_epoch = _steps_per_epoch(rows)
+        self._steps_per_epoch = _steps_per_epoch(rows) or _planned(self._settings)
         return chain(first, items)
 
     def _prepare(self, at: float) -> Iterator[events.AnyEvent]:
@@ -258,6 +258,14 @@ def _steps_per_epoch(rows: list[Row]) -> int:
     if last[1] > beginning[1]:
         return max(round((last[0] - beginning[0]) / (last[1] - beginning[1])), 1)
     return 0
+
+
+def _planned(settings: Mapping[str, Setting]) -> int:
+    """Return how many steps an epoch has by the plan of the whole training; 0 where it is not told."""
+    steps, epochs = settings.get("max_steps"), settings.get("epochs")
+    if not isinstance(steps, int) or not isinstance(epochs, int | float) or min(steps, epochs) <= 0:
+        return 0
+    return max(round(steps / epochs), 1)
 
 
 def _short(value: Setting) -> Setting:

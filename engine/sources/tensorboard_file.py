@@ -52,7 +52,7 @@ class EventFile:
                 used, records = self._frames(held)
                 self.tail.advance(memoryview(held)[:used])
                 yield from records
-                held = self._past_obstacle(file, held[used:], is_all=not more)
+                held = self._past_obstacle(file, held[used:], is_all=len(more) < BLOCK)
                 if not more and not used:
                     return
 

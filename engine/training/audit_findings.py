@@ -192,7 +192,7 @@ def _why_not_trained(seen: Observed, strays: Mapping[int, Tensor], largest: floa
         else:
             yield "requires a gradient, but no optimizer has it", True
     elif not seen.steps:
-        yield "its optimizer has not taken a step", True
+        yield "its optimizer takes no steps", True
     elif not seen.gradients:
         yield f"in the optimizer, receives no gradient{_whence(seen)}", True
     elif seen.gradient == "not finite":

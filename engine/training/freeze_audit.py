@@ -201,7 +201,9 @@ class _Steps:
         self.gradients += 1
         values = gradient.coalesce().values() if gradient.is_sparse else gradient
         if values.numel():
-            largest = torch.linalg.vector_norm(values, torch.inf)  # which is NaN where one of them is
+            # Much faster than a norm on the CPU, and NaN where one of them is.
+            low, high = torch.aminmax(torch.view_as_real(values) if values.is_complex() else values)
+            largest = torch.maximum(high, -low)
             self.largest = largest if self.largest is None else torch.maximum(self.largest, largest)
 
 

@@ -1,6 +1,7 @@
 """A watched run of one process or several: the first one records and is steered, and the others do as it does."""
 
 import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import IntEnum
@@ -55,12 +56,25 @@ def own_ranks() -> Ranks:
     They meet in a group of their own, on the CPU: a pause keeps no collective of the training waiting, and no GPU is
     waited for.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if _known() == 1:
         return SINGLE
     rank, world = dist.get_rank(), dist.get_world_size()
     ranks = Ranks(RankInfo(rank=rank, world=world, local_rank=rank, local_world=world), _A_LONG_PAUSE)
     ranks.open(torch.device("cpu"))
     return ranks
+
+
+def ranks_of(world: int) -> Ranks | None:
+    """Return `own_ranks` where a library that trains in `world` processes means the same ones; None with a warning."""
+    if world == _known():
+        return own_ranks()
+    message = f"finetui watches nothing: {world} processes train, and torch.distributed knows of {_known()}"
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
+    return None
+
+
+def _known() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 class SharedRun(WatchedRun):
@@ -136,7 +150,7 @@ class SharedRun(WatchedRun):
         if self._follower is not None:
             return self._follow(self._follower)
         before = self._settings if self._settings is not None else self._settings_now()
-        goes_on = super().before_step()
+        goes_on: bool = super().before_step()
         self._settings = self._settings_now()
         if self.ranks.world > 1:
             note = msgspec.msgpack.encode(self._settings) if self._settings != before else b""

@@ -73,6 +73,7 @@ def watch(
         "config": config,
     }
     ranks = own_ranks()
+    assert ranks is not None, "it is None only where another number than torch's was given"
     if ranks.world > 1 and model is not None:
         return SharedRun(ranks, model, optimizers, **given)
     if not (ranks.is_first and rank_info_from().is_first):

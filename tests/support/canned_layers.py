@@ -4,7 +4,15 @@ import msgspec
 from canned import LAYERS, CannedLink, evaluated, point, running
 from pilot import DashboardPilot, picture
 
-from finetui.engine.protocol.commands import AnyCommand, DescribeModel, FetchImages, MeasureLayers, ViewLayer
+from finetui.engine.protocol.audit import Audit, AuditedTensor, Finding
+from finetui.engine.protocol.commands import (
+    AnyCommand,
+    AuditParameters,
+    DescribeModel,
+    FetchImages,
+    MeasureLayers,
+    ViewLayer,
+)
 from finetui.engine.protocol.events import (
     AnyEvent,
     CommandRefused,
@@ -16,6 +24,7 @@ from finetui.engine.protocol.events import (
     LayerView,
     ModelDescribed,
     ModuleRow,
+    ParametersAudited,
     Picture,
 )
 from finetui.tui.app.app import FinetuiApp
@@ -65,6 +74,31 @@ MODULES = (
 )
 
 
+AUDIT = Audit(
+    steps=20,
+    tensors=(
+        AuditedTensor(name="conv1.weight", module="conv1", frozen=True, gradient="none", optimizer="SGD"),
+        AuditedTensor(name="layer1.0.conv.weight", module="layer1.0.conv", frozen=True, moved=True, gradient="none"),
+        AuditedTensor(name="layer1.0.bn.running_mean", module="layer1.0.bn", buffer=True, frozen=True, moved=True),
+        AuditedTensor(name="layer1.0.bn.running_var", module="layer1.0.bn", buffer=True, frozen=True, moved=True),
+        *(
+            AuditedTensor(
+                name=f"{name}.weight", module=name, moved=True, gradient="some", largest=0.25, optimizer="SGD",
+                rate=0.1, momentum=(0.9,), weight_decay=5e-4,
+            )
+            for name in ("fc1", "fc2", "fc3")
+        ),
+    ),
+    findings=(
+        Finding(name="", reason="gradients are not cleared"),
+        Finding(name="relu", reason="it drops values"),
+        Finding(name="layer1.0.bn.running_mean", reason="its statistics drift"),
+        Finding(name="layer1.0.bn.running_var", reason="its statistics drift"),
+        Finding(name="fc3.weight", reason="it is updated twice", wrong=False),
+    ),
+)  # fmt: skip
+
+
 class EngineLink(CannedLink):
     """Answers the questions of the Layers screen; with `silent` only when the test calls `answer`."""
 
@@ -72,6 +106,7 @@ class EngineLink(CannedLink):
     modules: tuple[ModuleRow, ...] = MODULES
     total = 6
     refuse: dict[type[AnyCommand], str] = {}
+    audit = AUDIT
     updates = {"conv1": 1.2e-3, "layer1.0.bn": 0.05, "fc1": 1e-7}
 
     def send(self, command: AnyCommand) -> None:
@@ -92,6 +127,8 @@ class EngineLink(CannedLink):
             case MeasureLayers():
                 gradients = dict.fromkeys(self.updates, 0.5)
                 self.events.put(LayersMeasured(command=command, gradients=gradients, updates=self.updates))
+            case AuditParameters():
+                self.events.put(ParametersAudited(command=command, step=1234, audit=self.audit))
             case FetchImages():
                 found = tuple(dot(index, index) for index in command.indices)
                 self.events.put(Images(command=command, pictures=found))

@@ -83,12 +83,12 @@ def _config(path: Path, options: RunOptions, *, recipe: str, head: str, freeze: 
         head=head,
         freeze=freeze,
     )
-    # The network's name is the checkpoint's; a parent's warm-up and name are its own.
+    # The network's name is the checkpoint's; a parent's warm-up, name and folder are its own.
     base = msgspec.structs.replace(
         parent,
         model=ModelConfig(),
         training=msgspec.structs.replace(parent.training, warmup_epochs=0.0),
-        run=RunSection(),
+        run=RunSection(log=parent.run.log),
         finetune=finetune,
     )
     config = options.to_config(base)

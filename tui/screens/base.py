@@ -6,27 +6,28 @@ This relies on private names of Textual's; `tests/tui/test_textual_overrides.py`
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from textual import events, messages, screen
+from textual import screen
 from textual.await_complete import AwaitComplete
 from textual.await_remove import AwaitRemove
 from textual.binding import BindingType
 from textual.command import CommandList, CommandPalette
-from textual.message import Message
-from textual.message_pump import MessagePump
+from textual.reactive import reactive
+from textual.widget import Widget
 
 from finetui.tui.keys import bind
 from finetui.tui.terminal.compositor import TightCompositor
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.option_list import pages
 
 if TYPE_CHECKING:
-    _Base = screen.Screen[Any]
+
+    class _Base(Compound, screen.Screen[Any]):
+        pass
 else:
-    _Base = MessagePump  # Textual looks for stylesheets in the first base that is a widget: that must be its own
+    _Base = Compound
 
 T = TypeVar("T")
 Callback = Callable[..., Any]
-# What Textual takes it away with.
-_LIFE = (events.Compose, events.ScreenSuspend, events.Unmount, messages.Prune, messages.CloseMessages)
 _FULL = ("errors", "layers", "runs", "log", "machine")
 _BOXES = ("checkpoints", "finetune")  # stand above the screen where their key was pressed
 
@@ -39,6 +40,8 @@ class _DismissOnce(_Base):
 
     TITLE_TEXT: ClassVar[str] = ""
     INTRODUCTION: ClassVar[str] = ""
+    # Textual's own paints the whole screen anew whenever the focus moves: both widgets do that for themselves.
+    focused: reactive[Widget | None] = reactive(None, repaint=False)
     _dismissed = False
 
     @property
@@ -61,11 +64,11 @@ class _DismissOnce(_Base):
     @property
     def stands(self) -> bool:
         """Whether its widgets are there: an answer, or a thread, may come when they are not any more."""
-        return self.is_mounted and not self._dismisses
+        return self.is_mounted and not self._is_going
 
     @property
-    def _dismisses(self) -> bool:
-        return self._dismissed or self._pruning or self.app._exit
+    def _is_going(self) -> bool:
+        return self._dismissed or super()._is_going
 
     def is_left(self) -> bool:
         """Note that it is dismissed, and what was opened above it with it; return False where it has been already.
@@ -73,7 +76,7 @@ class _DismissOnce(_Base):
         Textual takes away whatever is on top, each time that a screen is dismissed.
         """
         stack: list[object] = [*self.app.screen_stack]
-        if self._dismisses or self not in stack:
+        if self._is_going or self not in stack:
             return False
         for _ in stack[stack.index(self) + 1 :]:
             self.app.pop_screen()
@@ -89,19 +92,14 @@ class _DismissOnce(_Base):
         return super().call_after_refresh(lambda: callback(*args, **kwargs) if self.stands else None)
 
     def remove(self) -> AwaitRemove:
-        """Take it away, and with it what its workers still do on the event loop."""
-        self.workers.cancel_node(self)
+        """Take it away, and with it what its workers, and those of its widgets, still do on the event loop."""
+        for node in self.walk_children(with_self=True):
+            self.workers.cancel_node(node)
         return super().remove()
-
-    async def _dispatch_message(self, message: Message) -> None:
-        # Somebody who only wants to know when this screen has got so far is not its business.
-        stranger = isinstance(message, events.Callback) and getattr(message.callback, "__self__", None) is not self
-        if not self._dismisses or stranger or isinstance(message, _LIFE):
-            await super()._dispatch_message(message)
 
 
 class Screen(_DismissOnce, screen.Screen[T]):
-    """A screen that fills the terminal, and sends only the cells that changed.
+    """A screen that fills the terminal, and paints and sends only the cells that changed.
 
     The keys of the key map's screens open those from here: `NAME` is this one's own, which its key closes.
     """

@@ -9,12 +9,13 @@ from textual.containers import Vertical
 
 from finetui.tui.screens.status_lines import figures_line, run_line
 from finetui.tui.state.store import Store
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.styled_line import StyledLine
 
 _SECONDS = 1.0  # between two looks
 
 
-class StatusBar(Vertical):
+class StatusBar(Compound, Vertical):
     """Tells of the run in `store`, whatever screen one is on."""
 
     DEFAULT_CSS = """

@@ -53,6 +53,16 @@ def other_metric(name: str) -> Metric:
     return Metric(_OTHER + name.encode("utf-8", "replace").hex(), shown, shown, smooths=True)
 
 
+def _put(curve: Curve, x: float, y: float, mean: float | None = None, weight: float = 1.0) -> None:
+    """Add a point to `curve`; what was told from an earlier x on is void once it is told again.
+
+    So somebody else's loop does it. The journal of a run of finetui's own says so itself.
+    """
+    if len(curve) and x < curve.span[1]:
+        curve.cut(math.nextafter(x, -math.inf))
+    curve.add(x, y, mean, weight)
+
+
 class RunCurves:
     """The curves of a run by the keys of `METRICS`: of training, and of the part that is evaluated meanwhile.
 
@@ -112,12 +122,12 @@ class RunCurves:
                 means = {"loss": event.mean_loss, "accuracy": event.mean_accuracy}
                 for key, name in TRAINED.items():
                     if (value := getattr(event, name)) is not None:
-                        self.train[key].add(x, value, means.get(key), event.points)
+                        _put(self.train[key], x, value, means.get(key), event.points)
                 self._hear_others(event, x, event.means, event.points)
             case events.TrainPoint():
                 for key, name in TRAINED.items():
                     if (value := getattr(event, name)) is not None:
-                        self.train[key].add(x, value)
+                        _put(self.train[key], x, value)
                 self._hear_others(event, x)
             case events.Evaluated(watched=True):
                 self._hear_evaluation(event, x)
@@ -142,7 +152,7 @@ class RunCurves:
                     continue
                 metric = self._other_metrics[name] = other_metric(name)
                 self.others[metric.key] = Curve()
-            self.others[metric.key].add(x, value, means.get(name), points)
+            _put(self.others[metric.key], x, value, means.get(name), points)
 
     def _hear_evaluation(self, event: events.Evaluated, x: float) -> None:
         told = {"loss": event.loss, "accuracy": event.accuracy}
@@ -153,7 +163,7 @@ class RunCurves:
             told[event.best_by] = event.figure
         for key, value in told.items():
             if value is not None:
-                self.watched[key].add(x, value)
+                _put(self.watched[key], x, value)
         if event.best:
             self.best.append(x)
 

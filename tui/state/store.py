@@ -145,7 +145,7 @@ def _trained(view: View, event: events.TrainPoint) -> View:
     return msgspec.structs.replace(
         view,
         point=event,
-        step=max(view.step, event.step) if view.only_files else event.step,  # several files may be a little out of order
+        step=max(view.step, event.step) if view.only_files else event.step,
         epoch=max(view.epoch, event.epoch) if view.only_files else event.epoch,
         learning_rate=view.learning_rate if rate is None else rate,
         speed=speed,

@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from finetui.tui.keys import bind, move
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.styled_line import StyledLine
 from finetui.tui.widgets.text_field import TextField
 
@@ -73,7 +74,7 @@ class _Field(TextField):
     ]
 
 
-class TextRow(Horizontal):
+class TextRow(Compound, Horizontal):
     """A label and a line of text; posts `Input.Changed` as one types."""
 
     DEFAULT_CSS = """

@@ -13,6 +13,7 @@ from textual.message import Message
 
 from finetui.tui.keys import bind, move
 from finetui.tui.state.layer_tree import Freeze, TreeRow, visible
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.lines_view import LinesView
 from finetui.tui.widgets.styled_line import StyledLine
 
@@ -198,7 +199,7 @@ class FreezeRows(LinesView[Row]):
         raise NotImplementedError
 
 
-class FreezeTree(Vertical):
+class FreezeTree(Compound, Vertical):
     """A heading above `rows`."""
 
     DEFAULT_CSS = """

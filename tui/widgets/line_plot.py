@@ -15,25 +15,25 @@ from textual.widget import Widget
 from finetui.tui.widgets import plot_geometry
 from finetui.tui.widgets.plot_axes import Points
 from finetui.tui.widgets.plot_drawing import PlotContent, Plotter, SeriesStyle
-from finetui.tui.widgets.plot_picture import MOST_SERIES, TITLE, Picture, Piece
+from finetui.tui.widgets.plot_picture import BAND, MOST_SERIES, SERIES, TITLE, Picture, Piece
 
-_STYLES = (
-    "line-plot--title",
-    "line-plot--axis",
-    "line-plot--mark",
-    "line-plot--cursor",
-    "line-plot--best",
-    "line-plot--key",
-    "line-plot--border",
-    *(f"line-plot--series-{number}" for number in range(1, MOST_SERIES + 1)),
-    *(f"line-plot--band-{number}" for number in range(1, MOST_SERIES + 1)),
-)
+_PLAIN = ("title", "axis", "mark", "cursor", "best", "key", "border")  # owners of cells in their order, from 1
+_STYLED = 3  # series that a plot has styles for: each costs time whenever the focus moves or the theme changes
+
+
+def series_styles(count: int) -> dict[str, int]:
+    """Return the component classes of so many series, and of their bands, with whose cells they are for."""
+    owners = (("series", SERIES), ("band", BAND))
+    return {f"line-plot--{name}-{at + 1}": first + at for name, first in owners for at in range(count)}
+
+
+_OWNERS = {f"line-plot--{name}": owner for owner, name in enumerate(_PLAIN, 1)} | series_styles(MOST_SERIES)
 
 
 class LinePlot(Widget):
     """Shows up to `MOST_SERIES` series over the epochs, in a frame whose lower edge is the x axis.
 
-    A subclass gives those after the third their colours.
+    A subclass has component classes for those after the third, and gives them their colours.
 
     Where there are more values than room, the line joins the means of the columns, in front of a faint band from the
     least to the greatest value of each.
@@ -61,7 +61,7 @@ class LinePlot(Widget):
         & > .line-plot--band-3 { color: $third-band; }
     }
     """
-    COMPONENT_CLASSES = set(_STYLES)
+    COMPONENT_CLASSES = {*(f"line-plot--{name}" for name in _PLAIN), *series_styles(_STYLED)}
 
     class Pointed(Message):
         """The left button went down at `x`, or moved with it down by `drag`, a share of the axis, to there."""
@@ -189,7 +189,9 @@ class LinePlot(Widget):
         if y >= self.size.height:
             return Strip.blank(self.size.width, self.rich_style)
         if not self._cell_styles:
-            self._cell_styles = [self.rich_style, *(self.get_component_rich_style(name) for name in _STYLES)]
+            self._cell_styles = [self.rich_style] * (BAND + MOST_SERIES)
+            for name in self.COMPONENT_CLASSES:
+                self._cell_styles[_OWNERS[name]] = self.get_component_rich_style(name)
         styles = self._cell_styles
         return Strip([Segment(text, styles[owner]) for text, owner in self._picture.runs(y)], self.size.width)
 

@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.widgets import Input
 from textual.widgets.option_list import Option
 
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.form_rows import TextRow
 from finetui.tui.widgets.option_list import OptionList
 
@@ -26,7 +27,7 @@ class Pick(NamedTuple):
     shown: str = ""
 
 
-class Picker(Vertical):
+class Picker(Compound, Vertical):
     """Offers picks; the cursor on one puts it into the field called `name`, which posts `Input.Changed`."""
 
     DEFAULT_CSS = """

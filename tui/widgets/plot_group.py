@@ -13,6 +13,7 @@ from textual.widget import Widget
 from finetui.tui.keys import bind, move
 from finetui.tui.state.plot_view import PlotView, grid
 from finetui.tui.state.run_curves import X_UNITS, Metric, RunCurves, XUnit
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.line_plot import LinePlot
 from finetui.tui.widgets.plot_axes import Floats
 from finetui.tui.widgets.plot_drawing import PlotContent
@@ -26,7 +27,7 @@ _FURTHER = "Show an earlier or a later part of the run"
 _OTHER = "The plot before, or the next one"
 
 
-class PlotGroup(Container, can_focus=True):
+class PlotGroup(Compound, Container, can_focus=True):
     """Plots, each with the id of its metric; one is the current one, cursor and window are those of all.
 
     A subclass yields a plot for each of `all_metrics`, and says what there is to show in `metrics`, `curves`, `limit`,

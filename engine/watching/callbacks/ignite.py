@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -19,22 +20,22 @@ from finetui.engine.watching.callbacks.validation import (
     scores_in,
     tell,
 )
-from finetui.engine.watching.shared_run import SharedRun, own_ranks
+from finetui.engine.watching.shared_run import SharedRun, ranks_of
 
 
 class IgniteHandler:
     """Has dashboards see and steer what an Engine trains: `finetui.IgniteHandler(model, optimizer).attach(trainer)`.
 
-    Each `run` of the trainer is a run in `runs_dir`, called `name` (by default date, script and model). A step is a step
-    of one of the optimizers, or of several in one iteration. Commands are obeyed between steps; in several processes by
+    Each `run` of the trainer is a run in `runs_dir`, called `name` (by default date, script and model). A step is one
+    of the optimizer, or of several in one iteration. Commands are obeyed between steps; in several processes by
     all of them at the same one. `trainer.state.output` is the loss, or has it: the first number of a tuple, `loss` of a
     mapping; or it is what `output_transform` makes of it, a mapping of metrics.
 
     What an `evaluator` says of each image is shown where its output is `(scores, labels)`, as that of
     `create_supervised_evaluator`, and its metrics in any case. With a `val_loader`, evaluations of other data are left
     out, and a dashboard can ask for one. `classes` are the names of the classes, by default those of the data set;
-    `save(path)` writes a checkpoint, by default the state dicts of model and optimizer; `config` are settings to be kept
-    with the run.
+    `save(path)` writes a checkpoint, by default the state dicts of model and optimizer; `config` are settings to be
+    kept with the run.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class IgniteHandler:
 
     def _started(self, trainer: Engine) -> None:
         self._close(RuntimeError("the trainer began anew"))
-        ranks = own_ranks()
+        ranks = ranks_of(idist.get_world_size())
+        if ranks is None:
+            return
         loader = trainer.state.dataloader
         self._run = SharedRun(
             ranks,

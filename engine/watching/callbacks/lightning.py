@@ -19,7 +19,7 @@ from finetui.engine.watching.callbacks.validation import (
     scores_in,
     tell,
 )
-from finetui.engine.watching.shared_run import SharedRun, own_ranks
+from finetui.engine.watching.shared_run import SharedRun, ranks_of
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -58,11 +58,13 @@ class LightningCallback(Callback):
 
     def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Open a run; the sanity check is over by then."""
-        ranks = own_ranks()
+        ranks = ranks_of(trainer.world_size)
+        if ranks is None:
+            return
         loader = trainer.train_dataloader
         self._run = SharedRun(
             ranks,
-            trainer.strategy.model or pl_module,
+            trainer.strategy.model if trainer.strategy.model is not None else pl_module,
             list(trainer.optimizers),
             epochs=trainer.max_epochs if (trainer.max_epochs or 0) > 0 else None,
             steps_per_epoch=_steps_per_epoch(trainer),

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetui.engine.watching.callbacks.validation import Validation, classes_of, images_in, labels_in, scores_in, tell
-from finetui.engine.watching.shared_run import SharedRun, own_ranks
+from finetui.engine.watching.shared_run import SharedRun, ranks_of
 
 _UNSAID = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time", "epoch")
 _FLAGS = ("should_evaluate", "should_save", "should_log", "should_epoch_stop")
@@ -69,7 +69,9 @@ class TransformersCallback(TrainerCallback):
         self._trainer = _trainer()
         model, loader = kwargs["model"], kwargs["train_dataloader"]
         wrapped = self._trainer.model_wrapped if self._trainer is not None else model
-        ranks = own_ranks()
+        ranks = ranks_of(args.world_size)
+        if ranks is None:
+            return
         epochs = state.num_train_epochs or 0
         self._run = run = SharedRun(
             ranks,
@@ -217,12 +219,7 @@ class _Steps:
         self._samples += count or (len(images) if isinstance(images, Tensor) else 0)
         loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
         if isinstance(loss, Tensor) and loss.numel() == 1:
-            if (
-                not self._alone
-                and kwargs.get("num_items_in_batch") is not None
-                and scores is not None
-                and labels is not None
-            ):
+            if not self._alone and "num_items_in_batch" in kwargs and scores is not None and labels is not None:
                 # Some networks divide their loss by the images of all batches of the step, and some do not.
                 loss = functional.cross_entropy(scores.detach().float(), labels)
             self._losses.append(loss.detach())

@@ -73,7 +73,7 @@ class Validation:
         return scores, labels, torch.cat(pictures)[order] if known else None
 
     def _order(self, sizes: Sequence[Sequence[int]]) -> Tensor:
-        """Return which of all images, rank after rank, comes first in the data set, and so on, by the batches' `sizes`."""
+        """Return the places of the images, rank after rank, in the data set's order; `sizes` are those of batches."""
         world, turns = len(sizes), []
         for rank, batches in enumerate(sizes):
             dealt = torch.arange(sum(batches))

@@ -278,6 +278,33 @@ def test_a_persons_own_network(own: Path, tmp_path: Path, kind: Any) -> None:
     assert open_export(output, model=name)(np.zeros((3, 1, 28, 28), np.uint8))[0].shape == (3, 10)
 
 
+FLOATS = """
+import numpy as np, torch
+
+class Items(list):
+    classes = ["down", "up"]
+
+def floats():
+    random = np.random.default_rng(0)
+    return tuple(
+        Items((torch.tensor(random.normal(size=(1, 28, 28))).float(), n % 2) for n in range(60)) for _ in range(2)
+    )
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_data_of_floats_is_taken_as_it_is(tmp_path: Path, kind: Any) -> None:
+    (tmp_path / "items.py").write_text(FLOATS)
+    data = f"{tmp_path / 'items.py'}:floats"
+    run = train(tmp_path / "runs", "floats", data)
+    found = export_checkpoint(run.best, kind, tmp_path / f"net.{kind}", data=data)
+    assert found.clean and found.largest_logit_difference == 0 and found.description.is_float
+    assert found.exported_accuracy == finetui.evaluate_checkpoint(run.best, data=data, device="cpu").scores.accuracy
+    assert "floats 1x28x28, as the data gives them" in found.steps and "of float32" in found.text()
+    logits, _ = open_export(tmp_path / f"net.{kind}")(np.zeros((2, 1, 28, 28), np.float32))
+    assert logits.shape == (2, 2)
+
+
 def test_a_network_that_cannot_be_exported_says_so_in_a_sentence(own: Path, tmp_path: Path) -> None:
     run = train(tmp_path / "runs", "own", model=f"{own}:ByData")
     with pytest.raises(BadInput) as raised:

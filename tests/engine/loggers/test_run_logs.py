@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from logged_runs import logged, rows, run_steered, steps
+from steered import at
 
 from finetui.engine.errors import BadInput
 from finetui.engine.loggers import run_logs, writer
 from finetui.engine.loggers.base import About, RunLog
+from finetui.engine.protocol.commands import Stop
 from finetui.engine.protocol.config import RunConfig, RunSection
 from finetui.engine.protocol.events import Log, StateChanged, TrainPoint
 from finetui.engine.runs.journal import encode_line
@@ -55,8 +57,25 @@ def test_a_library_that_hangs_is_left_behind(make_config, recorder, fake_wandb, 
     Session(logged(make_config(), "wandb"), sinks=[recorder]).run()
     assert recorder.states()[-1] == "finished"
     assert [line for line in warnings_of(recorder) if "wandb" in line] == [
-        "the wandb log did not end within 0 s, and is not complete"
+        "the wandb log did not end in time, and is not complete"
     ]
+
+
+def test_one_that_takes_long_is_left_to_itself_by_a_run_that_is_stopped(
+    make_config, recorder, fake_wandb, monkeypatch, tmp_path: Path
+) -> None:
+    wait = f"while not os.path.exists('{tmp_path}/go'): time.sleep(0.01)"
+    fake_wandb(f"import os, time\n{LIBRARY}\n {wait}\n open('{tmp_path}/came', 'w').close()")
+    monkeypatch.setattr(run_logs, "_STOP_SECONDS", 3.0)
+    outcome = Session(logged(make_config(), "wandb"), sinks=[recorder], script=at((5, Stop()))).run()
+    assert outcome.state == "stopped"
+    assert not [line for line in warnings_of(recorder) if "not complete" in line]
+    assert not (tmp_path / "came").exists()
+    (tmp_path / "go").touch()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "came").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (tmp_path / "came").exists()
 
 
 def test_points_that_a_slow_log_does_not_take_are_dropped_and_counted(monkeypatch, tmp_path: Path) -> None:

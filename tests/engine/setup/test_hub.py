@@ -27,7 +27,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """A server that answers as the hub does for the repositories in `folder`; `asked` has the paths it was asked for."""
+    """A server that answers as the hub does for the repositories in `folder`; `asked` has the paths asked for."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,7 +66,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     found.folder.mkdir()
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             found.answer(self)
 
         do_HEAD = do_GET  # noqa: N815

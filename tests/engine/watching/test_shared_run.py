@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from finetui.engine.distributed.ranks import Ranks
 from finetui.engine.protocol import commands, events
-from finetui.engine.watching.shared_run import SharedRun, own_ranks
+from finetui.engine.watching.parallel import why_no_freezing
+from finetui.engine.watching.shared_run import SharedRun, own_ranks, ranks_of
 
 SHORT = 3.0  # seconds until the training's own messages time out
 
@@ -109,6 +110,28 @@ def test_a_static_graph_says_why_its_layers_stay(tmp_path: Path) -> None:
 
     first, second = on_ranks(2, lambda ranks: steered(tmp_path, ranks, script, static_graph=True), tmp_path)
     assert not moved(first["weights"], second["weights"])
+
+
+def test_wrappers_that_keep_their_layers_say_why() -> None:
+    assert not why_no_freezing(DigitNet())
+    assert "torchrun" in why_no_freezing(torch.nn.DataParallel(DigitNet()))
+
+
+def test_divided_parameters_say_why_their_layers_stay(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> str:
+        from torch.distributed.fsdp import fully_shard
+
+        dist.init_process_group("gloo")
+        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (ranks.world,))
+        return why_no_freezing(fully_shard(DigitNet(), mesh=mesh))
+
+    assert all(why.startswith("fully_shard divides") for why in on_ranks(2, work, tmp_path))
+
+
+def test_processes_that_torch_does_not_know_are_not_watched() -> None:
+    with pytest.warns(RuntimeWarning, match="^finetui watches nothing: 4 processes train"):
+        assert ranks_of(4) is None
+    assert ranks_of(1) is not None
 
 
 def test_a_pause_may_last_longer_than_the_process_group_waits(tmp_path: Path) -> None:

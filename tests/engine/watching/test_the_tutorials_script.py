@@ -149,14 +149,23 @@ def test_it_is_seen_paused_frozen_and_its_mistakes_are_browsed(shared_data: Path
         same = {name for name in before if torch.equal(before[name], after[name])}
         assert same == {"conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"}
 
-        person.done.set()
         send(watcher, commands.Resume())
+        watcher.link.send(commands.AuditParameters(steps=20))
+        person.done.set()
+        audited = watcher.until_kind(events.ParametersAudited)
         watcher.until_state("finished")
         watcher.close()
     finally:
         person.done.set()
         person.thread.join(60)
     assert person.error is None
+
+    reasons = {finding.name: finding.reason for finding in audited.audit.wrong}
+    assert {name: reasons.pop(name) for name in ("fc4.weight", "fc4.bias")} == dict.fromkeys(
+        ("fc4.weight", "fc4.bias"), "in the optimizer, receives no gradient: forward never calls fc4"
+    )
+    assert set(reasons.values()) == {"its optimizer takes no steps"}  # the one that was there before
+    assert set(reasons) == {f"fc{number}.{name}" for number in (1, 2, 3) for name in ("weight", "bias")}
 
     told = journal_of(person.folder)
     changed = [event for event in told if isinstance(event, events.LayersChanged)][-1].layers

@@ -1,4 +1,4 @@
-"""Finetune a Vision Transformer on digits with the Trainer: transforms, a collator, metrics, arguments, an evaluation."""
+"""A Vision Transformer for digits with the Trainer: transforms, a collator, metrics, arguments, an evaluation."""
 
 import sys
 from typing import Any

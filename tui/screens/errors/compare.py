@@ -78,7 +78,7 @@ def comparables(runs: list[RunSummary], own: Path, found: Predictions) -> list[C
         if not is_own:
             files.append((folder.last_predictions, f"last, {what}"))
         # What an exported file said, as `finetui export` keeps it: best.onnx.predictions.
-        files += [(path, f"exported {path.stem}, {what}") for path in sorted(folder.path.glob("*.*.predictions"))]
+        files += [(path, f"exported {path.stem}") for path in sorted(folder.path.glob("*.*.predictions"))]
         for path, facts in files:
             tested = _tested(path, found)
             if tested is not None:

@@ -9,6 +9,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.picture import Picture
 
 _PICTURE = 14  # lines that are left to it, while there is more text than fits
@@ -22,7 +23,7 @@ class _Words(Static):
         self.parent.show_lines()
 
 
-class DetailPane(Vertical):
+class DetailPane(Compound, Vertical):
     """Shows an image, and below or beside it lines of text, which are laid out anew for another width."""
 
     DEFAULT_CSS = """

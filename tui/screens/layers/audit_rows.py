@@ -8,7 +8,7 @@ from finetui.engine.text import clean
 from finetui.tui.state.audited import HEADING, cells, reasons_by_name, within
 from finetui.tui.widgets.lines_view import LinesView
 
-_FEWEST_NAME, _GAP = 16, 2
+_ENOUGH_OF_NAME, _FEWEST_OPTIMIZER, _GAP = 24, 10, 2
 
 
 class AuditRows(LinesView[Content]):
@@ -33,7 +33,8 @@ class AuditRows(LinesView[Content]):
 
     def _lay_out(self) -> None:
         if self._audit is not None and self.size.width:
-            self.show(lines(self._audit, self._path, self.scrollable_content_region.width))
+            # Whether there is a scrollbar beside them depends on how many they are.
+            self.show(lines(self._audit, self._path, self.size.width - 1))
 
     def content_of(self, row: Content, width: int) -> Content:
         """Return the line as it was laid out."""
@@ -41,7 +42,7 @@ class AuditRows(LinesView[Content]):
 
 
 def lines(audit: Audit, path: str, width: int) -> list[Content]:
-    """Return the audit of the module at `path` in lines of at most `width` cells: what is wrong comes first."""
+    """Return the audit of the module at `path` in lines for `width` cells: what is wrong comes first, and above why."""
     reasons = reasons_by_name(audit)
     tensors = within(audit, path)
     named = {tensor.name for tensor in audit.tensors}
@@ -54,12 +55,15 @@ def lines(audit: Audit, path: str, width: int) -> list[Content]:
         return [*found, Content.styled("it has no parameters and no buffers", "$muted")]
     rows = [HEADING, *map(cells, tensors)]
     widths = [max(cell_len(row[place]) for row in rows) for place in range(len(HEADING))]
-    widths[0] = max(min(widths[0], width - sum(widths[1:]) - _GAP * (len(HEADING) - 1)), _FEWEST_NAME)
+    spare = width - sum(widths[1:-1]) - _GAP * (len(HEADING) - 1)
+    # Where there is no room for both, more than this of a name matters less than the optimizer behind it.
+    widths[0] = min(widths[0], max(spare - widths[-1], min(_ENOUGH_OF_NAME, spare - _FEWEST_OPTIMIZER), 1))
     found.append(Content.styled(_line(HEADING, widths), "$muted bold"))
-    for tensor, row in zip(tensors, rows[1:], strict=True):
-        reason, wrong = reasons.get(tensor.name, ("", False))
+    said = [reasons.get(tensor.name, ("", False)) for tensor in tensors]
+    for tensor, row, (reason, wrong), then in zip(tensors, rows[1:], said, [*said[1:], None], strict=True):
         found.append(Content.styled(_line(row, widths), "$error" if wrong else _style(tensor)))
-        found += _reason(reason, wrong, width) if reason else []
+        # Of several in a row with the same reason, below the last.
+        found += _reason(reason, wrong, width) if reason and (reason, wrong) != then else []
     return found
 
 
@@ -76,7 +80,8 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
     if cell_len(name) > widths[0]:
         name = f"…{name[1 - widths[0] :]}"  # its end tells more than its beginning
     padded = [name, *row[1:]]
-    return (" " * _GAP).join(cell + " " * (size - cell_len(cell)) for cell, size in zip(padded, widths, strict=True))
+    filled = (cell + " " * (size - cell_len(cell)) for cell, size in zip(padded, widths, strict=True))
+    return (" " * _GAP).join(filled).rstrip()
 
 
 def _reason(reason: str, wrong: bool, width: int) -> list[Content]:

@@ -14,6 +14,7 @@ from finetui.tui.keys import bind
 from finetui.tui.screens.toast import ShowToast
 from finetui.tui.state.parse_numbers import whole
 from finetui.tui.widgets.action_button import ActionButton
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.text_field import TextField
 
 
@@ -32,7 +33,7 @@ class _Number(TextField):
         self.post_message(ImageChooser.Left())
 
 
-class ImageChooser(Horizontal):
+class ImageChooser(Compound, Horizontal):
     """Shows the number of an image; it can be typed, or changed by one."""
 
     DEFAULT_CSS = """

@@ -20,6 +20,7 @@ from finetui.tui.screens.layers.histogram import Histogram
 from finetui.tui.screens.layers.image_chooser import ImageChooser
 from finetui.tui.screens.layers.text import statistics
 from finetui.tui.widgets.action_button import ActionButton
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.picture import Picture
 from finetui.tui.widgets.styled_line import StyledLine
 from finetui.tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
@@ -39,7 +40,7 @@ class _Images(ThumbnailGrid):
         return False if action == "mark" else super().check_action(action, parameters)
 
 
-class LayerPane(Vertical):
+class LayerPane(Compound, Vertical):
     """Shows one `Look` into a layer; says so where there is nothing to see."""
 
     DEFAULT_CSS = """

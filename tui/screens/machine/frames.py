@@ -11,6 +11,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from finetui.tui.widgets import plot_geometry
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.fitting import Part, fitting
 from finetui.tui.widgets.plot_axes import Floats, Range
 from finetui.tui.widgets.styled_line import changed_regions, line_strip
@@ -97,7 +98,7 @@ class Frame(Widget):
         return [Strip([Segment("".join(row), style)], width) for row in chars.tolist()]
 
 
-class Frames(VerticalScroll):
+class Frames(Compound, VerticalScroll):
     """`frames` by their names, in as few columns as leave each high enough for a graph; many of them scroll."""
 
     DEFAULT_CSS = """

@@ -16,6 +16,7 @@ from finetui.tui.keys import move
 from finetui.tui.state.machine import share
 from finetui.tui.state.numbers import clock, duration, gigabytes, percent, size_in_gigabytes
 from finetui.tui.state.view import View
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.fitting import Part, fitting
 from finetui.tui.widgets.lines_view import LinesView
 from finetui.tui.widgets.styled_line import StyledLine
@@ -144,7 +145,7 @@ class _Rows(LinesView[RankRow]):
         return self.table.line(row) if self.table is not None else Content("")
 
 
-class RanksPanel(Vertical):
+class RanksPanel(Compound, Vertical):
     """Shows the ranks of a run that has several; hides itself for any other."""
 
     DEFAULT_CSS = """

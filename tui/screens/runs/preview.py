@@ -16,6 +16,7 @@ from finetui.engine.runs.summaries import RunSummary
 from finetui.engine.sources.watched import WatchedRuns
 from finetui.tui.screens.runs.details import details
 from finetui.tui.state.run_comparison import AnyHistory, history_of
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.line_plot import LinePlot
 from finetui.tui.widgets.plot_drawing import PlotContent, SeriesStyle
 
@@ -23,7 +24,7 @@ _REST_SECONDS = 0.2  # how long the cursor stays on a run before its journal is 
 _PLOTS = (("accuracy", "Accuracy", True), ("loss", "Loss", False))
 
 
-class Preview(Vertical):
+class Preview(Compound, Vertical):
     """Tells of one run at a time."""
 
     def __init__(self, watched: WatchedRuns | None = None) -> None:
@@ -63,4 +64,5 @@ class Preview(Vertical):
             await asyncio.sleep(0)  # keys come in between
             points = [curve.points() for curve in curves.of(key)]
             means = [curve.means() for curve in curves.of(key)]
-            self.query_one(f"#preview-{key}", LinePlot).show(PlotContent(points, limit, means=means, x_label=curves.base))
+            content = PlotContent(points, limit, means=means, x_label=curves.base)
+            self.query_one(f"#preview-{key}", LinePlot).show(content)

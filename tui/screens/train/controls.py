@@ -22,6 +22,7 @@ from finetui.tui.state.numbers import factor, rate
 from finetui.tui.state.parse_numbers import number
 from finetui.tui.state.view import View
 from finetui.tui.widgets.action_button import ActionButton
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.styled_line import StyledLine
 from finetui.tui.widgets.text_field import TextField
 
@@ -67,7 +68,7 @@ def _by_hand(view: View) -> str:
     return f"LR is {factor(view.rate_factor)} of schedule"
 
 
-class Controls(Vertical):
+class Controls(Compound, Vertical):
     """Everything with which a run is steered, except its layers."""
 
     DEFAULT_CSS = """

@@ -9,13 +9,14 @@ from textual.widgets import Static
 from finetui.engine.protocol.answers import FinetunePreview
 from finetui.engine.protocol.values import StagePreview
 from finetui.tui.state.finetune_estimate import Estimate, duration
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.line_plot import LinePlot
 from finetui.tui.widgets.plot_drawing import SeriesStyle
 
 _REINITIALISED = "(reinitialised)"
 
 
-class PreviewPane(Container):
+class PreviewPane(Compound, Container):
     """Shows the newest preview, or why there is none."""
 
     def compose(self) -> ComposeResult:

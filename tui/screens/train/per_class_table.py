@@ -28,6 +28,7 @@ from finetui.tui.screens.train.class_rows import (
     worst_first,
 )
 from finetui.tui.state.view import View
+from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.lines_view import LinesView
 from finetui.tui.widgets.styled_line import StyledLine
 
@@ -100,7 +101,7 @@ class _Rows(LinesView[ClassRow]):
         return content
 
 
-class PerClassTable(Vertical):
+class PerClassTable(Compound, Vertical):
     """The mistakes of each class, worst first: a bar, how many, the change since the previous evaluation, and what most
     are predicted as; with room the other figures. Below stands what all images amount to.
 

@@ -29,7 +29,7 @@ FAMILIES = (
     "shufflenet_v2_x0_5",
     "squeezenet1_1",
     "swin_t",
-    "vgg11_bn",
+    pytest.param("vgg11_bn", marks=pytest.mark.slow),  # as alexnet, with 130 million parameters to be drawn
 )
 
 

@@ -1,4 +1,4 @@
-"""The libraries' own image-classification examples, cut down to run offline, with one line added: seen, paused, frozen."""
+"""The libraries' own examples, cut down to run offline, with one line added: seen, paused, frozen."""
 
 import importlib.util
 import os

@@ -88,7 +88,9 @@ def steered(folder: Path, ranks: Ranks, **options: Any) -> dict[str, Any]:
     return seen | {"steps taken": lit.global_step, "weights": trained(module.net), "last rate": rate}
 
 
-@pytest.mark.parametrize(("world", "options"), [(1, {}), (1, {"accumulate_grad_batches": 2}), (2, {})])
+@pytest.mark.parametrize(
+    ("world", "options"), [(1, {}), (1, {"accumulate_grad_batches": 2, "precision": "bf16-mixed"}), (2, {})]
+)
 def test_a_person_steers_it(world: int, options: dict[str, Any], tmp_path: Path) -> None:
     found = on_ranks(world, lambda ranks: steered(tmp_path, ranks, **options), tmp_path)
     told = journal(tmp_path / "runs")

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 import finetui
 from finetui.engine.distributed.ranks import Ranks
-from finetui.engine.protocol import events
+from finetui.engine.protocol import commands, events
 
 pytestmark = pytest.mark.peers
 hf = pytest.importorskip("transformers")
@@ -137,3 +137,25 @@ def test_a_training_ends_as_finished_and_the_trainers_own_plans_hold(tmp_path: P
     told = journal(tmp_path / "runs")
     assert states(told)[-1] == "finished"
     assert [event.step for event in told if isinstance(event, events.Evaluated)] == evaluated == [10, 20, 30, 40]
+
+
+def test_an_evaluation_that_is_asked_for_takes_the_place_of_none_that_is_planned(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> int:
+        trainer, _ = made_trainer(tmp_path, ranks, network(), [], eval_strategy="steps", eval_steps=10)
+
+        def script(person: Person) -> None:
+            at = person.does(commands.Pause())
+            while at % 10 or not at:
+                person.does(commands.StepOnce())
+                at = person.watcher.until_kind(events.TrainPoint).step
+            person.does(commands.Evaluate())
+            person.does(commands.Stop())
+
+        with Person(tmp_path / "runs", script):
+            trainer.train()
+        return trainer.state.global_step
+
+    (steps,) = on_ranks(1, work, tmp_path)
+    assert steps % 10 == 0
+    evaluated = [event.step for event in journal(tmp_path / "runs") if isinstance(event, events.Evaluated)]
+    assert evaluated.count(steps) == 2

@@ -105,6 +105,7 @@ async def test_the_parent_comes_first_and_another_run_is_compared_with(tmp_path:
     make_run(tmp_path / "of-others", predictions(50))
     make_run(tmp_path / "older", before)
     own = make_run(tmp_path / "a-run", now, parent="older")
+    saved(own, predictions(seed=4), "best.onnx.predictions")
     app = FinetuiApp(AnsweringLink(*events_of(own)))
     async with open_app(app, size=(120, 40)) as pilot:
         screen = await opened(pilot)
@@ -112,6 +113,7 @@ async def test_the_parent_comes_first_and_another_run_is_compared_with(tmp_path:
         await pilot.settle()
         assert isinstance(app.screen, CompareScreen)
         text = picture(app)
+        assert "exported best.onnx" in text
         assert text.index("its parent") < text.index("other") < text.index("this run")
         assert "of-others" not in text  # its images are others
         tested = mcnemar(~now.wrong, ~before.wrong)

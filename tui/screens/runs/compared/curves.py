@@ -12,11 +12,11 @@ from textual.widgets import Static
 from finetui.tui.state.curves import Curve
 from finetui.tui.state.run_comparison import AnyHistory
 from finetui.tui.state.run_curves import METRICS, TRAINED, WATCHED, Metric, RunCurves
-from finetui.tui.widgets.line_plot import LinePlot
+from finetui.tui.widgets.line_plot import LinePlot, series_styles
 from finetui.tui.widgets.plot_axes import format_value
 from finetui.tui.widgets.plot_drawing import GLYPHS, PlotContent, SeriesStyle
 from finetui.tui.widgets.plot_group import PlotGroup
-from finetui.tui.widgets.plot_picture import AXIS, KEY, TITLE, Piece
+from finetui.tui.widgets.plot_picture import AXIS, KEY, MOST_SERIES, TITLE, Piece
 
 _OF_TRAINING = "train-"  # before the key of a metric, for what was measured while training
 
@@ -36,6 +36,7 @@ class RunsPlot(LinePlot):
         & > .line-plot--series-8 { color: $run-8; }
     }
     """
+    COMPONENT_CLASSES = LinePlot.COMPONENT_CLASSES | set(series_styles(MOST_SERIES))
 
 
 def _metrics(part: str) -> tuple[Metric, ...]:

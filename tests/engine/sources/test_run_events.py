@@ -1,0 +1,211 @@
+"""What a source tells as finetui's events: figures, epochs, absent values, thinned histories, restarts."""
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from event_files import losses
+
+from finetui.engine.protocol.events import AnyEvent, DataSeen, Evaluated, RunPrepared, StateChanged, TrainPoint
+from finetui.engine.sources.names import Meaning, meaning
+from finetui.engine.sources.recognise import find_runs
+from finetui.engine.sources.run_events import RunEvents
+from finetui.engine.sources.source import Anew, Back, Ended, Hparams, Item, Row
+from finetui.engine.sources.watched import WatchedRuns, events_of
+from finetui.tui.state.run_curves import other_metric
+from finetui.tui.state.store import Store
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "watched"
+
+
+class Made:
+    """A source that tells what it is given, a list for each look."""
+
+    kind = "made"
+
+    def __init__(self, *looks: list[Item], unread: int = 0, age: float = 0.0) -> None:
+        self._looks, self._unread, self._age = iter(looks), unread, age
+
+    def read(self) -> Iterator[Item]:
+        yield from next(self._looks, [])
+
+    def changed(self) -> float:
+        return time.time() - self._age
+
+    def unread(self) -> int:
+        return self._unread
+
+
+def row(step: int, epoch: float | None = None, **values: float) -> Row:
+    return Row(step, 1.7e9 + step, epoch, {name.replace("__", "/"): value for name, value in values.items()})
+
+
+def told(source: Made, looks: int = 1) -> tuple[Store, list[AnyEvent]]:
+    reader, store, heard = RunEvents(source, "a-run", "/a/run"), Store(), []
+    for _ in range(looks):
+        heard += store.fold(reader.read())
+    return store, heard
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("loss", Meaning("train", "loss")),
+        ("Loss/train", Meaning("train", "loss")),
+        ("train_loss_step", Meaning("train", "loss")),
+        ("train_loss_epoch", Meaning("other")),
+        ("val_loss_epoch", Meaning("val", "loss")),
+        ("validation/epoch_accuracy", Meaning("val", "accuracy")),
+        ("train/epoch_loss", Meaning("train", "loss")),
+        ("eval_loss", Meaning("val", "loss")),
+        ("eval_top1", Meaning("val", "accuracy", 0.01)),
+        ("eval_samples_per_second", Meaning("other")),
+        ("metrics/accuracy_top1", Meaning("val", "accuracy")),
+        ("lr-AdamW", Meaning("train", "lr")),
+        ("lr/pg0", Meaning("train", "lr")),
+        ("lr/pg1", Meaning("other")),
+        ("grad_2.0_norm_total", Meaning("train", "grad_norm")),
+        ("trainer/global_step", Meaning("step")),
+        ("train/epoch", Meaning("epoch")),
+        ("test_acc", Meaning("test", "accuracy")),
+        ("", Meaning("other")),
+    ],
+)
+def test_names(name: str, expected: Meaning) -> None:
+    assert meaning(name) == expected
+
+
+def test_what_is_not_told_is_absent() -> None:
+    store, heard = told(Made([row(1, loss=0.5), row(2, eval_loss=0.4)]))
+    point = next(event for event in heard if isinstance(event, TrainPoint))
+    assert (point.loss, point.accuracy, point.learning_rate, point.grad_norm) == (0.5, None, None, None)
+    evaluation = next(event for event in heard if isinstance(event, Evaluated))
+    assert (evaluation.loss, evaluation.accuracy, evaluation.n, evaluation.best) == (0.4, None, 0, False)
+    assert store.view.best_accuracy is None
+    assert [len(curve) for curve in store.curves.of("accuracy")] == [0, 0]
+
+
+def test_an_accuracy_above_one_is_no_share() -> None:
+    store, _ = told(Made([row(1, accuracy=87.5)]))
+    assert len(store.curves.train["accuracy"]) == 0
+    assert store.curves.of(other_metric("accuracy").key)[0].buckets().mean.tolist() == [87.5]
+
+
+def test_nothing_can_be_told_to_it_and_that_is_said() -> None:
+    from finetui.engine.protocol import commands
+
+    store, _ = told(Made([row(1, loss=1.0)]))
+    for kind in (commands.Pause, commands.Stop, commands.SetFrozen, commands.DescribeModel):
+        assert "is watched through its files (made)" in str(store.view.refusal_of(kind))
+
+
+@pytest.mark.parametrize(
+    ("rows", "steps"),
+    [
+        ([row(step, step // 10) for step in range(35)], 10),  # Lightning: whole epochs
+        ([row(step, step / 8) for step in range(1, 35)], 8),  # Hugging Face: fractions
+        ([row(epoch, epoch) for epoch in range(1, 5)], 1),  # a row an epoch
+        ([row(step, 0.0) for step in range(35)], 0),  # in its first one
+        ([row(step) for step in range(35)], 0),
+    ],
+)
+def test_how_long_an_epoch_is(rows: list[Row], steps: int) -> None:
+    store, heard = told(Made([one._replace(values={"loss": 1.0}) for one in rows]))
+    assert next(event for event in heard if isinstance(event, RunPrepared)).steps_per_epoch == steps
+    assert store.curves.units == (("epoch", "step", "time") if steps else ("step", "time"))
+    last = rows[-1].step
+    assert store.curves.train["loss"].span[1] == pytest.approx(last / steps if steps else last)
+
+
+def test_settings_and_the_plan() -> None:
+    store, _ = told(Made([Hparams({"epochs": 3, "lr": 0.1}), row(10, 1.0, loss=1.0), row(20, 2.0, loss=1.0)]))
+    assert (store.view.epochs, store.view.total_steps, store.view.hparams) == (3, 30, {"epochs": 3, "lr": 0.1})
+
+
+def test_a_long_history_keeps_its_extremes_and_means_in_few_events() -> None:
+    values = [math.sin(step / 50) + (5.0 if step == 7777 else 0.0) for step in range(20_000)]
+    rows = [row(step, loss=value, mine=-value) for step, value in enumerate(values)]
+    store, heard = told(Made(list(rows), unread=100 * 150 * 4000))
+    assert len(heard) < 1000
+    loss, mine = store.curves.train["loss"], store.curves.of(other_metric("mine").key)[0]
+    assert loss.buckets().high.max() == pytest.approx(max(values))
+    assert mine.buckets().low.min() == pytest.approx(-max(values))
+    assert loss.mean() == pytest.approx(sum(values) / len(values))
+    assert mine.mean() == pytest.approx(-sum(values) / len(values))
+
+
+def test_a_run_that_goes_back_forgets_what_came_after() -> None:
+    looks = [[row(step, loss=float(step)) for step in range(1, 11)], [Back(6), row(6, loss=60.0)]]
+    store, _ = told(Made(*looks), looks=2)
+    assert store.curves.train["loss"].buckets().mean.tolist() == [1, 2, 3, 4, 5, 60]
+    assert store.view.step == 6
+    assert any("begin again at step 6" in line.text for line in store.view.log)
+
+
+@pytest.mark.parametrize("again", [Back(0), Anew("it was written anew")])
+def test_a_run_that_begins_anew_has_only_its_new_points(again: Item) -> None:
+    store, _ = told(Made([row(1, loss=1.0), row(2, loss=1.0)], [again, row(1, loss=9.0)]), looks=2)
+    assert store.curves.train["loss"].buckets().mean.tolist() == [9.0]
+    assert (store.view.name, store.view.state) == ("a-run", "running")
+
+
+def test_state_and_age() -> None:
+    def states(source: Made) -> list[str]:
+        return [event.state for event in told(source)[1] if isinstance(event, StateChanged)]
+
+    assert states(Made([row(1, loss=1.0)])) == ["running"]
+    assert states(Made([row(1, loss=1.0)], age=3600)) == ["running", "stopped"]
+    assert states(Made([row(1, loss=1.0), Ended()])) == ["running", "finished"]
+    store, heard = told(Made([row(1, loss=1.0)], age=3600))
+    assert isinstance(heard[-1], DataSeen)
+    assert time.time() - store.view.changed == pytest.approx(3600, abs=60)
+    assert "60 minutes" in store.view.reason
+
+
+def test_a_step_that_is_told_again_replaces_what_was_told_of_it() -> None:
+    """One tag that goes back, in one file: its own curve does, and no other."""
+    rows = [row(0, cls=1.0), row(1, cls=2.0), row(0, cls=3.0), row(1, loss=1.0)]
+    store, _ = told(Made(list(rows)))
+    assert store.curves.of(other_metric("cls").key)[0].points()[1].tolist() == [3.0]
+
+
+def test_recognised_by_looking(tmp_path: Path) -> None:
+    found = {one.name: one.kind for one in find_runs(FIXTURES)}
+    assert found == {"lightning_csv": "CSV", "lightning_tb": "TensorBoard", "pytorch": "TensorBoard"}
+    (tmp_path / "people.csv").write_text("name,age\nx,1\n")
+    (tmp_path / "a.jsonl").write_text('{"loss": 1, "step": 1}\n')
+    (tmp_path / "b.jsonl").write_text('{"val": {"acc": 1}}\n')
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "c.jsonl").write_text('{"loss": 1}\n')
+    names = [one.name for one in find_runs(tmp_path)]
+    assert names == [f"{tmp_path.name}/a", f"{tmp_path.name}/b"]
+
+
+def test_all_runs_of_a_folder_with_new_ones_and_grown_ones(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "events.out.tfevents.1.h").write_bytes(losses(range(5)))
+    runs = WatchedRuns([tmp_path])
+    assert {(run.name, run.step, run.epochs, run.lr) for run in runs.read()} == {
+        ("one", 4, 0, None),
+        ("two", 4, 0, None),
+    }
+    with (tmp_path / "one" / "events.out.tfevents.1.h").open("ab") as file:
+        file.write(losses(range(5, 9)))
+    assert {(run.name, run.step) for run in runs.read()} == {("one", 8), ("two", 4)}
+    os.remove(tmp_path / "two" / "events.out.tfevents.1.h")  # noqa: PTH107
+    assert {(run.name, run.step) for run in runs.read()} == {("one", 8), ("two", 4)}  # known until the next search
+
+
+@pytest.mark.parametrize("name", ["pytorch", "lightning_tb", "lightning_csv"])
+def test_what_real_libraries_wrote(name: str) -> None:
+    found = next(one for one in find_runs(FIXTURES) if one.name == name)
+    store = Store()
+    store.fold(events_of(found).read())
+    assert [len(curve) for curve in store.curves.of("loss")] == ([40, 4] if name == "pytorch" else [12, 3])
+    assert store.view.best_accuracy == pytest.approx(0.78 if name == "pytorch" else 0.796875)
+    if name != "pytorch":
+        assert store.view.steps_per_epoch == 8

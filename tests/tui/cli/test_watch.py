@@ -1,0 +1,67 @@
+"""`finetui watch` on the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from event_files import losses
+
+from finetui.tui.cli.main import run
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "watched"
+
+
+def test_a_table_of_all_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["watch", str(FIXTURES), "--once"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["NAME", "STATE"]
+    assert {line.split()[0] for line in lines[1:]} == {"pytorch", "lightning_tb", "lightning_csv"}
+
+
+def test_the_events_of_one_run_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["watch", str(FIXTURES / "lightning_csv"), "--json", "--once"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["type"] for event in events[:3]] == ["run_prepared", "run_started", "state_changed"]
+    points = [event for event in events if event["type"] == "train_point"]
+    assert len(points) == 12
+    assert points[0]["accuracy"] is None  # and not 0
+    assert [event["seq"] for event in events] == list(range(len(events)))
+
+
+def test_the_summaries_of_several_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["watch", str(FIXTURES), "--json", "--once"]) == 0
+    assert {one["name"] for one in json.loads(capsys.readouterr().out)} == {"pytorch", "lightning_tb", "lightning_csv"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("absent", "there is no file or folder"),
+        ("notes.txt", "none of the files that can be watched"),
+        ("", "no runs yet"),
+    ],
+)
+def test_what_cannot_be_watched(name: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "events.txt").mkdir()
+    place = tmp_path / (name or "events.txt")
+    assert run(["watch", str(place), "--once"]) == 2
+    said = capsys.readouterr()
+    assert words in said.err and not said.out
+
+
+def test_json_follows_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["watch", str(FIXTURES), "--json"]) == 2
+    assert "--json follows one run, and there are 3" in capsys.readouterr().err
+
+
+def test_without_a_path(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["watch"]) == 2
+    assert "name a file or folder" in capsys.readouterr().err
+
+
+def test_a_finished_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "events.out.tfevents.1.h"
+    file.write_bytes(losses(range(3)))
+    assert run(["watch", str(file), "--json", "--once"]) == 0
+    assert capsys.readouterr().out.count("train_point") == 3
