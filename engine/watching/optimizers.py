@@ -75,7 +75,8 @@ class Optimizers:
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not self._is_ours(optimizer):
             return
-        self.restore()
+        if self._own:
+            self.restore()
         if not _has_closure(args, kwargs):
             self._before_update()
         if self.factor != 1.0:
@@ -91,6 +92,8 @@ class Optimizers:
             self._after_update()
 
     def _is_ours(self, optimizer: Optimizer) -> bool:
+        if self._known and self._known[-1]() is optimizer:
+            return True
         for one in self._known:
             if one() is optimizer:
                 return True

@@ -52,6 +52,7 @@ class Record:
         self.commands = _Commands(aside)
         self._complaints: deque[str] = deque()
         self._step, self._forsaken = step, forsaken
+        self.is_ours = True  # until this is a forked child
         self.endpoint = Endpoint(self.commands, config.run.linger_minutes, complain=self._complaints.append)
         self._writer = RunWriter(str(self.endpoint.path or ""))
         try:
@@ -107,6 +108,7 @@ class Record:
 
     def forsake(self) -> None:
         """In a forked child: hold nothing of what is the parent's, and write none of it."""
+        self.is_ours = False
         self.endpoint.forsake()
         self._writer.forsake()
         self._forsaken()

@@ -2,7 +2,6 @@
 
 import atexit
 import functools
-import os
 import sys
 import time
 import warnings
@@ -44,7 +43,7 @@ class Steps(Generic[_T]):
         if run.stopped:
             raise RunStopped
         run._begin_epoch(self._loader)
-        batches = iter(self._loader)
+        batches, first = iter(self._loader), True
         while True:
             began = time.perf_counter()
             try:
@@ -52,11 +51,14 @@ class Steps(Generic[_T]):
             except StopIteration:
                 run._end_epoch()
                 return
-            run._waited(time.perf_counter() - began, batch)
+            waited = time.perf_counter() - began
+            if first:
+                first = False
+                run._waited(0.0, batch)
             if not run.before_step():
                 return
             yield batch
-            run.after_step(_samples(batch))
+            run.after_step(_samples(batch), waited)
 
 
 def _samples(batch: Any) -> int:
@@ -102,7 +104,6 @@ class WatchedRun:
     def __init__(self, make: Callable[[], Loop] | None) -> None:
         self._make = make
         self._loop: Loop | None = None
-        self._pid = 0
         self._warned: set[str] = set()
         self._was_stopped = False
 
@@ -116,7 +117,6 @@ class WatchedRun:
                 self._loop = self._make()
             except FinetuiError as error:
                 self._warn(f"finetui watches nothing: {error}")
-            self._pid = os.getpid()
             atexit.register(self._leave)
         return self
 
@@ -142,7 +142,7 @@ class WatchedRun:
     @property
     def active(self) -> bool:
         """Whether the loop is watched here."""
-        return self._loop is not None and self._pid == os.getpid()
+        return self._loop is not None and self._loop.record.is_ours
 
     @property
     def stopped(self) -> bool:
@@ -168,9 +168,10 @@ class WatchedRun:
         return self._loop.before_step()
 
     @_harmless(None)
-    def after_step(self, samples: int = 0) -> None:
-        """Count a step, over `samples` images."""
+    def after_step(self, samples: int = 0, waited: float = 0.0) -> None:
+        """Count a step, over `samples` images, whose batch was waited for so many seconds."""
         assert self._loop is not None, "it is active"
+        self._loop.meter.waiting += waited
         self._loop.after_step(samples)
 
     @_harmless(None)
