@@ -89,7 +89,4 @@ def run(options: Options) -> str:
             ]
         )
     head = ["parameter tensors", "plain, ms a step", "watched, ms a step", "more", "ratio"]
-    return (
-        table(head, rows)
-        + "\n\nProcessor time of the thread that trains, which is the only one of torch's."
-    )
+    return table(head, rows) + "\n\nProcessor time of the thread that trains, which is the only one of torch's."
