@@ -5,7 +5,7 @@ from finetui.engine.protocol.events import CommandAccepted, Event, RunPrepared, 
 
 
 class RunClock:
-    """Adds up for how many `seconds` a run has trained, by the times of its events."""
+    """Adds up for how many `seconds` a run has trained, by the times of its events; 0 is of one that was not told."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -22,4 +22,4 @@ class RunClock:
             self.seconds += max(event.time - self._since, 0.0)
             self._since = event.time
         if isinstance(event, StateChanged):
-            self._since = event.time if event.state == "running" else None
+            self._since = event.time or None if event.state == "running" else None

@@ -60,7 +60,7 @@ COLUMNS = {
     "model": Column("model", 6, lambda run: run.model or NONE),
     "data": Column("data", 7, lambda run: run.data),
     "started": Column("started", 8, lambda run: run.started[:16].replace("T", " ") or NONE),
-    "took": Column("took", 10, lambda run: duration(run.took), right=True),
+    "took": Column("took", 10, lambda run: duration(run.took) if run.took or run.started else "", right=True),
     "test": Column("test", 12, lambda run: _share(run.test_accuracy), right=True),
     "last": Column("last", 14, lambda run: _share(run.accuracy), right=True),
     "interval": Column("95% CI", 15, _interval, right=True),

@@ -57,7 +57,8 @@ def _facts(run: RunSummary, runs: Sequence[RunSummary]) -> Iterator[tuple[str, s
         yield "Seed", str(run.seed)
     yield "", ""
     yield "Started", run.started[:16].replace("T", " ") or "-"
-    yield "Took", duration(run.took)
+    if run.took or run.started:
+        yield "Took", duration(run.took)
     yield "Size", in_bytes(run.size)
     if run.parent:
         yield "Began from", run.parent
