@@ -24,7 +24,7 @@ from finetui.engine.text import clean
 from finetui.engine.training.layer_meter import gradient_norms
 from finetui.engine.watching import described, scores
 from finetui.engine.watching.layers import WatchedLayers
-from finetui.engine.watching.loop_meter import LoopMeter
+from finetui.engine.watching.loop_meter import LoopMeter, finite, rounded
 from finetui.engine.watching.optimizers import Optimizers
 from finetui.engine.watching.record import Record
 from finetui.engine.watching.saving import Saver, device_of
@@ -239,9 +239,9 @@ class Loop:
                 loss=means.get("loss"),
                 accuracy=means.get("accuracy"),
                 learning_rate=None if rate is None else rate * self.optimizers.factor,
-                grad_norm=_finite(float(torch.linalg.vector_norm(norms))) if norms is not None else None,
+                grad_norm=finite(float(torch.linalg.vector_norm(norms))) if norms is not None else None,
                 samples_per_second=samples / seconds if samples else None,
-                group_grad_norms=_rounded(norms.tolist()) if norms is not None else (),
+                group_grad_norms=rounded(norms.tolist()) if norms is not None else (),
                 group_rate_factors=self._rate_factors(rate),
                 time_shares=shares,
                 others={clean(name, 60): mean for name, mean in means.items() if name not in _LOGGED},
@@ -263,7 +263,7 @@ class Loop:
         for group in self.groups:
             own = [rates[id(p)] for p in group.parameters.values() if id(p) in rates]
             found.append(max(own, default=0.0) / highest)
-        return _rounded(found)
+        return rounded(found)
 
     # -- evaluations ------------------------------------------------------------------------------------
 
@@ -309,7 +309,7 @@ class Loop:
                 averages=report.averages,
                 part=part,
                 watched=watched,
-                others=_others({name: _finite(float(value)) for name, value in metrics.items()}),
+                others=_others({name: finite(float(value)) for name, value in metrics.items()}),
             )
         )
         self.meter.restart_clock()
@@ -318,7 +318,7 @@ class Loop:
         """Tell what an evaluation came to. Raises `BadInput`."""
         self._begin()
         self.emit_point()
-        told = {name: _finite(float(value)) for name, value in metrics.items() if value is not None}
+        told = {name: finite(float(value)) for name, value in metrics.items() if value is not None}
         watched = self._is_watched(part)
         accuracy = told.pop("accuracy", None)
         best = watched and accuracy is not None and accuracy > self._best
@@ -362,8 +362,7 @@ class Loop:
 
     def predictions_file(self, part: AnyPart) -> Path | None:
         """Return the file with the predictions of `part`, empty: of what is evaluated while training."""
-        wanted = part or self._part
-        return self._parts.get(wanted) if wanted else None
+        return self._parts.get(wanted) if (wanted := part or self._part) else None
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -399,11 +398,3 @@ class Loop:
 
 def _others(metrics: Mapping[str, float | None]) -> dict[str, float]:
     return {clean(name, 60): value for name, value in metrics.items() if value is not None}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _rounded(values: Sequence[float]) -> tuple[float, ...]:
-    return tuple(float(f"{value:.4g}") if math.isfinite(value) else 0.0 for value in values)

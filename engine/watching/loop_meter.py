@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -103,3 +103,13 @@ def _read(values: list[Tensor | float]) -> list[float]:
         by_device.setdefault(tensor.device, []).append(tensor)
     read = [number for alike in by_device.values() for number in torch.stack(alike).tolist()]
     return read + [value for value in values if not isinstance(value, Tensor)]
+
+
+def finite(value: float) -> float | None:
+    """Return `value`; None where it is infinite or not a number, for which JSON has nothing."""
+    return value if math.isfinite(value) else None
+
+
+def rounded(values: Sequence[float]) -> tuple[float, ...]:
+    """Return `values` with four digits; 0 for what is not finite."""
+    return tuple(float(f"{value:.4g}") if math.isfinite(value) else 0.0 for value in values)
