@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from finetui.engine.export.classify import classify
 from finetui.engine.inspection.answers import Answerer
-from finetui.engine.inspection.classify import classify
 from finetui.engine.inspection.opened_checkpoint import open_checkpoint
 from finetui.engine.predictions.file import Predictions, load_predictions
 from finetui.engine.protocol.commands import DescribeModel, ExplainImage, Stop, ViewLayer

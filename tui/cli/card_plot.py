@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from finetui.tui.cli.card_facts import Plot
+from finetui.tui.colours.palettes import palette
 from finetui.tui.state.curves import Floats
 from finetui.tui.widgets.plot_axes import Range, format_ticks, ticks, x_range, y_axis
 
 _WIDTH, _HEIGHT = 420, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 28, 24
 _ROWS = 8  # for which the ticks of the y axis are chosen
-_COLOURS = ("#1f77b4", "#e07a1f")
+_PALETTE = palette("truecolor", dark=False)
+_COLOURS = (_PALETTE["train-curve"], _PALETTE["evaluation-curve"])
 _MOST_POINTS = 500
 
 

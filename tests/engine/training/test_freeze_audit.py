@@ -515,5 +515,5 @@ def test_what_cannot_be_asked() -> None:
         finetui.audit(model, optimizer, frozen=["boddy"])
     with pytest.raises(BadInput, match="a whole number from 1"):
         finetui.audit(model, optimizer, steps=0)
-    with pytest.raises(BadInput, match="not over"):
-        _ = finetui.audit(model, optimizer).result
+    with finetui.audit(model, optimizer) as audit, pytest.raises(BadInput, match="not over"):
+        _ = audit.result

@@ -159,7 +159,7 @@ def test_a_child_that_is_forked_owns_nothing(tmp_path: Path) -> None:
                 run.__exit__(None, None, None)
                 said = f"{run.active} {taken} {mine} {len(_global_optimizer_pre_hooks)}"
                 os.write(writer, said.encode())
-                signal.pause()
+                signal.sigwait({signal.SIGTERM})
             finally:
                 os._exit(1)
         os.close(writer)

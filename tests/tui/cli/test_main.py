@@ -83,7 +83,7 @@ def test_runs_lists_it(trained) -> None:
     assert list(row) == [
         "name", "path", "state", "data", "model", "epoch", "step", "best_accuracy", "started", "parent", "pid", "host",
         "evaluated_on", "accuracy", "test_accuracy", "part", "time_shares", "epochs", "lr", "recipe",
-        "optimizer", "schedule", "batch_size", "seed", "took", "size", "tags", "note",
+        "optimizer", "schedule", "batch_size", "seed", "took", "size", "tags", "note", "provenance",
     ]  # fmt: skip
     assert (row["name"], row["state"], row["data"], row["model"]) == ("small", "finished", "mnist-sample", "lenet")
     assert (row["epoch"], row["step"], row["parent"]) == (1, 200, None)

@@ -173,7 +173,17 @@ def test_a_replay_says_whether_it_ended_with_the_same_weights(finished: Path, in
     result = in_process("replay", "whole", "--json", cwd=finished)
     assert result.returncode == 0
     found = json.loads(result.stdout)
-    assert list(found) == ["run", "path", "steps", "changes", "compared", "same", "different_at", "weights"]
+    assert list(found) == [
+        "run",
+        "path",
+        "steps",
+        "changes",
+        "compared",
+        "same",
+        "different_at",
+        "weights",
+        "otherwise",
+    ]
     assert (found["run"], found["steps"], found["same"], found["different_at"]) == ("whole-replay", 400, True, None)
     assert found["compared"] == 3
     # A journal that tells of something else is found out.
