@@ -30,7 +30,7 @@ from finetui.engine.protocol.events import (
     StateChanged,
 )
 from finetui.engine.protocol.queues import EventQueue
-from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.folder import RunFolder, is_own_loop
 from finetui.engine.runs.lock import Holder, holder_of
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.text import clean
@@ -393,5 +393,5 @@ def not_live(folder: RunFolder) -> str:
     summary = summarise_run(folder)
     state = "not live" if summary is None else summary.state
     look = f"`finetui open {folder.argument}` shows it"
-    more = "" if state == "finished" else f", `finetui resume {folder.argument}` goes on with it"
+    more = "" if state == "finished" or is_own_loop(folder) else f", `finetui resume {folder.argument}` goes on with it"
     return f"the run {folder.name} is {state}: no engine has it; {look}{more}"

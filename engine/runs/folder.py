@@ -237,6 +237,12 @@ def no_checkpoint(folder: RunFolder, wanted: str) -> BadInput:
     return BadInput(f"the run {folder.name} has no checkpoint {wanted!r}; {known}")
 
 
+def is_own_loop(folder: RunFolder) -> bool:
+    """Whether a person's own loop has trained the run in `folder`, which finetui only watched."""
+    began = how_it_began(folder)
+    return began is not None and began.capabilities is not None
+
+
 def find_checkpoint(run_or_file: str, runs_dir: Path) -> Path:
     """Return the checkpoint file that a person means: a file, RUN:CHECKPOINT, or a run's best one (else its last).
 
@@ -246,6 +252,11 @@ def find_checkpoint(run_or_file: str, runs_dir: Path) -> Path:
     if file.is_file():
         return file
     folder, name = find_run_at(run_or_file, runs_dir)
+    if is_own_loop(folder):
+        raise BadInput(
+            f"the run {folder.name} was trained by your own loop, which finetui watched: it knows its figures and its "
+            "predictions (finetui open, errors, card), and not how to build its network"
+        )
     if name:
         return folder.checkpoint(name)
     for path in (folder.best, folder.last):

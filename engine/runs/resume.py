@@ -10,7 +10,7 @@ from finetui.engine.protocol.config import RunConfig, SectionName, TrainingConfi
 from finetui.engine.protocol.config_file import load
 from finetui.engine.runs import kept_checkpoints
 from finetui.engine.runs.derived import branch_config
-from finetui.engine.runs.folder import RunFolder, checkpoint_names, how_it_began, no_checkpoint
+from finetui.engine.runs.folder import RunFolder, checkpoint_names, how_it_began, is_own_loop, no_checkpoint
 from finetui.engine.runs.lock import holder_of
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.runs.trust import check_run_trusted
@@ -52,8 +52,7 @@ def resumable(
 
 def check_trained_by_engine(folder: RunFolder) -> None:
     """Raise `BadInput` for the run of a person's own loop: only that can go on with it, or train it again."""
-    began = how_it_began(folder)
-    if began is not None and began.capabilities is not None:
+    if is_own_loop(folder):
         raise BadInput(f"the run {folder.name} was trained by your own loop, which finetui watched: start that again")
 
 

@@ -9,7 +9,7 @@ from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.protocol.audit import Audit, AuditedTensor
 from finetui.engine.protocol.commands import AuditParameters
 from finetui.engine.protocol.events import CommandRefused, ParametersAudited
-from finetui.engine.runs.folder import RunFolder, find_run
+from finetui.engine.runs.folder import RunFolder, find_run, is_own_loop
 from finetui.engine.runs.lock import is_live
 from finetui.engine.text import clean
 from finetui.tui.cli.complete import live
@@ -56,10 +56,8 @@ def _ask(folder: RunFolder, steps: int) -> Audit:
     from finetui.tui.cli.steer import ask
 
     if not is_live(folder):
-        raise BadInput(
-            f"the run {folder.name} is not training, and an audit looks at steps; "
-            f"go on with it (finetui resume {folder.argument}), then ask again"
-        )
+        goes_on = "start that" if is_own_loop(folder) else f"go on with it (finetui resume {folder.argument})"
+        raise BadInput(f"the run {folder.name} is not training, and an audit looks at steps; {goes_on}, then ask again")
     answer = ask(AttachLink(folder, reading=True), AuditParameters(steps=steps))
     if isinstance(answer, ParametersAudited):
         return answer.audit

@@ -15,8 +15,10 @@ from rich.segment import Segments
 from textual.content import Content
 
 import finetui
+from finetui.engine.errors import BadInput
 from finetui.engine.predictions.criteria import Selection
 from finetui.engine.predictions.file import Predictions, load_predictions
+from finetui.engine.predictions.given_images import answer as answer_given
 from finetui.engine.predictions.images import pixels
 from finetui.engine.predictions.metrics import scores_of
 from finetui.engine.predictions.selection import most_confused
@@ -24,7 +26,7 @@ from finetui.engine.protocol.commands import FetchImages, FindDuplicates
 from finetui.engine.protocol.events import DuplicatesFound, Images
 from finetui.engine.protocol.requests import BareWeights, ClassesBy
 from finetui.engine.protocol.values import ClassReport, Part
-from finetui.engine.runs.folder import RunFolder, find_checkpoint
+from finetui.engine.runs.folder import RunFolder, find_checkpoint, find_run_at, is_own_loop
 from finetui.engine.text import clean
 from finetui.tui.cli.noted import note_test
 from finetui.tui.cli.reports import output_width, print_json, table, write_data
@@ -73,7 +75,14 @@ class Origin:
         self._opened: OpenedCheckpoint | None = None
         self._predictions: Predictions | None = None
         self._phase = ""
-        self.checkpoint = find_checkpoint(place.run_or_file, place.runs_dir)
+        folder = None if place.is_file else find_run_at(place.run_or_file, place.runs_dir)[0]
+        self._own_loop = folder is not None and is_own_loop(folder)
+        if folder is None or not self._own_loop:
+            self.checkpoint = find_checkpoint(place.run_or_file, place.runs_dir)
+        elif not folder.last_predictions.is_file():
+            raise BadInput(f"the loop of the run {folder.name} has given no predictions: call run.predictions in it")
+        else:
+            self.checkpoint = folder.last_predictions
 
     def close(self) -> None:
         """End what reads the data."""
@@ -131,17 +140,19 @@ class Origin:
 
     def images(self, part: Part, indices: Sequence[int], side: int = 0) -> list[Image | str]:
         """Return images of `part`, uint8 `[H, W, 1 or 3]` of at most `side` pixels, or what is wrong with them."""
-        answerer = finetui.Answerer(self.opened().subject)
+        answerer = None if self._own_loop else finetui.Answerer(self.opened().subject)
         found: list[Image | str] = []
         for start in range(0, len(indices), _FETCHED):
             question = FetchImages(indices=tuple(indices[start : start + _FETCHED]), side=side, part=part)
-            answer = answerer.answer(question)
+            answer = answer_given(question, self.checkpoint) if answerer is None else answerer.answer(question)
             assert isinstance(answer, Images)
             found += [picture.problem or pixels(picture) for picture in answer.pictures]
         return found
 
     def duplicates(self, part: Part) -> DuplicatesFound:
-        """Return which images of `part` are training images."""
+        """Return which images of `part` are training images. Raises `BadInput` where those are not known."""
+        if self._own_loop:
+            raise BadInput("--duplicates: the training images of your own loop are not known")
         answer = finetui.Answerer(self.opened().subject, self._tell).answer(FindDuplicates(part=part))
         assert isinstance(answer, DuplicatesFound)
         return answer

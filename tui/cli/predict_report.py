@@ -134,8 +134,8 @@ def _summed_up(tally: Tally, asked: Asked, *, invert: bool, folders: Sequence[Pa
         print("; ".join(words), file=sys.stderr)
     if tally.pale and not invert:
         print(
-            f"finetui: {tally.pale} of the images are dark on a pale ground; if the network learned from light things "
-            "on black (as MNIST's digits are), use --invert",
+            f"finetui: {tally.pale} of the images look dark on a pale ground; if the network learned from light "
+            "things on black (as MNIST's digits are), use --invert",
             file=sys.stderr,
         )
     return 2 if tally.failed or (tally.files and tally.problems == tally.files) else 0

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from finetui.engine.errors import BadInput
-from finetui.engine.runs.folder import RunFolder
+from finetui.engine.runs.folder import RunFolder, is_own_loop
 from finetui.engine.runs.run_fields import FIELDS, field_named, in_order
 from finetui.engine.runs.run_filter import matching, parse_filter
 from finetui.engine.runs.summaries import RunSummary, summarise_runs
@@ -124,6 +124,7 @@ def _hints(found: Sequence[RunSummary]) -> Iterator[tuple[str, str]]:
         elif run.pid is not None:
             yield f"finetui attach {name}", f"{run.state}, on host {run.host}, process {run.pid}"
     ended = [run for run in found if run.pid is None and run.state in ("stopped", "crashed")]
+    ended = [run for run in ended if not is_own_loop(RunFolder(Path(run.path)))]
     for run in ended[:_MOST_HINTS]:
         yield f"finetui resume {RunFolder(Path(run.path)).argument}", f"{run.state} at step {run.step:,}"
     if len(ended) > _MOST_HINTS:

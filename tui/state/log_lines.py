@@ -184,9 +184,9 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
     match event:
         case events.RunPrepared():
             data = event.data
-            where = f"{data.name} in {data.location}"
-            if data.sizes:
-                where = f"{data.name}: {sizes(data)} from {data.location}"
+            where = f"{data.name}: {sizes(data)}" if any(data.sizes.values()) else data.name
+            if data.location:
+                where += f" from {data.location}"
             text = "; ".join(part for part in (where, data.loader, *event.notices) if part)
             return "warning" if event.notices else "info", text
         case events.RunStarted():
