@@ -217,7 +217,7 @@ class SummarySoFar:
             parent=None if self._prepared.parent is None else clean(self._prepared.parent),
             pid=there.pid if there is not None else None,
             host=clean(there.host) if there is not None else None,
-            evaluated_on=None if self._last is None else self._last.n,
+            evaluated_on=None if self._last is None else self._last.n or None,
             time_shares=self.time.shares() if self.time.seconds else None,
             epochs=training.epochs,
             lr=training.lr,

@@ -4,12 +4,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 from cyclopts import Parameter
 
 from finetui.engine.errors import BadInput
-from finetui.engine.runs.journal import encode_line
+from finetui.engine.protocol.events import AnyEvent, Evaluated, RunPrepared
 from finetui.engine.text import clean
 from finetui.tui.cli.options import Images, NotifyBy
 from finetui.tui.cli.reports import output_width, print_json, table, write_data
@@ -89,7 +90,18 @@ def _print_events(watched: "WatchedRuns", found: "Sequence[Found]", *, once: boo
             print(f"{only.path} cannot be read just now: {error}", file=sys.stderr)
             heard = []
         for event in heard:
-            write_data(encode_line(event))
+            write_data(msgspec.json.encode(_told(event)) + b"\n")
         if once:
             return 0
         time.sleep(_LOOK_SECONDS)
+
+
+def _told(event: AnyEvent) -> dict[str, Any]:
+    """Return `event` without the defaults of a run of finetui's own, for what the files did not tell."""
+    found: dict[str, Any] = msgspec.to_builtins(event)
+    if isinstance(event, RunPrepared):
+        del found["config"]
+        found["data"] = {name: value for name, value in found["data"].items() if value}
+    if isinstance(event, RunPrepared | Evaluated):
+        found = {name: value for name, value in found.items() if value or name in ("seq", "step", "loss", "accuracy")}
+    return found

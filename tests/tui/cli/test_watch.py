@@ -64,4 +64,9 @@ def test_a_finished_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str
     file = tmp_path / "events.out.tfevents.1.h"
     file.write_bytes(losses(range(3)))
     assert run(["watch", str(file), "--json", "--once"]) == 0
-    assert capsys.readouterr().out.count("train_point") == 3
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["type"] for event in events].count("train_point") == 3
+    (begun,) = [event for event in events if event["type"] == "run_prepared"]
+    assert not {"config", "parameters", "steps_per_epoch", "parent"} & begun.keys()  # nobody has told them
+    assert not {"train_size", "channels", "classes"} & begun["data"].keys()
+    assert all(event.get("accuracy") is None for event in events)
