@@ -76,23 +76,28 @@ def timm_has(name: str) -> bool:
 
 def create(name: str, definition: str, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
     """Return the network `name` for images of `shape`, `[C, H, W]`, with new weights. Raises `BadInput`."""
-    from finetui.engine.models import hf_models, timm_models
-
     if is_timm(name, definition):
         library("timm", name)
+        from finetui.engine.models import timm_models
+
         return timm_models.create(timm_models.spec(name, _defined(definition)[0]), num_classes, shape)
     library("transformers", name)
+    from finetui.engine.models import hf_models
+
     return hf_models.create(_required(name, definition), num_classes, shape)
 
 
 def own_input(name: str, definition: str) -> OwnInput:
     """Return the input that the configuration of the network `name` states. Raises `BadInput`."""
-    from finetui.engine.models import hf_models, timm_models
-
     config, preprocessor = _defined(definition)
     if is_timm(name, definition):
         library("timm", name)
+        from finetui.engine.models import timm_models
+
         return timm_models.own_input(timm_models.spec(name, config))
+    library("transformers", name)
+    from finetui.engine.models import hf_models
+
     return hf_models.own_input(config, preprocessor)
 
 

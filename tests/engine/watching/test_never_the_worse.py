@@ -138,7 +138,8 @@ def test_two_runs_after_one_another_and_of_one_name(tmp_path: Path) -> None:
         assert summarise_run(RunFolder(tmp_path / name)).state == "finished"
 
 
-def test_a_child_that_is_forked_owns_nothing(tmp_path: Path) -> None:
+def test_a_child_that_is_forked_owns_nothing(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    there = descriptors()
     net = OwnNet()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     with finetui.watch(net, optimizer, runs_dir=tmp_path, name="own") as run:
@@ -152,7 +153,11 @@ def test_a_child_that_is_forked_owns_nothing(tmp_path: Path) -> None:
         if child == 0:
             signal.alarm(60)  # whatever becomes of the test
             try:
-                mine = [path for path in descriptors().values() if "own" in path or "sock" in path or "epoll" in path]
+                mine = [
+                    path
+                    for number, path in descriptors().items()
+                    if there.get(number) != path and (str(tmp_path) in path or "sock" in path or "epoll" in path)
+                ]
                 run.log(loss=1.0)
                 run.predictions(torch.eye(4), [0, 1, 2, 3])
                 taken = sum(1 for _ in run.steps([1, 2, 3]))
@@ -165,6 +170,7 @@ def test_a_child_that_is_forked_owns_nothing(tmp_path: Path) -> None:
         os.close(writer)
         said = os.read(reader, 4096).decode()
         os.close(reader)
+        request.addfinalizer(lambda: (os.kill(child, signal.SIGKILL), os.waitpid(child, 0)))
         assert said == "False 3 [] 0"
         assert folder.journal.read_bytes() == before
         assert is_live(folder)
@@ -173,8 +179,6 @@ def test_a_child_that_is_forked_owns_nothing(tmp_path: Path) -> None:
     # The child is still there, and does not keep the run.
     assert not is_live(folder)
     assert summarise_run(folder).state == "finished"
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
