@@ -47,18 +47,27 @@ def undisturbed(model: nn.Module | None, what: str) -> Iterator[None]:
 
 
 class Saver:
-    """Writes checkpoints into a run's `folder`: `own(path)` does, or they are of `model` and `optimizers`."""
+    """Writes checkpoints into a run's `folder`: `own(path)` does, or they are of `model` and `optimizers`.
+
+    `has_all` tells that this process has all of their numbers.
+    """
 
     def __init__(
-        self, own: Callable[[Path], Any] | None, model: nn.Module | None, optimizers: Optimizers, folder: RunFolder
+        self,
+        own: Callable[[Path], Any] | None,
+        model: nn.Module | None,
+        optimizers: Optimizers,
+        folder: RunFolder,
+        has_all: bool = True,
     ) -> None:
+        self._has_all = has_all
         self._own, self._model, self._optimizers, self._folder = own, model, optimizers, folder
         self._kept: dict[str, KeptCheckpoint] = {}
 
     @property
     def can_save(self) -> bool:
         """Whether there is anything to save."""
-        return self._own is not None or self._model is not None
+        return self._own is not None or (self._model is not None and self._has_all)
 
     def save(
         self, name: str, *, step: int, epoch: int, at: int, classes: tuple[str, ...], shape: tuple[int, ...], data: str
