@@ -63,7 +63,7 @@ class Loop:
     ) -> None:
         self.step = self.epoch = self.step_in_epoch = 0
         self.stopped = False
-        self.model = described.bare(model) if model is not None else None
+        self.wrapped, self.model = model, described.bare(model) if model is not None else None
         self.groups = module_groups(self.model) if self.model is not None else ()
         self.optimizers = Optimizers(self.model, optimizers, self._before_update, self._after_update)
         self.layers = (
@@ -93,7 +93,7 @@ class Loop:
         self.record = Record(
             self.config, name or self._default_name(), lambda: self.step, self.steering.aside, self._release
         )
-        self.saver = Saver(save, self.model, self.optimizers, self.record.folder, self.has_all)
+        self.saver = Saver(save, self.model, model, self.optimizers, self.record.folder, self.has_all)
         self.optimizers.open()
 
     def _default_name(self) -> str:

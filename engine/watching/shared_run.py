@@ -255,7 +255,7 @@ class _Follower:
     """The network and the optimizers of a process that is not the first one."""
 
     def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
-        self._model = inner = bare(model)
+        self._model, inner = model, bare(model)
         self._optimizers = Optimizers(inner, optimizers)
         self._layers = _FollowingLayers(inner, module_groups(inner), self._optimizers)
         self._optimizers.open()

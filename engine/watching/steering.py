@@ -197,7 +197,7 @@ class Steering:
         loop = self._loop
         assert loop.evaluate is not None, "the command is only obeyed where there is one"
         loop.emit_point()
-        with undisturbed(loop.model, "your evaluate function"):
+        with undisturbed(loop.wrapped, "your evaluate function"):
             found = loop.evaluate()
         if isinstance(found, Mapping):
             loop.evaluated(found, "val", 0)

@@ -5,6 +5,7 @@ import errno
 import gc
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from own_loop import OwnLoop, OwnNet, images_and_labels, journal_of, own_loader
@@ -24,11 +26,14 @@ from torch.utils.data import DataLoader, TensorDataset
 from watching import until
 
 import finetui
+from finetui.engine.errors import BadInput
 from finetui.engine.link import sockets
 from finetui.engine.protocol import commands, events
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import is_live
 from finetui.engine.runs.summaries import summarise_run
+from finetui.engine.watching.loop_meter import LoopMeter
+from finetui.engine.watching.saving import undisturbed
 
 
 def train(run: Any = None, epochs: int = 2) -> dict[str, torch.Tensor]:
@@ -430,3 +435,29 @@ def test_a_metric_that_is_no_number_is_left_out(tmp_path: Path) -> None:
         "the metric matrix is left out: it is not a number, but a list",
         "the metric name is left out: it is not a number, but a str",
     ]
+
+
+def test_an_evaluation_draws_from_none_of_the_loops_random_numbers(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(OwnNet())
+    net.train()
+    with pytest.raises(BadInput), undisturbed(net, "it"):
+        net.eval()
+        random.seed(1)
+        np.random.seed(1)
+        expected = random.random(), np.random.random()
+        raise OwnError
+    assert all(module.training for module in net.modules())
+    assert (random.random(), np.random.random()) != expected
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    with undisturbed(net, "it"):
+        random.random()
+        np.random.random(700)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+
+
+def test_numbers_of_a_loop_that_tells_of_no_steps_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetui.engine.watching.loop_meter._MOST_LOGGED", 3)
+    meter = LoopMeter()
+    for number in range(5):
+        meter.log({"loss": number})
+    assert meter.take()[1] == {"loss": [0.0, 1.0, 2.0]}
