@@ -4,6 +4,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from finetui.engine.text import clean
 from finetui.engine.training.layer_meter import gradient_norms
 from finetui.engine.watching import described, scores
 from finetui.engine.watching.layers import WatchedLayers
-from finetui.engine.watching.loop_meter import LoopMeter, finite, rounded
+from finetui.engine.watching.loop_meter import LoopMeter, finite, numbers, others, rounded
 from finetui.engine.watching.optimizers import Optimizers
+from finetui.engine.watching.parallel import divided_by
 from finetui.engine.watching.record import Record
 from finetui.engine.watching.saving import Saver, device_of
 from finetui.engine.watching.steering import Steering
@@ -61,7 +63,7 @@ class Loop:
     ) -> None:
         self.step = self.epoch = self.step_in_epoch = 0
         self.stopped = False
-        self.model = described.bare(model) if model is not None else None
+        self.wrapped, self.model = model, described.bare(model) if model is not None else None
         self.groups = module_groups(self.model) if self.model is not None else ()
         self.optimizers = Optimizers(self.model, optimizers, self._before_update, self._after_update)
         self.layers = (
@@ -74,8 +76,7 @@ class Loop:
         self.config = described.base_configuration(runs_dir, config)
         self._settings = config
         self._epochs, self.steps_per_epoch = epochs, steps_per_epoch or 0
-        self._classes = classes
-        self._known_classes = tuple(map(str, classes or ()))
+        self._classes = self._known_classes = tuple(map(str, classes)) if classes is not None else ()
         self._begun = False
         self._loader: Any = None
         self.shape: tuple[int, ...] = ()
@@ -86,11 +87,13 @@ class Loop:
         self._diverged = False
         self.steered = world is not None or rank_info_from().world == 1
         self.world = world or rank_info_from().world
+        # This rank alone can compute with them: it must not take part in collectives that the others do not.
+        self.has_all = self.world == 1 or model is None or not divided_by(model)
         self.steering = Steering(self)
         self.record = Record(
             self.config, name or self._default_name(), lambda: self.step, self.steering.aside, self._release
         )
-        self.saver = Saver(save, self.model, self.optimizers, self.record.folder)
+        self.saver = Saver(save, self.model, model, self.optimizers, self.record.folder, self.has_all)
         self.optimizers.open()
 
     def _default_name(self) -> str:
@@ -112,7 +115,7 @@ class Loop:
         self.record.reporter.emit(
             described.prepared(
                 self.config,
-                described.data_of(self._loader, self._classes or (), self.shape),
+                described.data_of(self._loader, self._classes, self.shape),
                 self.model,
                 self.groups,
                 self.layers.table() if self.layers is not None else (),
@@ -196,7 +199,7 @@ class Loop:
             if self.meter.due() or self.step == 0:
                 with self.meter.costs():
                     self.layers.saw_gradients()
-                    self._norms = gradient_norms(self.groups, device_of(self.model))
+                    self._norms = self._gradient_norms()
             self.steering.before_update()
         except Exception as error:  # noqa: BLE001  # this is called by the loop's own code, which must not see it
             self._fault = error
@@ -211,9 +214,12 @@ class Loop:
         """Return the norm of each layer group's last gradient; None where the loop has forgotten that already."""
         norms, self._norms = self._norms, None
         if norms is None and self.groups:
-            norms = gradient_norms(self.groups, device_of(self.model))
-            return norms if bool(norms.any()) else None
+            norms = self._gradient_norms()
+            return norms if norms is not None and bool(norms.any()) else None
         return norms
+
+    def _gradient_norms(self) -> Tensor | None:
+        return gradient_norms(self.groups, device_of(self.model)) if self.has_all else None
 
     # -- points -----------------------------------------------------------------------------------------
 
@@ -223,10 +229,14 @@ class Loop:
             with self.meter.costs(last=True):
                 self._emit_point()
 
-    def _emit_point(self) -> None:
-        meter = self.meter
+    def look_at_layers(self) -> None:
+        """Tell where the loop itself has frozen or unfrozen layers."""
         if self.layers is not None and self.layers.refresh():
             self.record.reporter.emit(events.LayersChanged(layers=self.layers.table()))
+
+    def _emit_point(self) -> None:
+        meter = self.meter
+        self.look_at_layers()
         means, read = meter.take()
         steps, samples = meter.steps, meter.samples
         seconds, shares = meter.shares()
@@ -242,7 +252,7 @@ class Loop:
                 grad_norm=finite(float(torch.linalg.vector_norm(norms))) if norms is not None else None,
                 samples_per_second=samples / seconds if samples else None,
                 group_grad_norms=rounded(norms.tolist()) if norms is not None else (),
-                group_rate_factors=self._rate_factors(rate),
+                group_rate_factors=self.optimizers.rate_factors(self.groups),
                 time_shares=shares,
                 others={clean(name, 60): mean for name, mean in means.items() if name not in _LOGGED},
             )
@@ -254,23 +264,13 @@ class Loop:
                 events.Alert(kind="divergence", message=f"the loss is not finite any more by step {self.step:,}")
             )
 
-    def _rate_factors(self, highest: float | None) -> tuple[float, ...]:
-        """Return the rate of each layer group over the `highest`, where they differ."""
-        rates = self.optimizers.rates()
-        if not highest or len(set(rates.values())) < 2:
-            return ()
-        found = []
-        for group in self.groups:
-            own = [rates[id(p)] for p in group.parameters.values() if id(p) in rates]
-            found.append(max(own, default=0.0) / highest)
-        return rounded(found)
-
     # -- evaluations ------------------------------------------------------------------------------------
 
     def predictions(
         self, probabilities: Any, labels: Any, given: Any, part: Part, metrics: Mapping[str, Any] = _NONE
     ) -> None:
         """Keep what was predicted, and tell what it comes to, and `metrics` beside it. Raises `BadInput`."""
+        more = numbers(metrics, self.record.warn_once)
         self._begin()
         self.emit_point()
         started = time.monotonic()
@@ -309,16 +309,16 @@ class Loop:
                 averages=report.averages,
                 part=part,
                 watched=watched,
-                others=_others({name: finite(float(value)) for name, value in metrics.items()}),
+                others=others(more),
             )
         )
         self.meter.restart_clock()
 
     def evaluated(self, metrics: Mapping[str, Any], part: Part, n: int) -> None:
         """Tell what an evaluation came to. Raises `BadInput`."""
+        told = numbers(metrics, self.record.warn_once)
         self._begin()
         self.emit_point()
-        told = {name: finite(float(value)) for name, value in metrics.items() if value is not None}
         watched = self._is_watched(part)
         accuracy = told.pop("accuracy", None)
         best = watched and accuracy is not None and accuracy > self._best
@@ -335,7 +335,7 @@ class Loop:
                 seconds=0.0,
                 part=part,
                 watched=watched,
-                others=_others(told),
+                others=others(told),
             )
         )
         self.meter.restart_clock()
@@ -379,22 +379,21 @@ class Loop:
 
     def abandon(self, error: Exception) -> None:
         """Watch the loop no more, because of an `error` of finetui's own; the loop goes on."""
-        self._release()
-        self.steering.close()
-        details = "".join(traceback.format_exception(error))
-        try:
-            with self.record.folder.log.open("a", encoding="utf-8") as log:
-                log.write(details)
-            self.record.set_state("failed", f"finetui watches this loop no more, which goes on: {describe(error)}")
-        finally:
-            self.record.close()
+        reason = f"finetui watches this loop no more, which goes on: {describe(error)}"
+        # All of it is tried, the last one first, and nothing of it may reach the loop.
+        with suppress(Exception), ExitStack() as stages:
+            stages.callback(self.record.close)
+            stages.callback(self.record.set_state, "failed", reason)
+            stages.callback(self._write_down, error)
+            stages.callback(self.steering.close)
+            stages.callback(self._release)
+
+    def _write_down(self, error: Exception) -> None:
+        with self.record.folder.log.open("a", encoding="utf-8") as log:
+            log.write("".join(traceback.format_exception(error)))
 
     def _release(self) -> None:
         """Let go of the network and its optimizers."""
         self.optimizers.close()
         if self.layers is not None:
             self.layers.close()
-
-
-def _others(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    return {clean(name, 60): value for name, value in metrics.items() if value is not None}

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.values import TimeShares
+from finetui.engine.text import clean
 from finetui.engine.training.metrics import POINT_INTERVAL
 
 _SHARE = 0.003  # of the time, at most, goes into points: the time between two of them follows from what one costs
 _LONGEST = 2.0  # seconds between two points
+_MOST_LOGGED = 100_000  # numbers of one name that wait for a point: a loop may never tell of its steps
 _MOST_STEPS_A_POINT = 1000  # bounds the tensors that wait on the device
 
 
@@ -43,11 +45,20 @@ class LoopMeter:
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Keep numbers by their names: Python's, numpy's, or tensors of one element, which nobody waits for.
 
-        Raises `BadInput` for one that is no number.
+        Raises `BadInput` for one that is no number, which is left out.
         """
+        problem: BadInput | None = None
         for name, value in metrics.items():
-            number = _number(name, value)
-            self._logged.setdefault(name, []).append(number)
+            try:
+                number = _number(name, value)
+            except BadInput as error:
+                problem = error
+                continue
+            logged = self._logged.setdefault(name, [])
+            if len(logged) < _MOST_LOGGED:
+                logged.append(number)
+        if problem is not None:
+            raise problem
 
     def due(self) -> bool:
         """Whether it is time for a point; asking costs next to nothing."""
@@ -92,7 +103,7 @@ def _number(name: str, value: Any) -> Tensor | float:
         return value.detach().clone()  # a loop may go on computing with its own in place
     try:
         return float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadInput(f"run.log({name}=...) takes a number, and was given a {type(value).__name__}") from error
 
 
@@ -105,9 +116,27 @@ def _read(values: list[Tensor | float]) -> list[float]:
     return read + [value for value in values if not isinstance(value, Tensor)]
 
 
+def numbers(metrics: Mapping[str, Any], warn: Callable[[str], None]) -> dict[str, float | None]:
+    """Return the numbers among `metrics`, None for one that is not finite; `warn` is told of others, but for None."""
+    found = {}
+    for name, value in metrics.items():
+        if value is None:
+            continue
+        try:
+            found[str(name)] = finite(float(value))
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # the last one is torch's
+            warn(f"the metric {name} is left out: it is not a number, but a {type(value).__name__}")
+    return found
+
+
 def finite(value: float) -> float | None:
     """Return `value`; None where it is infinite or not a number, for which JSON has nothing."""
     return value if math.isfinite(value) else None
+
+
+def others(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the finite ones of `metrics`, by names that can be shown."""
+    return {clean(name, 60): value for name, value in metrics.items() if value is not None}
 
 
 def rounded(values: Sequence[float]) -> tuple[float, ...]:

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from finetui.engine.models import ModuleGroup
+from finetui.engine.watching.loop_meter import rounded
+
 
 class Optimizers:
     """The optimizers of `model`'s parameters: the `given` ones, and each other that takes a step while this is open.
@@ -65,6 +68,17 @@ class Optimizers:
     def rates(self) -> dict[int, float]:
         """Return the rate of each parameter that some optimizer has, by its `id`, the factor left out."""
         return {id(p): float(group.get("lr", 0.0)) for group in self.groups for p in group["params"]}
+
+    def rate_factors(self, layers: Sequence[ModuleGroup]) -> tuple[float, ...]:
+        """Return the rate of each group of `layers` over the highest one, where they differ."""
+        rates, highest = self.rates(), self.rate()
+        if not highest or len(set(rates.values())) < 2:
+            return ()
+        found = []
+        for group in layers:
+            own = [rates[id(p)] for p in group.parameters.values() if id(p) in rates]
+            found.append(max(own, default=0.0) / highest)
+        return rounded(found)
 
     def restore(self) -> None:
         """Put the rates back that an update was to use which has raised."""

@@ -17,15 +17,19 @@ def wrapper_in(model: nn.Module) -> DistributedDataParallel | None:
     return compiled if isinstance(compiled, DistributedDataParallel) else None
 
 
+def divided_by(model: nn.Module) -> str:
+    """Return what divides the parameters of `model` among the processes; empty where each process has them all."""
+    names = {kind.__name__ for module in model.modules() for kind in type(module).__mro__}
+    found = next((words for name, words in _DIVIDING.items() if name in names), "")
+    return found or ("DTensor" if any(hasattr(p, "device_mesh") for p in model.parameters()) else "")
+
+
 def why_no_freezing(model: nn.Module) -> str:
     """Return why no layer of `model`, as it is wrapped, can be frozen or unfrozen, as a sentence; empty where it can.
 
     Raises nothing, and changes nothing.
     """
-    names = {kind.__name__ for kind in type(model).__mro__}
-    for module in model.children():
-        names |= {kind.__name__ for kind in type(module).__mro__}
-    divided = next((words for name, words in _DIVIDING.items() if name in names), "")
+    divided = divided_by(model)
     if divided:
         return f"{divided} divides the parameters among the processes by what trains at the beginning"
     if "DataParallel" in {kind.__name__ for kind in type(model).__mro__}:

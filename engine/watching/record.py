@@ -5,6 +5,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import msgspec
 
@@ -51,6 +52,7 @@ class Record:
         """Make the folder of a new run, and listen. Raises `BadInput` where there can be no such folder."""
         self.commands = _Commands(aside)
         self._complaints: deque[str] = deque()
+        self._warned: set[str] = set()
         self._step, self._forsaken = step, forsaken
         self.is_ours = True  # until this is a forked child
         self.endpoint = Endpoint(self.commands, config.run.linger_minutes, complain=self._complaints.append)
@@ -90,18 +92,25 @@ class Record:
         """Show `event`, which is never journaled, from any thread."""
         self.endpoint.publish(msgspec.structs.replace(event, step=self._step(), time=time.time()))
 
+    def warn_once(self, message: str) -> None:
+        """Journal a warning that may come up again and again."""
+        if message not in self._warned:
+            self._warned.add(message)
+            self.reporter.warn(message)
+
     def tell_complaints(self) -> None:
         """Journal what went wrong beside the loop."""
         while self._complaints:
             self.reporter.warn(self._complaints.popleft())
 
     def close(self) -> None:
-        """Say goodbye, and give the folder up."""
+        """Say goodbye, and give the folder up; it is given up whatever goes wrong before."""
         _open.discard(self)
-        self._machine.__exit__(None, None, None)
-        self.tell_complaints()
-        self.endpoint.__exit__()
-        self._writer.release()
+        with ExitStack() as stages:  # the last one comes first
+            stages.callback(self._writer.release)
+            stages.callback(self.endpoint.__exit__)
+            stages.callback(self.tell_complaints)
+            stages.callback(self._machine.__exit__, None, None, None)
 
     def _machine_sample(self) -> events.MachineSample | events.Log | None:
         return self._machine.due() if self._state in ("running", "paused") else None

@@ -1,10 +1,12 @@
 """Checkpoints of a watched loop: by the person's own function, or the state dicts of network and optimizers."""
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -34,6 +36,7 @@ def undisturbed(model: nn.Module | None, what: str) -> Iterator[None]:
     Raises `BadInput`, that `what` has failed, for whatever it raises.
     """
     modes = {module: module.training for module in model.modules()} if model is not None else {}
+    pythons, numpys = random.getstate(), np.random.get_state()  # what the loop may draw from
     with preserved_rng(device_of(model)):
         try:
             yield
@@ -42,23 +45,35 @@ def undisturbed(model: nn.Module | None, what: str) -> Iterator[None]:
         except Exception as error:
             raise BadInput(f"{what} failed: {describe(error)}") from error
         finally:
+            random.setstate(pythons)
+            np.random.set_state(numpys)
             for module, training in modes.items():
                 module.training = training
 
 
 class Saver:
-    """Writes checkpoints into a run's `folder`: `own(path)` does, or they are of `model` and `optimizers`."""
+    """Writes checkpoints into a run's `folder`: `own(path)` does, or they are of `model` and `optimizers`.
+
+    `wrapped` is the model as it was given; `has_all` tells that this process has all of its numbers.
+    """
 
     def __init__(
-        self, own: Callable[[Path], Any] | None, model: nn.Module | None, optimizers: Optimizers, folder: RunFolder
+        self,
+        own: Callable[[Path], Any] | None,
+        model: nn.Module | None,
+        wrapped: nn.Module | None,
+        optimizers: Optimizers,
+        folder: RunFolder,
+        has_all: bool = True,
     ) -> None:
+        self._has_all, self._wrapped = has_all, wrapped
         self._own, self._model, self._optimizers, self._folder = own, model, optimizers, folder
         self._kept: dict[str, KeptCheckpoint] = {}
 
     @property
     def can_save(self) -> bool:
         """Whether there is anything to save."""
-        return self._own is not None or self._model is not None
+        return self._own is not None or (self._model is not None and self._has_all)
 
     def save(
         self, name: str, *, step: int, epoch: int, at: int, classes: tuple[str, ...], shape: tuple[int, ...], data: str
@@ -70,7 +85,7 @@ class Saver:
         name = name or LAST
         if self._own is not None:
             path = self._folder.path / f"{name}.pt"
-            with undisturbed(self._model, "your save function"):
+            with undisturbed(self._wrapped, "your save function"):
                 self._own(path)
         else:
             path = self._folder.checkpoint(name)

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from finetui.engine.distributed.rank_info import RankInfo
 from finetui.engine.distributed.ranks import SINGLE, Ranks
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, describe
 from finetui.engine.models import module_groups
 from finetui.engine.watching.described import bare
 from finetui.engine.watching.layers import WatchedLayers
@@ -69,8 +69,13 @@ def ranks_of(world: int) -> Ranks | None:
     if world == _known():
         return own_ranks()
     message = f"finetui watches nothing: {world} processes train, and torch.distributed knows of {_known()}"
-    warnings.warn(message, RuntimeWarning, stacklevel=3)
+    _warn(message)
     return None
+
+
+def _warn(message: str) -> None:
+    with suppress(RuntimeWarning):  # where warnings are errors
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 def _known() -> int:
@@ -104,7 +109,12 @@ class SharedRun(WatchedRun):
         self._parallel = wrapper_in(model)
         self._settings: Settings | None = None  # those that all ranks have
         self._ended = False
-        self._follower = None if ranks.is_first else _Follower(model, optimizers)
+        self._follower: _Follower | None = None
+        if not ranks.is_first:
+            try:
+                self._follower = _Follower(model, optimizers)
+            except Exception as error:  # noqa: BLE001  # it goes along as one that watches nothing
+                _warn(f"finetui watches nothing on rank {ranks.rank}: {describe(error)}")
 
         def make() -> Loop:
             return Loop(
@@ -147,10 +157,12 @@ class SharedRun(WatchedRun):
 
     def before_step(self) -> bool:
         """Obey what has come, on all ranks; wait while the run is paused. Return False once it was told to stop."""
-        if self._follower is not None:
-            return self._follow(self._follower)
+        if not self.ranks.is_first:
+            return self._follow()
         before = self._settings if self._settings is not None else self._settings_now()
         goes_on: bool = super().before_step()
+        if self._settings_now() != before:
+            self._look_at_layers()
         self._settings = self._settings_now()
         if self.ranks.world > 1:
             note = msgspec.msgpack.encode(self._settings) if self._settings != before else b""
@@ -158,6 +170,11 @@ class SharedRun(WatchedRun):
         self._set_up_again(before, self._settings)
         self._ended = not goes_on
         return goes_on
+
+    @_harmless(None)
+    def _look_at_layers(self) -> None:
+        assert self._loop is not None, "it is active"
+        self._loop.look_at_layers()  # the others have frozen already what the loop itself has
 
     @_harmless(None)
     def validated(self, scores: Any, labels: Any, given: Any, metrics: Mapping[str, Any]) -> None:
@@ -201,28 +218,44 @@ class SharedRun(WatchedRun):
             self.ranks.send_note(_Order.SAVE, str(path).encode())
         return self._save(path)
 
-    def _follow(self, follower: "_Follower") -> bool:
+    def _follow(self) -> bool:
         while True:
             order, note = self.ranks.send_note(0, b"")
             match order:
                 case _Order.EVALUATE if self._evaluate is not None:
-                    follower.undisturbed(self._evaluate)
+                    self._disturb(self._evaluate)
                 case _Order.SAVE if self._save is not None:
-                    follower.undisturbed(functools.partial(self._save, Path(note.decode())))
+                    self._disturb(functools.partial(self._save, Path(note.decode())))
                 case _:
                     if note:
-                        before = follower.settings
-                        follower.become(_decoder.decode(note))
-                        self._set_up_again(before, follower.settings)
+                        self._become(_decoder.decode(note))
                     self._ended = order == _Order.END
                     return not self._ended
+
+    def _disturb(self, work: Callable[[], Any]) -> None:
+        if self._follower is not None:
+            self._follower.undisturbed(work)
+        else:  # it may need all ranks
+            with suppress(Exception):
+                work()
+
+    def _become(self, settings: Settings) -> None:
+        follower = self._follower
+        if follower is None:
+            return
+        before = follower.settings
+        try:
+            follower.become(settings)
+        except Exception as error:  # noqa: BLE001  # the loop goes on
+            _warn(f"rank {self.ranks.rank} is not as the others: {describe(error)}")
+        self._set_up_again(before, settings)
 
 
 class _Follower:
     """The network and the optimizers of a process that is not the first one."""
 
     def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
-        self._model = inner = bare(model)
+        self._model, inner = model, bare(model)
         self._optimizers = Optimizers(inner, optimizers)
         self._layers = _FollowingLayers(inner, module_groups(inner), self._optimizers)
         self._optimizers.open()
@@ -230,10 +263,11 @@ class _Follower:
 
     def become(self, settings: Settings) -> None:
         """Have these `settings`."""
-        self.settings = settings
+        before, self.settings = self.settings, settings
         self._optimizers.factor = settings.factor
         self._layers.set_norm_trains(settings.norm_trains)
-        self._layers.become(settings.frozen)
+        if settings.frozen != before.frozen:
+            self._layers.become(settings.frozen)
 
     def undisturbed(self, work: Callable[[], Any]) -> None:
         """Do what the first process does as well, which says what is wrong with it."""

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from finetui.engine.watching.loop import Loop
 
 _ALWAYS = (commands.Pause, commands.Resume, commands.StepOnce, commands.Stop, commands.FetchImages)
-_WITH_MODEL = (
-    commands.SetLearningRate,
-    commands.SetFrozen,
-    commands.SetFrozenNorm,
+_WITH_MODEL = (commands.SetLearningRate, commands.SetFrozen, commands.SetFrozenNorm)
+_WITH_ALL_OF_IT = (
     commands.DescribeModel,
     commands.ViewLayer,
     commands.MeasureLayers,
@@ -48,7 +46,7 @@ class Steering:
         """Return what the loop obeys."""
         kinds = list(_ALWAYS)
         if self._loop.model is not None:
-            kinds += [*_WITH_MODEL]
+            kinds += [*_WITH_MODEL, *(_WITH_ALL_OF_IT if self._loop.has_all else ())]
         if self._loop.saver.can_save:
             kinds.append(commands.Save)
         if self._loop.evaluate is not None:
@@ -199,7 +197,7 @@ class Steering:
         loop = self._loop
         assert loop.evaluate is not None, "the command is only obeyed where there is one"
         loop.emit_point()
-        with undisturbed(loop.model, "your evaluate function"):
+        with undisturbed(loop.wrapped, "your evaluate function"):
             found = loop.evaluate()
         if isinstance(found, Mapping):
             loop.evaluated(found, "val", 0)

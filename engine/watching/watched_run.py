@@ -6,13 +6,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, get_args
 
 from torch import Tensor
 
-from finetui.engine.errors import FinetuiError, describe
+from finetui.engine.errors import BadInput, FinetuiError, describe
 from finetui.engine.protocol.values import Part
 from finetui.engine.watching.loop import Loop
 
@@ -58,7 +59,7 @@ class Steps(Generic[_T]):
             if not run.before_step():
                 return
             yield batch
-            run.after_step(_samples(batch), waited)
+            run._stepped_over(batch, waited)
 
 
 def _samples(batch: Any) -> int:
@@ -67,6 +68,19 @@ def _samples(batch: Any) -> int:
         return len(batch) if batch.ndim else 0
     parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
     return next((found for part in parts if (found := _samples(part))), 0)
+
+
+def _known(part: Any) -> Part:
+    if part not in get_args(Part):
+        raise BadInput(f"part must be one of {', '.join(map(repr, get_args(Part)))}, not {part!r}")
+    return part  # type: ignore[no-any-return]
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise BadInput(f"{name} must be a whole number, and is a {type(value).__name__}") from error
 
 
 def _harmless(otherwise: _R) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
@@ -117,6 +131,8 @@ class WatchedRun:
                 self._loop = self._make()
             except FinetuiError as error:
                 self._warn(f"finetui watches nothing: {error}")
+            except Exception as error:  # noqa: BLE001  # no training is worth less for it
+                self._warn(f"finetui watches nothing: {describe(error)}")
             atexit.register(self._leave)
         return self
 
@@ -172,7 +188,7 @@ class WatchedRun:
         """Count a step, over `samples` images, whose batch was waited for so many seconds."""
         assert self._loop is not None, "it is active"
         self._loop.meter.waiting += waited
-        self._loop.after_step(samples)
+        self._loop.after_step(_whole("samples", samples))
 
     @_harmless(None)
     def log(self, **metrics: Any) -> None:
@@ -187,7 +203,7 @@ class WatchedRun:
     def epoch(self, number: int) -> None:
         """Let epoch `number`, from 1, begin; `steps` counts them itself."""
         assert self._loop is not None, "it is active"
-        self._loop.begin_epoch(number)
+        self._loop.begin_epoch(_whole("epoch", number))
 
     @_harmless(None)
     def predictions(self, probabilities: Any, labels: Any, paths_or_images: Any = None, part: Part = "val") -> None:
@@ -198,7 +214,7 @@ class WatchedRun:
         `[C, H, W]`; of a part they are in the same order each time.
         """
         assert self._loop is not None, "it is active"
-        self._loop.predictions(probabilities, labels, paths_or_images, part)
+        self._loop.predictions(probabilities, labels, paths_or_images, _known(part))
 
     @_harmless(None)
     def evaluated(
@@ -212,7 +228,11 @@ class WatchedRun:
     ) -> None:
         """Tell what an evaluation on the `n` images of `part` came to, where there are no predictions to give."""
         assert self._loop is not None, "it is active"
-        self._loop.evaluated({"accuracy": accuracy, "loss": loss, **metrics}, part, n)
+        self._loop.evaluated({"accuracy": accuracy, "loss": loss, **metrics}, _known(part), _whole("n", n))
+
+    @_harmless(None)
+    def _stepped_over(self, batch: Any, waited: float) -> None:
+        self.after_step(_samples(batch), waited)
 
     @_harmless(None)
     def _begin_epoch(self, loader: Any) -> None:
@@ -234,9 +254,10 @@ class WatchedRun:
         if message in self._warned:
             return
         self._warned.add(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
         if self._loop is not None:
             self._loop.record.reporter.warn(message)
+        with suppress(RuntimeWarning):  # where warnings are errors
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
 
     def _give_up(self, error: Exception) -> None:
         loop, self._loop = self._loop, None

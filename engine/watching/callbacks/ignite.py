@@ -14,6 +14,7 @@ from finetui.engine.watching.callbacks.validation import (
     Validation,
     classes_of,
     count_in,
+    harmless,
     images_in,
     labels_in,
     named,
@@ -57,7 +58,7 @@ class IgniteHandler:
         self._evaluator, self._val_loader = evaluator, val_loader
         self._metrics_of = output_transform or _metrics_in
         self._given: dict[str, Any] = {"name": name, "runs_dir": runs_dir, "save": save, "config": config}
-        self._classes = classes
+        self._classes = list(classes) if classes is not None else None
         self._run: SharedRun | None = None
 
     def attach(self, trainer: Engine) -> Self:
@@ -141,20 +142,28 @@ class IgniteHandler:
         run = self._run
         if run is None:
             return
-        self._samples += count_in(trainer.state.batch)
-        for name, value in self._metrics_of(trainer.state.output).items():
-            self._losses.setdefault(name, []).append(value)
+        self._look_at(trainer)
         if not self._stepped:  # gradients are being accumulated
             return
         self._stepped = False
-        metrics = {name: sum(values[1:], values[0]) / len(values) for name, values in self._losses.items()}
-        self._losses = {}
-        if run.point_due:
-            metrics = _numbers(trainer.state.metrics) | metrics
-        run.log(**named(metrics))
+        self._log(trainer, run)
         samples, self._samples = self._samples, 0
         run.after_step(samples * run.ranks.world)
         self._obey(trainer, run)
+
+    @harmless
+    def _look_at(self, trainer: Engine) -> None:
+        self._samples += count_in(trainer.state.batch)
+        for name, value in self._metrics_of(trainer.state.output).items():
+            self._losses.setdefault(name, []).append(value.detach().clone() if isinstance(value, Tensor) else value)
+
+    @harmless
+    def _log(self, trainer: Engine, run: SharedRun) -> None:
+        losses, self._losses = self._losses, {}
+        metrics = {name: sum(values[1:], values[0]) / len(values) for name, values in losses.items()}
+        if run.point_due:
+            metrics = _numbers(trainer.state.metrics) | metrics
+        run.log(**named(metrics))
 
     def _obey(self, trainer: Engine, run: SharedRun) -> None:
         if not run.before_step():
@@ -169,10 +178,12 @@ class IgniteHandler:
     def _counts(self, evaluator: Engine) -> bool:
         return self._run is not None and self._val_loader in (None, evaluator.state.dataloader)
 
+    @harmless
     def _validation_started(self, evaluator: Engine) -> None:
         if self._counts(evaluator):
             self._validation.begin()
 
+    @harmless
     def _validated(self, evaluator: Engine) -> None:
         if not self._counts(evaluator):
             return
@@ -181,6 +192,7 @@ class IgniteHandler:
         labels = labels if labels is not None else labels_in(batch)
         self._validation.add(scores_in(output, len(labels) if labels is not None else 0), labels, images_in(batch))
 
+    @harmless
     def _validation_completed(self, evaluator: Engine) -> None:
         if self._run is not None and self._counts(evaluator):
             tell(self._run, self._validation, evaluator.state.dataloader, _numbers(evaluator.state.metrics))

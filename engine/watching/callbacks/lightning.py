@@ -1,5 +1,6 @@
 """`finetui.LightningCallback`: a Lightning Trainer's run on dashboards, and steered by them."""
 
+import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from finetui.engine.watching.callbacks.validation import (
     Validation,
     classes_of,
     count_in,
+    harmless,
     images_in,
     labels_in,
     named,
@@ -51,7 +53,7 @@ class LightningCallback(Callback):
     ) -> None:
         super().__init__()
         self._given: dict[str, Any] = {"name": name, "runs_dir": runs_dir, "config": config}
-        self._classes = classes
+        self._classes = list(classes) if classes is not None else None
         self._run: SharedRun | None = None
 
     # -- the run ----------------------------------------------------------------------------------------
@@ -133,12 +135,7 @@ class LightningCallback(Callback):
         run = self._run
         if run is None:
             return
-        self._samples += count_in(batch)
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if isinstance(loss, Tensor):
-            # Lightning has divided it, where gradients are accumulated and it does that itself.
-            parts = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
-            self._losses.append(loss.detach() * parts if parts > 1 else loss.detach())
+        self._look_at(trainer, pl_module, outputs, batch)
         if trainer.global_step != self._steps:
             self._steps = trainer.global_step
             self._log(trainer, run)
@@ -147,6 +144,16 @@ class LightningCallback(Callback):
             self._obey(trainer, run)
         self._done_at = time.perf_counter()
 
+    @harmless
+    def _look_at(self, trainer: "Trainer", pl_module: "LightningModule", outputs: Any, batch: Any) -> None:
+        self._samples += count_in(batch)
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, Tensor):
+            # Lightning has divided it, where gradients are accumulated and it does that itself.
+            parts = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+            self._losses.append(loss.detach() * parts if parts > 1 else loss.detach().clone())
+
+    @harmless
     def _log(self, trainer: "Trainer", run: SharedRun) -> None:
         losses, self._losses = self._losses, []
         if losses:
@@ -167,6 +174,7 @@ class LightningCallback(Callback):
 
     # -- validation -------------------------------------------------------------------------------------
 
+    @harmless
     def on_validation_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Begin to collect what is said of each image; not in the sanity check, which comes before the run."""
         if self._run is not None:
@@ -174,6 +182,7 @@ class LightningCallback(Callback):
             self._outputs = Outputs(pl_module)
             self._known = set(trainer.callback_metrics)  # names of metrics
 
+    @harmless
     def on_validation_batch_end(
         self,
         trainer: "Trainer",
@@ -192,6 +201,7 @@ class LightningCallback(Callback):
         returned = scores_in(outputs, count)
         self._validation.add(returned if returned is not None else seen, labels, images_in(batch))
 
+    @harmless
     def on_validation_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Tell what the validation came to."""
         run = self._run
@@ -215,9 +225,14 @@ def _validate(trainer: "Trainer") -> None:
     """Run the validation loop between two steps, as the training loop does at its intervals."""
     connector = trainer._logger_connector
     first = connector._first_loop_iter
+    stops = trainer.should_stop
+    stoppers = [(one, copy.deepcopy(one.state_dict())) for one in trainer.early_stopping_callbacks]
     trainer.validating = True
     try:
         trainer.fit_loop.epoch_loop.val_loop.run()
     finally:
+        trainer.should_stop = stops
+        for one, state in stoppers:  # it was none of the evaluations that they count
+            one.load_state_dict(state)
         trainer.training = True
         connector._first_loop_iter = first

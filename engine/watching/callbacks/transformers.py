@@ -9,13 +9,29 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
-from finetui.engine.watching.callbacks.validation import Validation, classes_of, images_in, labels_in, scores_in, tell
+from finetui.engine.watching.callbacks.validation import (
+    Validation,
+    classes_of,
+    harmless,
+    images_in,
+    labels_in,
+    scores_in,
+    tell,
+)
 from finetui.engine.watching.shared_run import SharedRun, ranks_of
 
 _UNSAID = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time", "epoch")
-_FLAGS = ("should_evaluate", "should_save", "should_log", "should_epoch_stop")
+_IGNORED = -100  # a label that cross entropy leaves out
+_FLAGS = ("should_training_stop", "should_evaluate", "should_save", "should_log", "should_epoch_stop")
 
 
 class TransformersCallback(TrainerCallback):
@@ -39,7 +55,7 @@ class TransformersCallback(TrainerCallback):
         config: Mapping[str, Any] | None = None,
     ) -> None:
         self._given: dict[str, Any] = {"name": name, "runs_dir": runs_dir, "config": config}
-        self._classes = classes
+        self._classes = list(classes) if classes is not None else None
         self._run: SharedRun | None = None
 
     # -- the run ----------------------------------------------------------------------------------------
@@ -103,6 +119,7 @@ class TransformersCallback(TrainerCallback):
 
     # -- steps ------------------------------------------------------------------------------------------
 
+    @harmless
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Let the next epoch begin."""
         if self._run is not None:
@@ -120,6 +137,7 @@ class TransformersCallback(TrainerCallback):
             self._steps.ended()
             self._obey(control)
 
+    @harmless
     def on_log(
         self,
         args: TrainingArguments,
@@ -135,15 +153,19 @@ class TransformersCallback(TrainerCallback):
         rest = {
             key: value for key, value in logs.items() if key not in known and not key.startswith(("eval_", "train_"))
         }
-        self._run.log(**{key: value for key, value in rest.items() if isinstance(value, int | float)})
+        self._run.log(**{str(key): value for key, value in rest.items() if isinstance(value, int | float)})
 
     def _obey(self, control: TrainerControl) -> None:
         assert self._run is not None, "it is open"
         # An evaluation that a dashboard asks for leaves the Trainer's own plans as they are.
         before = {flag: getattr(control, flag) for flag in _FLAGS}
+        stoppers = [one for one in _callbacks(self._trainer) if isinstance(one, EarlyStoppingCallback)]
+        patience = [one.early_stopping_patience_counter for one in stoppers]
         goes_on = self._run.before_step()
         for flag, value in before.items():
             setattr(control, flag, value)
+        for one, counter in zip(stoppers, patience, strict=True):
+            one.early_stopping_patience_counter = counter
         if not goes_on:
             control.should_training_stop = True
 
@@ -157,6 +179,7 @@ class TransformersCallback(TrainerCallback):
 
     # -- evaluations ------------------------------------------------------------------------------------
 
+    @harmless
     def on_evaluate(
         self,
         args: TrainingArguments,
@@ -169,6 +192,13 @@ class TransformersCallback(TrainerCallback):
         if self._run is not None:
             told = {name: value for name, value in (metrics or {}).items() if name not in _UNSAID}
             tell(self._run, self._steps.validation, kwargs.get("eval_dataloader"), told)
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Collect what was said of a batch of an evaluation."""
+        if self._run is not None:
+            self._steps.predicted()
 
     def on_predict(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **_: Any
@@ -192,12 +222,20 @@ class _Steps:
         self._losses: list[Tensor] = []
         self._right: list[Tensor] = []
         self._samples = 0
+        self._last: tuple[Tensor | None, Tensor | None, Any] = (None, None, None)  # of a pass that trains nothing
         self._handle = model.register_forward_hook(self._seen, with_kwargs=True)
 
     def close(self) -> None:
         """Look no more."""
         self._handle.remove()
 
+    @harmless
+    def predicted(self) -> None:
+        """Collect the last pass, which was one of an evaluation; others are nobody's business."""
+        last, self._last = self._last, (None, None, None)
+        self.validation.add(*last)
+
+    @harmless
     def ended(self) -> None:
         """Log a step of the optimizer."""
         run = self._run
@@ -209,22 +247,31 @@ class _Steps:
         run.after_step(self._samples * run.ranks.world)
         self._losses, self._right, self._samples = [], [], 0
 
+    @harmless
     def _seen(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         labels, images = labels_in(kwargs), images_in(kwargs)
         count = len(labels) if labels is not None else 0
         scores = scores_in(output, count)
         if not module.training:
-            self.validation.add(scores, labels, images)
+            self._last = scores, labels, images
             return
         self._samples += count or (len(images) if isinstance(images, Tensor) else 0)
         loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
         if isinstance(loss, Tensor) and loss.numel() == 1:
             if not self._alone and "num_items_in_batch" in kwargs and scores is not None and labels is not None:
                 # Some networks divide their loss by the images of all batches of the step, and some do not.
-                loss = functional.cross_entropy(scores.detach().float(), labels)
-            self._losses.append(loss.detach())
+                loss = _mean_loss(scores.detach().float(), labels, loss.detach())
+            self._losses.append(loss.detach().clone())
         if scores is not None and labels is not None:
             self._right.append((scores.detach().argmax(1) == labels).sum())
+
+
+def _mean_loss(scores: Tensor, labels: Tensor, otherwise: Tensor) -> Tensor:
+    """Return the cross entropy; `otherwise` where labels are none of classes. Nothing waits for the device."""
+    ignored = labels == _IGNORED
+    fits = ((labels >= 0) & (labels < scores.shape[1])) | ignored
+    found = functional.cross_entropy(scores, labels.long().where(fits, _IGNORED), ignore_index=_IGNORED)
+    return found.where(fits.all(), otherwise.reshape(()).to(found))
 
 
 def _trainer() -> Trainer | None:
@@ -238,6 +285,10 @@ def _trainer() -> Trainer | None:
             break
         frame = frame.f_back
     return None
+
+
+def _callbacks(trainer: Trainer | None) -> list[TrainerCallback]:
+    return list(trainer.callback_handler.callbacks) if trainer is not None else []
 
 
 def _evaluates(trainer: Trainer | None) -> bool:

@@ -1,7 +1,8 @@
 """What a library's validation says of each image, collected batch by batch, and in the order of the data set."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, ParamSpec
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.utils.data import RandomSampler, Subset
 from finetui.engine.distributed.ranks import Ranks
 from finetui.engine.watching.shared_run import SharedRun
 
+_P = ParamSpec("_P")
 _LABELS = ("labels", "label", "targets", "target", "y")
 _IMAGES = ("pixel_values", "images", "image", "inputs", "input", "x")
 _ACCURACIES = ("accuracy", "acc", "train_accuracy", "train_acc", "val_accuracy", "val_acc", "eval_accuracy")
@@ -17,6 +19,24 @@ _LOSSES = ("loss", "train_loss", "val_loss", "eval_loss")
 _SCORES = ("logits", "probabilities", "probs", "scores", "preds", "predictions", "y_pred", "y_hat", "output")
 _MOST_PIXELS = 2**28  # bytes of images that are kept; of larger ones their files are shown, where these are known
 _ON_DEVICE = 2**24  # scores that wait there: moving each batch away would have the device wait
+
+
+def harmless(method: Callable[_P, None]) -> Callable[_P, None]:
+    """Let nothing that goes wrong in a callback's method reach the training: its `_run` is watched no more.
+
+    What all ranks do together must not be within: the others would wait for it.
+    """
+
+    @functools.wraps(method)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  # nothing here is worth a training
+            run = args[0]._run  # type: ignore[attr-defined]
+            if run is not None:
+                run._give_up(error)
+
+    return guarded
 
 
 class Validation:
@@ -42,7 +62,8 @@ class Validation:
         if scores is None or labels is None or self._batches is None:
             self._batches = None  # until the next validation begins
             return
-        self._batches.append((scores.detach().float(), labels.detach()))
+        # The network's own may be written over in place, by the loop or by CUDA graphs.
+        self._batches.append((scores.detach().to(torch.float32, copy=True), labels.detach().clone()))
         self._waiting += scores.numel()
         if self._waiting > _ON_DEVICE:
             self._batches = [(scores.cpu(), labels.cpu()) for scores, labels in self._batches]
@@ -51,7 +72,8 @@ class Validation:
             self._images = None
         if self._images is not None:
             self._pixels += images.numel() * images.element_size()
-            self._images = [*self._images, images.detach().cpu()] if self._pixels <= _MOST_PIXELS else None
+            kept = self._pixels <= _MOST_PIXELS
+            self._images = [*self._images, images.detach().to("cpu", copy=True)] if kept else None
 
     def take(self, size: int) -> tuple[Tensor, Tensor, Tensor | None] | None:
         """Return scores, labels, and images where they are known and few, on the first rank; None if there are none.
@@ -59,10 +81,15 @@ class Validation:
         All ranks call it. `size` is the number of images in the data set, 0 where that is unknown.
         """
         batches, images = self._batches, self._images
-        own = [(scores.cpu(), labels.cpu()) for scores, labels in batches] if batches else []
         self.begin()
+        try:
+            own = [(scores.cpu(), labels.cpu()) for scores, labels in batches] if batches else []
+        except RuntimeError:  # of the device; the others wait for this rank all the same
+            own = []
         found = self._ranks.gather_first((own, images))
         if found is None or not all(own for own, _ in found):
+            return None
+        if len({scores.shape[1] for own, _ in found for scores, _ in own}) != 1:
             return None
         order = self._order([[len(labels) for _, labels in own] for own, _ in found])
         order = order[:size] if size and self._ranks.world > 1 else order
@@ -101,7 +128,7 @@ class Outputs:
 
     def _seen(self, _module: nn.Module, _args: Any, output: Any) -> None:
         scores = scores_in(output, None)
-        self._last = scores if scores is not None else self._last
+        self._last = scores.detach().clone() if scores is not None else self._last
 
     def close(self) -> None:
         """Look no more."""
@@ -172,7 +199,7 @@ def size_of(loader: Any) -> int:
     """Return how many images the data set of `loader` has; 0 where it does not tell."""
     try:
         return len(loader.dataset)
-    except (AttributeError, TypeError, NotImplementedError):
+    except Exception:  # noqa: BLE001  # a data set may be anybody's; this is asked for on all ranks
         return 0
 
 

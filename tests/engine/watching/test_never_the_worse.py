@@ -5,6 +5,7 @@ import errno
 import gc
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from own_loop import OwnLoop, OwnNet, images_and_labels, journal_of, own_loader
@@ -24,11 +26,14 @@ from torch.utils.data import DataLoader, TensorDataset
 from watching import until
 
 import finetui
+from finetui.engine.errors import BadInput
 from finetui.engine.link import sockets
 from finetui.engine.protocol import commands, events
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import is_live
 from finetui.engine.runs.summaries import summarise_run
+from finetui.engine.watching.loop_meter import LoopMeter
+from finetui.engine.watching.saving import undisturbed
 
 
 def train(run: Any = None, epochs: int = 2) -> dict[str, torch.Tensor]:
@@ -355,3 +360,108 @@ def test_only_the_first_of_several_ranks_writes(tmp_path: Path, monkeypatch: pyt
     prepared = next(e for e in journal_of(RunFolder(tmp_path / "own")) if isinstance(e, events.RunPrepared))
     assert prepared.world == 2
     assert prepared.capabilities.refusal(commands.Pause) is not None
+
+
+def test_a_fault_while_giving_up_reaches_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with watching(tmp_path)() as run:
+        steps = iter(run.steps(range(20)))
+        next(steps)
+        (tmp_path / "own" / "engine.log").unlink(missing_ok=True)
+        run._loop.record.folder.log.mkdir()
+        monkeypatch.setattr("finetui.engine.watching.steering.Steering.close", lambda _self: 1 / 0)
+        monkeypatch.setattr("finetui.engine.watching.loop_meter.LoopMeter.due", lambda _self: 1 / 0)
+        assert sum(1 for _ in steps) == 19
+        assert not run.active
+    folder = RunFolder(tmp_path / "own")
+    assert journal_of(folder)[-1].state == "failed"
+    assert not is_live(folder)
+
+
+def test_a_persons_exception_is_not_hidden_by_a_fault_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetui.engine.watching.steering.Steering.close", lambda _self: 1 / 0)
+    with pytest.raises(OwnError), watching(tmp_path)():
+        raise OwnError
+    assert not is_live(RunFolder(tmp_path / "own"))
+
+
+def test_whatever_fails_at_the_beginning_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetui.engine.watching.loop.module_groups", lambda _model: 1 / 0)
+    run = finetui.watch(OwnNet(), runs_dir=tmp_path)
+    with pytest.warns(RuntimeWarning, match="finetui watches nothing: ZeroDivisionError"):
+        run.__enter__()
+    with run:
+        assert sum(1 for _ in run.steps(range(5))) == 5
+
+
+def test_warnings_that_are_errors_raise_nothing(tmp_path: Path) -> None:
+    with warnings.catch_warnings(), watching(tmp_path)() as run:
+        warnings.simplefilter("error")
+        run.log(loss=torch.ones(3), accuracy=0.5)
+        assert run.active
+    messages = [event.message for event in journal_of(RunFolder(tmp_path / "own")) if isinstance(event, events.Log)]
+    assert messages == ["run.log(loss=...) takes one number, and was given a tensor of (3,)"]
+
+
+@pytest.mark.parametrize("classes", [range(4), [0, 1, 2, 3], torch.arange(4).numpy()])
+def test_names_of_classes_need_not_be_text(tmp_path: Path, classes: Any) -> None:
+    with watching(tmp_path, classes=classes)() as run:
+        run.predictions(torch.eye(4), [0, 1, 2, 3])
+    prepared = next(e for e in journal_of(RunFolder(tmp_path / "own")) if isinstance(e, events.RunPrepared))
+    assert prepared.data.classes == ("0", "1", "2", "3")
+
+
+@pytest.mark.parametrize(
+    ("tell", "problem"),
+    [
+        (lambda run: run.evaluated(0.5, part="valid"), "part must be one of 'train', 'val', 'test', not 'valid'"),
+        (lambda run: run.predictions(torch.eye(4), [0, 1, 2, 3], part="valid"), "part must be one of"),
+        (lambda run: run.evaluated(0.5, n="many"), "n must be a whole number, and is a str"),
+        (lambda run: run.epoch(None), "epoch must be a whole number"),
+    ],
+)
+def test_a_part_or_number_that_there_is_not(tmp_path: Path, tell: Any, problem: str) -> None:
+    with watching(tmp_path)() as run:
+        with pytest.warns(RuntimeWarning, match=problem):
+            tell(run)
+        assert run.active
+
+
+def test_a_metric_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    with watching(tmp_path)() as run:
+        for _ in range(2):
+            run.evaluated(0.5, matrix=[[1, 2]], name="text", nothing=None, f1=0.25)
+        assert run.active
+    told = journal_of(RunFolder(tmp_path / "own"))
+    assert [dict(e.others) for e in told if isinstance(e, events.Evaluated)] == [{"f1": 0.25}] * 2
+    assert [event.message for event in told if isinstance(event, events.Log)] == [
+        "the metric matrix is left out: it is not a number, but a list",
+        "the metric name is left out: it is not a number, but a str",
+    ]
+
+
+def test_an_evaluation_draws_from_none_of_the_loops_random_numbers(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(OwnNet())
+    net.train()
+    with pytest.raises(BadInput), undisturbed(net, "it"):
+        net.eval()
+        random.seed(1)
+        np.random.seed(1)
+        expected = random.random(), np.random.random()
+        raise OwnError
+    assert all(module.training for module in net.modules())
+    assert (random.random(), np.random.random()) != expected
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    with undisturbed(net, "it"):
+        random.random()
+        np.random.random(700)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+
+
+def test_numbers_of_a_loop_that_tells_of_no_steps_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetui.engine.watching.loop_meter._MOST_LOGGED", 3)
+    meter = LoopMeter()
+    for number in range(5):
+        meter.log({"loss": number})
+    assert meter.take()[1] == {"loss": [0.0, 1.0, 2.0]}

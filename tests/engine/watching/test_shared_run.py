@@ -1,6 +1,7 @@
 """A loop of several processes under DistributedDataParallel, of which the first one is told what all do."""
 
 import time
+import warnings
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from finetui.engine.distributed.ranks import Ranks
 from finetui.engine.protocol import commands, events
+from finetui.engine.watching.loop import Loop
 from finetui.engine.watching.parallel import why_no_freezing
 from finetui.engine.watching.shared_run import SharedRun, own_ranks, ranks_of
 
@@ -165,3 +167,50 @@ def test_others_go_on_where_the_first_gives_up(tmp_path: Path) -> None:
 
     assert on_ranks(2, work, tmp_path) == [20, 20]
     assert states(journal(tmp_path / "runs"))[-1] == "failed"
+
+
+def test_layers_that_the_loop_freezes_itself_stay_frozen_on_all_ranks(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> bool:
+        training = OwnTraining(tmp_path, ranks, find_unused_parameters=True)
+        with training.run as run:
+            for step in range(4):
+                if step == 1:
+                    training.net.hidden.requires_grad_(False)
+                if step == 2 and ranks.is_first:
+                    run._loop.optimizers.factor = 0.5  # as a dashboard sets it, before a point has seen the layers
+                assert run.before_step()
+        return any(parameter.requires_grad for parameter in training.net.hidden.parameters())
+
+    assert on_ranks(2, work, tmp_path) == [False, False]
+
+
+def test_a_rank_that_cannot_follow_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(ranks: Ranks) -> int:
+        if not ranks.is_first:
+            monkeypatch.setattr("finetui.engine.watching.shared_run._Follower.__init__", lambda *_: 1 / 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            training = OwnTraining(tmp_path, ranks)
+        with training.run as run:
+            if ranks.is_first:
+                run._loop.optimizers.factor = 0.5
+            return sum(run.before_step() for _ in range(4))
+
+    assert on_ranks(2, work, tmp_path) == [4, 4]
+
+
+def test_what_needs_all_ranks_is_not_offered_where_the_parameters_are_divided(tmp_path: Path) -> None:
+    class FSDPModule(DigitNet):
+        """Named as what torch makes of a divided network."""
+
+    asked: dict[type, Any] = {}
+    for kind in (DigitNet, FSDPModule):
+        net = kind()
+        arguments = {"epochs": None, "steps_per_epoch": None, "classes": None, "evaluate": None, "config": None}
+        loop = Loop(net, [], name="own", runs_dir=str(tmp_path), save=None, world=2, **arguments)
+        net.head.weight.grad = torch.ones_like(net.head.weight)
+        asked[kind] = set(loop.steering.capabilities().commands), loop._take_norms() is not None
+        loop.close(None, "")
+    needs_all = {"DescribeModel", "ViewLayer", "MeasureLayers", "AuditParameters", "Save"}
+    assert asked[DigitNet][0] - asked[FSDPModule][0] == needs_all
+    assert (asked[DigitNet][1], asked[FSDPModule][1]) == (True, False)
