@@ -2,7 +2,7 @@
 
 import threading
 
-from finetui.engine.errors import reason_of
+from finetui.engine.errors import describe, reason_of
 from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.events import CommandRefused, Log
 from finetui.engine.protocol.queues import EventQueue
@@ -44,13 +44,20 @@ class WatchLink:
                     return
         except OSError as error:
             # A file that is gone, or on a network that is: it may come back.
-            if self._problem != reason_of(error):
-                self._problem = reason_of(error)
-                self.events.put(Log(level="warning", message=f"its files cannot be read just now: {self._problem}"))
+            self._warn(f"its files cannot be read just now: {reason_of(error)}")
+            return
+        except Exception as error:  # noqa: BLE001  # others write them: whatever is in them, what is added is read
+            self._warn(f"something in its files is not understood: {describe(error)}")
             return
         if self._problem:
             self._problem = ""
             self.events.put(Log(level="info", message="its files can be read again"))
+
+    def _warn(self, problem: str) -> None:
+        """Say it, once."""
+        if self._problem != problem:
+            self._problem = problem
+            self.events.put(Log(level="warning", message=problem))
 
     def send(self, command: AnyCommand) -> None:
         """Refuse `command`."""

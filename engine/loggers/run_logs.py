@@ -160,6 +160,7 @@ class _Log:
             self._messages.append(f"the {self._name} log was too slow: {self._missing:,} events are missing in it")
 
     def _feed(self) -> None:
+        ended = False
         try:
             self._process = self._start()
             assert self._process.stdin is not None and self._process.stdout is not None, "pipes were asked for"
@@ -171,6 +172,7 @@ class _Log:
                     pipe.write(encode_line(event))
                     if self._queue.empty():
                         pipe.flush()
+                ended = True
             self._given = True
             reader.join()
             self._process.wait()
@@ -179,7 +181,8 @@ class _Log:
             status = None if self._process is None else self._process.wait()
             if status != 1 and not self._killed:  # else that was said
                 self._messages.append(f"the {self._name} log has ended: {reason_of(error)}")
-            self._drain()
+            if not ended:
+                self._drain()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         with self._printed.open("ab") as printed:
@@ -192,8 +195,9 @@ class _Log:
             )
 
     def _listen(self, answers: IO[bytes]) -> None:
-        for line in answers:
-            self._messages.append(clean(line.decode(errors="replace").strip(), 500))
+        with answers:
+            for line in answers:
+                self._messages.append(clean(line.decode(errors="replace").strip(), 500))
 
     def _drain(self) -> None:
         """Take what comes, for nobody, so that nothing is kept and counted as missing."""

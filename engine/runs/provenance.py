@@ -25,8 +25,9 @@ _SHORTEST_SECRET = 6  # a variable's value that is shorter may be in any word
 _HIDDEN = "***"
 _MOST_ARGUMENTS, _LONGEST_ARGUMENT = 200, 1000
 _MOST_PACKAGES = 100
+_FILTERS_SECONDS = 1.0  # that git may take to say which filters there are, a few milliseconds as a rule
 _DRIVERS = ("/sys/module/nvidia/version", "/sys/module/amdgpu/version")
-# No file of the repository says what is run: not its hooks, nor its monitor.
+# No file of the repository says what is run: not its hooks, nor its monitor; for filters see `_FILTERS`.
 _GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 _ALWAYS = ("torch", "torchvision", "numpy")
 
@@ -69,7 +70,12 @@ class GitLook:
     """
 
     def __init__(self, folders: Iterable[str]) -> None:
-        self._asked = [(folder, self._ask(folder, *_HEAD), self._ask(folder, *_STATUS)) for folder in folders]
+        asked = [(folder, self._ask(folder, *_HEAD), self._ask(folder, *_FILTERS)) for folder in folders]
+        deadline = time.monotonic() + _FILTERS_SECONDS
+        self._asked = [
+            (head, None if _has_filters(filters, deadline) else self._ask(folder, *_STATUS))
+            for folder, head, filters in asked
+        ]
 
     @staticmethod
     def _ask(folder: str, *question: str) -> "subprocess.Popen[bytes] | None":
@@ -88,7 +94,7 @@ class GitLook:
         """Return what git has said by now, or says within `seconds`, once for each repository."""
         deadline = time.monotonic() + seconds
         found: dict[str, GitState] = {}
-        for _, head, status in self._asked:
+        for head, status in self._asked:
             lines = _answer(head, deadline).splitlines()
             changes = _answer(status, deadline, none="?")
             if len(lines) == 2 and re.fullmatch(r"[0-9a-f]{40,64}", lines[1]):
@@ -97,10 +103,25 @@ class GitLook:
         self._asked = []
         return tuple(found.values())
 
+    def close(self) -> None:
+        """End what git was asked and nobody wants to know any more."""
+        self.states(0.0)
+
 
 _HEAD = ("rev-parse", "--show-toplevel", "HEAD")
+# `git status` runs the filters that its files ask for, by commands of the configuration: the person's own may be run.
+_FILTERS = ("config", "--show-scope", "--get-regexp", r"^filter\.")
 # One line is enough to know; what git does not track is no change.
 _STATUS = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+
+
+def _has_filters(asked: "subprocess.Popen[bytes] | None", deadline: float) -> bool:
+    """Whether the repository has filters of its own; also where git does not say so: an old one, or none."""
+    lines = _answer(asked, deadline).splitlines()
+    # 1: there are none at all.
+    return (
+        asked is None or asked.returncode not in (0, 1) or any(line.startswith(("local", "worktree")) for line in lines)
+    )
 
 
 def _answer(asked: "subprocess.Popen[bytes] | None", deadline: float, none: str = "") -> str:

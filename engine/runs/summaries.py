@@ -1,5 +1,6 @@
 """What each run has come to, from its journal: the rows of `finetui runs`."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -262,8 +263,8 @@ def _settings_told(hparams: Mapping[str, str | int | float | bool]) -> dict[str,
     """Return the settings of a summary as somebody else's loop tells of them; what it does not tell is absent."""
 
     def told(*names: str, kind: type = str, absent: object = "") -> Any:
-        values = (hparams[name] for name in names if isinstance(hparams.get(name), kind))
-        return next(values, absent)
+        values = [hparams[name] for name in names if isinstance(hparams.get(name), kind)]
+        return next((value for value in values if not isinstance(value, float) or math.isfinite(value)), absent)
 
     number: Any = int | float
     return {

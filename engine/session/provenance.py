@@ -30,6 +30,10 @@ class ProvenanceLook:
         self._config = config
         self._git = GitLook(dict.fromkeys([_here(), *self._own_folders()]))
 
+    def close(self) -> None:
+        """End what was begun, where the run could not be prepared."""
+        self._git.close()
+
     def found(self, prepared: Prepared) -> Provenance:
         """Return what is known of the run that was `prepared`."""
         versions = {"finetui": __version__, **package_versions(self._own_modules())}

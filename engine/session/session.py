@@ -108,6 +108,7 @@ class Session:
         else:  # what all ranks do is told once
             self._reporter = Reporter(None, (), self._steps)
         self.active: ActiveRun | None = None
+        self._look: ProvenanceLook | None = None
 
     @property
     def folder(self) -> RunFolder | None:
@@ -158,6 +159,8 @@ class Session:
             raise
         finally:
             torch.set_num_threads(threads)
+            if self._look is not None:
+                self._look.close()
             if self.active is not None:
                 self.active.loop.close()
             self._end_logs()
@@ -182,7 +185,7 @@ class Session:
         self._reporter.emit(events.StateChanged(state="preparing"))
         if self._resume is None:  # a run that goes on elsewhere, where a library is missing, does without
             self.ranks.share(partial(check_loggers, self.config.run.log))
-        look = ProvenanceLook(self.config, self._own_model) if self.ranks.is_first else None
+        self._look = ProvenanceLook(self.config, self._own_model) if self.ranks.is_first else None
         torch.manual_seed(self.config.training.seed)
         stopped = self._commands.stop_waits
         prepared = in_turn(
@@ -219,8 +222,8 @@ class Session:
         if began is not None and (otherwise := handled_otherwise(began.config, self.config)):
             self._reporter.emit(events.Log(level="info", message=f"goes on with {otherwise}"))
             run.keep_settings()
-        if look is not None:
-            self._reporter.emit(events.ProvenanceTold(provenance=look.found(prepared)))
+        if self._look is not None:
+            self._reporter.emit(events.ProvenanceTold(provenance=self._look.found(prepared)))
         self._tell_job()
         run.set_state("ready")
         return run

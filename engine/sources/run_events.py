@@ -3,6 +3,7 @@
 A long history is thinned on the way: of many rows in a row the least, the greatest and the mean of each number remain.
 """
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise
@@ -33,6 +34,7 @@ class RunEvents:
         self._name, self._path = name, path
         self._seq = 0
         self._state: events.State = "preparing"
+        self._rewritten = ""  # why all is told again, until that was said
         self._begin()
 
     def _begin(self) -> None:
@@ -48,16 +50,21 @@ class RunEvents:
         """Yield the events that are new. Raises OSError where the files cannot be read just now."""
         self._bucket = Bucket(max(self._source.unread() // (_ROW_BYTES * _BUCKETS), 1))
         changed = self._source.changed()
-        items = self._source.read()
-        if not self._prepared:
-            items = self._looked_at(items)
-        for item in items:
-            for event in self._events(item):
-                yield self._numbered(event)
+        yield from map(self._numbered, self._told(self._source.read()))
         yield from map(self._numbered, self._flushed())
         if self._prepared:
             yield from map(self._numbered, self._state_now(changed))
             yield events.DataSeen(changed=changed)
+
+    def _told(self, items: Iterator[Item]) -> Iterator[events.AnyEvent]:
+        """Yield the events of `items`; those after a file that was written anew are of another run."""
+        if not self._prepared:
+            items = self._looked_at(items)
+        for item in items:
+            yield from self._events(item)
+            if isinstance(item, Anew):
+                yield from self._told(items)
+                return
 
     def _numbered(self, event: events.AnyEvent) -> events.AnyEvent:
         if not isinstance(event, events.TRANSIENT):
@@ -116,6 +123,9 @@ class RunEvents:
         yield events.RunStarted(time=at, name=clean(self._name), path=self._path)
         yield events.StateChanged(time=at, state="running")
         self._state = "running"
+        if self._rewritten:
+            yield events.Log(time=at, level="warning", message=f"all of it was read again: {clean(self._rewritten)}")
+            self._rewritten = ""
 
     def _state_now(self, changed: float) -> Iterator[events.AnyEvent]:
         """Tell of another state: that the source says so, or that nothing has come for long."""
@@ -144,13 +154,8 @@ class RunEvents:
                 yield from self._hear_settings(values)
             case Anew(why):
                 self._bucket.clear()
-                told = self._prepared
+                self._rewritten = why if self._prepared else self._rewritten
                 self._begin()
-                if told:
-                    yield from self._prepare(time.time())
-                    yield events.Log(
-                        time=time.time(), level="warning", message=f"all of it was read again: {clean(why)}"
-                    )
             case Note(message):
                 yield from self._flushed()
                 yield events.Log(time=time.time(), step=self._latest, level="warning", message=clean(message))
@@ -200,11 +205,12 @@ class RunEvents:
         """Return the epoch, counted from 1, that `row` is in; 0 where that is not known."""
         if self._steps_per_epoch:
             return -(-row.step // self._steps_per_epoch)
-        return self._epoch if row.epoch is None else int(row.epoch)
+        return int(row.epoch) if row.epoch is not None and math.isfinite(row.epoch) else self._epoch
 
     def _evaluated(self, part: Part, told: dict[str, float], at: float) -> events.Evaluated:
         watched, accuracy = part == self._watched, told.get("accuracy")
-        best = watched and accuracy is not None and (self._best is None or accuracy > self._best)
+        best = watched and accuracy is not None and math.isfinite(accuracy)
+        best = best and (self._best is None or accuracy > self._best)
         if best:
             self._best = accuracy
         return events.Evaluated(
@@ -242,7 +248,7 @@ def _steps_per_epoch(rows: list[Row]) -> int:
     for row in rows:
         epochs = [value for name, value in row.values.items() if meaning(name).kind == "epoch"]
         epoch = epochs[0] if epochs else row.epoch
-        if epoch is not None and row.step > 0:
+        if epoch is not None and 0 < epoch < math.inf and row.step > 0:
             placed.append((row.step, epoch))
     if not placed:
         return 0
@@ -263,7 +269,7 @@ def _steps_per_epoch(rows: list[Row]) -> int:
 def _planned(settings: Mapping[str, Setting]) -> int:
     """Return how many steps an epoch has by the plan of the whole training; 0 where it is not told."""
     steps, epochs = settings.get("max_steps"), settings.get("epochs")
-    if not isinstance(steps, int) or not isinstance(epochs, int | float) or min(steps, epochs) <= 0:
+    if not isinstance(steps, int) or not isinstance(epochs, int | float) or steps <= 0 or not 0 < epochs < math.inf:
         return 0
     return max(round(steps / epochs), 1)
 

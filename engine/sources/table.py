@@ -91,7 +91,11 @@ class CsvRun(_Table):
         self._columns: list[str] = []
 
     def _row(self, line: str) -> Row | None:
-        cells = next(csv.reader([line]), [])
+        try:
+            cells = next(csv.reader([line]), [])
+        except csv.Error:  # a cell that is no number: it is longer than any may be
+            self._damaged += 1
+            return None
         if not self._columns:
             self._columns = [name.strip() for name in cells]
             return None

@@ -1,6 +1,7 @@
 """A run of the Hugging Face Trainer, by the `trainer_state.json` that it writes with each checkpoint."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,7 +80,7 @@ class TrainerRun:
 def _row(entry: dict[str, object]) -> Iterator[Row]:
     told = flat(entry)
     step, epoch = told.pop("step", 0.0), told.pop("epoch", None)
-    if told and _SUMMARY not in told:
+    if told and _SUMMARY not in told and math.isfinite(step):
         yield Row(int(step), 0.0, epoch, told)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, describe
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import holder_of
 from finetui.engine.runs.summaries import RunSummary, Summariser, SummarySoFar
@@ -35,15 +35,29 @@ class _Watched:
         self._last: RunSummary | None = None
 
     def summary(self) -> RunSummary | None:
-        """Return what is known by now; what cannot be read just now stays as it was."""
+        """Return what is known by now; what cannot be read just now stays as it was.
+
+        Where something in it is not understood, its note says so.
+        """
         try:
             if self._own is not None:
                 summary = self._own.read(holder_of(RunFolder(self.found.path)))
-                return summary and msgspec.structs.replace(summary, name=clean(self.found.name))
-            self._read_on()
+                self._last = summary and msgspec.structs.replace(summary, name=clean(self.found.name))
+            else:
+                self._read_on()
         except (OSError, BadInput):
             return self._last
+        except Exception as error:  # noqa: BLE001  # others write the files, and the other runs are still to be read
+            note = f"something in its files is not understood: {describe(error)}"
+            return msgspec.structs.replace(self._last or self._bare(), note=note)
         return self._last
+
+    def _bare(self) -> RunSummary:
+        """Return the row of a run of which nothing is known."""
+        return RunSummary(
+            name=clean(self.found.name), path=clean(self.found.place, 4096), state="failed", data=self.found.kind,
+            model="", epoch=0, step=0, best_accuracy=None, started="", parent=None,
+        )  # fmt: skip
 
     def _read_on(self) -> None:
         assert self._events is not None, "it is none of finetui's own runs"

@@ -120,6 +120,7 @@ class WatchedRun:
         self._loop: Loop | None = None
         self._warned: set[str] = set()
         self._was_stopped = False
+        self._raised_before = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         return WatchedRun, (None,)  # a copy, in another process say, watches nothing
@@ -134,6 +135,7 @@ class WatchedRun:
             except Exception as error:  # noqa: BLE001  # no training is worth less for it
                 self._warn(f"finetui watches nothing: {describe(error)}")
             atexit.register(self._leave)
+            self._raised_before = id(getattr(sys, "last_value", None))
         return self
 
     def __exit__(
@@ -153,6 +155,8 @@ class WatchedRun:
     def _leave(self) -> None:
         """End a run that nobody has left, with the process."""
         error = getattr(sys, "last_value", None)  # what has ended the process, once its traceback was printed
+        if id(error) == self._raised_before:  # in a notebook: of a cell before the run
+            error = None
         self.__exit__(type(error) if error is not None else None, error, None)
 
     @property

@@ -1,6 +1,7 @@
 """Logs beside a training: what is slow, missing or broken there is said, and nothing waits for it."""
 
 import io
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -98,6 +99,22 @@ def test_points_that_a_slow_log_does_not_take_are_dropped_and_counted(monkeypatc
     log.end()
     log.wait(1.0)
     assert said == run_logs.deque(["the csv log was too slow: 10,999 events are missing in it"])
+
+
+def test_a_log_that_cannot_be_tidied_up_has_ended_all_the_same(monkeypatch, tmp_path: Path) -> None:
+    def fail(_log: object) -> None:
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(run_logs._Log, "_tidy", fail)
+    begun = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    start = lambda _log: subprocess.Popen(begun, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: E731
+    monkeypatch.setattr(run_logs._Log, "_start", start)
+    log = run_logs._Log("csv", run_logs.RunFolder(tmp_path), b"", said := run_logs.deque())
+    log.end()
+    log._thread.join(60)
+    assert not log._thread.is_alive()
+    assert log._process.stdout.closed
+    assert said == run_logs.deque(["the csv log has ended: Permission denied"])
 
 
 def test_a_library_that_is_not_installed_is_said_before_anything_begins(make_config, monkeypatch, recorder) -> None:

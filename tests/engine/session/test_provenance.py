@@ -87,12 +87,12 @@ def test_no_git_and_no_repository_are_no_fault(tmp_path: Path, monkeypatch: pyte
 def test_a_git_that_takes_long_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = "0" * 40
     (tmp_path / "git").write_text(
-        f"#!/bin/sh\ncase \"$*\" in *rev-parse*) printf '/code\\n{commit}\\n';; *) exec /bin/sleep 1000;; esac\n"
+        f"#!/bin/sh\ncase \"$*\" in *rev-parse*) printf '/code\\n{commit}\\n';; *config*) exit 1;; *) exec /bin/sleep 1000;; esac\n"
     )
     (tmp_path / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     look = GitLook([str(tmp_path)])
-    look._asked[0][1].wait(60)  # the commit has been told
+    look._asked[0][0].wait(60)  # the commit has been told
     (state,) = look.states(0.0)
     assert state == GitState(folder="/code", commit=commit, changed=None)
     assert state.short == f"{commit[:12]}, changes not known"
@@ -105,6 +105,53 @@ def test_the_repository_runs_no_code_of_its_own(repository: Path) -> None:
     subprocess.run(["git", "config", "core.fsmonitor", str(hook)], check=True)
     assert len(GitLook([str(repository)]).states(60.0)) == 1
     assert not (repository / "was-run").exists()
+
+
+@pytest.mark.parametrize("place", ["config", "included"])
+def test_nor_a_filter_of_its_own(repository: Path, place: str) -> None:
+    (repository / "filter").write_text("#!/bin/sh\ntouch was-run\ncat\n")
+    (repository / "filter").chmod(0o755)
+    (repository / ".git" / "info" / "attributes").write_text("*.py filter=own\n")
+    if place == "included":
+        subprocess.run(["git", "config", "include.path", "included"], check=True)
+    config = repository / ".git" / place
+    subprocess.run(["git", "config", "-f", config, "filter.own.clean", str(repository / "filter")], check=True)
+    (repository / "train.py").write_text("print(2)\n")
+    (state,) = GitLook([str(repository)]).states(60.0)
+    assert (state.commit, state.changed) == (head(repository), None)
+    assert not (repository / "was-run").exists()
+
+
+def test_a_filter_of_the_person_is_no_hindrance(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "own"))
+    subprocess.run(["git", "config", "--global", "filter.lfs.clean", "cat"], check=True)
+    (repository / "train.py").write_text("print(2)\n")
+    (state,) = GitLook([str(repository)]).states(60.0)
+    assert state.changed
+
+
+def test_what_git_was_asked_is_ended_where_the_run_cannot_be_prepared(
+    make_config, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[subprocess.Popen[bytes]] = []
+
+    def ask(*words: str) -> subprocess.Popen[bytes]:
+        looks.append(asked := subprocess.Popen(["sleep", "1000"], stdout=subprocess.PIPE))
+        return asked
+
+    monkeypatch.setattr(GitLook, "_ask", staticmethod(ask))
+    monkeypatch.setattr("finetui.engine.runs.provenance._FILTERS_SECONDS", 0.0)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr("finetui.engine.session.session.prepare", fail)
+    with pytest.raises(RuntimeError, match="no room"):
+        Session(make_config()).run()
+    assert looks
+    assert all(asked.returncode is not None and asked.stdout is not None and asked.stdout.closed for asked in looks)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from event_files import losses
 
 from finetui.engine.protocol.events import AnyEvent, DataSeen, Evaluated, RunPrepared, StateChanged, TrainPoint
+from finetui.engine.runs.summaries import SummarySoFar
 from finetui.engine.sources.names import Meaning, meaning
 from finetui.engine.sources.recognise import find_runs
 from finetui.engine.sources.run_events import RunEvents
@@ -209,3 +210,42 @@ def test_what_real_libraries_wrote(name: str) -> None:
     assert store.view.best_accuracy == pytest.approx(0.78 if name == "pytorch" else 0.796875)
     if name != "pytorch":
         assert store.view.steps_per_epoch == 8
+
+
+@pytest.mark.parametrize("epoch", [0.0, math.nan, math.inf, -0.5])
+def test_an_epoch_that_is_none_costs_nothing_else(epoch: float) -> None:
+    store, heard = told(Made([row(8, 0.5, loss=1.0), row(16, epoch, loss=2.0)]))
+    assert next(event for event in heard if isinstance(event, RunPrepared)).steps_per_epoch == 16
+    assert store.curves.train["loss"].buckets().mean.tolist() == [1.0, 2.0]
+    _, heard = told(Made([row(1, 1.0, loss=1.0), row(2, epoch, loss=2.0)]))
+    assert len([event for event in heard if isinstance(event, TrainPoint)]) == 2
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_setting_that_is_no_number_is_not_shown_as_one(number: float) -> None:
+    settings = {"epochs": number, "max_steps": 100, "lr": number, "batch_size": number, "seed": number}
+    _, heard = told(Made([Hparams(settings), row(1, loss=1.0)]))
+    so_far = SummarySoFar()
+    for event in heard:
+        so_far.hear(event)
+    summary = so_far.summary("a-run", Path("/a/run"), None, 0)
+    assert summary is not None
+    assert (summary.epochs, summary.lr, summary.batch_size, summary.seed) == (0, None, 0, 0)
+
+
+def test_an_accuracy_that_is_no_number_is_never_the_best() -> None:
+    store, heard = told(Made([row(1, val_acc=math.nan), row(2, val_acc=0.5), row(3, val_acc=0.4)]))
+    assert [event.best for event in heard if isinstance(event, Evaluated)] == [False, True, False]
+    assert store.view.best_accuracy == 0.5
+
+
+def test_a_file_that_is_written_anew_is_looked_at_anew() -> None:
+    anew = [Anew("it was written anew"), Hparams({"lr": 0.5})]
+    anew += [row(step, step / 4, loss=1.0, test_acc=0.5) for step in range(1, 9)]
+    for looks in ([[row(1, loss=1.0)], anew], [[row(1, loss=1.0), *anew]], [anew]):
+        store, heard = told(Made(*looks), looks=len(looks))
+        last = [event for event in heard if isinstance(event, RunPrepared)][-1]
+        assert (last.steps_per_epoch, last.hparams) == (4, {"lr": 0.5})
+        assert [event.watched for event in heard if isinstance(event, Evaluated)] == [True] * 8
+        said = any("all of it was read again: it was written anew" in line.text for line in store.view.log)
+        assert said == (len(looks) == 2)  # else nothing had been shown of what was there before

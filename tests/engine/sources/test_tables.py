@@ -1,6 +1,7 @@
 """CSV, JSON lines, Trainer states and trackio's databases, torn, rewritten and appended to."""
 
 import json
+import math
 import os
 import sqlite3
 import time
@@ -171,3 +172,19 @@ def test_a_database_that_is_no_database_cannot_be_read_just_now(base: Path) -> N
     with pytest.raises(OSError, match=r"project\.db cannot be read"):
         list(run.read())
     assert runs_in(base) == []
+
+
+def test_a_cell_without_an_end_costs_its_line_and_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text(f"step,loss\n1,0.5\n2,{'9' * 200_000}\n3,0.25\n")
+    found = list(CsvRun(file).read())
+    assert rows(found) == [(1, {"loss": 0.5}), (3, {"loss": 0.25})]
+    assert [item.message for item in found if isinstance(item, Note)] == [
+        "1 lines of metrics.csv that hold no numbers were left out"
+    ]
+
+
+def test_a_step_of_a_trainer_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    entries = [{"step": math.nan, "loss": 1.0}, {"step": 1e999, "loss": 1.0}, {"step": 3, "loss": 0.5}]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": entries}))
+    assert rows(list(TrainerRun(tmp_path).read())) == [(3, {"loss": 0.5})]

@@ -239,6 +239,12 @@ def test_a_run_that_nobody_left_ends_with_the_process(tmp_path: Path, how: str, 
     assert last.state == state
 
 
+def test_what_was_raised_before_the_run_is_none_of_its_own(tmp_path: Path) -> None:
+    failed = "import sys; sys.last_value = ValueError('an earlier cell')\n"  # as a notebook leaves it
+    assert run_script(failed + textwrap.dedent(LEFT_OPEN), str(tmp_path), "ends").returncode == 0
+    assert journal_of(RunFolder(tmp_path / "own"))[-1].state == "finished"
+
+
 def test_a_disk_that_is_full_stops_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with watching(tmp_path)() as run:
         steps = iter(run.steps(range(40)))
