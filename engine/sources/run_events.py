@@ -209,8 +209,8 @@ class RunEvents:
 
     def _evaluated(self, part: Part, told: dict[str, float], at: float) -> events.Evaluated:
         watched, accuracy = part == self._watched, told.get("accuracy")
-        best = watched and accuracy is not None and math.isfinite(accuracy)
-        best = best and (self._best is None or accuracy > self._best)
+        comparable = watched and accuracy is not None and math.isfinite(accuracy)
+        best = comparable and (self._best is None or (accuracy is not None and accuracy > self._best))
         if best:
             self._best = accuracy
         return events.Evaluated(

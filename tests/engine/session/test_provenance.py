@@ -87,7 +87,8 @@ def test_no_git_and_no_repository_are_no_fault(tmp_path: Path, monkeypatch: pyte
 def test_a_git_that_takes_long_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = "0" * 40
     (tmp_path / "git").write_text(
-        f"#!/bin/sh\ncase \"$*\" in *rev-parse*) printf '/code\\n{commit}\\n';; *config*) exit 1;; *) exec /bin/sleep 1000;; esac\n"
+        f"#!/bin/sh\ncase \"$*\" in *rev-parse*) printf '/code\\n{commit}\\n';; *config*) exit 1;;\n"
+        "*) exec /bin/sleep 1000;; esac\n"
     )
     (tmp_path / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
