@@ -28,6 +28,8 @@ class LoopAudit:
         optimizers: Callable[[], Sequence[Optimizer]],
         steps: int = STEPS,
         claims: Callable[[], Claims] = Claims,
+        *,
+        looks_inside: bool = True,
     ) -> None:
         self._handles: list[Any] = []
         self._found: Audit | None = None
@@ -35,7 +37,7 @@ class LoopAudit:
         self._cleared = _Cleared(self)
         self._optimizers = optimizers
         with Guard(self):
-            self._audit = FreezeAudit(model, optimizers, steps, claims)
+            self._audit = FreezeAudit(model, optimizers, steps, claims, looks_inside=looks_inside)
             # Torch's hooks for all optimizers: a loop may replace the one that it began with.
             self._handles = [
                 register_optimizer_step_pre_hook(self._before),
@@ -76,15 +78,17 @@ class LoopAudit:
     def _is_meant(self, optimizer: Optimizer) -> bool:
         return not self.done and any(one is optimizer for one in self._optimizers())
 
-    def _before(self, optimizer: Optimizer, *_: object) -> None:
-        if self._is_meant(optimizer):
+    def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._is_meant(optimizer) and not has_closure(args, kwargs):
             with Guard(self):
                 self._audit.before(optimizer)
 
-    def _after(self, optimizer: Optimizer, *_: object) -> None:
+    def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._is_meant(optimizer):
             return
         with Guard(self):
+            if has_closure(args, kwargs):  # the backward pass was within the step
+                self._audit.before(optimizer)
             self._audit.after(optimizer)
             self._cleared.stepped(optimizer)
             if self._audit.done:
@@ -102,6 +106,11 @@ class LoopAudit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.finish()
+
+
+def has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether an optimizer's `step` was given a closure; `args` are what its hooks get, the first one itself."""
+    return (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
 
 
 class Guard:

@@ -27,7 +27,13 @@ class Audits:
         loop = self._loop
         assert loop.model is not None, "the question is only taken where there is a model"
         assert loop.layers is not None, "and so its layers"
-        audit = LoopAudit(loop.model, lambda: loop.optimizers.there, question.steps, loop.layers.claims)
+        audit = LoopAudit(
+            loop.model,
+            lambda: loop.optimizers.there,
+            question.steps,
+            loop.layers.claims,
+            looks_inside=not hasattr(loop.wrapped, "_orig_mod"),  # what is compiled does not tell what it calls
+        )
         self._waiting.append((question, audit, loop.step + _PATIENCE * question.steps))
 
     def stepped(self) -> None:

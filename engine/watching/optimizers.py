@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from finetui.engine.models import ModuleGroup
+from finetui.engine.training.audit_hooks import has_closure
 from finetui.engine.watching.loop_meter import rounded
 
 
@@ -91,7 +92,7 @@ class Optimizers:
             return
         if self._own:
             self.restore()
-        if not _has_closure(args, kwargs):
+        if not has_closure(args, kwargs):
             self._before_update()
         if self.factor != 1.0:
             self._own = [(group, group["lr"]) for group in optimizer.param_groups if "lr" in group]
@@ -101,7 +102,7 @@ class Optimizers:
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._is_ours(optimizer):
             self.restore()
-            if _has_closure(args, kwargs):
+            if has_closure(args, kwargs):
                 self._before_update()
             self._after_update()
 
@@ -126,8 +127,3 @@ class Optimizers:
         ]
         self._known.append(weakref.ref(optimizer))
         return True
-
-
-def _has_closure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    # The arguments are those of `step`; the first one is the optimizer itself.
-    return (args[1] if len(args) > 1 else kwargs.get("closure")) is not None

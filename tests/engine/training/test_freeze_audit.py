@@ -104,6 +104,22 @@ def test_a_network_frozen_as_it_should_be_is_clean(net: Net, kind: str) -> None:
     assert sum(tensor.frozen for tensor in audit.tensors) == 12  # six parameters, and six buffers
 
 
+def test_a_step_with_a_closure_has_its_gradients_within(net: Net) -> None:
+    """As LBFGS takes its steps, and Lightning's automatic optimization."""
+    optimizer = OPTIMIZERS["sgd"](net.parameters())
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = net(torch.rand(4, 1, 8, 8)).square().sum()
+        loss.backward()
+        return loss
+
+    with finetui.audit(net, optimizer, steps=1) as audit:
+        optimizer.step(closure)
+    assert audit.result.findings == ()
+    assert all(tensor.moved for tensor in audit.result.tensors if tensor.name.startswith("head"))
+
+
 def test_it_tells_what_is_known_of_each_tensor(net: Net) -> None:
     audit = audited(net, OPTIMIZERS["momentum"](net.parameters()))
     weight = row(audit, "stem.0.weight")
