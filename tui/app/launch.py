@@ -111,7 +111,7 @@ def open_checkpoint(inspection: Inspection, errors: Choose, *, images: str = "au
 
 def _check_terminal() -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise BadInput("the dashboard needs a terminal; without one use `finetui train`, `finetui log` or --json")
+        raise BadInput("the dashboard needs a terminal; without one use `finetui train`, `finetui log RUN` or --json")
     if os.environ.get("TERM") == "dumb":
         raise BadInput("the dashboard needs a terminal that can place text, and TERM is dumb; use `finetui train`")
     size = shutil.get_terminal_size()

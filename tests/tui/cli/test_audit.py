@@ -65,4 +65,4 @@ def test_a_run_that_does_not_train(tmp_path: Path, capsys: pytest.CaptureFixture
     assert audit(loop) == 2
     said = capsys.readouterr().err
     assert "own is not training" in said
-    assert "finetui resume" in said
+    assert "start that, then ask again" in said  # only the loop itself can go on
