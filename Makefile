@@ -18,7 +18,7 @@ peers: $(VENV)/.peers  ## run the tests that hold figures beside other libraries
 
 slow: $(VENV)/.test  ## run the fault tests and the slow ones: killed engines, full data, ten epochs
 	$(BIN)/python -m pytest -m 'fault and not slow' -n 2 --dist load $(ARGS)
-	$(BIN)/python -m pytest -m slow -n 2 --dist load tests/engine tests/tui $(ARGS)
+	$(BIN)/python -m pytest -m slow -n 2 --dist load tests/docs tests/engine tests/tui $(ARGS)
 	$(BIN)/python -m pytest -m slow tests/faults tests/terminal $(ARGS)
 
 bench: $(VENV)/.bench  ## measure everything, an hour on two cores; DATA=FOLDER holds MNIST
