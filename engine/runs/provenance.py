@@ -125,13 +125,13 @@ def _has_filters(asked: "subprocess.Popen[bytes] | None", deadline: float) -> bo
 
 
 def _answer(asked: "subprocess.Popen[bytes] | None", deadline: float, none: str = "") -> str:
-    """Return what a process prints until `deadline`; `none` where it has no answer by then, or fails."""
+    """Return what a process prints until `deadline`; `none` where it has none by then, fails, or cannot be heard."""
     if asked is None:
         return none
     try:
         left = max(deadline - time.monotonic(), 0.0) if asked.poll() is None else 1.0
         output, _ = asked.communicate(timeout=left)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, OSError):  # waiting itself may fail: no run ends for what is only noted
         asked.kill()
         asked.communicate()
         return none

@@ -84,6 +84,19 @@ def test_no_git_and_no_repository_are_no_fault(tmp_path: Path, monkeypatch: pyte
     assert GitLook([str(tmp_path)]).states(60.0) == ()
 
 
+def test_a_git_that_cannot_be_waited_for_ends_no_run(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    communicate, failed = subprocess.Popen.communicate, set()
+
+    def fails_once(process, *given, **named):
+        if id(process) in failed:
+            return communicate(process, *given, **named)
+        failed.add(id(process))
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", fails_once)
+    assert GitLook([str(repository)]).states(60.0) == ()
+
+
 def test_a_git_that_takes_long_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = "0" * 40
     (tmp_path / "git").write_text(
