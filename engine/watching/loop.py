@@ -176,8 +176,8 @@ class Loop:
         self.steering.obey()
         return not self.stopped
 
-    def after_step(self, samples: int) -> None:
-        """Count a step over `samples` images; emit a point where one is due."""
+    def after_step(self, samples: int, waited: float) -> None:
+        """Count a step over `samples` images, for which the loop `waited` seconds; emit a point where one is due."""
         self.optimizers.restore()  # of an update that has raised
         if self._fault is not None:
             raise self._fault
@@ -185,7 +185,7 @@ class Loop:
         self.step += 1
         self.step_in_epoch += 1
         self.epoch = max(self.epoch, 1)
-        self.meter.stepped(samples)
+        self.meter.stepped(samples, waited)
         self.steering.stepped()
         if self.meter.due():
             self.emit_point()

@@ -14,7 +14,7 @@ from finetui.engine.protocol.values import TimeShares
 from finetui.engine.text import clean
 from finetui.engine.training.metrics import POINT_INTERVAL
 
-_SHARE = 0.003  # of the time, at most, goes into points: the time between two of them follows from what one costs
+_SHARE = 0.0015  # of the time, at most, goes into points: the time between two of them follows from what one costs
 _LONGEST = 2.0  # seconds between two points
 _MOST_LOGGED = 100_000  # numbers of one name that wait for a point: a loop may never tell of its steps
 _MOST_STEPS_A_POINT = 1000  # bounds the tensors that wait on the device
@@ -36,10 +36,11 @@ class LoopMeter:
         self._began = self._stepped_at = time.perf_counter()
         self.waiting = 0.0
 
-    def stepped(self, samples: int) -> None:
-        """Count a step over `samples` images."""
+    def stepped(self, samples: int, waited: float) -> None:
+        """Count a step over `samples` images, for which the loop `waited` seconds."""
         self.steps += 1
         self.samples += samples
+        self.waiting += waited
         self._stepped_at = time.perf_counter()
 
     def log(self, metrics: Mapping[str, Any]) -> None:
@@ -100,7 +101,9 @@ def _number(name: str, value: Any) -> Tensor | float:
     if isinstance(value, Tensor):
         if value.numel() != 1:
             raise BadInput(f"run.log({name}=...) takes one number, and was given a tensor of {tuple(value.shape)}")
-        return value.detach().clone()  # a loop may go on computing with its own in place
+        if not value.is_cpu:  # reading it now would wait for the device
+            return value.detach().clone()  # a loop may go on computing with its own in place
+        value = value.item()
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:

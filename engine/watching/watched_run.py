@@ -191,8 +191,7 @@ class WatchedRun:
     def after_step(self, samples: int = 0, waited: float = 0.0) -> None:
         """Count a step, over `samples` images, whose batch was waited for so many seconds."""
         assert self._loop is not None, "it is active"
-        self._loop.meter.waiting += waited
-        self._loop.after_step(_whole("samples", samples))
+        self._loop.after_step(_whole("samples", samples), waited)
 
     @_harmless(None)
     def log(self, **metrics: Any) -> None:
@@ -236,7 +235,8 @@ class WatchedRun:
 
     @_harmless(None)
     def _stepped_over(self, batch: Any, waited: float) -> None:
-        self.after_step(_samples(batch), waited)
+        assert self._loop is not None, "it is active"
+        self._loop.after_step(_samples(batch), waited)
 
     @_harmless(None)
     def _begin_epoch(self, loader: Any) -> None:
