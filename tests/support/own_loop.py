@@ -70,6 +70,7 @@ class OwnLoop:
         self.ended_all = False
         self.folder_kept = RunFolder(Path(runs_dir) / "own")
         self._body = body or OwnLoop.step
+        self._watchers: list[Watcher] = []
         self.run = finetui.watch(self.net, self.optimizer, runs_dir=runs_dir, name="own", epochs=epochs, **options)
         self._thread = threading.Thread(target=self._train)
 
@@ -110,13 +111,14 @@ class OwnLoop:
         self.end()
 
     def end(self) -> None:
-        """Have it end, and wait for that."""
+        """Have it end, and wait for that; then close the links to it."""
         self.go_on = False
         watched = self.run._loop
         if watched is not None and watched.record.state == "paused":
             watched.record.commands.put(Resume())
-        self._thread.join(60)
-        assert not self._thread.is_alive(), "the loop goes on"
+        self.wait()
+        while self._watchers:
+            self._watchers.pop().close()
 
     def wait(self) -> None:
         """Wait for its end."""
@@ -130,7 +132,8 @@ class OwnLoop:
 
     def attach(self) -> Watcher:
         """Return a dashboard's link to it."""
-        return Watcher(AttachLink(self.folder))
+        self._watchers.append(Watcher(AttachLink(self.folder)))
+        return self._watchers[-1]
 
 
 def journal_of(folder: RunFolder) -> list[AnyEvent]:

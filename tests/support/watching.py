@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from finetui.engine.link.base import Link
+from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.events import AnyEvent, Evaluated, StateChanged
 from finetui.engine.runs.journal import JournalReader
 
@@ -57,6 +59,11 @@ class Watcher:
 
     def until_kind(self, kind: type) -> AnyEvent:
         return self.until(lambda event: isinstance(event, kind))
+
+    def ask(self, command: AnyCommand) -> Any:
+        """Send `command` and return its reply."""
+        self.link.send(command)
+        return self.until(lambda event: getattr(getattr(event, "command", None), "id", None) == command.id)
 
     def close(self) -> None:
         self.link.close()
