@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,24 @@ class OwnLoop:
         """Return a dashboard's link to it."""
         self._watchers.append(Watcher(AttachLink(self.folder)))
         return self._watchers[-1]
+
+
+def watched_in(runs_dir: Path, **options: Any) -> Callable[..., Any]:
+    """Return what watches a network and its optimizer, or nothing of both, as the run `own`."""
+    return lambda net=None, optimizer=None: finetui.watch(net, optimizer, runs_dir=runs_dir, name="own", **options)
+
+
+class OwnError(Exception):
+    """What a person's own code raises."""
+
+
+def descriptors() -> dict[str, str]:
+    """Return what each open descriptor of this process stands for, by its number."""
+    found = {}
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        with suppress(OSError):  # the one that lists them
+            found[entry.name] = str(entry.readlink())
+    return found
 
 
 def journal_of(folder: RunFolder) -> list[AnyEvent]:
