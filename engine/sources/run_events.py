@@ -12,7 +12,7 @@ import msgspec
 
 from finetui.engine.protocol import events
 from finetui.engine.protocol.capabilities import Capabilities
-from finetui.engine.protocol.config import ModelConfig, RunConfig, RunSection
+from finetui.engine.protocol.config import ModelConfig, RunConfig
 from finetui.engine.protocol.values import DataSummary, Part
 from finetui.engine.sources.bucket import Bucket
 from finetui.engine.sources.names import meaning
@@ -101,7 +101,7 @@ class RunEvents:
         kind = self._source.kind
         yield events.RunPrepared(
             time=at,
-            config=RunConfig(model=ModelConfig(name="none"), run=RunSection(name=clean(self._name))),
+            config=RunConfig(model=ModelConfig(name="none")),
             data=DataSummary(
                 name=kind,
                 requested=kind,
