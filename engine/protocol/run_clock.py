@@ -18,7 +18,7 @@ class RunClock:
                 return  # may be written at any time, also where no engine has the run
             case RunPrepared() | StateChanged(state="preparing"):
                 self._since = None  # an engine that was killed has not told when it stopped training
-        if self._since is not None:
+        if self._since is not None and event.time:
             self.seconds += max(event.time - self._since, 0.0)
             self._since = event.time
         if isinstance(event, StateChanged):
