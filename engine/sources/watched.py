@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from finetui.engine.errors import BadInput, describe
+from finetui.engine.errors import BadInput, describe, reason_of
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import holder_of
 from finetui.engine.runs.summaries import RunSummary, Summariser, SummarySoFar
@@ -45,8 +45,8 @@ class _Watched:
                 self._last = summary and msgspec.structs.replace(summary, name=clean(self.found.name))
             else:
                 self._read_on()
-        except (OSError, BadInput):
-            return self._last
+        except (OSError, BadInput) as error:
+            return self._last or msgspec.structs.replace(self._bare(), note=f"it cannot be read: {reason_of(error)}")
         except Exception as error:  # noqa: BLE001  # others write the files, and the other runs are still to be read
             note = f"something in its files is not understood: {describe(error)}"
             return msgspec.structs.replace(self._last or self._bare(), note=note)
