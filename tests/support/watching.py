@@ -11,6 +11,7 @@ import msgspec
 from finetui.engine.link.base import Link
 from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.events import AnyEvent, Evaluated, StateChanged
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 
 PATIENCE = 100.0  # a Python that imports torch is waited for, on a machine that has other things to do
@@ -38,6 +39,11 @@ class Watcher:
         self.seen: list[AnyEvent] = []
         self.thread = threading.Thread(target=link.run, daemon=True)
         self.thread.start()
+
+    @property
+    def folder(self) -> RunFolder:
+        assert self.link.folder is not None
+        return self.link.folder
 
     def until(self, test: Callable[[AnyEvent], bool]) -> AnyEvent:
         """Return the first event, from those not looked at before, that passes `test`."""
