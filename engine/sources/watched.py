@@ -3,6 +3,7 @@
 import shlex
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -67,6 +68,12 @@ class _Watched:
         self._last = self._told.summary(clean(self.found.name), Path(self.found.place), None, size)
 
 
+def _told_apart(found: Found, path: Path) -> Found:
+    """Return `found`, in `path`, by a longer name: a run in another path that is watched is called the same."""
+    alone = found.path.absolute() == path.absolute() and not found.run
+    return found._replace(name=str(path) if alone else str(path / found.name))
+
+
 class WatchedRuns:
     """The runs in `paths`, files and folders; may be used by any thread, one after the other."""
 
@@ -88,7 +95,12 @@ class WatchedRuns:
 
     def found(self) -> list[Found]:
         """Return the runs that there are now. Raises `BadInput` where one of the paths is of no use."""
-        runs = {clean(found.place, 4096): found for path in self._paths for found in find_runs(path)}
+        there = {clean(found.place, 4096): (found, path) for path in self._paths for found in find_runs(path)}
+        named = Counter(found.name for found, _ in there.values())
+        runs = {
+            place: _told_apart(found, path) if named[found.name] > 1 else found
+            for place, (found, path) in there.items()
+        }
         self._searched = time.monotonic()
         self._known = {place: self._known.get(place) or _Watched(one) for place, one in runs.items()}
         return list(runs.values())

@@ -99,3 +99,18 @@ def test_a_run_that_cannot_be_read_is_a_row_with_the_reason(
     monkeypatch.setattr(RunEvents, "read", read)
     assert run(["watch", str(FIXTURES), "--once", "--json"]) == 0
     assert {one["note"] for one in json.loads(capsys.readouterr().out)} == {"it cannot be read: Permission denied"}
+
+
+def test_runs_of_one_name_in_several_paths_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/version_0", "b/version_0", "c"):
+        shutil.copytree(FIXTURES / "lightning_csv", tmp_path / name)
+    shutil.copy(tmp_path / "c/metrics.csv", tmp_path / "c/more.csv")
+    assert run(["watch", "a", "b", "c/metrics.csv", "c/more.csv", "b/version_0", "--once", "--json"]) == 0
+    names = [one["name"] for one in json.loads(capsys.readouterr().out)]
+    assert sorted(names) == ["a/version_0", "b/version_0", "c/metrics.csv", "c/more.csv"]
+    assert run(["watch", "a", "--once", "--json"]) == 0
+    begun = json.loads(capsys.readouterr().out.splitlines()[1])
+    assert begun["name"] == "version_0"
