@@ -301,9 +301,10 @@ class Alert(Event, frozen=True, kw_only=True):
 
 
 class DataSeen(Event, frozen=True, kw_only=True):
-    """Transient: the files that are watched last changed at `changed`, in Unix seconds."""
+    """Transient: the watched files last changed at `changed`, in Unix seconds; this `share` of them is read by now."""
 
     changed: float
+    share: float = 1.0
 
 
 class Audience(Event, frozen=True, kw_only=True):

@@ -12,11 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from finetui.engine.sources.names import Kind, meaning
-from finetui.engine.sources.source import Anew, Item, Note, Row
+from finetui.engine.sources.rows import Row
+from finetui.engine.sources.source import Anew, Item, Note
 from finetui.engine.sources.tail import Lines
 
 _SETTLED_SECONDS = 60.0  # after which a last line without an end is taken as it is
 _UNIX = 1e8  # seconds: less is counted from the start of the run
+_PARTS = ("part", "split", "phase", "subset")  # columns
 _DEEPEST = 4  # levels of an object in another
 
 
@@ -60,7 +62,7 @@ class _Table:
         values: dict[str, float] = {}
         for name, value in told.items():
             kind = meaning(name).kind
-            if kind in ("step", "epoch", "time"):
+            if is_place(name):
                 if math.isfinite(value):
                     places.setdefault(kind, value)
             else:
@@ -105,7 +107,13 @@ class CsvRun(_Table):
         if len(cells) != len(self._columns) or not told:
             self._damaged += 1
             return None
-        return self._made({name: number[0] for name, number in told.items()})
+        part = self._part(cells)
+        return self._made({part + name if part and not is_place(name) else name: n[0] for name, n in told.items()})
+
+    def _part(self, cells: list[str]) -> str:
+        """Return what the names of a row begin with, where a column tells which part of the data it is of."""
+        said = next((cell for name, cell in zip(self._columns, cells, strict=True) if name.lower() in _PARTS), "")
+        return f"{said.strip()}/" if said.strip().lower() in PARTS else ""
 
 
 class JsonLinesRun(_Table):

@@ -10,6 +10,7 @@ import pytest
 from event_files import losses
 
 from finetui.engine.protocol.events import AnyEvent, DataSeen, Evaluated, RunPrepared, StateChanged, TrainPoint
+from finetui.engine.protocol.run_clock import RunClock
 from finetui.engine.runs.summaries import SummarySoFar
 from finetui.engine.sources.names import Meaning, meaning
 from finetui.engine.sources.recognise import find_runs
@@ -249,3 +250,15 @@ def test_a_file_that_is_written_anew_is_looked_at_anew() -> None:
         assert [event.watched for event in heard if isinstance(event, Evaluated)] == [True] * 8
         said = any("all of it was read again: it was written anew" in line.text for line in store.view.log)
         assert said == (len(looks) == 2)  # else nothing had been shown of what was there before
+
+
+def test_a_run_that_is_looked_at_again_and_again_took_what_its_rows_say() -> None:
+    """Each look ends with an event that has no time of its own."""
+    reader, clock = (
+        RunEvents(Made([row(0, loss=1.0)], [row(5, loss=1.0)], [], [row(9, loss=0.5)]), "a", "/a"),
+        RunClock(),
+    )
+    for _ in range(4):
+        for event in reader.read():
+            clock.note(event)
+    assert clock.seconds == 9

@@ -188,3 +188,9 @@ def test_a_step_of_a_trainer_that_is_no_number_is_left_out(tmp_path: Path) -> No
     entries = [{"step": math.nan, "loss": 1.0}, {"step": 1e999, "loss": 1.0}, {"step": 3, "loss": 0.5}]
     (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": entries}))
     assert rows(list(TrainerRun(tmp_path).read())) == [(3, {"loss": 0.5})]
+
+
+def test_a_column_that_tells_the_part_of_the_data(tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text("epoch,split,loss,note\n1,train,0.5,a\n1,Val,0.6,b\n1,,0.7,c\n")
+    assert rows(list(CsvRun(file).read())) == [(1, {"train/loss": 0.5}), (1, {"Val/loss": 0.6}), (1, {"loss": 0.7})]
