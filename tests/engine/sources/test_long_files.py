@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from event_files import begins, field, frame, image, losses, record, scalar, tensor
+from event_files import begins, field, frame, hparams, image, losses, record, scalar, tensor
 
 from finetui.engine.protocol.events import AnyEvent, DataSeen, Evaluated, ThinnedPoint, TrainPoint
 from finetui.engine.sources import run_events, tensorboard_file
@@ -35,12 +35,6 @@ def half(tag: str, value: float) -> bytes:
     return field(1, tag.encode()) + field(8, content) + field(9, field(1, field(1, b"scalars")))
 
 
-def settings(**values: float) -> bytes:
-    told = b"".join(field(1, field(1, name.encode()) + field(2, field(2, value))) for name, value in values.items())
-    plugin = field(1, field(1, b"hparams") + field(2, field(3, told)))
-    return field(1, b"_hparams_/session_start_info") + field(9, plugin)
-
-
 def without_step(tag: str, value: float) -> bytes:
     """A record of step 0, which protobuf leaves out."""
     return frame(field(1, 1.7e9) + field(5, field(1, scalar(tag, value))))
@@ -63,7 +57,7 @@ def written(rng: random.Random, records: int, step: int = 0, odd: float = 0.01) 
                 rng.choice(
                     (
                         record(step, image("a", rng.choice((40, 5000, 90_000))), time=at),
-                        record(step, settings(lr=rng.random()), time=at),
+                        record(step, hparams(lr=rng.random()), time=at),
                         record(step, scalar("loss", 0.5), scalar("two", 2.0), time=at),
                         record(step, scalar("a" * 600, 1.0), time=at),
                         begins(step - 3),
