@@ -84,8 +84,8 @@ class _Watched:
 
 def _told_apart(found: Found, path: Path) -> Found:
     """Return `found`, in `path`, by a longer name: a run in another path that is watched is called the same."""
-    alone = found.path.absolute() == path.absolute() and not found.run
-    return found._replace(name=str(path) if alone else str(path / found.name))
+    itself = not found.run and (path.is_file() or found.name == path.absolute().name)
+    return found._replace(name=str(path) if itself else str(path / found.name))
 
 
 class WatchedRuns:
