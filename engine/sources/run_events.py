@@ -80,7 +80,7 @@ class RunEvents:
     def _progress(self) -> Iterator[events.DataSeen]:
         """Tell how much of a long file is read, at each percent."""
         share = 1 - min(self._source.unread() / self._unread, 1.0)
-        if int(share * 100) > int(self._read_share * 100):
+        if int(self._read_share * 100) < int(share * 100) < 100:
             self._read_share = share
             yield events.DataSeen(changed=self._changed, share=share)
 

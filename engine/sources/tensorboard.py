@@ -176,7 +176,8 @@ class TensorBoardRun:
         damaged = sum(file.damaged for file in self._files())
         if damaged and f"damaged {damaged}" not in self._told:
             self._told.add(f"damaged {damaged}")
-            yield Note(f"{damaged:,} damaged records of the event files were left out")
+            records, were = ("records", "were") if damaged > 1 else ("record", "was")
+            yield Note(f"{damaged:,} damaged {records} of the event files {were} left out")
 
     def changed(self) -> float:
         """Return when a file last changed, in Unix seconds."""

@@ -19,7 +19,7 @@ from finetui.engine.sources.tensorboard_event import FastParser, Malformed, Reco
 from finetui.engine.sources.tensorboard_frames import FRAME, HEADER, Places, next_frame, uint32_at, whole_frames
 from finetui.engine.sources.tensorboard_scalars import ScalarDecoder, Scalars
 
-_BLOCK = 4 << 20  # bytes
+_BLOCK = 2 << 20  # bytes
 _LONG = 4096  # bytes: payloads above are not of one scalar, and are summed only where there are scalars in them
 _LONGEST = 16 << 20  # bytes: a graph, a film; it is not read at all
 _MANY = 1024  # records, of which the scalars are decoded together

@@ -70,7 +70,7 @@ def _change(view: View, event: events.AnyEvent) -> View:
         case events.DuplicatesFound():
             return replace(view, phase=None)
         case events.DataSeen():
-            return replace(view, changed=event.changed)
+            return replace(view, changed=event.changed, files_read=event.share)
         case events.Audience():
             return replace(view, audience=event.names)
         case events.RunPrepared():

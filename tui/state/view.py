@@ -28,13 +28,15 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     `rate_factor` is by what a person multiplied the schedule's learning rate; None where an old journal does not tell.
     `ranks` are the processes that train, where they are several, and `job` is the batch system's that they run in.
     `hparams` are the settings of somebody else's loop, as far as it tells of them (None: those of `config` hold), and
-    `changed` is when its files last did, in Unix seconds (0: nothing is watched that way).
+    `changed` is when its files last did, in Unix seconds (0: nothing is watched that way); `files_read` is the share of
+    them that is read by now.
     `pending` holds unanswered commands by their id; `audience` names the dashboards on this run, this one among them.
     """
 
     state: events.State = "preparing"
     hparams: Mapping[str, str | int | float | bool] | None = None
     changed: float = 0.0
+    files_read: float = 1.0
     capabilities: Capabilities | None = None
     reason: str = ""
     name: str = ""

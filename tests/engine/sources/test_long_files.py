@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from event_files import begins, field, frame, image, losses, record, scalar, tensor
+from event_files import begins, field, frame, hparams, image, losses, record, scalar, tensor
 
 from finetui.engine.protocol.events import AnyEvent, DataSeen, Evaluated, ThinnedPoint, TrainPoint
 from finetui.engine.sources import run_events, tensorboard_file
@@ -22,6 +22,8 @@ from finetui.engine.sources.tensorboard import TensorBoardRun
 from finetui.engine.sources.tensorboard_event import Record
 from finetui.engine.sources.tensorboard_file import EventFile
 from finetui.engine.sources.tensorboard_scalars import Scalars
+from finetui.tui.screens.status_lines import figures_line
+from finetui.tui.state.store import Store
 
 NAME = "events.out.tfevents.{}.host.1.0"
 TAGS = ("train/loss", "loss", "train_accuracy", "lr-Adam", "epoch", "grad/a", "grad/b", "global_step")
@@ -33,12 +35,6 @@ def half(tag: str, value: float) -> bytes:
     """A float in the field for floats of a tensor, with metadata behind it, as TensorFlow writes it."""
     content = field(1, 1) + field(2, b"") + field(5, struct.pack("<f", value))
     return field(1, tag.encode()) + field(8, content) + field(9, field(1, field(1, b"scalars")))
-
-
-def settings(**values: float) -> bytes:
-    told = b"".join(field(1, field(1, name.encode()) + field(2, field(2, value))) for name, value in values.items())
-    plugin = field(1, field(1, b"hparams") + field(2, field(3, told)))
-    return field(1, b"_hparams_/session_start_info") + field(9, plugin)
 
 
 def without_step(tag: str, value: float) -> bytes:
@@ -63,7 +59,7 @@ def written(rng: random.Random, records: int, step: int = 0, odd: float = 0.01) 
                 rng.choice(
                     (
                         record(step, image("a", rng.choice((40, 5000, 90_000))), time=at),
-                        record(step, settings(lr=rng.random()), time=at),
+                        record(step, hparams(lr=rng.random()), time=at),
                         record(step, scalar("loss", 0.5), scalar("two", 2.0), time=at),
                         record(step, scalar("a" * 600, 1.0), time=at),
                         begins(step - 3),
@@ -157,6 +153,25 @@ def test_together_as_one_by_one(
     assert list(map(exact, one_by_one)) == list(map(exact, together))
     for one, other in zip(one_by_one, together, strict=True):
         assert means(one) == pytest.approx(means(other), rel=1e-12, nan_ok=True)
+
+
+def test_the_first_points_are_there_while_the_rest_is_read_and_how_much_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_small_blocks: None
+) -> None:
+    monkeypatch.setattr(tensorboard_file, "_MANY", 30)
+    monkeypatch.setattr(run_events, "_LONG", 100_000)
+    (tmp_path / NAME.format(1)).write_bytes(losses(range(5000)))
+    store, shares, points = Store(), [], []
+    for event in RunEvents(TensorBoardRun(tmp_path), "a-run", "/a/run").read():
+        store.fold([event])
+        if isinstance(event, DataSeen):
+            shares.append(event.share)
+            points.append(store.view.step)
+            said = f"{event.share:.0%} of its files read"
+            assert (said in figures_line(store, 120).plain) == (event.share < 1)
+    assert len(shares) > 10
+    assert shares == sorted(set(shares)) and shares[-1] == 1.0
+    assert 0 < points[0] < 1000 and points == sorted(points)
 
 
 def told(path: Path) -> list[Record | Scalars | str]:
