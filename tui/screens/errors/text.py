@@ -1,5 +1,7 @@
 """What the Errors screen says in words: titles, captions, details."""
 
+from pathlib import Path
+
 from textual.content import Content
 
 from finetui.engine.predictions.criteria import CHANGE_WORDS, LabelFilter, Selection
@@ -7,8 +9,10 @@ from finetui.engine.predictions.file import Predictions
 from finetui.engine.predictions.interval import wilson
 from finetui.engine.predictions.label_errors import label_quality
 from finetui.engine.protocol.commands import Evaluate
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.text import clean
 from finetui.tui.keys import KEYS
+from finetui.tui.state.empty import no_classes
 from finetui.tui.state.listing import SHOWN_TOP, Listing, Tab, image_name
 from finetui.tui.state.view import View
 
@@ -226,7 +230,15 @@ def waiting(view: View) -> str:
     if view.phase is not None:
         share = f" {view.phase.done:,} of {view.phase.total:,}" if view.phase.total else "…"
         return f"{view.phase.name}{share}"
-    return "No evaluation yet. Press e to evaluate now."
+    return no_classes(view, "mistakes")
+
+
+def no_predictions(view: View) -> str:
+    """Return why an evaluation that there was has no images to list, and what would change that."""
+    if view.hparams is not None:
+        return no_classes(view, "predictions")
+    run = RunFolder(Path(view.path)).argument if view.path else "RUN"
+    return f"The predictions of this evaluation were not kept; `finetui errors {run}` makes them."
 
 
 def loading(view: View) -> str:
