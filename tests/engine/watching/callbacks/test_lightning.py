@@ -207,6 +207,18 @@ def test_a_fault_of_finetuis_own_is_a_warning(name: str, tmp_path: Path) -> None
     assert "Fault: of finetui's own" in said[0]
 
 
+def test_a_fault_on_one_of_two_ranks_keeps_none_waiting(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> Any:
+        if not ranks.is_first:
+            return short(tmp_path, ranks)
+        return trained_with_a_fault(lambda: short(tmp_path, ranks), finetui.LightningCallback._look_at)
+
+    (first, said), second = on_ranks(2, work, tmp_path)
+    assert len(said) == 1
+    layers = {name for name in first if "norm" not in name}  # each rank has its own running statistics
+    assert all(torch.equal(first[name], second[name]) for name in layers)
+
+
 class Recording(L.Callback):
     """Another callback, as ModelCheckpoint is one: notes what it sees of validations."""
 
