@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from finetui.engine.sources.names import Kind, meaning
-from finetui.engine.sources.rows import Row
+from finetui.engine.sources.rows import Row, Rows
 from finetui.engine.sources.source import Anew, Item, Note
+from finetui.engine.sources.table_blocks import DEEPEST, UNIX, JsonColumns, number, of_csv, rows_of
 from finetui.engine.sources.tail import Lines
 
 _SETTLED_SECONDS = 60.0  # after which a last line without an end is taken as it is
-_UNIX = 1e8  # seconds: less is counted from the start of the run
-_DEEPEST = 4  # levels of an object in another
+_MANY = 1000  # rows, after which the next ones are read together
+_LONG_BLOCK = 1 << 16  # bytes: so many lines at least, that is
 
 
 class _Table:
@@ -33,7 +34,6 @@ class _Table:
 
     def _begin(self) -> None:
         self._rows = self._damaged = self._told = 0
-        self._last_step = -1
 
     def read(self) -> Iterator[Item]:
         """Yield what is new. Raises OSError."""
@@ -42,11 +42,12 @@ class _Table:
             if why:
                 self._begin()
                 yield Anew(f"{self._path.name}: {why}")
-            for line in block.split(b"\n"):
-                if line.strip():
-                    row = self._row(line.decode("utf-8", "replace").rstrip("\r"))
-                    if row is not None:
-                        yield row
+            long = self._rows >= _MANY and len(block) >= _LONG_BLOCK
+            rows = self._together(block) if long else None
+            if rows is None:
+                yield from self._one_by_one(block)
+            elif len(rows.steps):
+                yield rows
         if self._damaged > self._told:
             self._told = self._damaged
             words = (
@@ -54,7 +55,18 @@ class _Table:
             )
             yield Note(f"{self._damaged:,} {words.format(self._path.name)} left out")
 
+    def _one_by_one(self, block: bytes) -> Iterator[Row]:
+        for line in block.split(b"\n"):
+            if line.strip():
+                row = self._row(line.decode("utf-8", "replace").rstrip("\r"))
+                if row is not None:
+                    yield row
+
     def _row(self, line: str) -> Row | None:
+        raise NotImplementedError
+
+    def _together(self, block: bytes) -> Rows | None:
+        """Return the rows of many lines; None where they have to be read one by one."""
         raise NotImplementedError
 
     def _made(self, told: Mapping[str, float]) -> Row | None:
@@ -74,7 +86,7 @@ class _Table:
         epoch = places.get("epoch")
         step = places.get("step", self._rows if epoch is None else epoch)
         at = places.get("time", 0.0)
-        return Row(int(step), at + _UNIX if 0 < at < _UNIX else at, epoch, values)
+        return Row(int(step), at + UNIX if 0 < at < UNIX else at, epoch, values)
 
     def changed(self) -> float:
         """Return when the file last changed, in Unix seconds."""
@@ -107,21 +119,51 @@ class CsvRun(_Table):
         except csv.Error:  # a cell that is no number: it is longer than any may be
             self._damaged += 1
             return None
+        begins_again = [cell.strip() for cell in cells] == self._columns
         if self._between != ",":
             cells = [cell.replace(",", ".") for cell in cells]
-        told = {name: number for name, cell in zip(self._columns, cells, strict=False) if (number := _number(cell))}
-        if [cell.strip() for cell in cells] == self._columns:  # a run that was begun again in the same file
+        told = {name: found for name, cell in zip(self._columns, cells, strict=False) if (found := number(cell))}
+        if begins_again:  # a run that was begun again in the same file
             return None
         if len(cells) != len(self._columns) or not told:
             self._damaged += 1
             return None
-        return self._made({name: number[0] for name, number in told.items()})
+        return self._made({name: found[0] for name, found in told.items()})
+
+    def _together(self, block: bytes) -> Rows | None:
+        found = of_csv(block, self._columns, self._between)
+        if found is None:
+            return None
+        lines, damaged = found
+        rows = rows_of(lines, self._rows)
+        if rows is not None:
+            self._rows += len(lines.values)
+            self._damaged += damaged
+        return rows
 
 
 class JsonLinesRun(_Table):
     """The run in the file `path` with one JSON object a line: `{"step": 10, "loss": 0.5, "val": {"accuracy": 0.9}}`."""
 
     kind = "JSON lines"
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._known = JsonColumns()
+        self._new: list[dict[str, object]] = []  # lines whose keys are to be learned
+
+    def _one_by_one(self, block: bytes) -> Iterator[Row]:
+        yield from super()._one_by_one(block)
+        if len(block) >= _LONG_BLOCK:
+            self._known.learn(self._new)
+        self._new = []
+
+    def _together(self, block: bytes) -> Rows | None:
+        lines = self._known.of(block)
+        rows = None if lines is None else rows_of(lines, self._rows)
+        if lines is not None and rows is not None:
+            self._rows += len(lines.values)
+        return rows
 
     def _row(self, line: str) -> Row | None:
         try:
@@ -131,6 +173,7 @@ class JsonLinesRun(_Table):
         if not isinstance(told, dict):
             self._damaged += 1
             return None
+        self._new.append(told)
         return self._made(flat(told))
 
 
@@ -153,7 +196,7 @@ def flat(table: Mapping[str, object], before: str = "", depth: int = 0) -> dict[
     """Return the numbers in `table` and in the tables in it, by their names with slashes between."""
     found: dict[str, float] = {}
     for name, value in table.items():
-        if isinstance(value, Mapping) and depth < _DEEPEST:
+        if isinstance(value, Mapping) and depth < DEEPEST:
             found |= flat(value, f"{before}{name}/", depth + 1)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             try:
@@ -161,11 +204,3 @@ def flat(table: Mapping[str, object], before: str = "", depth: int = 0) -> dict[
             except OverflowError:
                 found[before + name] = math.inf
     return found
-
-
-def _number(cell: str) -> tuple[float] | None:
-    """Return the number in a cell; None where there is none."""
-    try:
-        return (float(cell),)
-    except ValueError:
-        return None
