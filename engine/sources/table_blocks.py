@@ -92,33 +92,43 @@ def of_csv(block: bytes, names: Sequence[str], between: str) -> tuple[Columns, i
         return None
     if between != ",":
         text = text.replace(",", ".")
-    lines = [line for line in text.split("\n") if line and not line.isspace()]
-    if max(map(len, lines), default=0) > csv.field_size_limit():
+    columns, damaged = _cells(text if text.endswith("\n") else f"{text}\n", between, len(names))
+    if not columns or max(max(map(len, column), default=0) for column in columns) > csv.field_size_limit():
         return None
-    cells = [line.split(between) for line in lines]
-    whole = [row for row in cells if len(row) == len(names)]
-    if not whole:
-        return None
-    columns = [_numbers(column) for column in zip(*whole, strict=True)]
-    values = np.stack([values for values, _ in columns], axis=1)
-    told = np.stack([told for _, told in columns], axis=1)
-    without = np.flatnonzero(~told.any(axis=1)).tolist()
+    numbers = [_numbers(column) for column in columns]
+    values = np.stack([values for values, _ in numbers], axis=1)
+    told = np.stack([told for _, told in numbers], axis=1)
+    tells = told.any(axis=1)
     header = [name.replace(",", ".") if between != "," else name for name in names]
-    begun_again = sum([cell.strip() for cell in whole[at]] == header for at in without)
-    told_lines = told.any(axis=1)
-    damaged = len(cells) - len(whole) + len(without) - begun_again
-    return Columns(names, values[told_lines], told[told_lines]), damaged
+    without = np.flatnonzero(~tells).tolist()
+    begun_again = sum([column[at].strip() for column in columns] == header for at in without)
+    return Columns(names, values[tells], told[tells]), damaged + len(without) - begun_again
 
 
-def _numbers(cells: tuple[str, ...]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _cells(text: str, between: str, width: int) -> tuple[list[list[str]], int]:
+    """Return the cells of the lines of `text` by columns, and how many lines have another number of them, left out."""
+    content = np.frombuffer(text.encode(), np.uint8)
+    ends = content[(content == ord(between)) | (content == ord("\n"))] == ord("\n")
+    if len(ends) % width == 0 and (ends.reshape(-1, width) == (np.arange(width) == width - 1)).all() and width > 1:
+        cells = text.replace("\n", between).split(between)
+        cells.pop()
+        return [cells[at::width] for at in range(width)], 0
+    lines = [line.split(between) for line in text.split("\n") if line and not line.isspace()]
+    whole = [line for line in lines if len(line) == width]
+    return [list(column) for column in zip(*whole, strict=True)], len(lines) - len(whole)
+
+
+def _numbers(cells: list[str]) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return the numbers in the cells of a column, and where there are some."""
+    told = np.fromiter(map(bool, cells), bool, len(cells))
+    values = np.zeros(len(cells))
     try:
-        if "" not in cells:
-            return np.array(list(map(float, cells))), np.ones(len(cells), bool)
-        return np.array([float(cell) if cell else 0.0 for cell in cells]), np.array(list(map(bool, cells)))
+        values[told] = np.fromiter(map(float, filter(None, cells)), float)
     except ValueError:
         found = list(map(number, cells))
-        return np.array([one[0] if one else 0.0 for one in found]), np.array([one is not None for one in found])
+        told = np.array([one is not None for one in found])
+        values = np.array([0.0 if one is None else one[0] for one in found])
+    return values, told
 
 
 class JsonColumns:
