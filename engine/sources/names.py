@@ -73,6 +73,19 @@ def meaning(name: str) -> Meaning:
     return Meaning(part or "train", *found)
 
 
+def is_place(name: str) -> bool:
+    """Whether the number called `name` says where in the training a row is, and none of its figures."""
+    return meaning(name).kind in ("step", "epoch", "time")
+
+
+def setting_name(name: str) -> str:
+    """Return what a setting is called here; finetui's own logs name the section of its configuration, too."""
+    section, dot, field = name.partition(".")
+    if dot and section in ("training", "model"):
+        return "model" if name == "model.name" else field
+    return name
+
+
 def tells_of_training(names: Mapping[str, object] | list[str]) -> bool:
     """Whether one at least of `names` is a figure of a training: how a table of numbers is recognised as one."""
     return any(meaning(name).kind in ("train", "val", "test") for name in names)

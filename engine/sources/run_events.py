@@ -12,7 +12,7 @@ import msgspec
 
 from finetui.engine.protocol import events
 from finetui.engine.protocol.capabilities import Capabilities
-from finetui.engine.protocol.config import ModelConfig, RunConfig, RunSection
+from finetui.engine.protocol.config import ModelConfig, RunConfig
 from finetui.engine.protocol.values import DataSummary, Part
 from finetui.engine.sources.bucket import Bucket
 from finetui.engine.sources.names import meaning
@@ -127,7 +127,7 @@ class RunEvents:
         kind = self._source.kind
         yield events.RunPrepared(
             time=at,
-            config=RunConfig(model=ModelConfig(name="none"), run=RunSection(name=clean(self._name))),
+            config=RunConfig(model=ModelConfig(name="none")),
             data=DataSummary(
                 name=kind,
                 requested=kind,
@@ -195,7 +195,7 @@ class RunEvents:
 
     def _hear_settings(self, values: Mapping[str, Setting]) -> Iterator[events.AnyEvent]:
         room = _MOST_SETTINGS - len(self._settings)
-        new = {clean(name, 60): _short(value) for name, value in list(values.items())[: max(room, 0)]}
+        new = {clean(setting_name(name), 60): _short(value) for name, value in list(values.items())[: max(room, 0)]}
         if self._prepared and new.items() - self._settings.items():
             words = ", ".join(f"{name} {value}" for name, value in new.items())
             yield events.Log(

@@ -18,6 +18,7 @@ from finetui.engine.sources.table_blocks import DEEPEST, UNIX, JsonColumns, numb
 from finetui.engine.sources.tail import Lines
 
 _SETTLED_SECONDS = 60.0  # after which a last line without an end is taken as it is
+_PARTS = ("part", "split", "phase", "subset")  # columns
 _MANY = 1000  # rows, after which the next ones are read together
 _LONG_BLOCK = 1 << 16  # bytes: so many lines at least, that is
 
@@ -76,7 +77,7 @@ class _Table:
         values: dict[str, float] = {}
         for name, value in told.items():
             kind = meaning(name).kind
-            if kind in ("step", "epoch", "time"):
+            if is_place(name):
                 if math.isfinite(value):
                     places.setdefault(kind, value)
             else:
@@ -128,9 +129,17 @@ class CsvRun(_Table):
         if len(cells) != len(self._columns) or not told:
             self._damaged += 1
             return None
-        return self._made({name: found[0] for name, found in told.items()})
+        part = self._part(cells)
+        return self._made({part + name if part and not is_place(name) else name: n[0] for name, n in told.items()})
+
+    def _part(self, cells: list[str]) -> str:
+        """Return what the names of a row begin with, where a column tells which part of the data it is of."""
+        said = next((cell for name, cell in zip(self._columns, cells, strict=True) if name.lower() in _PARTS), "")
+        return f"{said.strip()}/" if said.strip().lower() in PARTS else ""
 
     def _together(self, block: bytes) -> Rows | None:
+        if any(name.lower() in _PARTS for name in self._columns):
+            return None  # each line says of which part it is
         found = of_csv(block, self._columns, self._between)
         if found is None:
             return None

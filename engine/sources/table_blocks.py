@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from finetui.engine.sources.names import Kind, meaning
+from finetui.engine.sources.names import Kind, is_place, meaning
 from finetui.engine.sources.rows import Floats, Rows
 
 UNIX = 1e8  # seconds: less is counted from the start of the run
@@ -61,7 +61,7 @@ def rows_of(lines: Columns, before: int) -> Rows | None:
     steps = np.where(np.isfinite(steps), steps, np.where(np.isfinite(epoch), epoch, counted))
     if np.abs(steps).max(initial=0.0) >= _EXACT:
         return None
-    own = np.array([kind not in ("step", "epoch", "time") for kind in kinds], bool)
+    own = np.array([not is_place(name) for name in lines.names], bool)
     told = lines.told[:, own]
     kept = told.any(axis=1)
     row, name = np.nonzero(told[kept])

@@ -4,6 +4,7 @@ import math
 import shlex
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -48,8 +49,8 @@ class _Watched:
                 self._last = summary and msgspec.structs.replace(summary, name=clean(self.found.name))
             else:
                 self._read_on()
-        except (OSError, BadInput):
-            return self._last
+        except (OSError, BadInput) as error:
+            return self._last or msgspec.structs.replace(self._bare(), note=f"it cannot be read: {reason_of(error)}")
         except Exception as error:  # noqa: BLE001  # others write the files, and the other runs are still to be read
             note = f"something in its files is not understood: {describe(error)}"
             return msgspec.structs.replace(self._last or self._bare(), note=note)
@@ -81,6 +82,12 @@ class _Watched:
             self._rate = max(event.learning_rate, self._rate or 0.0)
 
 
+def _told_apart(found: Found, path: Path) -> Found:
+    """Return `found`, in `path`, by a longer name: a run in another path that is watched is called the same."""
+    itself = not found.run and (path.is_file() or found.name == path.absolute().name)
+    return found._replace(name=str(path) if itself else str(path / found.name))
+
+
 class WatchedRuns:
     """The runs in `paths`, files and folders; may be used by any thread, one after the other."""
 
@@ -102,7 +109,12 @@ class WatchedRuns:
 
     def found(self) -> list[Found]:
         """Return the runs that there are now. Raises `BadInput` where one of the paths is of no use."""
-        runs = {clean(found.place, 4096): found for path in self._paths for found in find_runs(path)}
+        there = {clean(found.place, 4096): (found, path) for path in self._paths for found in find_runs(path)}
+        named = Counter(found.name for found, _ in there.values())
+        runs = {
+            place: _told_apart(found, path) if named[found.name] > 1 else found
+            for place, (found, path) in there.items()
+        }
         self._searched = time.monotonic()
         self._known = {place: self._known.get(place) or _Watched(one) for place, one in runs.items()}
         return list(runs.values())

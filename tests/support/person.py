@@ -61,8 +61,7 @@ class Person:
 
     def asks(self, command: commands.AnyCommand) -> Any:
         """Send `command` and return its reply."""
-        self.watcher.link.send(command)
-        return self.watcher.until(lambda event: getattr(getattr(event, "command", None), "id", None) == command.id)
+        return self.watcher.ask(command)
 
     def waits_for_step(self, step: int) -> None:
         """Wait until so many steps are complete."""

@@ -15,12 +15,11 @@ from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol.commands import Evaluate, FindDuplicates
 from finetui.engine.protocol.events import CommandRefused, DuplicatesFound, Evaluated
 from finetui.engine.protocol.values import AnyPart
-from finetui.engine.runs.folder import RunFolder
 from finetui.tui.keys import KEYS
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import fetch_all
 from finetui.tui.screens.base import Screen
-from finetui.tui.screens.errors.text import waiting
+from finetui.tui.screens.errors.text import not_kept, waiting
 from finetui.tui.screens.run_chosen import Differing
 from finetui.tui.screens.toast import ShowToast
 from finetui.tui.state.export import Target, export
@@ -96,8 +95,7 @@ class ListingScreen(Screen[None]):
         if found is None:
             self._say("Evaluating…" if self._evaluates and view.phase is None else waiting(view))
         elif not found.predictions:
-            run = RunFolder(Path(view.path)).argument if view.path else "RUN"
-            self._say(f"The predictions of this evaluation were not kept; `finetui errors {run}` makes them.")
+            self._say(not_kept(view))
         else:
             self._open(Path(view.path) / found.predictions)
 

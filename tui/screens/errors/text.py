@@ -1,5 +1,7 @@
 """What the Errors screen says in words: titles, captions, details."""
 
+from pathlib import Path
+
 from textual.content import Content
 
 from finetui.engine.predictions.criteria import CHANGE_WORDS, LabelFilter, Selection
@@ -7,6 +9,7 @@ from finetui.engine.predictions.file import Predictions
 from finetui.engine.predictions.interval import wilson
 from finetui.engine.predictions.label_errors import label_quality
 from finetui.engine.protocol.commands import Evaluate
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.text import clean
 from finetui.tui.keys import KEYS
 from finetui.tui.state.listing import SHOWN_TOP, Listing, Tab, image_name
@@ -226,7 +229,17 @@ def waiting(view: View) -> str:
     if view.phase is not None:
         share = f" {view.phase.done:,} of {view.phase.total:,}" if view.phase.total else "…"
         return f"{view.phase.name}{share}"
-    return "No evaluation yet. Press e to evaluate now."
+    return "No evaluation yet. Press e to evaluate now." if view.can_evaluate else "No evaluation yet."
+
+
+def not_kept(view: View) -> str:
+    """Return why the images of the newest evaluation are not listed, and what helps."""
+    if view.only_files:
+        return "The files that are watched tell nothing of single images."
+    if view.capabilities is not None:
+        return "This training told its figures alone; `run.predictions(...)` in its loop tells of each image."
+    run = RunFolder(Path(view.path)).argument if view.path else "RUN"
+    return f"The predictions of this evaluation were not kept; `finetui errors {run}` makes them."
 
 
 def loading(view: View) -> str:

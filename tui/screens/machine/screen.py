@@ -101,6 +101,8 @@ class MachineScreen(Screen[None]):
         self._show_frames(machine)
 
     def _why_not(self) -> str:
+        if self._store.view.only_files:
+            return "The files that are watched tell nothing of the machine."
         if self._store.view.state in ("preparing", "ready", "running", "paused"):
             return "The engine has not looked at its machine yet."
         return "This run's journal says nothing of its machine: it was written by an earlier version of finetui."

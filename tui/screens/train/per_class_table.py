@@ -130,6 +130,7 @@ class PerClassTable(Compound, Vertical):
         self._counted: Part = "test"
         self._left_out = 0  # classes with fewer mistakes than any that is shown
         self._data: DataSummary | None = None
+        self._can_evaluate = True
 
     def compose(self) -> ComposeResult:
         """A heading, the rows, and below them what all images amount to."""
@@ -156,6 +157,7 @@ class PerClassTable(Compound, Vertical):
 
     def show(self, view: View) -> None:
         """Bring the table up to date with `view`."""
+        self._can_evaluate = view.can_evaluate
         if view.data is not self._data:  # another run, which need not have the part that was chosen
             self.part, self._data = "", view.data
         part = self.part or view.watched
@@ -179,7 +181,8 @@ class PerClassTable(Compound, Vertical):
         found, rows = self._evaluation, self.query_one(_Rows)
         width = rows.scrollable_content_region.width
         waits = found is None and self._data is not None
-        self.query_one("#class-accuracy", StyledLine).show(total(found, width) if found or waits else Content(""))
+        said = total(found, width, can_evaluate=self._can_evaluate) if found or waits else Content("")
+        self.query_one("#class-accuracy", StyledLine).show(said)
         averages = found.averages if found is not None else ()
         for name, report in zip_longest(_AVERAGES, averages[: len(_AVERAGES)]):
             content = Content("") if report is None else average(report, rows.layout_now, width)
