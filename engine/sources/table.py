@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from finetui.engine.sources.names import Kind, meaning
+from finetui.engine.sources.names import PARTS, Kind, is_place, meaning
 from finetui.engine.sources.rows import Row, Rows
 from finetui.engine.sources.source import Anew, Item, Note
 from finetui.engine.sources.table_blocks import DEEPEST, UNIX, JsonColumns, number, of_csv, rows_of

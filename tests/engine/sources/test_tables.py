@@ -210,3 +210,9 @@ def test_what_is_between_the_columns_is_seen(tmp_path: Path, text: str, expected
     items = list(found.open().read())
     assert rows(items) == expected
     assert not [item for item in items if isinstance(item, Note)]
+
+
+def test_a_column_that_tells_the_part_of_the_data(tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text("epoch,split,loss,note\n1,train,0.5,a\n1,Val,0.6,b\n1,,0.7,c\n")
+    assert rows(list(CsvRun(file).read())) == [(1, {"train/loss": 0.5}), (1, {"Val/loss": 0.6}), (1, {"loss": 0.7})]
