@@ -7,6 +7,7 @@ empty: Lightning tells of training and validation in rows of their own.
 import csv
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from finetui.engine.sources.source import Anew, Item, Note, Row
 from finetui.engine.sources.tail import Lines
 
 _SETTLED_SECONDS = 60.0  # after which a last line without an end is taken as it is
+_END = 4096  # bytes that hold the last line, but for a very long one
 _UNIX = 1e8  # seconds: less is counted from the start of the run
 _PARTS = ("part", "split", "phase", "subset")  # columns
 _DEEPEST = 4  # levels of an object in another
@@ -32,7 +34,8 @@ class _Table:
         self._begin()
 
     def _begin(self) -> None:
-        self._rows = self._damaged = self._told = 0
+        self._rows = self._damaged = self._noted = 0
+        self._start: float | None = None
         self._last_step = -1
 
     def read(self) -> Iterator[Item]:
@@ -47,8 +50,8 @@ class _Table:
                     row = self._row(line.decode("utf-8", "replace").rstrip("\r"))
                     if row is not None:
                         yield row
-        if self._damaged > self._told:
-            self._told = self._damaged
+        if self._damaged > self._noted:
+            self._noted = self._damaged
             yield Note(f"{self._damaged:,} lines of {self._path.name} that hold no numbers were left out")
 
     def _row(self, line: str) -> Row | None:
@@ -71,7 +74,20 @@ class _Table:
         epoch = places.get("epoch")
         step = places.get("step", self._rows if epoch is None else epoch)
         at = places.get("time", 0.0)
-        return Row(int(step), at + _UNIX if 0 < at < _UNIX else at, epoch, values)
+        return Row(int(step), at + self._began() if 0 < at < _UNIX else at, epoch, values)
+
+    def _began(self) -> float:
+        """Return when the run began whose rows count seconds: when the last row was written, less what it says."""
+        if self._start is None:
+            with self._path.open("rb") as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - _END, 0))
+                last = file.read().decode("utf-8", "replace").rpartition("\n")[0].rpartition("\n")[2]
+            said = [value for name, value in self._told(last).items() if meaning(name).kind == "time"]
+            self._start = self.changed() - max(filter(math.isfinite, said), default=0.0)
+        return self._start
+
+    def _told(self, line: str) -> Mapping[str, float]:
+        raise NotImplementedError
 
     def changed(self) -> float:
         """Return when the file last changed, in Unix seconds."""
@@ -100,14 +116,24 @@ class CsvRun(_Table):
         if not self._columns:
             self._columns = [name.strip() for name in cells]
             return None
-        told = {name: number for name, cell in zip(self._columns, cells, strict=False) if (number := _number(cell))}
         if [cell.strip() for cell in cells] == self._columns:  # a run that was begun again in the same file
             return None
+        told = self._numbers(cells)
         if len(cells) != len(self._columns) or not told:
             self._damaged += 1
             return None
         part = self._part(cells)
-        return self._made({part + name if part and not is_place(name) else name: n[0] for name, n in told.items()})
+        return self._made({part + name if part and not is_place(name) else name: n for name, n in told.items()})
+
+    def _told(self, line: str) -> Mapping[str, float]:
+        try:
+            return self._numbers(next(csv.reader([line]), []))
+        except csv.Error:
+            return {}
+
+    def _numbers(self, cells: list[str]) -> dict[str, float]:
+        found = zip(self._columns, cells, strict=False)
+        return {name: number[0] for name, cell in found if (number := _number(cell))}
 
     def _part(self, cells: list[str]) -> str:
         """Return what the names of a row begin with, where a column tells which part of the data it is of."""
@@ -121,14 +147,21 @@ class JsonLinesRun(_Table):
     kind = "JSON lines"
 
     def _row(self, line: str) -> Row | None:
-        try:
-            told = json.loads(line)
-        except (ValueError, RecursionError):
-            told = None
-        if not isinstance(told, dict):
+        told = self._object(line)
+        if told is None:
             self._damaged += 1
             return None
         return self._made(flat(told))
+
+    def _told(self, line: str) -> Mapping[str, float]:
+        return flat(self._object(line) or {})
+
+    def _object(self, line: str) -> dict[str, object] | None:
+        try:
+            told = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+        return told if isinstance(told, dict) else None
 
 
 def flat(table: Mapping[str, object], before: str = "", depth: int = 0) -> dict[str, float]:
