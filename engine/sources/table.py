@@ -7,9 +7,12 @@ empty: Lightning tells of training and validation in rows of their own.
 import csv
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from finetui.engine.sources.names import PARTS, Kind, is_place, meaning
 from finetui.engine.sources.rows import Row, Rows
@@ -18,6 +21,7 @@ from finetui.engine.sources.table_blocks import DEEPEST, UNIX, JsonColumns, numb
 from finetui.engine.sources.tail import Lines
 
 _SETTLED_SECONDS = 60.0  # after which a last line without an end is taken as it is
+_END = 4096  # bytes that hold the last line, but for a very long one
 _PARTS = ("part", "split", "phase", "subset")  # columns
 _MANY = 1000  # rows, after which the next ones are read together
 _LONG_BLOCK = 1 << 16  # bytes: so many lines at least, that is
@@ -34,7 +38,8 @@ class _Table:
         self._begin()
 
     def _begin(self) -> None:
-        self._rows = self._damaged = self._told = 0
+        self._rows = self._damaged = self._noted = 0
+        self._start: float | None = None
 
     def read(self) -> Iterator[Item]:
         """Yield what is new. Raises OSError."""
@@ -44,13 +49,13 @@ class _Table:
                 self._begin()
                 yield Anew(f"{self._path.name}: {why}")
             long = self._rows >= _MANY and len(block) >= _LONG_BLOCK
-            rows = self._together(block) if long else None
+            rows = self._since_start(self._together(block)) if long else None
             if rows is None:
                 yield from self._one_by_one(block)
             elif len(rows.steps):
                 yield rows
-        if self._damaged > self._told:
-            self._told = self._damaged
+        if self._damaged > self._noted:
+            self._noted = self._damaged
             words = (
                 "lines of {} that hold no numbers were" if self._damaged > 1 else "line of {} that holds no numbers was"
             )
@@ -87,7 +92,29 @@ class _Table:
         epoch = places.get("epoch")
         step = places.get("step", self._rows if epoch is None else epoch)
         at = places.get("time", 0.0)
-        return Row(int(step), at + UNIX if 0 < at < UNIX else at, epoch, values)
+        return Row(int(step), at + self._began() if 0 < at < UNIX else at, epoch, values)
+
+    def _since_start(self, rows: Rows | None) -> Rows | None:
+        """Return `rows` with the times of the day of those that count seconds."""
+        if rows is None:
+            return None
+        counts = (rows.times > 0) & (rows.times < UNIX)
+        if not counts.any():
+            return rows
+        return rows._replace(times=np.where(counts, rows.times + self._began(), rows.times))
+
+    def _began(self) -> float:
+        """Return when the run began whose rows count seconds: when the last row was written, less what it says."""
+        if self._start is None:
+            with self._path.open("rb") as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - _END, 0))
+                last = file.read().decode("utf-8", "replace").rpartition("\n")[0].rpartition("\n")[2]
+            said = [value for name, value in self._told(last).items() if meaning(name).kind == "time"]
+            self._start = self.changed() - max(filter(math.isfinite, said), default=0.0)
+        return self._start
+
+    def _told(self, line: str) -> Mapping[str, float]:
+        raise NotImplementedError
 
     def changed(self) -> float:
         """Return when the file last changed, in Unix seconds."""
@@ -120,17 +147,26 @@ class CsvRun(_Table):
         except csv.Error:  # a cell that is no number: it is longer than any may be
             self._damaged += 1
             return None
-        begins_again = [cell.strip() for cell in cells] == self._columns
-        if self._between != ",":
-            cells = [cell.replace(",", ".") for cell in cells]
-        told = {name: found for name, cell in zip(self._columns, cells, strict=False) if (found := number(cell))}
-        if begins_again:  # a run that was begun again in the same file
+        if [cell.strip() for cell in cells] == self._columns:  # a run that was begun again in the same file
             return None
+        told = self._numbers(cells)
         if len(cells) != len(self._columns) or not told:
             self._damaged += 1
             return None
         part = self._part(cells)
-        return self._made({part + name if part and not is_place(name) else name: n[0] for name, n in told.items()})
+        return self._made({part + name if part and not is_place(name) else name: n for name, n in told.items()})
+
+    def _told(self, line: str) -> Mapping[str, float]:
+        try:
+            return self._numbers(next(csv.reader([line], delimiter=self._between), []))
+        except csv.Error:
+            return {}
+
+    def _numbers(self, cells: list[str]) -> dict[str, float]:
+        if self._between != ",":
+            cells = [cell.replace(",", ".") for cell in cells]
+        told = zip(self._columns, cells, strict=False)
+        return {name: found[0] for name, cell in told if (found := number(cell))}
 
     def _part(self, cells: list[str]) -> str:
         """Return what the names of a row begin with, where a column tells which part of the data it is of."""
@@ -175,15 +211,22 @@ class JsonLinesRun(_Table):
         return rows
 
     def _row(self, line: str) -> Row | None:
-        try:
-            told = json.loads(line)
-        except (ValueError, RecursionError):
-            told = None
-        if not isinstance(told, dict):
+        told = self._object(line)
+        if told is None:
             self._damaged += 1
             return None
         self._new.append(told)
         return self._made(flat(told))
+
+    def _told(self, line: str) -> Mapping[str, float]:
+        return flat(self._object(line) or {})
+
+    def _object(self, line: str) -> dict[str, object] | None:
+        try:
+            told = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+        return told if isinstance(told, dict) else None
 
 
 def header(line: str) -> tuple[list[str], str]:

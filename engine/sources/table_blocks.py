@@ -68,7 +68,7 @@ def rows_of(lines: Columns, before: int) -> Rows | None:
     return Rows(
         [one for one, is_own in zip(lines.names, own.tolist(), strict=True) if is_own],
         steps[kept].astype(np.int64),
-        np.where((at > 0) & (at < UNIX), at + UNIX, at)[kept],
+        at[kept],
         epoch[kept],
         row,
         name,

@@ -59,7 +59,9 @@ def one_by_one(items: list[Item]) -> list[str]:
     return [repr(one) for one in apart]
 
 
-def read(monkeypatch: pytest.MonkeyPatch, make: Callable[[], CsvRun | JsonLinesRun], *, together: bool) -> list[Item]:
+def items_of(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[], CsvRun | JsonLinesRun], *, together: bool
+) -> list[Item]:
     with monkeypatch.context() as patch:
         patch.setattr("finetui.engine.sources.tail.BLOCK", 20_000)
         patch.setattr(table, "_LONG_BLOCK", 5000)
@@ -84,8 +86,8 @@ def test_together_as_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     file = tmp_path / name
     file.write_text(TEXTS[name](random.Random(seed)))
     kind = CsvRun if file.suffix == ".csv" else JsonLinesRun
-    apart = read(monkeypatch, lambda: kind(file), together=False)
-    together = read(monkeypatch, lambda: kind(file), together=True)
+    apart = items_of(monkeypatch, lambda: kind(file), together=False)
+    together = items_of(monkeypatch, lambda: kind(file), together=True)
     assert sum(isinstance(item, Row) for item in apart) > 2900
     assert one_by_one(together) == one_by_one(apart)
     taken = sum(len(item.steps) for item in together if isinstance(item, Rows))
