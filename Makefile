@@ -10,8 +10,9 @@ DATA ?= $(FINETUI_DATA)
 run: $(VENV)/.user  ## open the dashboard and train LeNet on real images
 	$(BIN)/finetui --start $(ARGS)
 
+# Each worker imports all tests: what was compiled once is kept, also where Python is told not to.
 test: $(VENV)/.test  ## run the tests
-	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 peers: $(VENV)/.peers  ## run the tests that hold figures beside other libraries' (docs/exactness.md)
 	$(BIN)/python -m pytest -m peers -n 2 --dist worksteal $(ARGS)

@@ -5,6 +5,7 @@ import os
 
 # Before torch is imported: tests run beside each other, and two threads each on two cores wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "passive"  # those that a test asks for sleep while they wait
 
 import shutil
 import signal

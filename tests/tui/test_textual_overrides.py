@@ -39,7 +39,9 @@ METHODS = [
     (MessagePump, "_dispatch_message", ["message"]),
     (MessagePump, "call_after_refresh", ["callback", "args", "kwargs"]),
     (OptionList, "_get_option_render", ["option", "style"]),
+    (Screen, "_compose", []),
     (Screen, "_compositor_refresh", []),
+    (Screen, "_get_breakpoint_classes", ["dimension", "breakpoints"]),
     (Screen, "dismiss", ["result"]),
     (Widget, "remove", []),
 ]

@@ -57,6 +57,12 @@ class _DismissOnce(_Base):
         """Go back one level."""
         self.dismiss(None)
 
+    async def _compose(self) -> None:
+        """Take the classes of the terminal's size at once: Textual does later, and styles and paints all twice."""
+        for size, classes in zip(self.app.size, (self.HORIZONTAL_BREAKPOINTS, self.VERTICAL_BREAKPOINTS), strict=True):
+            self.add_class(*self._get_breakpoint_classes(size, classes or []), update=False)
+        await super()._compose()
+
     def action_close(self) -> None:
         """Go back to the screen below."""
         self.dismiss(None)

@@ -21,6 +21,11 @@ TRANSFORM = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1
 LENET = Architecture(name="lenet", num_classes=10, in_channels=1, height=28, width=28)
 
 
+@pytest.fixture(scope="module")
+def every() -> int:
+    return 1  # all of the bundled digits
+
+
 def plain_losses(dataset: Dataset, config: RunConfig) -> list[float]:
     """Train one epoch as the tutorial does, from the engine's first weights and in its order."""
     training = config.training

@@ -33,6 +33,11 @@ from finetui.engine.session.session import Outcome, Session
 from finetui.engine.training.alerts import AlertWatch
 
 
+@pytest.fixture(scope="module")
+def every() -> int:
+    return 1  # all of the bundled digits
+
+
 def with_val(config: RunConfig, share: float = 0.2, **settings: object) -> RunConfig:
     return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, val=share, **settings))
 

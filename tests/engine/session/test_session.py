@@ -31,6 +31,11 @@ from finetui.engine.session.serve import serve
 from finetui.engine.session.session import Session
 
 
+@pytest.fixture(scope="module")
+def every() -> int:
+    return 1  # all of the bundled digits
+
+
 def test_a_run_from_start_to_finish(make_config, recorder) -> None:
     outcome = Session(make_config(epochs=2), sinks=[recorder]).run()
     assert outcome.state == "finished"

@@ -6,6 +6,7 @@ import pytest
 from event_files import begins, crc32c, image, losses, record, scalar, tensor
 from hypothesis import given, settings, strategies as st
 
+from finetui.engine.sources import tensorboard_file
 from finetui.engine.sources.crc32c import masked_crc32c, masked_crc32c_of_all
 from finetui.engine.sources.source import Anew, Back, Hparams, Item, Note, Row
 from finetui.engine.sources.tensorboard import TensorBoardRun
@@ -116,8 +117,10 @@ def test_a_tail_of_zeros_is_waited_for(file: Path) -> None:
     assert [one.step for one in reader.read() if not isinstance(one, str)] == [2]
 
 
-def test_a_large_record_is_passed_over_and_images_are_counted(file: Path) -> None:
-    file.write_bytes(losses([1]) + record(1, image("a", 17 << 20)) + record(2, image("b", 8000)) + losses([3]))
+def test_a_large_record_is_passed_over_and_images_are_counted(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorboard_file, "_BLOCK", 4 << 10)  # both a thousandth: the sum of a record is slow here
+    monkeypatch.setattr(tensorboard_file, "_LONGEST", 16 << 10)
+    file.write_bytes(losses([1]) + record(1, image("a", 17 << 10)) + record(2, image("b", 8000)) + losses([3]))
     reader = EventFile(file)
     assert [one.step for one in reader.read() if not isinstance(one, str)] == [1, 3]
     assert reader.skipped == {"large records": 1, "images": 1}

@@ -126,11 +126,11 @@ class TrainScreen(HomeScreen[None]):
         with Container(id="body"):
             yield Plots()
             yield TabLine()
-            yield PerClassTable().add_class("frame")
-            yield Controls().add_class("frame")
-            yield LayerList().add_class("frame")
-            yield SettingsPanel().add_class("frame")
-            yield LogPanel().add_class("frame")
+            yield PerClassTable().add_class("frame", update=False)
+            yield Controls().add_class("frame", update=False)
+            yield LayerList().add_class("frame", update=False)
+            yield SettingsPanel().add_class("frame", update=False)
+            yield LogPanel().add_class("frame", update=False)
         store = self.store
         unused, names = lambda: unshown(store.view), lambda: labels(store.view)
         yield KeyBar(palette=True, unshown=unused, first=_FIRST_KEYS, labels=names)
