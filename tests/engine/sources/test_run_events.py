@@ -10,6 +10,7 @@ import pytest
 from event_files import hparams, losses, record, scalar
 
 from finetui.engine.protocol.events import AnyEvent, DataSeen, Evaluated, RunPrepared, StateChanged, TrainPoint
+from finetui.engine.protocol.run_clock import RunClock
 from finetui.engine.runs.summaries import SummarySoFar
 from finetui.engine.sources.names import Meaning, meaning
 from finetui.engine.sources.recognise import find_runs

@@ -1,11 +1,15 @@
 """`finetui watch` on the command line."""
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from event_files import losses
 
+from finetui.engine.protocol.events import AnyEvent
+from finetui.engine.sources.run_events import RunEvents
 from finetui.tui.cli.main import run
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "watched"
