@@ -177,6 +177,10 @@ class ModalScreen(_DismissOnce, screen.ModalScreen[T]):
 
     BINDINGS: ClassVar[list[BindingType]] = [bind("back"), bind("help", "app.help")]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = TightCompositor()
+
 
 class Palette(_DismissOnce, CommandPalette):
     """Textual's command palette, whose search ends with it."""

@@ -153,7 +153,7 @@ async def test_what_its_files_cannot_tell_is_said_as_such(tmp_path: Path) -> Non
     file.write_bytes(losses(range(5)))
     app = watched(tmp_path)
     async with open_app(app, size=(120, 40)) as pilot:
-        await pilot.until(lambda: "No evaluation yet" in shown(pilot))
+        await pilot.until(lambda: "These files hold nothing about classes" in shown(pilot))
         assert "Press e" not in shown(pilot)
         await pilot.press("m")
         await pilot.until(lambda: "No evaluation yet." in shown(pilot))
