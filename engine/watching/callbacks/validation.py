@@ -97,7 +97,7 @@ class Outputs:
     So scores are found that a library's validation step computes and does not return.
     """
 
-    def __init__(self, model: nn.Module, run: SharedRun) -> None:
+    def __init__(self, model: nn.Module, run: SharedRun | None) -> None:
         self._last: Tensor | None = None
         self._run = run
         modules = {module for module in (model, *model.children()) if not isinstance(module, nn.ModuleList)}

@@ -67,7 +67,7 @@ def test_a_batch_without_labels_leaves_no_predictions() -> None:
 
 def test_scores_that_a_network_returned_within_a_step() -> None:
     outer = torch.nn.ModuleDict({"net": DigitNet()})
-    outputs = Outputs(outer)
+    outputs = Outputs(outer, None)
     expected = outer["net"](torch.rand(4, 1, 28, 28))
     assert torch.equal(outputs.take(4), expected)
     assert outputs.take(4) is None
