@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
+from typing import TypeAlias
 
 from finetui.engine.protocol.provenance import GitState
 from finetui.engine.text import clean
@@ -66,19 +68,32 @@ def _program(path: str) -> str:
 class GitLook:
     """Asks git, in processes of its own from the start, which commit each of `folders` is at; reads it with `states`.
 
-    It is no fault where there is no git, no repository, or no commit yet.
+    It is no fault where there is no git, no repository, or no commit yet. One that does not `wait` takes no time from
+    whoever makes it: `ready` has to be called now and then, from the same thread.
     """
 
-    def __init__(self, folders: Iterable[str]) -> None:
-        asked = [(folder, self._ask(folder, *_HEAD), self._ask(folder, *_FILTERS)) for folder in folders]
-        deadline = time.monotonic() + _FILTERS_SECONDS
-        self._asked = [
+    def __init__(self, folders: Iterable[str], *, wait: bool = True) -> None:
+        self._begun = [(folder, self._ask(folder, *_HEAD), self._ask(folder, *_FILTERS)) for folder in folders]
+        self._asked: list[tuple[_Process, _Process]] = []
+        if wait:
+            self._ask_for_changes(time.monotonic() + _FILTERS_SECONDS)
+
+    def _ask_for_changes(self, deadline: float) -> None:
+        self._asked += [
             (head, None if _has_filters(filters, deadline) else self._ask(folder, *_STATUS))
-            for folder, head, filters in asked
+            for folder, head, filters in self._begun
         ]
+        self._begun = []
+
+    def ready(self) -> bool:
+        """Whether all is answered; ask what comes next where it is not. This waits for nothing."""
+        if any(filters is not None and filters.poll() is None for _, _, filters in self._begun):
+            return False
+        self._ask_for_changes(0.0)
+        return all(process is None or process.poll() is not None for pair in self._asked for process in pair)
 
     @staticmethod
-    def _ask(folder: str, *question: str) -> "subprocess.Popen[bytes] | None":
+    def _ask(folder: str, *question: str) -> "_Process":
         try:
             return subprocess.Popen(
                 [*_GIT, "-C", folder, *question],
@@ -93,6 +108,7 @@ class GitLook:
     def states(self, seconds: float) -> tuple[GitState, ...]:
         """Return what git has said by now, or says within `seconds`, once for each repository."""
         deadline = time.monotonic() + seconds
+        self._ask_for_changes(deadline)
         found: dict[str, GitState] = {}
         for head, status in self._asked:
             lines = _answer(head, deadline).splitlines()
@@ -107,7 +123,19 @@ class GitLook:
         """End what git was asked and nobody wants to know any more."""
         self.states(0.0)
 
+    def forsake(self) -> None:
+        """In a forked child: what was begun is the parent's."""
+        for process in [
+            *(one for _, *pair in self._begun for one in pair),
+            *(one for pair in self._asked for one in pair),
+        ]:
+            if process is not None and process.stdout is not None:
+                process.stdout.close()
+                process.returncode = 0
+        self._begun, self._asked = [], []
 
+
+_Process: TypeAlias = "subprocess.Popen[bytes] | None"
 _HEAD = ("rev-parse", "--show-toplevel", "HEAD")
 # `git status` runs the filters that its files ask for, by commands of the configuration: the person's own may be run.
 _FILTERS = ("config", "--show-scope", "--get-regexp", r"^filter\.")
@@ -115,7 +143,7 @@ _FILTERS = ("config", "--show-scope", "--get-regexp", r"^filter\.")
 _STATUS = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
 
 
-def _has_filters(asked: "subprocess.Popen[bytes] | None", deadline: float) -> bool:
+def _has_filters(asked: _Process, deadline: float) -> bool:
     """Whether the repository has filters of its own; also where git does not say so: an old one, or none."""
     lines = _answer(asked, deadline).splitlines()
     # 1: there are none at all.
@@ -124,7 +152,7 @@ def _has_filters(asked: "subprocess.Popen[bytes] | None", deadline: float) -> bo
     )
 
 
-def _answer(asked: "subprocess.Popen[bytes] | None", deadline: float, none: str = "") -> str:
+def _answer(asked: _Process, deadline: float, none: str = "") -> str:
     """Return what a process prints until `deadline`; `none` where it has none by then, fails, or cannot be heard."""
     if asked is None:
         return none
@@ -156,14 +184,17 @@ def _imported_by(own: Iterable[str]) -> list[str]:
     names: dict[str, None] = {}
     for name in own:
         for value in list(vars(sys.modules[name]).values()) if name in sys.modules else []:
-            module = getattr(value, "__name__", "") if isinstance(value, type(sys)) else _module_of(value)
+            module = getattr(value, "__name__", "") if issubclass(type(value), type(sys)) else _module_of(value)
             names.setdefault(module.partition(".")[0])
     found = [name for name in names if name in sys.modules and name not in sys.stdlib_module_names]
     return [name for name in found if not name.startswith("_")][:_MOST_PACKAGES]
 
 
 def _module_of(value: object) -> str:
-    module = getattr(value, "__module__", "")
+    # An instance is not asked: it may answer whatever it likes, as one that is made when it is first used.
+    kind = type(value)
+    asked = value if kind in (FunctionType, BuiltinFunctionType) or issubclass(kind, type) else kind
+    module = getattr(asked, "__module__", "")
     return module if isinstance(module, str) else ""
 
 
@@ -182,3 +213,16 @@ def driver_version() -> str:
         with suppress(OSError, UnicodeDecodeError):
             return clean(Path(path).read_text(encoding="utf-8").strip(), 60)
     return ""
+
+
+def current_folder() -> str:
+    """Return the folder that the process is in; empty where somebody has deleted it."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
+
+
+def system() -> str:
+    """Return the system's name, its version and the kind of processor."""
+    return f"{platform.system()} {platform.release()} {platform.machine()}"

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import platform
 import sys
 from pathlib import Path
 
@@ -14,7 +13,14 @@ from finetui.engine.protocol.config import RunConfig, is_factory
 from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.paths import code_file
 from finetui.engine.protocol.provenance import Provenance
-from finetui.engine.runs.provenance import GitLook, driver_version, package_versions, shown_command
+from finetui.engine.runs.provenance import (
+    GitLook,
+    current_folder,
+    driver_version,
+    package_versions,
+    shown_command,
+    system,
+)
 from finetui.engine.setup.prepared import Prepared
 from finetui.engine.version import __version__
 
@@ -28,7 +34,7 @@ class ProvenanceLook:
         self._command = tuple(sys.argv)  # a person's factory may change it
         self._model = model
         self._config = config
-        self._git = GitLook(dict.fromkeys([_here(), *self._own_folders()]))
+        self._git = GitLook(dict.fromkeys([current_folder(), *self._own_folders()]))
 
     def close(self) -> None:
         """End what was begun, where the run could not be prepared."""
@@ -38,13 +44,13 @@ class ProvenanceLook:
         """Return what is known of the run that was `prepared`."""
         versions = {"finetui": __version__, **package_versions(self._own_modules())}
         if prepared.device.type == "cuda":
-            versions |= {name: said for name in ("cuda", "hip") if (said := getattr(torch.version, name, None))}
+            versions |= cuda_versions()
         return Provenance(
             command=shown_command(self._command, os.environ),
-            folder=_here(),
+            folder=current_folder(),
             git=self._git.states(_WAIT_SECONDS),
             packages=versions,
-            system=f"{platform.system()} {platform.release()} {platform.machine()}",
+            system=system(),
             device=prepared.device_name(),
             driver=driver_version() if prepared.device.type == "cuda" else "",
             data=_digest(prepared.description),
@@ -67,11 +73,9 @@ class ProvenanceLook:
         return [*own, *([type(self._model).__module__] if self._model is not None else [])]
 
 
-def _here() -> str:
-    try:
-        return str(Path.cwd())
-    except OSError:  # somebody has deleted it
-        return ""
+def cuda_versions() -> dict[str, str]:
+    """Return what this torch was built for: `cuda` or `hip`."""
+    return {name: said for name in ("cuda", "hip") if (said := getattr(torch.version, name, None))}
 
 
 def _digest(described: DataDescription | None) -> str:

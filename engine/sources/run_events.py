@@ -15,7 +15,7 @@ from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.config import ModelConfig, RunConfig
 from finetui.engine.protocol.values import DataSummary, Part
 from finetui.engine.sources.bucket import Bucket
-from finetui.engine.sources.names import meaning
+from finetui.engine.sources.names import meaning, setting_name
 from finetui.engine.sources.row_buckets import buckets_of, epochs_of, sorted_out, summed
 from finetui.engine.sources.rows import Row, Rows
 from finetui.engine.sources.source import Anew, Back, Ended, Hparams, Item, Note, Setting, Source

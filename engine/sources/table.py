@@ -7,19 +7,24 @@ empty: Lightning tells of training and validation in rows of their own.
 import csv
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from finetui.engine.sources.names import Kind, meaning
-from finetui.engine.sources.rows import Row
+import numpy as np
+
+from finetui.engine.sources.names import PARTS, Kind, is_place, meaning
+from finetui.engine.sources.rows import Row, Rows
 from finetui.engine.sources.source import Anew, Item, Note
+from finetui.engine.sources.table_blocks import DEEPEST, UNIX, JsonColumns, number, of_csv, rows_of
 from finetui.engine.sources.tail import Lines
 
 _SETTLED_SECONDS = 60.0  # after which a last line without an end is taken as it is
-_UNIX = 1e8  # seconds: less is counted from the start of the run
+_END = 4096  # bytes that hold the last line, but for a very long one
 _PARTS = ("part", "split", "phase", "subset")  # columns
-_DEEPEST = 4  # levels of an object in another
+_MANY = 1000  # rows, after which the next ones are read together
+_LONG_BLOCK = 1 << 16  # bytes: so many lines at least, that is
 
 
 class _Table:
@@ -33,8 +38,8 @@ class _Table:
         self._begin()
 
     def _begin(self) -> None:
-        self._rows = self._damaged = self._told = 0
-        self._last_step = -1
+        self._rows = self._damaged = self._noted = 0
+        self._start: float | None = None
 
     def read(self) -> Iterator[Item]:
         """Yield what is new. Raises OSError."""
@@ -43,19 +48,31 @@ class _Table:
             if why:
                 self._begin()
                 yield Anew(f"{self._path.name}: {why}")
-            for line in block.split(b"\n"):
-                if line.strip():
-                    row = self._row(line.decode("utf-8", "replace").rstrip("\r"))
-                    if row is not None:
-                        yield row
-        if self._damaged > self._told:
-            self._told = self._damaged
+            long = self._rows >= _MANY and len(block) >= _LONG_BLOCK
+            rows = self._since_start(self._together(block)) if long else None
+            if rows is None:
+                yield from self._one_by_one(block)
+            elif len(rows.steps):
+                yield rows
+        if self._damaged > self._noted:
+            self._noted = self._damaged
             words = (
                 "lines of {} that hold no numbers were" if self._damaged > 1 else "line of {} that holds no numbers was"
             )
             yield Note(f"{self._damaged:,} {words.format(self._path.name)} left out")
 
+    def _one_by_one(self, block: bytes) -> Iterator[Row]:
+        for line in block.split(b"\n"):
+            if line.strip():
+                row = self._row(line.decode("utf-8", "replace").rstrip("\r"))
+                if row is not None:
+                    yield row
+
     def _row(self, line: str) -> Row | None:
+        raise NotImplementedError
+
+    def _together(self, block: bytes) -> Rows | None:
+        """Return the rows of many lines; None where they have to be read one by one."""
         raise NotImplementedError
 
     def _made(self, told: Mapping[str, float]) -> Row | None:
@@ -75,7 +92,29 @@ class _Table:
         epoch = places.get("epoch")
         step = places.get("step", self._rows if epoch is None else epoch)
         at = places.get("time", 0.0)
-        return Row(int(step), at + _UNIX if 0 < at < _UNIX else at, epoch, values)
+        return Row(int(step), at + self._began() if 0 < at < UNIX else at, epoch, values)
+
+    def _since_start(self, rows: Rows | None) -> Rows | None:
+        """Return `rows` with the times of the day of those that count seconds."""
+        if rows is None:
+            return None
+        counts = (rows.times > 0) & (rows.times < UNIX)
+        if not counts.any():
+            return rows
+        return rows._replace(times=np.where(counts, rows.times + self._began(), rows.times))
+
+    def _began(self) -> float:
+        """Return when the run began whose rows count seconds: when the last row was written, less what it says."""
+        if self._start is None:
+            with self._path.open("rb") as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - _END, 0))
+                last = file.read().decode("utf-8", "replace").rpartition("\n")[0].rpartition("\n")[2]
+            said = [value for name, value in self._told(last).items() if meaning(name).kind == "time"]
+            self._start = self.changed() - max(filter(math.isfinite, said), default=0.0)
+        return self._start
+
+    def _told(self, line: str) -> Mapping[str, float]:
+        raise NotImplementedError
 
     def changed(self) -> float:
         """Return when the file last changed, in Unix seconds."""
@@ -108,21 +147,44 @@ class CsvRun(_Table):
         except csv.Error:  # a cell that is no number: it is longer than any may be
             self._damaged += 1
             return None
-        if self._between != ",":
-            cells = [cell.replace(",", ".") for cell in cells]
-        told = {name: number for name, cell in zip(self._columns, cells, strict=False) if (number := _number(cell))}
         if [cell.strip() for cell in cells] == self._columns:  # a run that was begun again in the same file
             return None
+        told = self._numbers(cells)
         if len(cells) != len(self._columns) or not told:
             self._damaged += 1
             return None
         part = self._part(cells)
-        return self._made({part + name if part and not is_place(name) else name: n[0] for name, n in told.items()})
+        return self._made({part + name if part and not is_place(name) else name: n for name, n in told.items()})
+
+    def _told(self, line: str) -> Mapping[str, float]:
+        try:
+            return self._numbers(next(csv.reader([line], delimiter=self._between), []))
+        except csv.Error:
+            return {}
+
+    def _numbers(self, cells: list[str]) -> dict[str, float]:
+        if self._between != ",":
+            cells = [cell.replace(",", ".") for cell in cells]
+        told = zip(self._columns, cells, strict=False)
+        return {name: found[0] for name, cell in told if (found := number(cell))}
 
     def _part(self, cells: list[str]) -> str:
         """Return what the names of a row begin with, where a column tells which part of the data it is of."""
         said = next((cell for name, cell in zip(self._columns, cells, strict=True) if name.lower() in _PARTS), "")
         return f"{said.strip()}/" if said.strip().lower() in PARTS else ""
+
+    def _together(self, block: bytes) -> Rows | None:
+        if any(name.lower() in _PARTS for name in self._columns):
+            return None  # each line says of which part it is
+        found = of_csv(block, self._columns, self._between)
+        if found is None:
+            return None
+        lines, damaged = found
+        rows = rows_of(lines, self._rows)
+        if rows is not None:
+            self._rows += len(lines.values)
+            self._damaged += damaged
+        return rows
 
 
 class JsonLinesRun(_Table):
@@ -130,15 +192,41 @@ class JsonLinesRun(_Table):
 
     kind = "JSON lines"
 
+    def _begin(self) -> None:
+        super()._begin()
+        self._known = JsonColumns()
+        self._new: list[dict[str, object]] = []  # lines whose keys are to be learned
+
+    def _one_by_one(self, block: bytes) -> Iterator[Row]:
+        yield from super()._one_by_one(block)
+        if len(block) >= _LONG_BLOCK:
+            self._known.learn(self._new)
+        self._new = []
+
+    def _together(self, block: bytes) -> Rows | None:
+        lines = self._known.of(block)
+        rows = None if lines is None else rows_of(lines, self._rows)
+        if lines is not None and rows is not None:
+            self._rows += len(lines.values)
+        return rows
+
     def _row(self, line: str) -> Row | None:
+        told = self._object(line)
+        if told is None:
+            self._damaged += 1
+            return None
+        self._new.append(told)
+        return self._made(flat(told))
+
+    def _told(self, line: str) -> Mapping[str, float]:
+        return flat(self._object(line) or {})
+
+    def _object(self, line: str) -> dict[str, object] | None:
         try:
             told = json.loads(line)
         except (ValueError, RecursionError):
-            told = None
-        if not isinstance(told, dict):
-            self._damaged += 1
             return None
-        return self._made(flat(told))
+        return told if isinstance(told, dict) else None
 
 
 def header(line: str) -> tuple[list[str], str]:
@@ -160,7 +248,7 @@ def flat(table: Mapping[str, object], before: str = "", depth: int = 0) -> dict[
     """Return the numbers in `table` and in the tables in it, by their names with slashes between."""
     found: dict[str, float] = {}
     for name, value in table.items():
-        if isinstance(value, Mapping) and depth < _DEEPEST:
+        if isinstance(value, Mapping) and depth < DEEPEST:
             found |= flat(value, f"{before}{name}/", depth + 1)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             try:
@@ -168,11 +256,3 @@ def flat(table: Mapping[str, object], before: str = "", depth: int = 0) -> dict[
             except OverflowError:
                 found[before + name] = math.inf
     return found
-
-
-def _number(cell: str) -> tuple[float] | None:
-    """Return the number in a cell; None where there is none."""
-    try:
-        return (float(cell),)
-    except ValueError:
-        return None

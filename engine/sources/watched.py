@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from finetui.engine.errors import BadInput, describe
+from finetui.engine.errors import BadInput, describe, reason_of
 from finetui.engine.protocol.events import AnyEvent, RunPrepared, TrainPoint
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import holder_of

@@ -16,6 +16,7 @@ from finetui.engine.models.device import describe
 from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, is_factory
 from finetui.engine.protocol.events import DataSummary, LayerGroup, RunPrepared
+from finetui.engine.runs.folder import default_run_name
 from finetui.engine.text import clean
 from finetui.engine.version import __version__
 from finetui.engine.watching.optimizers import Optimizers
@@ -40,6 +41,11 @@ def script() -> str:
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
     return str(Path(file).absolute()) if file else ""
+
+
+def default_name(model: nn.Module | None) -> str:
+    """Return what a run is called by default: date, script and model."""
+    return default_run_name(Path(script()).stem or "notebook", type(model).__name__ if model is not None else "loop")
 
 
 def code_name(kind: type) -> str:

@@ -21,7 +21,7 @@ from finetui.engine.predictions.given_images import keep, kept_beside
 from finetui.engine.protocol import events
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.values import AnyPart, Part
-from finetui.engine.runs.folder import default_run_name, write_config
+from finetui.engine.runs.folder import write_config
 from finetui.engine.text import clean
 from finetui.engine.training.layer_meter import gradient_norms
 from finetui.engine.watching import described, scores
@@ -53,9 +53,9 @@ class Loop:
         *,
         name: str,
         runs_dir: str,
-        epochs: int | None,
-        steps_per_epoch: int | None,
-        classes: Sequence[str] | None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        classes: Sequence[str] | None = None,
         evaluate: Callable[[], Any] | None,
         save: Callable[[Path], Any] | None,
         config: RunConfig | Mapping[str, Any] | None,
@@ -92,15 +92,12 @@ class Loop:
         # This rank alone can compute with them: it must not take part in collectives that the others do not.
         self.has_all = self.world == 1 or model is None or not divided_by(model)
         self.steering: Steering = Steering(self)
+        name = name or described.default_name(self.model)
         self.record: Record = Record(
-            self.config, name or self._default_name(), lambda: self.step, self.steering.aside, self._release
+            self.config, name, lambda: self.step, self.steering.aside, self._release, self.model
         )
         self.saver = Saver(save, self.model, model, self.optimizers, self.record.folder, self.has_all)
         self.optimizers.open()
-
-    def _default_name(self) -> str:
-        name = Path(described.script()).stem or "notebook"
-        return default_run_name(name, type(self.model).__name__ if self.model is not None else "loop")
 
     def _begin(self) -> None:
         """Tell what there is, as soon as the loop shows what it does."""
@@ -256,7 +253,7 @@ class Loop:
                 others={clean(name, 60): mean for name, mean in means.items() if name not in _LOGGED},
             )
         )
-        self.record.tell_complaints()
+        self.record.tell_what_came()
         if not self._diverged and not all(map(math.isfinite, read.get("loss", ()))):
             self._diverged = True
             self.record.reporter.emit(
@@ -373,16 +370,14 @@ class Loop:
             self._begin()
             self.emit_point()
         finally:
-            self.record.set_state(state or ("stopped" if self.stopped else "finished"), reason)
-            self.record.close()
+            self.record.end(state or ("stopped" if self.stopped else "finished"), reason)
 
     def abandon(self, error: Exception) -> None:
         """Watch the loop no more, because of an `error` of finetui's own; the loop goes on."""
         reason = f"finetui watches this loop no more, which goes on: {describe(error)}"
         # All of it is tried, the last one first, and nothing of it may reach the loop.
         with suppress(Exception), ExitStack() as stages:
-            stages.callback(self.record.close)
-            stages.callback(self.record.set_state, "failed", reason)
+            stages.callback(self.record.end, "failed", reason)
             stages.callback(self._write_down, error)
             stages.callback(self.steering.close)
             stages.callback(self._release)

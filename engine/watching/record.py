@@ -4,11 +4,13 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import msgspec
+from torch import nn
 
+from finetui.engine.errors import describe
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.process.endpoint import Endpoint
 from finetui.engine.protocol import events
@@ -18,6 +20,7 @@ from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.reporter import Reporter
 from finetui.engine.runs.run_writer import RunWriter
+from finetui.engine.watching.provenance import LoopProvenance
 
 _open: "weakref.WeakSet[Record]" = weakref.WeakSet()
 
@@ -38,7 +41,7 @@ class Record:
     """A run's folder, journal and socket, for as long as it is open; `step` is asked for the steps completed.
 
     `aside(command)`, called in the thread of the socket, tells whether it has taken the command; `forsaken` is called
-    in each child that is forked.
+    in each child that is forked. `model` is what is trained.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Record:
         step: Callable[[], int],
         aside: Callable[[AnyCommand], bool] = lambda _command: False,
         forsaken: Callable[[], None] = lambda: None,
+        model: nn.Module | None = None,
     ) -> None:
         """Make the folder of a new run, and listen. Raises `BadInput` where there can be no such folder."""
         self.commands = _Commands(aside)
@@ -72,6 +76,9 @@ class Record:
         self._machine.__enter__()
         _open.add(self)
         self.set_state("preparing")
+        self._provenance: LoopProvenance | None = None
+        with self._beside_it():
+            self._provenance = LoopProvenance(model)
 
     @property
     def state(self) -> events.State:
@@ -98,10 +105,32 @@ class Record:
             self._warned.add(message)
             self.reporter.warn(message)
 
-    def tell_complaints(self) -> None:
-        """Journal what went wrong beside the loop."""
+    def tell_what_came(self, last: bool = False) -> None:
+        """Journal what has come, or went wrong, beside the loop: the `last` time all of it."""
         while self._complaints:
             self.reporter.warn(self._complaints.popleft())
+        look = self._provenance
+        if look is not None:
+            with self._beside_it():
+                if last or look.ready():
+                    self._provenance = None
+                    self.reporter.emit(events.ProvenanceTold(provenance=look.found(last)))
+
+    @contextmanager
+    def _beside_it(self) -> Iterator[None]:
+        """Say what goes wrong with the provenance, which is worth neither a run nor its loop."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  # it may look at anybody's code
+            self._provenance = None
+            self.reporter.warn(f"where the run comes from is not all known: {describe(error)}")
+
+    def end(self, state: events.State, reason: str) -> None:
+        """Be `state` for good, journaled last, and close; each is tried whatever became of the one before."""
+        with ExitStack() as stages:  # the last one comes first
+            stages.callback(self.close)
+            stages.callback(self.set_state, state, reason)
+            stages.callback(self.tell_what_came, True)
 
     def close(self) -> None:
         """Say goodbye, and give the folder up; it is given up whatever goes wrong before."""
@@ -109,7 +138,7 @@ class Record:
         with ExitStack() as stages:  # the last one comes first
             stages.callback(self._writer.release)
             stages.callback(self.endpoint.__exit__)
-            stages.callback(self.tell_complaints)
+            stages.callback(self.tell_what_came, True)
             stages.callback(self._machine.__exit__, None, None, None)
 
     def _machine_sample(self) -> events.MachineSample | events.Log | None:
@@ -118,6 +147,9 @@ class Record:
     def forsake(self) -> None:
         """In a forked child: hold nothing of what is the parent's, and write none of it."""
         self.is_ours = False
+        if self._provenance is not None:
+            self._provenance.forsake()
+            self._provenance = None
         self.endpoint.forsake()
         self._writer.forsake()
         self._forsaken()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import torch
@@ -45,6 +45,7 @@ class _Order(IntEnum):
     END = 1
     EVALUATE = 2
     SAVE = 3
+    LEAVE = 4  # a step, and all after it, as without finetui
 
 
 _decoder = msgspec.msgpack.Decoder(Settings)
@@ -69,12 +70,13 @@ def ranks_of(world: int) -> Ranks | None:
     if world == _known():
         return own_ranks()
     message = f"finetui watches nothing: {world} processes train, and torch.distributed knows of {_known()}"
-    _warn(message)
+    warn(message)
     return None
 
 
-def _warn(message: str) -> None:
-    with suppress(RuntimeWarning):  # where warnings are errors
+def warn(message: str) -> None:
+    """Show a warning; where these are errors, nothing is raised."""
+    with suppress(RuntimeWarning):
         warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
@@ -85,8 +87,8 @@ def _known() -> int:
 class SharedRun(WatchedRun):
     """A `WatchedRun` that all `ranks` have; they call `before_step` at the same steps.
 
-    `model` may be wrapped, for several processes say. `evaluate` and `save` are called on all ranks. For the rest of
-    the arguments see `watch`.
+    `model` may be wrapped, for several processes say. `evaluate` and `save` are called on all ranks; `about()`, which
+    returns `epochs`, `steps_per_epoch` and `classes`, on the first one. For the rest of the arguments see `watch`.
     """
 
     def __init__(
@@ -97,9 +99,7 @@ class SharedRun(WatchedRun):
         *,
         name: str = "",
         runs_dir: str | Path = "checkpoints",
-        epochs: int | None = None,
-        steps_per_epoch: int | None = None,
-        classes: Sequence[str] | None = None,
+        about: Callable[[], Mapping[str, Any]] = dict,
         evaluate: Callable[[], Any] | None = None,
         save: Callable[[Path], Any] | None = None,
         config: Mapping[str, Any] | None = None,
@@ -107,14 +107,14 @@ class SharedRun(WatchedRun):
         self.ranks = ranks
         self._evaluate, self._save = evaluate, save
         self._parallel = wrapper_in(model)
-        self._settings: Settings | None = None  # those that all ranks have
-        self._ended = False
+        self._settings = Settings()  # those that all ranks have
+        self._ended = self._left = False
         self._follower: _Follower | None = None
         if not ranks.is_first:
             try:
                 self._follower = _Follower(model, optimizers)
             except Exception as error:  # noqa: BLE001  # it goes along as one that watches nothing
-                _warn(f"finetui watches nothing on rank {ranks.rank}: {describe(error)}")
+                warn(f"finetui watches nothing on rank {ranks.rank}: {describe(error)}")
 
         def make() -> Loop:
             return Loop(
@@ -122,9 +122,7 @@ class SharedRun(WatchedRun):
                 optimizers,
                 name=name,
                 runs_dir=str(runs_dir),
-                epochs=epochs,
-                steps_per_epoch=steps_per_epoch,
-                classes=classes,
+                **about(),
                 evaluate=self._evaluate_all if evaluate is not None else None,
                 save=self._save_all if save is not None else None,
                 config=config,
@@ -155,26 +153,39 @@ class SharedRun(WatchedRun):
         """Note how long a batch has been waited for."""
         self._waited(seconds, None)
 
+    def __enter__(self) -> Self:
+        """Make the run's folder, and let dashboards attach."""
+        super().__enter__()
+        self._settings = self._settings_now()
+        return self
+
     def before_step(self) -> bool:
         """Obey what has come, on all ranks; wait while the run is paused. Return False once it was told to stop."""
         if not self.ranks.is_first:
             return self._follow()
-        before = self._settings if self._settings is not None else self._settings_now()
-        goes_on: bool = super().before_step()
-        if self._settings_now() != before:
-            self._look_at_layers()
-        self._settings = self._settings_now()
+        before = self._settings
+        self._ended = not self._obey()
         if self.ranks.world > 1:
-            note = msgspec.msgpack.encode(self._settings) if self._settings != before else b""
-            self.ranks.send_note(_Order.STEP if goes_on else _Order.END, note)
+            self._tell_others(before)
         self._set_up_again(before, self._settings)
-        self._ended = not goes_on
+        return not self._ended
+
+    @_harmless(True)
+    def _obey(self) -> bool:
+        goes_on: bool = super().before_step()
+        if self._loop is not None and self._settings_now() != self._settings:
+            self._loop.look_at_layers()  # the others have frozen already what the loop itself has
+            self._settings = self._settings_now()
         return goes_on
 
-    @_harmless(None)
-    def _look_at_layers(self) -> None:
-        assert self._loop is not None, "it is active"
-        self._loop.look_at_layers()  # the others have frozen already what the loop itself has
+    def _tell_others(self, before: Settings) -> None:
+        """Tell the other ranks what comes; those that wait are told whatever has become of the run here."""
+        if not self.active and not self._left:
+            self._left = True
+            self.ranks.send_note(_Order.LEAVE, msgspec.msgpack.encode(self._settings))
+            return
+        note = msgspec.msgpack.encode(self._settings) if self._settings != before else b""
+        self.ranks.send_note(_Order.END if self._ended else _Order.STEP, note)
 
     @_harmless(None)
     def validated(self, scores: Any, labels: Any, given: Any, metrics: Mapping[str, Any]) -> None:
@@ -190,14 +201,23 @@ class SharedRun(WatchedRun):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         """End the run, as `WatchedRun` does."""
-        if self._follower is not None:
-            self._follower.close()
+        self._close_follower()
         return super().__exit__(kind, error, traceback)
+
+    def _close_follower(self) -> None:
+        follower, self._follower = self._follower, None
+        if follower is not None:
+            follower.close()
+
+    def _give_up(self, error: Exception) -> None:
+        # What is frozen stays so here, and a rate is the optimizer's own again: the other ranks are told so.
+        self._settings = msgspec.structs.replace(self._settings_now(), factor=1.0)
+        super()._give_up(error)
 
     def _settings_now(self) -> Settings:
         loop = self._loop
         if loop is None or loop.layers is None:
-            return self._settings or Settings()
+            return self._settings
         return Settings(loop.optimizers.factor, loop.layers.frozen, loop.layers.norm_trains)
 
     def _set_up_again(self, before: Settings, after: Settings) -> None:
@@ -226,6 +246,10 @@ class SharedRun(WatchedRun):
                     self._disturb(self._evaluate)
                 case _Order.SAVE if self._save is not None:
                     self._disturb(functools.partial(self._save, Path(note.decode())))
+                case _Order.LEAVE:
+                    self._become(_decoder.decode(note))
+                    self._close_follower()
+                    return True
                 case _:
                     if note:
                         self._become(_decoder.decode(note))
@@ -247,7 +271,7 @@ class SharedRun(WatchedRun):
         try:
             follower.become(settings)
         except Exception as error:  # noqa: BLE001  # the loop goes on
-            _warn(f"rank {self.ranks.rank} is not as the others: {describe(error)}")
+            warn(f"rank {self.ranks.rank} is not as the others: {describe(error)}")
         self._set_up_again(before, settings)
 
 

@@ -62,12 +62,10 @@ def watch(
     for field, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
         if value is not None and value < 1:
             raise BadInput(f"{field} must be at least 1, not {value}")
+    about: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "classes": classes}
     given: dict[str, Any] = {
         "name": name,
         "runs_dir": str(runs_dir),
-        "epochs": epochs,
-        "steps_per_epoch": steps_per_epoch,
-        "classes": classes,
         "evaluate": evaluate,
         "save": save,
         "config": config,
@@ -75,7 +73,7 @@ def watch(
     ranks = own_ranks()
     assert ranks is not None, "it is None only where another number than torch's was given"
     if ranks.world > 1 and model is not None:
-        return SharedRun(ranks, model, optimizers, **given)
+        return SharedRun(ranks, model, optimizers, about=lambda: about, **given)
     if not (ranks.is_first and rank_info_from().is_first):
         return WatchedRun(None)
-    return WatchedRun(lambda: Loop(model, optimizers, **given))
+    return WatchedRun(lambda: Loop(model, optimizers, **about, **given))

@@ -264,9 +264,13 @@ class WatchedRun:
             warnings.warn(message, RuntimeWarning, stacklevel=3)
 
     def _give_up(self, error: Exception) -> None:
+        """Watch no more because of an `error` of finetui's own, and say so once."""
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.abandon(error)
+        elif self._warned:
+            return
+        self._warn(f"finetui watches this loop no more, which goes on: {describe(error)}")
 
 
 def _ending(error: BaseException | None) -> tuple[Literal["finished", "stopped", "crashed"] | None, str]:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from watching import Watcher, until
 
 import finetui
-from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.protocol.commands import Resume
 from finetui.engine.protocol.events import AnyEvent
 from finetui.engine.runs.folder import RunFolder

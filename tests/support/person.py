@@ -10,7 +10,7 @@ import pytest
 from digits import Digits, moved, weights
 from watching import Watcher, until
 
-from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.protocol import commands, events
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader

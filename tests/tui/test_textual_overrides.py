@@ -6,7 +6,7 @@ import pkgutil
 
 import pytest
 from pilot import open_app
-from textual._compositor import ChopsUpdate, Compositor
+from textual._compositor import ChopsUpdate, Compositor, CompositorUpdate, LayoutUpdate
 from textual.app import App
 from textual.command import CommandPalette
 from textual.driver import Driver
@@ -20,12 +20,14 @@ from textual.widgets._toast import ToastRack
 import finetui.tui
 
 METHODS = [
+    (App, "_display", ["screen", "renderable"]),
     (App, "_handle_exception", ["error"]),
     (App, "_print", ["text", "stderr"]),
     (App, "_refresh_notifications", []),
     (ToastRack, "_toast_id", []),
     (ChopsUpdate, "__init__", ["chops", "spans", "chop_ends"]),
-    (ChopsUpdate, "render_segments", ["console"]),
+    (CompositorUpdate, "render_segments", ["console"]),
+    (LayoutUpdate, "__init__", ["strips", "region"]),
     (CommandPalette, "_action_command_list", ["action"]),
     (Compositor, "_get_renders", ["crop"]),
     (Compositor, "render_partial_update", []),

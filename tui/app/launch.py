@@ -67,7 +67,7 @@ def open_attached(folder: RunFolder, *, reading: bool = False, images: str = "au
     With `reading` the run cannot be steered from it. Raises `BadInput` when no engine has it, or none within reach.
     """
     _check_terminal()
-    from finetui.engine.link.socket_link import AttachLink
+    from finetui.engine.link.attach_link import AttachLink
 
     return _run(AttachLink(folder, reading=reading), images, notify=notify)
 

@@ -4,17 +4,22 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 from rich.color import ColorSystem
+from rich.console import RenderableType
 from textual import events
+from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.driver import Driver
+from textual.screen import Screen
 from textual.worker import WorkerFailed
 
 from finetui.tui.app.type_ahead import TypeAhead
 from finetui.tui.app.worker_threads import DaemonExecutor
 from finetui.tui.colours.depth import Depth
 from finetui.tui.colours.monochrome import MarksForColours
+from finetui.tui.terminal.shown_cells import CellsUpdate, ShownCells
 from finetui.tui.terminal.terminal import Terminal
 
 _SYSTEMS: dict[Depth, ColorSystem] = {
@@ -38,6 +43,7 @@ class TerminalApp(App[None]):
         self._filters = [*self._filters[:1], *([MarksForColours()] if self.no_color else [])]
         self.console._color_system = _SYSTEMS[depth]
         self.is_leaving = is_leaving
+        self.shown_cells = ShownCells()
         self._typed = TypeAhead(self, super().on_event)
         self.failure: BaseException | None = None  # what went wrong in the dashboard itself
 
@@ -61,6 +67,11 @@ class TerminalApp(App[None]):
             await self._typed.add(event)
         else:
             await super().on_event(event)
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        if isinstance(renderable, CompositorUpdate):
+            renderable = CellsUpdate(renderable, self.shown_cells)
+        super()._display(screen, renderable)
 
     def write_to_terminal(self, text: str) -> None:
         """Write `text`, which may be a sequence, to the terminal, if that is there."""

@@ -11,9 +11,8 @@ from rich.cells import cell_len, set_cell_size
 
 import finetui
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.provenance import Provenance
 from finetui.engine.runs.folder import RunFolder, find_checkpoint
-from finetui.engine.runs.summaries import summarise_run
+from finetui.engine.runs.summaries import RunSummary, summarise_run
 from finetui.engine.text import clean
 from finetui.tui.cli.complete import checkpoints
 from finetui.tui.cli.options import DataDir, RunsDir, WholeNumber
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 _GAP = 2
 _NARROWEST = 12  # of the names
 _DEEPEST = 10  # levels that are indented
+_MOMENTS = {"adamw": 2}  # numbers that an optimizer keeps for each parameter, where it is not one
 
 
 @Parameter(name="*")
@@ -49,8 +49,8 @@ class SummaryOptions:
     "Side of the images in pixels."
     classes: WholeNumber | None = None
     "Number of classes."
-    batch_size: WholeNumber = 64
-    "Images per training step that the memory is given for (default: 64)."
+    batch_size: WholeNumber | None = None
+    "Images per training step that the memory is given for (default: the run's, else 64)."
     time: bool = False
     "Also run it and say which part of the time each module takes."
     device: str = "auto"
@@ -75,9 +75,12 @@ def summary(
     """
     given = options or SummaryOptions()
     path = None if run is None else find_checkpoint(run, given.runs_dir)
-    provenance = None if path is None else _provenance(RunFolder(path.parent))
-    if given.batch_size < 1:
-        raise BadInput(f"--batch-size: a batch has at least 1 image, not {given.batch_size}")
+    of_run = None if path is None else _summary_of(RunFolder(path.parent))
+    provenance = None if of_run is None else of_run.provenance
+    batch_size = given.batch_size if given.batch_size is not None else (of_run.batch_size or 64) if of_run else 64
+    optimizer = of_run.optimizer if of_run is not None else ""
+    if batch_size < 1:
+        raise BadInput(f"--batch-size: a batch has at least 1 image, not {batch_size}")
     architecture, found = finetui.summarise_model(
         given.model,
         data=given.data,
@@ -90,24 +93,25 @@ def summary(
     )
     if given.json:
         said = {} if provenance is None else {"provenance": msgspec.to_builtins(provenance)}
-        print_json(as_object(architecture, found, given.batch_size) | said)
+        print_json(as_object(architecture, found, batch_size, optimizer) | said)
         return 0
-    lines = [*tree_lines(found, max(WIDTH, output_width())), "", *total_lines(found, given.batch_size)]
+    lines = [*tree_lines(found, max(WIDTH, output_width())), "", *total_lines(found, batch_size, optimizer)]
     if provenance is not None:
         lines += ["", *(f"{label.lower():<11}  {value}" for label, value in facts(provenance))]
     print("\n".join(lines))
     return 0
 
 
-def _provenance(folder: RunFolder) -> Provenance | None:
-    """Return where the results of the run in `folder` come from; None where it is no run, or does not tell."""
-    found = summarise_run(folder) if folder.journal.is_file() else None
-    return None if found is None else found.provenance
+def _summary_of(folder: RunFolder) -> RunSummary | None:
+    """Return what the run in `folder` has come to; None where it is no run."""
+    return summarise_run(folder) if folder.journal.is_file() else None
 
 
-def as_object(architecture: "Architecture", summary: "ModelSummary", batch_size: int) -> dict[str, object]:
+def as_object(
+    architecture: "Architecture", summary: "ModelSummary", batch_size: int, optimizer: str = ""
+) -> dict[str, object]:
     """Return what `--json` prints: sizes in bytes, times in seconds or as shares of the whole."""
-    memory = summary.memory(batch_size)
+    memory = summary.memory(batch_size, _MOMENTS.get(optimizer, 1))
     root = summary.modules[0]
     return {
         "model": architecture.name,
@@ -162,10 +166,11 @@ def _numbers(module: "ModuleSummary", timed: bool) -> list[str]:
     return cells
 
 
-def total_lines(summary: "ModelSummary", batch_size: int) -> list[str]:
-    """Return the totals below the table."""
+def total_lines(summary: "ModelSummary", batch_size: int, optimizer: str = "") -> list[str]:
+    """Return the totals below the table, with the memory that `optimizer` takes, by default SGD with momentum."""
     root = summary.modules[0]
-    memory = summary.memory(batch_size)
+    moments = _MOMENTS.get(optimizer, 1)
+    memory = summary.memory(batch_size, moments)
     lines = [
         f"input        {'×'.join(map(str, summary.input))}",
         f"parameters   {root.parameters:,}, of which {root.trainable:,} train",
@@ -175,11 +180,12 @@ def total_lines(summary: "ModelSummary", batch_size: int) -> list[str]:
     if summary.seconds is not None:
         lines.append(f"time         {1000 * summary.seconds:,.2f} ms for one image")
     images = "1 image" if batch_size == 1 else f"{batch_size:,} images"
-    lines.append(f"memory       {_size(memory.total)} at least, by SGD with momentum, {images} a step:")
+    name = "SGD with momentum" if moments == 1 else "AdamW"
+    lines.append(f"memory       {_size(memory.total)} at least, by {name}, {images} a step:")
     parts = {
         "weights": memory.weights,
         "gradients": memory.gradients,
-        "momentum": memory.optimizer,
+        "momentum" if moments == 1 else "moments": memory.optimizer,
         "activations": memory.activations,
     }
     return [*lines, *(f"  {name:<11}  {_size(size):>7}" for name, size in parts.items())]

@@ -81,6 +81,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         """Return why `command` makes no sense now, as a phrase; None if it does."""
         return refusal(command, self.state, self.capabilities)
 
+    def never(self, command: type[commands.AnyCommand]) -> str:
+        """Return why `command` is obeyed in no state of this run, as a phrase; empty if it is in some."""
+        return (self.capabilities.refusal(command) or "") if self.capabilities is not None else ""
+
     @property
     def watched(self) -> events.Part:
         """The part that is evaluated while training."""

@@ -1,20 +1,24 @@
 """`finetui.IgniteHandler`: what an Ignite Engine trains on dashboards, and steered by them."""
 
+import copy
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
+from ignite.metrics import Metric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from finetui.engine.watching.callbacks.guard import harmless
 from finetui.engine.watching.callbacks.validation import (
     Validation,
     classes_of,
     count_in,
-    harmless,
     images_in,
     labels_in,
     named,
@@ -22,6 +26,19 @@ from finetui.engine.watching.callbacks.validation import (
     tell,
 )
 from finetui.engine.watching.shared_run import SharedRun, ranks_of
+
+# What a run changes of an Engine.
+_OF_EVALUATOR = (
+    "state",
+    "should_terminate",
+    "should_terminate_single_epoch",
+    "should_interrupt",
+    "_event_handlers",
+    "_dataloader_iter",
+    "_dataloader_len",
+    "_internal_run_generator",
+    "last_event_name",
+)
 
 
 class IgniteHandler:
@@ -84,36 +101,40 @@ class IgniteHandler:
             except BaseException as error:
                 self._close(error)
                 raise
+            finally:
+                self._close(None)
 
         return watched
 
     # -- the run ----------------------------------------------------------------------------------------
 
+    @harmless
     def _started(self, trainer: Engine) -> None:
         self._close(RuntimeError("the trainer began anew"))
         ranks = ranks_of(idist.get_world_size())
         if ranks is None:
             return
-        loader = trainer.state.dataloader
-        self._run = SharedRun(
-            ranks,
-            self._model,
-            self._optimizers,
-            epochs=trainer.state.max_epochs,
-            classes=self._classes or classes_of(loader),
-            evaluate=self._evaluate if self._evaluator is not None and self._val_loader is not None else None,
-            **self._given,
-        )
-        self._run.__enter__()
+        loader, epochs = trainer.state.dataloader, trainer.state.max_epochs
         self._validation = Validation(ranks, "image")
         self._losses: dict[str, list[Any]] = {}
         self._samples = 0
         self._stepped = self._asked = False
         self._handles = [one.register_step_post_hook(self._optimizer_stepped) for one in self._optimizers]
+        self._run = SharedRun(
+            ranks,
+            self._model,
+            self._optimizers,
+            about=lambda: {"epochs": epochs, "classes": self._classes or classes_of(loader)},
+            evaluate=self._evaluate if self._evaluator is not None and self._val_loader is not None else None,
+            **self._given,
+        )
+        self._run.__enter__()
 
+    @harmless
     def _completed(self, trainer: Engine) -> None:
         self._close(None)
 
+    @harmless
     def _close(self, error: BaseException | None) -> None:
         run, self._run = self._run, None
         if run is not None:
@@ -123,21 +144,29 @@ class IgniteHandler:
 
     # -- steps ------------------------------------------------------------------------------------------
 
+    @harmless
     def _optimizer_stepped(self, *_: Any) -> None:
         self._stepped = True
 
+    @harmless
     def _epoch_started(self, trainer: Engine) -> None:
         if self._run is not None and self._asked:
             self._run.epoch(trainer.state.epoch)
 
+    @harmless
     def _iteration_started(self, trainer: Engine) -> None:
         """Obey before the first step; every other time it is done at the end of the one before."""
         if self._run is not None and not self._asked:
             self._asked = True
-            self._run.begin(trainer.state.dataloader, images_in(trainer.state.batch))
-            self._run.epoch(trainer.state.epoch)
+            self._begin(trainer, self._run)
             self._obey(trainer, self._run)
 
+    @harmless
+    def _begin(self, trainer: Engine, run: SharedRun) -> None:
+        run.begin(trainer.state.dataloader, images_in(trainer.state.batch))
+        run.epoch(trainer.state.epoch)
+
+    @harmless
     def _iteration_completed(self, trainer: Engine) -> None:
         run = self._run
         if run is None:
@@ -173,7 +202,8 @@ class IgniteHandler:
 
     def _evaluate(self) -> None:
         assert self._evaluator is not None, "it is only called where there is one"
-        self._evaluator.run(self._val_loader)
+        with _unseen(self._evaluator, self):
+            self._evaluator.run(self._val_loader)
 
     def _counts(self, evaluator: Engine) -> bool:
         return self._run is not None and self._val_loader in (None, evaluator.state.dataloader)
@@ -196,6 +226,31 @@ class IgniteHandler:
     def _validation_completed(self, evaluator: Engine) -> None:
         if self._run is not None and self._counts(evaluator):
             tell(self._run, self._validation, evaluator.state.dataloader, _numbers(evaluator.state.metrics))
+
+
+@contextmanager
+def _unseen(evaluator: Engine, handler: IgniteHandler) -> Iterator[None]:
+    """Let nobody but metrics and `handler` see what `evaluator` runs within; its state is as before afterwards."""
+    before = {name: getattr(evaluator, name) for name in _OF_EVALUATOR if hasattr(evaluator, name)}
+    seeing = {
+        event: [one for one in added if isinstance(owner := _owner(one[0]), Metric) or owner is handler]
+        for event, added in evaluator._event_handlers.items()
+    }
+    evaluator._event_handlers = defaultdict(list, seeing)
+    evaluator.state = copy.copy(evaluator.state)
+    for name, value in vars(evaluator.state).items():  # metrics, times
+        setattr(evaluator.state, name, value.copy() if type(value) is dict else value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(evaluator, name, value)
+
+
+def _owner(handler: Any) -> Any:
+    """Return the object that an Engine's `handler` is a method of; a filtered event has it wrapped."""
+    parent = getattr(handler, "_parent", None)
+    return getattr(parent() if parent is not None else handler, "__self__", None)
 
 
 def _metrics_in(output: Any) -> dict[str, Any]:

@@ -3,18 +3,19 @@
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from finetui.engine.watching.callbacks.guard import harmless
 from finetui.engine.watching.callbacks.validation import (
     Outputs,
     Validation,
     classes_of,
     count_in,
-    harmless,
     images_in,
     labels_in,
     named,
@@ -25,11 +26,25 @@ from finetui.engine.watching.shared_run import SharedRun, ranks_of
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.loggers.logger import DummyLogger
 else:
     try:
         from lightning.pytorch import Callback
+        from lightning.pytorch.loggers.logger import DummyLogger
     except ModuleNotFoundError:  # it is installed by its older name
         from pytorch_lightning import Callback
+        from pytorch_lightning.loggers.logger import DummyLogger
+
+# What a validation changes, of the objects that it goes through.
+_OF_TRAINER = ("callbacks", "loggers", "should_stop", "_last_val_time")
+_OF_CONNECTOR = (
+    "_first_loop_iter",
+    "_current_fx",
+    "_callback_metrics",
+    "_logged_metrics",
+    "_progress_bar_metrics",
+)
+_OF_LOOP = ("_seen_batches_per_dataloader",)
 
 
 class LightningCallback(Callback):
@@ -58,24 +73,12 @@ class LightningCallback(Callback):
 
     # -- the run ----------------------------------------------------------------------------------------
 
+    @harmless
     def on_train_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Open a run; the sanity check is over by then."""
         ranks = ranks_of(trainer.world_size)
         if ranks is None:
             return
-        loader = trainer.train_dataloader
-        self._run = SharedRun(
-            ranks,
-            trainer.strategy.model if trainer.strategy.model is not None else pl_module,
-            list(trainer.optimizers),
-            epochs=trainer.max_epochs if (trainer.max_epochs or 0) > 0 else None,
-            steps_per_epoch=_steps_per_epoch(trainer),
-            classes=self._classes or classes_of(loader),
-            evaluate=(lambda: _validate(trainer)) if trainer.enable_validation else None,
-            save=lambda path: trainer.save_checkpoint(path, weights_only=False),  # Lightning logs an unset one
-            **self._given,
-        )
-        self._run.__enter__()
         self._validation = Validation(ranks, "image")
         self._outputs: Outputs | None = None
         self._of_validation: set[str] = set()
@@ -85,20 +88,37 @@ class LightningCallback(Callback):
         self._losses: list[Tensor] = []
         self._asked = False
         self._done_at = time.perf_counter()
-        self._loader = loader
+        self._run = SharedRun(
+            ranks,
+            trainer.strategy.model if trainer.strategy.model is not None else pl_module,
+            list(trainer.optimizers),
+            about=lambda: {
+                "epochs": trainer.max_epochs if (trainer.max_epochs or 0) > 0 else None,
+                "steps_per_epoch": _steps_per_epoch(trainer),
+                "classes": self._classes or classes_of(trainer.train_dataloader),
+            },
+            evaluate=(lambda: self._validate(trainer)) if trainer.enable_validation else None,
+            save=lambda path: trainer.save_checkpoint(path, weights_only=False),  # Lightning logs an unset one
+            **self._given,
+        )
+        self._run.__enter__()
 
+    @harmless
     def on_train_end(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """End the run: finished, or stopped."""
         self._close(None)
 
+    @harmless
     def on_exception(self, trainer: "Trainer", pl_module: "LightningModule", exception: BaseException) -> None:
         """End the run as crashed, or as stopped from the keyboard; the exception goes on."""
         self._close(exception)
 
+    @harmless
     def teardown(self, trainer: "Trainer", pl_module: "LightningModule", stage: str) -> None:
         """Leave nothing behind, however it ended."""
         self._close(None)
 
+    @harmless
     def _close(self, error: BaseException | None) -> None:
         run, self._run = self._run, None
         if run is not None:
@@ -108,11 +128,13 @@ class LightningCallback(Callback):
 
     # -- steps ------------------------------------------------------------------------------------------
 
+    @harmless
     def on_train_epoch_start(self, trainer: "Trainer", pl_module: "LightningModule") -> None:
         """Let the next epoch begin."""
         if self._run is not None and self._asked:
             self._run.epoch(trainer.current_epoch + 1)
 
+    @harmless
     def on_train_batch_start(
         self, trainer: "Trainer", pl_module: "LightningModule", batch: Any, batch_idx: int
     ) -> None:
@@ -124,10 +146,15 @@ class LightningCallback(Callback):
             run.waited(time.perf_counter() - self._done_at)
             return
         self._asked = True
-        run.begin(self._loader, images_in(batch))
-        run.epoch(trainer.current_epoch + 1)
+        self._begin(trainer, run, batch)
         self._obey(trainer, run)
 
+    @harmless
+    def _begin(self, trainer: "Trainer", run: SharedRun, batch: Any) -> None:
+        run.begin(trainer.train_dataloader, images_in(batch))
+        run.epoch(trainer.current_epoch + 1)
+
+    @harmless
     def on_train_batch_end(
         self, trainer: "Trainer", pl_module: "LightningModule", outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -172,6 +199,15 @@ class LightningCallback(Callback):
         trainer.fit_loop.epoch_loop.min_steps = None
         trainer.should_stop = True
 
+    def _validate(self, trainer: "Trainer") -> None:
+        """Run the validation loop between two steps, as the training loop does at its intervals."""
+        with _unseen(trainer, self):
+            trainer.validating = True
+            try:
+                trainer.fit_loop.epoch_loop.val_loop.run()
+            finally:
+                trainer.training = True
+
     # -- validation -------------------------------------------------------------------------------------
 
     @harmless
@@ -179,7 +215,7 @@ class LightningCallback(Callback):
         """Begin to collect what is said of each image; not in the sanity check, which comes before the run."""
         if self._run is not None:
             self._validation.begin()
-            self._outputs = Outputs(pl_module)
+            self._outputs = Outputs(pl_module, self._run)
             self._known = set(trainer.callback_metrics)  # names of metrics
 
     @harmless
@@ -221,18 +257,22 @@ def _steps_per_epoch(trainer: "Trainer") -> int | None:
     return math.ceil(batches / trainer.accumulate_grad_batches) if 0 < batches < math.inf else None
 
 
-def _validate(trainer: "Trainer") -> None:
-    """Run the validation loop between two steps, as the training loop does at its intervals."""
-    connector = trainer._logger_connector
-    first = connector._first_loop_iter
-    stops = trainer.should_stop
-    stoppers = [(one, copy.deepcopy(one.state_dict())) for one in trainer.early_stopping_callbacks]
-    trainer.validating = True
+@contextmanager
+def _unseen(trainer: "Trainer", callback: Callback) -> Iterator[None]:
+    """Let nobody but `callback` see a validation that is run within: no other callback, no logger, no metric of it.
+
+    So it neither becomes the best checkpoint nor stops the training early.
+    """
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    owners = ((trainer, _OF_TRAINER), (trainer._logger_connector, _OF_CONNECTOR), (loop, _OF_LOOP))
+    names = [(owner, name) for owner, names in owners for name in names if hasattr(owner, name)]
+    before = [(owner, name, copy.copy(getattr(owner, name))) for owner, name in names]
+    progress = copy.deepcopy(loop.batch_progress.state_dict())
+    trainer.callbacks = [callback]
+    trainer.loggers = [DummyLogger() for _ in trainer.loggers]  # a validation step may ask for them
     try:
-        trainer.fit_loop.epoch_loop.val_loop.run()
+        yield
     finally:
-        trainer.should_stop = stops
-        for one, state in stoppers:  # it was none of the evaluations that they count
-            one.load_state_dict(state)
-        trainer.training = True
-        connector._first_loop_iter = first
+        for owner, name, value in before:
+            setattr(owner, name, value)
+        loop.batch_progress.load_state_dict(progress)

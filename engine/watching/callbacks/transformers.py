@@ -2,7 +2,8 @@
 
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 from transformers import (
-    EarlyStoppingCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -18,10 +18,10 @@ from transformers import (
     TrainingArguments,
 )
 
+from finetui.engine.watching.callbacks.guard import harmless
 from finetui.engine.watching.callbacks.validation import (
     Validation,
     classes_of,
-    harmless,
     images_in,
     labels_in,
     scores_in,
@@ -31,7 +31,6 @@ from finetui.engine.watching.shared_run import SharedRun, ranks_of
 
 _UNSAID = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_model_preparation_time", "epoch")
 _IGNORED = -100  # a label that cross entropy leaves out
-_FLAGS = ("should_training_stop", "should_evaluate", "should_save", "should_log", "should_epoch_stop")
 
 
 class TransformersCallback(TrainerCallback):
@@ -60,6 +59,7 @@ class TransformersCallback(TrainerCallback):
 
     # -- the run ----------------------------------------------------------------------------------------
 
+    @harmless
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Have `train` end the run where it raises: no callback is told of that."""
         trainer = _trainer()
@@ -74,9 +74,12 @@ class TransformersCallback(TrainerCallback):
             except BaseException as error:
                 self._close(error)
                 raise
+            finally:
+                self._close(None)
 
         return watched
 
+    @harmless
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -89,27 +92,32 @@ class TransformersCallback(TrainerCallback):
         if ranks is None:
             return
         epochs = state.num_train_epochs or 0
-        self._run = run = SharedRun(
+        run = SharedRun(
             ranks,
             wrapped,
             _bare(kwargs["optimizer"]),
-            epochs=epochs if epochs > 0 else None,
-            steps_per_epoch=-(-state.max_steps // epochs) if epochs > 0 and state.max_steps > 0 else None,
-            classes=self._classes or _labels(model) or classes_of(loader),
+            about=lambda: {
+                "epochs": epochs if epochs > 0 else None,
+                "steps_per_epoch": -(-state.max_steps // epochs) if epochs > 0 and state.max_steps > 0 else None,
+                "classes": self._classes or _labels(model) or classes_of(loader),
+            },
             evaluate=self._evaluate if _evaluates(self._trainer) else None,
             save=self._save if self._trainer is not None else None,
             **self._given,
         )
-        run.__enter__()
         alone = ranks.world * args.gradient_accumulation_steps == 1
         self._steps = _Steps(model, run, Validation(ranks, "batch"), alone)
         self._asked = False
+        self._run = run
+        run.__enter__()
         run.begin(loader, shape=_shape(model))
 
+    @harmless
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """End the run: finished, or stopped."""
         self._close(None)
 
+    @harmless
     def _close(self, error: BaseException | None) -> None:
         run, self._run = self._run, None
         if run is not None:
@@ -125,17 +133,19 @@ class TransformersCallback(TrainerCallback):
         if self._run is not None:
             self._run.epoch(int(state.epoch or 0) + 1)
 
+    @harmless
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Obey before the first step; every other time it is done at the end of the one before."""
         if self._run is not None and not self._asked:
             self._asked = True
-            self._obey(control)
+            self._obey(self._run, control)
 
+    @harmless
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Count a step, and obey."""
         if self._run is not None:
             self._steps.ended()
-            self._obey(control)
+            self._obey(self._run, control)
 
     @harmless
     def on_log(
@@ -155,27 +165,18 @@ class TransformersCallback(TrainerCallback):
         }
         self._run.log(**{str(key): value for key, value in rest.items() if isinstance(value, int | float)})
 
-    def _obey(self, control: TrainerControl) -> None:
-        assert self._run is not None, "it is open"
-        # An evaluation that a dashboard asks for leaves the Trainer's own plans as they are.
-        before = {flag: getattr(control, flag) for flag in _FLAGS}
-        stoppers = [one for one in _callbacks(self._trainer) if isinstance(one, EarlyStoppingCallback)]
-        patience = [one.early_stopping_patience_counter for one in stoppers]
-        goes_on = self._run.before_step()
-        for flag, value in before.items():
-            setattr(control, flag, value)
-        for one, counter in zip(stoppers, patience, strict=True):
-            one.early_stopping_patience_counter = counter
-        if not goes_on:
+    def _obey(self, run: SharedRun, control: TrainerControl) -> None:
+        if not run.before_step():
             control.should_training_stop = True
 
     def _evaluate(self) -> None:
         assert self._trainer is not None, "it is only called where there is one"
-        self._trainer.evaluate()
+        with _unseen(self._trainer, self):
+            self._trainer.evaluate()
 
     def _save(self, path: Path) -> None:
         assert self._trainer is not None, "it is only called where there is one"
-        self._trainer.save_model(str(path.with_suffix("")))  # a folder
+        self._trainer.save_model(str(path.with_suffix("")), _internal_call=True)  # a folder; nothing is pushed to a hub
 
     # -- evaluations ------------------------------------------------------------------------------------
 
@@ -193,6 +194,7 @@ class TransformersCallback(TrainerCallback):
             told = {name: value for name, value in (metrics or {}).items() if name not in _UNSAID}
             tell(self._run, self._steps.validation, kwargs.get("eval_dataloader"), told)
 
+    @harmless
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
@@ -200,6 +202,7 @@ class TransformersCallback(TrainerCallback):
         if self._run is not None:
             self._steps.predicted()
 
+    @harmless
     def on_predict(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **_: Any
     ) -> None:
@@ -287,8 +290,20 @@ def _trainer() -> Trainer | None:
     return None
 
 
-def _callbacks(trainer: Trainer | None) -> list[TrainerCallback]:
-    return list(trainer.callback_handler.callbacks) if trainer is not None else []
+@contextmanager
+def _unseen(trainer: Trainer, callback: TrainerCallback) -> Iterator[None]:
+    """Let nobody but `callback` see an evaluation within; the Trainer's own history and plans stay as they are."""
+    handler = trainer.callback_handler
+    callbacks, control, state = handler.callbacks, vars(trainer.control).copy(), vars(trainer.state).copy()
+    history = list(trainer.state.log_history)
+    handler.callbacks = [callback]
+    try:
+        yield
+    finally:
+        handler.callbacks = callbacks
+        vars(trainer.control).update(control)
+        vars(trainer.state).update(state)
+        trainer.state.log_history[:] = history
 
 
 def _evaluates(trainer: Trainer | None) -> bool:

@@ -1,17 +1,16 @@
 """What a library's validation says of each image, collected batch by batch, and in the order of the data set."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, ParamSpec
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import RandomSampler, Subset
 
 from finetui.engine.distributed.ranks import Ranks
+from finetui.engine.watching.callbacks.guard import harmless
 from finetui.engine.watching.shared_run import SharedRun
 
-_P = ParamSpec("_P")
 _LABELS = ("labels", "label", "targets", "target", "y")
 _IMAGES = ("pixel_values", "images", "image", "inputs", "input", "x")
 _ACCURACIES = ("accuracy", "acc", "train_accuracy", "train_acc", "val_accuracy", "val_acc", "eval_accuracy")
@@ -19,24 +18,6 @@ _LOSSES = ("loss", "train_loss", "val_loss", "eval_loss")
 _SCORES = ("logits", "probabilities", "probs", "scores", "preds", "predictions", "y_pred", "y_hat", "output")
 _MOST_PIXELS = 2**28  # bytes of images that are kept; of larger ones their files are shown, where these are known
 _ON_DEVICE = 2**24  # scores that wait there: moving each batch away would have the device wait
-
-
-def harmless(method: Callable[_P, None]) -> Callable[_P, None]:
-    """Let nothing that goes wrong in a callback's method reach the training: its `_run` is watched no more.
-
-    What all ranks do together must not be within: the others would wait for it.
-    """
-
-    @functools.wraps(method)
-    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            method(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001  # nothing here is worth a training
-            run = args[0]._run  # type: ignore[attr-defined]
-            if run is not None:
-                run._give_up(error)
-
-    return guarded
 
 
 class Validation:
@@ -116,8 +97,9 @@ class Outputs:
     So scores are found that a library's validation step computes and does not return.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, run: SharedRun) -> None:
         self._last: Tensor | None = None
+        self._run = run
         modules = {module for module in (model, *model.children()) if not isinstance(module, nn.ModuleList)}
         self._handles = [module.register_forward_hook(self._seen) for module in modules]
 
@@ -126,6 +108,7 @@ class Outputs:
         last, self._last = self._last, None
         return scores_in(last, count)
 
+    @harmless
     def _seen(self, _module: nn.Module, _args: Any, output: Any) -> None:
         scores = scores_in(output, None)
         self._last = scores.detach().clone() if scores is not None else self._last

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import msgspec
 from watching import PATIENCE, Watcher, until
 
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.link.base import Link
 from finetui.engine.link.process_link import ProcessLink
-from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.protocol.commands import FetchImages, Pause
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import (

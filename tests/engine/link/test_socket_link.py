@@ -19,9 +19,10 @@ from watching import PATIENCE, Watcher, told, until
 
 from finetui.engine.errors import BadInput
 from finetui.engine.link import socket_link
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.link.base import Link
 from finetui.engine.link.process_link import ProcessLink
-from finetui.engine.link.socket_link import AttachLink, own_name
+from finetui.engine.link.socket_link import own_name
 from finetui.engine.protocol.commands import FetchImages, Pause, Resume, SetFrozen, SetLearningRate, Stop
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import (

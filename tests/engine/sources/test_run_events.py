@@ -295,3 +295,15 @@ def test_the_rate_in_the_list_of_runs_is_the_greatest_that_was_logged(tmp_path: 
         content += [record(step, scalar(name, rate)) for step, rate in enumerate((0.0, 0.25, 0.125, math.nan))]
         (tmp_path / run / "events.out.tfevents.1.h").write_bytes(b"".join(content) + losses(range(4)))
     assert {run.name: run.lr for run in WatchedRuns([tmp_path]).read()} == {"told": 0.5, "logged": 0.25}
+
+
+def test_a_run_that_is_looked_at_again_and_again_took_what_its_rows_say() -> None:
+    """Each look ends with an event that has no time of its own."""
+    reader, clock = (
+        RunEvents(Made([row(0, loss=1.0)], [row(5, loss=1.0)], [], [row(9, loss=0.5)]), "a", "/a"),
+        RunClock(),
+    )
+    for _ in range(4):
+        for event in reader.read():
+            clock.note(event)
+    assert clock.seconds == 9

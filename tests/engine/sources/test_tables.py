@@ -210,3 +210,24 @@ def test_what_is_between_the_columns_is_seen(tmp_path: Path, text: str, expected
     items = list(found.open().read())
     assert rows(items) == expected
     assert not [item for item in items if isinstance(item, Note)]
+
+
+def test_a_column_that_tells_the_part_of_the_data(tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text("epoch,split,loss,note\n1,train,0.5,a\n1,Val,0.6,b\n1,,0.7,c\n")
+    assert rows(list(CsvRun(file).read())) == [(1, {"train/loss": 0.5}), (1, {"Val/loss": 0.6}), (1, {"loss": 0.7})]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_seconds_since_the_start_are_counted_back_from_when_the_last_row_was_written(tmp_path: Path, kind: str) -> None:
+    """As Ultralytics tells them."""
+    file, seconds = tmp_path / f"results.{kind}", (10.5, 21.0, 31.5)
+    if kind == "csv":
+        file.write_text("epoch,time,train/loss\n" + "".join(f"{n},{at},0.5\n" for n, at in enumerate(seconds, 1)))
+    else:
+        file.write_text(
+            "".join(json.dumps({"epoch": n, "time": t, "loss": 0.5}) + "\n" for n, t in enumerate(seconds, 1))
+        )
+    os.utime(file, (1.7e9, 1.7e9))
+    found = (CsvRun if kind == "csv" else JsonLinesRun)(file).read()
+    assert [item.time for item in found if isinstance(item, Row)] == [1.7e9 - 21, 1.7e9 - 10.5, 1.7e9]

@@ -11,7 +11,7 @@ from tutorial_net import TutorialNet
 from watching import Watcher
 
 import finetui
-from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.audit import Audit
 from finetui.engine.runs.folder import RunFolder

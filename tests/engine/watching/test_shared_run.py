@@ -169,6 +169,27 @@ def test_others_go_on_where_the_first_gives_up(tmp_path: Path) -> None:
     assert states(journal(tmp_path / "runs"))[-1] == "failed"
 
 
+def test_a_rate_that_was_set_ends_on_all_ranks_where_the_first_gives_up(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> dict[str, torch.Tensor]:
+        training = OwnTraining(tmp_path, ranks)
+        with warnings.catch_warnings(), training.run as run:
+            warnings.simplefilter("ignore")
+            for step, (images, labels) in enumerate(list(training.loader)[:9]):
+                if ranks.is_first and step == 3:
+                    run._loop.optimizers.factor = 3.0  # as a dashboard sets it
+                if ranks.is_first and step == 6:
+                    run._give_up(RuntimeError("of finetui's own"))
+                assert run.before_step()
+                training.optimizer.zero_grad()
+                F.cross_entropy(training.model(images), labels).backward()
+                training.optimizer.step()
+                run.after_step(len(images))
+        return trained(training.net)
+
+    first, second = on_ranks(2, work, tmp_path)
+    assert not moved(first, second)
+
+
 def test_layers_that_the_loop_freezes_itself_stay_frozen_on_all_ranks(tmp_path: Path) -> None:
     def work(ranks: Ranks) -> bool:
         training = OwnTraining(tmp_path, ranks, find_unused_parameters=True)

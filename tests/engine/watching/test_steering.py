@@ -216,9 +216,7 @@ def test_questions_about_the_network(tmp_path: Path) -> None:
         assert set(measured.gradients) == {"block1.0", "block1.1", "block2.0", "block2.1", "head"}
 
 
-def test_a_step_whose_backward_pass_is_a_closure_is_measured_and_audited(
-    tmp_path: Path, dashboards: list[Watcher]
-) -> None:
+def test_a_step_whose_backward_pass_is_a_closure_is_measured_and_audited(tmp_path: Path) -> None:
     """As Lightning's automatic optimization takes its steps: the weights have moved before the gradients are seen."""
 
     def body(loop: OwnLoop, images: torch.Tensor, labels: torch.Tensor) -> None:
@@ -233,12 +231,12 @@ def test_a_step_whose_backward_pass_is_a_closure_is_measured_and_audited(
         loop.steps += 1
 
     with OwnLoop(tmp_path, body=body) as loop:
-        watcher = attached(loop, dashboards)
-        measured = send(watcher, commands.MeasureLayers())
+        watcher = attached(loop)
+        measured = watcher.ask(commands.MeasureLayers())
         assert isinstance(measured, events.LayersMeasured)
         assert min(measured.updates.values()) > 0
         assert min(measured.gradients.values()) > 0
-        assert isinstance(send(watcher, commands.SetLearningRate(value=0.01)), CommandAccepted)
-        audited = send(watcher, commands.AuditParameters(steps=3))
+        assert isinstance(watcher.ask(commands.SetLearningRate(value=0.01)), CommandAccepted)
+        audited = watcher.ask(commands.AuditParameters(steps=3))
         assert isinstance(audited, events.ParametersAudited)
         assert {tensor.rate for tensor in audited.audit.tensors if tensor.optimizer} == {0.01}

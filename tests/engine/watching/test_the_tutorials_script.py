@@ -9,8 +9,8 @@ import torch
 from own_loop import journal_of
 from watching import Watcher, until
 
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.link.journal_link import JournalLink
-from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol import commands, events
 from finetui.engine.runs.folder import RunFolder

@@ -7,6 +7,7 @@ import pyte
 import pytest
 from canned_predictions import AnsweringLink
 from pilot import open_app
+from sent import seen_cells, sent_by
 from textual._compositor import Compositor
 from textual.css.stylesheet import Stylesheet
 from textual.dom import DOMNode
@@ -32,10 +33,6 @@ VISITS = [
 _TABS = 9
 
 
-def _cells(screen: pyte.Screen) -> list[list[pyte.screens.Char]]:
-    return [[screen.buffer[y][x] for x in range(screen.columns)] for y in range(screen.lines)]
-
-
 @pytest.mark.parametrize(("keys", "size"), VISITS)
 async def test_tab_paints_what_looks_otherwise_and_no_more(
     link: AnsweringLink, monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...], size: tuple[int, int]
@@ -50,23 +47,21 @@ async def test_tab_paints_what_looks_otherwise_and_no_more(
         terminal, other = pyte.Stream(shown), pyte.Stream(whole)
         compositor, paint = app.screen._compositor, Compositor.render_full_update
         terminal.feed(paint(compositor).render_segments(app.console))
+        sent = sent_by(app, monkeypatch)
         full: list[str] = []
-
-        def display(_screen: object, update: Any) -> None:
-            if update is not None:
-                terminal.feed(update.render_segments(app.console))
 
         def noted(*given: Any, **options: Any) -> object:
             full.append(str(app.focused))
             return paint(*given, **options)
 
-        monkeypatch.setattr(app, "_display", display)
         monkeypatch.setattr(Compositor, "render_full_update", noted)
         for _ in range(_TABS):
             await pilot.press("tab")
             assert not full
+            terminal.feed("".join(sent))
+            sent.clear()
             other.feed(paint(compositor).render_segments(app.console))
-            assert _cells(shown) == _cells(whole), app.focused
+            assert seen_cells(shown) == seen_cells(whole), app.focused
 
 
 async def test_the_focus_finds_styles_for_no_more_than_a_plot_can_show(

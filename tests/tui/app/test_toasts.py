@@ -5,6 +5,7 @@ import base64
 import pytest
 from canned import CannedLink, point, running
 from pilot import open_app, picture
+from sent import sent_by
 from textual.widgets import Input
 from textual.widgets._toast import Toast
 
@@ -157,12 +158,7 @@ async def test_a_toast_sends_no_more_than_its_box(monkeypatch: pytest.MonkeyPatc
     app = FinetuiApp(CannedLink(*running(point(10))))
     async with open_app(app, size=(120, 40)) as pilot:
         await pilot.settle()
-        sent: list[str] = []
-        monkeypatch.setattr(
-            app,
-            "_display",
-            lambda _screen, update: sent.append("" if update is None else update.render_segments(app.console)),
-        )
+        sent = sent_by(app, monkeypatch)
         app.post_message(ShowToast("Paused at step 578", "Pause"))
         await pilot.settle()
         assert 0 < sum(map(len, sent)) < 300

@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 from rich.cells import cell_len
 
+import finetui
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import Transform
 from finetui.engine.models import Architecture, LeNet
 from finetui.engine.models.summary import ModelSummary, ModuleSummary
+from finetui.tui.cli.main import run
 from finetui.tui.cli.summary import total_lines, tree_lines
 from finetui.tui.state.numbers import short
 
@@ -224,3 +226,16 @@ def test_counts_have_three_digits() -> None:
 def test_it_loads_torch_only_when_it_runs() -> None:
     code = "import sys, finetui.tui.cli.summary; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_of_a_run_the_memory_is_that_of_its_own_optimizer_and_batches(make_config, capsys) -> None:
+    config = make_config(epochs=1, optimizer="adamw")
+    folder = finetui.Session(config).run().folder
+    assert run(["summary", str(folder.path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    memory = found["memory"]
+    assert (memory["batch_size"], memory["optimizer"], memory["gradients"]) == (100, 2 * 4 * 44_426, 4 * 44_426)
+    assert run(["summary", str(folder.path), "--batch-size", "1"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert any(line.endswith("at least, by AdamW, 1 image a step:") for line in lines)
+    assert "moments       355 KB" in lines

@@ -180,8 +180,9 @@ def total(found: Evaluated | None, width: int, *, can_evaluate: bool = True) -> 
         brief, more = " No evaluation yet", f". Press {KEYS['evaluate'].shown} to evaluate now."
         return Content.styled(brief + more if can_evaluate and len(brief + more) <= width else brief, "$muted")
     if found.accuracy is None or not found.n:
-        known = "accuracy not told" if found.accuracy is None else f"{found.accuracy:.2%}"
-        return Content.assemble((f" {known}", "bold"), (f" of {found.part}", "$muted"))
+        if found.accuracy is None:
+            return Content.styled(f" {found.part} accuracy is not told", "$muted")
+        return Content.assemble((f" {found.accuracy:.2%}", "bold"), (f" of {found.part} images correct", "$muted"))
     low, high = wilson(found.accuracy, found.n)
     accuracy, size = (f" {found.accuracy:.2%}", "bold"), f"{found.n:,} {found.part} images"
     for words in (

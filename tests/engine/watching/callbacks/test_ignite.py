@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from digits import DigitNet, Digits, trained
+from digits import DigitNet, Digits, moved, trained, weights
+from faults_within import trained_with_a_fault
 from forked_ranks import on_ranks
 from person import Person, check_steered, journal, states, steers_everything
 from torch.nn import functional as F
 
 import finetui
 from finetui.engine.distributed.ranks import Ranks
-from finetui.engine.protocol import events
+from finetui.engine.protocol import commands, events
 
 pytestmark = pytest.mark.peers
 ignite = pytest.importorskip("ignite")
@@ -28,7 +29,7 @@ def outputs(_images: Any, labels: Any, scores: Any, loss: Any) -> dict[str, Any]
 class Training:
     """What Ignite's own examples look like."""
 
-    def __init__(self, folder: Path, ranks: Ranks) -> None:
+    def __init__(self, folder: Path, ranks: Ranks, watched: bool = True) -> None:
         import ignite.distributed as idist
         from ignite.engine import Events, create_supervised_evaluator, create_supervised_trainer
         from ignite.metrics import Accuracy
@@ -48,6 +49,8 @@ class Training:
         self.evaluator = create_supervised_evaluator(model, metrics={"val_acc": Accuracy()})
         self.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.scheduler.step())
         self.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.evaluator.run(val_loader))
+        if not watched:
+            return
         self.handler = finetui.IgniteHandler(
             model, optimizer, evaluator=self.evaluator, val_loader=val_loader, runs_dir=folder / "runs", name="ignite"
         ).attach(self.trainer)
@@ -124,3 +127,72 @@ def test_gradients_are_accumulated_within_a_step(tmp_path: Path) -> None:
     told = journal(tmp_path / "runs")
     assert states(told)[-1] == "finished"
     assert told[-1].step == 10
+
+
+def short(folder: Path, ranks: Ranks, watched: bool = True) -> dict[str, torch.Tensor]:
+    """Train for two epochs; return the weights."""
+    training = Training(folder, ranks, watched)
+    training.run(2)
+    return weights(training.net)
+
+
+CALLED = (
+    "_started _completed _epoch_started _iteration_started _iteration_completed _optimizer_stepped _validation_started "
+    "_validated _validation_completed _close _obey _look_at _log _counts _begin"
+)
+
+
+@pytest.mark.parametrize("name", CALLED.split())
+def test_a_fault_of_finetuis_own_is_a_warning(name: str, tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> Any:
+        plain = short(tmp_path / "plain", ranks, watched=False)
+        found, said = trained_with_a_fault(lambda: short(tmp_path, ranks), getattr(finetui.IgniteHandler, name))
+        return moved(plain, found), said
+
+    ((changed, said),) = on_ranks(1, work, tmp_path)
+    assert not changed
+    assert len(said) == 1
+    assert "Fault: of finetui's own" in said[0]
+
+
+def test_an_evaluation_that_is_asked_for_is_seen_by_nobody_else(tmp_path: Path) -> None:
+    from ignite.engine import Events
+    from ignite.handlers import EarlyStopping
+
+    def work(ranks: Ranks) -> Any:
+        training, seen, told = Training(tmp_path, ranks), list[int](), dict[str, Any]()
+        evaluator, trainer = training.evaluator, training.trainer
+        # An evaluation is worse than the one before it, whatever it comes to.
+        stopper = EarlyStopping(10**6, lambda _: -float(len(seen)), trainer)
+        evaluator.add_event_handler(Events.COMPLETED, stopper)
+        evaluator.add_event_handler(Events.COMPLETED, lambda: seen.append(trainer.state.iteration))
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED(every=2), lambda: told.__setitem__("filtered", True))
+
+        def state() -> list[Any]:
+            known = {name: value for name, value in vars(evaluator.state).items() if name not in ("output", "batch")}
+            known |= {"metrics": dict(evaluator.state.metrics), "times": dict(evaluator.state.times)}
+            return [known, torch.get_rng_state().tolist(), [one.training for one in training.net.modules()]]
+
+        def script(person: Person) -> None:
+            at = person.does(commands.Pause())
+            while at < 20 or at % 20 != 5:  # in the middle of an epoch
+                person.does(commands.StepOnce())
+                at = person.watcher.until_kind(events.TrainPoint).step
+            before, counter = state(), stopper.counter
+            for _ in range(3):
+                person.does(commands.Evaluate())
+            same = [one == other for one, other in zip(before, state(), strict=True)]
+            told.update(at=at, same=[*same, counter == stopper.counter])
+            person.does(commands.Resume())
+            person.waits_for_step(at + 20)
+            person.does(commands.Stop())
+
+        with Person(tmp_path / "runs", script):
+            training.run()
+        return told, seen
+
+    ((told, seen),) = on_ranks(1, work, tmp_path)
+    assert told["same"] == [True] * 4
+    evaluated = [event for event in journal(tmp_path / "runs") if isinstance(event, events.Evaluated)]
+    assert [event.step for event in evaluated] == sorted([*seen, *[told["at"]] * 3])
+    assert all("val_acc" in event.others for event in evaluated)

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 from digits import DigitNet, Digits, moved, trained, weights
+from faults_within import called_by, trained_with_a_fault
 from forked_ranks import on_ranks
 from person import Person, check_steered, journal, states, steers_everything
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+import finetui
 from finetui.engine.distributed.ranks import Ranks
 from finetui.engine.protocol import commands, events
 
@@ -53,9 +55,7 @@ class LitDigits(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler, "interval": "step"}}
 
 
-def trainer(folder: Path, ranks: Ranks, **options: Any) -> Any:
-    import finetui
-
+def trainer(folder: Path, ranks: Ranks, *others: Any, **options: Any) -> Any:
     torch.manual_seed(0)
     if ranks.world > 1:
         os.environ |= {"LOCAL_RANK": str(ranks.rank), "NODE_RANK": "0"}
@@ -63,7 +63,7 @@ def trainer(folder: Path, ranks: Ranks, **options: Any) -> Any:
     settings = {"max_epochs": 1000, "devices": 1, "logger": False, "enable_checkpointing": False} | options
     return L.Trainer(
         accelerator="cpu",
-        callbacks=[finetui.LightningCallback(runs_dir=folder / "runs", name="lit")],
+        callbacks=[finetui.LightningCallback(runs_dir=folder / "runs", name="lit"), *others],
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
@@ -178,3 +178,98 @@ def test_a_training_ends_as_finished(tmp_path: Path) -> None:
     told = journal(tmp_path / "runs")
     assert states(told)[-1] == "finished"
     assert [event.step for event in told if isinstance(event, events.Evaluated)] == [20, 40]
+
+
+def short(folder: Path, ranks: Ranks, watched: bool = True) -> dict[str, torch.Tensor]:
+    """Train for two short epochs; return the weights."""
+    lit = trainer(folder, ranks, max_epochs=2, limit_train_batches=3, limit_val_batches=2)
+    lit.callbacks = [one for one in lit.callbacks if watched or not isinstance(one, finetui.LightningCallback)]
+    torch.manual_seed(1)
+    module = LitDigits()
+    lit.fit(module, *loaders())
+    assert not any(one._forward_hooks for one in module.modules())
+    return weights(module.net)
+
+
+@pytest.mark.parametrize(
+    "name", [*called_by(L.Callback, finetui.LightningCallback), "_close", "_obey", "_look_at", "_log"]
+)
+def test_a_fault_of_finetuis_own_is_a_warning(name: str, tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> Any:
+        plain = short(tmp_path / "plain", ranks, watched=False)
+        method = getattr(finetui.LightningCallback, name)
+        found, said = trained_with_a_fault(lambda: short(tmp_path, ranks), method)
+        return moved(plain, found), said
+
+    ((changed, said),) = on_ranks(1, work, tmp_path)
+    assert not changed
+    assert len(said) == 1
+    assert "Fault: of finetui's own" in said[0]
+
+
+def test_a_fault_on_one_of_two_ranks_keeps_none_waiting(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> Any:
+        if not ranks.is_first:
+            return short(tmp_path, ranks)
+        return trained_with_a_fault(lambda: short(tmp_path, ranks), finetui.LightningCallback._look_at)
+
+    (first, said), second = on_ranks(2, work, tmp_path)
+    assert len(said) == 1
+    layers = {name for name in first if "norm" not in name}  # each rank has its own running statistics
+    assert all(torch.equal(first[name], second[name]) for name in layers)
+
+
+class Recording(L.Callback):
+    """Another callback, as ModelCheckpoint is one: notes what it sees of validations."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        self.seen.append(trainer.global_step)
+
+
+def test_an_evaluation_that_is_asked_for_is_seen_by_nobody_else(tmp_path: Path) -> None:
+    from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+    from lightning.pytorch.loggers import CSVLogger
+
+    def work(ranks: Ranks) -> Any:
+        recording, module = Recording(), LitDigits()
+        best = ModelCheckpoint(tmp_path / "best", monitor="val_loss", save_top_k=-1, filename="{step}")
+        early = EarlyStopping("val_loss", patience=10**6, min_delta=100.0)  # none is better than the first
+        lit = trainer(
+            tmp_path, ranks, recording, best, early, logger=CSVLogger(tmp_path, "csv"), log_every_n_steps=1,
+            enable_checkpointing=True, num_sanity_val_steps=0,
+        )  # fmt: skip
+        told: dict[str, Any] = {}
+
+        def state() -> list[Any]:
+            metrics = [dict(lit.callback_metrics), dict(lit.logged_metrics), dict(lit.progress_bar_metrics)]
+            return [*metrics, torch.get_rng_state().tolist(), [one.training for one in module.modules()]]
+
+        def script(person: Person) -> None:
+            at = person.does(commands.Pause())
+            while at < 20 or at % 20 != 5:  # in the middle of an epoch
+                person.does(commands.StepOnce())
+                at = person.watcher.until_kind(events.TrainPoint).step
+            before = state()
+            for _ in range(3):
+                person.does(commands.Evaluate())
+            told.update(at=at, same=[one == other for one, other in zip(before, state(), strict=True)])
+            person.does(commands.Resume())
+            person.waits_for_step(at + 20)
+            person.does(commands.Stop())
+
+        with Person(tmp_path / "runs", script):
+            lit.fit(module, *loaders())
+        return told, recording.seen, early.wait_count
+
+    ((told, seen, waited),) = on_ranks(1, work, tmp_path)
+    assert all(told["same"])
+    assert waited == len(seen) - 1
+    assert {path.name for path in (tmp_path / "best").iterdir()} == {f"step={step}.ckpt" for step in seen}
+    evaluated = [event.step for event in journal(tmp_path / "runs") if isinstance(event, events.Evaluated)]
+    assert evaluated == sorted([*seen, *[told["at"]] * 3])
+    logged = (tmp_path / "csv" / "version_0" / "metrics.csv").read_text().splitlines()
+    place = logged[0].split(",").index("val_loss")
+    assert sum(bool(line.split(",")[place]) for line in logged[1:]) == len(seen)

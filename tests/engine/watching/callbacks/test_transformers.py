@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from digits import Digits, trained
+from digits import Digits, moved, trained, weights
+from faults_within import called_by, trained_with_a_fault
 from forked_ranks import on_ranks
 from person import Person, check_steered, journal, states, steers_everything
 from torch.utils.data import Dataset
@@ -159,3 +160,87 @@ def test_an_evaluation_that_is_asked_for_takes_the_place_of_none_that_is_planned
     assert steps % 10 == 0
     evaluated = [event.step for event in journal(tmp_path / "runs") if isinstance(event, events.Evaluated)]
     assert evaluated.count(steps) == 2
+
+
+def short(folder: Path, ranks: Ranks, watched: bool = True) -> dict[str, torch.Tensor]:
+    """Train for two short epochs; return the weights."""
+    model = network()
+    if watched:
+        trainer, _ = made_trainer(folder, ranks, model, [], num_train_epochs=2, logging_steps=5)
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(finetui, "TransformersCallback", lambda **_: hf.TrainerCallback())
+            trainer, _ = made_trainer(folder, ranks, model, [], num_train_epochs=2, logging_steps=5)
+    trainer.train()
+    assert not any(one._forward_hooks for one in model.modules())
+    return weights(model)
+
+
+@pytest.mark.parametrize("name", [*called_by(hf.TrainerCallback, finetui.TransformersCallback), "_close", "_obey"])
+def test_a_fault_of_finetuis_own_is_a_warning(name: str, tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> Any:
+        plain = short(tmp_path / "plain", ranks, watched=False)
+        method = getattr(finetui.TransformersCallback, name)
+        found, said = trained_with_a_fault(lambda: short(tmp_path, ranks), method)
+        return moved(plain, found), said
+
+    ((changed, said),) = on_ranks(1, work, tmp_path)
+    assert not changed
+    assert len(said) == 1
+    assert "Fault: of finetui's own" in said[0]
+
+
+class Recording(hf.TrainerCallback):
+    """Another callback: notes what it sees of evaluations."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.batches = 0
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.seen.append(state.global_step)
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.batches += 1
+
+
+def test_an_evaluation_that_is_asked_for_is_seen_by_nobody_else(tmp_path: Path) -> None:
+    def work(ranks: Ranks) -> Any:
+        recording, model = Recording(), network()
+        early = hf.EarlyStoppingCallback(10**6, 100.0)  # none is better than the first
+        trainer, _ = made_trainer(
+            tmp_path, ranks, model, [], logging_steps=1, save_strategy="best", metric_for_best_model="eval_loss"
+        )
+        trainer.add_callback(recording)
+        trainer.add_callback(early)
+        told: dict[str, Any] = {}
+
+        def state() -> list[Any]:
+            told_of = [dict(vars(trainer.state)), dict(vars(trainer.control)), list(trainer.state.log_history)]
+            return [*told_of, torch.get_rng_state().tolist(), [one.training for one in model.modules()]]
+
+        def script(person: Person) -> None:
+            at = person.does(commands.Pause())
+            while at < 20 or at % 20 != 5:  # in the middle of an epoch
+                person.does(commands.StepOnce())
+                at = person.watcher.until_kind(events.TrainPoint).step
+            before = state()
+            for _ in range(3):
+                person.does(commands.Evaluate())
+            told.update(at=at, same=[one == other for one, other in zip(before, state(), strict=True)])
+            person.does(commands.Resume())
+            person.waits_for_step(at + 20)
+            person.does(commands.Stop())
+
+        with Person(tmp_path / "runs", script):
+            trainer.train()
+        history = [entry["step"] for entry in trainer.state.log_history if "eval_loss" in entry]
+        return told, recording.seen, recording.batches, early.early_stopping_patience_counter, history
+
+    ((told, seen, batches, waited, history),) = on_ranks(1, work, tmp_path)
+    assert told["same"] == [True] * 5
+    assert history == seen
+    assert batches == 7 * len(seen)  # 101 images, 16 at a time
+    assert waited == len(seen) - 1
+    evaluated = [event.step for event in journal(tmp_path / "runs") if isinstance(event, events.Evaluated)]
+    assert evaluated == sorted([*seen, *[told["at"]] * 3])

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from canned import CannedLink, evaluated, point, running
 from pilot import open_app
+from sent import sent_by
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input
@@ -18,29 +19,29 @@ from finetui.tui.widgets.line_plot import LinePlot
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 POINTS = 20
-# In bytes, escape sequences of 256 colours included (truecolor: 119 for 80); there are 91, 134 and 220 now.
+# In bytes, escape sequences of 256 colours included; there are 44, 51 and 72 now.
 # A whole line of a plot is 300, a screen 8 000.
-MOST_A_POINT = {80: 110, 120: 160, 200: 260}
+MOST_A_POINT = {80: 60, 120: 70, 200: 95}
 
 
 class Watched:
     """Counts what an app sends to its terminal, and which widgets render how many lines."""
 
     def __init__(self, app: FinetuiApp, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.sent = 0
+        self._sent = sent_by(app, monkeypatch)
         self.lines: Counter[str] = Counter()
         render_lines = Widget.render_lines
-
-        def display(_screen: object, update: object) -> None:
-            if update is not None:
-                self.sent += len(update.render_segments(app.console))
 
         def rendered(widget: Widget, crop: object) -> object:
             self.lines[type(widget).__name__] += crop.height
             return render_lines(widget, crop)
 
-        monkeypatch.setattr(app, "_display", display)
         monkeypatch.setattr(Widget, "render_lines", rendered)
+
+    @property
+    def sent(self) -> int:
+        """Bytes, of text in UTF-8."""
+        return len("".join(self._sent).encode())
 
 
 @pytest.mark.parametrize("size", SIZES)
