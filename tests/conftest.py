@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 
 # Before torch is imported: tests run beside each other, and two threads each on two cores wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -48,6 +49,13 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = MEMORY / f"finetui-{os.getpid()}"
         config.option.basetemp = str(folder)
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import files that are for the peers alone, where those are left out: the peers take seconds to import."""
+    left_out = "not peers" in config.option.markexpr and collection_path.suffix == ".py"
+    marked = r"^pytestmark = \[?pytest\.mark\.peers\b"
+    return True if left_out and re.search(marked, collection_path.read_text("utf-8"), re.MULTILINE) else None
 
 
 def pytest_collection_finish() -> None:

@@ -212,7 +212,8 @@ async def test_what_is_listed_or_marked_is_exported(link, found, tmp_path: Path)
         assert isinstance(app.screen, ErrorsScreen)
 
 
-async def test_what_exists_is_not_overwritten_unasked(link, tmp_path: Path) -> None:
+async def test_what_exists_is_not_overwritten_unasked(link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "there.csv").write_text("precious")
     app = FinetuiApp(link)
     async with open_app(app, size=(120, 40)) as pilot:
@@ -221,12 +222,12 @@ async def test_what_exists_is_not_overwritten_unasked(link, tmp_path: Path) -> N
         await pilot.settle()
         form = app.screen
         for path, words in (
-            (tmp_path / "there.csv", "exists"),
-            (tmp_path / "nowhere" / "a.csv", "make it first"),
-            (tmp_path / "a.txt", "exports end in"),
+            ("there.csv", "exists"),
+            ("nowhere/a.csv", "make it first"),
+            ("a.txt", "exports end in"),
             ("", "name a file"),
         ):
-            form.query_one("#path").value = str(path)
+            form.query_one("#path").value = path
             await pilot.settle()
             boxed = (line.partition("█  ")[2] for line in picture(app).splitlines())
             assert words in " ".join(" ".join(line[:76] for line in boxed).split()), path  # wrapped by its length
