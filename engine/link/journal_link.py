@@ -10,6 +10,7 @@ from finetui.engine.errors import FinetuiError
 from finetui.engine.link.image_answers import ImageAnswers
 from finetui.engine.link.inspection_client import InspectionClient
 from finetui.engine.link.socket_link import crash_reason
+from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.commands import AnyCommand, AuditParameters, Evaluate, FetchImages, MeasureLayers, Question
 from finetui.engine.protocol.events import (
     ENDED,
@@ -30,7 +31,8 @@ from finetui.engine.runs.lock import is_live
 from finetui.engine.runs.thinning import skipped, thinned
 
 _FOLLOW_SECONDS = 0.5
-_OWN_LOOP = "the run was a person's own loop, which alone knows its network and its data"
+_OWN_LOOP = "the loop has ended, and its network and data with it"
+_SHOWN = "this dashboard only shows the run's journal"
 
 
 class CheckpointLink:
@@ -97,8 +99,8 @@ class JournalLink:
             live = is_live(self._folder)
             try:
                 for event in thinned(reader, reader.glances(), size):
-                    self.events.put(event)
                     self._note(event)
+                    self.events.put(self._as_shown(event))
                     state = event.state if isinstance(event, StateChanged) else state
                 size = 0  # what is added from now on is little
             except FinetuiError as error:
@@ -112,6 +114,18 @@ class JournalLink:
         told = skipped(reader)
         if told is not None:
             self.events.put(told)
+
+    def _as_shown(self, event: AnyEvent) -> AnyEvent:
+        """Return `event`; of somebody's own loop nothing is left to obey but what needs neither network nor data."""
+        if not isinstance(event, RunPrepared) or event.capabilities is None:
+            return event
+        left = Capabilities(commands=(FetchImages.__name__,), why_no_others=self._only_shown())
+        return event if self._has_code else msgspec.structs.replace(event, capabilities=left)
+
+    def _only_shown(self) -> str:
+        if is_live(self._folder):
+            return f"{_SHOWN}; `finetui attach {self._folder.argument}` steers it"
+        return _OWN_LOOP if self._own_loop else _SHOWN
 
     def _note(self, event: AnyEvent) -> None:
         """Learn where the images are that a person's own loop gave."""
@@ -127,14 +141,13 @@ class JournalLink:
             self._images.ask(command)
             return
         if self._own_loop and not self._has_code and isinstance(command, Question):
-            self.events.put(CommandRefused(command=command, reason=_OWN_LOOP))
+            self.events.put(CommandRefused(command=command, reason=self._only_shown()))
             return
         other_part = isinstance(command, Evaluate) and command.part
         if other_part or (isinstance(command, Question) and not isinstance(command, MeasureLayers | AuditParameters)):
             self._client.send(command)
         else:
-            how = f"; `finetui attach {self._folder.argument}` steers it" if is_live(self._folder) else ""
-            self.events.put(CommandRefused(command=command, reason=f"this dashboard only shows the run's journal{how}"))
+            self.events.put(CommandRefused(command=command, reason=self._only_shown()))
 
     def close(self) -> None:
         """Stop reading."""

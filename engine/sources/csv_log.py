@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
 
-from finetui.engine.sources.source import Anew, Ended, Hparams, Item, Row
+from finetui.engine.sources.rows import Row
+from finetui.engine.sources.source import Anew, Ended, Hparams, Item
 from finetui.engine.sources.table import CsvRun
 
 _TRAIN, _SCORES, _SETTINGS, _CHANGES = "train.csv", "evaluations.csv", "settings.csv", "changes.csv"

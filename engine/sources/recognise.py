@@ -1,6 +1,5 @@
 """Which runs there are in a file or folder, by looking into it."""
 
-import csv
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.sources import csv_log, tensorboard, trackio, trainer_state
 from finetui.engine.sources.names import PARTS, tells_of_training
 from finetui.engine.sources.source import Source
-from finetui.engine.sources.table import CsvRun, JsonLinesRun, flat
+from finetui.engine.sources.table import CsvRun, JsonLinesRun, flat, header
 
 OWN = "finetui"  # the kind of its own runs
 KINDS = "TensorBoard event files, CSV, JSON lines, trainer_state.json, trackio's database, finetui's own runs"
@@ -170,11 +169,7 @@ def _beginning(path: Path) -> str:
 
 def _header(path: Path) -> list[str]:
     """Return the names of the columns of the CSV file at `path`. Raises OSError."""
-    line = _beginning(path).partition("\n")[0].rstrip("\r")
-    try:
-        return [name.strip() for name in next(csv.reader([line]), [])]
-    except csv.Error:
-        return []
+    return header(_beginning(path).partition("\n")[0].rstrip("\r"))[0]
 
 
 def _begins_with_object(path: Path) -> bool:

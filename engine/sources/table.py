@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from finetui.engine.sources.names import PARTS, Kind, is_place, meaning
-from finetui.engine.sources.source import Anew, Item, Note, Row
+from finetui.engine.sources.rows import Row
+from finetui.engine.sources.source import Anew, Item, Note
 from finetui.engine.sources.tail import Lines
 
 _SETTLED_SECONDS = 60.0  # after which a last line without an end is taken as it is
@@ -52,7 +53,10 @@ class _Table:
                         yield row
         if self._damaged > self._noted:
             self._noted = self._damaged
-            yield Note(f"{self._damaged:,} lines of {self._path.name} that hold no numbers were left out")
+            words = (
+                "lines of {} that hold no numbers were" if self._damaged > 1 else "line of {} that holds no numbers was"
+            )
+            yield Note(f"{self._damaged:,} {words.format(self._path.name)} left out")
 
     def _row(self, line: str) -> Row | None:
         raise NotImplementedError
@@ -99,22 +103,26 @@ class _Table:
 
 
 class CsvRun(_Table):
-    """The run in the CSV file `path`, whose first line names the columns."""
+    """The run in the CSV file `path`, whose first line names the columns, and tells what is between them.
+
+    Where that is no comma, numbers may have one: `0,5` is a half.
+    """
 
     kind = "CSV"
 
     def _begin(self) -> None:
         super()._begin()
         self._columns: list[str] = []
+        self._between = ","
 
     def _row(self, line: str) -> Row | None:
+        if not self._columns:
+            self._columns, self._between = header(line)
+            return None
         try:
-            cells = next(csv.reader([line]), [])
+            cells = self._cells(line)
         except csv.Error:  # a cell that is no number: it is longer than any may be
             self._damaged += 1
-            return None
-        if not self._columns:
-            self._columns = [name.strip() for name in cells]
             return None
         if [cell.strip() for cell in cells] == self._columns:  # a run that was begun again in the same file
             return None
@@ -127,9 +135,14 @@ class CsvRun(_Table):
 
     def _told(self, line: str) -> Mapping[str, float]:
         try:
-            return self._numbers(next(csv.reader([line]), []))
+            return self._numbers(self._cells(line))
         except csv.Error:
             return {}
+
+    def _cells(self, line: str) -> list[str]:
+        """Return what is in a line, numbers with a point. Raises `csv.Error`."""
+        cells = next(csv.reader([line], delimiter=self._between), [])
+        return cells if self._between == "," else [cell.replace(",", ".") for cell in cells]
 
     def _numbers(self, cells: list[str]) -> dict[str, float]:
         found = zip(self._columns, cells, strict=False)
@@ -162,6 +175,21 @@ class JsonLinesRun(_Table):
         except (ValueError, RecursionError):
             return None
         return told if isinstance(told, dict) else None
+
+
+def header(line: str) -> tuple[list[str], str]:
+    """Return the names of the columns in the first line of a CSV file, and what is between them: `,`, `;` or a tab.
+
+    That is what makes the most columns.
+    """
+    found = []
+    for between in ",;\t":
+        try:
+            cells = next(csv.reader([line.removeprefix("\ufeff")], delimiter=between), [])
+        except csv.Error:  # a cell that is longer than any may be
+            cells = []
+        found.append(([name.strip() for name in cells], between))
+    return max(found, key=lambda one: len(one[0]))
 
 
 def flat(table: Mapping[str, object], before: str = "", depth: int = 0) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """All runs that are watched in some places, looked at again and again: new ones are found, and each is read on."""
 
+import math
 import shlex
 import threading
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from finetui.engine.errors import BadInput, describe, reason_of
+from finetui.engine.protocol.events import AnyEvent, RunPrepared, TrainPoint
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import holder_of
 from finetui.engine.runs.summaries import RunSummary, Summariser, SummarySoFar
@@ -34,6 +36,7 @@ class _Watched:
         self._events = None if self._own is not None else events_of(found)
         self._told = SummarySoFar()
         self._last: RunSummary | None = None
+        self._rate: float | None = None
 
     def summary(self) -> RunSummary | None:
         """Return what is known by now; what cannot be read just now stays as it was.
@@ -64,8 +67,19 @@ class _Watched:
         assert self._events is not None, "it is none of finetui's own runs"
         for event in self._events.read():
             self._told.hear(event)
+            self._hear_rate(event)
         size = self.found.path.stat().st_size if self.found.path.is_file() else 0
-        self._last = self._told.summary(clean(self.found.name), Path(self.found.place), None, size)
+        summary = self._told.summary(clean(self.found.name), Path(self.found.place), None, size)
+        if summary is not None and summary.lr is None:
+            summary = msgspec.structs.replace(summary, lr=self._rate)
+        self._last = summary
+
+    def _hear_rate(self, event: AnyEvent) -> None:
+        """Keep the greatest rate that was logged: what was set, where schedules warm up and decay."""
+        if isinstance(event, RunPrepared):
+            self._rate = None
+        elif isinstance(event, TrainPoint) and event.learning_rate is not None and math.isfinite(event.learning_rate):
+            self._rate = max(event.learning_rate, self._rate or 0.0)
 
 
 def _told_apart(found: Found, path: Path) -> Found:

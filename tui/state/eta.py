@@ -55,8 +55,7 @@ class EtaEstimator:
         self.clock.note(event)
 
     def _hear_point(self, point: events.TrainPoint, view: View) -> None:
-        speed = point.samples_per_second or 0.0
-        seconds = point.steps * view.config.training.batch_size / speed if speed > 0 else math.inf
+        seconds = _training_seconds(point, view)
         if math.isfinite(seconds):
             self._steps += point.steps
             self._seconds += seconds
@@ -111,3 +110,15 @@ class EtaEstimator:
             return self._evaluation
         images = view.data.sizes.get(view.data.watched, 0)
         return _FORWARD * step * images / view.config.training.batch_size
+
+
+def _training_seconds(point: events.TrainPoint, view: View) -> float:
+    """Return how long the steps of `point` took; infinite where that is not known.
+
+    How many images a batch of somebody else's loop has is not always told, but how long its steps take is.
+    """
+    shares = point.time_shares
+    if view.hparams is not None and shares is not None:
+        return max(shares.seconds, 0.0) * (1 - min(max(shares.evaluating + shares.saving, 0.0), 1.0)) or math.inf
+    speed = point.samples_per_second or 0.0
+    return point.steps * view.config.training.batch_size / speed if speed > 0 else math.inf

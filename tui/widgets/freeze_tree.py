@@ -188,6 +188,10 @@ class FreezeRows(LinesView[Row]):
         """Show what is in the row under the cursor."""
         raise NotImplementedError
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There is nothing to do where there are no rows."""
+        return bool(self._rows) and super().check_action(action, parameters)
+
     # -- freezing -----------------------------------------------------------------------------------------
 
     def action_freeze(self) -> None:

@@ -31,6 +31,7 @@ class LinesView(ScrollView, Generic[Row], can_focus=True):
         self._rows: Sequence[Row] = ()
         self._follow = follow
         self._drawn: dict[int, Strip] = {}  # the lines as they are on the screen
+        self._instead = ""
 
     def show(self, rows: Sequence[Row]) -> None:
         """Show `rows` from now on."""
@@ -42,6 +43,12 @@ class LinesView(ScrollView, Generic[Row], can_focus=True):
             self.refresh()
             return
         self.repaint()
+
+    def say(self, text: str) -> None:
+        """Show `text`, muted and in as many lines as it takes, while there are no rows."""
+        if text != self._instead:
+            self._instead = text
+            self.repaint()
 
     def repaint(self, rows: Iterable[int] | None = None) -> None:
         """Paint those cells in sight that look otherwise by now: they are all that is sent.
@@ -72,6 +79,9 @@ class LinesView(ScrollView, Generic[Row], can_focus=True):
         index = y + self.scroll_offset.y
         if 0 <= index < len(self._rows):
             strip = line_strip(self, self.content_of(self._rows[index], width), width)
+        elif self._instead and not self._rows:
+            said = Content.styled(self._instead, "$muted").wrap(max(width - 2, 1))
+            strip = line_strip(self, said[y].pad_left(1) if y < len(said) else Content(""), width)
         else:
             strip = Strip.blank(width, self.rich_style)
         self._drawn[y] = strip

@@ -75,8 +75,7 @@ def asked(folder: RunFolder, question: commands.AnyCommand) -> events.AnyEvent:
     """Return what the dashboard of an ended run answers."""
     watcher = Watcher(JournalLink(folder))
     watcher.until_state("finished")
-    watcher.link.send(question)
-    answer = watcher.until(lambda event: getattr(getattr(event, "command", None), "id", None) == question.id)
+    answer = watcher.ask(question)
     watcher.close()
     return answer
 
@@ -163,4 +162,15 @@ def test_only_the_loop_itself_can_go_on(tmp_path: Path) -> None:
         read_recording(folder)
     answer = asked(folder, commands.FindDuplicates())
     assert isinstance(answer, events.CommandRefused)
-    assert answer.reason == "the run was a person's own loop, which alone knows its network and its data"
+    assert answer.reason == "the loop has ended, and its network and data with it"
+
+
+def test_an_ended_loop_is_said_to_obey_what_it_can_still_answer_and_nothing_else(tmp_path: Path) -> None:
+    watcher = Watcher(JournalLink(given(tmp_path, LOGITS, LABELS, torch.zeros(4, 6, 5))))
+    watcher.until_state("finished")
+    begun = next(event for event in watcher.seen if isinstance(event, events.RunPrepared))
+    assert begun.capabilities is not None
+    assert begun.capabilities.commands == ("FetchImages",)
+    for kind in (commands.Save, commands.Evaluate, commands.SetLearningRate, commands.ExplainImage):
+        assert begun.capabilities.refusal(kind) == "the loop has ended, and its network and data with it"
+    watcher.close()

@@ -100,3 +100,14 @@ def test_the_time_that_a_run_has_trained_leaves_pauses_out() -> None:
     ]
     store.fold(other)
     assert store.eta.clock.seconds == 0.0
+
+
+def test_of_somebody_elses_loop_the_time_of_its_steps_counts() -> None:
+    """How large its batches are is not told, so that images a second say nothing about steps."""
+    training = TrainingConfig(epochs=EPOCHS, batch_size=1)
+    store = begun()
+    store.fold([prepared(config=RunConfig(training=training), hparams={"epochs": EPOCHS})])
+    shares = TimeShares(computing=0.5, evaluating=0.5, seconds=2 * STEP)
+    for step in range(1, STEPS + 1):
+        store.fold([point(step, steps=1, samples_per_second=BATCH / STEP, time_shares=shares)])
+    assert store.eta.step_seconds == pytest.approx(STEP)

@@ -12,14 +12,14 @@ from textual import work
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.predictions.criteria import CHANGES, LABEL_FILTERS, SHOWS, SORTS, Choose, Selection
 from finetui.engine.predictions.file import load_predictions
-from finetui.engine.protocol.commands import Evaluate, FindDuplicates
+from finetui.engine.protocol.commands import AnyCommand, Evaluate, FindDuplicates
 from finetui.engine.protocol.events import CommandRefused, DuplicatesFound, Evaluated
 from finetui.engine.protocol.values import AnyPart
 from finetui.tui.keys import KEYS
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import fetch_all
 from finetui.tui.screens.base import Screen
-from finetui.tui.screens.errors.text import not_kept, waiting
+from finetui.tui.screens.errors.text import no_predictions, waiting
 from finetui.tui.screens.run_chosen import Differing
 from finetui.tui.screens.toast import ShowToast
 from finetui.tui.state.export import Target, export
@@ -95,7 +95,7 @@ class ListingScreen(Screen[None]):
         if found is None:
             self._say("Evaluating…" if self._evaluates and view.phase is None else waiting(view))
         elif not found.predictions:
-            self._say(not_kept(view))
+            self._say(no_predictions(view))
         else:
             self._open(Path(view.path) / found.predictions)
 
@@ -192,6 +192,13 @@ class ListingScreen(Screen[None]):
         self._listing = listing
         self._listing_changed(same_rows=same_rows)
 
+    def refuses(self, kind: type[AnyCommand], what: str) -> bool:
+        """Whether the run never answers a question of `kind`; if so, say `what` is not done, and why."""
+        why_not = self._store.view.never(kind)
+        if why_not:
+            self.app.post_message(ShowToast(f"{what}: {why_not}", "refusal", warns=True))
+        return bool(why_not)
+
     def _choose(self, changes: Callable[[Selection], dict[str, object]]) -> None:
         """List what the present selection lists with what `changes` makes of it."""
 
@@ -206,6 +213,8 @@ class ListingScreen(Screen[None]):
         listing = self._listing
         if not self._looked_for_duplicates and listing is not None and len(listing.predictions) <= _MOST_COMPARED:
             self._looked_for_duplicates = True
+            if self._store.view.never(FindDuplicates):
+                return  # whoever asks for them is told why not
             self._asker.ask(FindDuplicates(part=listing.predictions.origin.part), self._duplicates_found)
 
     def _duplicates_found(self, reply: Reply) -> None:
@@ -218,7 +227,7 @@ class ListingScreen(Screen[None]):
             self._duplicates = reply
             self._relist(lambda listing, marked: told_duplicates(listing, asked, reply, marked))
         elif isinstance(reply, CommandRefused):
-            self._hint(f"training images among these were not looked for: {reply.reason}")
+            self._hint(f"not compared with training images: {reply.reason}")
 
     # -- choosing what is listed ----------------------------------------------------------------------------
 
@@ -242,6 +251,8 @@ class ListingScreen(Screen[None]):
 
     def action_toggle_flag(self, flag: str) -> None:
         """List only what has `flag`, or all again."""
+        if flag == "duplicates" and self.refuses(FindDuplicates, "Not compared with training images"):
+            return
         if flag == "duplicates" and self._duplicates is None and self._listing is not None:
             self._hint("looking for training images among these…")
             part = self._listing.predictions.origin.part

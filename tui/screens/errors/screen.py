@@ -12,6 +12,7 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from finetui.engine.predictions.criteria import Choose
+from finetui.engine.protocol.commands import ExplainImage
 from finetui.engine.protocol.events import CommandRefused
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.text import clean
@@ -36,6 +37,7 @@ from finetui.tui.screens.errors.text import (
 )
 from finetui.tui.screens.run_chosen import Differing
 from finetui.tui.screens.status_bar import StatusBar
+from finetui.tui.screens.toast import ShowToast
 from finetui.tui.state.listing import image_name
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.key_bar import KeyBar
@@ -154,7 +156,11 @@ class ErrorsScreen(ListingScreen):
     def _hint(self, text: str) -> None:
         if not self.stands:
             return
-        self.query_one(Tabs).say(Content.styled(f" {clean(text, 300)}", "$warning"))
+        line = Content.styled(f" {clean(text, 300)}", "$warning")
+        if line.cell_length <= self.size.width:
+            self.query_one(Tabs).say(line)
+        else:  # a toast has as many lines as it takes
+            self.app.post_message(ShowToast(text[:1].upper() + text[1:], "hint", warns=True))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Show the keys of images as disabled until there are some."""
@@ -318,6 +324,8 @@ class ErrorsScreen(ListingScreen):
 
     def action_explain(self) -> None:
         """Show where the network looked, by the next method; after the last, nothing."""
+        if self.refuses(ExplainImage, "Not explained"):
+            return
         self._detail.next_method()
         self._show_detail()
         self._ask_more()

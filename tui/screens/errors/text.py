@@ -12,6 +12,7 @@ from finetui.engine.protocol.commands import Evaluate
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.text import clean
 from finetui.tui.keys import KEYS
+from finetui.tui.state.empty import no_classes
 from finetui.tui.state.listing import SHOWN_TOP, Listing, Tab, image_name
 from finetui.tui.state.view import View
 
@@ -229,15 +230,13 @@ def waiting(view: View) -> str:
     if view.phase is not None:
         share = f" {view.phase.done:,} of {view.phase.total:,}" if view.phase.total else "…"
         return f"{view.phase.name}{share}"
-    return "No evaluation yet. Press e to evaluate now." if view.can_evaluate else "No evaluation yet."
+    return no_classes(view, "mistakes")
 
 
-def not_kept(view: View) -> str:
-    """Return why the images of the newest evaluation are not listed, and what helps."""
-    if view.only_files:
-        return "The files that are watched tell nothing of single images."
-    if view.capabilities is not None:
-        return "This training told its figures alone; `run.predictions(...)` in its loop tells of each image."
+def no_predictions(view: View) -> str:
+    """Return why an evaluation that there was has no images to list, and what would change that."""
+    if view.hparams is not None:
+        return no_classes(view, "predictions")
     run = RunFolder(Path(view.path)).argument if view.path else "RUN"
     return f"The predictions of this evaluation were not kept; `finetui errors {run}` makes them."
 

@@ -1,5 +1,7 @@
 """The audit of a module's tensors as lines: what is wrong in red, each with its reason."""
 
+from collections.abc import Sequence
+
 from rich.cells import cell_len
 from textual.content import Content
 
@@ -54,7 +56,10 @@ def lines(audit: Audit, path: str, width: int) -> list[Content]:
     if not tensors:
         return [*found, Content.styled("it has no parameters and no buffers", "$muted")]
     rows = [HEADING, *map(cells, tensors)]
-    widths = [max(cell_len(row[place]) for row in rows) for place in range(len(HEADING))]
+    widths = _widths(rows)
+    if path and sum(widths) + _GAP * (len(HEADING) - 1) > width:  # the pane says which module it is about
+        rows = [HEADING, *((row[0].removeprefix(f"{path}."), *row[1:]) for row in rows[1:])]
+        widths = _widths(rows)
     spare = width - sum(widths[1:-1]) - _GAP * (len(HEADING) - 1)
     # Where there is no room for both, more than this of a name matters less than the optimizer behind it.
     widths[0] = min(widths[0], max(spare - widths[-1], min(_ENOUGH_OF_NAME, spare - _FEWEST_OPTIMIZER), 1))
@@ -73,6 +78,10 @@ def _touches(name: str, path: str) -> bool:
 
 def _style(tensor: AuditedTensor) -> str:
     return "$frozen" if tensor.frozen else ""
+
+
+def _widths(rows: Sequence[tuple[str, ...]]) -> list[int]:
+    return [max(cell_len(row[place]) for row in rows) for place in range(len(HEADING))]
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:

@@ -18,7 +18,7 @@ from finetui.tui.queries.layer_queries import AuditQuery, Look
 from finetui.tui.screens.layers.audit_rows import AuditRows
 from finetui.tui.screens.layers.histogram import Histogram
 from finetui.tui.screens.layers.image_chooser import ImageChooser
-from finetui.tui.screens.layers.text import statistics
+from finetui.tui.screens.layers.text import fitting, statistics
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.picture import Picture
@@ -145,7 +145,8 @@ class LayerPane(Compound, Vertical):
         self.query_one(AuditRows).fill(answer.audit, path)
         style = "$error" if answer.audit.wrong else "$muted"
         said = _WATCHING if audits.is_waiting else audits.problem
-        told = said or f"{answer.audit.verdict()}  step {answer.step:,}  5 asks again"
+        again, step = f"{VIEWS.index(AUDIT) + 1} asks again", f"step {answer.step:,}"
+        told = said or fitting((answer.audit.verdict(), step, again), self.content_size.width, "  ")
         self.query_one("#view-numbers", StyledLine).show(Content.styled(told, "$warning" if said else style))
 
     def focus_look(self) -> None:

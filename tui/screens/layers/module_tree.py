@@ -98,6 +98,8 @@ class ModuleRows(FreezeRows[Node]):
 
     def heading(self) -> str:
         """Return the line above the modules."""
+        if not self._rows:
+            return ""
         line = " " * CURSOR_WIDTH
         for column in self._columns:
             name = {"module": "  module", "kind": "what it is", "share": ""}.get(column.name, column.name)

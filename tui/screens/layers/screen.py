@@ -11,7 +11,6 @@ from textual.timer import Timer
 
 from finetui.engine.protocol.commands import AnyCommand, AuditParameters, DescribeModel, SetFrozen, SetFrozenNorm
 from finetui.engine.protocol.events import CommandRefused, LayersMeasured, ModelDescribed
-from finetui.engine.protocol.paths import short
 from finetui.tui.keys import bind, bind_tabs
 from finetui.tui.queries.asker import Asker, Reply
 from finetui.tui.queries.image_cache import ImageCache
@@ -23,10 +22,11 @@ from finetui.tui.screens.layers.histogram import Histogram
 from finetui.tui.screens.layers.image_chooser import ImageChooser
 from finetui.tui.screens.layers.layer_pane import ASKING, AUDIT, VIEWS, LayerPane
 from finetui.tui.screens.layers.module_tree import ModuleRows, ModuleTree
-from finetui.tui.screens.layers.text import not_to_be_seen, notes, title, title_of, totals
+from finetui.tui.screens.layers.text import not_to_be_seen, notes, title, title_of, totals, tree_of
 from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.screens.toast import ShowToast
-from finetui.tui.state.layer_tree import LayerStates, layer_names, layer_tree, rate_factors
+from finetui.tui.state.empty import no_layers
+from finetui.tui.state.layer_tree import LayerStates, layer_names, rate_factors
 from finetui.tui.state.store import Store
 from finetui.tui.state.view import View
 from finetui.tui.widgets.key_bar import KeyBar
@@ -163,9 +163,8 @@ class LayersScreen(Screen[None]):
         return self.stands and len(self.query(_ALL)) == _ALL.count("#")
 
     def _show_tree(self) -> None:
-        view = self._store.view
         modules = self._described.modules if self._described is not None else ()
-        self.query_one(ModuleTree).show_tree(layer_tree(view.layers, modules, short(view.config.model.name)))
+        self.query_one(ModuleTree).show_tree(tree_of(self._store.view, modules))
 
     def _show_measures(self, measured: LayersMeasured) -> None:
         self._measured = measured
@@ -255,7 +254,7 @@ class LayersScreen(Screen[None]):
             return
         node = self.query_one(ModuleRows).chosen
         pane = self.query_one(LayerPane)
-        possible = (*(node.views or ()), AUDIT) if node is not None else (AUDIT,)
+        possible = (*(node.views or ()), AUDIT) if node is not None else ()
         pane.show_views(self._view, possible, (AUDIT,) if self._audits.is_waiting else ())
         self.set_class(self._view in _OF_IMAGE, "-maps")
         self._show_title_of_layer()
@@ -279,7 +278,7 @@ class LayersScreen(Screen[None]):
         pane = self.query_one(LayerPane)
         look = None
         if node is None:
-            pane.say("")
+            pane.say(no_layers(self._store.view))
         elif self._view == AUDIT:
             pane.show_audit(self._audits, node.path)
         elif node.views is None:

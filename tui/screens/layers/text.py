@@ -5,9 +5,13 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from textual.content import Content
 
+from finetui.engine.protocol.commands import DescribeModel
 from finetui.engine.protocol.events import LayersMeasured, LayerView, ModelDescribed
+from finetui.engine.protocol.paths import short as short_path
+from finetui.engine.protocol.values import ModuleRow
 from finetui.tui.keys import KEYS
-from finetui.tui.state.layer_tree import Node, numbers
+from finetui.tui.state.empty import no_layers
+from finetui.tui.state.layer_tree import Node, layer_tree, numbers
 from finetui.tui.state.numbers import short
 from finetui.tui.state.view import View
 
@@ -21,14 +25,22 @@ def shape(sizes: tuple[int, ...]) -> str:
     return "×".join(map(str, sizes))
 
 
+def tree_of(view: View, modules: Sequence[ModuleRow]) -> tuple[Node, ...]:
+    """Return the rows of the tree; none for a run that tells of no layers."""
+    if not modules and not view.layers and no_layers(view):
+        return ()
+    return layer_tree(view.layers, tuple(modules), short_path(view.config.model.name))
+
+
 def title(view: View) -> Content:
     """Return one line: how much of the network trains, and what the latest change of layers did to the speed."""
     trainable = sum(group.trainable for group in view.layers)
+    share = f"  {trainable:,} of {view.parameters:,} parameters train" if view.layers or not no_layers(view) else ""
     effect = view.effect
     speed = f"  ·  {effect.speed_before:,.0f} → {effect.speed_after:,.0f} img/s" if effect is not None else ""
     return Content.assemble(
         (" Layers", "bold $accent"),
-        f"  {trainable:,} of {view.parameters:,} parameters train",
+        share,
         (speed, "$muted"),
     )
 
@@ -46,6 +58,8 @@ def fitting(parts: Sequence[str], width: int, between: str = "  ·  ") -> str:
 
 def totals(view: View, described: ModelDescribed | None, problem: str, width: int) -> Content:
     """Return one line: what one image costs, and what the parameters do; or why that is not known."""
+    if not view.layers and no_layers(view):
+        return Content("")
     memory = f"{short(_FLOAT_BYTES * view.parameters)}B of parameters"
     if described is not None and described.modules:
         root = described.modules[0]
@@ -54,7 +68,7 @@ def totals(view: View, described: ModelDescribed | None, problem: str, width: in
         image = [f"{' and '.join(costs)} an image"] if costs else []
         parts = [*image, memory, f"input {shape(described.input)}"]
     elif problem:
-        return Content.styled(f" {problem}", "$warning")
+        return Content.styled(f" {problem}", "$muted" if view.never(DescribeModel) else "$warning")
     elif view.state == "preparing" or view.phase is not None:
         parts = [memory, f"{view.phase.name if view.phase is not None else 'the engine is getting ready'}…"]
     else:

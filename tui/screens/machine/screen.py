@@ -16,6 +16,7 @@ from finetui.tui.screens.machine.frames import Frames
 from finetui.tui.screens.machine.help import INTRODUCTION
 from finetui.tui.screens.machine.ranks import RanksPanel
 from finetui.tui.screens.status_bar import StatusBar
+from finetui.tui.state.empty import no_machine
 from finetui.tui.state.machine import RECENT_SECONDS, gpu_use
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.key_bar import KeyBar
@@ -92,20 +93,13 @@ class MachineScreen(Screen[None]):
         self.set_class(known, "-known")
         self.set_class(not known, "-unknown")
         if history.latest is None:
-            self.query_one("#machine-message", Static).update(Content(self._why_not()))
+            self.query_one("#machine-message", Static).update(Content(no_machine(self._store.view)))
             self._show_title(None)
             return
         machine = history.latest.machine
         self._show_title(machine)
         self._lay_out(machine)
         self._show_frames(machine)
-
-    def _why_not(self) -> str:
-        if self._store.view.only_files:
-            return "The files that are watched tell nothing of the machine."
-        if self._store.view.state in ("preparing", "ready", "running", "paused"):
-            return "The engine has not looked at its machine yet."
-        return "This run's journal says nothing of its machine: it was written by an earlier version of finetui."
 
     def _show_title(self, machine: Machine | None) -> None:
         left = Content.assemble(

@@ -174,14 +174,15 @@ def average(report: ClassReport, found: Layout, width: int) -> Content:
     return Content.styled(f"{label:<15}{words}", "$muted")
 
 
-def total(found: Evaluated | None, width: int, *, can_evaluate: bool = True) -> Content:
+def total(found: Evaluated | None, width: int) -> Content:
     """Return the accuracy on all images, with its interval and their number as far as there is room."""
     if found is None:
         brief, more = " No evaluation yet", f". Press {KEYS['evaluate'].shown} to evaluate now."
-        return Content.styled(brief + more if can_evaluate and len(brief + more) <= width else brief, "$muted")
+        return Content.styled(brief + more if len(brief + more) <= width else brief, "$muted")
     if found.accuracy is None or not found.n:
-        known = "accuracy not told" if found.accuracy is None else f"{found.accuracy:.2%}"
-        return Content.assemble((f" {known}", "bold"), (f" of {found.part}", "$muted"))
+        if found.accuracy is None:
+            return Content.styled(f" {found.part} accuracy is not told", "$muted")
+        return Content.assemble((f" {found.accuracy:.2%}", "bold"), (f" of {found.part} images correct", "$muted"))
     low, high = wilson(found.accuracy, found.n)
     accuracy, size = (f" {found.accuracy:.2%}", "bold"), f"{found.n:,} {found.part} images"
     for words in (

@@ -17,7 +17,8 @@ from finetui.engine.protocol.config_checks import check_learning_rate
 from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.toast import ShowToast
 from finetui.tui.state.actions import BY_NAME
-from finetui.tui.state.log_lines import describe_command
+from finetui.tui.state.command_words import describe_command
+from finetui.tui.state.empty import no_steering
 from finetui.tui.state.numbers import factor, rate
 from finetui.tui.state.parse_numbers import number
 from finetui.tui.state.view import View
@@ -114,7 +115,7 @@ class Controls(Compound, Vertical):
             with Horizontal(classes="row"):
                 yield from (self._button(name) if name else StyledLine(id="gap") for name in row)
         with Horizontal(classes="row"):
-            yield StyledLine(Content.assemble(" ", (KEYS["rate"].shown, "bold $accent"), " LR"), id="rate-label")
+            yield StyledLine(id="rate-label")
             yield LearningRateInput()
             with Horizontal(id="rate-buttons"):
                 yield ActionButton("rate-down", "-", "", id="rate-down")
@@ -137,9 +138,12 @@ class Controls(Compound, Vertical):
             available = goes_on or view.refusal_of(action.kind) is None
             pending = any(isinstance(command, action.kind) for command in view.pending.values())
             button = self.query_one(f"#{name}", ActionButton)
-            label = "Resume" if resumes else action.label
-            button.show(action.name, action.key, label, available=available, pending=pending)
+            words = "Resume" if resumes else action.label
+            button.show(action.name, action.key, words, available=available, pending=pending)
         available = view.refusal_of(SetLearningRate) is None
+        styles = ("bold $button-key", "") if available else ("$disabled", "$disabled")
+        label = Content.assemble((f" {KEYS['rate'].shown}", styles[0]), (" LR", styles[1]))
+        self.query_one("#rate-label", StyledLine).show(label)
         for name, key in (("rate-down", "-"), ("rate-up", "+")):
             self.query_one(f"#{name}", ActionButton).show(name, key, "", available=available, pending=False)
         field = self.query_one(LearningRateInput)
@@ -159,7 +163,7 @@ class Controls(Compound, Vertical):
         if view.pending:
             self.hint(f"{', '.join(describe_command(c) for c in view.pending.values())}…")
         else:
-            self.hint(_by_hand(view))
+            self.hint(no_steering(view) or _by_hand(view))
 
     def hint(self, text: str, style: str = "") -> None:
         """Show one line of explanation."""

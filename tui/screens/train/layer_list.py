@@ -11,6 +11,7 @@ from textual.message import Message
 
 from finetui.engine.protocol.commands import SetFrozen, StartFinetune
 from finetui.tui.keys import KEYS, move
+from finetui.tui.state.empty import no_layers
 from finetui.tui.state.layer_tree import Freeze
 from finetui.tui.state.view import View
 from finetui.tui.widgets.action_button import ActionButton
@@ -121,8 +122,10 @@ class LayerRows(FreezeRows[LayerRow]):
 
     def heading(self) -> str:
         """Return the line above the rows: what can be done with them."""
-        words = f"{KEYS['freeze_layers'].shown} to go here, {KEYS['toggle'].shown} to freeze"
         titled = self.parent is not None and bool(self.parent.styles.border_top[0])  # by its frame
+        if not self._rows:
+            return "" if titled else "Layers"
+        words = f"{KEYS['freeze_layers'].shown} to go here, {KEYS['toggle'].shown} to freeze"
         return words if titled else f"Layers: {words}"
 
     def hit(self, row: LayerRow, x: int) -> str:
@@ -205,6 +208,7 @@ class LayerList(FreezeTree):
         before, self._view = self._view, view
         if view.layers is not before.layers or view.pending is not before.pending:
             self.rows.show_tree(layer_rows(view))
+        self.rows.say(no_layers(view))
         self._show_buttons()
 
     def _show_buttons(self) -> None:

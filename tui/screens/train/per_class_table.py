@@ -27,6 +27,7 @@ from finetui.tui.screens.train.class_rows import (
     widest,
     worst_first,
 )
+from finetui.tui.state.empty import no_classes
 from finetui.tui.state.view import View
 from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.lines_view import LinesView
@@ -66,6 +67,10 @@ class _Rows(LinesView[ClassRow]):
         self.show(rows)
         if self.has_focus:
             self.action_move(0)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There is nothing to do where there are no rows."""
+        return bool(self._rows) and super().check_action(action, parameters)
 
     def action_move(self, by: int) -> None:
         """Move the cursor."""
@@ -130,7 +135,6 @@ class PerClassTable(Compound, Vertical):
         self._counted: Part = "test"
         self._left_out = 0  # classes with fewer mistakes than any that is shown
         self._data: DataSummary | None = None
-        self._can_evaluate = True
 
     def compose(self) -> ComposeResult:
         """A heading, the rows, and below them what all images amount to."""
@@ -157,7 +161,6 @@ class PerClassTable(Compound, Vertical):
 
     def show(self, view: View) -> None:
         """Bring the table up to date with `view`."""
-        self._can_evaluate = view.can_evaluate
         if view.data is not self._data:  # another run, which need not have the part that was chosen
             self.part, self._data = "", view.data
         part = self.part or view.watched
@@ -172,7 +175,9 @@ class PerClassTable(Compound, Vertical):
             found = [ClassRow(index, label, None) for index, label in enumerate(classes[:MOST_ROWS])]
         self._evaluation = evaluation
         self._left_out = (len(evaluation.per_class) if evaluation is not None else len(found)) - len(found)
-        self.query_one(_Rows).show_worst(found)
+        rows = self.query_one(_Rows)
+        rows.show_worst(found)
+        rows.say(no_classes(view) if view.data is not None else "")
         self._show_heading()
         self._show_totals()
 
@@ -180,9 +185,8 @@ class PerClassTable(Compound, Vertical):
         """Show the accuracy with its interval, and where there is room the averages of the classes."""
         found, rows = self._evaluation, self.query_one(_Rows)
         width = rows.scrollable_content_region.width
-        waits = found is None and self._data is not None
-        said = total(found, width, can_evaluate=self._can_evaluate) if found or waits else Content("")
-        self.query_one("#class-accuracy", StyledLine).show(said)
+        waits = found is None and self._data is not None and len(self._data.classes) > 0
+        self.query_one("#class-accuracy", StyledLine).show(total(found, width) if found or waits else Content(""))
         averages = found.averages if found is not None else ()
         for name, report in zip_longest(_AVERAGES, averages[: len(_AVERAGES)]):
             content = Content("") if report is None else average(report, rows.layout_now, width)
@@ -190,5 +194,6 @@ class PerClassTable(Compound, Vertical):
 
     def _show_heading(self) -> None:
         found = self.query_one(_Rows).layout_now
-        names = heading(found, self._counted, self._left_out) if self._evaluation is not None else Content(" class")
+        known = self._evaluation is not None and self._evaluation.per_class
+        names = heading(found, self._counted, self._left_out) if known else Content("")
         self.query_one("#class-heading", StyledLine).show(names)

@@ -33,6 +33,7 @@ from finetui.tui.screens.train.banner import Banner
 from finetui.tui.screens.train.controls import Controls, LearningRateInput
 from finetui.tui.screens.train.finetune_start import ask_finetune
 from finetui.tui.screens.train.help import INTRODUCTION
+from finetui.tui.screens.train.key_words import labels, unshown
 from finetui.tui.screens.train.layer_list import LayerList
 from finetui.tui.screens.train.log_panel import LogPanel
 from finetui.tui.screens.train.panels import Panels
@@ -130,22 +131,10 @@ class TrainScreen(HomeScreen[None]):
             yield LayerList().add_class("frame")
             yield SettingsPanel().add_class("frame")
             yield LogPanel().add_class("frame")
-        yield KeyBar(palette=True, unshown=self._unshown, first=_FIRST_KEYS, labels=self._labels)
+        store = self.store
+        unused, names = lambda: unshown(store.view), lambda: labels(store.view)
+        yield KeyBar(palette=True, unshown=unused, first=_FIRST_KEYS, labels=names)
         yield Static(id="too-small")
-
-    def _unshown(self) -> tuple[str, ...]:
-        """Return the actions that have no use now, and no place among the keys."""
-        view = self.store.view
-        other = () if view.data is not None and view.other_part("") is not None else ("switch_part",)
-        return (*other, "press('start')" if view.state in ("running", "paused") else "press('pause')")
-
-    def _labels(self) -> dict[str, str]:
-        """Return what the keys of buttons that change are called now, as on these."""
-        state, goes_on = self.store.view.state, self.store.view.can_go_on or self.store.view.state == "stopped"
-        return {
-            **({"press('pause')": "Resume"} if state == "paused" else {}),
-            **({"press('start')": "Resume"} if goes_on else {}),
-        }
 
     def on_mount(self) -> None:
         """Begin to look for events."""
@@ -179,9 +168,9 @@ class TrainScreen(HomeScreen[None]):
         waiting = self._link.events
         if not waiting.has_news and not self.panels.due(unheard=len(waiting) > 0):
             return  # train points are heard together, when it is time to show them
-        keys, knew = (self._unshown(), self._labels()), self.store.machine.latest is not None
+        before, knew = self.store.view, self.store.machine.latest is not None
         heard = self.store.fold(self._link.events.drain(_MOST_AT_ONCE), self.steering.results.hear)
-        if (self._unshown(), self._labels()) != keys:
+        if (unshown(self.store.view), labels(self.store.view)) != (unshown(before), labels(before)):
             self.refresh_bindings()
         if not knew and self.store.machine.latest is not None:
             self.hurry()  # the first look at the machine; later ones are shown with what changes

@@ -6,6 +6,7 @@ from textual.content import Content
 
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.text import clean
+from finetui.tui.state.empty import no_settings
 from finetui.tui.state.numbers import rate
 from finetui.tui.state.view import View
 from finetui.tui.widgets.lines_view import LinesView
@@ -64,6 +65,7 @@ class SettingsPanel(LinesView[Setting], can_focus=False):
         if of != self._of:
             self._of = of
             self.show(settings(view))
+            self.say(no_settings(view) if view.data is not None else "")
 
     def content_of(self, row: Setting, width: int) -> Content:
         """Return name and value."""

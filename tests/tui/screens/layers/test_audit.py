@@ -128,3 +128,10 @@ def test_long_names_and_reasons_are_laid_out_for_the_width() -> None:
     assert all(line.cell_length <= 70 for line in found)
     assert sum(line.plain.count("word") for line in found) == 50
     assert found[1].plain.startswith("…")
+
+
+def test_where_there_is_little_room_the_chosen_module_is_not_repeated_before_its_tensors() -> None:
+    assert [line.plain.split()[0] for line in lines(AUDIT, "fc1", 80)[1:]] == ["tensor", "fc1.weight"]
+    narrow = lines(AUDIT, "fc1", 62)[1:]
+    assert [line.plain.split()[0] for line in narrow] == ["tensor", "weight"]
+    assert narrow[-1].plain.endswith("SGD lr 0.1 m 0.9 wd 0.0005")
