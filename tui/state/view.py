@@ -110,11 +110,6 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return self.capabilities is not None and not self.capabilities.commands
 
     @property
-    def can_evaluate(self) -> bool:
-        """Whether the run can be told to evaluate, as far as that does not depend on its state."""
-        return self.capabilities is None or self.capabilities.refusal(commands.Evaluate) is None
-
-    @property
     def epochs(self) -> int:
         """The epochs that the run is to train; 0 where nobody tells."""
         if self.hparams is None:
