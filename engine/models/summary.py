@@ -48,7 +48,7 @@ class ModuleSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes that training by SGD with momentum takes at least: scratch space and the framework's own come on top.
+    """Bytes that training takes at least: scratch space and the framework's own come on top.
 
     `weights` includes buffers; `activations` are those that the backward pass needs, for the whole batch.
     """
@@ -82,12 +82,15 @@ class ModelSummary:
     saved_bytes: int
     counted: str = _COUNTED
 
-    def memory(self, batch_size: int) -> Memory:
-        """Return what training with batches of `batch_size` images takes."""
+    def memory(self, batch_size: int, states: int = 1) -> Memory:
+        """Return what training with batches of `batch_size` images takes.
+
+        The optimizer keeps `states` numbers of each parameter: SGD with momentum 1, AdamW 2.
+        """
         return Memory(
             weights=self.weight_bytes,
             gradients=self.trainable_bytes,
-            optimizer=self.trainable_bytes,
+            optimizer=self.trainable_bytes * states,
             activations=self.saved_bytes * batch_size,
         )
 

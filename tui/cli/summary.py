@@ -1,9 +1,10 @@
 """`finetui summary`: a network's module tree as a table of 80 columns, or as JSON."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 from cyclopts import Parameter
@@ -11,9 +12,8 @@ from rich.cells import cell_len, set_cell_size
 
 import finetui
 from finetui.engine.errors import BadInput
-from finetui.engine.protocol.provenance import Provenance
-from finetui.engine.runs.folder import RunFolder, find_checkpoint
-from finetui.engine.runs.summaries import summarise_run
+from finetui.engine.runs.folder import RunFolder, find_checkpoint, how_it_began
+from finetui.engine.runs.summaries import RunSummary, summarise_run
 from finetui.engine.text import clean
 from finetui.tui.cli.complete import checkpoints
 from finetui.tui.cli.options import DataDir, RunsDir, WholeNumber
@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 _GAP = 2
 _NARROWEST = 12  # of the names
 _DEEPEST = 10  # levels that are indented
+
+
+class Step(NamedTuple):
+    """What the memory is told for: images a step, in so many `parts` one after the other, and the optimizer.
+
+    `states` is how many numbers that keeps of each parameter.
+    """
+
+    images: int = 64
+    parts: int = 1
+    optimizer: str = "SGD with momentum"
+    states: int = 1
 
 
 @Parameter(name="*")
@@ -49,8 +61,8 @@ class SummaryOptions:
     "Side of the images in pixels."
     classes: WholeNumber | None = None
     "Number of classes."
-    batch_size: WholeNumber = 64
-    "Images per training step that the memory is given for (default: 64)."
+    batch_size: WholeNumber | None = None
+    "Images per training step that the memory is given for (default: those of the run, else 64)."
     time: bool = False
     "Also run it and say which part of the time each module takes."
     device: str = "auto"
@@ -75,9 +87,13 @@ def summary(
     """
     given = options or SummaryOptions()
     path = None if run is None else find_checkpoint(run, given.runs_dir)
-    provenance = None if path is None else _provenance(RunFolder(path.parent))
-    if given.batch_size < 1:
+    if given.batch_size is not None and given.batch_size < 1:
         raise BadInput(f"--batch-size: a batch has at least 1 image, not {given.batch_size}")
+    told = None if path is None else _told(RunFolder(path.parent))
+    provenance = None if told is None else told.provenance
+    step = Step() if path is None or told is None else _step(RunFolder(path.parent), told)
+    if given.batch_size is not None:
+        step = step._replace(images=given.batch_size, parts=min(step.parts, given.batch_size))
     architecture, found = finetui.summarise_model(
         given.model,
         data=given.data,
@@ -90,24 +106,36 @@ def summary(
     )
     if given.json:
         said = {} if provenance is None else {"provenance": msgspec.to_builtins(provenance)}
-        print_json(as_object(architecture, found, given.batch_size) | said)
+        print_json(as_object(architecture, found, step) | said)
         return 0
-    lines = [*tree_lines(found, max(WIDTH, output_width())), "", *total_lines(found, given.batch_size)]
+    lines = [*tree_lines(found, max(WIDTH, output_width())), "", *total_lines(found, step)]
     if provenance is not None:
         lines += ["", *(f"{label.lower():<11}  {value}" for label, value in facts(provenance))]
     print("\n".join(lines))
     return 0
 
 
-def _provenance(folder: RunFolder) -> Provenance | None:
-    """Return where the results of the run in `folder` come from; None where it is no run, or does not tell."""
-    found = summarise_run(folder) if folder.journal.is_file() else None
-    return None if found is None else found.provenance
+def _told(folder: RunFolder) -> RunSummary | None:
+    """Return what the run in `folder` tells of itself; None where it is no run, or does not even say how it began."""
+    return summarise_run(folder) if folder.journal.is_file() else None
 
 
-def as_object(architecture: "Architecture", summary: "ModelSummary", batch_size: int) -> dict[str, object]:
+def _step(folder: RunFolder, told: RunSummary) -> Step:
+    """Return how the run in `folder` trains."""
+    began = how_it_began(folder)
+    if began is None:
+        return Step()
+    training = began.config.training
+    images = told.batch_size or training.batch_size
+    parts = min(training.accumulate, images)
+    if training.optimizer == "adamw":
+        return Step(images, parts, "AdamW", 2)
+    return Step(images, parts) if training.momentum else Step(images, parts, "SGD", 0)
+
+
+def as_object(architecture: "Architecture", summary: "ModelSummary", step: Step) -> dict[str, object]:
     """Return what `--json` prints: sizes in bytes, times in seconds or as shares of the whole."""
-    memory = summary.memory(batch_size)
+    memory = summary.memory(math.ceil(step.images / step.parts), step.states)
     root = summary.modules[0]
     return {
         "model": architecture.name,
@@ -118,7 +146,12 @@ def as_object(architecture: "Architecture", summary: "ModelSummary", batch_size:
         "flops": root.flops,
         "flops_of": summary.counted,
         "seconds": summary.seconds,
-        "memory": {"batch_size": batch_size, **asdict(memory), "total": memory.total},
+        "memory": {
+            "batch_size": step.images,
+            "optimizer_kind": step.optimizer,
+            **asdict(memory),
+            "total": memory.total,
+        },
         "modules": [asdict(module) for module in summary.modules],
     }
 
@@ -162,10 +195,10 @@ def _numbers(module: "ModuleSummary", timed: bool) -> list[str]:
     return cells
 
 
-def total_lines(summary: "ModelSummary", batch_size: int) -> list[str]:
+def total_lines(summary: "ModelSummary", step: Step) -> list[str]:
     """Return the totals below the table."""
     root = summary.modules[0]
-    memory = summary.memory(batch_size)
+    memory = summary.memory(math.ceil(step.images / step.parts), step.states)
     lines = [
         f"input        {'×'.join(map(str, summary.input))}",
         f"parameters   {root.parameters:,}, of which {root.trainable:,} train",
@@ -174,14 +207,12 @@ def total_lines(summary: "ModelSummary", batch_size: int) -> list[str]:
     ]
     if summary.seconds is not None:
         lines.append(f"time         {1000 * summary.seconds:,.2f} ms for one image")
-    images = "1 image" if batch_size == 1 else f"{batch_size:,} images"
-    lines.append(f"memory       {_size(memory.total)} at least, by SGD with momentum, {images} a step:")
-    parts = {
-        "weights": memory.weights,
-        "gradients": memory.gradients,
-        "momentum": memory.optimizer,
-        "activations": memory.activations,
-    }
+    images = "1 image" if step.images == 1 else f"{step.images:,} images"
+    in_parts = f" in {step.parts:,} parts" if step.parts > 1 else ""
+    lines.append(f"memory       {_size(memory.total)} at least, by {step.optimizer}, {images} a step{in_parts}:")
+    parts = {"weights": memory.weights, "gradients": memory.gradients}
+    parts |= {"moments" if step.states > 1 else "momentum": memory.optimizer} if step.states else {}
+    parts["activations"] = memory.activations
     return [*lines, *(f"  {name:<11}  {_size(size):>7}" for name, size in parts.items())]
 
 
