@@ -1,13 +1,11 @@
 """The engine's side of the socket: one thread that serves any number of clients and never makes training wait."""
 
-import os
 import selectors
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -15,6 +13,7 @@ import msgspec
 from finetui.engine.errors import FinetuiError
 from finetui.engine.link import sockets
 from finetui.engine.link.frames import ClientFrame, Goodbye, Hello, ProtocolError, encode_frame
+from finetui.engine.link.poller import MOST_CLIENTS, Poller
 from finetui.engine.link.server_client import Client
 from finetui.engine.protocol.commands import AnyCommand, Question
 from finetui.engine.protocol.events import (
@@ -30,70 +29,16 @@ from finetui.engine.protocol.queues import CommandQueue
 from finetui.engine.runs.journal import Journal
 from finetui.engine.text import clean
 
-MOST_CLIENTS = 128
 _READ_SIZE = 65536
 _LOOK_SECONDS = 0.5  # a turn, in which train points are sent and faults are looked for, where nothing asks for one
 _AUDIENCE_SECONDS = 0.2  # between two lists of who watches, for every ten of them: a crowd that comes is one change
 _FLUSH_SECONDS = 2.0  # how long `stop` waits for clients to take the last events
-_ACCEPTS_PER_SECOND = 20.0  # beyond a burst of `MOST_CLIENTS`: a loop of connections is no reason to train slower
 _LONGEST_NAME = 60
 
 
 def print_problem(message: str) -> None:
     """Print what goes wrong on standard error."""
     print(f"finetui: {message}", file=sys.stderr, flush=True)
-
-
-class _Wake:
-    """Lets other threads interrupt a selector."""
-
-    def __init__(self) -> None:
-        self.reader, self._writer = os.pipe()
-        os.set_blocking(self.reader, False)
-        os.set_blocking(self._writer, False)
-        self._is_set = False
-        self._lock = threading.Lock()  # a number that was closed may already be another file's
-        self._closed = False
-
-    def set(self) -> None:
-        with self._lock:
-            if not self._is_set and not self._closed:
-                self._is_set = True
-                with suppress(BlockingIOError):  # the pipe is full: the selector is awake already
-                    os.write(self._writer, b"\0")
-
-    def clear(self) -> None:
-        with self._lock:  # or a byte that is written meanwhile is read, and the next one never written
-            self._is_set = False
-            with suppress(BlockingIOError):
-                os.read(self.reader, 4096)
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            os.close(self.reader)
-            os.close(self._writer)
-
-    def forsake(self) -> None:
-        self._closed = True  # without the lock: a thread that has held it at a fork is not there to let go
-        os.close(self.reader)
-        os.close(self._writer)
-
-
-class _Allowance:
-    """How many connections may be accepted now."""
-
-    def __init__(self, now: float) -> None:
-        self._left, self._at = float(MOST_CLIENTS), now
-
-    def renew(self, now: float) -> bool:
-        """Return whether one more is allowed at the time `now`."""
-        self._left = min(self._left + (now - self._at) * _ACCEPTS_PER_SECOND, MOST_CLIENTS)
-        self._at = now
-        return self._left >= 1
-
-    def use(self) -> None:
-        self._left -= 1
 
 
 class Server:
@@ -115,7 +60,6 @@ class Server:
 
         `complain` is told what goes wrong, at most once a second, in the thread.
         """
-        self.path = path
         self.ever_connected = False
         self.missing = False  # whether somebody vanished, and nobody who can steer has said goodbye since
         self._commands = commands
@@ -134,16 +78,13 @@ class Server:
         self._said_farewell = False
         self._complained_at = -1.0
         self._looked_at = time.monotonic()
-        self._allowance = _Allowance(self._looked_at)
-        self._accepting = True
-        sockets.remove_stale(path.parent)
-        self._listener = sockets.listen(path)
-        self._identity = sockets.identity(path)
-        self._wake = _Wake()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._wake.reader, selectors.EVENT_READ)
+        self._poller = Poller(path)
         self._thread = threading.Thread(target=self._serve, name="finetui-server", daemon=True)
+
+    @property
+    def path(self) -> Path:
+        """The socket's path as it is now."""
+        return self._poller.path
 
     def start(self) -> None:
         """Begin to serve."""
@@ -152,15 +93,12 @@ class Server:
     def stop(self) -> None:
         """Send what waits, for a moment at most, and close everything."""
         self._closing_at = time.monotonic() + _FLUSH_SECONDS
-        self._wake.set()
+        self._poller.wake()
         self._thread.join()
 
     def forsake(self) -> None:
         """Close the descriptors, in a child that was forked: what they stand for is the parent's, and stays so."""
-        self._selector.close()
-        for connection in (self._listener, *(client.connection for client in self._clients)):
-            connection.close()
-        self._wake.forsake()
+        self._poller.forsake(self._clients)
 
     def follow(self, journal: Journal) -> None:
         """From the next event on greet new clients with the history in `journal`."""
@@ -171,7 +109,7 @@ class Server:
         self._inbox.append(event)
         # Points and phases go with the next turn, several at a time: each waking costs training a little.
         if not isinstance(event, COALESCIBLE):
-            self._wake.set()
+            self._poller.wake()
 
     def has_clients(self) -> bool:
         """Tell whether anybody watches."""
@@ -181,13 +119,11 @@ class Server:
 
     def _serve(self) -> None:
         while not self._finished():
-            for key, mask in self._selector.select(timeout=_LOOK_SECONDS):
-                if key.fileobj is self._listener:
+            for client, mask in self._poller.wait(_LOOK_SECONDS):
+                if client is None:
                     self._accept()
-                elif isinstance(key.data, Client):
-                    self._hear(key.data, mask)
                 else:
-                    self._wake.clear()
+                    self._hear(client, mask)
             now = time.monotonic()
             self._distribute()
             self._tell_audience(now)
@@ -200,11 +136,7 @@ class Server:
             self._look_after(now)
         for client in list(self._clients):
             self._drop(client)
-        self._listener.close()
-        if sockets.identity(self.path) == self._identity:
-            self.path.unlink(missing_ok=True)
-        self._selector.close()
-        self._wake.close()
+        self._poller.close()
 
     def _finished(self) -> bool:
         if self._closing_at is None or not self._said_farewell:
@@ -214,9 +146,7 @@ class Server:
 
     def _look_after(self, now: float) -> None:
         """Disconnect whoever has to be, and see to the socket itself."""
-        if not self._accepting and self._allowance.renew(now):
-            self._accepting = True
-            self._selector.register(self._listener, selectors.EVENT_READ)
+        self._poller.resume(now)
         if now - self._looked_at < _LOOK_SECONDS:
             return
         self._looked_at = now
@@ -224,23 +154,16 @@ class Server:
             fault = client.fault(now)
             if fault is not None:
                 self._drop(client, fault)
-        if self._closing_at is None and sockets.identity(self.path) != self._identity:
+        if self._closing_at is None and self._poller.is_gone():
             self._listen_elsewhere()
 
     def _listen_elsewhere(self) -> None:
         try:
-            path = sockets.new_path()
-            listener = sockets.listen(path)
+            self._poller.move()
         except (OSError, FinetuiError) as error:
             self._complain(f"the socket is gone, and there is no place for another one: {error}")
             return
-        if self._accepting:
-            self._selector.unregister(self._listener)
-        self._listener.close()
-        self.path, self._listener, self._identity = path, listener, sockets.identity(path)
-        self._accepting = True
-        self._selector.register(listener, selectors.EVENT_READ)
-        self._on_moved(path)
+        self._on_moved(self.path)
 
     def _complain(self, message: str) -> None:
         """Tell `message`, or not: whoever annoys the engine does not get to fill its log."""
@@ -253,19 +176,13 @@ class Server:
 
     def _accept(self) -> None:
         now = time.monotonic()
-        if not self._allowance.renew(now):
-            self._pause_accepting()
-            return
         try:
-            connection, _ = self._listener.accept()
-        except BlockingIOError:
-            return
-        except OSError as error:  # no more file descriptors, say
+            connection = self._poller.accept(now)
+        except OSError as error:
             self._complain(f"a client could not be accepted: {error}")
-            self._pause_accepting()
             return
-        self._allowance.use()
-        connection.setblocking(False)
+        if connection is None:
+            return
         client = Client(connection, now)
         try:
             sockets.check_peer(connection)
@@ -278,11 +195,7 @@ class Server:
             connection.close()
             return
         self._clients.append(client)
-        self._watch(client)
-
-    def _pause_accepting(self) -> None:
-        self._accepting = False
-        self._selector.unregister(self._listener)
+        self._poller.watch(client)
 
     def _hear(self, client: Client, mask: int) -> None:
         if mask & selectors.EVENT_WRITE:
@@ -337,26 +250,13 @@ class Server:
             except OSError:
                 # It has left; what it said before it did is still to be read.
                 client.outbox.clear()
-        self._watch(client)
-
-    def _watch(self, client: Client) -> None:
-        """Let the selector look for what `client` is wanted for, if anything."""
-        wanted = (selectors.EVENT_READ if client.may_send() else 0) | (selectors.EVENT_WRITE if client.blocked else 0)
-        before, client.interest = client.interest, wanted
-        if not before and wanted:
-            self._selector.register(client.connection, wanted, client)
-        elif before and not wanted:
-            self._selector.unregister(client.connection)
-        elif before != wanted:
-            self._selector.modify(client.connection, wanted, client)
+        self._poller.watch(client)
 
     def _drop(self, client: Client, fault: str = "") -> None:
         if fault:
             self._complain(f"{client.label} was disconnected: {fault}")
         self._clients.remove(client)
-        if client.interest:
-            self._selector.unregister(client.connection)
-        client.connection.close()
+        self._poller.drop(client)
         if client.greeted:
             if not (client.said_goodbye and client.reading):  # who only looked on speaks for nobody else
                 self.missing = not client.said_goodbye

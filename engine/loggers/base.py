@@ -74,7 +74,8 @@ def settings(config: RunConfig) -> dict[str, bool | int | float | str]:
     for section, fields in msgspec.to_builtins(config).items():
         for field, value in (fields or {}).items():
             if value is not None:
-                found[f"{section}.{field}"] = value if isinstance(value, bool | int | float | str) else str(value)
+                told = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+                found[f"{section}.{field}"] = told if isinstance(told, bool | int | float | str) else str(told)
     return found
 
 

@@ -7,6 +7,7 @@ confusion matrix of its last evaluation.
 import csv
 import io
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -109,7 +110,7 @@ class CsvLog(RunLog):
             elif name == "git":
                 self._settings["provenance.git"] = "; ".join(f"{g.short} of {g.folder}" for g in provenance.git)
             else:
-                self._settings[f"provenance.{name}"] = " ".join(value) if isinstance(value, list) else value
+                self._settings[f"provenance.{name}"] = shlex.join(value) if name == "command" else value
         self._write_settings()
 
     def go_back(self, rewound: Rewound) -> None:

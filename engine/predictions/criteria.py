@@ -49,11 +49,6 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         """The same order without any filter."""
         return Selection(sort=self.sort, reverse=self.reverse)
 
-    @property
-    def is_filtered(self) -> bool:
-        """Whether there is a filter that could be cleared."""
-        return self != self.unfiltered
-
 
 # What is to be listed, once the names of the classes are known. Raises `BadInput` where there is no such class.
 Choose = Callable[[tuple[str, ...]], Selection]

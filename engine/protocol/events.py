@@ -25,9 +25,12 @@ from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.config import RunConfig, TrainingConfig
 from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.event import Event as Event
-from finetui.engine.protocol.machine import Machine as Machine
-from finetui.engine.protocol.provenance import Provenance
-from finetui.engine.protocol.ranks import RankRow as RankRow
+from finetui.engine.protocol.machine_events import (
+    JobFound as JobFound,
+    MachineSample as MachineSample,
+    ProvenanceTold as ProvenanceTold,
+    RanksSeen as RanksSeen,
+)
 from finetui.engine.protocol.values import (
     ClassReport as ClassReport,
     DataSummary as DataSummary,
@@ -297,52 +300,11 @@ class Alert(Event, frozen=True, kw_only=True):
     message: str
 
 
-class MachineSample(Event, frozen=True, kw_only=True):
-    """What the machine that trains was busy with during the last `seconds`: means, and the most memory.
-
-    The journal gets one for each 10 seconds, and fewer in a long run; who looks on gets more, without a number.
-    """
-
-    machine: Machine
-    seconds: float
-
-
-class RanksSeen(Event, frozen=True, kw_only=True):
-    """What the `world` ranks that train the run told of themselves: `rows`, of many ranks the first and the slowest.
-
-    `alike` is the step at which all were last found to have the same parameters (-1: not compared yet); where they have
-    not, `differs` names the first tensors. Journaled as rarely as `MachineSample`.
-    """
-
-    rows: tuple[RankRow, ...]
-    world: int
-    alike: int = -1
-    differs: str = ""
-
-
-class JobFound(Event, frozen=True, kw_only=True):
-    """The run is trained by a job of the batch `system` (SLURM, say), which calls it `id`.
-
-    `ends` is when the job's time is over, in Unix seconds (0: nobody says), and `restarts` how often the job was
-    started anew, by the system or by torchrun.
-    """
-
-    system: str
-    id: str
-    ends: float = 0.0
-    restarts: int = 0
-
-
-class ProvenanceTold(Event, frozen=True, kw_only=True):
-    """What the engine that trains the run from here on knows of itself; journaled with each beginning and going on."""
-
-    provenance: Provenance
-
-
 class DataSeen(Event, frozen=True, kw_only=True):
-    """Transient: the files that are watched last changed at `changed`, in Unix seconds."""
+    """Transient: the watched files last changed at `changed`, in Unix seconds; this `share` of them is read by now."""
 
     changed: float
+    share: float = 1.0
 
 
 class Audience(Event, frozen=True, kw_only=True):

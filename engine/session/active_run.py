@@ -64,7 +64,7 @@ class ActiveRun:
             self._reporter.emit(events.RunStarted(name=folder.name, path=clean(str(folder.path), 4096)))
             # There is always something to go back to, also before the first epoch has ended.
             self.checkpoints.save(*([BEST] if self.loop.accuracy is not None else []))
-        self.loop.notices.run = self.checkpoints.folder.argument
+        self.loop.points.notices.run = self.checkpoints.folder.argument
         if self.loop.over and not self.loop.owes_evaluation:
             self._finish()
         else:
@@ -77,14 +77,14 @@ class ActiveRun:
                 self._end_evaluation()
                 return
             if not self.trainer.epoch_complete:  # a larger batch size may have ended it
-                if not self.loop.time.step(self.loop.features.ready):
+                if not self.loop.points.time.step(self.loop.features.ready):
                     return
                 self.loop.step()
             if self.trainer.epoch_complete:
                 self.loop.end_epoch()
                 self._end_evaluation()
             elif self.checkpoints.due(self.trainer.step):
-                self.loop.emit_point()
+                self.loop.points.emit()
                 self.checkpoints.save()
         except Diverged as error:
             self._diverged(error)
@@ -111,7 +111,8 @@ class ActiveRun:
 
     def _tell_times(self) -> None:
         """Say where the time went, also that of the evaluation and the saving behind the last point."""
-        self.loop.notices.ends(self.loop.time.take() if self.state == "running" else None)  # a pause counts in nothing
+        points = self.loop.points
+        points.notices.ends(points.time.take() if self.state == "running" else None)  # a pause counts in nothing
 
     def _best(self) -> checkpoint.Checkpoint | None:
         """Return the best checkpoint; None where its weights are those that the run has, or it cannot be read."""
@@ -126,7 +127,7 @@ class ActiveRun:
 
     def stop(self, reason: str = "") -> None:
         """Save, and take no further step."""
-        self.loop.emit_point()
+        self.loop.points.emit()
         self.checkpoints.save()
         self._tell_times()
         self.set_state("stopped", "; ".join(filter(None, (reason, self.checkpoints.unsaved()))))
@@ -152,15 +153,9 @@ class ActiveRun:
     def set_state(self, state: events.State, reason: str = "") -> None:
         """Be `state` from now on, and report it with `reason`."""
         self.state = state
-        self._restart_clocks()
+        self.loop.points.restart_clocks()
         self.loop.questions.entered(state)
         self._reporter.emit(events.StateChanged(state=state, reason=reason))
-
-    def _restart_clocks(self) -> None:
-        """Leave the time since the last step, a pause say, out of what the next point tells."""
-        self.trainer.restart_clock()
-        self.loop.time.restart()
-        self.loop.rank_table.restart()
 
     def _diverged(self, error: Diverged) -> None:
         """Do what the configuration says about a loss that is none any more. Raises `FinetuiError` to end the run."""
@@ -185,16 +180,16 @@ class ActiveRun:
             case commands.Start():
                 self.start()
             case commands.Pause():
-                self.loop.emit_point()
+                self.loop.points.emit()
                 self.set_state("paused")
             case commands.Resume():
                 self.set_state("running")
             case commands.StepOnce():
-                self._restart_clocks()
+                self.loop.points.restart_clocks()
                 if not (self.loop.owes_evaluation or self.trainer.epoch_complete):
-                    self.loop.time.step(lambda: self.loop.features.fill(self.loop.stopped))
+                    self.loop.points.time.step(lambda: self.loop.features.fill(self.loop.stopped))
                 self.step()
-                self.loop.emit_point()
+                self.loop.points.emit()
             case commands.Stop():
                 self.stop()
             case commands.Evaluate():
@@ -214,11 +209,11 @@ class ActiveRun:
                 if self.state == "finished" and not self.loop.over:
                     self.set_state("running")
             case commands.Save():
-                self.loop.emit_point()
+                self.loop.points.emit()
                 self._save_as(command)
                 return True
             case commands.RollBack():
-                self.loop.emit_point()
+                self.loop.points.emit()
                 check_learning_rate(command.rate_factor, "the factor of the learning rate")
                 self._roll_back(command.checkpoint, command.rate_factor)
             case commands.Branch():
@@ -228,7 +223,7 @@ class ActiveRun:
         return False
 
     def _evaluate(self, command: commands.Evaluate) -> None:
-        self.loop.emit_point()
+        self.loop.points.emit()
         evaluated = self.loop.evaluate(self._writer.folder, command.part or None)
         if evaluated is not None and evaluated.best and self._writer.folder is not None:
             self.checkpoints.save(BEST)

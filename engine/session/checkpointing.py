@@ -109,7 +109,7 @@ class CheckpointManager:
         events = [CheckpointSaved(file=file, at=at, weights=weights, kept=self.kept) for file in files] + followed_by
         assert self._writer.journal.next_seq + len(events) == at, "the checkpoint tells where in the journal it stands"
         self._reporter.emit(*events)
-        self._loop.time.saving += time.perf_counter() - started
+        self._loop.points.time.saving += time.perf_counter() - started
         return True
 
     def unsaved(self) -> str:

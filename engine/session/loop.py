@@ -1,7 +1,6 @@
-"""The training loop: what is trained, how far it is, and what is reported on the way."""
+"""The training loop: what is trained, how far it is, and how that is steered."""
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
@@ -24,15 +23,11 @@ from finetui.engine.session.evaluator import Evaluator
 from finetui.engine.session.features import Features
 from finetui.engine.session.lockstep import Turn, own_states, take_own_state
 from finetui.engine.session.monitor import Monitor
-from finetui.engine.session.notices import Notices
+from finetui.engine.session.points import Points
 from finetui.engine.session.questions import Questions
-from finetui.engine.session.rank_table import RankTable
 from finetui.engine.setup.prepared import Prepared
-from finetui.engine.training.alerts import AlertWatch
-from finetui.engine.training.freezing_effect import EffectMeter
 from finetui.engine.training.lr_finder import find_learning_rate, suggest
 from finetui.engine.training.recipes import stretched
-from finetui.engine.training.time_meter import TimeMeter
 from finetui.engine.training.trainer import OnStep, Trainer
 
 Adjustment = commands.SetLearningRate | commands.SetFrozen | commands.SetFrozenNorm
@@ -61,7 +56,6 @@ class TrainingLoop:
         self.accuracy: float | None = None
         self.owes_evaluation = False
         self.tested = False
-        self._loss = self._steps = 0.0  # summed since the last evaluation
         self.trainer = Trainer(
             prepared.model,
             prepared.groups,
@@ -77,16 +71,11 @@ class TrainingLoop:
             rules=prepared.rules,
             ranks=ranks,
         )
-        self.time = TimeMeter(prepared.data.train)
-        name = prepared.device_name()
-        self.rank_table = RankTable(ranks, self.trainer.parameters, reporter, prepared.device, name)
         self.monitor = Monitor(config, len(prepared.data.classes))
         self.evaluator = Evaluator(prepared.data, prepared.architecture, self.monitor, ranks)
-        self._alerts = AlertWatch(config.guards)
         self.features = Features(prepared, config, self.trainer, reporter)
+        self.points = Points(prepared, config, self.trainer, self.features, reporter, ranks)
         self.questions = Questions(prepared, config, self.trainer, reporter, stopped, ranks)
-        self._effect = EffectMeter(self.trainer.freezer.trainable())
-        self.notices = Notices(config, prepared.data, prepared.device, reporter, ranks)
         self._reporter = reporter
         # What takes long ends early on all ranks, or on none.
         self.stopped = stopped if ranks.world == 1 else lambda: ranks.share_flag(stopped())
@@ -102,30 +91,30 @@ class TrainingLoop:
             self._emit_stage()
         for line in prepared.dropped:
             self._reporter.warn(f"left behind: {line}")
-        self.notices.skipped(prepared.data.problems)
+        self.points.notices.skipped(prepared.data.problems)
 
     def step(self) -> None:
         """Take one step. Raises `Diverged`."""
         self.tested = False
         if self.ranks.world == 1:  # a step of a small network would feel the context
-            self.time.step(self.trainer.train_step)
+            self.points.time.step(self.trainer.train_step)
         else:
-            with self.rank_table.in_step():
-                self.time.step(self.trainer.train_step)
+            with self.points.rank_table.in_step():
+                self.points.time.step(self.trainer.train_step)
         self.questions.stepped()
         if self.trainer.point_due() if self.turn is None else self.turn.point_due:
-            self.emit_point()
+            self.points.emit()
 
     def end_epoch(self) -> None:
         """Go on to the next epoch; the evaluation of this one is owed from now on."""
-        self.emit_point()
+        self.points.emit()
         self.features.epoch_ended()
         begun = self.trainer.end_epoch()
         self.owes_evaluation = True
         if begun is not None:
             self._emit_stage()
-            self._layers_changed()
-            self._alerts.changed()
+            self.points.layers_changed()
+            self.points.changed()
 
     def evaluate(self, folder: RunFolder | None, part: Part | None = None) -> events.Evaluated | None:
         """Run over `part`, by default what is evaluated while training; return None when a stop came in between.
@@ -139,8 +128,7 @@ class TrainingLoop:
         if self.owes_evaluation:
             self.monitor.epoch_ended(evaluated.epoch)
         self.owes_evaluation = False
-        for alert in self._alerts.evaluated(evaluated, self._take_train_loss()):
-            self._reporter.emit(alert)
+        self.points.evaluated(evaluated)
         return evaluated
 
     @property
@@ -184,7 +172,7 @@ class TrainingLoop:
             self.trainer.restart_batches()  # they were read from elsewhere
         self.trainer.restart_clock()
         if evaluated is not None:
-            self.time.evaluating += evaluated.seconds
+            self.points.time.evaluating += evaluated.seconds
             self._reporter.emit(evaluated)
         return evaluated
 
@@ -199,18 +187,18 @@ class TrainingLoop:
                 self._set_rate(command.value, command.factor)
             case commands.SetFrozen():
                 if self.trainer.set_frozen(command.groups, command.frozen, command.layers):
-                    self._layers_changed()
+                    self.points.layers_changed()
             case commands.SetFrozenNorm():
                 if self.trainer.freezer.set_norm_trains(command.trains):
                     self.trainer.revise_features()
-                    self._layers_changed()
+                    self.points.layers_changed()
             case _:
                 assert_never(command)
-        self._alerts.changed()
+        self.points.changed()
 
     def change(self, training: TrainingConfig, early_stop: int) -> None:
         """Train by these settings from the next step on, but for how steps are computed. Raises `BadInput`."""
-        self.emit_point()
+        self.points.emit()
         now = self.config.training
         training = msgspec.structs.replace(training, **{name: getattr(now, name) for name in HOW})
         if training.seed != now.seed:
@@ -224,7 +212,7 @@ class TrainingLoop:
 
     def _training_changed(self) -> None:
         self.monitor.begin(self.config.guards.early_stop)
-        self._alerts.changed()
+        self.points.changed()
         trainer = self.trainer
         self._reporter.emit(
             events.TrainingChanged(
@@ -242,7 +230,7 @@ class TrainingLoop:
 
     def find_learning_rate(self) -> None:
         """Try rising rates on a copy, and emit what came out."""
-        self.emit_point()
+        self.points.emit()
         rates, losses = find_learning_rate(
             self.trainer,
             progress=lambda done, total: self._reporter.progress("Trying learning rates", done, total),
@@ -294,7 +282,7 @@ class TrainingLoop:
         )
         for warning in warnings:
             self._reporter.warn(warning)
-        self._effect = EffectMeter(trainer.freezer.trainable())
+        self.points.gone_back()
         changed = changed_training(settings_in(found.training, self.config), self.config)
         if changed:
             self._training_changed()
@@ -304,27 +292,7 @@ class TrainingLoop:
         """Multiply the learning rate by `factor` from the next step on."""
         # As a rate and not as a factor: a replay sets the rates that the journal tells of.
         self._set_rate(self.trainer.rates.at(self.trainer.step) * factor)
-        self._alerts.changed()
-
-    def emit_point(self) -> None:
-        """Emit what the steps since the last point were like. Raises `Diverged`."""
-        with self.rank_table.in_step():
-            point = self.time.step(self.trainer.take_point)
-        if point is None:
-            return
-        point = msgspec.structs.replace(point, time_shares=self.time.take())
-        self._reporter.emit(point)
-        self.rank_table.told(point, self.trainer.parallel)
-        assert point.loss is not None and point.samples_per_second, "the trainer tells all of them"
-        self.features.trained(point.steps * self.config.training.batch_size / point.samples_per_second)
-        self._loss += point.loss * point.steps
-        self._steps += point.steps
-        effect = self._effect.add(point, point.steps * self.config.training.batch_size)
-        if effect is not None:
-            self._reporter.emit(effect)
-        for alert in self._alerts.point(point):
-            self._reporter.emit(alert)
-        self.notices.after(point, self.trainer)
+        self.points.changed()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the training, plain types and tensors: all that a checkpoint holds besides the weights.
@@ -340,8 +308,7 @@ class TrainingLoop:
             "owes_evaluation": self.owes_evaluation,
             "watched": self.prepared.data.watched,
             "tested": self.tested,
-            "train_loss": [self._loss, self._steps],
-            "alerts": self._alerts.state_dict(),
+            **self.points.state_dict(),
             "monitor": self.monitor.state_dict(),
             "early_stop": self.monitor.patience,
             "plan_epochs": sum(stage.epochs for stage in self.prepared.plan),
@@ -356,9 +323,8 @@ class TrainingLoop:
         self.accuracy = training["accuracy"]
         self.owes_evaluation = training["owes_evaluation"]
         self.tested = training.get("tested", False)
-        self._loss, self._steps = training["train_loss"]
         self.evaluator.best = training["best_accuracy"]
-        self._alerts.load_state_dict(training["alerts"])
+        self.points.load_state_dict(training)
         self.monitor.load_state_dict(training)
         # Last, since reading the data may draw numbers as well.
         set_rng_states(self.prepared.device, training["rng"])
@@ -391,12 +357,6 @@ class TrainingLoop:
             why = f"{type(error).__name__}: {reason_of(error)}"
             raise BadInput(f"the checkpoint {found.path.name} does not fit this run ({why})") from error
 
-    def _take_train_loss(self) -> float:
-        """Return the mean training loss since the last call; NaN where there was no step."""
-        mean = self._loss / self._steps if self._steps else math.nan
-        self._loss = self._steps = 0.0
-        return mean
-
     def _set_rate(self, value: float, factor: float | None = None) -> None:
         rates, step = self.trainer.rates, self.trainer.step
         if factor is None:
@@ -405,12 +365,6 @@ class TrainingLoop:
             rates.set_factor(factor)
             value = rates.at(step)
         self._reporter.emit(events.LearningRateChanged(learning_rate=value, factor=rates.user))
-
-    def _layers_changed(self) -> None:
-        freezer = self.trainer.freezer
-        self.features.layers_changed()
-        self._effect.changed(freezer.trainable())
-        self._reporter.emit(events.LayersChanged(layers=freezer.table()))
 
     def _emit_stage(self) -> None:
         trainer = self.trainer

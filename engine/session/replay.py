@@ -141,6 +141,18 @@ class _Script:
         return self._waiting.pop(0)[1] if self._waiting and step >= self._waiting[0][0] else None
 
 
+def _config(recorded: RunConfig, folder: RunFolder, name: str) -> RunConfig:
+    """Return the configuration of the run that replays the one in `folder`, beside it."""
+    runs_dir = folder.path.absolute().parent
+    section = msgspec.structs.replace(
+        recorded.run,
+        name=name or free_name(runs_dir, f"{folder.path.name}-replay"),
+        runs_dir=str(runs_dir),
+        log=(),  # the same figures once more
+    )
+    return msgspec.structs.replace(recorded, run=section)
+
+
 def replay_run(
     folder: RunFolder,
     *,
@@ -157,14 +169,7 @@ def replay_run(
     Raises as `Session.run` does.
     """
     recording = read_recording(folder)
-    runs_dir = folder.path.absolute().parent
-    section = msgspec.structs.replace(
-        recording.config.run,
-        name=name or free_name(runs_dir, f"{folder.path.name}-replay"),
-        runs_dir=str(runs_dir),
-        log=(),  # the same figures once more
-    )
-    config = msgspec.structs.replace(recording.config, run=section)
+    config = _config(recording.config, folder, name)
     seen: dict[int, str] = {}
     now = recording.provenance
 

@@ -204,7 +204,7 @@ class Session:
         begin_alike(self.ranks, prepared.model, self.config.training)
         loop = TrainingLoop(prepared, self.config, self._reporter, stopped, self._on_step, self.ranks)
         if self.ranks.heartbeat is not None:
-            self.ranks.heartbeat.on_heard = loop.rank_table.heard
+            self.ranks.heartbeat.on_heard = loop.points.rank_table.heard
         if self._begun is not None:
             loop.features.obeyed = list(self._begun.features)
         run = self.active = ActiveRun(loop, self._writer, self._reporter)

@@ -10,12 +10,12 @@ class Bucket:
     """Up to `size` rows; of one each is a point of its own, of more the least, the greatest and the mean remain."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        self.size = size
         self.clear()
 
     def clear(self) -> None:
         """Forget the rows."""
-        self._rows = 0
+        self.rows = 0
         self._at: tuple[int, float, int] = (0, 0.0, 0)
         # Least, greatest, last, sum and count of each number, by its name: finetui's, and the run's own ones.
         self._figures: dict[str, list[float]] = {}
@@ -24,13 +24,13 @@ class Bucket:
     @property
     def is_full(self) -> bool:
         """Whether it has all its rows."""
-        return self._rows >= self._size
+        return self.rows >= self.size
 
     def add(
         self, step: int, time: float, epoch: int, figures: Mapping[str, float], others: Mapping[str, float]
     ) -> None:
         """Add a row of `figures` and of the run's own numbers."""
-        self._rows += 1
+        self.rows += 1
         self._at = step, time, epoch
         for table, told in ((self._figures, figures), (self._others, others)):
             for name, value in told.items():
@@ -44,11 +44,38 @@ class Bucket:
                     known[3] += value
                     known[4] += 1
 
+    def knows(self, figure: str, other: str = "") -> bool:
+        """Whether it has values of `figure`, or of the run's own number `other`."""
+        return figure in self._figures or other in self._others
+
+    def join(
+        self,
+        at: tuple[int, float, int],
+        rows: int,
+        figures: Mapping[str, list[float]],
+        others: Mapping[str, list[float]],
+    ) -> None:
+        """Add `rows` rows, the last one `at` its step, time and epoch, that were summed up.
+
+        Of each number come least, greatest, last, sum and count, of the finite ones where it is known already.
+        """
+        self.rows += rows
+        self._at = at
+        for table, told in ((self._figures, figures), (self._others, others)):
+            for name, (least, greatest, last, total, count) in told.items():
+                known = table.get(name)
+                if known is None:
+                    table[name] = [least, greatest, last, total, count]
+                else:
+                    known[:] = (
+                        min(known[0], least), max(known[1], greatest), last, known[3] + total, known[4] + count
+                    )  # fmt: skip
+
     def points(self, since: int) -> Iterator[TrainPoint]:
         """Yield the points that the rows make, the first of which begins after step `since`, and forget the rows."""
-        if not self._rows:
+        if not self.rows:
             return
-        rows, (step, time, epoch) = self._rows, self._at
+        rows, (step, time, epoch) = self.rows, self._at
         figures, others = self._figures, self._others
         self.clear()
         steps = max(step - since, 1)

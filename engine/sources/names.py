@@ -21,7 +21,7 @@ _FIGURES: Mapping[str, tuple[str, float]] = {
     **dict.fromkeys(("loss", "cross_entropy", "ce_loss", "loss_total", "total_loss"), ("loss", 1.0)),
     **dict.fromkeys(_ACCURACIES, ("accuracy", 1.0)),
     **dict.fromkeys(_PERCENT, ("accuracy", 0.01)),
-    **dict.fromkeys(("lr", "learning_rate"), ("lr", 1.0)),
+    **dict.fromkeys(("lr", "learning_rate", "lr0", "x_lr0"), ("lr", 1.0)),
     **dict.fromkeys(("grad_norm", "gradient_norm", "total_grad_norm", "grad_2_0_norm_total"), ("grad_norm", 1.0)),
     **dict.fromkeys(("samples_per_second", "images_per_second", "img_s", "images_s"), ("speed", 1.0)),
 }
@@ -29,6 +29,8 @@ _EVALUATED = ("loss", "accuracy")
 _STEPS = ("step", "global_step", "trainer_global_step", "iteration", "iter", "train_global_step")
 _EPOCHS = ("epoch", "epochs", "train_epoch", "current_epoch")
 _TIMES = ("time", "timestamp", "wall_time", "created_at", "elapsed_time")
+# Ends of names with a rate that are of a later group, or of what Lightning's LearningRateMonitor logs beside the rate.
+_NO_RATE = re.compile(r"(?:pg|group)?[1-9]\d*|momentum|decay")
 _UNSPLIT = re.compile(r"[^a-z0-9]+")
 
 
@@ -55,7 +57,9 @@ def meaning(name: str) -> Meaning:
             break
     if words[:1] == ["metrics"]:  # Ultralytics: of the validation images
         part, words = part or "val", words[1:]
-    if words[:1] == ["lr"] and len(words) > 1 and not re.fullmatch(r"pg[1-9]\d*|[1-9]\d*", words[-1]):
+    if words[:2] == ["learning", "rate"]:
+        words = ["lr", *words[2:]]
+    if words[:1] == ["lr"] and len(words) > 1 and not _NO_RATE.fullmatch(words[-1]):
         words = ["lr"]  # one optimizer's, or its first group's
     if len(words) > 1 and words[0] == "epoch":  # Keras
         words = words[1:]
@@ -67,6 +71,19 @@ def meaning(name: str) -> Meaning:
     if found is None or (part in ("val", "test") and found[0] not in _EVALUATED):
         return Meaning("other")
     return Meaning(part or "train", *found)
+
+
+def is_place(name: str) -> bool:
+    """Whether the number called `name` says where in the training a row is, and none of its figures."""
+    return meaning(name).kind in ("step", "epoch", "time")
+
+
+def setting_name(name: str) -> str:
+    """Return what a setting is called here; finetui's own logs name the section of its configuration, too."""
+    section, dot, field = name.partition(".")
+    if dot and section in ("training", "model"):
+        return "model" if name == "model.name" else field
+    return name
 
 
 def tells_of_training(names: Mapping[str, object] | list[str]) -> bool:

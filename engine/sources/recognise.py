@@ -1,18 +1,17 @@
 """Which runs there are in a file or folder, by looking into it."""
 
-import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.runs.folder import RunFolder
-from finetui.engine.sources import tensorboard, trackio, trainer_state
+from finetui.engine.sources import csv_log, tensorboard, trackio, trainer_state
 from finetui.engine.sources.names import PARTS, tells_of_training
 from finetui.engine.sources.source import Source
-from finetui.engine.sources.table import CsvRun, JsonLinesRun, flat
+from finetui.engine.sources.table import CsvRun, JsonLinesRun, flat, header
 
 OWN = "finetui"  # the kind of its own runs
 KINDS = "TensorBoard event files, CSV, JSON lines, trainer_state.json, trackio's database, finetui's own runs"
@@ -47,10 +46,11 @@ class Found(NamedTuple):
         """Return what reads it."""
         if self.kind == "trackio":
             return trackio.TrackioRun(self.path, self.run)
-        kinds: dict[str, type[tensorboard.TensorBoardRun | trainer_state.TrainerRun | CsvRun | JsonLinesRun]] = {
+        kinds: dict[str, Callable[[Path], Source]] = {
             "TensorBoard": tensorboard.TensorBoardRun,
             "Hugging Face Trainer": trainer_state.TrainerRun,
             "CSV": CsvRun,
+            "finetui's CSV": csv_log.CsvLogRun,
             "JSON lines": JsonLinesRun,
         }
         return kinds[self.kind](self.path)
@@ -98,6 +98,9 @@ def _in_folders(root: Path) -> Iterator[Found]:
         if trainer_state.NAME in files or any((here / one / trainer_state.NAME).is_file() for one in checkpoints):
             yield Found(name, here, "Hugging Face Trainer")
             below[:] = [one for one in below if one not in checkpoints]
+            continue
+        if csv_log.is_log(files):
+            yield Found(name, here, "finetui's CSV")
             continue
         tables = [found for file in sorted(files) for found in _readable(here / file, name)]
         several = len([found for found in tables if found.kind != "trackio"]) > 1
@@ -166,11 +169,7 @@ def _beginning(path: Path) -> str:
 
 def _header(path: Path) -> list[str]:
     """Return the names of the columns of the CSV file at `path`. Raises OSError."""
-    line = _beginning(path).partition("\n")[0].rstrip("\r")
-    try:
-        return [name.strip() for name in next(csv.reader([line]), [])]
-    except csv.Error:
-        return []
+    return header(_beginning(path).partition("\n")[0].rstrip("\r"))[0]
 
 
 def _begins_with_object(path: Path) -> bool:

@@ -12,15 +12,19 @@ import msgspec
 
 from finetui.engine.protocol import events
 from finetui.engine.protocol.capabilities import Capabilities
-from finetui.engine.protocol.config import ModelConfig, RunConfig, RunSection
+from finetui.engine.protocol.config import ModelConfig, RunConfig
 from finetui.engine.protocol.values import DataSummary, Part
 from finetui.engine.sources.bucket import Bucket
-from finetui.engine.sources.names import meaning
-from finetui.engine.sources.source import Anew, Back, Ended, Hparams, Item, Note, Row, Setting, Source
+from finetui.engine.sources.names import meaning, setting_name
+from finetui.engine.sources.row_buckets import buckets_of, epochs_of, sorted_out, summed
+from finetui.engine.sources.rows import Row, Rows
+from finetui.engine.sources.source import Anew, Back, Ended, Hparams, Item, Note, Setting, Source
 from finetui.engine.text import clean
 
 OLD_SECONDS = 600.0  # without anything new the training is over, or stuck: no file says which
 _LOOKED_AT = 2000  # rows, before anything is told of the run
+_LONG = 32 << 20  # bytes, of which it is told how many are read
+_FEW = 16  # rows, or rows of a bucket, below which they are not worth being taken together
 _ROW_BYTES = 150  # about, of a row in a file
 _BUCKETS = 4000  # that a history is thinned to, about
 _MOST_SETTINGS = 200
@@ -48,23 +52,37 @@ class RunEvents:
 
     def read(self) -> Iterator[events.AnyEvent]:
         """Yield the events that are new. Raises OSError where the files cannot be read just now."""
-        self._bucket = Bucket(max(self._source.unread() // (_ROW_BYTES * _BUCKETS), 1))
-        changed = self._source.changed()
-        yield from map(self._numbered, self._told(self._source.read()))
+        self._unread, self._read_share = self._source.unread(), 0.0
+        self._bucket = Bucket(max(self._unread // (_ROW_BYTES * _BUCKETS), 1))
+        self._changed = self._source.changed()
+        try:
+            yield from map(self._numbered, self._told(self._source.read()))
+        except Exception:
+            yield from map(self._numbered, self._flushed())
+            raise
         yield from map(self._numbered, self._flushed())
         if self._prepared:
-            yield from map(self._numbered, self._state_now(changed))
-            yield events.DataSeen(changed=changed)
+            yield from map(self._numbered, self._state_now(self._changed))
+            yield events.DataSeen(changed=self._changed)
 
     def _told(self, items: Iterator[Item]) -> Iterator[events.AnyEvent]:
         """Yield the events of `items`; those after a file that was written anew are of another run."""
         if not self._prepared:
             items = self._looked_at(items)
-        for item in items:
+        for number, item in enumerate(items):
             yield from self._events(item)
+            if self._unread > _LONG and self._prepared and (isinstance(item, Rows) or number % _LOOKED_AT == 0):
+                yield from self._progress()
             if isinstance(item, Anew):
                 yield from self._told(items)
                 return
+
+    def _progress(self) -> Iterator[events.DataSeen]:
+        """Tell how much of a long file is read, at each percent."""
+        share = 1 - min(self._source.unread() / self._unread, 1.0)
+        if int(self._read_share * 100) < int(share * 100) < 100:
+            self._read_share = share
+            yield events.DataSeen(changed=self._changed, share=share)
 
     def _numbered(self, event: events.AnyEvent) -> events.AnyEvent:
         if not isinstance(event, events.TRANSIENT):
@@ -75,18 +93,26 @@ class RunEvents:
     # -- how it began -----------------------------------------------------------------------------------
 
     def _looked_at(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Return `items`, after a look at the first of them: whether there are epochs, and what is evaluated."""
+        """Return `items`, after a look at the first of them: whether there are epochs, and what is evaluated.
+
+        Where they fail on the way, what came before is told before that.
+        """
         first: list[Item] = []
         rows: list[Row] = []
-        for item in items:
-            if isinstance(item, Anew):
-                first.clear()
-                rows.clear()
-            first.append(item)
-            if isinstance(item, Row):
-                rows.append(item)
-            if len(rows) >= _LOOKED_AT:
-                break
+        try:
+            for item in items:
+                if isinstance(item, Anew):
+                    first.clear()
+                    rows.clear()
+                first.append(item)
+                if isinstance(item, Row):
+                    rows.append(item)
+                elif isinstance(item, Rows):
+                    rows += item.part(0, _LOOKED_AT - len(rows)).one_by_one()
+                if len(rows) >= _LOOKED_AT:
+                    break
+        except Exception as error:  # noqa: BLE001  # it is raised once that is told
+            items = _failing(error)
         for item in first:
             if isinstance(item, Hparams):
                 list(self._hear_settings(item.values))
@@ -101,7 +127,7 @@ class RunEvents:
         kind = self._source.kind
         yield events.RunPrepared(
             time=at,
-            config=RunConfig(model=ModelConfig(name="none"), run=RunSection(name=clean(self._name))),
+            config=RunConfig(model=ModelConfig(name="none")),
             data=DataSummary(
                 name=kind,
                 requested=kind,
@@ -147,6 +173,11 @@ class RunEvents:
         match item:
             case Row():
                 yield from self._row(item)
+            case Rows() if min(len(item.steps), self._bucket.size) < _FEW:
+                for row in item.one_by_one():
+                    yield from self._row(row)
+            case Rows():
+                yield from self._rows(item)
             case Back(step):
                 yield from self._back(step)
             case Hparams(values):
@@ -164,7 +195,7 @@ class RunEvents:
 
     def _hear_settings(self, values: Mapping[str, Setting]) -> Iterator[events.AnyEvent]:
         room = _MOST_SETTINGS - len(self._settings)
-        new = {clean(name, 60): _short(value) for name, value in list(values.items())[: max(room, 0)]}
+        new = {clean(setting_name(name), 60): _short(value) for name, value in list(values.items())[: max(room, 0)]}
         if self._prepared and new.items() - self._settings.items():
             words = ", ".join(f"{name} {value}" for name, value in new.items())
             yield events.Log(
@@ -200,6 +231,37 @@ class RunEvents:
             if told:
                 yield from self._flushed()
                 yield self._evaluated("val" if part == "val" else "test", told, row.time)
+
+    def _rows(self, rows: Rows) -> Iterator[events.AnyEvent]:
+        """Tell of all `rows` what `_row` does of each."""
+        if not self._prepared:
+            yield from self._prepare(float(rows.times[0]))
+        self._ended = False
+        told = sorted_out(rows)
+        per_epoch = self._steps_per_epoch
+        epochs = -(-rows.steps // per_epoch) if per_epoch else epochs_of(told, self._epoch)
+        buckets = buckets_of(told, self._bucket.rows, self._bucket.size)
+        evaluated = sorted(told.evaluated, reverse=True)
+
+        def place(row: int) -> tuple[int, float, int]:
+            return max(int(rows.steps[row]), 0), float(rows.times[row]), int(epochs[row])
+
+        def evaluations(last: int) -> Iterator[events.AnyEvent]:
+            while evaluated and evaluated[-1] <= last:
+                row = evaluated.pop()
+                self._step, at, self._epoch = place(row)
+                for part, figures in sorted(told.evaluated[row].items(), reverse=True):
+                    yield from self._flushed()
+                    yield self._evaluated("val" if part == "val" else "test", figures, at)
+
+        for some in summed(told, rows.names, buckets, self._bucket):
+            yield from evaluations(some.last - 1)
+            self._bucket.join(place(some.last), some.rows, some.figures, some.others)
+            if self._bucket.is_full:
+                yield from self._flushed()
+        yield from evaluations(len(rows.steps))
+        self._step, _, self._epoch = place(len(rows.steps) - 1)
+        self._latest = max(self._latest, int(rows.steps.max()))
 
     def _epoch_of(self, row: Row) -> int:
         """Return the epoch, counted from 1, that `row` is in; 0 where that is not known."""
@@ -240,6 +302,11 @@ class RunEvents:
             step=step - 1, cause="resume", file="", at=-1, epoch=self._epoch, undone=undone, learning_rate=0.0,
             layers=(), best_accuracy=self._best, reason=f"its files begin again at step {step:,}",
         )  # fmt: skip
+
+
+def _failing(error: Exception) -> Iterator[Item]:
+    raise error
+    yield
 
 
 def _steps_per_epoch(rows: list[Row]) -> int:

@@ -3,16 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
+from finetui.engine.sources.rows import Row, Rows
+
 Setting = str | int | float | bool
-
-
-class Row(NamedTuple):
-    """The numbers that were told together at `step`; `time` in Unix seconds (0: not told), `epoch` as it was told."""
-
-    step: int
-    time: float
-    epoch: float | None
-    values: Mapping[str, float]
 
 
 class Back(NamedTuple):
@@ -43,7 +36,7 @@ class Ended(NamedTuple):
     """The source itself says that the training has finished."""
 
 
-Item = Row | Back | Hparams | Anew | Note | Ended
+Item = Row | Rows | Back | Hparams | Anew | Note | Ended
 
 
 class Source(Protocol):

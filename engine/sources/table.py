@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from finetui.engine.sources.names import Kind, meaning
-from finetui.engine.sources.source import Anew, Item, Note, Row
+from finetui.engine.sources.names import PARTS, Kind, is_place, meaning
+from finetui.engine.sources.rows import Row
+from finetui.engine.sources.source import Anew, Item, Note
 from finetui.engine.sources.tail import Lines
 
 _SETTLED_SECONDS = 60.0  # after which a last line without an end is taken as it is
 _UNIX = 1e8  # seconds: less is counted from the start of the run
+_PARTS = ("part", "split", "phase", "subset")  # columns
 _DEEPEST = 4  # levels of an object in another
 
 
@@ -48,7 +50,10 @@ class _Table:
                         yield row
         if self._damaged > self._told:
             self._told = self._damaged
-            yield Note(f"{self._damaged:,} lines of {self._path.name} that hold no numbers were left out")
+            words = (
+                "lines of {} that hold no numbers were" if self._damaged > 1 else "line of {} that holds no numbers was"
+            )
+            yield Note(f"{self._damaged:,} {words.format(self._path.name)} left out")
 
     def _row(self, line: str) -> Row | None:
         raise NotImplementedError
@@ -60,7 +65,7 @@ class _Table:
         values: dict[str, float] = {}
         for name, value in told.items():
             kind = meaning(name).kind
-            if kind in ("step", "epoch", "time"):
+            if is_place(name):
                 if math.isfinite(value):
                     places.setdefault(kind, value)
             else:
@@ -82,30 +87,42 @@ class _Table:
 
 
 class CsvRun(_Table):
-    """The run in the CSV file `path`, whose first line names the columns."""
+    """The run in the CSV file `path`, whose first line names the columns, and tells what is between them.
+
+    Where that is no comma, numbers may have one: `0,5` is a half.
+    """
 
     kind = "CSV"
 
     def _begin(self) -> None:
         super()._begin()
         self._columns: list[str] = []
+        self._between = ","
 
     def _row(self, line: str) -> Row | None:
+        if not self._columns:
+            self._columns, self._between = header(line)
+            return None
         try:
-            cells = next(csv.reader([line]), [])
+            cells = next(csv.reader([line], delimiter=self._between), [])
         except csv.Error:  # a cell that is no number: it is longer than any may be
             self._damaged += 1
             return None
-        if not self._columns:
-            self._columns = [name.strip() for name in cells]
-            return None
+        if self._between != ",":
+            cells = [cell.replace(",", ".") for cell in cells]
         told = {name: number for name, cell in zip(self._columns, cells, strict=False) if (number := _number(cell))}
         if [cell.strip() for cell in cells] == self._columns:  # a run that was begun again in the same file
             return None
         if len(cells) != len(self._columns) or not told:
             self._damaged += 1
             return None
-        return self._made({name: number[0] for name, number in told.items()})
+        part = self._part(cells)
+        return self._made({part + name if part and not is_place(name) else name: n[0] for name, n in told.items()})
+
+    def _part(self, cells: list[str]) -> str:
+        """Return what the names of a row begin with, where a column tells which part of the data it is of."""
+        said = next((cell for name, cell in zip(self._columns, cells, strict=True) if name.lower() in _PARTS), "")
+        return f"{said.strip()}/" if said.strip().lower() in PARTS else ""
 
 
 class JsonLinesRun(_Table):
@@ -122,6 +139,21 @@ class JsonLinesRun(_Table):
             self._damaged += 1
             return None
         return self._made(flat(told))
+
+
+def header(line: str) -> tuple[list[str], str]:
+    """Return the names of the columns in the first line of a CSV file, and what is between them: `,`, `;` or a tab.
+
+    That is what makes the most columns.
+    """
+    found = []
+    for between in ",;\t":
+        try:
+            cells = next(csv.reader([line.removeprefix("\ufeff")], delimiter=between), [])
+        except csv.Error:  # a cell that is longer than any may be
+            cells = []
+        found.append(([name.strip() for name in cells], between))
+    return max(found, key=lambda one: len(one[0]))
 
 
 def flat(table: Mapping[str, object], before: str = "", depth: int = 0) -> dict[str, float]:

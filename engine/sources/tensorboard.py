@@ -13,14 +13,19 @@ the time; and those in folders below it, which `add_scalars`, `add_hparams` and 
 writer that begins again at an earlier step takes back what the files before said of that step and later ones.
 """
 
-import heapq
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
+from finetui.engine.sources.in_order import in_order_of_time
 from finetui.engine.sources.names import PARTS
-from finetui.engine.sources.source import Anew, Back, Hparams, Item, Note, Row
+from finetui.engine.sources.row_former import RowFormer
+from finetui.engine.sources.rows import Row, Rows
+from finetui.engine.sources.source import Anew, Back, Hparams, Item, Note
 from finetui.engine.sources.tensorboard_event import Record
 from finetui.engine.sources.tensorboard_file import EventFile
+from finetui.engine.sources.tensorboard_scalars import Scalars
 
 NAMED = "events.out.tfevents."
 
@@ -40,33 +45,56 @@ class _Stream:
         self._steps: dict[str, tuple[int, Path]] = {}  # the last step of each name, and the file that told it
         self._began_again: set[Path] = set()
 
-    def read(self) -> Iterator[Row | Back | Hparams | Anew]:
+    def read(self) -> Iterator[Row | Rows | Back | Hparams | Anew]:
         """Yield what is new, in the order of the files. Raises OSError."""
         for path, file in self.files.items():
             yield from self._rows(path, file)
 
-    def _rows(self, path: Path, file: EventFile) -> Iterator[Row | Back | Hparams | Anew]:
-        values: dict[str, float] = {}
-        step, time = 0, 0.0
-        for record in file.read():
-            if isinstance(record, str):
-                yield Anew(f"{path.name}: {record}")
-                return
-            if values and (record.step != step or any(self.name(one.tag) in values for one in record.scalars)):
-                yield Row(step, time, None, values)
-                values = {}
-            step, time = record.step, record.time
-            back = self._goes_back(path, record)
-            if back:
-                yield Back(step)
-            if record.hparams:
-                yield Hparams(record.hparams)
-            for tag, value in record.scalars:
-                name = self.name(tag)
-                values[name] = value
-                self._steps[name] = step, path
-        if values:
-            yield Row(step, time, None, values)
+    def _rows(self, path: Path, file: EventFile) -> Iterator[Row | Rows | Back | Hparams | Anew]:
+        row = RowFormer()
+        try:
+            for told in file.read():
+                if isinstance(told, str):
+                    yield Anew(f"{path.name}: {told}")
+                    return
+                if isinstance(told, Scalars) and self._goes_on(path, told):
+                    yield from self._scalars(path, row, told)
+                    continue
+                for record in told.one_by_one() if isinstance(told, Scalars) else (told,):
+                    yield from self._record(path, row, record)
+        except OSError:
+            yield from row.ended()
+            raise
+        yield from row.ended()
+
+    def _record(self, path: Path, row: RowFormer, record: Record) -> Iterator[Row | Back | Hparams]:
+        numbers = [(self.name(tag), value) for tag, value in record.scalars]
+        if row.is_ended_by(record.step, numbers):
+            yield from row.ended()
+        if self._goes_back(path, record):
+            yield Back(record.step)
+        if record.hparams:
+            yield Hparams(record.hparams)
+        row.add(record.step, record.time, numbers)
+        self._steps.update((name, (record.step, path)) for name, _ in numbers)
+
+    def _goes_on(self, path: Path, scalars: Scalars) -> bool:
+        """Whether none of `scalars`, of the file `path`, can be where the run begins again."""
+        if path in self._began_again:
+            return True
+        last = [self._steps.get(self.name(tag)) for tag in scalars.names()]
+        return all(told is None or told[1] == path for told in last)
+
+    def _scalars(self, path: Path, row: RowFormer, scalars: Scalars) -> Iterator[Row | Rows]:
+        numbers: dict[str, int] = {}
+        of_tag = np.array([numbers.setdefault(self.name(tag), len(numbers)) for tag in scalars.tags], np.int64)
+        name = of_tag[scalars.tag]
+        yield from row.add_all(list(numbers), name, scalars.step, scalars.time, scalars.values)
+        last = np.full(len(numbers), -1)
+        last[name] = np.arange(len(name))
+        for key, at in zip(numbers, last.tolist(), strict=True):
+            if at >= 0:
+                self._steps[key] = int(scalars.step[at]), path
 
     def _goes_back(self, path: Path, record: Record) -> bool:
         """Whether the run begins again at the step of `record`: it says so, or a later file says what one said."""
@@ -106,7 +134,7 @@ class TensorBoardRun:
         """Yield what is new; of folders side by side in the order of time. Raises OSError."""
         self._look()
         try:
-            yield from heapq.merge(*(self._keyed(stream) for stream in self._streams.values()), key=_time_of)
+            yield from in_order_of_time([self._keyed(stream) for stream in self._streams.values()])
         except _Rewritten as error:
             self._streams.clear()
             yield Anew(error.why)
@@ -148,7 +176,8 @@ class TensorBoardRun:
         damaged = sum(file.damaged for file in self._files())
         if damaged and f"damaged {damaged}" not in self._told:
             self._told.add(f"damaged {damaged}")
-            yield Note(f"{damaged:,} damaged records of the event files were left out")
+            records, were = ("records", "were") if damaged > 1 else ("record", "was")
+            yield Note(f"{damaged:,} damaged {records} of the event files {were} left out")
 
     def changed(self) -> float:
         """Return when a file last changed, in Unix seconds."""
@@ -166,7 +195,3 @@ class _Rewritten(Exception):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
-
-
-def _time_of(item: Item) -> float:
-    return item.time if isinstance(item, Row) else 0.0

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from finetui.engine.errors import BadInput
-from finetui.engine.sources.source import Anew, Hparams, Item, Row
+from finetui.engine.sources.rows import Row
+from finetui.engine.sources.source import Anew, Hparams, Item
 from finetui.engine.sources.table import flat
 
 _WAIT = 2.0  # seconds for a writer that has the database

@@ -5,7 +5,8 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from finetui.engine.sources.source import Anew, Ended, Hparams, Item, Row
+from finetui.engine.sources.rows import Row
+from finetui.engine.sources.source import Anew, Ended, Hparams, Item
 from finetui.engine.sources.table import flat
 
 NAME = "trainer_state.json"

@@ -1,14 +1,17 @@
 """All runs that are watched in some places, looked at again and again: new ones are found, and each is read on."""
 
+import math
 import shlex
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from finetui.engine.errors import BadInput, describe
+from finetui.engine.errors import BadInput, describe, reason_of
+from finetui.engine.protocol.events import AnyEvent, RunPrepared, TrainPoint
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import holder_of
 from finetui.engine.runs.summaries import RunSummary, Summariser, SummarySoFar
@@ -33,6 +36,7 @@ class _Watched:
         self._events = None if self._own is not None else events_of(found)
         self._told = SummarySoFar()
         self._last: RunSummary | None = None
+        self._rate: float | None = None
 
     def summary(self) -> RunSummary | None:
         """Return what is known by now; what cannot be read just now stays as it was.
@@ -45,8 +49,8 @@ class _Watched:
                 self._last = summary and msgspec.structs.replace(summary, name=clean(self.found.name))
             else:
                 self._read_on()
-        except (OSError, BadInput):
-            return self._last
+        except (OSError, BadInput) as error:
+            return self._last or msgspec.structs.replace(self._bare(), note=f"it cannot be read: {reason_of(error)}")
         except Exception as error:  # noqa: BLE001  # others write the files, and the other runs are still to be read
             note = f"something in its files is not understood: {describe(error)}"
             return msgspec.structs.replace(self._last or self._bare(), note=note)
@@ -63,8 +67,25 @@ class _Watched:
         assert self._events is not None, "it is none of finetui's own runs"
         for event in self._events.read():
             self._told.hear(event)
+            self._hear_rate(event)
         size = self.found.path.stat().st_size if self.found.path.is_file() else 0
-        self._last = self._told.summary(clean(self.found.name), Path(self.found.place), None, size)
+        summary = self._told.summary(clean(self.found.name), Path(self.found.place), None, size)
+        if summary is not None and summary.lr is None:
+            summary = msgspec.structs.replace(summary, lr=self._rate)
+        self._last = summary
+
+    def _hear_rate(self, event: AnyEvent) -> None:
+        """Keep the greatest rate that was logged: what was set, where schedules warm up and decay."""
+        if isinstance(event, RunPrepared):
+            self._rate = None
+        elif isinstance(event, TrainPoint) and event.learning_rate is not None and math.isfinite(event.learning_rate):
+            self._rate = max(event.learning_rate, self._rate or 0.0)
+
+
+def _told_apart(found: Found, path: Path) -> Found:
+    """Return `found`, in `path`, by a longer name: a run in another path that is watched is called the same."""
+    itself = not found.run and (path.is_file() or found.name == path.absolute().name)
+    return found._replace(name=str(path) if itself else str(path / found.name))
 
 
 class WatchedRuns:
@@ -88,7 +109,12 @@ class WatchedRuns:
 
     def found(self) -> list[Found]:
         """Return the runs that there are now. Raises `BadInput` where one of the paths is of no use."""
-        runs = {clean(found.place, 4096): found for path in self._paths for found in find_runs(path)}
+        there = {clean(found.place, 4096): (found, path) for path in self._paths for found in find_runs(path)}
+        named = Counter(found.name for found, _ in there.values())
+        runs = {
+            place: _told_apart(found, path) if named[found.name] > 1 else found
+            for place, (found, path) in there.items()
+        }
         self._searched = time.monotonic()
         self._known = {place: self._known.get(place) or _Watched(one) for place, one in runs.items()}
         return list(runs.values())

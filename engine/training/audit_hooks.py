@@ -79,16 +79,19 @@ class LoopAudit:
         return not self.done and any(one is optimizer for one in self._optimizers())
 
     def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._is_meant(optimizer) and not has_closure(args, kwargs):
+        if self._is_meant(optimizer):
             with Guard(self):
-                self._audit.before(optimizer)
+                if has_closure(args, kwargs):
+                    self._audit.see_rates(optimizer)
+                else:
+                    self._audit.before(optimizer)
 
     def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._is_meant(optimizer):
             return
         with Guard(self):
             if has_closure(args, kwargs):  # the backward pass was within the step
-                self._audit.before(optimizer)
+                self._audit.before(optimizer, rates=False)
             self._audit.after(optimizer)
             self._cleared.stepped(optimizer)
             if self._audit.done:

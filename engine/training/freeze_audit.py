@@ -94,19 +94,22 @@ class FreezeAudit:
         return self._optimizers_now, held, own, self._claims_now
 
     @torch.no_grad()
-    def before(self, optimizer: Optimizer | None = None) -> None:
-        """Look at the gradients of a step, before `optimizer` takes it; None: the only one there is."""
+    def before(self, optimizer: Optimizer | None = None, *, rates: bool = True) -> None:
+        """Look at the gradients of a step, before `optimizer` takes it; None: the only one there is.
+
+        Without `rates` these were seen already.
+        """
         self._optimizers_now, self._claims_now = tuple(self._optimizers()), self._claims()
         if self._signature() != self._layout:
             self.restart()
+        if rates:
+            self.see_rates(optimizer)
         groups = {id(p): (owner, group) for owner in self._optimizers_now for p, group in _held(owner)}
         for found in self._parameters():
             owner, group = groups.get(id(found.tensor), (None, None))
             if owner is not None and optimizer is not None and owner is not optimizer:
                 continue
             steps = self._steps_of[id(found.tensor)]
-            if group is not None and "lr" in group:
-                steps.rate = max(steps.rate or 0.0, float(group["lr"]))
             if found.tensor.grad is not None:
                 steps.add(found.tensor.grad)
             elif group is not None and found.tensor.requires_grad and self._looks_inside and not steps.gradients:
@@ -114,6 +117,14 @@ class FreezeAudit:
         self._in_train_mode |= {
             name for name, module in self._model.named_modules() if module.training and _drops(module)
         }
+
+    def see_rates(self, optimizer: Optimizer | None = None) -> None:
+        """Note the learning rates that `optimizer`, or each there is, has for its step."""
+        for one in self._optimizers_now if optimizer is None else (optimizer,):
+            for parameter, group in _held(one):
+                steps = self._steps_of.get(id(parameter))
+                if steps is not None and "lr" in group:
+                    steps.rate = max(steps.rate or 0.0, float(group["lr"]))
 
     def after(self, optimizer: Optimizer | None = None) -> None:
         """Count a step that was taken."""

@@ -51,8 +51,11 @@ class LayerMeter:
         """Keep the weights that train, and measure their gradients."""
         self._trains = [p for layer in self._layers for p in layer.parameters.values() if p.requires_grad]
         self._copies = [parameter.detach().clone() for parameter in self._trains]
-        # Measured here: an optimizer may use the gradients as its scratch space.
-        self._gradients = {id(p): _norm(p.grad) for p in self._trains if p.grad is not None}
+        self.see_gradients()  # here: an optimizer may use them as its scratch space
+
+    def see_gradients(self) -> None:
+        """Measure the gradients; once more where the backward pass comes after `before`, in the optimizer's step."""
+        self._gradients = {id(p): _norm(p.grad) for p in self._trains or () if p.grad is not None}
 
     def after(self) -> dict[str, LayerMeasure]:
         """Return the measures by the layers' names; layers without parameters are left out. This waits for the device.

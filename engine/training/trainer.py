@@ -8,17 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from finetui.engine.data import Split, augmentation, epoch_order, epoch_seeds
+from finetui.engine.data import Split, augmentation
 from finetui.engine.distributed.ranks import SINGLE, Ranks
-from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup
 from finetui.engine.protocol.config import TrainingConfig
 from finetui.engine.protocol.events import TrainPoint
 from finetui.engine.protocol.values import FastPath
-from finetui.engine.training.class_balance import class_weights, sampling_weights
+from finetui.engine.training.class_balance import class_weights
 from finetui.engine.training.divergence import Diverged, LossGuard
 from finetui.engine.training.divided_step import divided_step
-from finetui.engine.training.epoch_steps import has_batch_norm, steps_per_epoch
+from finetui.engine.training.epoch_steps import EpochSteps
 from finetui.engine.training.features.use import FeatureUse
 from finetui.engine.training.forward import Forward
 from finetui.engine.training.freezing import Freezer
@@ -82,8 +81,6 @@ class Trainer:
         self.freezer = Freezer(model, groups, self.optimizer, training.frozen_norm_trains)
         self.step = self.epoch = self.position = 0
         self.features = FeatureUse(one_thread=rules >= ONE_THREAD)
-        self._resized = (0, 0)  # where in this epoch the batch size was changed: steps and images before
-        self.epoch_steps = self.steps_per_epoch  # of the epoch in progress
         self.device = next(model.parameters()).device
         self._on_step = on_step
         self._augmentation = augmentation(augment)
@@ -98,18 +95,13 @@ class Trainer:
 
     def _configure(self, training: TrainingConfig, plan: Sequence[Stage]) -> None:
         """Build what follows from the settings. Raises `BadInput`."""
-        size, images = training.batch_size, len(self._data)
-        if size > images:
-            raise BadInput(f"training.batch_size (--batch-size): {size} is more than the {images} training images")
-        self._needs_two = has_batch_norm(self.model)
-        if size == 1 and self._needs_two:
-            raise BadInput("training.batch_size (--batch-size): batch normalisation needs at least 2 images a step")
+        self._steps = EpochSteps(self.model, self._data, training)
+        self.steps_per_epoch = self._steps.per_epoch
         self.training = training
         self.plan = decayed(plan or whole_run(training.epochs), self.groups, training.layer_decay)
         self.epochs = training.epochs
         self.optimizer = build_optimizer(self.groups, training, fused=self.path.fused)
         self._rated = ParameterGroups(self.optimizer)
-        self.steps_per_epoch = steps_per_epoch(self.model, images, size)
         # On a small set a hundred steps would be several epochs.
         self.rates = LearningRates(training.lr, min(training.thaw_warmup_steps, self.steps_per_epoch))
         weights = class_weights(self._data.labels, training.class_weights, self._classes, self.model)
@@ -142,12 +134,12 @@ class Trainer:
     @property
     def epoch_complete(self) -> bool:
         """Whether all steps of the epoch in progress were taken."""
-        return self.position >= self.epoch_steps
+        return self.position >= self._steps.now
 
     @property
     def progress(self) -> float:
         """The epochs trained so far; one whose batch size was changed counts what is left of it by the new size."""
-        return self.epoch + 1 - (self.epoch_steps - self.position) / self.steps_per_epoch
+        return self.epoch + 1 - (self._steps.now - self.position) / self.steps_per_epoch
 
     @property
     def stage(self) -> int:
@@ -194,9 +186,9 @@ class Trainer:
         Batch normalisation cannot train on a single image.
         """
         count = len(labels) if self.divided is None else self.divided.dealt.images
-        if count == 1 and self._needs_two:
+        if count == 1 and self.forward.normed:
             self.left_out += 1
-        return count > (1 if self._needs_two else 0)
+        return count > (1 if self.forward.normed else 0)
 
     def _check(self, loss: float) -> None:
         try:
@@ -214,13 +206,7 @@ class Trainer:
 
     def _left(self, epoch: int, position: int) -> tuple[Tensor, Tensor | None]:
         """Return the images left of `epoch` from step `position` on, in order, and their seeds if they draw."""
-        training = self.training
-        weights = sampling_weights(self._data.labels) if training.sampling == "balanced" else None
-        order = epoch_order(len(self._data), training.seed, epoch, weights=weights)
-        before, images = self._resized if epoch == self.epoch and position >= self._resized[0] else (0, 0)
-        steps = self.epoch_steps if images else self.steps_per_epoch
-        left = slice(*(images + (step - before) * training.batch_size for step in (position, steps)))
-        return order[left], epoch_seeds(len(order), training.seed, epoch)[left] if self._data.draws else None
+        return self._steps.left(epoch, position, in_progress=epoch == self.epoch)
 
     def _next_batch(self) -> tuple[Any, Tensor]:
         if self._batches is None:
@@ -239,7 +225,7 @@ class Trainer:
         before = self.stage
         self.epoch += 1
         self.position = 0
-        self._resized, self.epoch_steps = (0, 0), self.steps_per_epoch
+        self._steps.begin_epoch()
         self._batches = None
         self.features.begin_epoch()
         if self.done or self.stage == before:
@@ -283,7 +269,7 @@ class Trainer:
         first_epoch = sum(earlier.epochs for earlier in self.plan[: self.stage])
         schedules = schedules_of(stage, self.training, self.steps_per_epoch, first=first_epoch == 0, rules=self.rules)
         # By what is left: an epoch whose batch size was changed has other steps than the schedule counts with.
-        left = self.epoch_steps - self.position
+        left = self._steps.now - self.position
         first_step = self.step + left - (self.epoch + 1 - first_epoch) * self.steps_per_epoch
         self.rates.begin(schedules, first_step, stage.lr_factor, stage.factors)
 
@@ -359,7 +345,7 @@ class Trainer:
             "fast": msgspec.to_builtins(self.path),
             "rules": self.rules,
             "settings": msgspec.to_builtins(self.training),
-            "resized": list(self._resized),
+            "resized": list(self._steps.resized),
             "features": self.features.state_dict(),
             "rates": self.rates.state_dict(),
             "meter": self._meter.state_dict(),
@@ -376,7 +362,7 @@ class Trainer:
         now = msgspec.to_builtins(self.training)
         changed = {name for name, value in state.get("settings", now).items() if now.get(name) != value}
         self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
-        self._take_up_epoch(state, resized="batch_size" in changed)
+        self._steps.go_on(state, resized="batch_size" in changed)
         frozen = frozenset(state["frozen"])
         self.freezer.hold(state.get("held", ()))  # before these were kept, what the owner had frozen trained
         self.freezer.set(self.freezer.frozen - frozen, frozen=False)
@@ -399,15 +385,3 @@ class Trainer:
         for observer in self.observers:
             observer.restart()
         self.revise_features()
-
-    def _take_up_epoch(self, state: dict[str, Any], *, resized: bool) -> None:
-        """Be in the middle of an epoch: what is left of its images comes in batches of the present size."""
-        before, images = state.get("resized", (0, 0))
-        if resized:
-            images += (self.position - before) * state["settings"]["batch_size"]
-            before = self.position
-        self._resized, self.epoch_steps = (before, images) if images else (0, 0), self.steps_per_epoch
-        if images:
-            left = max(len(self._data) - images, 0)
-            alone = left == 1 and has_batch_norm(self.model)
-            self.epoch_steps = before + (0 if alone else steps_per_epoch(self.model, left, self.training.batch_size))

@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ class Loop:
         self.stopped = False
         self.wrapped, self.model = model, described.bare(model) if model is not None else None
         self.groups = module_groups(self.model) if self.model is not None else ()
-        self.optimizers = Optimizers(self.model, optimizers, self._before_update, self._after_update)
+        looks = (lambda: self.steering.before_step(), self._see_gradients, lambda: self.steering.after_update())
+        self.optimizers = Optimizers(self.model, optimizers, *(partial(self._carefully, look) for look in looks))
         self.layers = (
             WatchedLayers(self.model, self.groups, self.optimizers, why_no_freezing) if self.model is not None else None
         )
@@ -89,8 +91,8 @@ class Loop:
         self.world = world or rank_info_from().world
         # This rank alone can compute with them: it must not take part in collectives that the others do not.
         self.has_all = self.world == 1 or model is None or not divided_by(model)
-        self.steering = Steering(self)
-        self.record = Record(
+        self.steering: Steering = Steering(self)
+        self.record: Record = Record(
             self.config, name or self._default_name(), lambda: self.step, self.steering.aside, self._release
         )
         self.saver = Saver(save, self.model, model, self.optimizers, self.record.folder, self.has_all)
@@ -192,23 +194,20 @@ class Loop:
 
     # -- what optimizers do -----------------------------------------------------------------------------
 
-    def _before_update(self) -> None:
-        if self.layers is None or self._fault is not None:
-            return
+    def _carefully(self, look: Callable[[], None]) -> None:
         try:
-            if self.meter.due() or self.step == 0:
-                with self.meter.costs():
-                    self.layers.saw_gradients()
-                    self._norms = self._gradient_norms()
-            self.steering.before_update()
+            look()
         except Exception as error:  # noqa: BLE001  # this is called by the loop's own code, which must not see it
             self._fault = error
 
-    def _after_update(self) -> None:
-        try:
-            self.steering.after_update()
-        except Exception as error:  # noqa: BLE001  # as above
-            self._fault = error
+    def _see_gradients(self) -> None:
+        if self.layers is None or self._fault is not None:
+            return
+        if self.meter.due() or self.step == 0:
+            with self.meter.costs():
+                self.layers.saw_gradients()
+                self._norms = self._gradient_norms()
+        self.steering.before_update()
 
     def _take_norms(self) -> Tensor | None:
         """Return the norm of each layer group's last gradient; None where the loop has forgotten that already."""

@@ -17,15 +17,16 @@ class Optimizers:
     """The optimizers of `model`'s parameters: the `given` ones, and each other that takes a step while this is open.
 
     During a step the learning rates are those of the optimizer times `factor`; whoever reads or sets them at any other
-    time, a scheduler say, sees its own. `before_update` is called between a backward pass and the update, and
-    `after_update` after that; where the backward pass is a closure that the optimizer calls, `before_update` comes when
-    the update is done, and the gradients are still there.
+    time, a scheduler say, sees its own. `before_step` is called first, `before_update` between a backward pass and the
+    update, and `after_update` after that; where the backward pass is a closure that the optimizer calls,
+    `before_update` comes when the update is done, and the gradients are still there.
     """
 
     def __init__(
         self,
         model: nn.Module | None,
         given: Sequence[Optimizer],
+        before_step: Callable[[], None] = lambda: None,
         before_update: Callable[[], None] = lambda: None,
         after_update: Callable[[], None] = lambda: None,
     ) -> None:
@@ -33,7 +34,7 @@ class Optimizers:
         self._model = model
         self._known = [weakref.ref(optimizer) for optimizer in given]
         self._strangers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
-        self._before_update, self._after_update = before_update, after_update
+        self._before_step, self._before_update, self._after_update = before_step, before_update, after_update
         self._own: list[tuple[dict[str, Any], float | Tensor]] = []  # groups in an update, and their own rates
         self._handles: list[Any] = []
 
@@ -92,6 +93,7 @@ class Optimizers:
             return
         if self._own:
             self.restore()
+        self._before_step()
         if not has_closure(args, kwargs):
             self._before_update()
         if self.factor != 1.0:

@@ -84,12 +84,17 @@ class Steering:
         if self._loop.record.state == "paused":
             self._loop.emit_point()
 
-    def before_update(self) -> None:
-        """A backward pass is complete, and the update follows."""
+    def before_step(self) -> None:
+        """An optimizer begins its step; the backward pass is over, or is a part of it."""
         if self._about_next_step:
             layers = [layer for group in self._loop.groups for layer in group.layers]
             self._layer_meter = LayerMeter(layers)
             self._layer_meter.before()
+
+    def before_update(self) -> None:
+        """A backward pass is complete."""
+        if self._layer_meter is not None:
+            self._layer_meter.see_gradients()
 
     def after_update(self) -> None:
         """The update is complete."""

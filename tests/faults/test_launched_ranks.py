@@ -13,7 +13,7 @@ from launched import ENDLESS, LONG, TORCHRUN, Launched
 from watching import until
 
 from finetui.engine.checkpoints import checkpoint
-from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.protocol.events import JobFound, Rewound, RunPrepared, RunStarted, StateChanged, TrainPoint
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader

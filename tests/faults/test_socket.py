@@ -19,9 +19,9 @@ from watching import Watcher, until
 
 from finetui.engine.errors import BadInput
 from finetui.engine.link import sockets
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.link.frames import Hello, encode_frame
 from finetui.engine.link.process_link import ProcessLink
-from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.protocol.commands import FetchImages, Stop
 from finetui.engine.protocol.config_file import load
 from finetui.engine.protocol.events import ENDED, Audience, CheckpointSaved, StateChanged, TrainPoint

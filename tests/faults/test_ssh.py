@@ -18,7 +18,7 @@ from live_run import ENDLESS, LiveRun
 from pty_terminal import PtyTerminal
 from watching import Watcher, until
 
-from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.protocol.events import Audience
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import holder_of, is_live

@@ -63,6 +63,13 @@ def image(tag: str, size: int) -> bytes:
     return field(1, tag.encode()) + field(4, field(4, b"\x89PNG" * (size // 4)))
 
 
+def hparams(**values: float) -> bytes:
+    """The settings of a run, as `add_hparams` writes them."""
+    told = b"".join(field(1, field(1, name.encode()) + field(2, field(2, value))) for name, value in values.items())
+    plugin = field(1, field(1, b"hparams") + field(2, field(3, told)))
+    return field(1, b"_hparams_/session_start_info") + field(9, plugin)
+
+
 def begins(step: int) -> bytes:
     """The record by which a writer says that it begins again at `step`."""
     return frame(field(1, 1.7e9) + field(2, step) + field(7, field(1, 1)))

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from watching import Watcher, until
 
 import finetui
-from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.protocol.commands import Resume
 from finetui.engine.protocol.events import AnyEvent
 from finetui.engine.runs.folder import RunFolder
@@ -70,6 +71,7 @@ class OwnLoop:
         self.ended_all = False
         self.folder_kept = RunFolder(Path(runs_dir) / "own")
         self._body = body or OwnLoop.step
+        self._watchers: list[Watcher] = []
         self.run = finetui.watch(self.net, self.optimizer, runs_dir=runs_dir, name="own", epochs=epochs, **options)
         self._thread = threading.Thread(target=self._train)
 
@@ -110,13 +112,14 @@ class OwnLoop:
         self.end()
 
     def end(self) -> None:
-        """Have it end, and wait for that."""
+        """Have it end, and wait for that; then close the links to it."""
         self.go_on = False
         watched = self.run._loop
         if watched is not None and watched.record.state == "paused":
             watched.record.commands.put(Resume())
-        self._thread.join(60)
-        assert not self._thread.is_alive(), "the loop goes on"
+        self.wait()
+        while self._watchers:
+            self._watchers.pop().close()
 
     def wait(self) -> None:
         """Wait for its end."""
@@ -130,7 +133,26 @@ class OwnLoop:
 
     def attach(self) -> Watcher:
         """Return a dashboard's link to it."""
-        return Watcher(AttachLink(self.folder))
+        self._watchers.append(Watcher(AttachLink(self.folder)))
+        return self._watchers[-1]
+
+
+def watched_in(runs_dir: Path, **options: Any) -> Callable[..., Any]:
+    """Return what watches a network and its optimizer, or nothing of both, as the run `own`."""
+    return lambda net=None, optimizer=None: finetui.watch(net, optimizer, runs_dir=runs_dir, name="own", **options)
+
+
+class OwnError(Exception):
+    """What a person's own code raises."""
+
+
+def descriptors() -> dict[str, str]:
+    """Return what each open descriptor of this process stands for, by its number."""
+    found = {}
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        with suppress(OSError):  # the one that lists them
+            found[entry.name] = str(entry.readlink())
+    return found
 
 
 def journal_of(folder: RunFolder) -> list[AnyEvent]:

@@ -10,7 +10,7 @@ import pytest
 from digits import Digits, moved, weights
 from watching import Watcher, until
 
-from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.protocol import commands, events
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
@@ -61,8 +61,7 @@ class Person:
 
     def asks(self, command: commands.AnyCommand) -> Any:
         """Send `command` and return its reply."""
-        self.watcher.link.send(command)
-        return self.watcher.until(lambda event: getattr(getattr(event, "command", None), "id", None) == command.id)
+        return self.watcher.ask(command)
 
     def waits_for_step(self, step: int) -> None:
         """Wait until so many steps are complete."""

@@ -4,11 +4,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from finetui.engine.link.base import Link
+from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.events import AnyEvent, Evaluated, StateChanged
+from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 
 PATIENCE = 100.0  # a Python that imports torch is waited for, on a machine that has other things to do
@@ -37,6 +40,11 @@ class Watcher:
         self.thread = threading.Thread(target=link.run, daemon=True)
         self.thread.start()
 
+    @property
+    def folder(self) -> RunFolder:
+        assert self.link.folder is not None
+        return self.link.folder
+
     def until(self, test: Callable[[AnyEvent], bool]) -> AnyEvent:
         """Return the first event, from those not looked at before, that passes `test`."""
         deadline = time.monotonic() + PATIENCE
@@ -57,6 +65,11 @@ class Watcher:
 
     def until_kind(self, kind: type) -> AnyEvent:
         return self.until(lambda event: isinstance(event, kind))
+
+    def ask(self, command: AnyCommand) -> Any:
+        """Send `command` and return its reply."""
+        self.link.send(command)
+        return self.until(lambda event: getattr(getattr(event, "command", None), "id", None) == command.id)
 
     def close(self) -> None:
         self.link.close()

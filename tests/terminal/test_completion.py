@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from command_line import finetui
+from old_runs import OLD_RUNS
 from shell_pty import Shell
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "runs"
 SHELLS = {
     "bash": (("bash", "--norc", "-i"), "source <(finetui completion bash)"),
     "zsh": (("zsh", "-f", "-i"), "autoload -U compinit; compinit -u; source <(finetui completion zsh)"),
@@ -29,7 +29,7 @@ TYPED = {
 def test_a_tab_completes_commands_options_runs_and_values(tmp_path: Path, name: str) -> None:
     if shutil.which(name) is None:
         pytest.skip(f"needs {name}")
-    shutil.copytree(FIXTURE, tmp_path / "checkpoints")
+    shutil.copytree(OLD_RUNS, tmp_path / "checkpoints")
     program = tmp_path / "bin" / "finetui"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m finetui \"$@\"\n")
@@ -65,7 +65,7 @@ def test_it_is_installed_where_the_shell_looks(tmp_path: Path, name: str, where:
 
 
 def test_what_a_tab_asks_never_loads_torch(tmp_path: Path) -> None:
-    shutil.copytree(FIXTURE, tmp_path / "checkpoints")
+    shutil.copytree(OLD_RUNS, tmp_path / "checkpoints")
     code = "import sys; from finetui.tui.cli.main import run; run(sys.argv[1:]); print('torch' in sys.modules)"
     asked = {("evaluate", ""): "steered", ("train", "--model", ""): "resnet18", ("runs", ""): "lr:"}
     for words, offered in asked.items():

@@ -10,7 +10,7 @@ from errors_pilot import events_of
 from log_pilot import Run
 from watching import Watcher
 
-from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.predictions.file import Predictions
 from finetui.tui.cli import main
 

@@ -117,9 +117,18 @@ class FinetuiApp(TerminalApp):
         self._finetune = finetune
         self._first = first
 
+    def register_theme(self, theme: Theme) -> None:
+        """Make a theme known."""
+        super().register_theme(theme)
+        self._themes = self._offered_themes()
+
     @property
     def available_themes(self) -> dict[str, Theme]:
-        """The themes that one can choose: others than finetui's own only where their colours can be shown."""
+        """The themes that one can choose, made out once: Textual asks for each style that it looks up."""
+        return self._themes
+
+    def _offered_themes(self) -> dict[str, Theme]:
+        """Return others' themes than finetui's own only where their colours can be shown."""
         found = super().available_themes
         others = {name: one for name, one in found.items() if self.depth == "truecolor" and not one.ansi}
         own = {name: one for name, one in found.items() if name in _OWN}

@@ -67,7 +67,7 @@ def open_attached(folder: RunFolder, *, reading: bool = False, images: str = "au
     With `reading` the run cannot be steered from it. Raises `BadInput` when no engine has it, or none within reach.
     """
     _check_terminal()
-    from finetui.engine.link.socket_link import AttachLink
+    from finetui.engine.link.attach_link import AttachLink
 
     return _run(AttachLink(folder, reading=reading), images, notify=notify)
 
@@ -132,7 +132,6 @@ def _run(
     notify: "Notify" = "off",
     watched: "WatchedRuns | None" = None,
 ) -> int:
-    from finetui.tui.app import exit_summary
     from finetui.tui.app.app import FinetuiApp
     from finetui.tui.app.shutdown import ShutdownOnSignal
     from finetui.tui.colours.depth import colour_depth
@@ -163,12 +162,19 @@ def _run(
             link = app.link  # another one, where a run was begun or gone on with
             app.link_ended.wait(_GOODBYE_SECONDS if link.outlives else None)
     terminal.close()
+    return _take_leave(app, link, log.path)
+
+
+def _take_leave(app: "FinetuiApp", link: Link, log: Path) -> int:
+    """Say how the run behind `link` stands, or what went wrong with `app`; return the exit status."""
+    from finetui.tui.app import exit_summary
+
     app.train_screen.store.fold(link.events.drain())  # how an engine of this process has ended
     view = app.train_screen.store.view
     if app.failure is not None:
         what = clean(" ".join(f"{type(app.failure).__name__}: {app.failure}".split()))
         outlook = f"; {app.outlook()}" if app.outlook() else ""
-        print(f"finetui: the dashboard failed ({what}){outlook}; details are in {log.path}", file=sys.stderr)
+        print(f"finetui: the dashboard failed ({what}){outlook}; details are in {log}", file=sys.stderr)
         return 1
     for line in exit_summary.summary(view, outlives=link.outlives):
         print(line)

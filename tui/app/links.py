@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetui.engine.errors import BadInput
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.link.base import Link
 from finetui.engine.link.journal_link import JournalLink
 from finetui.engine.link.process_link import ProcessLink
-from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.protocol.commands import ChangeTraining, FinetunePlan
 from finetui.engine.protocol.config import SectionName
 from finetui.engine.runs import kept_checkpoints

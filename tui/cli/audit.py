@@ -54,7 +54,8 @@ def audit(
 
 def _ask(folder: RunFolder, steps: int) -> Audit:
     """Return the audit of the run in `folder`. Raises `BadInput` where it does not train, or will not say."""
-    from finetui.engine.link.socket_link import NO_ANSWER, AttachLink
+    from finetui.engine.link.attach_link import AttachLink
+    from finetui.engine.link.socket_link import NO_ANSWER
     from finetui.tui.cli.steer import ask
 
     if not is_live(folder):

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from finetui.engine.errors import BadInput, FinetuiError
-from finetui.engine.link.socket_link import AttachLink, own_name
+from finetui.engine.link.attach_link import AttachLink
+from finetui.engine.link.socket_link import own_name
 from finetui.engine.protocol.commands import NoteTest
 from finetui.engine.protocol.config import DataConfig
 from finetui.engine.protocol.config_file import load

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from finetui.engine.errors import BadInput, FinetuiError
-from finetui.engine.link.socket_link import NO_ANSWER, AttachLink, SocketLink, own_name
+from finetui.engine.link.attach_link import AttachLink
+from finetui.engine.link.socket_link import NO_ANSWER, SocketLink, own_name
 from finetui.engine.protocol.commands import AnyCommand, RollBack, Stop
 from finetui.engine.protocol.events import (
     Answer,

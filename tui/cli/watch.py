@@ -2,14 +2,14 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
-from finetui.engine.errors import BadInput
+from finetui.engine.errors import BadInput, describe, reason_of
 from finetui.engine.protocol.events import AnyEvent, Evaluated, RunPrepared
 from finetui.engine.text import clean
 from finetui.tui.cli.options import Images, NotifyBy
@@ -80,20 +80,32 @@ def _print_events(watched: "WatchedRuns", found: "Sequence[Found]", *, once: boo
     only = found[0]
     if only.is_own:
         raise BadInput(f"{only.path} is a run of finetui's own: finetui log {only.path} --json")
-    reader = events_of(only)
+    reader, said = events_of(only), ""
+    while True:
+        problem = _print_new(reader.read(), only)
+        if once:
+            if problem:
+                raise BadInput(problem)
+            return 0
+        if problem and problem != said:
+            print(problem, file=sys.stderr)
+        said = problem
+        time.sleep(_LOOK_SECONDS)
+
+
+def _print_new(events: Iterator[AnyEvent], found: "Found") -> str:
+    """Print what is new of the run `found`; return why not all of it can be read, as a sentence; empty: it can."""
     while True:
         try:
-            heard = [event for event in reader.read() if event.seq >= 0]
-        except OSError as error:
-            if once:
-                raise BadInput(f"{only.path} cannot be read: {error}") from error
-            print(f"{only.path} cannot be read just now: {error}", file=sys.stderr)
-            heard = []
-        for event in heard:
+            event = next(events, None)
+        except OSError as error:  # a file that is gone, or on a network that is: it may come back
+            return f"{clean(found.place, 4096)} cannot be read just now: {reason_of(error)}"
+        except Exception as error:  # noqa: BLE001  # others write the files, and may go on
+            return f"something in {clean(found.place, 4096)} is not understood: {describe(error)}"
+        if event is None:
+            return ""
+        if event.seq >= 0:
             write_data(msgspec.json.encode(_told(event)) + b"\n")
-        if once:
-            return 0
-        time.sleep(_LOOK_SECONDS)
 
 
 def _told(event: AnyEvent) -> dict[str, Any]:

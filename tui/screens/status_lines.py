@@ -157,7 +157,9 @@ def figures_line(store: Store, width: int) -> Content:
     view, eta = store.view, store.eta
     live = view.state in _LIVE
     left = [Part(_best(view), 0)] if view.best_accuracy is not None else []
-    if view.changed:
+    if view.files_read < 1:
+        left.append(Part(Content.styled(f"{view.files_read:.0%} of its files read", "$accent"), 1))
+    elif view.changed:
         left.append(Part(_age(view.changed), 1))
     if view.learning_rate:
         left.append(Part(_figure("lr ", f"{rate(view.learning_rate):<7}"), 1))

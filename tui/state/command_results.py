@@ -8,7 +8,7 @@ from finetui.engine.protocol import commands, events
 from finetui.engine.runs.kept_checkpoints import PREVIOUS
 from finetui.engine.text import clean
 from finetui.tui.keys import KEYS
-from finetui.tui.state.log_lines import describe_command
+from finetui.tui.state.command_words import describe_command
 from finetui.tui.state.numbers import factor, rate
 from finetui.tui.state.parts import scores
 from finetui.tui.state.view import View

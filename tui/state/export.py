@@ -58,11 +58,16 @@ def target_of(text: str, *, overwrite: bool = False) -> Target:
         raise BadInput(f"{where} is a folder; name a file")
     if kind == "folder" and path.exists() and not path.is_dir():
         raise BadInput(f"{where} is a file; name a folder")
-    if path.exists() and not overwrite:
-        raise BadInput(f"{where} exists; name another, or let it be overwritten")
-    if not path.parent.is_dir():
-        raise BadInput(f"there is no folder {path.parent}; make it first")
+    check_free(path, overwrite=overwrite)
     return Target(path, kind)
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise `BadInput` where `path` exists and is not to be overwritten, or has no folder to be in."""
+    if path.exists() and not overwrite:
+        raise BadInput(f"{clean(str(path))} exists; name another, or let it be overwritten")
+    if not path.parent.is_dir():
+        raise BadInput(f"there is no folder {clean(str(path.parent))}; make it first")
 
 
 def objects(listing: Listing, rows: Sequence[int]) -> Iterator[dict[str, object]]:

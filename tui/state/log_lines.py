@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from finetui.engine.protocol import commands, events
 from finetui.engine.text import clean
+from finetui.tui.state.command_words import describe_command
 from finetui.tui.state.feature_words import feature_line
 from finetui.tui.state.parts import scores, sizes
 from finetui.tui.state.provenance_words import in_a_line
@@ -65,60 +66,6 @@ class Undone:
         """Tell whether `line` is undone."""
         index = bisect_right(self._first, line.seq) - 1
         return line.seq >= 0 and not line.stands and index >= 0 and line.seq <= self._last[index]
-
-
-def describe_command(command: commands.AnyCommand) -> str:
-    """Return what a person asked for, in the words of the buttons."""
-    match command:
-        case commands.Start():
-            return "start"
-        case commands.Pause():
-            return "pause"
-        case commands.Resume():
-            return "resume"
-        case commands.StepOnce():
-            return "step once"
-        case commands.Stop():
-            return "stop"
-        case commands.SetLearningRate():
-            return f"learning rate {command.value:g}"
-        case commands.SetFrozen():
-            names = ", ".join(map(clean, (*command.groups, *command.layers)))
-            return f"{'freeze' if command.frozen else 'unfreeze'} {names}"
-        case commands.SetFrozenNorm():
-            return f"statistics of frozen normalisation {'collected' if command.trains else 'kept'}"
-        case commands.ChangeTraining():
-            return f"other settings, {command.training.epochs} epochs"
-        case commands.StartFinetune():
-            return f"finetune ({clean(command.plan.recipe, 40)})"
-        case commands.PreviewFinetune():
-            return "preview"
-        case commands.FetchImages():
-            return "show images"
-        case commands.ExplainImage():
-            return clean(command.method, 40)
-        case commands.FindDuplicates():
-            return "find duplicates"
-        case commands.DescribeModel() | commands.MeasureLayers():
-            return "describe the layers"
-        case commands.AuditParameters():
-            return "audit the parameters"
-        case commands.ViewLayer():
-            return f"look into {clean(command.layer)}"
-        case commands.FindLearningRate():
-            return "find learning rate"
-        case commands.Evaluate():
-            return f"evaluate {clean(command.part)}".strip()
-        case commands.NoteTest():
-            what = f"{command.n:,} test images, {command.accuracy:.2%} right by {clean(command.checkpoint, 100)}"
-            return f"{clean(command.use, 40)}: {what}"
-        case commands.Save():
-            return f"save as {clean(command.name)}" if command.name else "save"
-        case commands.RollBack():
-            slower = f" with {command.rate_factor:g} x the rate" if command.rate_factor != 1 else ""
-            return f"roll back to {clean(command.checkpoint)}{slower}"
-        case commands.Branch():
-            return f"branch from {clean(command.checkpoint)}"
 
 
 def log_line(event: events.AnyEvent) -> LogLine | None:
@@ -212,6 +159,21 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
         case events.LearningRateFound():
             found = "no clear minimum" if event.suggestion is None else f"suggests {event.suggestion:g}"
             return "info", f"learning-rate finder at step {event.step:,}: {found}"
+        case events.CommandAccepted() | events.CommandRefused():
+            return _reply(event)
+        case events.Rewound():
+            return "warning" if event.reason else "info", _return(event)
+        case events.JobFound():
+            return "info", job_text(event)
+        case events.Alert():
+            return "warning", f"{event.kind}: {event.message}"
+        case events.Log():
+            return event.level, event.message
+    return None
+
+
+def _reply(event: events.CommandAccepted | events.CommandRefused) -> tuple[Level, str] | None:
+    match event:
         case events.CommandAccepted(command=commands.RollBack(rate_factor=factor)) if factor != 1:
             return "info", f"learning rate x{factor:g} from step {event.step:,}{_by(event.command)}"
         case events.CommandAccepted(command=command) if isinstance(command, _TELLING) and not command.by:
@@ -225,17 +187,11 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
             return None  # whoever asked is told where the answer would stand
         case events.CommandRefused():
             return "warning", f"{describe_command(event.command)} refused: {event.reason}{_by(event.command)}"
-        case events.Rewound():
-            back = {"resume": "resumed", "rollback": "rolled back", "branch": "branched"}[event.cause]
-            to = {"resume": "from", "rollback": "to", "branch": "from"}[event.cause]
-            undone = f"; {event.undone:,} step{'s' * (event.undone != 1)} undone" if event.undone else ""
-            why = f": {event.reason}" if event.reason else ""
-            text = f'{back} {to} "{event.file.removesuffix(".ckpt")}" (step {event.step:,}){undone}{why}'
-            return "warning" if event.reason else "info", text
-        case events.JobFound():
-            return "info", job_text(event)
-        case events.Alert():
-            return "warning", f"{event.kind}: {event.message}"
-        case events.Log():
-            return event.level, event.message
-    return None
+
+
+def _return(event: events.Rewound) -> str:
+    back = {"resume": "resumed", "rollback": "rolled back", "branch": "branched"}[event.cause]
+    to = {"resume": "from", "rollback": "to", "branch": "from"}[event.cause]
+    undone = f"; {event.undone:,} step{'s' * (event.undone != 1)} undone" if event.undone else ""
+    why = f": {event.reason}" if event.reason else ""
+    return f'{back} {to} "{event.file.removesuffix(".ckpt")}" (step {event.step:,}){undone}{why}'

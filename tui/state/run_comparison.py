@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from finetui.engine.errors import BadInput, reason_of
+from finetui.engine.errors import BadInput, describe, reason_of
 from finetui.engine.predictions.comparison import McNemar, compare
 from finetui.engine.predictions.file import Predictions, load_predictions
 from finetui.engine.predictions.interval import wilson
@@ -75,6 +75,9 @@ class WatchedHistory:
                 heard += not isinstance(event, DataSeen)
         except OSError as error:
             raise BadInput(f"the files of the run {self.folder.name} cannot be read: {reason_of(error)}") from error
+        except Exception as error:  # others write them, and the other runs are still to be compared
+            words = f"something in the files of the run {self.folder.name} is not understood: {describe(error)}"
+            raise BadInput(words) from error
         return heard > 0
 
     @property

@@ -70,7 +70,7 @@ def _change(view: View, event: events.AnyEvent) -> View:
         case events.DuplicatesFound():
             return replace(view, phase=None)
         case events.DataSeen():
-            return replace(view, changed=event.changed)
+            return replace(view, changed=event.changed, files_read=event.share)
         case events.Audience():
             return replace(view, audience=event.names)
         case events.RunPrepared():
@@ -89,6 +89,31 @@ def _change(view: View, event: events.AnyEvent) -> View:
             best = event if is_best else view.best
             view = replace(view, best=best, best_accuracy=accuracy)
             return replace(view, evaluation=event, previous=view.evaluation, phase=None)
+        case events.CheckpointSaved():
+            return replace(view, kept=event.kept)
+        case events.Rewound():
+            return _rewound(view, event)
+        case events.RanksSeen():
+            return replace(view, ranks=event)
+        case events.JobFound():
+            return replace(view, job=event)
+        case events.EffectMeasured():
+            return replace(view, effect=event)
+        case events.FeaturesChanged():
+            return replace(view, features=None if event.state in ("dropped", "on") else event)
+        case events.LearningRateFound():
+            return replace(view, rates_found=event, phase=None)
+        case events.LayersChanged() | events.LearningRateChanged() | events.TrainingChanged() | events.StageStarted():
+            return _steered(view, event)
+        case events.FinetunePreview() | events.CommandAccepted() | events.CommandRefused() | events.Answer():
+            return _answered(view, event)
+    return view
+
+
+def _steered(view: View, event: events.AnyEvent) -> View:
+    """Return `view` after a change of how the run trains, which a plot marks."""
+    replace = msgspec.structs.replace
+    match event:
         case events.LayersChanged():
             label = _layers_label(view.layers, event.layers)
             marks = _marked(view, event.step, label) if label else view.marks
@@ -108,20 +133,13 @@ def _change(view: View, event: events.AnyEvent) -> View:
         case events.StageStarted():
             rate = event.learning_rate
             return replace(view, stage=event, learning_rate=rate, marks=_marked(view, event.step, event.name))
-        case events.CheckpointSaved():
-            return replace(view, kept=event.kept)
-        case events.Rewound():
-            return _rewound(view, event)
-        case events.RanksSeen():
-            return replace(view, ranks=event)
-        case events.JobFound():
-            return replace(view, job=event)
-        case events.EffectMeasured():
-            return replace(view, effect=event)
-        case events.FeaturesChanged():
-            return replace(view, features=None if event.state in ("dropped", "on") else event)
-        case events.LearningRateFound():
-            return replace(view, rates_found=event, phase=None)
+    return view
+
+
+def _answered(view: View, event: events.AnyEvent) -> View:
+    """Return `view` after the reply to a command, or the answer to a question."""
+    replace = msgspec.structs.replace
+    match event:
         case events.FinetunePreview():
             return replace(view, pending=_without(view.pending, event.command))
         case events.CommandAccepted(command=commands.SetFrozenNorm(trains=trains)):

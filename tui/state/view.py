@@ -28,13 +28,15 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     `rate_factor` is by what a person multiplied the schedule's learning rate; None where an old journal does not tell.
     `ranks` are the processes that train, where they are several, and `job` is the batch system's that they run in.
     `hparams` are the settings of somebody else's loop, as far as it tells of them (None: those of `config` hold), and
-    `changed` is when its files last did, in Unix seconds (0: nothing is watched that way).
+    `changed` is when its files last did, in Unix seconds (0: nothing is watched that way); `files_read` is the share of
+    them that is read by now.
     `pending` holds unanswered commands by their id; `audience` names the dashboards on this run, this one among them.
     """
 
     state: events.State = "preparing"
     hparams: Mapping[str, str | int | float | bool] | None = None
     changed: float = 0.0
+    files_read: float = 1.0
     capabilities: Capabilities | None = None
     reason: str = ""
     name: str = ""
@@ -106,6 +108,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     def only_files(self) -> bool:
         """Whether nobody but the run's files tells of it: there is no journal of finetui's, and nothing is obeyed."""
         return self.capabilities is not None and not self.capabilities.commands
+
+    @property
+    def can_evaluate(self) -> bool:
+        """Whether the run can be told to evaluate, as far as that does not depend on its state."""
+        return self.capabilities is None or self.capabilities.refusal(commands.Evaluate) is None
 
     @property
     def epochs(self) -> int:

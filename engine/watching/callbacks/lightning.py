@@ -72,7 +72,7 @@ class LightningCallback(Callback):
             steps_per_epoch=_steps_per_epoch(trainer),
             classes=self._classes or classes_of(loader),
             evaluate=(lambda: _validate(trainer)) if trainer.enable_validation else None,
-            save=lambda path: trainer.save_checkpoint(path),
+            save=lambda path: trainer.save_checkpoint(path, weights_only=False),  # Lightning logs an unset one
             **self._given,
         )
         self._run.__enter__()

@@ -15,7 +15,7 @@ from watching import until
 
 from finetui.engine.link import server, server_client, sockets
 from finetui.engine.link.frames import Goodbye, Hello, ServerFrame, Welcome, encode_frame
-from finetui.engine.link.server import MOST_CLIENTS
+from finetui.engine.link.poller import MOST_CLIENTS
 from finetui.engine.link.server_client import Client
 from finetui.engine.protocol.commands import FetchImages, Pause
 from finetui.engine.protocol.events import Audience, Images, Log, RunStarted, StateChanged, TrainPoint
@@ -183,14 +183,14 @@ def test_a_loop_of_connections_is_slowed_down(engine: Engine) -> None:
     bystander = Peer(engine, Hello())
     bystander.next(Welcome)
     accepted = 0
-    original = engine.server._allowance.use
+    original = engine.server._poller._allowance.use
 
     def count() -> None:
         nonlocal accepted
         accepted += 1
         original()
 
-    engine.server._allowance.use = count
+    engine.server._poller._allowance.use = count
     started = time.monotonic()
     while accepted <= MOST_CLIENTS or time.monotonic() - started < 1:
         with socket.socket(socket.AF_UNIX) as intruder:

@@ -11,7 +11,7 @@ from watching import until
 
 from finetui.engine.link import server, sockets
 from finetui.engine.link.frames import Goodbye, Hello, Welcome
-from finetui.engine.link.server import _Wake
+from finetui.engine.link.poller import Wake
 from finetui.engine.protocol.commands import FetchImages, Pause, SetFrozen, SetLearningRate
 from finetui.engine.protocol.events import Audience, CommandAccepted, CommandRefused, Images, Log, Phase, StateChanged
 from finetui.engine.runs.journal import Journal
@@ -173,14 +173,14 @@ def test_all_that_was_sent_before_leaving_is_heard_though_nothing_can_be_answere
     peer = Peer(engine, Hello())
     peer.next(Welcome)
     is_held, goes_on = threading.Event(), threading.Event()
-    select = engine.server._selector.select
+    select = engine.server._poller._selector.select
 
     def held(timeout: float) -> list:
         is_held.set()
         goes_on.wait(20)
         return select(timeout)
 
-    monkeypatch.setattr(engine.server._selector, "select", held)
+    monkeypatch.setattr(engine.server._poller._selector, "select", held)
     engine.say(StateChanged(state="ready"))
     assert is_held.wait(20)
     long = SetFrozen(layers=("x" * 50_000,), frozen=True)  # three of them are more than is read at a time
@@ -210,20 +210,20 @@ def test_the_engine_says_goodbye_after_the_last_event(tmp_path: Path, monkeypatc
 def test_a_thread_that_ends_before_it_is_woken_is_no_fault(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """It looks by itself four times a second, and may so close its pipe before `stop` or a last event wakes it."""
     server = engine.server
-    wake = server._wake.set
+    wake = server._poller.wake
 
     def wake_late() -> None:
         server._thread.join(20)
         wake()
 
-    monkeypatch.setattr(server._wake, "set", wake_late)
+    monkeypatch.setattr(server._poller, "wake", wake_late)
     server.stop()
     assert not server._thread.is_alive()
     engine.say(StateChanged(state="finished"))
 
 
 def test_a_wake_up_during_another_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    wake = _Wake()
+    wake = Wake()
     read, other = os.read, threading.Thread(target=wake.set)
 
     def read_late(descriptor: int, size: int) -> bytes:
@@ -232,7 +232,7 @@ def test_a_wake_up_during_another_is_not_lost(monkeypatch: pytest.MonkeyPatch) -
         return read(descriptor, size)
 
     wake.set()
-    monkeypatch.setattr("finetui.engine.link.server.os.read", read_late)
+    monkeypatch.setattr("finetui.engine.link.poller.os.read", read_late)
     wake.clear()
     other.join(20)
     assert select.select([wake.reader], [], [], 0)[0]

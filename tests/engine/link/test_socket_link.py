@@ -1,4 +1,4 @@
-"""Dashboards that come to an engine that is there already: history first, in step with the others, and leaving."""
+"""Dashboards that come to an engine that is there already: history first, and in step with the others."""
 
 import json
 import os
@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 from long_journal import long_journal
 from peers import Engine
@@ -20,9 +19,10 @@ from watching import PATIENCE, Watcher, told, until
 
 from finetui.engine.errors import BadInput
 from finetui.engine.link import socket_link
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.link.base import Link
 from finetui.engine.link.process_link import ProcessLink
-from finetui.engine.link.socket_link import AttachLink, own_name
+from finetui.engine.link.socket_link import own_name
 from finetui.engine.protocol.commands import FetchImages, Pause, Resume, SetFrozen, SetLearningRate, Stop
 from finetui.engine.protocol.config import RunConfig
 from finetui.engine.protocol.events import (
@@ -36,10 +36,8 @@ from finetui.engine.protocol.events import (
     StateChanged,
     TrainPoint,
 )
-from finetui.engine.runs.folder import RunFolder, create_run
-from finetui.engine.runs.journal import JournalReader
+from finetui.engine.runs.folder import create_run
 from finetui.engine.runs.lock import RunLock, holder_of
-from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.session.session import Session
 
 Watch = Callable[[Link], Watcher]
@@ -53,12 +51,6 @@ def training(watch: Watch, make_config: Callable[..., RunConfig]) -> Watcher:
     return watcher
 
 
-def folder_of(watcher: Watcher) -> RunFolder:
-    folder = watcher.link.folder
-    assert folder is not None
-    return folder
-
-
 def wait_until_it_leaves(link: ProcessLink) -> None:
     """Wait for the engine that `link` started to end; fail after a minute, a tenth of what one lingers by default."""
     until(lambda: link.status is not None)
@@ -70,17 +62,17 @@ def wait_until_it_leaves(link: ProcessLink) -> None:
 def test_whoever_comes_later_gets_every_event_once_and_in_order(training: Watcher, watch: Watch) -> None:
     for _ in range(5):
         training.until_kind(TrainPoint)
-    second = watch(AttachLink(folder_of(training)))
+    second = watch(AttachLink(training.folder))
     training.link.send(Stop())
     second.until_state("stopped")
     seqs = [event.seq for event in second.seen if event.seq >= 0]
     assert seqs == list(range(len(seqs)))
-    assert [event for event in second.seen if event.seq >= 0] == told(folder_of(training).journal)[: len(seqs)]
+    assert [event for event in second.seen if event.seq >= 0] == told(training.folder.journal)[: len(seqs)]
 
 
 def test_two_dashboards_stay_in_step_and_know_who_did_what(training: Watcher, watch: Watch) -> None:
-    ann = watch(AttachLink(folder_of(training), name="ann pts/1"))
-    bob = watch(AttachLink(folder_of(training), name="bob pts/2"))
+    ann = watch(AttachLink(training.folder, name="ann pts/1"))
+    bob = watch(AttachLink(training.folder, name="bob pts/2"))
     for dashboard in (ann, bob):
         dashboard.until(lambda event: isinstance(event, Audience) and event.names[1:] == ("ann pts/1", "bob pts/2"))
     for sender, name, command in (
@@ -104,12 +96,12 @@ def test_two_dashboards_stay_in_step_and_know_who_did_what(training: Watcher, wa
             assert (accepted.command.id, accepted.command.by) == (command.id, name)
             steps.add(accepted.step)
         assert len(steps) == 1
-    journal = folder_of(training).journal.read_text()
+    journal = training.folder.journal.read_text()
     assert '"by":"ann pts/1"' in journal
 
 
 def test_whoever_only_reads_may_look_at_images_and_not_touch_anything(training: Watcher, watch: Watch) -> None:
-    reader = watch(AttachLink(folder_of(training), reading=True, name="r"))
+    reader = watch(AttachLink(training.folder, reading=True, name="r"))
     assert not reader.link.steers
     assert training.link.steers
     reader.until(lambda event: isinstance(event, Audience) and event.names[-1] == "r (reading)")
@@ -121,11 +113,11 @@ def test_whoever_only_reads_may_look_at_images_and_not_touch_anything(training: 
     reader.link.send(question)
     assert reader.until_kind(Images).command == question
     training.until_kind(TrainPoint)
-    assert "paused" not in folder_of(training).journal.read_text()
+    assert "paused" not in training.folder.journal.read_text()
 
 
 def test_a_dashboard_that_was_dropped_comes_back_and_misses_nothing(training: Watcher, watch: Watch) -> None:
-    second = watch(AttachLink(folder_of(training), name="second"))
+    second = watch(AttachLink(training.folder, name="second"))
     connections = set()
     for _ in range(3):
         second.until_kind(TrainPoint)
@@ -197,7 +189,7 @@ def test_an_engine_whose_socket_was_removed_is_found_again(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     first = watch(ProcessLink(make_config(epochs=1000, name="long"), autostart=True))
     first.until_kind(TrainPoint)
-    folder = folder_of(first)
+    folder = first.folder
     before = holder_of(folder)
     assert before is not None
     assert before.socket.startswith(str(runtime))
@@ -255,80 +247,6 @@ def test_a_socket_of_another_user_is_refused(make_config, tmp_path: Path, monkey
     lock.release()
 
 
-# -- leaving, and being left --------------------------------------------------------------------------
-
-
-def linger(config: RunConfig, seconds: float) -> RunConfig:
-    return msgspec.structs.replace(config, run=msgspec.structs.replace(config.run, linger_minutes=seconds / 60))
-
-
-def vanish(watcher: Watcher) -> None:
-    """Leave without a goodbye, as the kernel does it for a killed dashboard."""
-    watcher.link.vanish()
-    watcher.thread.join(PATIENCE)
-    assert not watcher.thread.is_alive()
-
-
-def test_a_finished_engine_that_was_left_on_purpose_ends_at_once(make_config, watch: Watch) -> None:
-    watcher = watch(ProcessLink(make_config(), autostart=True))
-    watcher.until_state("finished")
-    watcher.close()
-    wait_until_it_leaves(watcher.link)
-
-
-def test_a_finished_engine_whose_dashboard_vanished_waits_for_it_to_come_back(make_config, watch: Watch) -> None:
-    watcher = watch(ProcessLink(linger(make_config(name="kept"), 600), autostart=True))
-    watcher.until_state("finished")
-    vanish(watcher)
-    back = watch(AttachLink(folder_of(watcher)))
-    back.until_state("finished")
-    back.link.send(FetchImages(indices=(3,)))
-    back.until_kind(Images)
-    assert watcher.link.status is None
-
-
-def test_a_finished_engine_whose_dashboard_stays_away_leaves_in_the_end(make_config, watch: Watch) -> None:
-    watcher = watch(ProcessLink(linger(make_config(name="kept"), 1), autostart=True))
-    watcher.until_state("finished")
-    vanished = time.monotonic()
-    vanish(watcher)
-    wait_until_it_leaves(watcher.link)
-    assert time.monotonic() - vanished > 0.8
-
-
-def test_an_engine_that_was_never_started_leaves_with_its_only_dashboard(make_config, watch: Watch) -> None:
-    watcher = watch(ProcessLink(linger(make_config(), 600)))
-    watcher.until_state("ready")
-    vanish(watcher)
-    wait_until_it_leaves(watcher.link)
-
-
-def test_a_paused_run_that_nobody_watches_is_saved_and_stopped(make_config, watch: Watch) -> None:
-    watcher = watch(ProcessLink(linger(make_config(epochs=1000, name="paused"), 1), autostart=True))
-    watcher.until_kind(TrainPoint)
-    watcher.link.send(Pause())
-    paused = watcher.until_state("paused")
-    closed = time.monotonic()
-    watcher.close()
-    wait_until_it_leaves(watcher.link)
-    assert time.monotonic() - closed > 0.8
-    folder = folder_of(watcher)
-    *_, last = JournalReader(folder.journal).read()
-    assert isinstance(last, StateChanged)
-    assert (last.state, last.step, last.reason) == ("stopped", paused.step, "nobody is there to resume it")
-    assert folder.last.is_file()
-
-
-def test_a_detached_engine_trains_without_anybody_and_leaves(make_config, watch: Watch) -> None:
-    watcher = watch(ProcessLink(linger(make_config(epochs=2, name="alone"), 600), autostart=True, detached=True))
-    watcher.until_state("running")
-    watcher.close()
-    wait_until_it_leaves(watcher.link)
-    summary = summarise_run(folder_of(watcher))
-    assert summary is not None
-    assert (summary.state, summary.epoch) == ("finished", 2)
-
-
 # -- an engine that dies ------------------------------------------------------------------------------
 
 
@@ -337,20 +255,20 @@ def test_a_killed_engine_is_said_with_the_way_to_go_on(make_config, watch: Watch
     """Row 10: whoever watches is told what happened and how the run goes on."""
     first = watch(ProcessLink(make_config(epochs=1000, name="killed"), autostart=True))
     first.until(lambda event: type(event).__name__ == "CheckpointSaved")
-    watcher = first if how == "its own" else watch(AttachLink(folder_of(first)))
+    watcher = first if how == "its own" else watch(AttachLink(first.folder))
     watcher.until_kind(TrainPoint)
-    with folder_of(first).log.open("a") as log:
+    with first.folder.log.open("a") as log:
         log.write("terminate called: bus error in libdata\n")
     os.kill(first.link.pid, signal.SIGKILL)
     crashed = watcher.until_state("crashed")
     assert "the engine process ended unexpectedly" in crashed.reason
     assert ("signal 9" in crashed.reason) == (how == "its own")
     assert "terminate called: bus error in libdata" in crashed.reason
-    assert f"`finetui resume {folder_of(first).path}` goes on from its last checkpoint" in crashed.reason
+    assert f"`finetui resume {first.folder.path}` goes on from its last checkpoint" in crashed.reason
 
 
 def test_an_engine_that_ends_well_is_not_a_crash(training: Watcher, watch: Watch) -> None:
-    second = watch(AttachLink(folder_of(training)))
+    second = watch(AttachLink(training.folder))
     second.until_kind(TrainPoint)
     training.link.send(Stop())
     training.until_state("stopped")

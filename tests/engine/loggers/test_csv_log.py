@@ -1,7 +1,7 @@
 """CSV files: what a run says, each step once, whatever becomes of it."""
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,11 +11,13 @@ from logged_runs import logged, rows, run_cut_and_resumed, run_rolled_back, run_
 from finetui.engine.loggers.base import About
 from finetui.engine.loggers.csv_log import CsvLog
 from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.events import Evaluated, Rewound, TrainPoint
+from finetui.engine.protocol.events import Evaluated, Rewound, RunPrepared, StateChanged, TrainPoint
 from finetui.engine.protocol.values import ClassReport
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
+from finetui.engine.sources.recognise import find_runs
+from finetui.engine.sources.watched import events_of
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +61,7 @@ def test_a_run_is_there_as_its_events_tell_it(make_config, recorder) -> None:
     settings = dict(line.split(",", 1) for line in (folder.path / "csv" / "settings.csv").read_text().splitlines())
     assert settings["training.batch_size"] == "100"
     assert "package.torch" in settings
+    assert settings["run.log"] == "csv"
     assert not (folder.path / "csv.log").exists()  # nothing was printed
 
 
@@ -134,3 +137,45 @@ def test_going_back_keeps_what_came_before_and_the_header(about: About) -> None:
     assert [(row["group"], row["learning_rate"]) for row in rows(folder, "layers")[:2]] == [
         ("conv", "0.05"), ("fc", "0.1")
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("run", [run_steered, run_cut_and_resumed, run_rolled_back])
+def test_finetui_watches_the_files_as_one_run_with_the_numbers_of_its_journal(
+    run: Callable[..., RunFolder], make_config
+) -> None:
+    folder = run(logged(make_config(), "csv"))
+    (found,) = find_runs(folder.path / "csv")
+    heard = list(events_of(found).read())
+    journal = list(effective(JournalReader(folder.journal).read()))
+    told = [
+        (e.step, e.epoch, e.loss, e.accuracy, e.learning_rate) for e in heard if isinstance(e, TrainPoint) if e.loss
+    ]
+    assert told == [
+        (e.step, e.epoch, e.loss, e.accuracy, e.learning_rate) for e in journal if isinstance(e, TrainPoint)
+    ]
+    scores = [
+        [(e.step, e.part, e.loss, e.accuracy) for e in list_ if isinstance(e, Evaluated)] for list_ in (heard, journal)
+    ]
+    assert scores[0] == scores[1] != []
+    (begun,) = [event for event in heard if isinstance(event, RunPrepared)]
+    assert begun.hparams is not None
+    assert (begun.hparams["model"], begun.hparams["batch_size"]) == ("lenet", 100)
+    assert [event.state for event in heard if isinstance(event, StateChanged)] == ["running", "finished"]
+
+
+def test_files_that_are_written_anew_while_they_are_watched_are_told_anew(about: About) -> None:
+    log = CsvLog(about)
+    log.point(point(1), {})
+    log.point(point(2), {})
+    (found,) = find_runs(Path(about.folder) / "csv")
+    reader = events_of(found)
+    assert [event.step for event in reader.read() if isinstance(event, TrainPoint)] == [1, 2]
+    log.go_back(
+        Rewound(
+            step=1, cause="command", file="", at=1, epoch=1, undone=1, learning_rate=0.1, layers=(), best_accuracy=None
+        )
+    )
+    log.point(point(2, loss=9.0), {})
+    again = list(reader.read())
+    assert isinstance(again[0], RunPrepared)
+    assert [(event.step, event.loss) for event in again if isinstance(event, TrainPoint)] == [(1, 2.0), (2, 9.0)]

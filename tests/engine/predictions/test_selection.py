@@ -132,9 +132,7 @@ def test_text_is_looked_for_in_the_path() -> None:
 
 def test_clearing_keeps_the_order_only() -> None:
     chosen = Selection(show="all", true=1, sort="margin", reverse=True)
-    assert chosen.is_filtered
     assert chosen.unfiltered == Selection(sort="margin", reverse=True)
-    assert not chosen.unfiltered.is_filtered
 
 
 def test_nothing_confused_is_no_pair() -> None:

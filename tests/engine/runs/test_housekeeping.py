@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from old_runs import OLD_RUNS, copy_old_runs
 
 from finetui.engine import files
 from finetui.engine.errors import BadInput
@@ -20,18 +21,11 @@ from finetui.engine.runs.notes import RunNotes, noted, read_notes, tagged
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.session.replay import replay_run
 
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "runs"
-
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """A copy of the old runs; the finetune finds its parent where that lies now."""
-    copied = tmp_path / "runs"
-    shutil.copytree(FIXTURE, copied)
-    for name in ("config.toml", "journal.jsonl"):
-        file = copied / "linear-probe" / name
-        file.write_text(file.read_text().replace("/tmp/fixture/runs", str(copied)))
-    return copied
+    """A copy of the old runs."""
+    return copy_old_runs(tmp_path / "runs")
 
 
 def test_tags_and_a_note_are_kept_beside_the_run(runs: Path) -> None:
@@ -200,7 +194,7 @@ def test_what_a_deletion_left_is_named_and_goes_with_the_next(runs: Path, monkey
 def test_neither_a_crash_nor_a_note_counts_as_training(tmp_path: Path) -> None:
     """A killed engine, the note of a test days later, and the resume another day after that."""
     folder = RunFolder(tmp_path / "steered")
-    shutil.copytree(FIXTURE / "steered", folder.path)
+    shutil.copytree(OLD_RUNS / "steered", folder.path)
     began = how_it_began(folder)
     assert isinstance(began, RunPrepared)
     day = 86400.0

@@ -70,7 +70,7 @@ def test_whoever_comes_later_is_told_of_the_machine_at_once_and_a_phase_goes_on(
     for event in (phase, live, MachineSample(machine=live.machine, seconds=10.0, seq=0)):
         server.publish(event)
     try:
-        server._greet(Client(server._listener, 0.0), Hello())
+        server._greet(Client(server._poller._listener, 0.0), Hello())
     finally:
         server.path.unlink()
     assert heard == [phase, live]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from event_files import losses
+from event_files import hparams, losses, record, scalar
 
 from finetui.engine.protocol.events import AnyEvent, DataSeen, Evaluated, RunPrepared, StateChanged, TrainPoint
 from finetui.engine.runs.summaries import SummarySoFar
@@ -68,6 +68,12 @@ def told(source: Made, looks: int = 1) -> tuple[Store, list[AnyEvent]]:
         ("lr-AdamW", Meaning("train", "lr")),
         ("lr/pg0", Meaning("train", "lr")),
         ("lr/pg1", Meaning("other")),
+        ("train/learning_rate", Meaning("train", "lr")),
+        ("learning_rate/group0", Meaning("train", "lr")),
+        ("learning_rate/group1", Meaning("other")),
+        ("lr-SGD/pg0", Meaning("train", "lr")),
+        ("lr-SGD-momentum", Meaning("other")),
+        ("lr-AdamW-weight_decay", Meaning("other")),
         ("grad_2.0_norm_total", Meaning("train", "grad_norm")),
         ("trainer/global_step", Meaning("step")),
         ("train/epoch", Meaning("epoch")),
@@ -249,3 +255,42 @@ def test_a_file_that_is_written_anew_is_looked_at_anew() -> None:
         assert [event.watched for event in heard if isinstance(event, Evaluated)] == [True] * 8
         said = any("all of it was read again: it was written anew" in line.text for line in store.view.log)
         assert said == (len(looks) == 2)  # else nothing had been shown of what was there before
+
+
+class Failing(Made):
+    """Fails once, after the first `after` of what it tells."""
+
+    def __init__(self, items: list[Item], after: int) -> None:
+        super().__init__(items)
+        self._items, self._after = iter(items), after
+
+    def read(self) -> Iterator[Item]:
+        for item in self._items:
+            yield item
+            self._after -= 1
+            if not self._after:
+                raise ValueError("no number")
+
+
+@pytest.mark.parametrize("unread", [0, 100 * 150 * 4000])
+def test_what_came_before_a_failure_is_told_and_nothing_twice(unread: int) -> None:
+    source = Failing([row(step, loss=float(step)) for step in range(1, 9)], after=3)
+    source._unread = unread
+    reader, store = RunEvents(source, "a-run", "/a/run"), Store()
+    with pytest.raises(ValueError, match="no number"):
+        for event in reader.read():
+            store.fold([event])
+    assert store.curves.train["loss"].mean() == pytest.approx(2.0)
+    store.fold(reader.read())
+    assert store.curves.train["loss"].mean() == pytest.approx(4.5)
+    assert store.view.step == 8
+
+
+@pytest.mark.parametrize("name", ["lr", "learning_rate", "lr-Adam", "lr/pg0", "train/learning_rate"])
+def test_the_rate_in_the_list_of_runs_is_the_greatest_that_was_logged(tmp_path: Path, name: str) -> None:
+    for run, settings in (("told", {"lr": 0.5}), ("logged", {})):
+        (tmp_path / run).mkdir()
+        content = [record(0, hparams(**settings))] if settings else []
+        content += [record(step, scalar(name, rate)) for step, rate in enumerate((0.0, 0.25, 0.125, math.nan))]
+        (tmp_path / run / "events.out.tfevents.1.h").write_bytes(b"".join(content) + losses(range(4)))
+    assert {run.name: run.lr for run in WatchedRuns([tmp_path]).read()} == {"told": 0.5, "logged": 0.25}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from finetui.engine.sources.recognise import find_runs
 from finetui.engine.sources.source import Anew, Ended, Hparams, Item, Note, Row
 from finetui.engine.sources.table import CsvRun, JsonLinesRun
 from finetui.engine.sources.trackio import TrackioRun, runs_in
@@ -180,7 +181,7 @@ def test_a_cell_without_an_end_costs_its_line_and_no_other(tmp_path: Path) -> No
     found = list(CsvRun(file).read())
     assert rows(found) == [(1, {"loss": 0.5}), (3, {"loss": 0.25})]
     assert [item.message for item in found if isinstance(item, Note)] == [
-        "1 lines of metrics.csv that hold no numbers were left out"
+        "1 line of metrics.csv that holds no numbers was left out"
     ]
 
 
@@ -188,3 +189,24 @@ def test_a_step_of_a_trainer_that_is_no_number_is_left_out(tmp_path: Path) -> No
     entries = [{"step": math.nan, "loss": 1.0}, {"step": 1e999, "loss": 1.0}, {"step": 3, "loss": 0.5}]
     (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": entries}))
     assert rows(list(TrainerRun(tmp_path).read())) == [(3, {"loss": 0.5})]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("step;loss;val_acc\n1;0,5;\n2;0,25;0,75\n", [(1, {"loss": 0.5}), (2, {"loss": 0.25, "val_acc": 0.75})]),
+        ("step;loss\n1;0.5\n", [(1, {"loss": 0.5})]),
+        ("step\tloss\n1\t0.5\n2\t0,25\n", [(1, {"loss": 0.5}), (2, {"loss": 0.25})]),
+        ("step,loss,note;s\n1,0.5,1;2\n", [(1, {"loss": 0.5})]),
+        ("\ufeffstep;loss\r\n1;0,5\r\n", [(1, {"loss": 0.5})]),
+        ("loss\n0.5\n", [(1, {"loss": 0.5})]),
+    ],
+)
+def test_what_is_between_the_columns_is_seen(tmp_path: Path, text: str, expected: list[object]) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text(text, newline="")
+    (found,) = find_runs(file)
+    assert found.kind == "CSV"
+    items = list(found.open().read())
+    assert rows(items) == expected
+    assert not [item for item in items if isinstance(item, Note)]

@@ -1,65 +1,30 @@
 """The freeze audit of watched loops: the tutorial's fc4, and a healthy loop that is frozen from a dashboard."""
 
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
-import pytest
 import torch
 from own_loop import OwnLoop
 from torch import nn, optim
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
+from tutorial_net import TutorialNet
 from watching import Watcher
 
 import finetui
-from finetui.engine.link.socket_link import AttachLink
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.audit import Audit
 from finetui.engine.runs.folder import RunFolder
 
 
-@pytest.fixture
-def dashboards() -> Iterator[list[Watcher]]:
-    found: list[Watcher] = []
-    yield found
-    for watcher in found:
-        watcher.close()
-
-
-def send(watcher: Watcher, command: commands.AnyCommand) -> events.AnyEvent:
-    watcher.link.send(command)
-    return watcher.until(lambda event: getattr(getattr(event, "command", None), "id", None) == command.id)
-
-
 def audited(watcher: Watcher, steps: int = 5) -> Audit:
-    reply = send(watcher, commands.AuditParameters(steps=steps))
+    reply = watcher.ask(commands.AuditParameters(steps=steps))
     assert isinstance(reply, events.ParametersAudited), reply
     return reply.audit
 
 
-class Net(nn.Module):
-    """The tutorial's network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 6, 5)
-        self.pool = nn.MaxPool2d(2, 2)
-        self.conv2 = nn.Conv2d(6, 16, 5)
-        self.fc1 = nn.Linear(16 * 4 * 4, 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.pool(F.relu(self.conv1(x)))
-        x = self.pool(F.relu(self.conv2(x)))
-        x = x.view(-1, 16 * 4 * 4)
-        x = F.relu(self.fc1(x))
-        x = F.relu(self.fc2(x))
-        return self.fc3(x)
-
-
-def test_the_finetuning_of_the_tutorial_with_three_lines_added(tmp_path: Path, dashboards: list[Watcher]) -> None:
-    net = Net()
+def test_the_finetuning_of_the_tutorial_with_three_lines_added(tmp_path: Path) -> None:
+    net = TutorialNet()
     criterion = nn.CrossEntropyLoss()
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(256, 1, 28, 28, generator=generator)
@@ -71,10 +36,11 @@ def test_the_finetuning_of_the_tutorial_with_three_lines_added(tmp_path: Path, d
     net.fc4 = nn.Linear(16 * 4 * 4, 10)
     optimizer = optim.SGD(net.fc4.parameters(), lr=0.001, momentum=0.9)
     found: list[events.AnyEvent] = []
-    with finetui.watch(net, optimizer, runs_dir=tmp_path, name="tutorial") as run:
-        assert run.folder is not None
-        dashboards.append(Watcher(AttachLink(RunFolder(run.folder))))
-        dashboards[0].until_kind(events.Audience)
+    with (
+        finetui.watch(net, optimizer, runs_dir=tmp_path, name="tutorial") as run,
+        closing(Watcher(AttachLink(RunFolder(run.folder)))) as watcher,
+    ):
+        watcher.until_kind(events.Audience)
         for epoch in range(400):
             for inputs, labels in run.steps(train_loader):
                 optimizer.zero_grad()
@@ -84,8 +50,8 @@ def test_the_finetuning_of_the_tutorial_with_three_lines_added(tmp_path: Path, d
                 optimizer.step()
                 run.log(loss=loss)
             if epoch == 0:
-                dashboards[0].link.send(commands.AuditParameters(steps=5))
-            found = [e for e in dashboards[0].link.events.drain() if isinstance(e, events.ParametersAudited)]
+                watcher.link.send(commands.AuditParameters(steps=5))
+            found = [e for e in watcher.link.events.drain() if isinstance(e, events.ParametersAudited)]
             if found:
                 break
     (answer,) = found
@@ -103,44 +69,42 @@ def test_the_finetuning_of_the_tutorial_with_three_lines_added(tmp_path: Path, d
     assert not any(tensor.moved for tensor in answer.audit.tensors)
 
 
-def test_a_healthy_loop_is_clean_whatever_is_frozen_from_a_dashboard(tmp_path: Path, dashboards: list[Watcher]) -> None:
+def test_a_healthy_loop_is_clean_whatever_is_frozen_from_a_dashboard(tmp_path: Path) -> None:
     with OwnLoop(tmp_path) as loop:
-        dashboards.append(loop.attach())
-        watcher = dashboards[0]
+        watcher = loop.attach()
         watcher.until_state("running")
         assert audited(watcher).wrong == ()
-        send(watcher, commands.SetFrozen(groups=("block1",), frozen=True))
+        watcher.ask(commands.SetFrozen(groups=("block1",), frozen=True))
         audit = audited(watcher)
         assert audit.wrong == ()
         assert {tensor.name for tensor in audit.tensors if tensor.frozen} == {
             f"block1.{name}" for name in loop.net.block1.state_dict()
         }
-        send(watcher, commands.SetFrozen(layers=("block2.0",), frozen=True))
+        watcher.ask(commands.SetFrozen(layers=("block2.0",), frozen=True))
         assert audited(watcher).wrong == ()
-        send(watcher, commands.SetFrozenNorm(trains=True))
+        watcher.ask(commands.SetFrozenNorm(trains=True))
         audit = audited(watcher)
         assert audit.wrong == ()
         assert any(tensor.name == "block1.1.running_mean" and tensor.moved for tensor in audit.tensors)
-        send(watcher, commands.SetLearningRate(value=0.01, factor=0.5))
+        watcher.ask(commands.SetLearningRate(value=0.01, factor=0.5))
         rates = {tensor.rate for tensor in audited(watcher).tensors if not tensor.frozen and not tensor.buffer}
         assert rates == {0.025}
 
 
-def test_what_the_loop_froze_itself_and_left_in_train_mode_drifts(tmp_path: Path, dashboards: list[Watcher]) -> None:
+def test_what_the_loop_froze_itself_and_left_in_train_mode_drifts(tmp_path: Path) -> None:
     loop = OwnLoop(tmp_path)
     loop.net.block1.requires_grad_(False)
     with loop:
-        dashboards.append(loop.attach())
-        dashboards[0].until_state("running")
-        wrong = {finding.name: finding.reason for finding in audited(dashboards[0]).wrong}
+        watcher = loop.attach()
+        watcher.until_state("running")
+        wrong = {finding.name: finding.reason for finding in audited(watcher).wrong}
     assert set(wrong) == {f"block1.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
     assert all("drift" in reason for reason in wrong.values())
 
 
-def test_a_pause_ends_it_with_the_steps_that_there_were(tmp_path: Path, dashboards: list[Watcher]) -> None:
+def test_a_pause_ends_it_with_the_steps_that_there_were(tmp_path: Path) -> None:
     with OwnLoop(tmp_path) as loop:
-        dashboards.append(loop.attach())
-        watcher = dashboards[0]
+        watcher = loop.attach()
         watcher.until_state("running")
         long = commands.AuditParameters(steps=100_000)
         watcher.link.send(long)
@@ -150,7 +114,7 @@ def test_a_pause_ends_it_with_the_steps_that_there_were(tmp_path: Path, dashboar
         answer = watcher.until_kind(events.ParametersAudited)
         assert 0 < answer.audit.steps < 100_000
         assert answer.audit.wrong == ()
-        refused = send(watcher, commands.AuditParameters())
+        refused = watcher.ask(commands.AuditParameters())
         assert isinstance(refused, events.CommandRefused)
         assert "paused" in refused.reason
-        assert isinstance(send(watcher, commands.AuditParameters(steps=0)), events.CommandRefused)
+        assert isinstance(watcher.ask(commands.AuditParameters(steps=0)), events.CommandRefused)

@@ -75,8 +75,7 @@ def asked(folder: RunFolder, question: commands.AnyCommand) -> events.AnyEvent:
     """Return what the dashboard of an ended run answers."""
     watcher = Watcher(JournalLink(folder))
     watcher.until_state("finished")
-    watcher.link.send(question)
-    answer = watcher.until(lambda event: getattr(getattr(event, "command", None), "id", None) == question.id)
+    answer = watcher.ask(question)
     watcher.close()
     return answer
 

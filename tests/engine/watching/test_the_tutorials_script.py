@@ -9,8 +9,8 @@ import torch
 from own_loop import journal_of
 from watching import Watcher, until
 
+from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.link.journal_link import JournalLink
-from finetui.engine.link.socket_link import AttachLink
 from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol import commands, events
 from finetui.engine.runs.folder import RunFolder
@@ -120,11 +120,6 @@ class Person:
             self.error = error
 
 
-def send(watcher: Watcher, command: commands.AnyCommand) -> events.AnyEvent:
-    watcher.link.send(command)
-    return watcher.until(lambda event: getattr(getattr(event, "command", None), "id", None) == command.id)
-
-
 def test_it_is_seen_paused_frozen_and_its_mistakes_are_browsed(shared_data: Path, tmp_path: Path) -> None:
     person = Person(shared_data, tmp_path)
     try:
@@ -137,19 +132,19 @@ def test_it_is_seen_paused_frozen_and_its_mistakes_are_browsed(shared_data: Path
         assert prepared.hparams["optimizer"] == "SGD"
         assert prepared.hparams["momentum"] == 0.9
 
-        assert isinstance(send(watcher, commands.Pause()), events.CommandAccepted)
+        assert isinstance(watcher.ask(commands.Pause()), events.CommandAccepted)
         freeze = commands.SetFrozen(groups=("conv1", "conv2"), frozen=True)
-        assert isinstance(send(watcher, freeze), events.CommandAccepted)
+        assert isinstance(watcher.ask(freeze), events.CommandAccepted)
         net = person.names["net"]
         before = {name: value.clone() for name, value in net.state_dict().items()}
         for _ in range(3):
-            send(watcher, commands.StepOnce())
+            watcher.ask(commands.StepOnce())
             watcher.until_kind(events.TrainPoint)
         after = net.state_dict()
         same = {name for name in before if torch.equal(before[name], after[name])}
         assert same == {"conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"}
 
-        send(watcher, commands.Resume())
+        watcher.ask(commands.Resume())
         watcher.link.send(commands.AuditParameters(steps=20))
         person.done.set()
         audited = watcher.until_kind(events.ParametersAudited)
@@ -184,7 +179,7 @@ def test_it_is_seen_paused_frozen_and_its_mistakes_are_browsed(shared_data: Path
     link = JournalLink(person.folder)
     opened = Watcher(link)
     opened.until_state("finished")
-    images = send(opened, commands.FetchImages(indices=tuple(mistakes[:5])))
+    images = opened.ask(commands.FetchImages(indices=tuple(mistakes[:5])))
     assert isinstance(images, events.Images)
     assert [picture.index for picture in images.pictures] == mistakes[:5]
     assert all((picture.height, picture.width, picture.problem) == (28, 28, "") for picture in images.pictures)

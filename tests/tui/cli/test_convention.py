@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from old_runs import OLD_RUNS
 
 import finetui
 from finetui.tui.cli import main
 from finetui.tui.cli.main import app
 
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "runs"
 PACKAGE = Path(inspect.getfile(finetui)).parent
 COMMANDS = sorted(name for name in app if not name.startswith("-"))
 _PLACE = "PLACE"  # stands for what an f-string puts in
@@ -21,7 +21,7 @@ _PLACE = "PLACE"  # stands for what an f-string puts in
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    shutil.copytree(FIXTURE, tmp_path / "checkpoints")
+    shutil.copytree(OLD_RUNS, tmp_path / "checkpoints")
     return tmp_path
 
 

@@ -17,7 +17,7 @@ from watching import until
 
 from finetui.engine.errors import BadInput
 from finetui.engine.link import sockets
-from finetui.engine.link.socket_link import not_live
+from finetui.engine.link.attach_link import not_live
 from finetui.engine.protocol.events import CommandAccepted, StateChanged, TrainPoint
 from finetui.engine.runs.folder import RunFolder, create_run
 from finetui.engine.runs.lock import RunLock, holder_of, is_live

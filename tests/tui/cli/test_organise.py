@@ -1,11 +1,11 @@
 """`finetui tag`, `note`, `rename`, `delete`, and the table of `finetui runs`, on runs of an earlier version."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from old_runs import copy_old_runs
 
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import RunLock
@@ -14,17 +14,11 @@ from finetui.tui.cli.main import run
 from finetui.tui.cli.runs import rows_of
 from finetui.tui.state.run_tree import live_first, run_tree
 
-FIXTURE = Path(__file__).parents[2] / "fixtures" / "runs"
-
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """A folder with the old runs in `checkpoints`; the finetune finds its parent where that lies now."""
-    copied = tmp_path / "checkpoints"
-    shutil.copytree(FIXTURE, copied)
-    for name in ("config.toml", "journal.jsonl"):
-        file = copied / "linear-probe" / name
-        file.write_text(file.read_text().replace("/tmp/fixture/runs", str(copied)))
+    """A folder with the old runs in `checkpoints`."""
+    copy_old_runs(tmp_path / "checkpoints")
     return tmp_path
 
 

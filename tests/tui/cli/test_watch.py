@@ -70,3 +70,50 @@ def test_a_finished_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not {"config", "parameters", "steps_per_epoch", "parent"} & begun.keys()  # nobody has told them
     assert not {"train_size", "channels", "classes"} & begun["data"].keys()
     assert all(event.get("accuracy") is None for event in events)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A file whose source fails, after it has told of a few steps, with what the list that it gives says."""
+    from finetui.engine.sources.table import JsonLinesRun
+
+    file = tmp_path / "log.jsonl"
+    file.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.4}\n')
+    read = JsonLinesRun.read
+
+    def failing(self: JsonLinesRun) -> object:
+        yield from read(self)
+        raise ValueError("no number")
+
+    monkeypatch.setattr(JsonLinesRun, "read", failing)
+    return file
+
+
+def test_json_of_a_damaged_source_is_a_sentence_after_what_was_read(
+    failing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["watch", str(failing), "--json", "--once"]) == 2
+    said = capsys.readouterr()
+    assert [json.loads(line).get("loss") for line in said.out.splitlines()][-2:] == [0.5, 0.4]
+    assert said.err.count("\n") == 1
+    assert f"something in {failing} is not understood: ValueError: no number" in said.err
+
+
+def test_json_says_once_what_is_wrong_and_follows_on(
+    failing: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([0.3, 0.2])
+
+    def sleep(_seconds: float) -> None:
+        loss = next(looks, None)
+        if loss is None:
+            raise KeyboardInterrupt
+        with failing.open("a") as file:
+            file.write(json.dumps({"step": 3, "loss": loss}) + "\n")
+
+    monkeypatch.setattr("finetui.tui.cli.watch.time.sleep", sleep)
+    run(["watch", str(failing), "--json"])
+    said = capsys.readouterr()
+    losses = [event["loss"] for event in map(json.loads, said.out.splitlines()) if event["type"] == "train_point"]
+    assert losses == [0.5, 0.4, 0.3, 0.2]
+    assert said.err.count("is not understood") == 1

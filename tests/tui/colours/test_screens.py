@@ -1,5 +1,7 @@
 """Every screen, drawn for every kind of terminal: no colour but those of its palette."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 from canned_predictions import AnsweringLink
 from pilot import DashboardPilot, open_app, picture
@@ -47,35 +49,40 @@ async def visit(pilot: DashboardPilot, keys: tuple[str, ...], shows: str) -> Non
     assert shows in picture(pilot.app)
 
 
-@pytest.mark.parametrize("where", VISITS)
+async def visits(pilot: DashboardPilot) -> AsyncIterator[str]:
+    """Go everywhere, and from each place back to the Train screen; give what each is called once it is drawn."""
+    for where, (keys, shows) in VISITS.items():
+        pilot.app.notify("a toast", title="its title", severity="warning")
+        await visit(pilot, keys, shows)
+        yield where
+        while not isinstance(pilot.app.screen, TrainScreen):
+            await pilot.press("escape")
+
+
 @pytest.mark.parametrize(("depth", "dark"), [("256", True), ("256", False), ("16", True), ("16", False)])
-async def test_only_colours_of_the_palette_are_drawn(link: AnsweringLink, depth: str, dark: bool, where: str) -> None:
+async def test_only_colours_of_the_palette_are_drawn(link: AnsweringLink, depth: str, dark: bool) -> None:
     app = FinetuiApp(link, depth=depth, image_mode="blocks" if depth == "256" else "ascii")
     allowed = {colour for colour in palette(depth, dark=dark).values() if len(colour) == 7}
     async with open_app(app, size=(120, 40)) as pilot:
         app.theme = "finetui-dark" if dark else "finetui-light"
-        app.notify("a toast", title="its title", severity="warning")
-        await visit(pilot, *VISITS[where])
-        strange = {
-            (colour.triplet.hex, piece.text.strip())
-            for piece in segments(app)
-            if piece.style is not None and not of_an_image(piece)
-            for colour in (piece.style.color, piece.style.bgcolor)
-            if colour is not None and colour.triplet is not None and colour.triplet.hex not in allowed
-        }
-        assert not strange
+        async for where in visits(pilot):
+            strange = {
+                (colour.triplet.hex, piece.text.strip())
+                for piece in segments(app)
+                if piece.style is not None and not of_an_image(piece)
+                for colour in (piece.style.color, piece.style.bgcolor)
+                if colour is not None and colour.triplet is not None and colour.triplet.hex not in allowed
+            }
+            assert not strange, where
 
 
 async def test_without_colours_attributes_take_their_place(link: AnsweringLink) -> None:
     app = FinetuiApp(link, depth="none", image_mode="ascii")
     async with open_app(app, size=(120, 40)) as pilot:
-        for keys, shows in VISITS.values():
-            await visit(pilot, keys, shows)
+        async for _ in visits(pilot):
             pieces = segments(app)
             assert all(piece.style.color is None or piece.style.color.is_default for piece in pieces if piece.style)
             assert all(piece.style.bgcolor is None or piece.style.bgcolor.is_default for piece in pieces if piece.style)
-            while not isinstance(app.screen, TrainScreen):
-                await pilot.press("escape")
         await pilot.press("tab")
         reverse = "".join(piece.text for piece in segments(app) if piece.style and piece.style.reverse)
         assert reverse.strip()  # where the focus is

@@ -174,11 +174,11 @@ def average(report: ClassReport, found: Layout, width: int) -> Content:
     return Content.styled(f"{label:<15}{words}", "$muted")
 
 
-def total(found: Evaluated | None, width: int) -> Content:
+def total(found: Evaluated | None, width: int, *, can_evaluate: bool = True) -> Content:
     """Return the accuracy on all images, with its interval and their number as far as there is room."""
     if found is None:
         brief, more = " No evaluation yet", f". Press {KEYS['evaluate'].shown} to evaluate now."
-        return Content.styled(brief + more if len(brief + more) <= width else brief, "$muted")
+        return Content.styled(brief + more if can_evaluate and len(brief + more) <= width else brief, "$muted")
     if found.accuracy is None or not found.n:
         if found.accuracy is None:
             return Content.styled(f" {found.part} accuracy is not told", "$muted")

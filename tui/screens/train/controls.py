@@ -17,8 +17,8 @@ from finetui.engine.protocol.config_checks import check_learning_rate
 from finetui.tui.keys import KEYS, bind
 from finetui.tui.screens.toast import ShowToast
 from finetui.tui.state.actions import BY_NAME
+from finetui.tui.state.command_words import describe_command
 from finetui.tui.state.empty import no_steering
-from finetui.tui.state.log_lines import describe_command
 from finetui.tui.state.numbers import factor, rate
 from finetui.tui.state.parse_numbers import number
 from finetui.tui.state.view import View

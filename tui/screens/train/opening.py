@@ -75,7 +75,11 @@ def show_runs(train: "TrainScreen") -> None:
 
 async def choose_checkpoint(train: "TrainScreen", *, can_steer: bool) -> None:
     """List the checkpoints that are kept: go back to one, branch from one, keep one more."""
-    why_not = "" if can_steer else "This dashboard cannot steer the run; finetui resume and finetui branch can."
-    command = await train.app.push_screen_wait(CheckpointsScreen(train.store.view, why_not))
+    view, why_not = train.store.view, ""
+    if view.only_files:
+        why_not = "The files that are watched tell of no checkpoints."
+    elif not can_steer:
+        why_not = "This dashboard cannot steer the run; finetui resume and finetui branch can."
+    command = await train.app.push_screen_wait(CheckpointsScreen(view, why_not))
     if command is not None:
         train.send(command)

@@ -135,6 +135,7 @@ class PerClassTable(Compound, Vertical):
         self._counted: Part = "test"
         self._left_out = 0  # classes with fewer mistakes than any that is shown
         self._data: DataSummary | None = None
+        self._can_evaluate = True
 
     def compose(self) -> ComposeResult:
         """A heading, the rows, and below them what all images amount to."""
@@ -161,6 +162,7 @@ class PerClassTable(Compound, Vertical):
 
     def show(self, view: View) -> None:
         """Bring the table up to date with `view`."""
+        self._can_evaluate = view.can_evaluate
         if view.data is not self._data:  # another run, which need not have the part that was chosen
             self.part, self._data = "", view.data
         part = self.part or view.watched

@@ -14,6 +14,7 @@ from finetui.engine.files import replacing
 from finetui.engine.text import clean
 from finetui.tui.keys import KEYS
 from finetui.tui.screens.form import Form
+from finetui.tui.state.export import check_free
 from finetui.tui.state.run_curves import TRAINED, WATCHED, RunCurves
 from finetui.tui.widgets import plot_figure
 from finetui.tui.widgets.form_rows import ChoiceRow, TextRow
@@ -47,10 +48,7 @@ def plot_target(text: str, *, overwrite: bool = False) -> PlotTarget:
         raise BadInput(f"{where if text.strip() else 'a plot'}: name a file that ends in .png, .svg, .csv or .txt")
     if path.is_dir():
         raise BadInput(f"{where} is a folder; name a file")
-    if path.exists() and not overwrite:
-        raise BadInput(f"{where} exists; name another, or let it be overwritten")
-    if not path.parent.is_dir():
-        raise BadInput(f"there is no folder {clean(str(path.parent))}; make it first")
+    check_free(path, overwrite=overwrite)
     return PlotTarget(path, kind)
 
 

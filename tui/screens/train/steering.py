@@ -26,7 +26,7 @@ from finetui.tui.screens.train.messages import ResumeWanted
 from finetui.tui.screens.train.rates import RatesScreen
 from finetui.tui.state.actions import BY_NAME
 from finetui.tui.state.command_results import CommandResults
-from finetui.tui.state.log_lines import describe_command
+from finetui.tui.state.command_words import describe_command
 
 if TYPE_CHECKING:
     from finetui.tui.screens.train.screen import TrainScreen

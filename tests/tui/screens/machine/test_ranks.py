@@ -8,41 +8,24 @@ import pytest
 from canned import CannedLink, prepared
 from canned_machine import sample
 from canned_ranks import row, seen, slow_row
-from pilot import DashboardPilot, open_app, picture
+from machine_pilot import BEGINNING, SIZES, opened
+from pilot import open_app, picture
 from rich.cells import cell_len
 
-from finetui.engine.protocol.events import Alert, AnyEvent, JobFound, RunStarted, StateChanged
+from finetui.engine.protocol.events import Alert, AnyEvent, JobFound, StateChanged
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.machine.ranks import RanksPanel, summary, table
-from finetui.tui.screens.machine.screen import MachineScreen
 from finetui.tui.screens.status_lines import figures_line
 from finetui.tui.state.store import Store
 
-SIZES = [(80, 24), (120, 40), (200, 60)]
-BEGINNING: tuple[AnyEvent, ...] = (
-    prepared(),
-    RunStarted(name="a-run", path="/runs/a-run"),
-    StateChanged(state="running"),
-    sample(0),
-)
 FOUR = seen(row(0), row(1), slow_row(2), row(3))
-
-
-async def opened(pilot: DashboardPilot, link: CannedLink, *events: AnyEvent) -> MachineScreen:
-    for event in (*BEGINNING, *events):
-        link.events.put(event)
-    await pilot.settle()
-    await pilot.press("M")
-    await pilot.settle()
-    assert isinstance(pilot.app.screen, MachineScreen)
-    return pilot.app.screen
 
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_ranks_are_rows_and_the_slowest_is_marked(size: tuple[int, int]) -> None:
     link = CannedLink()
     async with open_app(FinetuiApp(link), size=size) as pilot:
-        await opened(pilot, link, FOUR)
+        await opened(pilot, link, sample(0), FOUR)
         lines = picture(pilot.app).splitlines()
         heading = next(at for at, line in enumerate(lines) if "communicating" in line and "rank" in line)
         assert re.search(r"4 ranks  ·  same weights at step 1,200", lines[heading - 1])
@@ -61,7 +44,7 @@ async def test_ranks_are_rows_and_the_slowest_is_marked(size: tuple[int, int]) -
 async def test_a_run_of_one_process_has_no_such_table() -> None:
     link = CannedLink()
     async with open_app(FinetuiApp(link), size=(120, 40)) as pilot:
-        screen = await opened(pilot, link)
+        screen = await opened(pilot, link, sample(0))
         assert not screen.query_one(RanksPanel).display
         assert "rank" not in picture(pilot.app)
         link.events.put(FOUR)
@@ -75,7 +58,7 @@ async def test_a_run_of_one_process_has_no_such_table() -> None:
 async def test_many_ranks_leave_room_for_the_machine_and_can_be_scrolled() -> None:
     link = CannedLink()
     async with open_app(FinetuiApp(link), size=(80, 24)) as pilot:
-        screen = await opened(pilot, link, seen(*map(row, range(64)), world=512))
+        screen = await opened(pilot, link, sample(0), seen(*map(row, range(64)), world=512))
         shown = picture(pilot.app)
         assert "512 ranks on 8 nodes, the slowest 63 and the first shown" in shown and "CPU" in shown
         assert "\n  63 " not in shown
@@ -88,7 +71,7 @@ async def test_many_ranks_leave_room_for_the_machine_and_can_be_scrolled() -> No
 async def test_rows_follow_what_the_ranks_tell() -> None:
     link = CannedLink()
     async with open_app(FinetuiApp(link), size=(120, 40)) as pilot:
-        await opened(pilot, link, FOUR)
+        await opened(pilot, link, sample(0), FOUR)
         rows = tuple(msgspec.structs.replace(one, step=5678) for one in FOUR.rows)
         link.events.put(msgspec.structs.replace(FOUR, rows=rows, alike=5600))
         await pilot.wait(1.0)
@@ -100,7 +83,7 @@ async def test_different_weights_are_an_alert_that_names_the_tensor() -> None:
     link = CannedLink()
     async with open_app(FinetuiApp(link), size=(120, 40)) as pilot:
         alert = Alert(kind="ranks", message="the ranks have different weights at step 1,200: fc1.weight of rank 1")
-        await opened(pilot, link, seen(row(0), row(1), differs="fc1.weight"), alert)
+        await opened(pilot, link, sample(0), seen(row(0), row(1), differs="fc1.weight"), alert)
         shown = picture(pilot.app)
         assert "different weights: fc1.weight" in shown and "same weights" not in shown
         assert "→ the ranks have different weights at step 1,200: fc1.weight of rank 1" in shown
@@ -143,7 +126,7 @@ def test_the_job_tells_how_long_it_still_has() -> None:
 )
 def test_the_status_bar_has_a_word_for_them(event: AnyEvent, word: str) -> None:
     store = Store()
-    store.fold([*BEGINNING, event])
+    store.fold([*BEGINNING, sample(0), event])
     assert word in figures_line(store, 120).plain
     store.fold([StateChanged(state="finished")])
     assert word not in figures_line(store, 120).plain

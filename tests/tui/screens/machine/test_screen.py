@@ -5,13 +5,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from canned import CannedLink, point, prepared
+from canned import CannedLink, point
 from canned_machine import BEGAN, GB, gpu, sample
-from pilot import DashboardPilot, open_app, picture
+from machine_pilot import BEGINNING, SIZES, opened
+from pilot import open_app, picture
 from textual._compositor import ChopsUpdate, Compositor
 from textual.widget import Widget
 
-from finetui.engine.protocol.events import Alert, AnyEvent, RunStarted, StateChanged, TimeShares
+from finetui.engine.protocol.events import Alert, StateChanged, TimeShares
 from finetui.engine.protocol.machine import Gpu, GpuProcess
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.help import HelpScreen
@@ -22,23 +23,7 @@ from finetui.tui.screens.status_lines import machine_parts
 from finetui.tui.screens.train.screen import TrainScreen
 from finetui.tui.widgets.fitting import fitting
 
-SIZES = [(80, 24), (120, 40), (200, 60)]
-BEGINNING: tuple[AnyEvent, ...] = (
-    prepared(),
-    RunStarted(name="a-run", path="/runs/a-run"),
-    StateChanged(state="running"),
-)
 SHARES = TimeShares(waiting=0.31, copying=0.02, computing=0.55, evaluating=0.06, saving=0.01, seconds=60.0)
-
-
-async def opened(pilot: DashboardPilot, link: CannedLink, *events: AnyEvent) -> MachineScreen:
-    for event in (*BEGINNING, *events):
-        link.events.put(event)
-    await pilot.settle()
-    await pilot.press("M")
-    await pilot.settle()
-    assert isinstance(pilot.app.screen, MachineScreen)
-    return pilot.app.screen
 
 
 def has_graph(frame: Frame) -> bool:

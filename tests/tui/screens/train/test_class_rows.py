@@ -125,3 +125,4 @@ async def test_the_worst_class_is_under_the_cursor_until_somebody_moves_it() -> 
 def test_before_the_first_evaluation_it_says_how_to_get_one() -> None:
     assert total(None, 60).plain == " No evaluation yet. Press e to evaluate now."
     assert total(None, 18).plain == " No evaluation yet"
+    assert total(None, 60, can_evaluate=False).plain == " No evaluation yet"
