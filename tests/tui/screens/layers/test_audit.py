@@ -135,13 +135,3 @@ def test_where_there_is_little_room_the_chosen_module_is_not_repeated_before_its
     narrow = lines(AUDIT, "fc1", 62)[1:]
     assert [line.plain.split()[0] for line in narrow] == ["tensor", "weight"]
     assert narrow[-1].plain.endswith("SGD lr 0.1 m 0.9 wd 0.0005")
-
-
-async def test_the_verdict_is_laid_out_anew_for_another_width() -> None:
-    app, _ = app_over()
-    async with open_app(app, size=(120, 40)) as pilot:
-        await opened(pilot, "0.31 ms")
-        await pilot.press("home", "5")
-        await pilot.until(lambda: "5 asks again" in picture(app))
-        await pilot.resize_terminal(200, 60)
-        await pilot.until(lambda: "step 1,234" in picture(app) and "step 1,234  5" not in picture(app))
