@@ -86,11 +86,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
             ("verdict", self.verdict()),
             ("accuracy", f"{accuracy_words(self.exported_accuracy, self.n)}, on {self.part} of {self.data}"),
             ("checkpoint's", accuracy_words(self.checkpoint_accuracy, self.n)),
-            (
-                "differences",
-                f"at most {self.largest_probability_difference:.2g} of a probability (image "
-                f"{self.largest_difference_index:,}), {self.largest_logit_difference:.2g} of a logit",
-            ),
+            ("differences", self._differences()),
             ("network", f"{about.architecture.name}, {len(about.classes)} classes"),
             ("input", f"{self._input()}, {about.batch_words()} at once"),
             *(("" if number else "preprocessing", step) for number, step in enumerate(self.steps)),
@@ -106,6 +102,13 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
             yield clean(f"  {name}: {found.exported}, where the checkpoint says {found.checkpoint}", 1000)
         if len(self.differing) > _MOST_LISTED:
             yield f"  and {len(self.differing) - _MOST_LISTED:,} more, in {json_path(Path(self.file)).name}"
+
+    def _differences(self) -> str:
+        probability, logit = self.largest_probability_difference, self.largest_logit_difference
+        if not probability and not logit:
+            return "none: each probability and each logit is the same"
+        which = f" (image {self.largest_difference_index:,})" if probability else ""
+        return f"at most {probability:.2g} of a probability{which}, {logit:.2g} of a logit"
 
     def _input(self) -> str:
         about = self.description

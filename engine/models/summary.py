@@ -82,15 +82,15 @@ class ModelSummary:
     saved_bytes: int
     counted: str = _COUNTED
 
-    def memory(self, batch_size: int, moments: int = 1) -> Memory:
+    def memory(self, batch_size: int, states: int = 1) -> Memory:
         """Return what training with batches of `batch_size` images takes.
 
-        `moments` are the numbers that the optimizer keeps for each parameter: 1 for SGD with momentum, 2 for AdamW.
+        The optimizer keeps `states` numbers of each parameter: SGD with momentum 1, AdamW 2.
         """
         return Memory(
             weights=self.weight_bytes,
             gradients=self.trainable_bytes,
-            optimizer=self.trainable_bytes * moments,
+            optimizer=self.trainable_bytes * states,
             activations=self.saved_bytes * batch_size,
         )
 

@@ -22,6 +22,7 @@ from finetui.engine.protocol.values import Part
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.text import clean, meant
 
+_FILES = frozenset((".ckpt", ".onnx", ".pt", ".pt2", ".pth", ".safetensors"))  # that networks and weights are in
 _LONGEST_PART = 24  # of a default name: its date, data and model have 60 characters at most
 LAST_PREDICTIONS, BEST_PREDICTIONS = "last.predictions", "best.predictions"
 
@@ -203,6 +204,8 @@ def find_run(name_or_path: str, runs_dir: Path, *, lost_journal: bool = False) -
         folder = RunFolder(path)
         if folder.journal.is_file() or (lost_journal and folder.config.is_file()):
             return folder
+    if Path(name_or_path).expanduser().is_dir():
+        raise BadInput(f"the folder {name_or_path} is no run: it has no journal.jsonl")
     names = [run.name for run in run_folders(runs_dir)]
     known = meant(name_or_path, names) if names else "it has no runs yet"
     raise BadInput(f"there is no run {name_or_path!r} in {runs_dir}; {known}")
@@ -251,6 +254,8 @@ def find_checkpoint(run_or_file: str, runs_dir: Path) -> Path:
     file = Path(run_or_file).expanduser()
     if file.is_file():
         return file
+    if file.suffix in _FILES and not (runs_dir / run_or_file).is_dir():
+        raise BadInput(f"there is no file {run_or_file}")
     folder, name = find_run_at(run_or_file, runs_dir)
     if is_own_loop(folder):
         raise BadInput(

@@ -29,19 +29,21 @@ def audit(
     all: bool = False,  # noqa: A002
     json: bool = False,
 ) -> int:
-    """Watch some steps of a live run, and say which tensors are frozen, which train, and which only claim to.
+    """Watch a live run for some steps, and report which tensors are frozen, which train, and which only claim to.
 
-    The exit status is 1 where something claims to be frozen and moves, or claims to train and does not.
+    The exit status is 1 if a tensor claims to be frozen and moves, or claims to train and does not.
 
     Parameters
     ----------
     steps
         How many steps to watch (default: 20).
     all
-        List every parameter and buffer, not only those that are wrong.
+        List every parameter and buffer, not only the wrong ones.
     json
         Print one JSON object: steps, tensors and findings.
     """
+    if steps < 1:
+        raise BadInput(f"steps (--steps) must be a whole number from 1, not {steps}")
     found = _ask(find_run(run, runs_dir), steps)
     if json:
         print_json(found)

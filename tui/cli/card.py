@@ -30,18 +30,18 @@ def card(
     device: Device = "auto",
     runs_dir: RunsDir = Path("checkpoints"),
 ) -> int:
-    """Write a report on a run: settings, curves, scores, classes, mistakes, and where it all comes from.
+    """Write a report on a run: settings, curves, scores, classes, mistakes and provenance.
 
-    It is one HTML file that needs nothing else, and the same without pictures in Markdown beside it.
+    The report is one self-contained HTML file, with a Markdown version without pictures beside it.
 
     Parameters
     ----------
     mistakes
-        How many mistakes to show, those with the highest loss (default: 24).
+        How many mistakes to show, highest loss first (default: 24).
     force
-        Overwrite what is there.
+        Overwrite existing files.
     data
-        Data set to score on (default: the one that it was trained on).
+        Data set to score on (default: the one it was trained on).
     """
     from finetui.tui.cli.card_facts import gather
     from finetui.tui.cli.card_html import as_html
@@ -58,6 +58,8 @@ def card(
     for path in targets:
         if path.exists() and not force:
             raise BadInput(f"{path} exists; name another with --output, or overwrite it with --force")
+    if not page.parent.is_dir():
+        raise BadInput(f"there is no folder {page.parent}; make it first")
     found = gather(folder, Place(run, runs_dir, data, data_dir, model or "lenet", device, part=part), mistakes)
     try:
         for path, text in zip(targets, (as_html(found), as_markdown(found)), strict=True):

@@ -97,7 +97,7 @@ def gather(folder: RunFolder, place: Place, mistakes: int) -> Card:
     finally:
         origin.close()
     scores = scores_of(found)
-    settings = flat_settings(msgspec.to_builtins(history.config)).items()
+    settings = tuple(_settings(history))
     matrix = found.confusion()
     few = len(found.classes) <= _WIDEST_MATRIX
     curves = history.store.curves
@@ -105,14 +105,14 @@ def gather(folder: RunFolder, place: Place, mistakes: int) -> Card:
     return Card(
         name=folder.name,
         headline=f"{found.origin.part} accuracy {accuracy_words(scores.accuracy, scores.n)}",
-        before=(Section("Run", tuple(_run_facts(history, summary))),),
+        before=(Section("Run", tuple(_run_facts(history, summary, found))),),
         plots=tuple(_plots(curves, history.store.view.watched)),
         after=(
             *([Section("Evaluations", evaluations, ("epoch", "loss", "accuracy"))] if evaluations else ()),
             Section("Scores", tuple(score_facts(scores, found.origin.part, found.origin.temperature))),
             Section("Classes", tuple(map(tuple, class_rows(scores))), HEADING),
             Section("Most confused", tuple(_pairs(found, matrix)), ("true", "predicted", "images")),
-            Section("Settings", tuple((name, in_words(value)) for name, value in settings)),
+            *([Section("Settings", settings)] if settings else ()),
             Section("Provenance", tuple(_provenance(origin, summary))),
         ),
         classes=found.classes if few else (),
@@ -123,11 +123,20 @@ def gather(folder: RunFolder, place: Place, mistakes: int) -> Card:
     )
 
 
-def _run_facts(history: History, summary: RunSummary) -> Iterator[tuple[str, str]]:
+def _settings(history: History) -> Iterator[tuple[str, str]]:
+    """Yield each setting; of somebody's own loop those that it told, for finetui's defaults say nothing of it."""
+    told = history.store.view.hparams
+    given = flat_settings(msgspec.to_builtins(history.config)) if told is None else dict(told)
+    for name, value in given.items():
+        yield name, in_words(value)
+
+
+def _run_facts(history: History, summary: RunSummary, found: Predictions) -> Iterator[tuple[str, str]]:
     view = history.store.view
     assert view.data is not None
-    sizes = ", ".join(f"{size:,} {part}" for part, size in view.data.sizes.items())
-    yield "Data", f"{view.data.name}: {sizes} images, {len(view.data.classes)} classes"
+    sizes = ", ".join(f"{size:,} {part}" for part, size in view.data.sizes.items() if size)
+    sizes = sizes or f"{len(found):,} {found.origin.part}"
+    yield "Data", f"{view.data.name}: {sizes} images, {len(found.classes):,} classes"
     yield "Model", f"{short(view.config.model.name)}, {view.parameters:,} parameters"
     if summary.parent:
         yield "Finetuned from", f"{summary.parent}, recipe {summary.recipe or '-'}"
@@ -165,7 +174,8 @@ def _pairs(found: Predictions, matrix: "np.ndarray[tuple[int, ...], np.dtype[np.
 def _provenance(origin: Origin, summary: RunSummary) -> Iterator[tuple[str, str]]:
     if summary.provenance is not None:
         yield from provenance_facts(summary.provenance)
-    yield "Checkpoint", clean(str(origin.checkpoint), 1000)
+    what = "Predictions" if origin.checkpoint.suffix == ".predictions" else "Checkpoint"
+    yield what, clean(str(origin.checkpoint), 1000)
     with origin.checkpoint.open("rb") as file:
         yield "SHA-256", hashlib.file_digest(file, "sha256").hexdigest()
 

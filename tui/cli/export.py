@@ -19,7 +19,9 @@ def export(
     /,
     *,
     to: Annotated[Literal["onnx", "pt2", "safetensors"], Parameter(help="onnx, pt2 (torch.export) or safetensors.")],
-    output: Annotated[Path | None, Parameter(help="The file (default: beside the checkpoint, named as it is).")] = None,
+    output: Annotated[
+        Path | None, Parameter(help="The file (default: beside the checkpoint, by the same name).")
+    ] = None,
     checkpoint: EarlierCheckpoint = "",
     force: bool = False,
     data: str | None = None,
@@ -29,18 +31,18 @@ def export(
     runs_dir: RunsDir = Path("checkpoints"),
     json: bool = False,
 ) -> int:
-    """Write a run's network to a file for other programs, and prove that it says what the checkpoint says.
+    """Export a run's network for other programs, and prove that the file predicts what the checkpoint predicts.
 
-    Classes and preprocessing are in the file. It is then run over the test images (else val), on the CPU, beside the
-    checkpoint; the certificate, with every image that they take for different classes, lies beside it, and so does what
-    it says of each image, for finetui errors --compare. Exit status 1 where there is such an image.
+    The file includes class names and preprocessing. It is then run on the CPU over the test images (else val) and
+    compared with the checkpoint. A certificate beside it lists every image that the two classify differently; so do
+    the predictions beside that, for finetui errors --compare. The exit status is 1 if there is such an image.
 
     Parameters
     ----------
     force
-        Overwrite what is there.
+        Overwrite existing files.
     data
-        Data set to compare on (default: the one that it was trained on).
+        Data set to compare on (default: the one it was trained on).
     json
         Print the certificate as one JSON object.
     """

@@ -30,25 +30,25 @@ def predict(
     json: bool = False,
     weights: WeightsOptions | None = None,
 ) -> int:
-    """Classify image files of your own: by a run, or by a file that finetui export wrote.
+    """Classify your own image files, with a run or with a file that finetui export wrote.
 
-    What cannot be read is said, and the others are classified all the same. Exit status 2 when that is a file that you
-    named, or all of a folder.
+    Files that cannot be read are reported, and the rest are classified. The exit status is 2 if you named one of those
+    files yourself, or if a folder holds nothing else.
 
     Parameters
     ----------
     files
         The image files, or folders of them.
     top
-        Likeliest classes to show (default: 5).
+        How many of the likeliest classes to show (default: 5).
     threshold
-        Tell no class that is less probable than this, from 0 to 1 (default: 0).
+        Abstain where the likeliest class is less probable than this, from 0 to 1 (default: 0, never).
     invert
-        Exchange light and dark first: for black ink on white paper, where the network learned from white on black.
+        Swap light and dark first: for black ink on white paper, where the network was trained on white on black.
     csv
-        Print CSV: path, prediction (empty where none is sure enough), problem, class_1, probability_1 and so on.
+        Print CSV: path, prediction (empty below --threshold), problem, class_1, probability_1 and so on.
     json
-        Print a JSON object for each file, one a line: path, prediction, top, problem.
+        Print one JSON object per file and line: path, prediction, top, problem.
     """
     from finetui.tui.cli.predict_report import Asked, print_predictions
 

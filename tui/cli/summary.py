@@ -1,9 +1,10 @@
 """`finetui summary`: a network's module tree as a table of 80 columns, or as JSON."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 from cyclopts import Parameter
@@ -11,7 +12,7 @@ from rich.cells import cell_len, set_cell_size
 
 import finetui
 from finetui.engine.errors import BadInput
-from finetui.engine.runs.folder import RunFolder, find_checkpoint
+from finetui.engine.runs.folder import RunFolder, find_checkpoint, how_it_began
 from finetui.engine.runs.summaries import RunSummary, summarise_run
 from finetui.engine.text import clean
 from finetui.tui.cli.complete import checkpoints
@@ -26,7 +27,18 @@ if TYPE_CHECKING:
 _GAP = 2
 _NARROWEST = 12  # of the names
 _DEEPEST = 10  # levels that are indented
-_MOMENTS = {"adamw": 2}  # numbers that an optimizer keeps for each parameter, where it is not one
+
+
+class Step(NamedTuple):
+    """What the memory is told for: images a step, in so many `parts` one after the other, and the optimizer.
+
+    `states` is how many numbers that keeps of each parameter.
+    """
+
+    images: int = 64
+    parts: int = 1
+    optimizer: str = "SGD with momentum"
+    states: int = 1
 
 
 @Parameter(name="*")
@@ -50,7 +62,7 @@ class SummaryOptions:
     classes: WholeNumber | None = None
     "Number of classes."
     batch_size: WholeNumber | None = None
-    "Images per training step that the memory is given for (default: the run's, else 64)."
+    "Images per training step that the memory is given for (default: those of the run, else 64)."
     time: bool = False
     "Also run it and say which part of the time each module takes."
     device: str = "auto"
@@ -75,12 +87,13 @@ def summary(
     """
     given = options or SummaryOptions()
     path = None if run is None else find_checkpoint(run, given.runs_dir)
-    of_run = None if path is None else _summary_of(RunFolder(path.parent))
-    provenance = None if of_run is None else of_run.provenance
-    batch_size = given.batch_size if given.batch_size is not None else (of_run.batch_size or 64) if of_run else 64
-    optimizer = of_run.optimizer if of_run is not None else ""
-    if batch_size < 1:
-        raise BadInput(f"--batch-size: a batch has at least 1 image, not {batch_size}")
+    if given.batch_size is not None and given.batch_size < 1:
+        raise BadInput(f"--batch-size: a batch has at least 1 image, not {given.batch_size}")
+    told = None if path is None else _told(RunFolder(path.parent))
+    provenance = None if told is None else told.provenance
+    step = Step() if path is None or told is None else _step(RunFolder(path.parent), told)
+    if given.batch_size is not None:
+        step = step._replace(images=given.batch_size, parts=min(step.parts, given.batch_size))
     architecture, found = finetui.summarise_model(
         given.model,
         data=given.data,
@@ -93,25 +106,36 @@ def summary(
     )
     if given.json:
         said = {} if provenance is None else {"provenance": msgspec.to_builtins(provenance)}
-        print_json(as_object(architecture, found, batch_size, optimizer) | said)
+        print_json(as_object(architecture, found, step) | said)
         return 0
-    lines = [*tree_lines(found, max(WIDTH, output_width())), "", *total_lines(found, batch_size, optimizer)]
+    lines = [*tree_lines(found, max(WIDTH, output_width())), "", *total_lines(found, step)]
     if provenance is not None:
         lines += ["", *(f"{label.lower():<11}  {value}" for label, value in facts(provenance))]
     print("\n".join(lines))
     return 0
 
 
-def _summary_of(folder: RunFolder) -> RunSummary | None:
-    """Return what the run in `folder` has come to; None where it is no run."""
+def _told(folder: RunFolder) -> RunSummary | None:
+    """Return what the run in `folder` tells of itself; None where it is no run, or does not even say how it began."""
     return summarise_run(folder) if folder.journal.is_file() else None
 
 
-def as_object(
-    architecture: "Architecture", summary: "ModelSummary", batch_size: int, optimizer: str = ""
-) -> dict[str, object]:
+def _step(folder: RunFolder, told: RunSummary) -> Step:
+    """Return how the run in `folder` trains."""
+    began = how_it_began(folder)
+    if began is None:
+        return Step()
+    training = began.config.training
+    images = told.batch_size or training.batch_size
+    parts = min(training.accumulate, images)
+    if training.optimizer == "adamw":
+        return Step(images, parts, "AdamW", 2)
+    return Step(images, parts) if training.momentum else Step(images, parts, "SGD", 0)
+
+
+def as_object(architecture: "Architecture", summary: "ModelSummary", step: Step) -> dict[str, object]:
     """Return what `--json` prints: sizes in bytes, times in seconds or as shares of the whole."""
-    memory = summary.memory(batch_size, _MOMENTS.get(optimizer, 1))
+    memory = summary.memory(math.ceil(step.images / step.parts), step.states)
     root = summary.modules[0]
     return {
         "model": architecture.name,
@@ -122,7 +146,12 @@ def as_object(
         "flops": root.flops,
         "flops_of": summary.counted,
         "seconds": summary.seconds,
-        "memory": {"batch_size": batch_size, **asdict(memory), "total": memory.total},
+        "memory": {
+            "batch_size": step.images,
+            "optimizer_kind": step.optimizer,
+            **asdict(memory),
+            "total": memory.total,
+        },
         "modules": [asdict(module) for module in summary.modules],
     }
 
@@ -166,11 +195,10 @@ def _numbers(module: "ModuleSummary", timed: bool) -> list[str]:
     return cells
 
 
-def total_lines(summary: "ModelSummary", batch_size: int, optimizer: str = "") -> list[str]:
-    """Return the totals below the table, with the memory that `optimizer` takes, by default SGD with momentum."""
+def total_lines(summary: "ModelSummary", step: Step) -> list[str]:
+    """Return the totals below the table."""
     root = summary.modules[0]
-    moments = _MOMENTS.get(optimizer, 1)
-    memory = summary.memory(batch_size, moments)
+    memory = summary.memory(math.ceil(step.images / step.parts), step.states)
     lines = [
         f"input        {'×'.join(map(str, summary.input))}",
         f"parameters   {root.parameters:,}, of which {root.trainable:,} train",
@@ -179,15 +207,12 @@ def total_lines(summary: "ModelSummary", batch_size: int, optimizer: str = "") -
     ]
     if summary.seconds is not None:
         lines.append(f"time         {1000 * summary.seconds:,.2f} ms for one image")
-    images = "1 image" if batch_size == 1 else f"{batch_size:,} images"
-    name = "SGD with momentum" if moments == 1 else "AdamW"
-    lines.append(f"memory       {_size(memory.total)} at least, by {name}, {images} a step:")
-    parts = {
-        "weights": memory.weights,
-        "gradients": memory.gradients,
-        "momentum" if moments == 1 else "moments": memory.optimizer,
-        "activations": memory.activations,
-    }
+    images = "1 image" if step.images == 1 else f"{step.images:,} images"
+    in_parts = f" in {step.parts:,} parts" if step.parts > 1 else ""
+    lines.append(f"memory       {_size(memory.total)} at least, by {step.optimizer}, {images} a step{in_parts}:")
+    parts = {"weights": memory.weights, "gradients": memory.gradients}
+    parts |= {"moments" if step.states > 1 else "momentum": memory.optimizer} if step.states else {}
+    parts["activations"] = memory.activations
     return [*lines, *(f"  {name:<11}  {_size(size):>7}" for name, size in parts.items())]
 
 

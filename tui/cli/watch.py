@@ -30,20 +30,20 @@ def watch(
     notify: NotifyBy = "off",
     json: bool = False,
 ) -> int:
-    """Watch trainings of others: curves, comparisons and exports from the files that they write, as these grow.
+    """Watch any training by the files it writes, as they grow: plots, comparisons and exports.
 
-    A path is a file, or a folder with one run or many: TensorBoard event files, CSV of Lightning, Ultralytics, Keras or
-    timm, JSON lines, the Hugging Face Trainer's trainer_state.json, trackio's databases, finetui's own runs. Nothing is
-    written to them.
+    Each path is a file, or a folder with one run or many: TensorBoard event files, CSV from Lightning, Ultralytics,
+    Keras or timm, JSON lines, the Hugging Face Trainer's trainer_state.json, trackio databases, or finetui's own runs.
+    finetui only reads them.
 
     Parameters
     ----------
     paths
         Files and folders.
     once
-        Print what there is now, and end: a table of the runs, with --json all that is known of each.
+        Print what there is now and exit: a table of the runs, or with --json everything known about each.
     json
-        Print the events of one run as JSON, one object a line, as they come.
+        Print the events of one run as they come, one JSON object per line.
     """
     from finetui.engine.sources.recognise import KINDS
     from finetui.engine.sources.watched import WatchedRuns

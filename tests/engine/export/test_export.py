@@ -54,6 +54,7 @@ def test_the_certificate_says_what_evaluate_says(run: RunFolder, tmp_path: Path,
     assert found.checkpoint_accuracy == found.exported_accuracy == scored.scores.accuracy
     assert (found.n, found.part, found.clean) == (1000, "test", True)
     assert found.largest_probability_difference == found.largest_logit_difference == 0
+    assert "differences    none: each probability and each logit is the same\n" in found.text()
     assert found.sha256 == hashlib.sha256(output.read_bytes()).hexdigest()
     assert found.checkpoint_sha256 == hashlib.sha256(run.best.read_bytes()).hexdigest()
     written = json.loads(json_path(output).read_bytes())

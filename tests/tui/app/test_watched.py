@@ -145,3 +145,26 @@ def test_nothing_is_written_beside_the_files(tmp_path: Path) -> None:
     WatchedRuns([tmp_path / "runs"]).read()
     assert len(find_runs(tmp_path / "runs")) == 3
     assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+
+
+async def test_what_its_files_cannot_tell_is_said_as_such(tmp_path: Path) -> None:
+    """No key or command is named that would be of no use here."""
+    file = tmp_path / NAME
+    file.write_bytes(losses(range(5)))
+    app = watched(tmp_path)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.until(lambda: "No evaluation yet" in shown(pilot))
+        assert "Press e" not in shown(pilot)
+        await pilot.press("m")
+        await pilot.until(lambda: "No evaluation yet." in shown(pilot))
+        assert "Press e" not in shown(pilot)
+        await pilot.press("escape", "M")
+        await pilot.until(lambda: "The files that are watched tell nothing of the machine." in shown(pilot))
+        await pilot.press("escape", "c")
+        await pilot.until(lambda: "The files that are watched tell of no checkpoints." in shown(pilot))
+        with file.open("ab") as more:
+            more.write(record(9, scalar("val_acc", 0.5)))
+        app.link.look()
+        await pilot.press("escape", "m")
+        await pilot.until(lambda: "tell nothing of single images" in shown(pilot))
+        assert "finetui errors" not in shown(pilot)

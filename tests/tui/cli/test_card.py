@@ -152,7 +152,7 @@ def test_a_curve_is_drawn_where_its_numbers_are() -> None:
     assert "<circle" in single
 
 
-@pytest.mark.parametrize("arguments", [("--mistakes", "-1"), ("--output", "x.pdf")])
+@pytest.mark.parametrize("arguments", [("--mistakes", "-1"), ("--output", "x.pdf"), ("--output", "no/x.html")])
 def test_what_makes_no_sense_is_said(in_process: Call, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     train(tmp_path / "checkpoints", "plain")
     done = in_process("card", "plain", *arguments, cwd=tmp_path)

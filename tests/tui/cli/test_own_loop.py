@@ -33,6 +33,9 @@ def test_its_mistakes_are_listed_and_reported(own: Path, in_process, tmp_path: P
     written = in_process("card", "own", "--output", str(tmp_path / "own.html"), cwd=own)
     assert written.returncode == 0, written.stderr
     assert "data:image/png" in (tmp_path / "own.html").read_text()
+    told = (tmp_path / "own.md").read_text()
+    assert "8 val images, 2 classes" in told and "last.predictions" in told.partition("| Predictions |")[2]
+    assert "| optimizer | SGD |" in told and "batch" not in told  # finetui's own defaults say nothing of it
     refused = in_process("errors", "mute", cwd=own)
     assert refused.returncode == 2
     assert "call run.predictions" in refused.stderr

@@ -10,13 +10,11 @@ import pytest
 from PIL import Image
 from rich.cells import cell_len
 
-import finetui
 from finetui.engine.checkpoints import checkpoint
 from finetui.engine.data import Transform
 from finetui.engine.models import Architecture, LeNet
 from finetui.engine.models.summary import ModelSummary, ModuleSummary
-from finetui.tui.cli.main import run
-from finetui.tui.cli.summary import total_lines, tree_lines
+from finetui.tui.cli.summary import Step, total_lines, tree_lines
 from finetui.tui.state.numbers import short
 
 OWN = """
@@ -213,7 +211,9 @@ def test_what_is_not_known_is_a_dash() -> None:
 
 
 def test_totals_fit_for_huge_networks() -> None:
-    lines = total_lines(summary(module("", flops=2**60, parameters=2**45, trainable=2**45), seconds=1.5), 1_000_000)
+    lines = total_lines(
+        summary(module("", flops=2**60, parameters=2**45, trainable=2**45), seconds=1.5), Step(1_000_000, 7, "AdamW", 2)
+    )
     assert max(map(cell_len, lines)) <= 80
 
 
@@ -228,14 +228,26 @@ def test_it_loads_torch_only_when_it_runs() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-def test_of_a_run_the_memory_is_that_of_its_own_optimizer_and_batches(make_config, capsys) -> None:
-    config = make_config(epochs=1, optimizer="adamw")
-    folder = finetui.Session(config).run().folder
-    assert run(["summary", str(folder.path), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    memory = found["memory"]
-    assert (memory["batch_size"], memory["optimizer"], memory["gradients"]) == (100, 2 * 4 * 44_426, 4 * 44_426)
-    assert run(["summary", str(folder.path), "--batch-size", "1"]) == 0
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    assert any(line.endswith("at least, by AdamW, 1 image a step:") for line in lines)
-    assert "moments       355 KB" in lines
+@pytest.mark.parametrize(
+    ("arguments", "images", "optimizer", "states"),
+    [
+        ((), 32, "AdamW", 2),
+        (("--optimizer", "sgd"), 32, "SGD with momentum", 1),
+        (("--optimizer", "sgd", "--momentum", "0"), 32, "SGD", 0),
+        (("--accumulate", "4"), 8, "AdamW", 2),
+    ],
+)
+def test_of_a_run_the_memory_is_that_of_its_own_steps(
+    in_process, tmp_path: Path, arguments: tuple[str, ...], images: int, optimizer: str, states: int
+) -> None:
+    """`images` are those whose activations are there at once."""
+    given = ("--data", "mnist-sample", "--epochs", "1", "--batch-size", "32", "--name", "one", "--device", "cpu")
+    assert in_process("train", *given, *arguments, cwd=tmp_path).returncode == 0
+    memory = json.loads(in_process("summary", "one", "--json", cwd=tmp_path).stdout)["memory"]
+    assert (memory["batch_size"], memory["optimizer_kind"]) == (32, optimizer)
+    assert memory["optimizer"] == states * memory["gradients"] == states * 4 * 44_426
+    alone = json.loads(in_process("summary", "--batch-size", "1", "--json", cwd=tmp_path).stdout)["memory"]
+    assert memory["activations"] == images * alone["activations"]
+    said = in_process("summary", "one", cwd=tmp_path).stdout
+    assert f"by {optimizer}, 32 images a step{' in 4 parts' if images == 8 else ''}:" in said
+    assert ("moment" in said.partition(" a step")[2]) == bool(states)

@@ -67,6 +67,7 @@ class LayerPane(Compound, Vertical):
         self._shown: Look | None = None  # of the answer on the screen
         self._answer: LayerView | None = None
         self._total = 0  # images in it
+        self._audit: tuple[AuditQuery, str] | None = None  # the last that was shown, and of which module
         self._begins = False  # whether the next page is the first of a look
 
     def compose(self) -> ComposeResult:
@@ -136,6 +137,7 @@ class LayerPane(Compound, Vertical):
 
     def show_audit(self, audits: AuditQuery, path: str) -> None:
         """Show what the last audit says of the module at `path`, or why there is none."""
+        self._audit = audits, path
         answer = audits.answer
         if answer is None:
             self.say(_WATCHING if audits.is_waiting else audits.problem)
@@ -206,6 +208,8 @@ class LayerPane(Compound, Vertical):
     def on_resize(self) -> None:
         """Lay the numbers out for another width."""
         self._show_numbers()
+        if self._audit is not None and self.query_one("#view-audits").display:
+            self.show_audit(*self._audit)
 
     def _show_numbers(self) -> None:
         if self._shown is not None and self._answer is not None:
