@@ -8,7 +8,7 @@ from finetui.engine.protocol.events import CommandRefused, Log
 from finetui.engine.protocol.queues import EventQueue
 from finetui.engine.sources.recognise import Found
 from finetui.engine.sources.run_events import RunEvents
-from finetui.engine.sources.watched import events_of
+from finetui.engine.sources.watched_runs import events_of
 
 _LOOK_SECONDS = 1.0
 

@@ -24,7 +24,7 @@ from finetui.engine.protocol.values import AnyPart, Part
 from finetui.engine.runs.folder import write_config
 from finetui.engine.text import clean
 from finetui.engine.training.layer_meter import gradient_norms
-from finetui.engine.watching import described, scores
+from finetui.engine.watching import run_description, scores
 from finetui.engine.watching.layers import WatchedLayers
 from finetui.engine.watching.loop_meter import LoopMeter, finite, numbers, others, rounded
 from finetui.engine.watching.optimizers import Optimizers
@@ -64,7 +64,7 @@ class Loop:
     ) -> None:
         self.step = self.epoch = self.step_in_epoch = 0
         self.stopped = False
-        self.wrapped, self.model = model, described.bare(model) if model is not None else None
+        self.wrapped, self.model = model, run_description.bare(model) if model is not None else None
         self.groups = module_groups(self.model) if self.model is not None else ()
         looks = (lambda: self.steering.before_step(), self._see_gradients, lambda: self.steering.after_update())
         self.optimizers = Optimizers(self.model, optimizers, *(partial(self._carefully, look) for look in looks))
@@ -75,7 +75,7 @@ class Loop:
         self.meter = LoopMeter()
         self._fault: Exception | None = None  # of finetui's own, within the loop's code
         self.evaluate = evaluate
-        self.config = described.base_configuration(runs_dir, config)
+        self.config = run_description.base_configuration(runs_dir, config)
         self._settings = config
         self._epochs, self.steps_per_epoch = epochs, steps_per_epoch or 0
         self._classes = self._known_classes = tuple(map(str, classes)) if classes is not None else ()
@@ -92,7 +92,7 @@ class Loop:
         # This rank alone can compute with them: it must not take part in collectives that the others do not.
         self.has_all = self.world == 1 or model is None or not divided_by(model)
         self.steering: Steering = Steering(self)
-        name = name or described.default_name(self.model)
+        name = name or run_description.default_name(self.model)
         self.record: Record = Record(
             self.config, name, lambda: self.step, self.steering.aside, self._release, self.model
         )
@@ -104,22 +104,24 @@ class Loop:
         if self._begun:
             return
         self._begun = True
-        self.steps_per_epoch = self.steps_per_epoch or described.size_of(self._loader)
-        self.config = described.configuration(self.config, self.model, self.optimizers, self._loader, self._epochs)
+        self.steps_per_epoch = self.steps_per_epoch or run_description.size_of(self._loader)
+        self.config = run_description.configuration(
+            self.config, self.model, self.optimizers, self._loader, self._epochs
+        )
         try:
             write_config(self.record.folder, self.config)
         except OSError as error:
             self.record.reporter.warn(f"config.toml could not be written: {reason_of(error)}")
         folder = self.record.folder
         self.record.reporter.emit(
-            described.prepared(
+            run_description.prepared(
                 self.config,
-                described.data_of(self._loader, self._classes, self.shape),
+                run_description.data_of(self._loader, self._classes, self.shape),
                 self.model,
                 self.groups,
                 self.layers.table() if self.layers is not None else (),
                 self.steps_per_epoch,
-                described.settings(self._settings, self.optimizers, self._loader, self._epochs),
+                run_description.settings(self._settings, self.optimizers, self._loader, self._epochs),
                 self.steering.capabilities(),
                 self.world,
             ),

@@ -19,7 +19,7 @@ from finetui.engine.runs.provenance import (
 )
 from finetui.engine.session.provenance import cuda_versions
 from finetui.engine.version import __version__
-from finetui.engine.watching.described import script
+from finetui.engine.watching.run_description import script
 from finetui.engine.watching.saving import device_of
 
 _LONGEST = 30.0  # seconds that git may take

@@ -19,8 +19,8 @@ from finetui.engine.protocol.events import CheckpointSaved
 from finetui.engine.protocol.values import KeptCheckpoint
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.kept_checkpoints import LAST
-from finetui.engine.watching.described import code_name
 from finetui.engine.watching.optimizers import Optimizers
+from finetui.engine.watching.run_description import code_name
 
 
 def device_of(model: nn.Module | None) -> torch.device:

@@ -19,11 +19,11 @@ from finetui.engine.distributed.rank_info import RankInfo
 from finetui.engine.distributed.ranks import SINGLE, Ranks
 from finetui.engine.errors import BadInput, describe
 from finetui.engine.models import module_groups
-from finetui.engine.watching.described import bare
 from finetui.engine.watching.layers import WatchedLayers
 from finetui.engine.watching.loop import Loop
 from finetui.engine.watching.optimizers import Optimizers
 from finetui.engine.watching.parallel import set_up_again, why_no_freezing, wrapper_in
+from finetui.engine.watching.run_description import bare
 from finetui.engine.watching.saving import undisturbed
 from finetui.engine.watching.watched_run import WatchedRun, _harmless
 

@@ -12,8 +12,8 @@ from finetui.engine.protocol.config_checks import check_checkpoint_name, check_l
 from finetui.engine.protocol.queues import IDLE_WAIT
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.training.layer_meter import LayerMeter
-from finetui.engine.watching.about_model import answer_about_model
 from finetui.engine.watching.audits import Audits
+from finetui.engine.watching.model_answers import answer_about_model
 from finetui.engine.watching.saving import undisturbed
 
 if TYPE_CHECKING:

@@ -53,7 +53,7 @@ from finetui.tui.terminal.tmux import through_tmux
 from finetui.tui.widgets import plot_geometry
 
 if TYPE_CHECKING:
-    from finetui.engine.sources.watched import WatchedRuns
+    from finetui.engine.sources.watched_runs import WatchedRuns
     from finetui.tui.screens.start.card import StartCard, Wanted
     from finetui.tui.widgets.picture import Picture
 

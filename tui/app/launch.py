@@ -22,7 +22,7 @@ from finetui.tui.screens.train.screen import MIN_HEIGHT, MIN_WIDTH
 
 if TYPE_CHECKING:
     from finetui.engine.sources.recognise import Found
-    from finetui.engine.sources.watched import WatchedRuns
+    from finetui.engine.sources.watched_runs import WatchedRuns
     from finetui.tui.app.app import FinetuiApp
     from finetui.tui.app.notifications import Notify
     from finetui.tui.screens.start.card import StartCard

@@ -17,7 +17,7 @@ from finetui.engine.runs.resume import configuration, resumable, with_changes
 from finetui.engine.runs.trust import check_trusted, check_trusted_data
 
 if TYPE_CHECKING:
-    from finetui.engine.sources.watched import WatchedRuns
+    from finetui.engine.sources.watched_runs import WatchedRuns
 
 
 def link_to_run(folder: RunFolder, *, reading: bool) -> Link:

@@ -18,7 +18,7 @@ from finetui.tui.cli.runs import rows_of
 
 if TYPE_CHECKING:  # numpy and the formats are for those who watch
     from finetui.engine.sources.recognise import Found
-    from finetui.engine.sources.watched import WatchedRuns
+    from finetui.engine.sources.watched_runs import WatchedRuns
 
 _LOOK_SECONDS = 1.0
 
@@ -46,7 +46,7 @@ def watch(
         Print the events of one run as they come, one JSON object per line.
     """
     from finetui.engine.sources.recognise import KINDS
-    from finetui.engine.sources.watched import WatchedRuns
+    from finetui.engine.sources.watched_runs import WatchedRuns
 
     if not paths:
         raise BadInput(f"watch: name a file or folder that a training writes: {KINDS}")
@@ -69,7 +69,7 @@ def watch(
 
 def _print_events(watched: "WatchedRuns", found: "Sequence[Found]", *, once: bool) -> int:
     """Print the events of a run; of several, their summaries."""
-    from finetui.engine.sources.watched import events_of
+    from finetui.engine.sources.watched_runs import events_of
 
     if len(found) > 1:
         if not once:

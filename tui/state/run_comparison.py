@@ -22,7 +22,7 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.thinning import thinned
 from finetui.engine.sources.recognise import Found
-from finetui.engine.sources.watched import WatchedRuns, events_of
+from finetui.engine.sources.watched_runs import WatchedRuns, events_of
 from finetui.engine.text import clean
 from finetui.tui.state.store import Store
 

@@ -10,7 +10,7 @@ from finetui.engine.protocol.events import Log, TrainPoint
 from finetui.engine.sources import tensorboard
 from finetui.engine.sources.recognise import find_runs
 from finetui.engine.sources.source import Item
-from finetui.engine.sources.watched import WatchedRuns
+from finetui.engine.sources.watched_runs import WatchedRuns
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lineage import effective
 from finetui.engine.sources.recognise import find_runs
-from finetui.engine.sources.watched import events_of
+from finetui.engine.sources.watched_runs import events_of
 
 
 @pytest.fixture(autouse=True)

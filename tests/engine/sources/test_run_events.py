@@ -16,7 +16,7 @@ from finetui.engine.sources.names import Meaning, meaning
 from finetui.engine.sources.recognise import find_runs
 from finetui.engine.sources.run_events import RunEvents
 from finetui.engine.sources.source import Anew, Back, Ended, Hparams, Item, Row
-from finetui.engine.sources.watched import WatchedRuns, events_of
+from finetui.engine.sources.watched_runs import WatchedRuns, events_of
 from finetui.tui.state.run_curves import other_metric
 from finetui.tui.state.store import Store
 

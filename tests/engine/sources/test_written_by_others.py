@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 
 from finetui.engine.sources.recognise import find_runs
 from finetui.engine.sources.source import Row
-from finetui.engine.sources.watched import events_of
+from finetui.engine.sources.watched_runs import events_of
 from finetui.tui.state.store import Store
 
 pytestmark = pytest.mark.peers

@@ -14,7 +14,7 @@ from finetui.engine.link.watch_link import WatchLink
 from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.commands import ExplainImage, FindDuplicates
 from finetui.engine.protocol.events import AnyEvent, RunStarted, StateChanged
-from finetui.engine.sources.watched import WatchedRuns
+from finetui.engine.sources.watched_runs import WatchedRuns
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.machine.screen import MachineScreen
 from finetui.tui.screens.train.controls import Controls

@@ -12,7 +12,7 @@ from pilot import DashboardPilot, open_app, picture
 from finetui.engine.link.no_link import NoLink
 from finetui.engine.link.watch_link import WatchLink
 from finetui.engine.sources.recognise import find_runs
-from finetui.engine.sources.watched import WatchedRuns
+from finetui.engine.sources.watched_runs import WatchedRuns
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.runs.compared.curves import Curves
 from finetui.tui.screens.runs.screen import RunsScreen

@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.summaries import RunSummary
-from finetui.engine.sources.watched import WatchedRuns
+from finetui.engine.sources.watched_runs import WatchedRuns
 from finetui.tui.screens.runs.details import details
 from finetui.tui.state.run_comparison import AnyHistory, history_of
 from finetui.tui.widgets.compound import Compound

@@ -18,7 +18,7 @@ from finetui.engine.runs.run_fields import FIELDS, NUMERIC
 from finetui.engine.runs.run_filter import parse_filter
 from finetui.engine.runs.runs_reader import reader_of
 from finetui.engine.runs.summaries import RunSummary
-from finetui.engine.sources.watched import WatchedRuns
+from finetui.engine.sources.watched_runs import WatchedRuns
 from finetui.engine.text import clean
 from finetui.tui.keys import bind
 from finetui.tui.screens.base import Screen

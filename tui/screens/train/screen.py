@@ -48,7 +48,7 @@ from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
 
 if TYPE_CHECKING:
-    from finetui.engine.sources.watched import WatchedRuns
+    from finetui.engine.sources.watched_runs import WatchedRuns
 
 MIN_WIDTH, MIN_HEIGHT = 60, 15
 _PLOTS, _FRAMES = 22, (100, 32)  # from which height on there are plots, from which width and height frames

@@ -16,7 +16,7 @@ from textual.widgets.option_list import Option
 from finetui.engine.errors import BadInput
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.summaries import RunSummary
-from finetui.engine.sources.watched import WatchedRuns
+from finetui.engine.sources.watched_runs import WatchedRuns
 from finetui.tui.keys import bind, bind_tabs
 from finetui.tui.screens.base import Screen
 from finetui.tui.screens.run_chosen import Differing, RunChosen
