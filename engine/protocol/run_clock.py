@@ -1,7 +1,7 @@
 """How long a run has trained, pauses left out."""
 
 from finetui.engine.protocol.commands import NoteTest
-from finetui.engine.protocol.events import CommandAccepted, Event, Log, RunPrepared, StateChanged
+from finetui.engine.protocol.events import CommandAccepted, Event, RunPrepared, StateChanged
 
 
 class RunClock:
@@ -14,7 +14,7 @@ class RunClock:
     def note(self, event: Event) -> None:
         """Take in `event`, the next one of the run."""
         match event:
-            case CommandAccepted(command=NoteTest()) | Log():
+            case CommandAccepted(command=NoteTest()):
                 return  # may come at any time, also where no engine has the run
             case RunPrepared() | StateChanged(state="preparing"):
                 self._since = None  # an engine that was killed has not told when it stopped training

@@ -189,7 +189,7 @@ class RunEvents:
                 self._begin()
             case Note(message):
                 yield from self._flushed()
-                yield events.Log(time=time.time(), step=self._latest, level="warning", message=clean(message))
+                yield events.Log(time=self._changed, step=self._latest, level="warning", message=clean(message))
             case Ended():
                 self._ended = True
 
@@ -199,7 +199,7 @@ class RunEvents:
         if self._prepared and new.items() - self._settings.items():
             words = ", ".join(f"{name} {value}" for name, value in new.items())
             yield events.Log(
-                time=time.time(), step=self._latest, level="info", message=clean(f"settings: {words}", 500)
+                time=self._changed, step=self._latest, level="info", message=clean(f"settings: {words}", 500)
             )
         self._settings |= new
 

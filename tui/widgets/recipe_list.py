@@ -29,7 +29,7 @@ class RecipeList(OptionList):
         border: none;
         padding: 0;
         background: transparent;
-        scrollbar-size-vertical: 1;
+        overflow-y: hidden;  /* it is as high as all of it: a bar would come for the time of a change, and fold lines */
         & > .option-list--option { padding: 0 1; }
         & > .option-list--option-highlighted { background: $chosen; color: $foreground; text-style: bold; }
         &:focus > .option-list--option-highlighted { background: $selection; color: $on-selection; }
