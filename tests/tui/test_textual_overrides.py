@@ -30,6 +30,8 @@ METHODS = [
     (LayoutUpdate, "__init__", ["strips", "region"]),
     (CommandPalette, "_action_command_list", ["action"]),
     (Compositor, "_get_renders", ["crop"]),
+    (Compositor, "reflow", ["parent", "size"]),
+    (Compositor, "reflow_visible", ["parent", "size"]),
     (Compositor, "render_partial_update", []),
     (LinuxDriver, "_get_terminal_size", []),
     (LinuxDriver, "_run_input_thread", []),

@@ -1,21 +1,45 @@
-"""Rendering only the lines that changed.
+"""Rendering only the lines that changed, and all of those.
 
 Textual 8 has every widget within the box around all that changed render all of its lines; here it is those lines that
-changed, and none of what lies behind a widget that covers all of a change. It relies on private names of Textual's;
-`tests/tui/test_textual_overrides.py` fails where they change.
+changed, and none of what lies behind a widget that covers all of a change. And it forgets what a widget that has moved
+leaves behind, where its map is made anew between two layouts: of a toast that went some lines stayed. It relies on
+private names of Textual's; `tests/tui/test_textual_overrides.py` fails where they change.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from textual._compositor import ChopsUpdate, Compositor
-from textual.geometry import Region
+from textual._compositor import ChopsUpdate, Compositor, ReflowResult
+from textual.geometry import Region, Size
 from textual.strip import Strip
+from textual.widget import Widget
 
 
 class TightCompositor(Compositor):
     """A compositor whose partial updates are rendered only where something changed."""
 
     _changed: tuple[Region, ...] = ()
+    _laid_out: Mapping[Widget, Region] = {}  # what is seen of each widget, by the last layout
+
+    def reflow(self, parent: Widget, size: Size) -> ReflowResult:
+        """Lay out all widgets."""
+        result = super().reflow(parent, size)
+        self._mark_moved()
+        return result
+
+    def reflow_visible(self, parent: Widget, size: Size) -> set[Widget]:
+        """Lay out those that can be seen, after one was scrolled."""
+        exposed = super().reflow_visible(parent, size)
+        self._mark_moved()
+        return exposed
+
+    def _mark_moved(self) -> None:
+        before = self._laid_out
+        self._laid_out = now = {
+            widget: region.intersection(clip) for widget, (region, clip) in self.visible_widgets.items()
+        }
+        moved = (widget for widget in before.keys() | now.keys() if before.get(widget) != now.get(widget))
+        both = (where.get(widget) for widget in moved for where in (before, now))
+        self._dirty_regions.update(region for region in both if region)
 
     def render_partial_update(self) -> ChopsUpdate | None:
         """Return the update for what is dirty, or None if nothing is."""
