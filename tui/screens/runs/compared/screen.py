@@ -65,7 +65,8 @@ class ComparedScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """A title, the tabs, the legend, and what belongs to each tab."""
-        yield StatusBar(self._store)
+        if self._watched is None or self._store.view.name:  # else no run is shown below
+            yield StatusBar(self._store)
         yield StyledLine(
             Content.assemble((" Compare", "bold $accent"), f"  {len(self._folders)} runs"), id="compared-title"
         )
