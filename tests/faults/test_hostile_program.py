@@ -122,6 +122,8 @@ def kinds(raw: bytes) -> set[str]:
         elif place := re.fullmatch(r"\x1b\[(\d+);(\d+)H", sequence):
             row, column = map(int, place.groups())
             found.add("to a place" if row <= 24 and column <= 80 else sequence)
+        elif onward := re.fullmatch(r"\x1b\[(\d*)C", sequence):
+            found.add("onward" if int(onward[1] or 1) < 80 else sequence)
         else:
             found.add(sequence)
     return found
