@@ -203,7 +203,7 @@ def test_a_terminal_that_closes_without_a_signal(open_faulty, live: LiveRun, tmp
 def test_sigcont_without_a_stop(open_terminal, live: LiveRun, times: int) -> None:
     """Row 4: the same threads afterwards, and a terminal that SIGTERM leaves in order."""
     terminal = open_terminal(*ENDLESS)
-    terminal.until("running", "img/s", "epoch 1: test loss")
+    terminal.until("running", "img/s", "best ")
     terminal.read_all()
     threads = terminal.threads()
     for _ in range(times):
