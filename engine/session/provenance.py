@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from finetui.engine.data import user_code
 from finetui.engine.protocol.config import RunConfig, is_factory
 from finetui.engine.protocol.description import DataDescription
 from finetui.engine.protocol.paths import code_file
-from finetui.engine.protocol.provenance import Provenance
+from finetui.engine.protocol.provenance import GitState, Provenance
 from finetui.engine.runs.provenance import (
     GitLook,
     current_folder,
@@ -42,17 +43,12 @@ class ProvenanceLook:
 
     def found(self, prepared: Prepared) -> Provenance:
         """Return what is known of the run that was `prepared`."""
-        versions = {"finetui": __version__, **package_versions(self._own_modules())}
-        if prepared.device.type == "cuda":
-            versions |= cuda_versions()
-        return Provenance(
-            command=shown_command(self._command, os.environ),
-            folder=current_folder(),
-            git=self._git.states(_WAIT_SECONDS),
-            packages=versions,
-            system=system(),
-            device=prepared.device_name(),
-            driver=driver_version() if prepared.device.type == "cuda" else "",
+        return provenance_of(
+            self._command,
+            self._git.states(_WAIT_SECONDS),
+            self._own_modules(),
+            prepared.device,
+            device_name=prepared.device_name(),
             data=_digest(prepared.description),
         )
 
@@ -73,9 +69,33 @@ class ProvenanceLook:
         return [*own, *([type(self._model).__module__] if self._model is not None else [])]
 
 
-def cuda_versions() -> dict[str, str]:
-    """Return what this torch was built for: `cuda` or `hip`."""
-    return {name: said for name in ("cuda", "hip") if (said := getattr(torch.version, name, None))}
+def provenance_of(
+    command: Sequence[str],
+    git: tuple[GitState, ...],
+    own_modules: Iterable[str],
+    device: torch.device,
+    *,
+    device_name: str,
+    data: str = "",
+) -> Provenance:
+    """Return where a run comes from that was begun by `command` and trains on `device`.
+
+    `own_modules` are those of a person's own code that are loaded, `data` is the digest of its images.
+    """
+    versions = {"finetui": __version__, **package_versions(own_modules)}
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        versions |= {name: said for name in ("cuda", "hip") if (said := getattr(torch.version, name, None))}
+    return Provenance(
+        command=shown_command(command, os.environ),
+        folder=current_folder(),
+        git=git,
+        packages=versions,
+        system=system(),
+        device=device_name,
+        driver=driver_version() if on_gpu else "",
+        data=data,
+    )
 
 
 def _digest(described: DataDescription | None) -> str:

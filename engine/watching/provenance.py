@@ -1,6 +1,5 @@
 """Where a watched run comes from: found out beside the loop, which waits for none of it."""
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -9,16 +8,8 @@ from torch import nn
 
 from finetui.engine.models.device import describe
 from finetui.engine.protocol.provenance import Provenance
-from finetui.engine.runs.provenance import (
-    GitLook,
-    current_folder,
-    driver_version,
-    package_versions,
-    shown_command,
-    system,
-)
-from finetui.engine.session.provenance import cuda_versions
-from finetui.engine.version import __version__
+from finetui.engine.runs.provenance import GitLook, current_folder
+from finetui.engine.session.provenance import provenance_of
 from finetui.engine.watching.run_description import script
 from finetui.engine.watching.saving import device_of
 
@@ -41,18 +32,10 @@ class LoopProvenance:
 
     def found(self, last: bool) -> Provenance:
         """Return what is known; the `last` time somewhat longer is waited for git."""
-        versions = {"finetui": __version__, **package_versions(["__main__", *_own_module(self._model)])}
         device = device_of(self._model)
-        on_gpu = device.type == "cuda"
-        return Provenance(
-            command=shown_command(self._command, os.environ),
-            folder=current_folder(),
-            git=self._git.states(_AT_THE_END if last else 0.0),
-            packages=versions | (cuda_versions() if on_gpu else {}),
-            system=system(),
-            device=describe(device),
-            driver=driver_version() if on_gpu else "",
-        )
+        states = self._git.states(_AT_THE_END if last else 0.0)
+        modules = ["__main__", *_own_module(self._model)]
+        return provenance_of(self._command, states, modules, device, device_name=describe(device))
 
     def forsake(self) -> None:
         """In a forked child: it is none of its business."""

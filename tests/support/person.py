@@ -53,6 +53,25 @@ class Person:
         folders = [RunFolder(path) for path in self._runs_dir.glob("*") if path.is_dir()]
         return next((folder for folder in folders if is_live(folder)), None)
 
+    def evaluates_three_times(self, state: Callable[[], list[Any]]) -> tuple[int, list[bool]]:
+        """Do so in the middle of an epoch of 20 steps, then let the run go on for 20 more, and stop it.
+
+        Return the step, and whether each part of `state()` was the same before and after.
+        """
+        at = self.does(commands.Pause())
+        while at < 20 or at % 20 != 5:
+            self.does(commands.StepOnce())
+            assert self.watcher is not None
+            at = self.watcher.until_kind(events.TrainPoint).step
+        before = state()
+        for _ in range(3):
+            self.does(commands.Evaluate())
+        same = [one == other for one, other in zip(before, state(), strict=True)]
+        self.does(commands.Resume())
+        self.waits_for_step(at + 20)
+        self.does(commands.Stop())
+        return at, same
+
     def does(self, command: commands.AnyCommand) -> Any:
         """Send `command`, which has to be accepted; return the step that it was at."""
         reply = self.asks(command)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 from torch import nn
-from tutorial_net import TutorialNet
 
+from benchmarks.loops.net import Net
 from finetui.engine.errors import BadInput
 from finetui.engine.models import Architecture, LeNet, build, module_groups
 
@@ -10,7 +10,7 @@ LENET = Architecture(name="lenet", num_classes=10, in_channels=1, height=28, wid
 
 
 def test_the_network_is_the_tutorials() -> None:
-    ours, theirs = LeNet(), TutorialNet()
+    ours, theirs = LeNet(), Net()
     theirs.load_state_dict(ours.state_dict())
     images = torch.randn(7, 1, 28, 28)
     assert torch.equal(ours(images), theirs(images))
@@ -46,7 +46,7 @@ def test_the_feature_head_is_in_the_forward_pass() -> None:
 def test_the_tutorials_own_code_opens_the_finetuned_weights() -> None:
     ours = LeNet()
     ours.add_feature_head()
-    net = TutorialNet()
+    net = Net()
     net.fc4 = nn.Linear(16 * 4 * 4, 10)
     net.load_state_dict(ours.state_dict())
 

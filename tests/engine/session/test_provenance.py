@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from git_repository import made_repository
 
 from finetui.engine.protocol.events import ProvenanceTold, Rewound
 from finetui.engine.protocol.provenance import GitState, Provenance, differences
@@ -21,13 +22,7 @@ from finetui.engine.session.session import Session
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with one commit, which is the current folder; git is waited for."""
-    place = tmp_path / "code"
-    place.mkdir()
-    (place / "train.py").write_text("print(1)\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "one"]):
-        subprocess.run(["git", *words], cwd=place, check=True)
-    monkeypatch.chdir(place)
+    place = made_repository(tmp_path / "code", monkeypatch)
     monkeypatch.setattr(provenance, "_WAIT_SECONDS", 60.0)
     return place
 

@@ -7,10 +7,10 @@ import torch
 from own_loop import OwnLoop
 from torch import nn, optim
 from torch.utils.data import DataLoader, TensorDataset
-from tutorial_net import TutorialNet
 from watching import Watcher
 
 import finetui
+from benchmarks.loops.net import Net
 from finetui.engine.link.attach_link import AttachLink
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.audit import Audit
@@ -24,7 +24,7 @@ def audited(watcher: Watcher, steps: int = 5) -> Audit:
 
 
 def test_the_finetuning_of_the_tutorial_with_three_lines_added(tmp_path: Path) -> None:
-    net = TutorialNet()
+    net = Net()
     criterion = nn.CrossEntropyLoss()
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(256, 1, 28, 28, generator=generator)

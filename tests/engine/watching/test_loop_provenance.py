@@ -1,12 +1,12 @@
 """Where a watched run comes from is in its journal, and the loop neither waits for that nor is harmed by it."""
 
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from git_repository import made_repository
 from own_loop import OwnNet, journal_of
 from watching import until
 
@@ -23,14 +23,8 @@ COMMIT = "0" * 40
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with one commit, and a changed file: the current folder."""
-    place = tmp_path / "code"
-    place.mkdir()
-    (place / "train.py").write_text("print(1)\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "one"]):
-        subprocess.run(["git", *words], cwd=place, check=True)
+    place = made_repository(tmp_path / "code", monkeypatch)
     (place / "train.py").write_text("print(2)\n")
-    monkeypatch.chdir(place)
     return place
 
 

@@ -171,21 +171,11 @@ def test_an_evaluation_that_is_asked_for_is_seen_by_nobody_else(tmp_path: Path) 
         def state() -> list[Any]:
             known = {name: value for name, value in vars(evaluator.state).items() if name not in ("output", "batch")}
             known |= {"metrics": dict(evaluator.state.metrics), "times": dict(evaluator.state.times)}
-            return [known, torch.get_rng_state().tolist(), [one.training for one in training.net.modules()]]
+            training_modes = [one.training for one in training.net.modules()]
+            return [known, torch.get_rng_state().tolist(), training_modes, stopper.counter]
 
         def script(person: Person) -> None:
-            at = person.does(commands.Pause())
-            while at < 20 or at % 20 != 5:  # in the middle of an epoch
-                person.does(commands.StepOnce())
-                at = person.watcher.until_kind(events.TrainPoint).step
-            before, counter = state(), stopper.counter
-            for _ in range(3):
-                person.does(commands.Evaluate())
-            same = [one == other for one, other in zip(before, state(), strict=True)]
-            told.update(at=at, same=[*same, counter == stopper.counter])
-            person.does(commands.Resume())
-            person.waits_for_step(at + 20)
-            person.does(commands.Stop())
+            told["at"], told["same"] = person.evaluates_three_times(state)
 
         with Person(tmp_path / "runs", script):
             training.run()

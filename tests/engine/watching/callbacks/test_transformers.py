@@ -220,17 +220,7 @@ def test_an_evaluation_that_is_asked_for_is_seen_by_nobody_else(tmp_path: Path) 
             return [*told_of, torch.get_rng_state().tolist(), [one.training for one in model.modules()]]
 
         def script(person: Person) -> None:
-            at = person.does(commands.Pause())
-            while at < 20 or at % 20 != 5:  # in the middle of an epoch
-                person.does(commands.StepOnce())
-                at = person.watcher.until_kind(events.TrainPoint).step
-            before = state()
-            for _ in range(3):
-                person.does(commands.Evaluate())
-            told.update(at=at, same=[one == other for one, other in zip(before, state(), strict=True)])
-            person.does(commands.Resume())
-            person.waits_for_step(at + 20)
-            person.does(commands.Stop())
+            told["at"], told["same"] = person.evaluates_three_times(state)
 
         with Person(tmp_path / "runs", script):
             trainer.train()
