@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 import finetui
 from finetui.engine.distributed.ranks import Ranks
-from finetui.engine.protocol import commands, events
+from finetui.engine.protocol import events
 
 pytestmark = pytest.mark.peers
 ignite = pytest.importorskip("ignite")
