@@ -19,12 +19,12 @@ from finetui.engine.protocol.values import DataSummary, Part
 from finetui.engine.sources.bucket import Bucket
 from finetui.engine.sources.few_evaluations import PARTS, Evaluation, FewEvaluations, Place
 from finetui.engine.sources.names import meaning, setting_name
+from finetui.engine.sources.pace import Pace
 from finetui.engine.sources.row_buckets import buckets_of, epochs_of, evaluations, sorted_out, summed
 from finetui.engine.sources.rows import Row, Rows
-from finetui.engine.sources.source import Anew, Back, Ended, Hparams, Item, Note, Setting, Source
+from finetui.engine.sources.source import Anew, Back, Changes, Ended, Hparams, Item, Note, Setting, Source
 from finetui.engine.text import clean
 
-OLD_SECONDS = 600.0  # without anything new the training is over, or stuck: no file says which
 _LOOKED_AT = 2000  # rows, before anything is told of the run
 _LONG = 32 << 20  # bytes, of which it is told how many are read
 _FEW = 16  # rows, or rows of a bucket, below which they are not worth being taken together
@@ -52,6 +52,7 @@ class RunEvents:
         self._step = self._epoch = self._latest = 0
         self._rows_told = self._trained_row = 0  # how many rows there were, and the last one with train numbers
         self._evaluations = FewEvaluations()
+        self._pace = Pace()
         self._best: float | None = None
         self._since = 0  # the step of the last point
 
@@ -66,6 +67,7 @@ class RunEvents:
             yield from map(self._numbered, self._flushed())
             raise
         yield from map(self._numbered, self._flushed())
+        self._pace.changed([self._changed])
         if self._prepared:
             yield from map(self._numbered, self._state_now(self._changed))
             yield events.DataSeen(changed=self._changed)
@@ -159,11 +161,14 @@ class RunEvents:
             self._rewritten = ""
 
     def _state_now(self, changed: float) -> Iterator[events.AnyEvent]:
-        """Tell of another state: that the source says so, or that nothing has come for long."""
+        """Tell of another state: that the source says so, or that nothing has come for too long.
+
+        Then the training is over, or stuck: no file says which.
+        """
         silent = time.time() - changed
         if self._ended:
             state, reason = "finished", ""
-        elif silent > OLD_SECONDS:
+        elif silent > self._pace.patience:
             state = "stopped"
             reason = f"nothing was added to its files for {silent / 60:,.0f} minutes: it has ended, or it is stuck"
         else:
@@ -195,6 +200,8 @@ class RunEvents:
             case Note(message):
                 yield from self._flushed()
                 yield events.Log(time=self._changed, step=self._latest, level="warning", message=clean(message))
+            case Changes(times):
+                self._pace.changed(times)
             case Ended():
                 self._ended = True
 
@@ -212,6 +219,7 @@ class RunEvents:
         if not self._prepared:
             yield from self._prepare(row.time)
         self._ended = False
+        self._pace.row(row.time)
         trained: dict[str, float] = {}
         evaluated: dict[str, dict[str, float]] = {part: {} for part in PARTS}
         others: dict[str, float] = {}
@@ -245,6 +253,7 @@ class RunEvents:
         if not self._prepared:
             yield from self._prepare(float(rows.times[0]))
         self._ended = False
+        self._pace.rows(rows.times)
         told = sorted_out(rows)
         per_epoch, before = self._steps_per_epoch, self._rows_told + 1
         epochs = -(-rows.steps // per_epoch) if per_epoch else epochs_of(told, self._epoch)
