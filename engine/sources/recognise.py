@@ -10,6 +10,7 @@ from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.sources import csv_log, tensorboard, trackio, trainer_state
 from finetui.engine.sources.names import PARTS, tells_of_training
+from finetui.engine.sources.settings_file import WithSettings
 from finetui.engine.sources.source import Source
 from finetui.engine.sources.sqlite_file import is_database
 from finetui.engine.sources.table import CsvRun, JsonLinesRun, flat, header
@@ -54,7 +55,8 @@ class Found(NamedTuple):
             "finetui's CSV": csv_log.CsvLogRun,
             "JSON lines": JsonLinesRun,
         }
-        return kinds[self.kind](self.path)
+        source = kinds[self.kind](self.path)
+        return WithSettings(source, self.path if self.path.is_dir() else self.path.parent)
 
 
 def find_runs(path: Path) -> list[Found]:

@@ -209,10 +209,7 @@ class RunEvents:
         room = _MOST_SETTINGS - len(self._settings)
         new = {clean(setting_name(name), 60): _short(value) for name, value in list(values.items())[: max(room, 0)]}
         if self._prepared and new.items() - self._settings.items():
-            words = ", ".join(f"{name} {value}" for name, value in new.items())
-            yield events.Log(
-                time=self._changed, step=self._latest, level="info", message=clean(f"settings: {words}", 500)
-            )
+            yield events.SettingsTold(time=self._changed, step=self._latest, settings=new)
         self._settings |= new
 
     def _row(self, row: Row) -> Iterator[events.AnyEvent]:
