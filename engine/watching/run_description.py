@@ -68,7 +68,7 @@ def size_of(data: Any) -> int:
 
 
 def _data_class(loader: Any) -> type | None:
-    """Return the class that tells what is read: that of the innermost dataset, else of `loader`; None: it tells nothing.
+    """Return the class that tells what is read: that of the innermost dataset, else of `loader`; None where none does.
 
     A list, a tuple, a generator, `zip` or a plain array may hold anything.
     """
