@@ -180,7 +180,7 @@ def test_gradients_add_up_and_of_several_updates_the_worst_is_shown() -> None:
         ("conv1", 4e-6, ("4.0e-6", "↓")),
         ("fc", 1e-7, ("1.0e-7", "↓")),  # the smallest of those that are too small
         ("fc", 0.02, ("2.0e-2", "↑")),
-        ("conv1", 0.5, ("5.0e-1", "↑")),  # the largest of those that are too large
+        ("conv1", 0.5, ("0.50", "↑")),  # the largest of those that are too large
         ("fc", math.nan, ("nan", "!")),
     ):
         updates[name] = ratio
