@@ -131,7 +131,7 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
     match event:
         case events.RunPrepared():
             data = event.data
-            where = f"{data.name}: {sizes(data)}" if any(data.sizes.values()) else data.name
+            where = ": ".join(filter(None, (data.name, sizes(data) if any(data.sizes.values()) else "")))
             if data.location:
                 where += f" from {data.location}"
             text = "; ".join(part for part in (where, data.loader, *event.notices) if part)
