@@ -16,15 +16,19 @@ from textual.widget import Widget
 
 from finetui.tui.keys import bind
 from finetui.tui.terminal.compositor import TightCompositor
+from finetui.tui.unavailable import SaysWhyNot
 from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.option_list import pages
 
 if TYPE_CHECKING:
 
-    class _Base(Compound, screen.Screen[Any]):
+    class _Base(SaysWhyNot, Compound, screen.Screen[Any]):
         pass
 else:
-    _Base = Compound
+
+    class _Base(SaysWhyNot, Compound):
+        pass
+
 
 T = TypeVar("T")
 Callback = Callable[..., Any]
@@ -126,8 +130,14 @@ class Screen(_DismissOnce, screen.Screen[T]):
         """Other screens can be opened where there is one that they are opened from."""
         if action == "go":
             home = self._home()
-            return home is not None and home.opens_others
+            if home is None or not home.opens_others:
+                return False
         return super().check_action(action, parameters)
+
+    def why_not(self, action: str, parameters: tuple[object, ...]) -> str:
+        """Another screen may have nothing to be opened for."""
+        home = self._home() if action == "go" else None
+        return home.why_not_open(str(parameters[0])) if home is not None else super().why_not(action, parameters)
 
     def action_go(self, name: str) -> None:
         """Open the screen called `name` in place of this one, or a box above this one; from itself: go back."""
@@ -167,6 +177,10 @@ class HomeScreen(Screen[T]):
     def open_screen(self, name: str) -> None:
         """Open the one called `name` in the key map, above whatever is in front."""
         raise NotImplementedError
+
+    def why_not_open(self, name: str) -> str:
+        """Return in a clause why that one cannot be opened now; empty where it can."""
+        return ""
 
 
 class ModalScreen(_DismissOnce, screen.ModalScreen[T]):
