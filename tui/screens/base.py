@@ -18,16 +18,17 @@ from finetui.tui.keys import bind
 from finetui.tui.screens.backdrop import Backdrop
 from finetui.tui.screens.frames import Frames
 from finetui.tui.terminal.compositor import TightCompositor
+from finetui.tui.unavailable import SaysWhyNot
 from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.option_list import pages
 
 if TYPE_CHECKING:
 
-    class _Base(Compound, Frames, screen.Screen[Any]):
+    class _Base(SaysWhyNot, Compound, Frames, screen.Screen[Any]):
         pass
 else:
 
-    class _Base(Compound, Frames):
+    class _Base(SaysWhyNot, Compound, Frames):
         pass
 
 
@@ -132,8 +133,14 @@ class Screen(_DismissOnce, screen.Screen[T]):
         """Other screens can be opened where there is one that they are opened from."""
         if action == "go":
             home = self._home()
-            return home is not None and home.opens_others
+            if home is None or not home.opens_others:
+                return False
         return super().check_action(action, parameters)
+
+    def why_not(self, action: str, parameters: tuple[object, ...]) -> str:
+        """Another screen may have nothing to be opened for."""
+        home = self._home() if action == "go" else None
+        return home.why_not_open(str(parameters[0])) if home is not None else super().why_not(action, parameters)
 
     def action_go(self, name: str) -> None:
         """Open the screen called `name` in place of this one, or a box above this one; from itself: go back."""
@@ -173,6 +180,10 @@ class HomeScreen(Screen[T]):
     def open_screen(self, name: str) -> None:
         """Open the one called `name` in the key map, above whatever is in front."""
         raise NotImplementedError
+
+    def why_not_open(self, name: str) -> str:
+        """Return in a clause why that one cannot be opened now; empty where it can."""
+        return ""
 
 
 class ModalScreen(Backdrop, _DismissOnce, screen.ModalScreen[T]):
