@@ -15,6 +15,8 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from finetui.tui.keys import bind
+from finetui.tui.screens.backdrop import Backdrop
+from finetui.tui.screens.frames import Frames
 from finetui.tui.terminal.compositor import TightCompositor
 from finetui.tui.unavailable import SaysWhyNot
 from finetui.tui.widgets.compound import Compound
@@ -22,11 +24,11 @@ from finetui.tui.widgets.option_list import pages
 
 if TYPE_CHECKING:
 
-    class _Base(SaysWhyNot, Compound, screen.Screen[Any]):
+    class _Base(SaysWhyNot, Compound, Frames, screen.Screen[Any]):
         pass
 else:
 
-    class _Base(SaysWhyNot, Compound):
+    class _Base(SaysWhyNot, Compound, Frames):
         pass
 
 
@@ -65,6 +67,7 @@ class _DismissOnce(_Base):
         """Take the classes of the terminal's size at once: Textual does later, and styles and paints all twice."""
         for size, classes in zip(self.app.size, (self.HORIZONTAL_BREAKPOINTS, self.VERTICAL_BREAKPOINTS), strict=True):
             self.add_class(*self._get_breakpoint_classes(size, classes or []), update=False)
+        self.app.stylesheet.apply(self)
         await super()._compose()
 
     def action_close(self) -> None:
@@ -183,7 +186,7 @@ class HomeScreen(Screen[T]):
         return ""
 
 
-class ModalScreen(_DismissOnce, screen.ModalScreen[T]):
+class ModalScreen(Backdrop, _DismissOnce, screen.ModalScreen[T]):
     """A screen in a box over another one.
 
     One that asks has no letters but those of its answers: what is typed for a text field must never leave it.
@@ -196,7 +199,7 @@ class ModalScreen(_DismissOnce, screen.ModalScreen[T]):
         self._compositor = TightCompositor()
 
 
-class Palette(_DismissOnce, CommandPalette):
+class Palette(Backdrop, _DismissOnce, CommandPalette):
     """Textual's command palette, whose search ends with it."""
 
     def _action_command_list(self, action: str) -> None:

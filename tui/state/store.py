@@ -76,6 +76,8 @@ def _change(view: View, event: events.AnyEvent) -> View:
             return replace(view, audience=event.names)
         case events.RunPrepared():
             return _prepared(view, event)
+        case events.SettingsTold():
+            return replace(view, hparams={**(view.hparams or {}), **event.settings})
         case events.RunStarted():
             return replace(view, name=event.name, path=event.path)
         case events.StateChanged():

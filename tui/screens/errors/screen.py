@@ -28,6 +28,7 @@ from finetui.tui.screens.errors.text import (
     before_tabs,
     brief_details,
     caption,
+    caption_widths,
     details,
     legend,
     loading,
@@ -53,7 +54,7 @@ METHODS = {
 _LEAST_DETAIL = {160: 64, 100: 44, 0: 30}
 _REST_SECONDS = 0.15  # how long the cursor stays on an image before more than its thumbnail is asked for
 _THUMBNAIL = 64  # pixels
-_ROOMY = 100  # cells in which an interval leaves room for the run and the marks
+_ROOMY = 100  # cells
 # What there is nothing to do with before there are predictions.
 _OF_IMAGES = frozenset(("enlarge", "filter", "confusion", "explain", "compare", "scores", "export"))
 
@@ -173,10 +174,8 @@ class ErrorsScreen(ListingScreen):
         self.set_class(False, "-message")
         self._places = {}
         grid = self.query_one(ThumbnailGrid)
-        # The longest names of two classes, and of one, with an arrow before it.
-        *_, second, first = 0, 0, *sorted(Content(name).cell_length for name in self._listing.predictions.classes)
-        count = len(self._listing.rows)
-        grid.set_count(count, keep_cursor=same_rows, widest=first + 3 + second, longest=first + 2)
+        widest, longest = caption_widths(self._listing)
+        grid.set_count(len(self._listing.rows), keep_cursor=same_rows, widest=widest, longest=longest)
         self._show_lines()
         self._highlight(grid.cursor)
         self.refresh_bindings()
@@ -185,10 +184,12 @@ class ErrorsScreen(ListingScreen):
         listing = self._listing
         if listing is None:
             return
-        line = title(listing, len(self._marked), interval=self.size.width >= _ROOMY)
-        self.query_one("#errors-title", StyledLine).show(line)
-        after = after_tabs(listing, clears=self.is_narrowed)
-        self.query_one(Tabs).show_tabs(before_tabs(listing), [tab_words(tab) for tab in listing.tabs], after)
+        self.query_one("#errors-title", StyledLine).show(title(listing, len(self._marked), self.size.width))
+        self.query_one(Tabs).show_tabs(
+            before_tabs(listing),
+            [tab_words(tab) for tab in listing.tabs],
+            lambda room: after_tabs(listing, room, clears=self.is_narrowed),
+        )
 
     def on_tabs_chosen(self, message: Tabs.Chosen) -> None:
         """List another kind of image."""
@@ -302,7 +303,7 @@ class ErrorsScreen(ListingScreen):
             return (Content.styled(f"{name}: computing…  esc ends it", "$accent"),)
         place = f" at {found.layer}" if found.layer else ""
         target = self._listing.predictions.classes[found.target]
-        where = f"{place}, {target} {found.probability:.1%} at step {found.step:,}"
+        where = f"{place}: {target} ({found.probability:.1%}) at step {found.step:,}"
         return legend(name, where, target, shades=image_mode(self) == "ascii")
 
     def _look_for_newer(self) -> None:

@@ -1,5 +1,7 @@
 """The line below the title: the kinds of images that can be listed, with their numbers, and what else is in force."""
 
+from collections.abc import Callable
+
 from textual import events
 from textual.content import Content
 from textual.message import Message
@@ -23,15 +25,16 @@ class Tabs(StyledLine):
         super().__init__(id=id)
         self._ends: list[int] = []
 
-    def show_tabs(self, before: Content, tabs: list[Content], after: Content) -> None:
-        """Show `tabs` between `before` and `after`."""
+    def show_tabs(self, before: Content, tabs: list[Content], after: Callable[[int], Content]) -> None:
+        """Show `tabs` between `before` and what `after` returns for so many cells."""
         self._start = before.cell_length
         self._ends = []
         parts = [before]
         for tab in tabs:
             parts += [tab, _BETWEEN]
             self._ends.append(sum(part.cell_length for part in parts))
-        self.show(Content.assemble(*parts[: len(parts) - bool(tabs)], after))
+        line = Content.assemble(*parts[: len(parts) - bool(tabs)])
+        self.show(Content.assemble(line, after(self.size.width - line.cell_length)))
 
     def say(self, content: Content) -> None:
         """Show `content` in place of the tabs."""

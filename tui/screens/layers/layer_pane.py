@@ -28,7 +28,6 @@ from finetui.tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
 ASKING = "Loading…"
 AUDIT = "audit"
 VIEWS = (*LAYER_VIEWS, AUDIT)
-_WATCHING = "Watching 20 steps…"
 _LABELS = dict(zip(VIEWS, ("Filters", "Feature maps", "Weights", "Activations", "Audit"), strict=True))
 
 
@@ -139,14 +138,14 @@ class LayerPane(Compound, Vertical):
         """Show what the last audit says of the module at `path`, or why there is none."""
         self._audit = audits, path
         answer = audits.answer
+        said = f"Watching, until step {audits.until:,}…" if audits.is_waiting else audits.problem
         if answer is None:
-            self.say(_WATCHING if audits.is_waiting else audits.problem)
+            self.say(said)
             return
         self._shown = None
         self._show_only("view-audits")
         self.query_one(AuditRows).fill(answer.audit, path)
         style = "$error" if answer.audit.wrong else "$muted"
-        said = _WATCHING if audits.is_waiting else audits.problem
         again, step = f"{VIEWS.index(AUDIT) + 1} asks again", f"step {answer.step:,}"
         told = said or fitting((answer.audit.verdict(), step, again), self.content_size.width, "  ")
         self.query_one("#view-numbers", StyledLine).show(Content.styled(told, "$warning" if said else style))

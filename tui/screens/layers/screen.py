@@ -252,7 +252,7 @@ class LayersScreen(Screen[None]):
         if view == self._view:
             self._look = None
         if view == AUDIT and (view == self._view or self._audits.answer is None):
-            self._audits.ask(self._store.view.refusal_of(AuditParameters))
+            self._audits.ask(self._store.view.refusal_of(AuditParameters), self._store.view.step)
         self._view = view
         self._say("")
         self._choose()
