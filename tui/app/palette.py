@@ -53,7 +53,7 @@ def _line(command: SystemCommand, title: Content) -> Content:
     keys = {key.help: key.shown for key in KEYS.values()} | {action.help: action.key for action in ACTIONS}
     key = keys.get(command.help, "")
     gap = " " * max(_LABEL - title.cell_length, 1)
-    return Content.assemble((f"{key:>{_FACE}}  ", "bold $accent"), title, gap, (command.help, "$muted"))
+    return Content.assemble((f"{key:>{_FACE}}  ", "bold $accent"), title, gap, (command.help, "not bold $muted"))
 
 
 def key_commands(app: App[Any], *screens: Screen[Any]) -> Iterator[SystemCommand]:

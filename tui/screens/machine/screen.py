@@ -148,8 +148,9 @@ class MachineScreen(Screen[None]):
         frames["memory"].show(text.memory_parts(machine), of("memory").points(since), (x_axis, _SHARE))
         x, y = of("disk").points(since)
         top = nice_step(max(float(y.max(initial=0.0)), _LEAST_RATE))
-        scale = [Part(Content.styled(f"graph up to {text.speed(top).strip()}", "$muted"), 3)] if len(x) > 1 else []
-        frames["disk"].show([*text.disk_parts(machine), *scale], (x, y), (x_axis, Range(0.0, top)))
+        # Without it nothing would say how much the graph shows.
+        peak = [Part(Content.styled(f"peak {text.speed(float(y.max())).strip()}", "$muted"), 3)] if len(x) > 1 else []
+        frames["disk"].show([*text.disk_parts(machine), *peak], (x, y), (x_axis, Range(0.0, top)))
         for gpu in machine.gpus:
             name = gpu_use(gpu)
             frames[name].show(text.gpu_parts(gpu), of(name).points(since), (x_axis, _SHARE), text.process_lines(gpu))
