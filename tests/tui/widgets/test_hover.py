@@ -3,14 +3,13 @@
 import pytest
 from pilot import open_app
 from textual.app import App, ComposeResult
+from textual.color import Color
 from textual.content import Content
 from textual.widget import Widget
 
 from finetui.tui.colours.palettes import palette
 from finetui.tui.screens.errors.tabs import Tabs
 from finetui.tui.widgets.lines_view import LinesView
-
-COLOURS = palette("truecolor", dark=True)
 
 
 class Rows(LinesView[str]):
@@ -32,7 +31,7 @@ class ClickApp(App[None]):
     """Tabs above lines."""
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        return dict(COLOURS)
+        return dict(palette("truecolor", dark=True))
 
     def compose(self) -> ComposeResult:
         yield Tabs()
@@ -42,10 +41,10 @@ class ClickApp(App[None]):
 
 def marked(widget: Widget, *, few: bool) -> list[str]:
     """Return the pieces of `widget` that look as they do below the pointer."""
-    found = []
+    found, panel = [], Color.parse(widget.app.theme_variables["panel"]).rich_color.triplet
     for piece in (piece for y in range(widget.size.height) for piece in widget.render_line(y)):
         ground = piece.style.bgcolor
-        on_panel = ground is not None and ground.triplet is not None and ground.triplet.hex == COLOURS["panel"]
+        on_panel = ground is not None and ground.triplet is not None and ground.triplet == panel
         if piece.style.underline if few else on_panel:
             found.append(piece.text)
     return found
