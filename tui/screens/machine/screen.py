@@ -116,7 +116,7 @@ class MachineScreen(Screen[None]):
         )
         now = self._store.machine.now
         shown = f"the whole run{f', {clock(now)}' if now else ''}" if self._shows_all else "the last 10 minutes"
-        right = Content.styled(f"{shown} ", "$muted")
+        right = Content.styled(f"{shown} " if machine is not None else "", "$muted")
         left = left.truncate(max(self.size.width - right.cell_length - 1, 0), ellipsis=True)
         gap = max(self.size.width - left.cell_length - right.cell_length, 1)
         self.query_one("#machine-title", StyledLine).show(Content.assemble(left, " " * gap, right))

@@ -61,7 +61,8 @@ def _facts(run: RunSummary, runs: Sequence[RunSummary]) -> Iterator[tuple[str, s
     yield "Started", run.started[:16].replace("T", " ") or "-"
     if run.took or run.started:
         yield "Took", duration(run.took)
-    yield "Size", in_bytes(run.size)
+    if run.size:  # of somebody else's files nobody says how much belongs to a run
+        yield "Size", in_bytes(run.size)
     if run.parent:
         yield "Began from", run.parent
     children = [other.name for other in runs if other.parent == run.name and other.name != run.name]
