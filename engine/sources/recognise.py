@@ -10,7 +10,9 @@ from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.sources import csv_log, tensorboard, trackio, trainer_state
 from finetui.engine.sources.names import PARTS, tells_of_training
+from finetui.engine.sources.settings_file import WithSettings
 from finetui.engine.sources.source import Source
+from finetui.engine.sources.sqlite_file import is_database
 from finetui.engine.sources.table import CsvRun, JsonLinesRun, flat, header
 
 OWN = "finetui"  # the kind of its own runs
@@ -53,7 +55,8 @@ class Found(NamedTuple):
             "finetui's CSV": csv_log.CsvLogRun,
             "JSON lines": JsonLinesRun,
         }
-        return kinds[self.kind](self.path)
+        source = kinds[self.kind](self.path)
+        return WithSettings(source, self.path if self.path.is_dir() else self.path.parent)
 
 
 def find_runs(path: Path) -> list[Found]:
@@ -152,7 +155,7 @@ def _in_file(path: Path, name: str) -> Iterator[Found]:
         yield Found(path.parent.absolute().name, path.parent, OWN)
     elif path.name == trainer_state.NAME:
         yield Found(name, path, "Hugging Face Trainer")
-    elif path.suffix in _DATABASES and trackio.is_database(path):
+    elif path.suffix in _DATABASES and is_database(path):
         for key, run in trackio.runs_in(path):
             yield Found(f"{path.stem}/{run}", path, "trackio", key)
     elif path.suffix == ".csv":

@@ -239,20 +239,20 @@ def format_ticks(values: Sequence[float], *, percent: bool = False, log: bool = 
 def x_ticks(axis: Range, columns: int, first: int = 0) -> Sequence[tuple[float, str, int]]:
     """Return as many ticks as have room below a canvas of `columns`: value, label, and the column where that begins.
 
-    Labels are centred below their values as far as the edges allow it, the left one at the column `first`; between
-    two there are always at least three cells.
+    Labels are centred below their values as far as the edges allow it, and always reach below them; what would have to
+    begin before the column `first` for that is left out. Between two there are always at least three cells.
     """
     for most in range(min(columns // 6 + 1, 20), 0, -1):
         values = ticks(axis, most)
         labels = format_ticks(values, log=axis.log)
         places = axis.dots(np.array(values), columns * DOTS_ACROSS) // DOTS_ACROSS
-        starts, free = [], first
-        for place, label in zip(places.tolist(), labels, strict=True):
-            starts.append(min(max(place - len(label) // 2, free), columns - 1 - len(label)))
-            free = starts[-1] + len(label) + 3
-        ends = [first - 3, *(start + len(label) for start, label in zip(starts, labels, strict=True))]
-        if all(start >= end + 3 for start, end in zip(starts, ends, strict=False)):
-            return tuple(zip(values, labels, starts, strict=True))
+        found = [
+            (value, label, min(max(place - len(label) // 2, first, 0), columns - len(label)))
+            for value, label, place in zip(values, labels, places.tolist(), strict=True)
+            if place >= first and len(label) <= columns
+        ]
+        if found and all(a[2] + len(a[1]) + 3 <= b[2] for a, b in itertools.pairwise(found)) and found[0][2] >= first:
+            return tuple(found)
     return []
 
 

@@ -92,7 +92,9 @@ class Plotter:
             self._draw_title(picture, content, 0)
             return picture
         x_axis, axis, ticks, data = self.axes(content, size[1] - 2)
-        left = max(_LABEL_WIDTH, *(len(label) for _, label in ticks)) + 2
+        # Below, the name of the x axis goes before its first label: where it is a long one, that is left out.
+        named = min(len(content.x_label), _LABEL_WIDTH + 1)
+        left = max(_LABEL_WIDTH, named, *(len(label) for _, label in ticks)) + 2
         key = (size, x_axis, axis, ticks, content.x_label, content.cursor, content.marks)
         if self._ground is None or self._ground[0] != key:
             self._ground = key, Picture(*size)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from finetui.tui.left_out import left_out
 from finetui.tui.widgets.plot_axes import DOTS_ACROSS, DOTS_DOWN, HUGE, Floats, Ints, Points, Range
 
 Dots = tuple[tuple[int, int], ...]
@@ -185,7 +186,9 @@ def _shortest(across: list[int], up: list[int], width: int) -> Dots:
 @functools.lru_cache(maxsize=1)
 def _figure() -> Any:
     """Return a plotext figure of our own without frame; it is used again since making one takes a millisecond."""
-    import plotext
+    # Here it draws no pictures and plays no videos. hashlib has functions of its own beside those of OpenSSL.
+    with left_out("PIL", "ffpyplayer", "yt_dlp", "_hashlib"):
+        import plotext
 
     # A figure asks its terminal how large it may be, so it gets one of its own that has no limits.
     figure = type(plotext.figure)(type(plotext.terminal)().limit(False, False))

@@ -131,20 +131,24 @@ class Frame:
             self._picture.put(self.left - 1, row, "╶", AXIS)
 
     def draw_x_axis(self, label: str, cursor: float | None = None) -> None:
-        """Draw the labels in the lower edge, each centred below its value, in front of them that of the cursor."""
-        put, row = self._picture.put, self.rows + 1
-        free = put(1, row, f" {label} ", AXIS)
+        """Draw the labels in the lower edge, each below its value, in front of them that of the cursor.
+
+        The name of the axis stands at the left, close to the corner where the first label needs the room.
+        """
+        put, row, corner = self._picture.put, self.rows + 1, self._picture.size[0] - 1
+        name = f" {label} " if len(label) + 3 <= self.left else f"{label} "
         here = range(0)
         if cursor is not None and self._shows(cursor):
             step = self.x_at(self.left + 1) - self.x_at(self.left)  # as exactly as a column is
-            text = f"{cursor:.{min(max(-math.floor(math.log10(step)), 0), 6)}f}"
-            start = self.column(cursor) - (len(text) + 1) // 2
-            start = min(max(start, free), self._picture.size[0] - 3 - len(text))
-            here = range(start, put(start, row, f" {text} ", CURSOR))
-        for _, text, place in x_ticks(self.x_axis, self.columns, free + 2 - self.left):
+            text = f" {cursor:.{min(max(-math.floor(math.log10(step)), 0), 6)}f} "
+            start = min(max(self.column(cursor) - len(text) // 2, 1), corner + 1 - len(text))
+            here = range(start, put(start, row, text[: corner - start], CURSOR))
+        if len(name) < here.start or not here:
+            put(1, row, name, AXIS)
+        for _, text, place in x_ticks(self.x_axis, self.columns, len(name) + 1 - self.left):
             start = self.left + place - 1
             if start >= here.stop or start + len(text) + 2 <= here.start:
-                put(start, row, f" {text} ", AXIS)
+                put(start, row, f" {text} "[: corner - start], AXIS)
 
     def _shows(self, x: float) -> bool:
         return self.x_axis.low <= x <= self.x_axis.high

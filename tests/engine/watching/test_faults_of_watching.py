@@ -72,7 +72,7 @@ def test_a_fault_of_finetuis_own_stops_the_watching_alone(tmp_path: Path, monkey
     with watched_in(tmp_path)() as run:
         steps = iter(run.steps(range(20)))
         next(steps)
-        monkeypatch.setattr("finetui.engine.watching.loop_meter.LoopMeter.due", lambda _self: 1 / 0)
+        monkeypatch.setattr("finetui.engine.watching.loop_meter.LoopMeter.look_ahead", lambda *_: 1 / 0)
         assert sum(1 for _ in steps) == 19
         assert not run.active
     folder = RunFolder(tmp_path / "own")
@@ -90,7 +90,7 @@ def test_a_fault_while_giving_up_reaches_nobody(tmp_path: Path, monkeypatch: pyt
         (tmp_path / "own" / "engine.log").unlink(missing_ok=True)
         run._loop.record.folder.log.mkdir()
         monkeypatch.setattr("finetui.engine.watching.steering.Steering.close", lambda _self: 1 / 0)
-        monkeypatch.setattr("finetui.engine.watching.loop_meter.LoopMeter.due", lambda _self: 1 / 0)
+        monkeypatch.setattr("finetui.engine.watching.loop_meter.LoopMeter.look_ahead", lambda *_: 1 / 0)
         assert sum(1 for _ in steps) == 19
         assert not run.active
     folder = RunFolder(tmp_path / "own")

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from finetui.engine.protocol.commands import SetFrozen
@@ -162,17 +163,29 @@ def test_the_command_names_whole_groups_and_single_layers() -> None:
     assert asked() is None
 
 
-def test_gradients_add_up_and_updates_do_not() -> None:
+def test_gradients_add_up_and_of_several_updates_the_worst_is_shown() -> None:
     nodes = layer_tree(RESNET, (), "resnet")
     measured = LayersMeasured(
         command=SetFrozen(frozen=True),
         gradients={"layer1.0.conv1": 3.0, "layer1.0.bn1": 4.0, "fc": 1.0},
         updates={"layer1.0.conv1": 0.05, "layer1.0.bn1": 1.2e-3, "fc": 2e-3},
     )
-    assert numbers(nodes[at(nodes, "layer1.0")], measured) == ("5.0", "", "↑")
+    assert numbers(nodes[at(nodes, "layer1.0")], measured) == ("5.0", "5.0e-2", "↑")
     assert numbers(nodes[at(nodes, "fc")], measured) == ("1.0", "2.0e-3", "")
     assert numbers(nodes[at(nodes, "conv1")], measured) == ("", "", "")
     assert numbers(nodes[0], None) == ("", "", "")
+    updates = {"layer1.0.conv1": 1e-3, "layer1.0.bn1": 2e-3}
+    for name, ratio, shown in (
+        ("conv1", 1e-4, ("", "")),  # all are healthy
+        ("conv1", 4e-6, ("4.0e-6", "↓")),
+        ("fc", 1e-7, ("1.0e-7", "↓")),  # the smallest of those that are too small
+        ("fc", 0.02, ("2.0e-2", "↑")),
+        ("conv1", 0.5, ("0.50", "↑")),  # the largest of those that are too large
+        ("fc", math.nan, ("nan", "!")),
+    ):
+        updates[name] = ratio
+        told = numbers(nodes[0], msgspec.structs.replace(measured, updates=updates))
+        assert told[1:] == shown, (name, ratio)
 
 
 def test_updates_out_of_the_healthy_range_are_marked() -> None:

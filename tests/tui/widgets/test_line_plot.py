@@ -83,7 +83,7 @@ async def test_curves_axes_and_legend(size: tuple[int, int]) -> None:
         assert all(len(line) == size[0] for line in shown)
         assert shown[0].startswith("╭ Loss ─") and shown[0].endswith("─ train 0.0501  ◆ test 0.0800 ╮")
         numbers = [float(label) for label in shown[-1].strip("╰╯ ").replace("─", "").split()[1:]]
-        assert shown[-1].startswith("╰ epoch ") and numbers[0] == 0 and numbers[-1] == 5
+        assert shown[-1].startswith("╰epoch ") and numbers[0] == 0 and numbers[-1] == 5
         assert braille("".join(shown)) > 20
         assert "".join(shown[1:]).count("◆") == 3
         ticks = [float(line[1:].split("╶")[0]) for line in shown if "╶" in line]
@@ -220,10 +220,10 @@ async def test_no_data_shows_axes_and_says_so() -> None:
     async with open_app(PlotApp(plot), size=(40, 9)):
         shown = lines(plot)
         assert "no data yet" in "".join(shown)
-        assert shown[-1].replace("─", "").split()[1:3] == ["epoch", "0.0"]
+        assert shown[-1].replace("─", "").split()[1:3] == ["0.0", "0.5"]
         assert "100%╶" in "".join(shown)
         plot.set_data([(NONE, NONE)] * 2, 10)
-        assert lines(plot)[-1].replace("─", "").split() == ["╰", "epoch", "0", "2", "4", "6", "8", "10", "╯"]
+        assert lines(plot)[-1].replace("─", "").split() == ["╰epoch", "0", "2", "4", "6", "8", "10╯"]
 
 
 async def test_a_constant_series_is_a_line_in_the_middle() -> None:
@@ -255,7 +255,7 @@ async def test_percents() -> None:
         plot.set_data([(x, 0.99 - 0.05 * np.exp(-x)), (np.array([1.0]), np.array([0.9651]))], 10)
         shown = lines(plot)
         assert shown[0].startswith("╭ Accuracy ") and shown[0].endswith(" ◆ 96.51% ╮")
-        assert shown[1].startswith("│100%╶")
+        assert shown[1].startswith("│ 100%╶")
 
 
 async def test_the_second_line_lies_above_the_first_and_glyphs_above_both() -> None:

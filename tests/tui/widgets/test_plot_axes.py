@@ -187,4 +187,13 @@ def test_labels_have_room(columns: int, limit: int) -> None:
         shown = plot_axes.x_ticks(axis, columns, first)
         for (_, label, start), (_, _, after) in itertools.pairwise(shown):
             assert start + len(label) + 3 <= after
-        assert all(first <= start and start + len(label) < columns for _, label, start in shown)
+        assert all(first <= start and start + len(label) <= columns for _, label, start in shown)
+
+
+@given(st.floats(-50, 50), st.floats(0.5, 500), st.integers(8, 200), st.integers(-3, 5), st.booleans())
+@example(0.0, 10.0, 40, 4, False)  # the name of the axis reaches to where the first label would be
+def test_labels_stand_below_their_ticks(low: float, span: float, columns: int, first: int, log: bool) -> None:
+    axis = Range(abs(low) + 0.01, abs(low) + span + 0.02, log=True) if log else Range(low, low + span)
+    for value, label, start in plot_axes.x_ticks(axis, columns, first):
+        place = int(axis.dots(np.array([value]), columns * 2)[0]) // 2
+        assert start <= place < start + len(label), (value, label)

@@ -12,7 +12,6 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from finetui.engine.predictions.criteria import Choose
-from finetui.engine.protocol.commands import ExplainImage
 from finetui.engine.protocol.events import CommandRefused
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.text import clean
@@ -163,11 +162,11 @@ class ErrorsScreen(ListingScreen):
         else:  # a toast has as many lines as it takes
             self.app.post_message(ShowToast(text[:1].upper() + text[1:], "hint", warns=True))
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Show the keys of images as disabled until there are some."""
+    def why_not(self, action: str, parameters: tuple[object, ...]) -> str:
+        """What is done with images waits until there are some."""
         if self._listing is None and action in _OF_IMAGES:
-            return None
-        return super().check_action(action, parameters)
+            return "no images are listed yet"
+        return super().why_not(action, parameters)
 
     def _listing_changed(self, *, same_rows: bool) -> None:
         assert self._listing is not None
@@ -329,8 +328,6 @@ class ErrorsScreen(ListingScreen):
 
     def action_explain(self) -> None:
         """Show where the network looked, by the next method; after the last, nothing."""
-        if self.refuses(ExplainImage, "Not explained"):
-            return
         self._detail.next_method()
         self._show_detail()
         self._ask_more()

@@ -45,7 +45,8 @@ def _facts(run: RunSummary, runs: Sequence[RunSummary]) -> Iterator[tuple[str, s
     epoch = f"{run.epoch} of {run.epochs}, " if run.epochs else f"{run.epoch}, " if run.epoch else ""
     yield ("Epoch" if epoch else "Step"), f"{epoch}step {run.step:,}" if epoch else f"{run.step:,}"
     yield "", ""
-    yield "Data", run.data
+    if run.data:
+        yield "Data", run.data
     if run.model:
         yield "Model", run.model
     if run.recipe:

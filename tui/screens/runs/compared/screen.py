@@ -63,6 +63,7 @@ class ComparedScreen(Screen[None]):
         self._part = parts.pop() if len(parts) == 1 else ""
         self._pairs: tuple[Pair, ...] = ()
         self._reads = False
+        self._problems: list[str] = []
 
     def compose(self) -> ComposeResult:
         """A title, the tabs, the legend, and what belongs to each tab."""
@@ -75,6 +76,7 @@ class ComparedScreen(Screen[None]):
             for number, tab in enumerate(TABS, 1):
                 yield ActionButton(tab, str(number), tab.capitalize(), id=f"tab-{tab}")
         yield Legend(id="compared-legend")
+        yield Static(id="compared-problems")
         yield Curves([folder.name for folder in self._folders], self._part)
         for tab in ("settings", "scores"):
             with ScrollableContainer(id=f"compared-{tab}"):
@@ -103,23 +105,35 @@ class ComparedScreen(Screen[None]):
         """Read what the journals say by now, in a thread, and show it."""
         self._reads = True
         try:
-            changed = await asyncio.to_thread(self._read_on)
-        except BadInput as error:
-            self._say(str(error))
-            return
+            changed, problems = await asyncio.to_thread(self._read_on)
         finally:
             self._reads = False
-        if not changed or not self.stands:
+        if not self.stands or (not changed and problems == self._problems):
+            return
+        self._problems = problems
+        said = Content("\n").join(Content(problem) for problem in problems)
+        if not any(history.store.curves.has_points for history in self._histories):
+            self._say(said)
             return
         self.set_class(False, "-message")
+        self.set_class(bool(problems), "-problems")
+        self.query_one("#compared-problems", Static).update(said)
         self.call_after_refresh(self._show_legend)
         self.query_one("#settings-text", Static).update(settings_content(self._histories))
         self.query_one(Curves).show(self._histories)
 
-    def _read_on(self) -> bool:
-        """Read on; return whether there was anything new."""
-        heard = [history.read() for history in self._histories]  # all of them, whatever the first says
-        return any(heard)
+    def _read_on(self) -> tuple[bool, list[str]]:
+        """Read on; return whether there was anything new, and what is wrong with some of the runs, as sentences."""
+        heard, problems = False, []
+        for history in self._histories:
+            try:
+                heard |= history.read()
+            except BadInput as error:
+                problems.append(str(error))
+                continue
+            if not history.store.curves.has_points:
+                problems.append(f"{history.folder.name} has told nothing yet that can be plotted")
+        return heard, problems
 
     def on_resize(self) -> None:
         """Lay the legend out anew."""
@@ -129,10 +143,10 @@ class ComparedScreen(Screen[None]):
         if self.stands and not self.has_class("-message"):
             self.query_one(Legend).show(self._histories, self.query_one(Curves).at_cursor())
 
-    def _say(self, text: str) -> None:
-        if self.stands:
-            self.set_class(True, "-message")
-            self.query_one("#compared-message", Static).update(Content(text))
+    def _say(self, text: Content) -> None:
+        self.set_class(False, "-problems")
+        self.set_class(True, "-message")
+        self.query_one("#compared-message", Static).update(text)
 
     @work(group="score", exit_on_error=False)
     async def _score(self) -> None:
