@@ -60,7 +60,7 @@ def _line(command: SystemCommand, title: Content) -> Content:
     gap = " " * max(_LABEL - title.cell_length, 1)
     if isinstance(command, NotNow):
         return Content.assemble(f"{key:>{_FACE}}  ", title, gap, command.help).stylize("$disabled")
-    return Content.assemble((f"{key:>{_FACE}}  ", "bold $accent"), title, gap, (command.help, "$muted"))
+    return Content.assemble((f"{key:>{_FACE}}  ", "bold $accent"), title, gap, (command.help, "not bold $muted"))
 
 
 def command_of(app: App[Any], title: str, told: str, action: str, node: DOMNode) -> SystemCommand:

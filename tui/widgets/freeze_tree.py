@@ -35,6 +35,7 @@ SIGNS: Mapping[Freeze, tuple[str, str, str]] = {
 class FreezeRows(SaysWhyNot, LinesView[Row]):
     """The lines, the cursor in them, and which of them are folded; a subclass says how they look and are frozen."""
 
+    CLICKS = True
     UNFOCUSED: ClassVar[str] = ""  # style of the cursor's line while keys go elsewhere
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("toggle", "freeze", label="Freeze"),

@@ -281,13 +281,17 @@ class ErrorsScreen(ListingScreen):
         small, large = self._thumbnails.get(index), self._detail.image(index)
         image = small if large is None else large
         words = self._explanation(index)
-        describe = brief_details if self.has_class("-short") and not self.has_class("-large") else details
         self._waits = image is None
+
+        def describe(width: int) -> list[Content]:  # for the room that there is when it is laid out
+            said = brief_details if self.has_class("-short") and not self.has_class("-large") else details
+            return said(listing, row, width, marked=row in self._marked, explained=words)
+
         pane.show(
             None if isinstance(image, str) else image,
             self._detail.overlay(index),
             image if isinstance(image, str) else loading(self._store.view),
-            lambda width: describe(listing, row, width, marked=row in self._marked, explained=words),
+            describe,
         )
 
     def _explanation(self, index: int) -> tuple[Content, ...]:

@@ -23,7 +23,7 @@ from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.picture import Picture
 from finetui.tui.widgets.styled_line import StyledLine
-from finetui.tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
+from finetui.tui.widgets.thumbnail_grid import SIZES, ThumbnailGrid, Tile
 
 ASKING = "Loading…"
 AUDIT = "audit"
@@ -32,7 +32,26 @@ _LABELS = dict(zip(VIEWS, ("Filters", "Feature maps", "Weights", "Activations", 
 
 
 class _Images(ThumbnailGrid):
-    """The images of a layer."""
+    """The images of a layer, as large as all of them fit, until somebody wants another size."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._size_is_chosen = False
+
+    def fit(self) -> None:
+        """Take the largest size in which all are in sight, else the smallest."""
+        if not self._size_is_chosen:
+            self.size_name = next((name for name in reversed(SIZES) if self.fits(name)), next(iter(SIZES)))
+
+    def on_resize(self) -> None:
+        """Use the new room."""
+        super().on_resize()
+        self.fit()
+
+    def action_resize(self, by: int) -> None:
+        """Keep the size from now on."""
+        self._size_is_chosen = True
+        super().action_resize(by)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """There is nothing to mark images for."""
@@ -184,8 +203,9 @@ class LayerPane(Compound, Vertical):
             self.call_after_refresh(self._fill, look, reply, keep)
 
     def _fill(self, look: Look, page: LayerView, keep_cursor: bool) -> None:
-        for grid in self.query(ThumbnailGrid) if self._shown == look else ():  # it may be gone, once all is drawn
+        for grid in self.query(_Images) if self._shown == look else ():  # it may be gone, once all is drawn
             grid.set_count(page.total, keep_cursor=keep_cursor)
+            grid.fit()
             grid.set_tiles(_tiles(page))
 
     def _show_refusal(self, look: Look, refused: CommandRefused) -> None:

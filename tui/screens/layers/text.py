@@ -81,7 +81,7 @@ def notes(view: View, width: int, said: str) -> Content:
     if said:
         return Content.styled(f" {said}", "$warning")
     parts = []
-    if width >= _UPDATES_FROM:
+    if width >= _UPDATES_FROM and view.layers:
         parts.append("update: about 1e-3 is healthy, ↑ above 1e-2, ↓ below 1e-5")
     if any(group.norm for group in view.layers):
         does, key = "go on collecting" if view.norm_trains else "keep", KEYS["norm"].shown

@@ -116,7 +116,7 @@ class MachineScreen(Screen[None]):
         )
         now = self._store.machine.now
         shown = f"the whole run{f', {clock(now)}' if now else ''}" if self._shows_all else "the last 10 minutes"
-        right = Content.styled(f"{shown} ", "$muted")
+        right = Content.styled(f"{shown} " if machine is not None else "", "$muted")
         left = left.truncate(max(self.size.width - right.cell_length - 1, 0), ellipsis=True)
         gap = max(self.size.width - left.cell_length - right.cell_length, 1)
         self.query_one("#machine-title", StyledLine).show(Content.assemble(left, " " * gap, right))
@@ -148,8 +148,9 @@ class MachineScreen(Screen[None]):
         frames["memory"].show(text.memory_parts(machine), of("memory").points(since), (x_axis, _SHARE))
         x, y = of("disk").points(since)
         top = nice_step(max(float(y.max(initial=0.0)), _LEAST_RATE))
-        scale = [Part(Content.styled(f"graph up to {text.speed(top).strip()}", "$muted"), 3)] if len(x) > 1 else []
-        frames["disk"].show([*text.disk_parts(machine), *scale], (x, y), (x_axis, Range(0.0, top)))
+        # Without it nothing would say how much the graph shows.
+        peak = [Part(Content.styled(f"peak {text.speed(float(y.max())).strip()}", "$muted"), 3)] if len(x) > 1 else []
+        frames["disk"].show([*text.disk_parts(machine), *peak], (x, y), (x_axis, Range(0.0, top)))
         for gpu in machine.gpus:
             name = gpu_use(gpu)
             frames[name].show(text.gpu_parts(gpu), of(name).points(since), (x_axis, _SHARE), text.process_lines(gpu))

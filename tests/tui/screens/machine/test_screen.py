@@ -166,7 +166,7 @@ async def test_the_history_of_an_ended_run_fills_its_frames_and_says_how_long_it
         cpu, disk = (max(frames[name]._drawn, key=lambda strip: strip.text.count("⣿")).text for name in ("cpu", "disk"))
         assert cpu == "⣿" * len(cpu)
         assert len(disk) > 1.9 * len(cpu)  # the last frame has what is left of its row
-        assert "graph up to 5.0 MB/s" in picture(pilot.app)
+        assert "peak 3.0 MB/s" in picture(pilot.app)
 
 
 async def test_a_journal_without_samples_says_so() -> None:
