@@ -89,8 +89,6 @@ class Steering:
     def stepped(self) -> None:
         """A step is complete."""
         self._audits.stepped()
-        if self._loop.record.state == "paused":
-            self._loop.emit_point()
 
     def before_step(self) -> None:
         """An optimizer begins its step; the backward pass is over, or is a part of it."""
