@@ -32,6 +32,8 @@ class WatchedLayers(Freezer):
         self.trained: set[int] = set()
         self.by_hand: frozenset[str] = frozenset()
         super().__init__(model, groups, None)  # type: ignore[arg-type]  # `_set` below asks `optimizers`
+        self._parameters = tuple(model.parameters())
+        self._noted: Any = None  # what the parameters, `frozen` and `held` were like when that was last looked at
         self._hook: Any = None
 
     def regroup(self, groups: Sequence[ModuleGroup]) -> None:
@@ -39,13 +41,18 @@ class WatchedLayers(Freezer):
         self._seen = False
         super().__init__(self._model, groups, None, self.norm_trains)  # type: ignore[arg-type]
         self.by_hand &= self._layers.keys()
+        self._parameters, self._noted = tuple(self._model.parameters()), None
 
     def refresh(self) -> bool:
         """Take note of what the loop has frozen and thawed itself; return whether the table has changed."""
+        trains = [parameter.requires_grad for parameter in self._parameters]
+        if self._noted == (trains, self.frozen, self.held):
+            return False
         whole, held = frozen_by_owner(self._model, self._groups)
         known = self.bypassed | whole
         changed = known != self.frozen or held != self.held
         self.frozen, self.held = known, held
+        self._noted = trains, known, held
         thawed = self.by_hand - whole
         if thawed:
             self._let_go(thawed)

@@ -42,6 +42,13 @@ class Steering:
         self._layer_meter: LayerMeter | None = None
         self._audits = Audits(loop)
 
+    @property
+    def looks(self) -> bool:
+        """Whether each step is to be looked at, of those that come now."""
+        changed = self._loop.optimizers.factor != 1.0  # and has to be put back after an update that raises
+        asked = bool(self._about_next_step) or self._audits.wait
+        return asked or changed or self._loop.record.state != "running"
+
     def capabilities(self) -> Capabilities:
         """Return what the loop obeys."""
         kinds = list(_ALWAYS)
@@ -81,8 +88,6 @@ class Steering:
     def stepped(self) -> None:
         """A step is complete."""
         self._audits.stepped()
-        if self._loop.record.state == "paused":
-            self._loop.emit_point()
 
     def before_step(self) -> None:
         """An optimizer begins its step; the backward pass is over, or is a part of it."""

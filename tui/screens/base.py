@@ -15,16 +15,22 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from finetui.tui.keys import bind
+from finetui.tui.screens.backdrop import Backdrop
+from finetui.tui.screens.frames import Frames
 from finetui.tui.terminal.compositor import TightCompositor
+from finetui.tui.unavailable import SaysWhyNot
 from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.option_list import pages
 
 if TYPE_CHECKING:
 
-    class _Base(Compound, screen.Screen[Any]):
+    class _Base(SaysWhyNot, Compound, Frames, screen.Screen[Any]):
         pass
 else:
-    _Base = Compound
+
+    class _Base(SaysWhyNot, Compound, Frames):
+        pass
+
 
 T = TypeVar("T")
 Callback = Callable[..., Any]
@@ -62,6 +68,7 @@ class _DismissOnce(_Base):
         """Take the classes of the terminal's size at once: Textual does later, and styles and paints all twice."""
         for size, classes in zip(self.app.size, (self.HORIZONTAL_BREAKPOINTS, self.VERTICAL_BREAKPOINTS), strict=True):
             self.add_class(*self._get_breakpoint_classes(size, classes or []), update=False)
+        self.app.stylesheet.apply(self)
         await super()._compose()
 
     def _on_screen_resume(self, event: events.ScreenResume) -> None:
@@ -137,8 +144,14 @@ class Screen(_DismissOnce, screen.Screen[T]):
         """Other screens can be opened where there is one that they are opened from."""
         if action == "go":
             home = self._home()
-            return home is not None and home.opens_others
+            if home is None or not home.opens_others:
+                return False
         return super().check_action(action, parameters)
+
+    def why_not(self, action: str, parameters: tuple[object, ...]) -> str:
+        """Another screen may have nothing to be opened for."""
+        home = self._home() if action == "go" else None
+        return home.why_not_open(str(parameters[0])) if home is not None else super().why_not(action, parameters)
 
     def action_go(self, name: str) -> None:
         """Open the screen called `name` in place of this one, or a box above this one; from itself: go back."""
@@ -179,8 +192,12 @@ class HomeScreen(Screen[T]):
         """Open the one called `name` in the key map, above whatever is in front."""
         raise NotImplementedError
 
+    def why_not_open(self, name: str) -> str:
+        """Return in a clause why that one cannot be opened now; empty where it can."""
+        return ""
 
-class ModalScreen(_DismissOnce, screen.ModalScreen[T]):
+
+class ModalScreen(Backdrop, _DismissOnce, screen.ModalScreen[T]):
     """A screen in a box over another one.
 
     One that asks has no letters but those of its answers: what is typed for a text field must never leave it.
@@ -193,7 +210,7 @@ class ModalScreen(_DismissOnce, screen.ModalScreen[T]):
         self._compositor = TightCompositor()
 
 
-class Palette(_DismissOnce, CommandPalette):
+class Palette(Backdrop, _DismissOnce, CommandPalette):
     """Textual's command palette, whose search ends with it."""
 
     def _action_command_list(self, action: str) -> None:

@@ -15,8 +15,8 @@ from finetui.tui.screens.train.screen import TrainScreen
 
 # Keys that open something, and what is on the screen then; each begins at the Train screen.
 VISITS = {
-    "train": ((), "Accuracy"),
-    "train, focus on a button": (("tab",), "Accuracy"),
+    "train": ((), "2 Acc"),
+    "train, focus on a button": (("tab",), "2 Acc"),
     "errors": (("m",), "Misclassified"),
     "confusion matrix": (("m", "C"), "Confusion matrix"),
     "scores": (("m", "S"), "Scores"),
@@ -114,7 +114,7 @@ async def test_others_themes_have_all_that_is_drawn_and_come_after_the_present_o
         for name in names:
             app.theme = name
             await pilot.drawn()
-            assert "Accuracy" in picture(app)
+            assert "2 Acc" in picture(app)
         app.theme = "nord"
         app.search_themes()
         await pilot.settle()
