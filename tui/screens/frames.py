@@ -45,7 +45,7 @@ class Frames(_Base):
 
     def _screen_resized(self, size: Size) -> None:
         """Lay out for `size`, unless this tells of the last layout."""
-        if size != self.size:
+        if size != self.outer_size:  # `size` is always the terminal's
             super()._screen_resized(size)
 
     def _refresh_layout(self, size: Size | None = None, scroll: bool = False) -> None:
