@@ -341,8 +341,7 @@ def _steps_per_epoch(rows: list[Row]) -> int:
     if not placed:
         return 0
     if any(epoch % 1 for _, epoch in placed):  # Hugging Face: to a fraction
-        step, epoch = placed[-1]
-        return round(step / epoch)
+        return _whole(*placed[-1])
     first = placed[0]
     turns = [now for before, now in pairwise(placed) if now[1] > before[1]]
     if not turns:
@@ -350,8 +349,14 @@ def _steps_per_epoch(rows: list[Row]) -> int:
     last = turns[-1]
     beginning = first if len(turns) == 1 and first[1] else turns[0]
     if last[1] > beginning[1]:
-        return max(round((last[0] - beginning[0]) / (last[1] - beginning[1])), 1)
+        return max(_whole(last[0] - beginning[0], last[1] - beginning[1]), 1)
     return 0
+
+
+def _whole(steps: float, epochs: float) -> int:
+    """Return how many steps one of so many epochs has; 0 where these are next to none."""
+    found = steps / epochs
+    return round(found) if math.isfinite(found) else 0
 
 
 def _planned(settings: Mapping[str, Setting]) -> int:
@@ -359,7 +364,7 @@ def _planned(settings: Mapping[str, Setting]) -> int:
     steps, epochs = settings.get("max_steps"), settings.get("epochs")
     if not isinstance(steps, int) or not isinstance(epochs, int | float) or steps <= 0 or not 0 < epochs < math.inf:
         return 0
-    return max(round(steps / epochs), 1)
+    return max(_whole(steps, epochs), 1)
 
 
 def _short(value: Setting) -> Setting:

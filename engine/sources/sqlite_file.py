@@ -47,6 +47,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Give a connection that reads the database at `path`. Raises OSError where it cannot be read just now."""
     try:
         with _connected(path) as base:
+            base.text_factory = lambda content: content.decode("utf-8", "replace")
             yield base
     except sqlite3.Error as error:
         raise OSError(f"the database {path.name} cannot be read: {error}") from error

@@ -123,10 +123,10 @@ class TrackioRun:
         for key, when, step, metrics in base.execute(_NEW, (start, end, self._run)):
             self._first, self._last = self._first or int(key), int(key)
             count += 1
-            size += len(metrics)
             at = _whole(step)
-            if at is not None:
-                lines.append(_Line(at, _unix(when), _plain(str(metrics))))
+            if at is not None and isinstance(metrics, str):
+                size += len(metrics)
+                lines.append(_Line(at, _unix(when), _plain(metrics)))
             if size > _MOST_BYTES:
                 return lines, self._last
         return lines, self._last if count == _MOST_ROWS else end

@@ -70,14 +70,14 @@ class Steps(Generic[_T]):
 
 def _samples(batch: Any) -> int:
     """Return how many images a batch has: the length of the first tensor in it; 0 where that is not seen."""
-    if isinstance(batch, Tensor):
-        return batch.size(0) if batch.ndim else 0
     parts = batch
-    if not isinstance(batch, (tuple, list)):
+    if isinstance(batch, Tensor):
+        parts = (batch,)
+    elif not isinstance(batch, (tuple, list)):
         # Asked for first, for whether something is a Mapping takes a while to find out.
         parts = batch.values() if hasattr(batch, "values") and isinstance(batch, Mapping) else ()
     for part in parts:
-        found = _samples(part)
+        found = (part.size(0) if part.ndim else 0) if isinstance(part, Tensor) else _samples(part)
         if found:
             return found
     return 0

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finetui.tui.left_out import left_out
 from finetui.tui.widgets.plot_axes import DOTS_ACROSS, DOTS_DOWN, HUGE, Floats, Ints, Points, Range
+from finetui.tui.widgets.plotext_figure import new_figure
 
 Dots = tuple[tuple[int, int], ...]
 Chars = npt.NDArray[np.str_]
@@ -186,12 +186,7 @@ def _shortest(across: list[int], up: list[int], width: int) -> Dots:
 @functools.lru_cache(maxsize=1)
 def _figure() -> Any:
     """Return a plotext figure of our own without frame; it is used again since making one takes a millisecond."""
-    # Here it draws no pictures and plays no videos. hashlib has functions of its own beside those of OpenSSL.
-    with left_out("PIL", "ffpyplayer", "yt_dlp", "_hashlib"):
-        import plotext
-
-    # A figure asks its terminal how large it may be, so it gets one of its own that has no limits.
-    figure = type(plotext.figure)(type(plotext.terminal)().limit(False, False))
+    figure = new_figure()
     figure.canvas("default").axes(False).legend(False)
     for axis in (0, 1):
         figure.ruler(axis).alignment(lim="edge").frequency(0)

@@ -174,3 +174,23 @@ def test_all_runs_of_a_project_in_the_order_in_which_they_began(tmp_path: Path) 
     base.commit()
     assert runs_in(tmp_path / "project.db") == []
     base.close()
+
+
+def test_cells_that_hold_anything_else_cost_their_row_and_no_other(tmp_path: Path) -> None:
+    base = sqlite3.connect(tmp_path / "project.db")
+    base.execute("CREATE TABLE metrics (id INTEGER PRIMARY KEY, run_id, timestamp, run_name, step, metrics)")
+    whole = ("a", "2026-01-01", "a", 1, '{"loss": 1}')
+    base.execute(_INSERT, whole)
+    for at in (1, 2, 3, 4):
+        for odd in (None, b"\xff\xfe", 1e999, "x", 1 << 62, "9999-12-31T23:59:59-14:00", "{" * 9999):
+            base.execute(_INSERT, (*whole[:at], odd, *whole[at + 1 :]))
+    base.execute(_INSERT, ("a", "2026-01-01", "a", 1, "x")).execute(
+        "UPDATE metrics SET run_name = CAST(x'fffe' AS TEXT)"
+    )
+    base.execute(_INSERT, ("a", "2026-01-01", "a", 7, '{"loss": 1}'))
+    base.commit()
+    base.close()
+    (found,) = find_runs(tmp_path)
+    told = list(each(list(found.open().read())))
+    assert (told[0].step, told[-1].step) == (1, 7)
+    assert {value for row in told for value in row.values.values()} == {1.0}

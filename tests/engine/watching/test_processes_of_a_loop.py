@@ -4,12 +4,12 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 import torch
+from fork_server import FORKED
 from own_loop import OwnNet, descriptors, images_and_labels, journal_of, own_loader, watched_in
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 from torch.utils.data import DataLoader, TensorDataset
@@ -96,7 +96,7 @@ LEFT_OPEN = """
 
 
 def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
+    command = [*FORKED, textwrap.dedent(script), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -155,7 +155,7 @@ async def test_a_run_that_cannot_be_read_hides_no_other(several: Path) -> None:
         table.unlink()
         table.mkdir()
         screen = await compared(pilot, 3)
-        await pilot.until(lambda: "the files of the run second cannot be read: Is a directory" in shown(pilot))
+        await pilot.until(lambda: "the files of the run second cannot be read: it is not a file" in shown(pilot))
         loss = screen.query_one("#train-loss", LinePlot)
         await pilot.until(lambda: [len(x) for x, _ in loss.content.data] == [5, 3, 0])
         assert loss.content.x_label == "step"

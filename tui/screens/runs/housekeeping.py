@@ -63,8 +63,8 @@ class Housekeeping:
         """Return in a clause that an engine or this dashboard has `run`; empty where none has."""
         if run.live:
             stop = f"finetui stop {RunFolder(Path(run.path)).argument}"
-            return f"{run.name} is live (process {run.pid} on {run.host}). Stop it first: {stop}"
-        return f"{run.name} is open in this dashboard. Close it first" if run.path == self._store.view.path else ""
+            return f"the run {run.name} is live (process {run.pid} on {run.host}). Stop it first: {stop}"
+        return f"the run {run.name} is open in this dashboard. Close it first" if run.path == self._store.view.path else ""
 
     def _warn(self, text: str) -> None:
         self._screen.notify(text, severity="warning", markup=False)

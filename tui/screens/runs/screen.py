@@ -178,6 +178,7 @@ class RunsScreen(Screen[None]):
                 (f"  ·  {len(self._marked)} marked" if self._marked else "", "$accent"),
                 (f"  ·  by {self._query.order}" if self._query.order else "", "$muted"),
                 (f"  ·  {self._place}", "$muted"),
+                *((f"  ·  {clean(note)}", "$warning") for note in (self._watched.notes if self._watched else ())),
             )
         )
 
