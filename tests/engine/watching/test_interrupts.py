@@ -99,7 +99,9 @@ def test_it_passes_through_at_each_line_and_the_loop_can_go_on(tmp_path: Path) -
     assert not _global_optimizer_post_hooks
     told = journal_of(RunFolder(tmp_path / "own"))
     points = [event for event in told if isinstance(event, events.TrainPoint)]
-    assert 0 < sum(point.steps for point in points) <= told[-1].step  # what an interrupted point would have told is lost
+    assert (
+        0 < sum(point.steps for point in points) <= told[-1].step
+    )  # what an interrupted point would have told is lost
     assert told[-1].state == "finished"
     assert not [event for event in told if isinstance(event, events.Log)]
 
