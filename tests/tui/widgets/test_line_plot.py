@@ -274,6 +274,7 @@ async def test_the_evaluation_is_not_broken_by_a_curve_behind_it() -> None:
     drawn = []
     for curves in ((rising, falling), (rising, NONE), (NONE, falling)):
         plot = LinePlot("Loss", (SeriesStyle("train"), SeriesStyle("test", look=1)))
+        plot.plotter.bands = False  # which curves hide
         async with open_app(PlotApp(plot), size=(60, 20)):
             plot.set_data([(x if len(y) else NONE, y) for y in curves], 5)
             drawn.append((plot._picture.chars[1:-1].copy(), plot._picture.owners[1:-1].copy()))
@@ -386,3 +387,18 @@ def test_wrong_use_is_refused() -> None:
         LinePlot("Loss", ())
     with pytest.raises(ValueError, match="2 series, but data for 1"):
         LinePlot("Loss", TRAIN_TEST).set_data([curve()[0]], 10)
+
+
+async def test_a_plot_that_was_hidden_shows_what_has_come_meanwhile() -> None:
+    plot = LinePlot("Loss", TRAIN_TEST)
+    async with open_app(PlotApp(plot), size=(60, 12)) as pilot:
+        plot.set_data([(NONE, NONE)] * 2, 10)
+        await pilot.drawn()
+        assert "no data yet" in "".join(lines(plot))
+        plot.display = False
+        await pilot.drawn()
+        plot.set_data(curve(), 10)
+        plot.display = True  # at the size of before
+        await pilot.drawn()
+        assert "no data yet" not in "".join(lines(plot))
+        assert braille("".join(lines(plot))) > 20
