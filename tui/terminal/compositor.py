@@ -23,6 +23,9 @@ class TightCompositor(Compositor):
     def reflow(self, parent: Widget, size: Size) -> ReflowResult:
         """Lay out all widgets."""
         result = super().reflow(parent, size)
+        # Textual does this next, and then lays all out again where any of them has more or less to scroll than before.
+        for widget, (region, _order, _clip, virtual_size, container_size, *_) in self.layers:
+            widget._size_updated(region.size, virtual_size, container_size, layout=False)
         self._mark_moved()
         return result
 

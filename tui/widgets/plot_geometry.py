@@ -196,7 +196,7 @@ def _figure() -> Any:
 def draw(line: Dots, size: tuple[int, int]) -> Chars:
     """Return the characters, `[rows, columns]`, of a canvas with one line, spaces where it is not.
 
-    One canvas for each line: on a common one the dots of two lines would be merged and take one colour.
+    One canvas for each line, so that it is drawn anew only where it has changed.
     """
     with _drawing:
         return _draw(line, size)
