@@ -91,6 +91,12 @@ class RunPrepared(Event, frozen=True, kw_only=True):
     hparams: dict[str, str | int | float | bool] | None = None
 
 
+class SettingsTold(Event, frozen=True, kw_only=True):
+    """Settings that somebody else's loop tells of once it has begun, beside the `hparams` of `RunPrepared`."""
+
+    settings: dict[str, str | int | float | bool]
+
+
 class RunStarted(Event, frozen=True, kw_only=True):
     """The run folder exists: training begins. `path` is absolute."""
 
@@ -336,6 +342,7 @@ class Log(Event, frozen=True, kw_only=True):
 AnyEvent = (
     Phase
     | RunPrepared
+    | SettingsTold
     | RunStarted
     | StateChanged
     | TrainPoint

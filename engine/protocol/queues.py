@@ -69,29 +69,32 @@ class EventQueue:
 
 
 class CommandQueue:
-    """Commands on their way to an engine; thread-safe."""
+    """Commands on their way to an engine; thread-safe.
+
+    `waiting` holds those that nobody has taken yet: whoever is in a hurry may ask whether there are any.
+    """
 
     def __init__(self) -> None:
-        self._commands: deque[AnyCommand] = deque()
+        self.waiting: deque[AnyCommand] = deque()
         self._arrived = threading.Condition()
 
     def put(self, command: AnyCommand) -> None:
         """Add `command`; never blocks."""
         with self._arrived:
-            self._commands.append(command)
+            self.waiting.append(command)
             self._arrived.notify_all()
 
     def take(self, wait: float = 0.0) -> AnyCommand | None:
         """Remove and return the oldest command, waiting up to `wait` seconds for one; None if there is none."""
         # The step loop asks at every step; an empty deque is false without taking the lock.
-        if not self._commands and wait <= 0:
+        if not self.waiting and wait <= 0:
             return None
         with self._arrived:
-            if not self._commands:
+            if not self.waiting:
                 self._arrived.wait(wait)
-            return self._commands.popleft() if self._commands else None
+            return self.waiting.popleft() if self.waiting else None
 
     def stop_waits(self) -> bool:
         """Tell whether a `Stop` is among the waiting commands, so that long work can end early."""
         with self._arrived:
-            return any(isinstance(command, Stop) for command in self._commands)
+            return any(isinstance(command, Stop) for command in self.waiting)

@@ -23,6 +23,7 @@ from finetui.engine.protocol.events import (
     Rewound,
     RunPrepared,
     RunStarted,
+    SettingsTold,
     State,
     StateChanged,
     TrainingChanged,
@@ -160,6 +161,7 @@ class SummarySoFar:
         self._training: TrainingConfig | None = None
         self._clock = RunClock()
         self._provenance: Provenance | None = None
+        self._hparams: dict[str, str | int | float | bool] | None = None
 
     def hear(self, event: Event) -> None:
         """Take in `event`, the next one of the run."""
@@ -172,7 +174,9 @@ class SummarySoFar:
                 self._last = self._kept.get(event.at, before)
                 self._test = None if self._test is None or self._test[0] > event.step else self._test
             case RunPrepared():
-                self._prepared, self._training = event, event.config.training
+                self._prepared, self._training, self._hparams = event, event.config.training, event.hparams
+            case SettingsTold():
+                self._hparams = {**(self._hparams or {}), **event.settings}
             case TrainingChanged():
                 self._training = event.training
             case RunStarted():
@@ -201,7 +205,7 @@ class SummarySoFar:
         """Return the summary of the run `name` at `path`, which `there` has; None until it is told how it began."""
         if self._prepared is None or self._training is None:
             return None
-        training, finetune, hparams = self._training, self._prepared.config.finetune, self._prepared.hparams
+        training, finetune, hparams = self._training, self._prepared.config.finetune, self._hparams
         found = RunSummary(
             name=name,
             path=clean(str(path.absolute()), 4096),
@@ -262,17 +266,21 @@ class Summariser:
 def _settings_told(hparams: Mapping[str, str | int | float | bool]) -> dict[str, Any]:
     """Return the settings of a summary as somebody else's loop tells of them; what it does not tell is absent."""
 
+    short: dict[str, str | int | float | bool] = {}
+    for name, value in hparams.items():  # of a table the settings are called by their own names: optimizer.lr
+        short.setdefault(name.rpartition(".")[2], value)
+
     def told(*names: str, kind: type = str, absent: object = "") -> Any:
-        values = [hparams[name] for name in names if isinstance(hparams.get(name), kind)]
+        values = [of[name] for of in (hparams, short) for name in names if isinstance(of.get(name), kind)]
         return next((value for value in values if not isinstance(value, float) or math.isfinite(value)), absent)
 
     number: Any = int | float
     return {
-        "epochs": int(told("epochs", kind=number, absent=0)),
-        "lr": told("lr", "learning_rate", kind=number, absent=None),
-        "optimizer": clean(told("optimizer")),
-        "schedule": clean(told("schedule", "lr_scheduler")),
-        "batch_size": int(told("batch_size", "batch size", kind=number, absent=0)),
+        "epochs": int(told("epochs", "max_epochs", "num_epochs", kind=number, absent=0)),
+        "lr": told("lr", "learning_rate", "lr0", kind=number, absent=None),
+        "optimizer": clean(told("optimizer", "opt")),
+        "schedule": clean(told("schedule", "lr_scheduler", "sched")),
+        "batch_size": int(told("batch_size", "batch size", "batch", kind=number, absent=0)),
         "seed": int(told("seed", kind=number, absent=0)),
         "model": clean(told("model", "arch")),
     }

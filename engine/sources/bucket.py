@@ -7,7 +7,10 @@ from finetui.engine.protocol.events import ThinnedPoint, TrainPoint
 
 
 class Bucket:
-    """Up to `size` rows; of one each is a point of its own, of more the least, the greatest and the mean remain."""
+    """Up to `size` rows; of one each is a point of its own, of more the least, the greatest and the mean remain.
+
+    `rows` are those with numbers of the training, `beside` those with other numbers alone.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -15,7 +18,7 @@ class Bucket:
 
     def clear(self) -> None:
         """Forget the rows."""
-        self.rows = 0
+        self.rows = self.beside = 0
         self._at: tuple[int, float, int] = (0, 0.0, 0)
         # Least, greatest, last, sum and count of each number, by its name: finetui's, and the run's own ones.
         self._figures: dict[str, list[float]] = {}
@@ -24,7 +27,7 @@ class Bucket:
     @property
     def is_full(self) -> bool:
         """Whether it has all its rows."""
-        return self.rows >= self.size
+        return self.rows + self.beside >= self.size
 
     def add(
         self, step: int, time: float, epoch: int, figures: Mapping[str, float], others: Mapping[str, float]
@@ -74,6 +77,7 @@ class Bucket:
     def points(self, since: int) -> Iterator[TrainPoint]:
         """Yield the points that the rows make, the first of which begins after step `since`, and forget the rows."""
         if not self.rows:
+            self.clear()
             return
         rows, (step, time, epoch) = self.rows, self._at
         figures, others = self._figures, self._others

@@ -15,9 +15,10 @@ _TRAIN, _SCORES, _SETTINGS, _CHANGES = "train.csv", "evaluations.csv", "settings
 _NO_FIGURES = ("step_in_epoch", "images", "figure", "best")  # what they say is known otherwise
 
 
-def is_log(files: Collection[str]) -> bool:
-    """Whether a folder with these `files` is one that finetui has logged a run into."""
-    return {_TRAIN, _SCORES, _SETTINGS, _CHANGES} <= set(files)
+def is_log(folder: Path, names: Collection[str]) -> bool:
+    """Whether `folder`, in which there are these `names`, is one that finetui has logged a run into."""
+    files = {_TRAIN, _SCORES, _SETTINGS, _CHANGES}
+    return files <= set(names) and all((folder / name).is_file() for name in files)
 
 
 class CsvLogRun:

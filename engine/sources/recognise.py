@@ -10,7 +10,9 @@ from finetui.engine.errors import BadInput, reason_of
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.sources import csv_log, tensorboard, trackio, trainer_state
 from finetui.engine.sources.names import PARTS, tells_of_training
+from finetui.engine.sources.settings_file import WithSettings
 from finetui.engine.sources.source import Source
+from finetui.engine.sources.sqlite_file import is_database
 from finetui.engine.sources.table import CsvRun, JsonLinesRun, flat, header
 
 OWN = "finetui"  # the kind of its own runs
@@ -53,17 +55,20 @@ class Found(NamedTuple):
             "finetui's CSV": csv_log.CsvLogRun,
             "JSON lines": JsonLinesRun,
         }
-        return kinds[self.kind](self.path)
+        source = kinds[self.kind](self.path)
+        return WithSettings(source, self.path if self.path.is_dir() else self.path.parent)
 
 
-def find_runs(path: Path) -> list[Found]:
+def find_runs(path: Path, say: Callable[[str], None] = lambda _text: None) -> list[Found]:
     """Return the runs in the file or folder `path`, in the order of their names; none while there are none yet.
 
-    Raises `BadInput` where there is no such place, it cannot be read, or it is a file of another kind.
+    What a person should know of the search goes to `say`, as a sentence. Raises `BadInput` where there is no such
+    place, it cannot be read, or it is a file of another kind.
     """
     try:
         if path.is_dir():
-            return sorted(_in_folders(path), key=lambda found: found.name)
+            os.scandir(path).close()  # what cannot be listed is no empty folder
+            return sorted(_in_folders(path, say), key=lambda found: found.name)
         if not path.exists():
             raise BadInput(f"there is no file or folder {path}")
         found = list(_in_file(path, path.parent.name if path.parent.name else path.stem))
@@ -74,7 +79,7 @@ def find_runs(path: Path) -> list[Found]:
     return found
 
 
-def _in_folders(root: Path) -> Iterator[Found]:
+def _in_folders(root: Path, say: Callable[[str], None]) -> Iterator[Found]:
     """Yield the runs in `root` and in folders below it; links to folders are not followed."""
     seen = 0
     for folder, below, files in os.walk(root):
@@ -82,7 +87,10 @@ def _in_folders(root: Path) -> Iterator[Found]:
         seen += 1
         depth = len(here.relative_to(root).parts)
         below[:] = sorted(one for one in below if not one.startswith("."))
-        if depth >= _DEEPEST or seen > _MOST_FOLDERS:
+        if seen > _MOST_FOLDERS:
+            say(f"only the first {_MOST_FOLDERS:,} folders of {root} are searched for runs")
+            return
+        if depth >= _DEEPEST:
             below.clear()
         name = _name(root, here)
         if RunFolder(here).journal.is_file():
@@ -95,11 +103,11 @@ def _in_folders(root: Path) -> Iterator[Found]:
             below[:] = [one for one in below if one not in belongs]
             continue
         checkpoints = [one for one in below if one.startswith("checkpoint-")]
-        if trainer_state.NAME in files or any((here / one / trainer_state.NAME).is_file() for one in checkpoints):
+        if any((here / one / trainer_state.NAME).is_file() for one in ("", *checkpoints)):
             yield Found(name, here, "Hugging Face Trainer")
             below[:] = [one for one in below if one not in checkpoints]
             continue
-        if csv_log.is_log(files):
+        if csv_log.is_log(here, files):
             yield Found(name, here, "finetui's CSV")
             continue
         tables = [found for file in sorted(files) for found in _readable(here / file, name)]
@@ -129,7 +137,7 @@ def _event_folders(folder: Path, below: list[str], files: list[str]) -> list[str
     That is each with event files of its own, or where `folder` has none itself, those that Keras makes.
     """
     with_events = [one for one in below if _has_events(folder / one)]
-    if any(tensorboard.NAMED in file for file in files):
+    if any(tensorboard.NAMED in file and (folder / file).is_file() for file in files):
         return with_events
     parts = [one for one in with_events if one in PARTS]
     return parts or None
@@ -137,7 +145,7 @@ def _event_folders(folder: Path, below: list[str], files: list[str]) -> list[str
 
 def _has_events(folder: Path) -> bool:
     try:
-        return any(tensorboard.NAMED in entry.name for entry in os.scandir(folder))
+        return any(tensorboard.NAMED in entry.name and entry.is_file() for entry in os.scandir(folder))
     except OSError:
         return False
 
@@ -152,7 +160,7 @@ def _in_file(path: Path, name: str) -> Iterator[Found]:
         yield Found(path.parent.absolute().name, path.parent, OWN)
     elif path.name == trainer_state.NAME:
         yield Found(name, path, "Hugging Face Trainer")
-    elif path.suffix in _DATABASES and trackio.is_database(path):
+    elif path.suffix in _DATABASES and is_database(path):
         for key, run in trackio.runs_in(path):
             yield Found(f"{path.stem}/{run}", path, "trackio", key)
     elif path.suffix == ".csv":

@@ -5,14 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from finetui.engine.protocol.values import Part
 from finetui.engine.sources.bucket import Bucket
+from finetui.engine.sources.few_evaluations import FIGURES, PARTS, may_remain
 from finetui.engine.sources.names import meaning
 from finetui.engine.sources.rows import Floats, Ints, Rows
 
-EVALUATED = ("val", "test")
 _TRAINED = ("loss", "accuracy", "lr", "grad_norm", "speed")
-_FIGURES = (*(("train", figure) for figure in _TRAINED), *((part, name) for part in EVALUATED for name in _TRAINED))
+_FIGURES = (*(("train", figure) for figure in _TRAINED), *((part, name) for part in PARTS for name in FIGURES))
 _SLOTS: Mapping[tuple[str, str], int] = {figure: slot for slot, figure in enumerate(_FIGURES)}
+_MANY = 100  # figures of evaluations, of which those that remain are found together
 _OWN, _EPOCH, _PLACE = -1, -2, -3  # a number of the run's own; an epoch; a step or a time, which say nothing here
 
 
@@ -20,13 +22,13 @@ class SortedOut(NamedTuple):
     """Numbers of rows by what they are: number `i` of `n` is `values[i]`, of row `row[i]`.
 
     `key[i]` tells which: up to `len(_TRAINED)` the figures of the training, above these the run's own, by their names.
-    `evaluated` are the figures of evaluations, by row and part; `epochs`, `[r]`, NaN where none was told.
+    `evaluated` are the figures of evaluations likewise, by `_FIGURES`; `epochs`, `[r]`, NaN where none was told.
     """
 
     row: Ints
     key: Ints
     values: Floats
-    evaluated: dict[int, dict[str, dict[str, float]]]
+    evaluated: tuple[Ints, Ints, Floats]
     epochs: Floats
 
 
@@ -37,7 +39,7 @@ def sorted_out(rows: Rows) -> SortedOut:
     slots = np.array([kinds.get(kind, _SLOTS.get((kind, figure), _OWN)) for kind, figure, _ in meanings], np.int64)
     slot = slots[rows.name]
     values = rows.values * np.array([factor for _, _, factor in meanings])[rows.name]
-    accuracies = [_SLOTS[part, "accuracy"] for part in ("train", *EVALUATED)]
+    accuracies = [_SLOTS[part, "accuracy"] for part in ("train", *PARTS)]
     slot[np.isin(slot, accuracies) & (values > 1)] = _OWN
     several = [one for one, count in zip(*np.unique(slots, return_counts=True), strict=True) if one >= 0 and count > 1]
     for one in several:
@@ -47,12 +49,25 @@ def sorted_out(rows: Rows) -> SortedOut:
     epochs[rows.row[slot == _EPOCH]] = values[slot == _EPOCH]
     counted = (slot == _OWN) | (slot >= 0) & (slot < len(_TRAINED))
     key = np.where(slot == _OWN, rows.name + len(_TRAINED), slot)[counted]
-    evaluated: dict[int, dict[str, dict[str, float]]] = {}
     which = np.flatnonzero(slot >= len(_TRAINED))
-    for row, one, value in zip(rows.row[which].tolist(), slot[which].tolist(), values[which].tolist(), strict=True):
-        part, figure = _FIGURES[one]
-        evaluated.setdefault(row, {}).setdefault(part, {})[figure] = value
+    evaluated = rows.row[which], slot[which], values[which]
     return SortedOut(rows.row[counted], key, values[counted], evaluated, epochs)
+
+
+def evaluations(told: SortedOut, buckets: Ints) -> dict[int, dict[Part, dict[str, float]]]:
+    """Return the figures of evaluations by row and part, but for those of which a bucket has too many."""
+    row, slot, values = told.evaluated
+    part, figure = np.divmod(slot - len(_TRAINED), len(FIGURES))
+    if len(row) > _MANY:
+        pair = row * len(PARTS) + part
+        order = np.argsort(pair, kind="stable")
+        row, part, figure, values, pair = row[order], part[order], figure[order], values[order], pair[order]
+        kept = np.isin(pair, pair[may_remain(buckets[row], part, figure, values)])
+        row, part, figure, values = row[kept], part[kept], figure[kept], values[kept]
+    found: dict[int, dict[Part, dict[str, float]]] = {}
+    for at, of, which, value in zip(row.tolist(), part.tolist(), figure.tolist(), values.tolist(), strict=True):
+        found.setdefault(at, {}).setdefault(PARTS[of], {})[FIGURES[which]] = value
+    return found
 
 
 class Summed(NamedTuple):
@@ -64,18 +79,19 @@ class Summed(NamedTuple):
     others: dict[str, list[float]]
 
 
-def buckets_of(told: SortedOut, filled: int, size: int) -> Ints:
-    """Return the bucket of each row: it ends with `size` rows (bucket 0 has `filled` of them) or an evaluation."""
-    counts = np.zeros(len(told.epochs), np.int64)
-    counts[told.row] = 1
-    found = np.zeros(len(counts), np.int64)
-    start = bucket = 0
-    for stop in [*(row + 1 for row in sorted(told.evaluated)), len(counts)]:
-        if stop > start:
-            here = bucket + np.maximum(np.cumsum(counts[start:stop]) + filled - 1, 0) // size
-            found[start:stop] = here
-            start, bucket, filled = stop, int(here[-1]) + 1, 0
-    return found
+class Buckets(NamedTuple):
+    """The bucket of each of `r` rows, int64 `[r]`, ascending, and which rows count: those with numbers."""
+
+    of: Ints
+    counts: "np.typing.NDArray[np.bool_]"
+
+
+def buckets_of(told: SortedOut, filled: int, size: int) -> Buckets:
+    """Return the buckets of rows: each ends with `size` of those that count; bucket 0 has `filled` of them already."""
+    counts = np.zeros(len(told.epochs), bool)
+    counts[told.row] = True
+    counts[told.evaluated[0]] = True
+    return Buckets(np.maximum(np.cumsum(counts) + filled - 1, 0) // size, counts)
 
 
 def epochs_of(told: SortedOut, before: int) -> Ints:
@@ -86,8 +102,8 @@ def epochs_of(told: SortedOut, before: int) -> Ints:
     return np.where(last >= 0, epochs[last], before)
 
 
-def summed(told: SortedOut, names: Sequence[str], buckets: Ints, first: Bucket) -> Iterator[Summed]:
-    """Yield what each bucket gets; `buckets`, `[r]`, tells that of each row; `first` is bucket 0, as it is so far.
+def summed(told: SortedOut, names: Sequence[str], buckets: Ints, first: Bucket) -> Iterator[tuple[int, Summed]]:
+    """Yield what each bucket gets that gets any; `buckets`, `[r]`, is that of each row; `first` is 0, as it is so far.
 
     What is no finite number counts only where it is the first of its bucket.
     """
@@ -115,9 +131,9 @@ def summed(told: SortedOut, names: Sequence[str], buckets: Ints, first: Bucket) 
     there, first_rows, counts = np.unique(buckets[rows], return_index=True, return_counts=True)
     cuts = [*np.searchsorted(places, there).tolist(), len(places)]
     key, lasts = numbers.tolist(), rows[first_rows + counts - 1].tolist()
-    for number, (count, last) in enumerate(zip(counts.tolist(), lasts, strict=True)):
+    for number, (bucket, count, last) in enumerate(zip(there.tolist(), counts.tolist(), lasts, strict=True)):
         mine = range(cuts[number], cuts[number + 1])
-        yield Summed(
+        yield bucket, Summed(
             count, last,
             {_TRAINED[key[at]]: list(figures[at]) for at in mine if key[at] < len(_TRAINED)},
             {names[key[at] - len(_TRAINED)]: list(figures[at]) for at in mine if key[at] >= len(_TRAINED)},

@@ -5,23 +5,26 @@ A long history is thinned on the way: of many rows in a row the least, the great
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise
 
 import msgspec
+import numpy as np
 
 from finetui.engine.protocol import events
 from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.config import ModelConfig, RunConfig
 from finetui.engine.protocol.values import DataSummary, Part
 from finetui.engine.sources.bucket import Bucket
+from finetui.engine.sources.few_evaluations import PARTS, Evaluation, FewEvaluations, Place
 from finetui.engine.sources.names import meaning, setting_name
-from finetui.engine.sources.row_buckets import buckets_of, epochs_of, sorted_out, summed
+from finetui.engine.sources.pace import Pace
+from finetui.engine.sources.row_buckets import buckets_of, epochs_of, evaluations, sorted_out, summed
 from finetui.engine.sources.rows import Row, Rows
-from finetui.engine.sources.source import Anew, Back, Ended, Hparams, Item, Note, Setting, Source
+from finetui.engine.sources.source import Anew, Back, Changes, Ended, Hparams, Item, Note, Setting, Source
 from finetui.engine.text import clean
 
-OLD_SECONDS = 600.0  # without anything new the training is over, or stuck: no file says which
 _LOOKED_AT = 2000  # rows, before anything is told of the run
 _LONG = 32 << 20  # bytes, of which it is told how many are read
 _FEW = 16  # rows, or rows of a bucket, below which they are not worth being taken together
@@ -47,6 +50,9 @@ class RunEvents:
         self._watched: Part = "val"
         self._steps_per_epoch = 0
         self._step = self._epoch = self._latest = 0
+        self._rows_told = self._trained_row = 0  # how many rows there were, and the last one with train numbers
+        self._evaluations = FewEvaluations()
+        self._pace = Pace()
         self._best: float | None = None
         self._since = 0  # the step of the last point
 
@@ -61,6 +67,7 @@ class RunEvents:
             yield from map(self._numbered, self._flushed())
             raise
         yield from map(self._numbered, self._flushed())
+        self._pace.changed([self._changed])
         if self._prepared:
             yield from map(self._numbered, self._state_now(self._changed))
             yield events.DataSeen(changed=self._changed)
@@ -154,11 +161,14 @@ class RunEvents:
             self._rewritten = ""
 
     def _state_now(self, changed: float) -> Iterator[events.AnyEvent]:
-        """Tell of another state: that the source says so, or that nothing has come for long."""
+        """Tell of another state: that the source says so, or that nothing has come for too long.
+
+        Then the training is over, or stuck: no file says which.
+        """
         silent = time.time() - changed
         if self._ended:
             state, reason = "finished", ""
-        elif silent > OLD_SECONDS:
+        elif silent > self._pace.patience:
             state = "stopped"
             reason = f"nothing was added to its files for {silent / 60:,.0f} minutes: it has ended, or it is stuck"
         else:
@@ -190,6 +200,8 @@ class RunEvents:
             case Note(message):
                 yield from self._flushed()
                 yield events.Log(time=self._changed, step=self._latest, level="warning", message=clean(message))
+            case Changes(times):
+                self._pace.changed(times)
             case Ended():
                 self._ended = True
 
@@ -197,18 +209,16 @@ class RunEvents:
         room = _MOST_SETTINGS - len(self._settings)
         new = {clean(setting_name(name), 60): _short(value) for name, value in list(values.items())[: max(room, 0)]}
         if self._prepared and new.items() - self._settings.items():
-            words = ", ".join(f"{name} {value}" for name, value in new.items())
-            yield events.Log(
-                time=self._changed, step=self._latest, level="info", message=clean(f"settings: {words}", 500)
-            )
+            yield events.SettingsTold(time=self._changed, step=self._latest, settings=new)
         self._settings |= new
 
     def _row(self, row: Row) -> Iterator[events.AnyEvent]:
         if not self._prepared:
             yield from self._prepare(row.time)
         self._ended = False
+        self._pace.row(row.time)
         trained: dict[str, float] = {}
-        evaluated: dict[str, dict[str, float]] = {"val": {}, "test": {}}
+        evaluated: dict[str, dict[str, float]] = {part: {} for part in PARTS}
         others: dict[str, float] = {}
         for name, value in row.values.items():
             kind, figure, factor = meaning(name)
@@ -223,45 +233,52 @@ class RunEvents:
                 place[figure] = value
         self._step, self._epoch = max(row.step, 0), self._epoch_of(row)
         self._latest = max(self._latest, self._step)
+        self._rows_told += 1
+        at = Place(self._step, row.time, self._epoch)
         if trained or others:
             self._bucket.add(self._step, row.time, self._epoch, trained, others)
-            if self._bucket.is_full:
-                yield from self._flushed()
-        for part, told in evaluated.items():
-            if told:
-                yield from self._flushed()
-                yield self._evaluated("val" if part == "val" else "test", told, row.time)
+            self._trained_row = self._rows_told
+        for part in PARTS:
+            if evaluated[part]:
+                self._evaluations.add(Evaluation(self._rows_told, at, part, evaluated[part]))
+        self._bucket.beside += not (trained or others) and any(evaluated.values())
+        if self._bucket.is_full:
+            yield from self._flushed()
 
     def _rows(self, rows: Rows) -> Iterator[events.AnyEvent]:
         """Tell of all `rows` what `_row` does of each."""
         if not self._prepared:
             yield from self._prepare(float(rows.times[0]))
         self._ended = False
+        self._pace.rows(rows.times)
         told = sorted_out(rows)
-        per_epoch = self._steps_per_epoch
+        per_epoch, before = self._steps_per_epoch, self._rows_told + 1
         epochs = -(-rows.steps // per_epoch) if per_epoch else epochs_of(told, self._epoch)
-        buckets = buckets_of(told, self._bucket.rows, self._bucket.size)
-        evaluated = sorted(told.evaluated, reverse=True)
+        buckets, counts = buckets_of(told, self._bucket.rows + self._bucket.beside, self._bucket.size)
+        evaluated = evaluations(told, buckets)
+        sums = dict(summed(told, rows.names, buckets, self._bucket))
 
-        def place(row: int) -> tuple[int, float, int]:
-            return max(int(rows.steps[row]), 0), float(rows.times[row]), int(epochs[row])
+        def place(row: int) -> Place:
+            return Place(max(int(rows.steps[row]), 0), float(rows.times[row]), int(epochs[row]))
 
-        def evaluations(last: int) -> Iterator[events.AnyEvent]:
-            while evaluated and evaluated[-1] <= last:
-                row = evaluated.pop()
-                self._step, at, self._epoch = place(row)
-                for part, figures in sorted(told.evaluated[row].items(), reverse=True):
-                    yield from self._flushed()
-                    yield self._evaluated("val" if part == "val" else "test", figures, at)
-
-        for some in summed(told, rows.names, buckets, self._bucket):
-            yield from evaluations(some.last - 1)
-            self._bucket.join(place(some.last), some.rows, some.figures, some.others)
+        ends = [*(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]
+        waiting = sorted(evaluated, reverse=True)
+        for start, end in zip([0, *ends], ends, strict=False):
+            while waiting and waiting[-1] < end:
+                row = waiting.pop()
+                for part in PARTS:
+                    if part in evaluated[row]:
+                        self._evaluations.add(Evaluation(before + row, place(row), part, evaluated[row][part]))
+            some = sums.get(int(buckets[start]))
+            if some is not None:
+                self._bucket.join(place(some.last), some.rows, some.figures, some.others)
+                self._trained_row = before + some.last
+            self._bucket.beside += int(counts[start:end].sum()) - (0 if some is None else some.rows)
             if self._bucket.is_full:
                 yield from self._flushed()
-        yield from evaluations(len(rows.steps))
         self._step, _, self._epoch = place(len(rows.steps) - 1)
         self._latest = max(self._latest, int(rows.steps.max()))
+        self._rows_told += len(rows.steps)
 
     def _epoch_of(self, row: Row) -> int:
         """Return the epoch, counted from 1, that `row` is in; 0 where that is not known."""
@@ -269,22 +286,26 @@ class RunEvents:
             return -(-row.step // self._steps_per_epoch)
         return int(row.epoch) if row.epoch is not None and math.isfinite(row.epoch) else self._epoch
 
-    def _evaluated(self, part: Part, told: dict[str, float], at: float) -> events.Evaluated:
-        watched, accuracy = part == self._watched, told.get("accuracy")
+    def _evaluated(self, one: Evaluation) -> events.Evaluated:
+        watched, accuracy = one.part == self._watched, one.figures.get("accuracy")
         comparable = watched and accuracy is not None and math.isfinite(accuracy)
         best = comparable and (self._best is None or (accuracy is not None and accuracy > self._best))
         if best:
             self._best = accuracy
         return events.Evaluated(
-            time=at, step=self._step, epoch=self._epoch, loss=told.get("loss"), accuracy=accuracy, n=0, per_class=(),
-            confusion=(), best=best, seconds=0.0, part=part, watched=watched,
+            time=one.place.time, step=one.place.step, epoch=one.place.epoch, loss=one.figures.get("loss"),
+            accuracy=accuracy, n=0, per_class=(), confusion=(), best=best, seconds=0.0, part=one.part, watched=watched,
         )  # fmt: skip
 
-    def _flushed(self) -> Iterator[events.TrainPoint]:
-        """Yield the points that the rows since the last ones make."""
+    def _flushed(self) -> Iterator[events.TrainPoint | events.Evaluated]:
+        """Yield the points and evaluations that the rows since the last ones make, in the order of time."""
+        evaluations = deque(self._evaluations.taken())
+        while evaluations and evaluations[0].row < self._trained_row:
+            yield self._evaluated(evaluations.popleft())
         for point in self._bucket.points(self._since):
             self._since = point.step
             yield point
+        yield from map(self._evaluated, evaluations)
 
     def _back(self, step: int) -> Iterator[events.AnyEvent]:
         """Tell that what was said of `step` and later ones is void."""
@@ -320,8 +341,7 @@ def _steps_per_epoch(rows: list[Row]) -> int:
     if not placed:
         return 0
     if any(epoch % 1 for _, epoch in placed):  # Hugging Face: to a fraction
-        step, epoch = placed[-1]
-        return round(step / epoch)
+        return _whole(*placed[-1])
     first = placed[0]
     turns = [now for before, now in pairwise(placed) if now[1] > before[1]]
     if not turns:
@@ -329,8 +349,14 @@ def _steps_per_epoch(rows: list[Row]) -> int:
     last = turns[-1]
     beginning = first if len(turns) == 1 and first[1] else turns[0]
     if last[1] > beginning[1]:
-        return max(round((last[0] - beginning[0]) / (last[1] - beginning[1])), 1)
+        return max(_whole(last[0] - beginning[0], last[1] - beginning[1]), 1)
     return 0
+
+
+def _whole(steps: float, epochs: float) -> int:
+    """Return how many steps one of so many epochs has; 0 where these are next to none."""
+    found = steps / epochs
+    return round(found) if math.isfinite(found) else 0
 
 
 def _planned(settings: Mapping[str, Setting]) -> int:
@@ -338,7 +364,7 @@ def _planned(settings: Mapping[str, Setting]) -> int:
     steps, epochs = settings.get("max_steps"), settings.get("epochs")
     if not isinstance(steps, int) or not isinstance(epochs, int | float) or steps <= 0 or not 0 < epochs < math.inf:
         return 0
-    return max(round(steps / epochs), 1)
+    return max(_whole(steps, epochs), 1)
 
 
 def _short(value: Setting) -> Setting:

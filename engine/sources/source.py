@@ -1,6 +1,6 @@
 """What each kind of source tells: numbers by the names that their writer gave them, in the order of the file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from finetui.engine.sources.rows import Row, Rows
@@ -32,11 +32,17 @@ class Note(NamedTuple):
     message: str
 
 
+class Changes(NamedTuple):
+    """When the files changed before, in Unix seconds, ascending: of those whose rows tell no times."""
+
+    times: Sequence[float]
+
+
 class Ended(NamedTuple):
     """The source itself says that the training has finished."""
 
 
-Item = Row | Rows | Back | Hparams | Anew | Note | Ended
+Item = Row | Rows | Back | Hparams | Anew | Note | Changes | Ended
 
 
 class Source(Protocol):

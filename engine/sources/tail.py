@@ -5,7 +5,9 @@ place of the old one is found. What was read is recognised by the file's beginni
 where reading goes on: where these have changed, somebody has written the file anew.
 """
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +46,7 @@ class Tail:
 
         Raises OSError.
         """
-        with self.path.open("rb") as file:
+        with open(self.path, "rb", opener=_opened) as file:  # Path.open takes no opener
             why = self._rewritten(file)
             if why:
                 self.forget()
@@ -83,6 +85,15 @@ class Tail:
         self.offset += by
         file.seek(max(self.offset - _MARK, 0))
         self._before = file.read(self.offset - file.tell())
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open a file, and nothing else that may be called so by now: a pipe would be waited for."""
+    found = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise OSError(errno.EINVAL, "it is not a file", path)
+    return found
 
 
 class Lines:

@@ -15,7 +15,6 @@ _HPARAMS = b"_hparams_/session_start_info"
 _DTYPES = {1: "<f", 2: "<d", 3: "<i", 9: "<q", 19: "<e"}  # of tensorflow/core/framework/types.proto
 _VALUES = {5: "<f", 6: "<d", 7: "int", 10: "int"}  # the fields of a tensor with numbers of a type, one by one
 _PICTURES = {4: "images", 5: "histograms", 6: "audio clips"}  # kinds of a summary's value, by their fields
-_LEAST_VARINT = -(1 << 63)
 
 
 class Malformed(Exception):

@@ -2,11 +2,11 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from finetui.engine.sources.rows import Row
-from finetui.engine.sources.source import Anew, Ended, Hparams, Item
+from finetui.engine.sources.source import Anew, Changes, Ended, Hparams, Item
 from finetui.engine.sources.table import flat
 
 NAME = "trainer_state.json"
@@ -23,13 +23,14 @@ class TrainerRun:
         self._path = path
         self._mark: tuple[object, ...] = ()
         self._entries: list[dict[str, object]] = []
-        self._told_settings = self._told_end = False
+        self._told_settings = False
+
+    def _states(self) -> list[Path]:
+        found = [self._path] if self._path.is_file() else [self._path / NAME, *self._path.glob(f"checkpoint-*/{NAME}")]
+        return [path for path in found if path.is_file()]
 
     def _newest(self) -> Path | None:
-        if self._path.is_file():
-            return self._path
-        found = [self._path / NAME, *self._path.glob(f"checkpoint-*/{NAME}")]
-        there = [(_mtime(path), path) for path in found if path.is_file()]
+        there = [(_mtime(path), path) for path in self._states()]
         return max(there)[1] if there else None
 
     def read(self) -> Iterator[Item]:
@@ -48,15 +49,14 @@ class TrainerRun:
             return  # it is being written
         self._mark = mark
         if entries[: len(self._entries)] != self._entries:
-            self._entries, self._told_settings, self._told_end = [], False, False
+            self._entries, self._told_settings = [], False
             yield Anew("the log of the Trainer is another one")
         new, self._entries = entries[len(self._entries) :], entries
         yield from self._settings(state)
         for entry in new:
             yield from _row(entry)
-        done = state.get("global_step", 0), state.get("max_steps", 0)
-        if any(_SUMMARY in entry for entry in new) and not self._told_end and 0 < done[1] <= done[0]:
-            self._told_end = True
+        yield Changes(sorted(_mtime(one) for one in self._states()))
+        if _has_ended(state, entries):
             yield Ended()
 
     def _settings(self, state: dict[str, object]) -> Iterator[Item]:
@@ -76,6 +76,20 @@ class TrainerRun:
     def unread(self) -> int:
         """Return 0: a state is small, and read at once."""
         return 0
+
+
+def _has_ended(state: Mapping[str, object], entries: list[dict[str, object]]) -> bool:
+    """Whether the training is over: all steps are done, it was stopped early, or the last entry of it sums it up."""
+    step, most = (value if isinstance(value := state.get(name), int) else 0 for name in ("global_step", "max_steps"))
+    if 0 < most <= step:
+        return True
+    callbacks = state.get("stateful_callbacks")
+    control = callbacks.get("TrainerControl") if isinstance(callbacks, dict) else None
+    told = control.get("args") if isinstance(control, dict) else None
+    if isinstance(told, dict) and told.get("should_training_stop") is True:
+        return True
+    trained = [entry for entry in entries if _SUMMARY in entry or "loss" in entry]
+    return bool(trained) and _SUMMARY in trained[-1]
 
 
 def _row(entry: dict[str, object]) -> Iterator[Row]:

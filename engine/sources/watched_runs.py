@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from finetui.engine.errors import BadInput, describe, reason_of
-from finetui.engine.protocol.events import AnyEvent, RunPrepared, TrainPoint
+from finetui.engine.protocol.events import ENDED, AnyEvent, RunPrepared, TrainPoint
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.lock import holder_of
 from finetui.engine.runs.summaries import RunSummary, Summariser, SummarySoFar
@@ -19,6 +19,8 @@ from finetui.engine.sources.recognise import Found, find_runs
 from finetui.engine.sources.run_events import RunEvents
 from finetui.engine.text import clean
 
+_ENDED_SECONDS = 10.0  # between two looks at a run that has ended: it may be gone on with
+_RUNS_A_SECOND = 1000  # of which these looks take a fraction of a processor
 _SEARCH_SECONDS = 10.0  # between two looks for new runs: a deep folder on a network takes a while
 
 
@@ -37,12 +39,17 @@ class _Watched:
         self._told = SummarySoFar()
         self._last: RunSummary | None = None
         self._rate: float | None = None
+        self._looked = 0.0
 
-    def summary(self) -> RunSummary | None:
+    def summary(self, ended_seconds: float) -> RunSummary | None:
         """Return what is known by now; what cannot be read just now stays as it was.
 
-        Where something in it is not understood, its note says so.
+        A run that has ended is only looked at again after `ended_seconds`. Where something in it is not understood, its
+        note says so.
         """
+        if self._last is not None and self._last.state in ENDED and time.monotonic() - self._looked < ended_seconds:
+            return self._last
+        self._looked = time.monotonic()
         try:
             if self._own is not None:
                 summary = self._own.read(holder_of(RunFolder(self.found.path)))
@@ -96,6 +103,7 @@ class WatchedRuns:
         self._known: dict[str, _Watched] = {}
         self._turn = threading.Lock()
         self._searched = 0.0
+        self.notes: tuple[str, ...] = ()  # what is to be said of the search, as sentences
 
     @property
     def title(self) -> str:
@@ -109,7 +117,11 @@ class WatchedRuns:
 
     def found(self) -> list[Found]:
         """Return the runs that there are now. Raises `BadInput` where one of the paths is of no use."""
-        there = {clean(found.place, 4096): (found, path) for path in self._paths for found in find_runs(path)}
+        notes: list[str] = []
+        there = {
+            clean(found.place, 4096): (found, path) for path in self._paths for found in find_runs(path, notes.append)
+        }
+        self.notes = tuple(notes)
         named = Counter(found.name for found, _ in there.values())
         runs = {
             place: _told_apart(found, path) if named[found.name] > 1 else found
@@ -134,7 +146,7 @@ class WatchedRuns:
     def _summaries(self, progress: Callable[[int, int], None]) -> Iterator[RunSummary]:
         found = []
         for number, watched in enumerate(self._known.values(), 1):
-            summary = watched.summary()
+            summary = watched.summary(max(_ENDED_SECONDS, len(self._known) / _RUNS_A_SECOND))
             if summary is not None:
                 found.append(summary)
             progress(number, len(self._known))

@@ -103,10 +103,11 @@ def _norm(tensor: Tensor) -> Tensor:
     return norm
 
 
-def gradient_norms(groups: Sequence[ModuleGroup], device: torch.device) -> Tensor:
-    """Return the L2 norm of each layer group's last gradient, float32 `[groups]`, on the CPU."""
-    norms = []
-    for group in groups:
-        grads = [p.grad for p in group.parameters.values() if p.grad is not None]
-        norms.append(torch.nn.utils.get_total_norm(grads) if grads else torch.zeros((), device=device))
-    return torch.stack(norms).float().cpu()
+def gradient_norms(groups: Sequence[ModuleGroup]) -> tuple[float, ...]:
+    """Return the L2 norm of each layer group's last gradient, 0 where there is none. This waits for the device."""
+    own = [[p.grad for p in group.parameters.values() if p.grad is not None] for group in groups]
+    every = [gradient for gradients in own for gradient in gradients]
+    # All at once, as `torch.nn.utils.get_total_norm` does it: as many operations on the device as for one group.
+    norms = torch._foreach_norm(every) if every else []
+    read = iter(torch.stack([norm.to(norms[0].device) for norm in norms]).tolist() if norms else ())
+    return tuple(math.hypot(*(next(read) for _ in gradients)) for gradients in own)

@@ -1,5 +1,6 @@
 """The training loop: one step at a time, and exactly where it is."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -304,7 +305,7 @@ class Trainer:
         """
         if not self._meter.steps:
             return None
-        norms = gradient_norms(self.groups, self.device)
+        norms = gradient_norms(self.groups)
         factors = tuple(map(self._group_factor, self.groups))
         means = self._meter.take(self.epoch + 1, self.position, self.step)
         return TrainPoint(
@@ -312,8 +313,8 @@ class Trainer:
             epoch=self.epoch + 1,
             step_in_epoch=self.position,
             learning_rate=self.rates.at(self.step - 1),
-            grad_norm=float(torch.linalg.vector_norm(norms)),
-            group_grad_norms=tuple(float(f"{norm:.4g}") for norm in norms.tolist()),
+            grad_norm=math.hypot(*norms),
+            group_grad_norms=tuple(float(f"{norm:.4g}") for norm in norms),
             group_rate_factors=() if set(factors) == {1.0} else tuple(float(f"{factor:.4g}") for factor in factors),
             **means,
         )

@@ -21,6 +21,11 @@ class Audits:
         self._loop = loop
         self._waiting: list[tuple[AuditParameters, LoopAudit, int]] = []  # with the step by which it is over
 
+    @property
+    def wait(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return bool(self._waiting)
+
     def begin(self, question: AuditParameters) -> None:
         """Look at the steps from here on. Raises `BadInput`."""
         check_steps(question.steps)

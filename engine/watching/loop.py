@@ -5,11 +5,9 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -26,11 +24,11 @@ from finetui.engine.text import clean
 from finetui.engine.training.layer_meter import gradient_norms
 from finetui.engine.watching import run_description, scores
 from finetui.engine.watching.layers import WatchedLayers
-from finetui.engine.watching.loop_meter import LoopMeter, finite, numbers, others, rounded
+from finetui.engine.watching.loop_meter import ALWAYS, NEVER, LoopMeter, finite, numbers, others, rounded
 from finetui.engine.watching.optimizers import Optimizers
 from finetui.engine.watching.parallel import divided_by
 from finetui.engine.watching.record import Record
-from finetui.engine.watching.saving import Saver, device_of
+from finetui.engine.watching.saving import Saver
 from finetui.engine.watching.steering import Steering
 
 _LOGGED = ("loss", "accuracy")
@@ -43,7 +41,7 @@ class Loop:
     `world` is the number of processes that train and all obey; by default only a single one obeys. `why_no_freezing`
     as in `WatchedLayers`.
 
-    `step` counts the steps completed, `stopped` is True once a person has stopped it, `shape` is that of an input.
+    `stopped` is True once a person has stopped it, `shape` is that of an input.
     """
 
     def __init__(
@@ -62,12 +60,14 @@ class Loop:
         world: int | None = None,
         why_no_freezing: str = "",
     ) -> None:
-        self.step = self.epoch = self.step_in_epoch = 0
+        self.epoch = self._epoch_at = 0
         self.stopped = False
         self.wrapped, self.model = model, run_description.bare(model) if model is not None else None
         self.groups = module_groups(self.model) if self.model is not None else ()
-        looks = (lambda: self.steering.before_step(), self._see_gradients, lambda: self.steering.after_update())
-        self.optimizers = Optimizers(self.model, optimizers, *(partial(self._carefully, look) for look in looks))
+        self.steering: Steering = Steering(self)
+        looks = (self.steering.before_step, self._see_gradients, self.steering.after_update)
+        self.optimizers = Optimizers(self.model, optimizers, self._has_failed, *looks)
+        self.optimizers.looks = True
         self.layers = (
             WatchedLayers(self.model, self.groups, self.optimizers, why_no_freezing) if self.model is not None else None
         )
@@ -82,7 +82,7 @@ class Loop:
         self._begun = False
         self._loader: Any = None
         self.shape: tuple[int, ...] = ()
-        self._norms: Tensor | None = None
+        self._norms: tuple[float, ...] | None = None
         self._parts: dict[Part, Path] = {}  # and the files of their predictions
         self._part: Part | None = None  # the one that is evaluated while training
         self._best = -math.inf
@@ -91,13 +91,17 @@ class Loop:
         self.world = world or rank_info_from().world
         # This rank alone can compute with them: it must not take part in collectives that the others do not.
         self.has_all = self.world == 1 or model is None or not divided_by(model)
-        self.steering: Steering = Steering(self)
         name = name or run_description.default_name(self.model)
         self.record: Record = Record(
             self.config, name, lambda: self.step, self.steering.aside, self._release, self.model
         )
         self.saver = Saver(save, self.model, model, self.optimizers, self.record.folder, self.has_all)
         self.optimizers.open()
+
+    @property
+    def step(self) -> int:
+        """The steps completed."""
+        return self.meter.steps
 
     def _begin(self) -> None:
         """Tell what there is, as soon as the loop shows what it does."""
@@ -136,7 +140,7 @@ class Loop:
         """Let epoch `number`, from 1, begin."""
         self.emit_point()
         self._look_at_model()
-        self.epoch, self.step_in_epoch = number, 0
+        self.epoch, self._epoch_at = number, self.step
         self.meter.restart_clock()
 
     def _look_at_model(self) -> None:
@@ -175,55 +179,58 @@ class Loop:
         """Obey what has come; wait while paused. Return False once the run is to stop."""
         self._begin()
         self.steering.obey()
+        self._look_ahead()
         return not self.stopped
 
-    def after_step(self, samples: int, waited: float) -> None:
-        """Count a step over `samples` images, for which the loop `waited` seconds; emit a point where one is due."""
+    def after_step(self) -> None:
+        """Look at a step that was counted by the `meter`: it ends after `meter.look_at`."""
+        looked = self.optimizers.looks
         self.optimizers.restore()  # of an update that has raised
         if self._fault is not None:
             raise self._fault
         self._begin()
-        self.step += 1
-        self.step_in_epoch += 1
         self.epoch = max(self.epoch, 1)
-        self.meter.stepped(samples, waited)
         self.steering.stepped()
-        if self.meter.due():
+        if looked and (self.meter.due or self.meter.overdue):
             self.emit_point()
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        anyway = self.step == 0 or self.steering.looks
+        self.optimizers.looks = self.meter.look_ahead(anyway, point=self.record.state == "paused")
 
     # -- what optimizers do -----------------------------------------------------------------------------
 
-    def _carefully(self, look: Callable[[], None]) -> None:
-        try:
-            look()
-        except Exception as error:  # noqa: BLE001  # this is called by the loop's own code, which must not see it
-            self._fault = error
+    def _has_failed(self, error: Exception) -> None:
+        """Keep an `error` of finetui's own, which the loop's code must not see, for the end of the step."""
+        self._fault = error
+        self.meter.look_at = ALWAYS
 
     def _see_gradients(self) -> None:
         if self.layers is None or self._fault is not None:
             return
-        if self.meter.due() or self.step == 0:
+        if self.meter.due or self.step == 0:
             with self.meter.costs():
                 self.layers.saw_gradients()
                 self._norms = self._gradient_norms()
         self.steering.before_update()
 
-    def _take_norms(self) -> Tensor | None:
+    def _take_norms(self) -> tuple[float, ...] | None:
         """Return the norm of each layer group's last gradient; None where the loop has forgotten that already."""
         norms, self._norms = self._norms, None
         if norms is None and self.groups:
             norms = self._gradient_norms()
-            return norms if norms is not None and bool(norms.any()) else None
+            return norms if norms is not None and any(norms) else None
         return norms
 
-    def _gradient_norms(self) -> Tensor | None:
-        return gradient_norms(self.groups, device_of(self.model)) if self.has_all else None
+    def _gradient_norms(self) -> tuple[float, ...] | None:
+        return gradient_norms(self.groups) if self.has_all else None
 
     # -- points -----------------------------------------------------------------------------------------
 
     def emit_point(self) -> None:
         """Emit what the steps since the last point were like, if there was any."""
-        if self.meter.steps:
+        if self.meter.steps_since_point:
             with self.meter.costs(last=True):
                 self._emit_point()
 
@@ -236,20 +243,20 @@ class Loop:
         meter = self.meter
         self.look_at_layers()
         means, read = meter.take()
-        steps, samples = meter.steps, meter.samples
+        steps, samples = meter.steps_since_point, meter.samples
         seconds, shares = meter.shares()
         rate, norms = self.optimizers.rate(), self._take_norms()
         self.record.reporter.emit(
             events.TrainPoint(
                 epoch=self.epoch,
-                step_in_epoch=self.step_in_epoch,
+                step_in_epoch=self.step - self._epoch_at,
                 steps=steps,
                 loss=means.get("loss"),
                 accuracy=means.get("accuracy"),
                 learning_rate=None if rate is None else rate * self.optimizers.factor,
-                grad_norm=finite(float(torch.linalg.vector_norm(norms))) if norms is not None else None,
+                grad_norm=finite(math.hypot(*norms)) if norms is not None else None,
                 samples_per_second=samples / seconds if samples else None,
-                group_grad_norms=rounded(norms.tolist()) if norms is not None else (),
+                group_grad_norms=rounded(norms) if norms is not None else (),
                 group_rate_factors=self.optimizers.rate_factors(self.groups),
                 time_shares=shares,
                 others={clean(name, 60): mean for name, mean in means.items() if name not in _LOGGED},
@@ -390,6 +397,7 @@ class Loop:
 
     def _release(self) -> None:
         """Let go of the network and its optimizers."""
+        self.meter.look_at = NEVER
         self.optimizers.close()
         if self.layers is not None:
             self.layers.close()

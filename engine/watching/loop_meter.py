@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -14,34 +15,76 @@ from finetui.engine.protocol.values import TimeShares
 from finetui.engine.text import clean
 from finetui.engine.training.metrics import POINT_INTERVAL
 
-_SHARE = 0.0015  # of the time, at most, goes into points: the time between two of them follows from what one costs
+_SHARE = 0.001  # of the time, at most, goes into points: the time between two of them follows from what one costs
 _LONGEST = 2.0  # seconds between two points
+ALWAYS, NEVER = -math.inf, math.inf  # as times
 _MOST_LOGGED = 100_000  # numbers of one name that wait for a point: a loop may never tell of its steps
 _MOST_STEPS_A_POINT = 1000  # bounds the tensors that wait on the device
 
 
 class LoopMeter:
-    """Collects what is logged, by name, and what the steps took, since the last point."""
+    """Collects what is logged, by name, and what the steps took, since the last point.
 
-    def __init__(self) -> None:
+    Its attributes are all that most steps touch, and they are written by whoever counts them: `steps` counts those
+    completed, `samples` and `waiting` (seconds) are sums since the last point, `stepped_at` is when the last step
+    ended, by `perf_counter`. A step that ends before `look_at` needs no more than that; it is `ALWAYS` once somebody
+    wants to know of the step that comes, and `NEVER` where nothing is watched.
+
+    `due` tells that a point is due with the end of the step that comes, or is under way.
+    """
+
+    __slots__ = (
+        "_at_point",
+        "_began",
+        "_cost",
+        "_interval",
+        "_logged",
+        "_step_seconds",
+        "due",
+        "look_at",
+        "samples",
+        "stepped_at",
+        "steps",
+        "waiting",
+    )
+
+    def __init__(self, look_at: float = ALWAYS) -> None:
         self.steps = self.samples = 0
-        self.waiting = 0.0  # seconds for batches
+        self.waiting = 0.0
+        self.look_at = look_at
+        self.due = False
+        self._at_point = 0  # steps by the last point
         self._logged: dict[str, list[Tensor | float]] = {}
         self._interval = POINT_INTERVAL
         self._cost = 0.0  # seconds of the point that comes next, until now
+        self._step_seconds = 0.0  # that one took, in the last point
         self.restart_clock()
+
+    @property
+    def steps_since_point(self) -> int:
+        """The steps since the last point."""
+        return self.steps - self._at_point
 
     def restart_clock(self) -> None:
         """Leave the time until now out of the next point."""
-        self._began = self._stepped_at = time.perf_counter()
+        self._began = self.stepped_at = perf_counter()
         self.waiting = 0.0
 
-    def stepped(self, samples: int, waited: float) -> None:
-        """Count a step over `samples` images, for which the loop `waited` seconds."""
-        self.steps += 1
-        self.samples += samples
-        self.waiting += waited
-        self._stepped_at = time.perf_counter()
+    def look_ahead(self, anyway: bool, point: bool = False) -> bool:
+        """Return whether the next step is one to look at: a point is due with its end, or it is so `anyway`.
+
+        With `point` one is due whatever the time.
+        It is told before the step, so that its gradients can be looked at, and those of no other.
+        """
+        look_at = self._began + self._interval - self._step_seconds
+        self.due = point or self.stepped_at >= look_at or self.steps_since_point >= _MOST_STEPS_A_POINT
+        self.look_at = ALWAYS if self.due or anyway else look_at
+        return self.due or anyway
+
+    @property
+    def overdue(self) -> bool:
+        """Whether a point is due by now."""
+        return self.stepped_at - self._began >= self._interval
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Keep numbers by their names: Python's, numpy's, or tensors of one element, which nobody waits for.
@@ -55,15 +98,16 @@ class LoopMeter:
             except BadInput as error:
                 problem = error
                 continue
-            logged = self._logged.setdefault(name, [])
+            logged = self._logged.get(name)
+            if logged is None:
+                self._logged[name] = [number]
+                continue
             if len(logged) < _MOST_LOGGED:
                 logged.append(number)
+            if len(logged) >= _MOST_STEPS_A_POINT:
+                self.look_at = ALWAYS
         if problem is not None:
             raise problem
-
-    def due(self) -> bool:
-        """Whether it is time for a point; asking costs next to nothing."""
-        return time.perf_counter() - self._began >= self._interval or self.steps >= _MOST_STEPS_A_POINT
 
     @contextmanager
     def costs(self, *, last: bool = False) -> Iterator[None]:
@@ -89,25 +133,27 @@ class LoopMeter:
 
     def shares(self) -> tuple[float, TimeShares]:
         """Return how long the steps since the last point took, in seconds, and where those went; and begin anew."""
-        seconds = max(self._stepped_at - self._began, 1e-9)
+        seconds = max(self.stepped_at - self._began, 1e-9)
         waiting = min(self.waiting / seconds, 1.0)
         shares = TimeShares(waiting=round(waiting, 4), computing=round(1 - waiting, 4), seconds=round(seconds, 4))
-        self.steps = self.samples = 0
+        self._step_seconds = seconds / max(self.steps_since_point, 1)
+        self._at_point, self.samples = self.steps, 0
         self.restart_clock()
         return seconds, shares
 
 
 def _number(name: str, value: Any) -> Tensor | float:
-    if isinstance(value, Tensor):
-        if value.numel() != 1:
-            raise BadInput(f"run.log({name}=...) takes one number, and was given a tensor of {tuple(value.shape)}")
-        if not value.is_cpu:  # reading it now would wait for the device
-            return value.detach().clone()  # a loop may go on computing with its own in place
-        value = value.item()
     try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise BadInput(f"run.log({name}=...) takes a number, and was given a {type(value).__name__}") from error
+        if not isinstance(value, Tensor):
+            return float(value)
+        if value.is_cpu:
+            return float(value.item())
+        if value.numel() == 1:  # reading it now would wait for the device
+            return value.detach().clone()  # a loop may go on computing with its own in place
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        if not isinstance(value, Tensor) or value.numel() == 1:
+            raise BadInput(f"run.log({name}=...) takes a number, and was given a {type(value).__name__}") from error
+    raise BadInput(f"run.log({name}=...) takes one number, and was given a tensor of {tuple(value.shape)}")
 
 
 def _read(values: list[Tensor | float]) -> list[float]:

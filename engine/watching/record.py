@@ -59,6 +59,7 @@ class Record:
         self._warned: set[str] = set()
         self._step, self._forsaken = step, forsaken
         self.is_ours = True  # until this is a forked child
+        self.state: events.State = "preparing"  # what the run does
         self.endpoint = Endpoint(self.commands, config.run.linger_minutes, complain=self._complaints.append)
         self._writer = RunWriter(str(self.endpoint.path or ""))
         try:
@@ -69,7 +70,6 @@ class Record:
             raise
         self._machine = MachineWatch(self.endpoint.publish)
         self.reporter = Reporter(self._writer.journal, [self.endpoint.publish], step, self._machine_sample)
-        self._state: events.State = "preparing"
         self.endpoint.__enter__()
         self.endpoint.follow(self._writer.journal)
         self._machine.settle(self.folder.path)
@@ -81,18 +81,13 @@ class Record:
             self._provenance = LoopProvenance(model)
 
     @property
-    def state(self) -> events.State:
-        """What the run does."""
-        return self._state
-
-    @property
     def next_seq(self) -> int:
         """The number of the next event."""
         return self._writer.journal.next_seq
 
     def set_state(self, state: events.State, reason: str = "") -> None:
         """Be `state` from now on, and report it with `reason`."""
-        self._state = state
+        self.state = state
         self.reporter.emit(events.StateChanged(state=state, reason=reason))
 
     def answer(self, event: events.AnyEvent) -> None:
@@ -142,7 +137,7 @@ class Record:
             stages.callback(self._machine.__exit__, None, None, None)
 
     def _machine_sample(self) -> events.MachineSample | events.Log | None:
-        return self._machine.due() if self._state in ("running", "paused") else None
+        return self._machine.due() if self.state in ("running", "paused") else None
 
     def forsake(self) -> None:
         """In a forked child: hold nothing of what is the parent's, and write none of it."""

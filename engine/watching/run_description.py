@@ -23,6 +23,9 @@ from finetui.engine.watching.optimizers import Optimizers
 
 Setting = str | int | float | bool
 
+_WRAPPED = ("dataset", "iterable")  # what loaders, subsets and progress bars (tqdm) are around
+_PLAIN_MODULES = frozenset(("builtins", "itertools", "collections", "numpy"))
+
 
 def bare(model: nn.Module) -> nn.Module:
     """Return the network within what `torch.compile`, `DataParallel` and such put around it."""
@@ -64,14 +67,19 @@ def size_of(data: Any) -> int:
         return 0
 
 
-def _innermost(dataset: Any) -> Any:
-    """Return the dataset that subsets and such are of."""
+def _data_class(loader: Any) -> type | None:
+    """Return the class that tells what is read: that of the innermost dataset, else of `loader`; None where none does.
+
+    A list, a tuple, a generator, `zip` or a plain array may hold anything.
+    """
     for _ in range(10):
-        inner = getattr(dataset, "dataset", None)
+        inner = next((inner for name in _WRAPPED if (inner := getattr(loader, name, None)) is not None), None)
         if inner is None:
             break
-        dataset = inner
-    return dataset
+        loader = inner
+    kind = type(loader)
+    plain = kind.__module__.partition(".")[0] in _PLAIN_MODULES or issubclass(kind, torch.Tensor)
+    return None if plain else kind
 
 
 def configuration(
@@ -91,11 +99,10 @@ def configuration(
     kinds = [type(optimizer).__name__ for optimizer in optimizers.there]
     if kinds:
         seen["optimizer"] = "sgd" if kinds[0] == "SGD" else "adamw"
-    dataset = getattr(loader, "dataset", None)
-    data = code_name(type(_innermost(dataset if dataset is not None else loader))) if loader is not None else ""
+    data = _data_class(loader)
     return replace(
         base,
-        data=replace(base.data, name=data) if data else base.data,
+        data=replace(base.data, name=code_name(data)) if data is not None else base.data,
         model=replace(base.model, name=code_name(type(model))) if model is not None else base.model,
         training=replace(base.training, **seen),
     )
@@ -140,13 +147,16 @@ def _setting(value: Any) -> Setting:
 
 
 def data_of(loader: Any, classes: Sequence[str], shape: tuple[int, ...]) -> DataSummary:
-    """Return what can be seen of the data: sizes by `loader`, channels, height and width by the inputs' `shape`."""
-    dataset = getattr(loader, "dataset", None)
-    name = clean(type(_innermost(dataset)).__name__ if dataset is not None else type(loader).__name__)
+    """Return what can be seen of the data: sizes by `loader`, channels, height and width by the inputs' `shape`.
+
+    Its name is empty where nothing tells one.
+    """
+    kind = _data_class(loader)
+    name = clean(kind.__name__) if kind is not None else ""
     channels, height, width = shape if len(shape) == 3 else (0, 0, 0)
-    size = size_of(dataset)
+    size = size_of(getattr(loader, "dataset", None))
     return DataSummary(
-        name=name if loader is not None else "your own data",
+        name=name,
         requested=name,
         location="",
         classes=tuple(classes),

@@ -112,7 +112,7 @@ class SharedRun(WatchedRun):
         self._follower: _Follower | None = None
         if not ranks.is_first:
             try:
-                self._follower = _Follower(model, optimizers)
+                self._follower = _Follower(model, optimizers, self._differs)
             except Exception as error:  # noqa: BLE001  # it goes along as one that watches nothing
                 warn(f"finetui watches nothing on rank {ranks.rank}: {describe(error)}")
 
@@ -140,8 +140,7 @@ class SharedRun(WatchedRun):
     @property
     def point_due(self) -> bool:
         """Whether a point is due: time for what takes a while to find out. It is False but on the first rank."""
-        loop = self._loop if self.active else None
-        return loop is not None and (loop.meter.due() or loop.record.state == "paused")
+        return self._meter.due
 
     def begin(self, loader: Any, images: Any = None, shape: Sequence[int] = ()) -> None:
         """Tell which `loader` gives the batches, and a batch of `images` from it, or the `shape` of one of them."""
@@ -151,29 +150,31 @@ class SharedRun(WatchedRun):
 
     def waited(self, seconds: float) -> None:
         """Note how long a batch has been waited for."""
-        self._waited(seconds, None)
+        self._meter.waiting += seconds
 
     def __enter__(self) -> Self:
         """Make the run's folder, and let dashboards attach."""
         super().__enter__()
         self._settings = self._settings_now()
+        if self.ranks.world > 1:
+            self._asked = (self.ranks,)  # all of them, before each step
         return self
 
-    def before_step(self) -> bool:
-        """Obey what has come, on all ranks; wait while the run is paused. Return False once it was told to stop."""
+    def _obey(self) -> bool:
         if not self.ranks.is_first:
             return self._follow()
         before = self._settings
-        self._ended = not self._obey()
+        self._ended = not self._obey_here()
         if self.ranks.world > 1:
             self._tell_others(before)
         self._set_up_again(before, self._settings)
         return not self._ended
 
     @_harmless(True)
-    def _obey(self) -> bool:
-        goes_on: bool = super().before_step()
-        if self._loop is not None and self._settings_now() != self._settings:
+    def _obey_here(self) -> bool:
+        assert self._loop is not None, "it is active"
+        goes_on = self._loop.before_step()
+        if self._settings_now() != self._settings:
             self._loop.look_at_layers()  # the others have frozen already what the loop itself has
             self._settings = self._settings_now()
         return goes_on
@@ -271,16 +272,19 @@ class SharedRun(WatchedRun):
         try:
             follower.become(settings)
         except Exception as error:  # noqa: BLE001  # the loop goes on
-            warn(f"rank {self.ranks.rank} is not as the others: {describe(error)}")
+            self._differs(error)
         self._set_up_again(before, settings)
+
+    def _differs(self, error: Exception) -> None:
+        warn(f"rank {self.ranks.rank} is not as the others: {describe(error)}")
 
 
 class _Follower:
     """The network and the optimizers of a process that is not the first one."""
 
-    def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
+    def __init__(self, model: nn.Module, optimizers: Sequence[Optimizer], failed: Callable[[Exception], None]) -> None:
         self._model, inner = model, bare(model)
-        self._optimizers = Optimizers(inner, optimizers)
+        self._optimizers = Optimizers(inner, optimizers, failed)
         self._layers = _FollowingLayers(inner, module_groups(inner), self._optimizers)
         self._optimizers.open()
         self.settings = Settings(frozen=self._layers.frozen)

@@ -3,11 +3,11 @@
 import atexit
 import functools
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, get_args
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from finetui.engine.errors import BadInput, FinetuiError, describe
 from finetui.engine.protocol.values import Part
 from finetui.engine.watching.loop import Loop
+from finetui.engine.watching.loop_meter import ALWAYS, NEVER, LoopMeter
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -46,28 +47,40 @@ class Steps(Generic[_T]):
         run._begin_epoch(self._loader)
         batches, first = iter(self._loader), True
         while True:
-            began = time.perf_counter()
+            began = perf_counter()
             try:
                 batch = next(batches)
             except StopIteration:
                 run._end_epoch()
                 return
-            waited = time.perf_counter() - began
+            waited = perf_counter() - began
             if first:
                 first = False
                 run._waited(0.0, batch)
             if not run.before_step():
                 return
             yield batch
-            run._stepped_over(batch, waited)
+            try:
+                samples = _samples(batch)
+            except Exception as error:  # noqa: BLE001  # a batch may be anything
+                run._failed(error)
+                samples = 0
+            run.after_step(samples, waited)
 
 
 def _samples(batch: Any) -> int:
     """Return how many images a batch has: the length of the first tensor in it; 0 where that is not seen."""
+    parts = batch
     if isinstance(batch, Tensor):
-        return len(batch) if batch.ndim else 0
-    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
-    return next((found for part in parts if (found := _samples(part))), 0)
+        parts = (batch,)
+    elif not isinstance(batch, (tuple, list)):
+        # Asked for first, for whether something is a Mapping takes a while to find out.
+        parts = batch.values() if hasattr(batch, "values") and isinstance(batch, Mapping) else ()
+    for part in parts:
+        found = (part.size(0) if part.ndim else 0) if isinstance(part, Tensor) else _samples(part)
+        if found:
+            return found
+    return 0
 
 
 def _known(part: Any) -> Part:
@@ -94,13 +107,12 @@ def _harmless(otherwise: _R) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             run: WatchedRun = args[0]  # type: ignore[assignment]
             if not run.active:
+                run._say_why_not(method.__name__)
                 return otherwise
             try:
                 return method(*args, **kwargs)
-            except FinetuiError as error:
-                run._warn(str(error))
             except Exception as error:  # noqa: BLE001  # nothing here is worth a training
-                run._give_up(error)
+                run._failed(error)
             return otherwise
 
         return guarded
@@ -118,8 +130,11 @@ class WatchedRun:
     def __init__(self, make: Callable[[], Loop] | None) -> None:
         self._make = make
         self._loop: Loop | None = None
+        self._meter = LoopMeter(NEVER)
+        self._asked: Sized = ()  # what a loop is to do before its next step
         self._warned: set[str] = set()
-        self._was_stopped = False
+        self._entered = self._was_stopped = False
+        self._folder: Path | None = None
         self._raised_before = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -127,9 +142,12 @@ class WatchedRun:
 
     def __enter__(self) -> Self:
         """Make the run's folder, and let dashboards attach."""
+        self._entered = True
         if self._make is not None and self._loop is None:
             try:
                 self._loop = self._make()
+                self._folder = self._loop.record.folder.path
+                self._meter, self._asked = self._loop.meter, self._loop.record.commands.waiting
             except FinetuiError as error:
                 self._warn(f"finetui watches nothing: {error}")
             except Exception as error:  # noqa: BLE001  # no training is worth less for it
@@ -171,8 +189,8 @@ class WatchedRun:
 
     @property
     def folder(self) -> Path | None:
-        """The run's folder; None where there is none."""
-        return self._loop.record.folder.path if self._loop is not None else None
+        """The run's folder, also after its end; None where there is none."""
+        return self._folder
 
     def steps(self, loader: Iterable[_T]) -> Steps[_T]:
         """Return the batches of `loader`, with what was told from dashboards obeyed before each; an epoch each time.
@@ -181,26 +199,40 @@ class WatchedRun:
         """
         return Steps(self, loader)
 
-    @_harmless(True)
+    # These three are called at each step, and cost it next to nothing as long as nobody wants anything.
+
     def before_step(self) -> bool:
         """Obey what has come; wait while the run is paused. Return False once it was told to stop."""
-        assert self._loop is not None, "it is active"
-        return self._loop.before_step()
+        return True if self._meter.look_at > ALWAYS and not self._asked else self._obey()
 
-    @_harmless(None)
     def after_step(self, samples: int = 0, waited: float = 0.0) -> None:
         """Count a step, over `samples` images, whose batch was waited for so many seconds."""
-        assert self._loop is not None, "it is active"
-        self._loop.after_step(_whole("samples", samples), waited)
+        try:
+            meter, now = self._meter, perf_counter()
+            meter.samples += samples if type(samples) is int else _whole("samples", samples)
+            meter.waiting += waited
+            meter.steps += 1
+            meter.stepped_at = now
+            if now >= meter.look_at and self._loop is not None:
+                self._loop.after_step()
+        except Exception as error:  # noqa: BLE001  # nothing here is worth a training
+            self._failed(error)
 
-    @_harmless(None)
     def log(self, **metrics: Any) -> None:
         """Take numbers or tensors of one element that belong to this step, `loss` and `accuracy` (0 to 1) above all.
 
         Nothing waits for the device: what came since the last point is read together, ten times a second at most.
         """
+        try:
+            if self._meter.look_at < NEVER:
+                self._meter.log(metrics)
+        except Exception as error:  # noqa: BLE001  # as above
+            self._failed(error)
+
+    @_harmless(True)
+    def _obey(self) -> bool:
         assert self._loop is not None, "it is active"
-        self._loop.meter.log(metrics)
+        return self._loop.before_step()
 
     @_harmless(None)
     def epoch(self, number: int) -> None:
@@ -234,11 +266,6 @@ class WatchedRun:
         self._loop.evaluated({"accuracy": accuracy, "loss": loss, **metrics}, _known(part), _whole("n", n))
 
     @_harmless(None)
-    def _stepped_over(self, batch: Any, waited: float) -> None:
-        assert self._loop is not None, "it is active"
-        self._loop.after_step(_samples(batch), waited)
-
-    @_harmless(None)
     def _begin_epoch(self, loader: Any) -> None:
         assert self._loop is not None, "it is active"
         self._loop.begin_epoch_of(loader)
@@ -253,15 +280,35 @@ class WatchedRun:
         assert self._loop is not None, "it is active"
         self._loop.waited(seconds, batch)
 
-    def _warn(self, message: str) -> None:
-        """Say once what was given wrongly."""
+    def _failed(self, error: Exception) -> None:
+        """Say what was given wrongly, or watch no more: `error` is the loop's or finetui's own."""
+        if not self.active:
+            return
+        if isinstance(error, FinetuiError):
+            self._warn(str(error), stacklevel=4)
+        else:
+            self._give_up(error)
+
+    def _say_why_not(self, method: str) -> None:
+        """Say that a call does nothing where the block of the run was forgotten, or is over."""
+        if self._make is None or self._loop is not None:  # another rank than the first, or a forked child
+            return
+        if not self._entered:
+            self._warn("finetui watches nothing: the run begins with its block, `with finetui.watch(...) as run:`")
+        elif self._folder is not None and not self._warned and method in ("predictions", "evaluated"):
+            self._warn(
+                f"run.{method} was called after the run's end, and tells nothing: call it within the `with` block"
+            )
+
+    def _warn(self, message: str, stacklevel: int = 3) -> None:
+        """Say once what was given wrongly, with the line that has called the `stacklevel`-th of what is going on."""
         if message in self._warned:
             return
         self._warned.add(message)
         if self._loop is not None:
             self._loop.record.reporter.warn(message)
         with suppress(RuntimeWarning):  # where warnings are errors
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
+            warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)
 
     def _give_up(self, error: Exception) -> None:
         """Watch no more because of an `error` of finetui's own, and say so once."""
@@ -270,7 +317,7 @@ class WatchedRun:
             loop.abandon(error)
         elif self._warned:
             return
-        self._warn(f"finetui watches this loop no more, which goes on: {describe(error)}")
+        self._warn(f"finetui watches this loop no more, which goes on: {describe(error)}", stacklevel=5)
 
 
 def _ending(error: BaseException | None) -> tuple[Literal["finished", "stopped", "crashed"] | None, str]:

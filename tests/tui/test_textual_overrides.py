@@ -6,6 +6,7 @@ import pkgutil
 
 import pytest
 from pilot import open_app
+from textual import events
 from textual._compositor import ChopsUpdate, Compositor, CompositorUpdate, LayoutUpdate
 from textual._styles_cache import StylesCache
 from textual.app import App
@@ -88,6 +89,7 @@ async def test_attributes_are_there() -> None:
                 assert hasattr(found, name), f"{kind.__name__} has no {name}"
         assert type(pilot.app.screen._compositor) is Compositor
         assert not pilot.app._exception_event.is_set()
+    assert events.ScreenResume().refresh_styles
     assert inspect.iscoroutinefunction(MessagePump._dispatch_message)
     assert issubclass(LinuxDriver, Driver)
 

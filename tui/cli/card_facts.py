@@ -136,7 +136,7 @@ def _run_facts(history: History, summary: RunSummary, found: Predictions) -> Ite
     assert view.data is not None
     sizes = ", ".join(f"{size:,} {part}" for part, size in view.data.sizes.items() if size)
     sizes = sizes or f"{len(found):,} {found.origin.part}"
-    yield "Data", f"{view.data.name}: {sizes} images, {len(found.classes):,} classes"
+    yield "Data", f"{view.data.name or 'your own'}: {sizes} images, {len(found.classes):,} classes"
     yield "Model", f"{short(view.config.model.name)}, {view.parameters:,} parameters"
     if summary.parent:
         yield "Finetuned from", f"{summary.parent}, recipe {summary.recipe or '-'}"

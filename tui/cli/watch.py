@@ -52,6 +52,8 @@ def watch(
         raise BadInput(f"watch: name a file or folder that a training writes: {KINDS}")
     watched = WatchedRuns([path.expanduser() for path in paths])
     found = watched.found()
+    for note in watched.notes:
+        print(clean(note, 4096), file=sys.stderr)
     if not found and (once or json):
         raise BadInput(f"there are no runs yet in {watched.title}; what can be watched: {KINDS}")
     if once and not json:

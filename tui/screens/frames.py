@@ -36,21 +36,17 @@ class Frames(_Base):
     _renders = False  # in several turns
     _waiting_since = 0.0
     _painted_at = 0.0
-    _resumed = False
-
-    def _on_screen_resume(self, event: events.ScreenResume) -> None:
-        """Find no styles anew of a screen that has just been composed."""
-        if not self._resumed:
-            event.refresh_styles = False
-        self._resumed = True
 
     def _on_screen_suspend(self) -> None:
         """Paint nothing because of what opened above it: that paints what it shows of this one."""
         self._repaint_required = False
 
     def _screen_resized(self, size: Size) -> None:
-        """Lay out for `size`, unless this tells of the last layout."""
-        if size != (self._next_size or self.outer_size):
+        """Lay out for `size`, unless this tells of the last layout.
+
+        The size of a screen is that of the app, and so the new one by now, whatever the layout is.
+        """
+        if size != (self._next_size or self._compositor.size):
             super()._screen_resized(size)
 
     def _refresh_layout(self, size: Size | None = None, scroll: bool = False) -> None:

@@ -71,7 +71,7 @@ def _left(view: View, room: int) -> list[Part]:
     if view.data is not None:
         model = short(view.config.model.name)
         of = f"{model}/{view.data.name}" if view.hparams is None else view.data.name
-        parts.append(Part(Content.styled(of, "$muted"), 5))
+        parts += [Part(Content.styled(of, "$muted"), 5)] if of else []
     if view.parent:
         parts.append(Part(Content.styled(f"from {view.parent}", "$muted"), 6))
     if view.data is not None and view.data.sizes:

@@ -215,16 +215,24 @@ class Numbers(NamedTuple):
 def numbers(node: Node, measured: LayersMeasured | None) -> Numbers:
     """Return the gradient's norm over all layers of `node`, and the update of a single layer.
 
-    Updates of several layers do not add up, so these have only the mark, if one of them deserves it.
+    Updates of several layers do not add up: of these the one that most deserves a mark is shown, if any does.
     """
     if measured is None:
         return Numbers()
     gradients = [measured.gradients[name] for name in node.layers if name in measured.gradients]
     updates = [measured.updates[name] for name in node.layers if name in measured.updates]
     gradient = scientific(math.hypot(*gradients)) if gradients else ""
-    marks = [found for found in map(update_mark, updates) if found]
-    update = scientific(updates[0]) if len(node.layers) == 1 and updates else ""
-    return Numbers(gradient, update, marks[0] if marks else "")
+    if not updates:
+        return Numbers(gradient)
+    worst = max(updates, key=_concern)
+    mark = update_mark(worst)
+    return Numbers(gradient, scientific(worst) if mark or len(node.layers) == 1 else "", mark)
+
+
+def _concern(ratio: float) -> tuple[int, float]:
+    """Return how much an update deserves a mark: no number most, then one too large, then one too small."""
+    mark = update_mark(ratio)
+    return ("", "↓", "↑", "!").index(mark), -ratio if mark == "↓" else ratio if mark == "↑" else 0.0
 
 
 def update_mark(ratio: float) -> str:
@@ -234,9 +242,11 @@ def update_mark(ratio: float) -> str:
 
 
 def scientific(value: float) -> str:
-    """Return `value` in two digits and a short exponent: 1.2e-3."""
+    """Return `value` in two digits, with a short exponent where it is small or large: 3.9, 0.46, 1.2e-3."""
+    if 0.1 <= value < 99.5:
+        return f"{value:#.2g}".removesuffix(".")
     mantissa, _, exponent = f"{value:.1e}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+    return f"{mantissa}e{int(exponent)}" if exponent and value else mantissa
 
 
 def rate_factors(groups: Sequence[LayerGroup], factors: Sequence[float]) -> Mapping[str, float]:

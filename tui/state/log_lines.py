@@ -92,7 +92,7 @@ def _stands(event: events.AnyEvent) -> bool:
     match event:
         case events.CommandAccepted(command=commands.NoteTest()):
             return True
-        case events.RunPrepared() | events.JobFound() | events.ProvenanceTold():
+        case events.RunPrepared() | events.JobFound() | events.ProvenanceTold() | events.SettingsTold():
             return True
         case events.StateChanged(state="preparing" | "ready"):
             return True
@@ -123,6 +123,12 @@ def job_text(event: events.JobFound) -> str:
     return f"{event.system} job {clean(event.id, 60)}{again}{until}"
 
 
+def from_place(data: events.DataSummary) -> str:
+    """Return where the images come from, behind their number: ` from /data`, ` bundled with finetui`."""
+    word = "" if data.location.startswith("bundled") else "from "
+    return f" {word}{data.location}" if data.location else ""
+
+
 def _by(command: commands.AnyCommand) -> str:
     return f" (by {clean(command.by)})" if command.by else ""
 
@@ -131,9 +137,8 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
     match event:
         case events.RunPrepared():
             data = event.data
-            where = f"{data.name}: {sizes(data)}" if any(data.sizes.values()) else data.name
-            if data.location:
-                where += f" from {data.location}"
+            where = ": ".join(filter(None, (data.name, sizes(data) if any(data.sizes.values()) else "")))
+            where += from_place(data)
             text = "; ".join(part for part in (where, data.loader, *event.notices) if part)
             return "warning" if event.notices else "info", text
         case events.RunStarted():
@@ -146,6 +151,9 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
             return "info", f"epoch {event.epoch}: {scores(event)}" if event.epoch or event.n else scores(event)
         case events.ProvenanceTold():
             return "info", in_a_line(event.provenance)
+        case events.SettingsTold():
+            told = ", ".join(f"{name} {value}" for name, value in event.settings.items())
+            return "info", clean(f"settings: {told}", 500)
         case events.TrainingChanged():
             return "info", settings_text(event)
         case events.StageStarted():

@@ -100,6 +100,11 @@ class RunCurves:
         return tuple(self._other_metrics.values())
 
     @property
+    def has_points(self) -> bool:
+        """Whether there is anything to plot so far."""
+        return any(map(len, self._all()))
+
+    @property
     def units(self) -> tuple[XUnit, ...]:
         """The units that x can be shown in."""
         return tuple(unit for unit in X_UNITS if unit == self.base or unit in self._clocks)

@@ -49,7 +49,7 @@ class LinePlot(Widget):
         & > .line-plot--axis { color: $plot-axis; }
         & > .line-plot--mark { color: $plot-mark; }
         & > .line-plot--cursor { color: $foreground; text-style: bold; }
-        & > .line-plot--best { color: $foreground; text-style: bold; }
+        & > .line-plot--best { color: $evaluation-curve; text-style: bold; }
         & > .line-plot--key { color: $accent; text-style: bold; }
         & > .line-plot--border { color: $frame; }
         &.-current > .line-plot--border { color: $accent; }

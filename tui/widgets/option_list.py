@@ -49,3 +49,9 @@ class OptionList(TextualOptionList):
         """Go down a page, if there is one."""
         if pages(self):
             super().action_page_down()  # type: ignore[no-untyped-call]
+
+
+class ImagePairs(OptionList):
+    """Pairs of classes or runs: Enter shows the images."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [bind("confirm", "select", label="Images")]

@@ -92,7 +92,9 @@ class Plotter:
             self._draw_title(picture, content, 0)
             return picture
         x_axis, axis, ticks, data = self.axes(content, size[1] - 2)
-        left = max(_LABEL_WIDTH, *(len(label) for _, label in ticks)) + 2
+        # Below, the name of the x axis goes before its first label: where it is a long one, that is left out.
+        named = min(len(content.x_label), _LABEL_WIDTH + 1)
+        left = max(_LABEL_WIDTH, named, *(len(label) for _, label in ticks)) + 2
         key = (size, x_axis, axis, ticks, content.x_label, content.cursor, content.marks)
         if self._ground is None or self._ground[0] != key:
             self._ground = key, Picture(*size)
@@ -241,9 +243,10 @@ class Plotter:
         return full, short
 
     def value(self, content: PlotContent, index: int) -> float | None:
-        """Return the latest value of a series, or that nearest to the cursor."""
+        """Return the latest value of a series, or that nearest to the cursor; of a smoothed line, the line's."""
         if content.cursor is None:
-            finite = content.data[index][1][np.isfinite(content.data[index][1])]
+            latest = content.means[index][1] if content.means and content.smoothed else content.data[index][1]
+            finite = latest[np.isfinite(latest)]
             return float(finite[-1]) if len(finite) else None
         x, y = plot_geometry.usable(*(content.means or content.data)[index])
         return nearest(x, y, content.cursor)

@@ -168,7 +168,7 @@ class PlotGroup(Compound, Container, can_focus=True):
 
     def _units(self) -> tuple[XUnit, ...]:
         """Return the units that the x of all runs that are shown can be in."""
-        shown = [curves.units for curves in self.curves()]
+        shown = [curves.units for curves in self.curves() if curves.has_points]
         return tuple(unit for unit in X_UNITS if all(unit in units for units in shown)) or X_UNITS
 
     # -- the x axis -------------------------------------------------------------------------------------

@@ -82,6 +82,10 @@ class Picture:
         ]
 
 
+def _codes(chars: plot_geometry.Chars) -> npt.NDArray[np.uint32]:
+    return np.ascontiguousarray(chars).view(np.uint32)
+
+
 class Frame:
     """The axes around a canvas of `rows` and `columns`, whose left edge is the column `left` of the picture.
 
@@ -127,20 +131,24 @@ class Frame:
             self._picture.put(self.left - 1, row, "╶", AXIS)
 
     def draw_x_axis(self, label: str, cursor: float | None = None) -> None:
-        """Draw the labels in the lower edge, each centred below its value, in front of them that of the cursor."""
-        put, row = self._picture.put, self.rows + 1
-        free = put(1, row, f" {label} ", AXIS)
+        """Draw the labels in the lower edge, each below its value, in front of them that of the cursor.
+
+        The name of the axis stands at the left, close to the corner where the first label needs the room.
+        """
+        put, row, corner = self._picture.put, self.rows + 1, self._picture.size[0] - 1
+        name = f" {label} " if len(label) + 3 <= self.left else f"{label} "
         here = range(0)
         if cursor is not None and self._shows(cursor):
             step = self.x_at(self.left + 1) - self.x_at(self.left)  # as exactly as a column is
-            text = f"{cursor:.{min(max(-math.floor(math.log10(step)), 0), 6)}f}"
-            start = self.column(cursor) - (len(text) + 1) // 2
-            start = min(max(start, free), self._picture.size[0] - 3 - len(text))
-            here = range(start, put(start, row, f" {text} ", CURSOR))
-        for _, text, place in x_ticks(self.x_axis, self.columns, free + 2 - self.left):
+            text = f" {cursor:.{min(max(-math.floor(math.log10(step)), 0), 6)}f} "
+            start = min(max(self.column(cursor) - len(text) // 2, 1), corner + 1 - len(text))
+            here = range(start, put(start, row, text[: corner - start], CURSOR))
+        if len(name) < here.start or not here:
+            put(1, row, name, AXIS)
+        for _, text, place in x_ticks(self.x_axis, self.columns, len(name) + 1 - self.left):
             start = self.left + place - 1
             if start >= here.stop or start + len(text) + 2 <= here.start:
-                put(start, row, f" {text} ", AXIS)
+                put(start, row, f" {text} "[: corner - start], AXIS)
 
     def _shows(self, x: float) -> bool:
         return self.x_axis.low <= x <= self.x_axis.high
@@ -182,11 +190,21 @@ class Frame:
             owners[free] = CURSOR
 
     def draw_canvas(self, chars: plot_geometry.Chars, owner: int) -> None:
-        """Lay a curve over what is there, which it hides: a curve in front is not broken by those behind it."""
+        """Lay a curve, or a band, over what is there; a curve in front is not broken by those behind it.
+
+        In a cell that two curves share both keep their dots, in the colour of the one in front: hidden, a curve would
+        seem to end there. Bands are hidden.
+        """
         window = np.s_[1 : self.rows + 1, self.left : self.left + self.columns]
+        there, owners = self._picture.chars[window], self._picture.owners[window]
         drawn = chars != " "
-        np.copyto(self._picture.chars[window], chars, where=drawn)
-        self._picture.owners[window][drawn] = owner
+        shared = drawn & (owners >= SERIES) & (owners < BAND) if SERIES <= owner < BAND else None
+        if shared is not None and shared.any():
+            both = _codes(there[shared]) | _codes(chars[shared])  # dots are bits above U+2800
+            chars = chars.copy()
+            chars[shared] = both.view("<U1")
+        np.copyto(there, chars, where=drawn)
+        owners[drawn] = owner
 
     def draw_points(self, cells: Sequence[tuple[int, int]], glyph: str, owner: int) -> None:
         """Draw a glyph in each of `cells` of the canvas."""

@@ -13,7 +13,7 @@ import pytest
 from event_files import begins, field, frame, hparams, image, losses, record, scalar, tensor
 
 from finetui.engine.protocol.events import AnyEvent, DataSeen, Evaluated, ThinnedPoint, TrainPoint
-from finetui.engine.sources import run_events, tensorboard_file
+from finetui.engine.sources import row_buckets, run_events, tensorboard_file
 from finetui.engine.sources.in_order import in_order_of_time
 from finetui.engine.sources.rows import Row, Rows
 from finetui.engine.sources.run_events import RunEvents
@@ -148,11 +148,72 @@ def test_together_as_one_by_one(
             folder = tmp_path / str(together)
             folder.mkdir()
             found.append(events(folder, seed))
-    assert sum(isinstance(event, ThinnedPoint) for event in found[0]) > 50
+    assert sum(isinstance(event, ThinnedPoint) for event in found[0]) > 30
     one_by_one, together = found
     assert list(map(exact, one_by_one)) == list(map(exact, together))
     for one, other in zip(one_by_one, together, strict=True):
         assert means(one) == pytest.approx(means(other), rel=1e-12, nan_ok=True)
+
+
+class Told:
+    """A source that tells `items`, as if a long file were read."""
+
+    kind = "told"
+
+    def __init__(self, items: list[Item]) -> None:
+        self._items = items
+
+    def read(self) -> Iterator[Item]:
+        yield from self._items
+
+    def changed(self) -> float:
+        return 1.7e9
+
+    def unread(self) -> int:
+        return 150 * 20 * 100  # so that a bucket has 100 rows
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("beside", [False, True])
+def test_of_many_evaluations_few_remain_and_the_best_one(
+    monkeypatch: pytest.MonkeyPatch, in_small_blocks: None, seed: int, beside: bool
+) -> None:
+    rng = random.Random(seed)
+    rows = []
+    for step in range(1, 4001):
+        values = {"val/accuracy": rng.choice((math.nan, 0.5, 2.0)) if rng.random() < 0.1 else rng.random() * 0.9}
+        values |= {"val/loss": rng.random()} if rng.random() < 0.9 else {}
+        values |= {"test_loss": rng.random(), "test_acc": 0.25} if rng.random() < 0.5 else {}
+        values |= {"loss": rng.random(), "mine": step} if beside and rng.random() < 0.9 else {}
+        rows.append(Row(step, 1.7e9 + step, None, values))
+    best = rows[rng.randrange(4000)]
+    best.values["val/accuracy"] = 0.95  # type: ignore[index]
+    found = []
+    for together in (False, True):
+        monkeypatch.setattr(row_buckets, "_MANY", 0 if together else math.inf)
+        items: list[Item] = [columns(rows[at : at + 400]) for at in range(0, 4000, 400)] if together else list(rows)
+        heard = [event for event in RunEvents(Told(items), "a", "/a").read() if not isinstance(event, DataSeen)]
+        found.append([event for event in heard if isinstance(event, Evaluated | TrainPoint)])
+        evaluated = [event for event in heard if isinstance(event, Evaluated)]
+        assert 300 < len(evaluated) <= 10 * 40  # first, last and extremes of each part and bucket
+        told_best = [event for event in evaluated if event.best][-1]
+        assert (told_best.step, told_best.accuracy) == (best.step, 0.95)
+        assert (evaluated[0].step, evaluated[-1].step) == (1, 4000)
+        assert max(event.loss for event in evaluated if event.watched and event.loss is not None) == max(
+            row.values.get("val/loss", 0.0) for row in rows
+        )
+        assert [event.time for event in found[-1]] == sorted(event.time for event in found[-1])
+    one_by_one, together_ = found
+    assert list(map(exact, one_by_one)) == list(map(exact, together_))
+
+
+def columns(rows: list[Row]) -> Rows:
+    """These rows as columns."""
+    names = list(dict.fromkeys(name for row in rows for name in row.values))
+    flat = [(at, names.index(name), value) for at, row in enumerate(rows) for name, value in row.values.items()]
+    at, name, values = (np.array(column) for column in zip(*flat, strict=True))
+    steps, times = np.array([row.step for row in rows]), np.array([row.time for row in rows])
+    return Rows(names, steps, times, np.full(len(rows), np.nan), at, name, values)
 
 
 def test_the_first_points_are_there_while_the_rest_is_read_and_how_much_is_told(

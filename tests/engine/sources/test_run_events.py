@@ -219,6 +219,15 @@ def test_what_real_libraries_wrote(name: str) -> None:
         assert store.view.steps_per_epoch == 8
 
 
+def test_an_epoch_that_is_next_to_none_tells_of_no_steps() -> None:
+    for rows in (
+        [row(8, 5e-324, loss=1.0)],
+        [row(2, 0.0, loss=1.0), row(4, 5e-324, loss=1.0), row(8, 1e-323, loss=1.0)],
+    ):
+        _, heard = told(Made(list(rows)))
+        assert next(event for event in heard if isinstance(event, RunPrepared)).steps_per_epoch == 0
+
+
 @pytest.mark.parametrize("epoch", [0.0, math.nan, math.inf, -0.5])
 def test_an_epoch_that_is_none_costs_nothing_else(epoch: float) -> None:
     store, heard = told(Made([row(8, 0.5, loss=1.0), row(16, epoch, loss=2.0)]))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from finetui.engine.sources.recognise import find_runs
-from finetui.engine.sources.source import Anew, Ended, Hparams, Item, Note, Row
+from finetui.engine.sources.source import Anew, Changes, Ended, Hparams, Item, Note, Row
 from finetui.engine.sources.table import CsvRun, JsonLinesRun
 from finetui.engine.sources.trackio import TrackioRun, runs_in
 from finetui.engine.sources.trainer_state import TrainerRun
@@ -113,6 +113,33 @@ def test_the_newest_state_of_a_trainer_goes_on_where_the_last_one_ended(tmp_path
     assert later[-1] == Ended()
 
 
+def ended(folder: Path) -> bool:
+    return Ended() in list(TrainerRun(folder).read())
+
+
+def test_a_trainer_has_ended_where_its_state_says_so(tmp_path: Path) -> None:
+    state(tmp_path, 20)
+    assert not ended(tmp_path)
+    control = {"should_training_stop": False, "should_save": True}
+    state(tmp_path, 20, stateful_callbacks={"TrainerControl": {"args": control, "attributes": {}}})
+    assert not ended(tmp_path)
+    state(tmp_path, 20, stateful_callbacks={"TrainerControl": {"args": control | {"should_training_stop": True}}})
+    assert ended(tmp_path)  # EarlyStoppingCallback
+    state(tmp_path, 30, most=40)
+    assert not ended(tmp_path)
+    state(tmp_path, 30, most=30)
+    assert ended(tmp_path)
+    summary = {"step": 20, "train_runtime": 9.0, "train_loss": 1.0}
+    log = [{"step": 20, "loss": 1.0}, summary, {"step": 20, "eval_loss": 1.0}]
+    state(tmp_path, 20, log_history=log)
+    assert ended(tmp_path)  # stopped early, then evaluated
+    state(tmp_path, 30, most=40, log_history=[*log, {"step": 30, "loss": 1.0}])
+    assert not ended(tmp_path)  # it goes on
+    for odd in ({"stateful_callbacks": 3}, {"stateful_callbacks": {"TrainerControl": [1]}}, {"global_step": "x"}):
+        state(tmp_path, 20, **odd)
+        assert not ended(tmp_path)
+
+
 def test_a_state_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
     state(tmp_path, 20)
     whole = (tmp_path / "trainer_state.json").read_text()
@@ -129,7 +156,7 @@ def test_another_training_in_the_same_folder_begins_anew(tmp_path: Path) -> None
     run = TrainerRun(tmp_path)
     list(run.read())
     state(tmp_path, 10)
-    assert [type(item) for item in run.read()] == [Anew, Hparams, Row]
+    assert [type(item) for item in run.read()] == [Anew, Hparams, Row, Changes]
 
 
 @pytest.fixture

@@ -68,7 +68,8 @@ def fake_git(folder: Path, monkeypatch: pytest.MonkeyPatch, status: str) -> None
 def test_it_is_told_while_the_loop_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_git(tmp_path, monkeypatch, "while [ ! -e go ]; do /bin/sleep 0.01; done; echo ' M train.py'")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("finetui.engine.watching.loop_meter.LoopMeter.due", lambda _self: True)
+    for most in ("POINT_INTERVAL", "_LONGEST"):  # a point at each step
+        monkeypatch.setattr(f"finetui.engine.watching.loop_meter.{most}", 0.0)
     with finetui.watch(runs_dir=tmp_path, name="own") as run:
         steps = iter(run.steps(range(10**9)))
         assert run._loop is not None

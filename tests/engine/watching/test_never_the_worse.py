@@ -19,12 +19,13 @@ from watching import until
 
 import finetui
 from finetui.engine.errors import BadInput
+from finetui.engine.protocol import events
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.watching.saving import undisturbed
 
 
-def train(run: Any = None, epochs: int = 2) -> dict[str, torch.Tensor]:
+def train(run: Any = None, epochs: int = 2, batch_size: int = 8) -> dict[str, torch.Tensor]:
     """Train as `OwnLoop` does, in `run` if there is one; return the weights."""
     torch.manual_seed(5)
     net, images = OwnNet(), images_and_labels()[0]
@@ -34,7 +35,7 @@ def train(run: Any = None, epochs: int = 2) -> dict[str, torch.Tensor]:
     def loop(steps: Any, told: Any) -> None:
         for _ in range(epochs):
             net.train()
-            for inputs, labels in steps(own_loader()):
+            for inputs, labels in steps(own_loader(batch_size)):
                 optimizer.zero_grad(set_to_none=False)
                 loss = F.cross_entropy(net(inputs), labels)
                 loss.backward()
@@ -115,17 +116,60 @@ def test_two_runs_after_one_another_and_of_one_name(tmp_path: Path) -> None:
         assert summarise_run(RunFolder(tmp_path / name)).state == "finished"
 
 
+def test_two_runs_at_once_loops_within_loops_and_loops_that_are_left_early(tmp_path: Path) -> None:
+    nets = [OwnNet(), OwnNet()]
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in nets]
+    images, labels = images_and_labels()
+    seen: list[set[float]] = [set(), set()]
+    for one, rates in zip(optimizers, seen, strict=True):
+        one.register_step_pre_hook(lambda one, *_, rates=rates: rates.add(one.param_groups[0]["lr"]))
+
+    def step(which: int) -> None:
+        optimizers[which].zero_grad()
+        F.cross_entropy(nets[which](images[:4]), labels[:4]).backward()
+        optimizers[which].step()
+
+    runs = [finetui.watch(net, one, runs_dir=tmp_path) for net, one in zip(nets, optimizers, strict=True)]
+    with runs[0] as outer, runs[1] as inner:
+        outer._loop.optimizers.factor = 0.5  # of the one run, and not of the other
+        for number in outer.steps(range(10)):
+            for within in inner.steps(range(5)):
+                step(1)
+                if within == 2:
+                    break
+            step(0)
+            if number == 3:
+                break
+        for _ in outer.steps(range(2)):
+            for _ in outer.steps(range(3)):
+                step(0)
+        assert [run._loop.step for run in runs] == [3 + 2 * 3 + 2, 4 * 2]
+        assert [run._loop.optimizers.there for run in runs] == [[one] for one in optimizers]
+        assert [one.param_groups[0]["lr"] for one in optimizers] == [0.1, 0.1]
+        folders = [RunFolder(run.folder) for run in runs]
+    assert folders[0] != folders[1]
+    assert seen == [{0.05}, {0.1}]
+    for folder, rate in zip(folders, (0.05, 0.1), strict=True):
+        told = journal_of(folder)
+        assert told[-1].state == "finished"
+        rates = [event.learning_rate for event in told if isinstance(event, events.TrainPoint)]
+        assert rates == [pytest.approx(rate)] * len(rates)
+        assert rates
+
+
 def test_a_profiler_and_a_debugger_see_the_loop(tmp_path: Path) -> None:
-    traced: list[str] = []
+    few = {"epochs": 1, "batch_size": 48}  # two steps
+    plain = train(**few)
+    train(watched_in(tmp_path / "before"), **few)  # what is imported by then is not traced: that takes seconds
+    traced: set[str] = set()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        sys.settrace(lambda frame, kind, _argument: traced.append(kind))
+        sys.settrace(lambda frame, _kind, _argument: traced.add(frame.f_code.co_name))
         try:
-            watched = train(watched_in(tmp_path), epochs=1)
+            watched = train(watched_in(tmp_path), **few)
         finally:
             sys.settrace(None)
-    assert traced
-    assert any(event.key.startswith("Optimizer.step#AdamW") for event in profile.key_averages())
-    plain = train(epochs=1)
+    assert {"loop", "forward", "__iter__"} <= traced
+    assert sum(event.name.startswith("Optimizer.step#AdamW") for event in profile.events()) == 2
     assert all(torch.equal(plain[name], watched[name]) for name in plain)
 
 

@@ -15,8 +15,10 @@ from finetui.engine.sources.recognise import find_runs
 from finetui.engine.sources.watched_runs import WatchedRuns
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.runs.compared.curves import Curves
+from finetui.tui.screens.runs.compared.screen import ComparedScreen
 from finetui.tui.screens.runs.screen import RunsScreen
 from finetui.tui.screens.train.plots import Plots
+from finetui.tui.widgets.line_plot import LinePlot
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "watched"
 NAME = "events.out.tfevents.1.h"
@@ -131,6 +133,52 @@ async def test_many_runs_are_listed_filtered_compared_and_opened(several: Path) 
         await pilot.until(lambda: isinstance(app.screen, type(app.train_screen)) and "step 4" in shown(pilot))
         await pilot.press("escape")
         await pilot.until(lambda: isinstance(app.screen, RunsScreen))
+
+
+async def compared(pilot: DashboardPilot, runs: int) -> ComparedScreen:
+    await pilot.press(*["space", "down"] * (runs - 1), "space", "D")
+    await pilot.until(lambda: isinstance(pilot.app.screen, ComparedScreen))
+    return pilot.app.screen
+
+
+async def test_a_run_that_cannot_be_read_hides_no_other(several: Path) -> None:
+    """It is in the list, and there is a sentence for it; the others are drawn, also over steps."""
+    (several / "third").mkdir()
+    (several / "third" / NAME).write_bytes(losses(range(3), 3.0))
+    (several / "third" / "hparams.yaml").write_text("lr: 0.5\n")
+    (several / "second" / NAME).unlink()
+    table = several / "second" / "metrics.csv"
+    table.write_text("step,loss\n1,0.5\n")
+    app = FinetuiApp(NoLink(), watched=WatchedRuns([several]))
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.until(lambda: "third" in shown(pilot))
+        table.unlink()
+        table.mkdir()
+        screen = await compared(pilot, 3)
+        await pilot.until(lambda: "the files of the run second cannot be read: it is not a file" in shown(pilot))
+        loss = screen.query_one("#train-loss", LinePlot)
+        await pilot.until(lambda: [len(x) for x, _ in loss.content.data] == [5, 3, 0])
+        assert loss.content.x_label == "step"
+        assert "best" not in shown(pilot) and "● first -" in shown(pilot)
+        await pilot.press("2")
+        await pilot.until(lambda: "lr - 0.5 -" in shown(pilot))
+        table.rmdir()
+        table.write_text("step,loss\n1,0.5\n2,0.5\n")
+        screen._poll()
+        await pilot.until(lambda: "cannot be read" not in shown(pilot))
+        await pilot.press("1")
+        await pilot.until(lambda: [len(x) for x, _ in loss.content.data] == [5, 3, 2])
+
+
+async def test_where_no_run_can_be_read_that_is_all_that_is_said(several: Path) -> None:
+    app = FinetuiApp(NoLink(), watched=WatchedRuns([several]))
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.until(lambda: "second" in shown(pilot))
+        (several / "second" / NAME).unlink()
+        (several / "first" / NAME).write_bytes(b"")
+        await compared(pilot, 2)
+        await pilot.until(lambda: "first has told nothing yet that can be plotted" in shown(pilot))
+        assert "second has told nothing yet" in shown(pilot)
 
 
 async def test_the_log_is_that_of_its_files() -> None:

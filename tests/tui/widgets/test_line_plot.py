@@ -83,7 +83,7 @@ async def test_curves_axes_and_legend(size: tuple[int, int]) -> None:
         assert all(len(line) == size[0] for line in shown)
         assert shown[0].startswith("╭ Loss ─") and shown[0].endswith("─ train 0.0501  ◆ test 0.0800 ╮")
         numbers = [float(label) for label in shown[-1].strip("╰╯ ").replace("─", "").split()[1:]]
-        assert shown[-1].startswith("╰ epoch ") and numbers[0] == 0 and numbers[-1] == 5
+        assert shown[-1].startswith("╰epoch ") and numbers[0] == 0 and numbers[-1] == 5
         assert braille("".join(shown)) > 20
         assert "".join(shown[1:]).count("◆") == 3
         ticks = [float(line[1:].split("╶")[0]) for line in shown if "╶" in line]
@@ -220,10 +220,10 @@ async def test_no_data_shows_axes_and_says_so() -> None:
     async with open_app(PlotApp(plot), size=(40, 9)):
         shown = lines(plot)
         assert "no data yet" in "".join(shown)
-        assert shown[-1].replace("─", "").split()[1:3] == ["epoch", "0.0"]
+        assert shown[-1].replace("─", "").split()[1:3] == ["0.0", "0.5"]
         assert "100%╶" in "".join(shown)
         plot.set_data([(NONE, NONE)] * 2, 10)
-        assert lines(plot)[-1].replace("─", "").split() == ["╰", "epoch", "0", "2", "4", "6", "8", "10", "╯"]
+        assert lines(plot)[-1].replace("─", "").split() == ["╰epoch", "0", "2", "4", "6", "8", "10╯"]
 
 
 async def test_a_constant_series_is_a_line_in_the_middle() -> None:
@@ -255,7 +255,7 @@ async def test_percents() -> None:
         plot.set_data([(x, 0.99 - 0.05 * np.exp(-x)), (np.array([1.0]), np.array([0.9651]))], 10)
         shown = lines(plot)
         assert shown[0].startswith("╭ Accuracy ") and shown[0].endswith(" ◆ 96.51% ╮")
-        assert shown[1].startswith("│100%╶")
+        assert shown[1].startswith("│ 100%╶")
 
 
 async def test_the_second_line_lies_above_the_first_and_glyphs_above_both() -> None:
@@ -269,7 +269,7 @@ async def test_the_second_line_lies_above_the_first_and_glyphs_above_both() -> N
 
 
 async def test_the_evaluation_is_not_broken_by_a_curve_behind_it() -> None:
-    """Where both have dots in a cell, only those of the curve in front are there, in its colour."""
+    """Where both have dots in a cell, all of them are there, in the colour of the curve in front."""
     x, rising, falling = np.linspace(0, 5, 200), np.linspace(0, 1, 200), np.linspace(1, 0, 200)
     drawn = []
     for curves in ((rising, falling), (rising, NONE), (NONE, falling)):
@@ -280,8 +280,10 @@ async def test_the_evaluation_is_not_broken_by_a_curve_behind_it() -> None:
     (both, owners), (behind, _), (front, alone) = drawn
     of_front = alone == SERIES + 1
     assert ((behind > " ") & of_front & (behind != front)).any(), "they do not meet in a cell"
-    assert np.array_equal(both[of_front], front[of_front])
     assert np.array_equal(owners[of_front], alone[of_front])
+    codes = [chars.view(np.uint32) for chars in (both, behind, front)]
+    dots = [np.where((code >= 0x2800) & (code < 0x2900), code & 0xFF, 0) for code in codes]
+    assert np.array_equal(dots[0], dots[1] | dots[2])
 
 
 async def test_a_smoothed_line_stands_in_front_of_its_raw_band() -> None:
@@ -291,6 +293,7 @@ async def test_a_smoothed_line_stands_in_front_of_its_raw_band() -> None:
         plot.show(PlotContent([(x, y)], 40, means=[(x, np.full(40, 0.5))], smoothed=True))
         line, everything = rows_of(plot, "#56b4e9"), rows_of(plot, None)
         assert len(line) == 1 and min(everything) < min(line) < max(everything)
+        assert "train 0.5000 ╮" in lines(plot)[0]  # the value of the line, not the last of the band
 
 
 async def test_the_best_value_has_a_star_the_cursor_reads_all_and_a_part_can_be_shown() -> None:
@@ -298,6 +301,8 @@ async def test_the_best_value_has_a_star_the_cursor_reads_all_and_a_part_can_be_
     async with open_app(PlotApp(plot), size=(100, 20)):
         plot.show(PlotContent(curve(), 10, best=2.0))
         assert "".join(lines(plot)[1:]).count("★") == 1 and "".join(lines(plot)[1:]).count("◆") == 2
+        stars = [segment for row in range(1, 20) for segment in plot.render_line(row) if "★" in segment.text]
+        assert [star.style.color.triplet.hex for star in stars] == ["#e69f00"]  # the curve's whose value it hides
         plot.show(PlotContent(curve(), 10, best=7.0))
         assert "★" not in "".join(lines(plot))
         plot.show(PlotContent(curve(), 10, cursor=1.1))

@@ -113,9 +113,9 @@ class Curves(PlotGroup):
         """Return where the longest of the runs is planned to end."""
         if self.view.unit == "time" or not self._histories:
             return math.nan
-        if self.view.unit == "epoch":
-            return max(float(history.store.view.epochs or math.nan) for history in self._histories)
-        return max(float(history.store.view.total_steps or math.nan) for history in self._histories)
+        views = [history.store.view for history in self._histories]
+        ends = [view.epochs if self.view.unit == "epoch" else view.total_steps for view in views]
+        return float(max(ends)) or math.nan
 
     def content(self, metric: Metric) -> PlotContent:
         """Return a line for each run, smoothed where that is asked for."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -28,7 +29,7 @@ from finetui.tui.state.run_comparison import Pair, history_of, predictions_file,
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
-from finetui.tui.widgets.option_list import OptionList
+from finetui.tui.widgets.option_list import ImagePairs
 from finetui.tui.widgets.plot_group import VIEW_ACTIONS
 from finetui.tui.widgets.styled_line import StyledLine
 
@@ -62,6 +63,7 @@ class ComparedScreen(Screen[None]):
         self._part = parts.pop() if len(parts) == 1 else ""
         self._pairs: tuple[Pair, ...] = ()
         self._reads = False
+        self._problems: list[str] = []
 
     def compose(self) -> ComposeResult:
         """A title, the tabs, the legend, and what belongs to each tab."""
@@ -74,12 +76,13 @@ class ComparedScreen(Screen[None]):
             for number, tab in enumerate(TABS, 1):
                 yield ActionButton(tab, str(number), tab.capitalize(), id=f"tab-{tab}")
         yield Legend(id="compared-legend")
+        yield Static(id="compared-problems")
         yield Curves([folder.name for folder in self._folders], self._part)
         for tab in ("settings", "scores"):
             with ScrollableContainer(id=f"compared-{tab}"):
                 yield Static("Reading…", id=f"{tab}-text")
                 yield Static(id=f"{tab}-notes", classes="notes")
-        yield OptionList(id="compared-errors", compact=True)
+        yield ImagePairs(id="compared-errors", compact=True)
         yield Static("Reading the journals…", id="compared-message")
         yield KeyBar()
 
@@ -102,23 +105,35 @@ class ComparedScreen(Screen[None]):
         """Read what the journals say by now, in a thread, and show it."""
         self._reads = True
         try:
-            changed = await asyncio.to_thread(self._read_on)
-        except BadInput as error:
-            self._say(str(error))
-            return
+            changed, problems = await asyncio.to_thread(self._read_on)
         finally:
             self._reads = False
-        if not changed or not self.stands:
+        if not self.stands or (not changed and problems == self._problems):
+            return
+        self._problems = problems
+        said = Content("\n").join(Content(problem) for problem in problems)
+        if not any(history.store.curves.has_points for history in self._histories):
+            self._say(said)
             return
         self.set_class(False, "-message")
+        self.set_class(bool(problems), "-problems")
+        self.query_one("#compared-problems", Static).update(said)
         self.call_after_refresh(self._show_legend)
         self.query_one("#settings-text", Static).update(settings_content(self._histories))
         self.query_one(Curves).show(self._histories)
 
-    def _read_on(self) -> bool:
-        """Read on; return whether there was anything new."""
-        heard = [history.read() for history in self._histories]  # all of them, whatever the first says
-        return any(heard)
+    def _read_on(self) -> tuple[bool, list[str]]:
+        """Read on; return whether there was anything new, and what is wrong with some of the runs, as sentences."""
+        heard, problems = False, []
+        for history in self._histories:
+            try:
+                heard |= history.read()
+            except BadInput as error:
+                problems.append(str(error))
+                continue
+            if not history.store.curves.has_points:
+                problems.append(f"{history.folder.name} has told nothing yet that can be plotted")
+        return heard, problems
 
     def on_resize(self) -> None:
         """Lay the legend out anew."""
@@ -128,10 +143,10 @@ class ComparedScreen(Screen[None]):
         if self.stands and not self.has_class("-message"):
             self.query_one(Legend).show(self._histories, self.query_one(Curves).at_cursor())
 
-    def _say(self, text: str) -> None:
-        if self.stands:
-            self.set_class(True, "-message")
-            self.query_one("#compared-message", Static).update(Content(text))
+    def _say(self, text: Content) -> None:
+        self.set_class(False, "-problems")
+        self.set_class(True, "-message")
+        self.query_one("#compared-message", Static).update(text)
 
     @work(group="score", exit_on_error=False)
     async def _score(self) -> None:
@@ -142,8 +157,8 @@ class ComparedScreen(Screen[None]):
         self.query_one("#scores-text", Static).update(scores_content(scores))
         self.query_one("#scores-notes", Static).update(scores_notes(scores))
         self._pairs = scores.pairs
-        options = self.query_one("#compared-errors", OptionList)
-        options.add_options([_option(pair) for pair in scores.pairs])
+        options = self.query_one("#compared-errors", ImagePairs)
+        options.add_options(_options(scores.pairs))
         first = next((at for at, pair in enumerate(scores.pairs) if pair.test is not None), None)
         options.highlighted = first
 
@@ -200,11 +215,17 @@ class ComparedScreen(Screen[None]):
             self.dismiss(None)
 
 
-def _option(pair: Pair) -> Option:
-    """Return the line of a pair; one that cannot be compared cannot be chosen."""
-    names = Content.assemble(pair.run, (" and ", "$muted"), pair.other)
-    if pair.test is None:
-        return Option(Content.assemble(names, (f"  {pair.why_not}", "$warning")), disabled=True)
+def _options(pairs: Sequence[Pair]) -> list[Option]:
+    """Return a line for each pair, with their counts below each other."""
+    widths = [cell_len(pair.run) + cell_len(pair.other) for pair in pairs]
+    return [_option(pair, " " * (max(widths) - width)) for pair, width in zip(pairs, widths, strict=True)]
+
+
+def _option(pair: Pair, gap: str) -> Option:
+    """Return the line of a pair, a `gap` behind its names; one that cannot be compared cannot be chosen."""
+    names = Content.assemble(pair.run, (" and ", "$muted"), pair.other, gap)
     test = pair.test
-    counts = f"  {test.fixed:,} only {pair.run} gets right, {test.broken:,} only {pair.other}, of {test.n:,}"
+    if test is None:
+        return Option(Content.assemble(names, (f"  {pair.why_not}", "$warning")), disabled=True)
+    counts = f"  only the first right {test.fixed:>6,}   only the second {test.broken:>6,}   of {test.n:,}"
     return Option(Content.assemble(names, (counts, "$muted")))

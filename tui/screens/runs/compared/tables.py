@@ -24,9 +24,9 @@ _WORDS = (
 
 def settings_content(histories: Sequence[AnyHistory]) -> Content:
     """Return the settings that differ, a column for each run."""
-    found, same = differing_settings(
-        [history.config for history in histories], [history.store.view.hparams for history in histories]
-    )
+    views = [history.store.view for history in histories]
+    told = [{} if view.data is None else view.hparams for view in views]  # of a run that cannot be read none is known
+    found, same = differing_settings([history.config for history in histories], told)
     heading = ["", *(history.folder.name for history in histories)]
     rows = [heading, *([row.name, *map(in_words, row.values)] for row in found)]
     others = f"{same} other settings are the same." if found else f"All {same} settings are the same."
