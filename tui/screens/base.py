@@ -68,7 +68,6 @@ class _DismissOnce(_Base):
         """Take the classes of the terminal's size at once: Textual does later, and styles and paints all twice."""
         for size, classes in zip(self.app.size, (self.HORIZONTAL_BREAKPOINTS, self.VERTICAL_BREAKPOINTS), strict=True):
             self.add_class(*self._get_breakpoint_classes(size, classes or []), update=False)
-        self.app.stylesheet.apply(self)
         await super()._compose()
 
     def _on_screen_resume(self, event: events.ScreenResume) -> None:
