@@ -52,7 +52,7 @@ UNTOLD = (
 
 def names(loader: object) -> tuple[str, str]:
     """Return the name that is shown, and the one in the settings."""
-    config: RunConfig = configuration(base_configuration("runs", None), None, Optimizers(None, ()), loader, None)
+    config: RunConfig = configuration(base_configuration("runs", None), None, Optimizers(None, (), print), loader, None)
     return data_of(loader, (), ()).name, config.data.name
 
 
