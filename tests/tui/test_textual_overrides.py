@@ -6,6 +6,7 @@ import pkgutil
 
 import pytest
 from pilot import open_app
+from textual import events
 from textual._compositor import ChopsUpdate, Compositor, CompositorUpdate, LayoutUpdate
 from textual.app import App
 from textual.command import CommandPalette
@@ -44,6 +45,7 @@ METHODS = [
     (Screen, "_compose", []),
     (Screen, "_compositor_refresh", []),
     (Screen, "_get_breakpoint_classes", ["dimension", "breakpoints"]),
+    (Screen, "_on_screen_resume", ["event"]),
     (Screen, "dismiss", ["result"]),
     (Widget, "remove", []),
 ]
@@ -69,6 +71,7 @@ async def test_attributes_are_there() -> None:
                 assert hasattr(found, name), f"{kind.__name__} has no {name}"
         assert type(pilot.app.screen._compositor) is Compositor
         assert not pilot.app._exception_event.is_set()
+    assert events.ScreenResume().refresh_styles
     assert inspect.iscoroutinefunction(MessagePump._dispatch_message)
     assert issubclass(LinuxDriver, Driver)
 

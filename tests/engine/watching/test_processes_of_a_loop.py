@@ -68,7 +68,7 @@ def test_a_child_that_is_forked_owns_nothing(tmp_path: Path, request: pytest.Fix
 def test_loader_workers_are_as_without(tmp_path: Path, method: str) -> None:
     context = multiprocessing.get_context(method)
     loader = DataLoader(
-        TensorDataset(*images_and_labels()), 8, num_workers=2, multiprocessing_context=context, persistent_workers=True
+        TensorDataset(*images_and_labels()), 8, num_workers=1, multiprocessing_context=context, persistent_workers=True
     )
     with watched_in(tmp_path)() as run:
         for _ in range(2):

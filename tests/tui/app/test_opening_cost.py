@@ -1,8 +1,14 @@
 """What opening a box costs, counted and not timed."""
 
+from typing import Any
+
 import pytest
 from canned import CannedLink, point, running
+from canned_predictions import AnsweringLink
 from pilot import open_app, picture
+from textual.css.stylesheet import Stylesheet
+from textual.dom import DOMNode
+from textual.screen import Screen
 from textual.widget import Widget
 
 from finetui.tui.app.app import FinetuiApp
@@ -52,3 +58,44 @@ async def test_a_box_renders_nothing_of_what_lies_behind_it(monkeypatch: pytest.
         assert isinstance(app.screen, ModalScreen)
         assert title in rendered
         assert app.screen not in rendered
+
+
+def styles_of(screen: Screen[Any]) -> dict[DOMNode, object]:
+    return {
+        node: (
+            node.styles.base.get_rules(),
+            {name: one.base.get_rules() for name, one in node._component_styles.items()},
+        )
+        for node in screen.walk_children(with_self=True)
+    }
+
+
+async def test_the_first_screen_is_styled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    styled: list[DOMNode] = []
+    apply = Stylesheet.apply
+
+    def noted(sheet: Stylesheet, node: DOMNode, **how: Any) -> None:
+        styled.append(node)
+        apply(sheet, node, **how)
+
+    monkeypatch.setattr(Stylesheet, "apply", noted)
+    app = FinetuiApp(CannedLink(*running(point(10))))
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
+        widgets = app.screen.query("*")
+        # Some change a class of theirs as they get something to show.
+        assert len(widgets) <= len([node for node in styled if node in widgets]) < 1.5 * len(widgets)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
+async def test_every_screen_has_its_styles_as_it_comes(link: AnsweringLink, size: tuple[int, int]) -> None:
+    app = FinetuiApp(link)
+    async with open_app(app, size=size) as pilot:
+        await pilot.settle()
+        for keys in ([], *([key] for key in ("m", "g", "o", "r", "M", "c", "f", "E", "question_mark", "ctrl+p"))):
+            await pilot.press(*keys)
+            screen = app.screen
+            before = styles_of(screen)
+            screen.update_node_styles(animate=False)
+            assert styles_of(screen) == before, screen
+            await pilot.press(*(["escape"] * len(keys)))
