@@ -152,15 +152,12 @@ class Optimizers:
         if self._model is None or trains.isdisjoint(map(id, self._model.parameters())):
             self._strangers.add(optimizer)
             return False
-        # What trains the same parameters takes the place of what did, unless one steps within the other (SAM).
+        # What trains the same parameters takes the place of what did.
         self._known = [
             one
             for one in self._known
             if (known := one()) is not None
-            and (
-                any(group is own for group in known.param_groups for own in optimizer.param_groups)
-                or not trains & {id(p) for group in known.param_groups for p in group["params"]}
-            )
+            and not trains & {id(p) for group in known.param_groups for p in group["params"]}
         ]
         self._last = weakref.ref(optimizer)
         self._known.append(self._last)

@@ -70,7 +70,9 @@ def test_an_optimizer_within_another_is_audited_and_has_one_rate(tmp_path: Path,
     with loop:
         loop.run._loop.optimizers.factor = 0.5
         audit = loop.attach().ask(AuditParameters(steps=5)).audit
-        assert not audit.findings, audit
+        assert not audit.wrong, audit
+        assert audit.steps == 5
+        assert all(tensor.moved for tensor in audit.tensors if tensor.name.endswith("weight")), audit
         assert {tensor.rate for tensor in audit.tensors if not tensor.buffer} == {0.025}
     assert loop.error is None
     assert loop.optimizer.param_groups[0]["lr"] == 0.05
