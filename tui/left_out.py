@@ -1,4 +1,4 @@
-"""Modules that others' packages can do without, and that the dashboard has no use for: left out, they take no memory."""
+"""Leaving out modules that others' packages import where they are there, and that here would only take memory."""
 
 import sys
 import threading

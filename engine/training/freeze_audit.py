@@ -157,9 +157,12 @@ class FreezeAudit:
         finite = read([_all_finite(tensor) for tensor in tensors.values()])
         largest = self._largest()
         holders: dict[int, list[tuple[Optimizer, dict[str, Any]]]] = {}
-        for optimizer in self._optimizers_now:
+        # One that steps within another has its groups: it alone may be the one that steps.
+        for optimizer in sorted(self._optimizers_now, key=lambda one: -self._counts.get(id(one), 0)):
             for parameter, group in _held(optimizer):
-                holders.setdefault(id(parameter), []).append((optimizer, group))
+                there = holders.setdefault(id(parameter), [])
+                if all(group is not own for _, own in there):
+                    there.append((optimizer, group))
         observed = []
         for place, (name, tensor) in enumerate(tensors.items()):
             found = self._tensors[name]

@@ -52,6 +52,7 @@ class LoopMeter:
         self.steps = self.samples = 0
         self.waiting = 0.0
         self.look_at = look_at
+        self.due = False
         self._at_point = 0  # steps by the last point
         self._logged: dict[str, list[Tensor | float]] = {}
         self._interval = POINT_INTERVAL
@@ -68,7 +69,6 @@ class LoopMeter:
         """Leave the time until now out of the next point."""
         self._began = self.stepped_at = perf_counter()
         self.waiting = 0.0
-        self.due = self._step_seconds >= self._interval
 
     def look_ahead(self, anyway: bool, point: bool = False) -> bool:
         """Return whether the next step is one to look at: a point is due with its end, or it is so `anyway`.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.compiler import disable, is_compiling
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -98,6 +99,9 @@ class Optimizers:
         self.in_step = False
 
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if is_compiling():
+            _eagerly(self._before, optimizer, args, kwargs)
+            return
         if self._last() is optimizer and not self.looks and self.factor == 1.0:
             return
         try:
@@ -119,6 +123,9 @@ class Optimizers:
                 group["lr"] = own * self.factor
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if is_compiling():
+            _eagerly(self._after, optimizer, args, kwargs)
+            return
         if not self.in_step:
             return
         try:
@@ -145,16 +152,25 @@ class Optimizers:
         if self._model is None or trains.isdisjoint(map(id, self._model.parameters())):
             self._strangers.add(optimizer)
             return False
-        # What trains the same parameters takes the place of what did.
+        # What trains the same parameters takes the place of what did, unless one steps within the other (SAM).
         self._known = [
             one
             for one in self._known
             if (known := one()) is not None
-            and not trains & {id(p) for group in known.param_groups for p in group["params"]}
+            and (
+                any(group is own for group in known.param_groups for own in optimizer.param_groups)
+                or not trains & {id(p) for group in known.param_groups for p in group["params"]}
+            )
         ]
         self._last = weakref.ref(optimizer)
         self._known.append(self._last)
         return True
+
+
+@disable  # type: ignore[untyped-decorator]
+def _eagerly(hook: Callable[..., None], optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    """Call a `hook` of a step that is compiled, which would be compiled with it."""
+    hook(optimizer, args, kwargs)
 
 
 def _none() -> None:

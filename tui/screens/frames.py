@@ -45,8 +45,11 @@ class Frames(_Base):
         self._repaint_required = False
 
     def _screen_resized(self, size: Size) -> None:
-        """Lay out for `size`, unless this tells of the last layout."""
-        if size != self.size:
+        """Lay out for `size`, unless this tells of the last layout.
+
+        The size of a screen is that of the app, and so the new one by now, whatever the layout is.
+        """
+        if size != (self._next_size or self._compositor.size):
             super()._screen_resized(size)
 
     def _refresh_layout(self, size: Size | None = None, scroll: bool = False) -> None:

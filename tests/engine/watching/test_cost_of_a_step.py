@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import finetui.engine
 from finetui.engine.distributed.ranks import SINGLE
-from finetui.engine.protocol import events
+from finetui.engine.protocol import commands, events
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.watching.shared_run import SharedRun
 
@@ -82,6 +82,27 @@ def test_so_it_is_for_callbacks(tmp_path: Path) -> None:
 
 def points_of(folder: Path) -> list[events.TrainPoint]:
     return [event for event in journal_of(RunFolder(folder)) if isinstance(event, events.TrainPoint)]
+
+
+@pytest.mark.usefixtures("no_points")
+def test_a_step_of_a_paused_run_is_a_point_though_an_epoch_begins_with_it(tmp_path: Path) -> None:
+    net = OwnNet()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with SharedRun(SINGLE, net, [optimizer], runs_dir=tmp_path, name="own") as run:
+        run.begin([], shape=(1, 12, 12))
+        for number in range(5):
+            if number == 3:
+                for command in (commands.Pause(), commands.StepOnce()):
+                    run._loop.record.commands.put(command)
+            run.before_step()
+            run.epoch(number + 1)  # libraries do so after finetui was asked whether to go on
+            train(net, optimizer, run)
+            run.after_step(8)
+            if number == 3:
+                (*_, point) = points_of(tmp_path / "own")
+                assert (point.step, point.epoch, point.steps) == (4, 4, 1)
+                assert point.grad_norm
+                run._loop.record.commands.put(commands.Resume())
 
 
 def test_each_point_has_its_gradients_though_the_loop_forgets_them(

@@ -281,7 +281,8 @@ async def test_the_evaluation_is_not_broken_by_a_curve_behind_it() -> None:
     of_front = alone == SERIES + 1
     assert ((behind > " ") & of_front & (behind != front)).any(), "they do not meet in a cell"
     assert np.array_equal(owners[of_front], alone[of_front])
-    dots = [np.where(chars > " ", chars.view(np.uint32) - 0x2800, 0) for chars in (both, behind, front)]
+    codes = [chars.view(np.uint32) for chars in (both, behind, front)]
+    dots = [np.where((code >= 0x2800) & (code < 0x2900), code & 0xFF, 0) for code in codes]
     assert np.array_equal(dots[0], dots[1] | dots[2])
 
 

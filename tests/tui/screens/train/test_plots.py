@@ -151,7 +151,7 @@ async def test_axes_and_smoothing() -> None:
         await pilot.click(loss, (loss.plotter.frame.column(3.0), 5))
         for label, factor in (("step", 100.0), ("minutes", 50 / 60), ("epoch", 1.0)):
             await pilot.press("X")
-            assert f" {label} " in loss.render_line(loss.size.height - 1).text
+            assert f"{label} " in loss.render_line(loss.size.height - 1).text
             assert loss.content.cursor == pytest.approx(3.0 * factor, rel=0.03)
             assert loss.content.window[0] == pytest.approx(2.0 * factor, rel=0.03)
             assert loss.content.marks[0][0] == pytest.approx(1.1 * factor, rel=0.03)
