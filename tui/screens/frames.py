@@ -34,10 +34,9 @@ class Frames(_Base):
     _resumed = False
 
     def _on_screen_resume(self, event: events.ScreenResume) -> None:
-        """Find no styles anew of a screen that has just been composed, but its own: its stylesheet was read after."""
+        """Find no styles anew of a screen that has just been composed."""
         if not self._resumed:
             event.refresh_styles = False
-            self.app.stylesheet.apply(self)
         self._resumed = True
 
     def _on_screen_suspend(self) -> None:
