@@ -23,6 +23,7 @@ import finetui.tui
 METHODS = [
     (App, "_display", ["screen", "renderable"]),
     (App, "_handle_exception", ["error"]),
+    (App, "_load_screen_css", ["screen"]),
     (App, "_print", ["text", "stderr"]),
     (App, "_refresh_notifications", []),
     (ToastRack, "_toast_id", []),

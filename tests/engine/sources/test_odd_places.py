@@ -1,4 +1,4 @@
-"""What may lie where a run is looked for: pipes, devices, links in circles, folders that may not be listed or are many."""
+"""What may lie where a run is looked for: pipes, devices, links in circles, folders closed to us or many."""
 
 import os
 from pathlib import Path
