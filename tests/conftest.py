@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fork_server import MARK, SERVER, ForkingPopen, ForkServer
+from fork_server import MARK, SERVER, SHARED, ForkingPopen, ForkServer
 from hypothesis import HealthCheck, settings
 
 from finetui.engine.protocol.config import DataConfig, RunConfig, RunSection, TrainingConfig
@@ -35,6 +35,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED_DATA = Path(os.environ.get("FINETUI_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 TESTS = Path(__file__).parent
 MEMORY = Path("/dev/shm")
+_seen: set[str] = set()  # the processes that were there before the test began: none of them is its own
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest makes out where temporary files are to be
@@ -49,6 +50,16 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = MEMORY / f"finetui-{os.getpid()}"
         config.option.basetemp = str(folder)
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have the workers of pytest-xdist, which are started after this, share one process that has imported PyTorch."""
+    config = session.config
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        server = ForkServer()
+        server.start_once_asked()
+        os.environ[SHARED] = server.path
+        config.add_cleanup(server.close)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -155,7 +166,7 @@ def _private_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[ForkServer]:
-    server = ForkServer()
+    server = ForkServer(os.environ.get(SHARED, ""))
     yield server
     server.close()
 
@@ -178,7 +189,9 @@ def _no_engine_is_left(tmp_path: Path, fork_server: ForkServer, monkeypatch: pyt
     yield
     fork_server.kill_all(str(tmp_path))
     wanted = f"{MARK}={tmp_path}".encode()
-    for process in Path("/proc").glob("[0-9]*"):
+    with os.scandir("/proc") as entries:
+        there = {entry.name for entry in entries if entry.name.isdigit()}
+    for process in (Path("/proc", number) for number in there - _seen):
         try:
             ours = wanted in (process / "environ").read_bytes().split(b"\0")
         except OSError:
@@ -186,3 +199,5 @@ def _no_engine_is_left(tmp_path: Path, fork_server: ForkServer, monkeypatch: pyt
         with suppress(OSError):
             if ours and b"finetui.engine.process.host" in (process / "cmdline").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
+    _seen.clear()
+    _seen.update(there)

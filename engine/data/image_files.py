@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,6 +78,7 @@ class PixelRange(NamedTuple):
 def read_header(path: str) -> Header:
     """Return the header of the image file `path`. Raises `Unreadable`."""
     try:
+        _check_is_file(path)
         with Image.open(path) as image:
             _check(image)
             width, height = image.size
@@ -97,6 +99,7 @@ def decode(path: str, decoding: Decoding) -> npt.NDArray[np.uint8]:
     of an animation the first frame is taken.
     """
     try:
+        _check_is_file(path)
         data = Path(path).read_bytes()  # as a whole: piece by piece, as Pillow does it, takes longer
         with Image.open(io.BytesIO(data)) as image:
             _check(image)
@@ -211,6 +214,7 @@ def _to_bytes(values: npt.NDArray[Any], value_range: tuple[float, float] | None)
 def read_range(path: str) -> PixelRange:
     """Return the range of the pixels in the image file `path`, of one of the `WIDE_MODES`. Raises `Unreadable`."""
     try:
+        _check_is_file(path)
         with Image.open(path) as image:
             _check(image)
             return pixel_range(np.asarray(image))
@@ -282,6 +286,13 @@ def _check(image: Image.Image) -> None:
         raise Unreadable("no pixels")
     if image.format == "EPS":
         raise Unreadable("a PostScript program, which is not run")  # Pillow would start Ghostscript for it
+
+
+def _check_is_file(path: str) -> None:
+    """Raise `Unreadable` for a pipe, a socket or a device: to open one may wait for ever. A folder cannot be opened."""
+    mode = os.stat(path).st_mode  # noqa: PTH116  # a path of a million
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise Unreadable("not a file")
 
 
 def _unreadable(path: str, error: Exception) -> Unreadable:

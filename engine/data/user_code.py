@@ -42,6 +42,8 @@ def load_factory(name: str, option: str) -> Callable[..., Any]:
     there is no such file, module or callable, or when importing it fails.
     """
     where, _, attribute = name.rpartition(":")
+    if where.endswith(".py") and not Path(where).exists():
+        raise BadInput(f"{option}: {name} cannot be imported: there is no file {where}")
     importlib.invalidate_caches()  # a file may have been written since the folder was last listed
     try:
         module = _import_file(Path(where)) if where.endswith(".py") else _module(str(Path.cwd()), where)

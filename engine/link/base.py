@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.queues import EventQueue
 
@@ -21,6 +22,14 @@ class Link(Protocol):
     @property
     def events(self) -> EventQueue:
         """The engine's events, to be drained by the dashboard."""
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """What is obeyed as long as no event tells that of a run; None: what its state allows."""
+
+    @property
+    def over(self) -> bool:
+        """Whether there was an engine, and nothing will be answered any more."""
 
     def run(self) -> None:
         """Bring the engine's events into `events`."""

@@ -10,6 +10,8 @@ from finetui.engine.protocol.commands import AnyCommand
 from finetui.engine.protocol.events import AnyEvent
 
 MAX_FRAME = 64 * 1024 * 1024  # bytes; a confusion matrix of 1 000 classes takes about 1 MiB
+# Why a client that only reads is not obeyed.
+READS_ONLY = "this dashboard only reads; attach without --read-only to steer the run"
 _HEADER = struct.Struct(">I")
 _T = TypeVar("_T")
 

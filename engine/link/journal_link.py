@@ -10,8 +10,16 @@ from finetui.engine.errors import FinetuiError
 from finetui.engine.link.image_answers import ImageAnswers
 from finetui.engine.link.inspection_client import InspectionClient
 from finetui.engine.link.socket_link import crash_reason
-from finetui.engine.protocol.capabilities import Capabilities
-from finetui.engine.protocol.commands import AnyCommand, AuditParameters, Evaluate, FetchImages, MeasureLayers, Question
+from finetui.engine.protocol.capabilities import Capabilities, narrowed
+from finetui.engine.protocol.commands import (
+    QUESTIONS,
+    AnyCommand,
+    AuditParameters,
+    Command,
+    Evaluate,
+    FetchImages,
+    MeasureLayers,
+)
 from finetui.engine.protocol.events import (
     ENDED,
     AnyEvent,
@@ -24,7 +32,7 @@ from finetui.engine.protocol.events import (
 )
 from finetui.engine.protocol.queues import EventQueue
 from finetui.engine.protocol.requests import Inspection
-from finetui.engine.protocol.values import AnyPart
+from finetui.engine.protocol.values import AnyPart, Part
 from finetui.engine.runs.folder import LAST_PREDICTIONS, RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.runs.lock import is_live
@@ -33,6 +41,12 @@ from finetui.engine.runs.thinning import skipped, thinned
 _FOLLOW_SECONDS = 0.5
 _OWN_LOOP = "the loop has ended, and its network and data with it"
 _SHOWN = "this dashboard only shows the run's journal"
+_CHECKPOINT = "this is a checkpoint without its run"
+# What a checkpoint answers; the others ask about steps that are being taken.
+_OF_A_CHECKPOINT: tuple[type[Command], ...] = (
+    *(kind for kind in QUESTIONS if kind not in (MeasureLayers, AuditParameters)),
+    Evaluate,
+)
 
 
 class CheckpointLink:
@@ -41,6 +55,8 @@ class CheckpointLink:
     outlives = True
     steers = False
     attached = False
+    over = False
+    capabilities: Capabilities | None = narrowed(None, _OF_A_CHECKPOINT, _CHECKPOINT)
 
     def __init__(self, inspection: Inspection) -> None:
         self.events = EventQueue()
@@ -74,6 +90,8 @@ class JournalLink:
     outlives = True
     steers = False
     attached = False
+    over = False
+    capabilities: Capabilities | None = None
 
     def __init__(self, folder: RunFolder, *, data: str | None = None, model: str = "lenet") -> None:
         """Take the run's folder; a person's own code that the run was made with has to be named again to be run."""
@@ -87,6 +105,7 @@ class JournalLink:
         self._client = InspectionClient(inspection, self.events)
         self._has_code = data is not None
         self._own_loop = False  # whether a person's own loop was the run
+        self._watched: Part = "test"
         self._predictions: dict[AnyPart, Path] = {}
         self._images = ImageAnswers(self._predictions.get, self.events.put)
 
@@ -116,11 +135,14 @@ class JournalLink:
             self.events.put(told)
 
     def _as_shown(self, event: AnyEvent) -> AnyEvent:
-        """Return `event`; of somebody's own loop nothing is left to obey but what needs neither network nor data."""
-        if not isinstance(event, RunPrepared) or event.capabilities is None:
+        """Return `event`; it says of a run what can be had without whoever trained it."""
+        if not isinstance(event, RunPrepared):
             return event
-        left = Capabilities(commands=(FetchImages.__name__,), why_no_others=self._only_shown())
-        return event if self._has_code else msgspec.structs.replace(event, capabilities=left)
+        return msgspec.structs.replace(event, capabilities=narrowed(None, self._answered(), self._only_shown()))
+
+    def _answered(self) -> tuple[type[Command], ...]:
+        """Return what is obeyed: of somebody's own loop only what needs neither its network nor its data."""
+        return (FetchImages,) if self._own_loop and not self._has_code else _OF_A_CHECKPOINT
 
     def _only_shown(self) -> str:
         if is_live(self._folder):
@@ -131,23 +153,23 @@ class JournalLink:
         """Learn where the images are that a person's own loop gave."""
         if isinstance(event, RunPrepared):
             self._own_loop = event.capabilities is not None
+            self._watched = event.data.watched
         elif isinstance(event, Evaluated) and event.predictions:
             path = self._folder.path / Path(event.predictions).name
+            self._watched = event.part if event.watched else self._watched
             self._predictions |= {event.part: path} | ({"": path} if event.watched else {})
 
     def send(self, command: AnyCommand) -> None:
-        """Have a question answered, or another part evaluated, by what a checkpoint holds; refuse all else."""
-        if self._own_loop and isinstance(command, FetchImages):
+        """Have a question answered, or a part evaluated, by what a checkpoint holds; refuse all else."""
+        if not isinstance(command, self._answered()):
+            self.events.put(CommandRefused(command=command, reason=self._only_shown()))
+        elif self._own_loop and isinstance(command, FetchImages):
             self._images.ask(command)
-            return
-        if self._own_loop and not self._has_code and isinstance(command, Question):
-            self.events.put(CommandRefused(command=command, reason=self._only_shown()))
-            return
-        other_part = isinstance(command, Evaluate) and command.part
-        if other_part or (isinstance(command, Question) and not isinstance(command, MeasureLayers | AuditParameters)):
-            self._client.send(command)
+        elif isinstance(command, Evaluate):
+            # By itself it would take the test images where there are some.
+            self._client.send(msgspec.structs.replace(command, part=command.part or self._watched))
         else:
-            self.events.put(CommandRefused(command=command, reason=self._only_shown()))
+            self._client.send(command)
 
     def close(self) -> None:
         """Stop reading."""

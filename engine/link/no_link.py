@@ -11,6 +11,8 @@ class NoLink:
     outlives = True
     steers = False
     attached = False
+    over = False
+    capabilities = None
 
     def __init__(self) -> None:
         self.events = EventQueue()

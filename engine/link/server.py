@@ -12,7 +12,7 @@ import msgspec
 
 from finetui.engine.errors import FinetuiError
 from finetui.engine.link import sockets
-from finetui.engine.link.frames import ClientFrame, Goodbye, Hello, ProtocolError, encode_frame
+from finetui.engine.link.frames import READS_ONLY, ClientFrame, Goodbye, Hello, ProtocolError, encode_frame
 from finetui.engine.link.poller import MOST_CLIENTS, Poller
 from finetui.engine.link.server_client import Client
 from finetui.engine.protocol.commands import AnyCommand, Question
@@ -236,7 +236,7 @@ class Server:
             return
         command = msgspec.structs.replace(command, by=client.name)
         if client.reading:
-            client.refuse(command, "this dashboard only reads; attach without --read-only to steer the run")
+            client.refuse(command, READS_ONLY)
         else:
             client.asks(command)
             self._commands.put(command)

@@ -13,9 +13,10 @@ from pathlib import Path
 import msgspec
 
 from finetui.engine.link import sockets
-from finetui.engine.link.frames import FrameReader, Goodbye, Hello, ServerFrame, Welcome, encode_frame
+from finetui.engine.link.frames import READS_ONLY, FrameReader, Goodbye, Hello, ServerFrame, Welcome, encode_frame
 from finetui.engine.link.history import History
-from finetui.engine.protocol.commands import AnyCommand
+from finetui.engine.protocol.capabilities import narrowed
+from finetui.engine.protocol.commands import QUESTIONS, AnyCommand
 from finetui.engine.protocol.events import (
     ENDED,
     Answer,
@@ -29,6 +30,7 @@ from finetui.engine.protocol.events import (
     StateChanged,
 )
 from finetui.engine.protocol.queues import EventQueue
+from finetui.engine.protocol.state_rules import HAS_ENDED
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.text import clean
 
@@ -78,8 +80,8 @@ def log_tail(path: Path, lines: int = 3) -> str:
         return ""
 
 
-_ENDED, _LOST = "the engine has ended", "the connection to the engine was lost"
-NO_ANSWER = frozenset({_ENDED, _LOST})  # why a command is refused that the engine did not answer
+_LOST = "the connection to the engine was lost"
+NO_ANSWER = frozenset({HAS_ENDED, _LOST})  # why a command is refused that the engine did not answer
 
 
 class SocketLink:
@@ -87,6 +89,7 @@ class SocketLink:
 
     outlives = True
     attached = False
+    capabilities = None
 
     def __init__(self, *, events: EventQueue | None = None, reading: bool = False, name: str | None = None) -> None:
         """With `reading` only questions may be sent; `name` is what others see, by default `own_name()`."""
@@ -100,7 +103,7 @@ class SocketLink:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._over = False
-        self._why_over = _ENDED
+        self._why_over = HAS_ENDED
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_writer.setblocking(False)
         self._connection: socket.socket | None = None
@@ -282,6 +285,9 @@ class SocketLink:
                 self._state = event.state
             case RunPrepared():
                 self._state = "preparing"
+                if not self.steers:
+                    left = narrowed(event.capabilities, QUESTIONS, READS_ONLY)
+                    event = msgspec.structs.replace(event, capabilities=left)
             case CommandAccepted() | CommandRefused() | Answer():
                 self._unanswered.pop(event.command.id, None)
         self.events.put(event)
@@ -302,4 +308,4 @@ class SocketLink:
         elif self._state not in ENDED:
             self.events.put(StateChanged(state="crashed", reason=crash_reason(self.folder, how, log)))
         else:
-            self.events.put(Log(level="info", message=_ENDED))
+            self.events.put(Log(level="info", message=HAS_ENDED))

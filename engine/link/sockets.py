@@ -1,7 +1,6 @@
 """Unix sockets between a user's own processes: where they live, who is at the other end, and which are left over."""
 
 import os
-import secrets
 import socket
 import stat
 import struct
@@ -62,7 +61,7 @@ def _private(folder: Path, user: int) -> Path:
 
 def new_path() -> Path:
     """Return a free path for a socket, at most `LONGEST_PATH` bytes long. Raises `BadInput`."""
-    return runtime_folder() / f"{os.getpid()}-{secrets.token_hex(4)}{_READY}"
+    return runtime_folder() / f"{os.getpid()}-{os.urandom(4).hex()}{_READY}"
 
 
 def remove_stale(folder: Path) -> None:

@@ -19,6 +19,8 @@ class WatchLink:
     outlives = True
     steers = False
     attached = False
+    over = False
+    capabilities = None
 
     def __init__(self, found: Found) -> None:
         # All is read before anything is shown; a long history is thinned before it comes here.

@@ -81,7 +81,13 @@ def check_model(name: str) -> None:
         hub_models.check(name)
         return
     if is_factory(name):
-        load_factory(name, _OPTION)
+        try:
+            load_factory(name, _OPTION)
+        except BadInput as error:
+            meant = hub_models.spelling(name) if isinstance(error.__cause__, ModuleNotFoundError) else ""
+            if meant:
+                raise BadInput(f"{_OPTION}: there is no model {name!r}; {meant}") from error
+            raise
         return
     if name == "lenet":
         return

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils.parametrize import is_parametrized
 
 _FEWEST_GROUPS = 4
 _LARGEST_SHARE = 0.8
@@ -207,7 +208,12 @@ def _layers(model: nn.Module) -> Iterator[ModuleLayer]:
 
 def _divisible(module: nn.Module) -> bool:
     # The parts of an attention layer make no sense alone; forward passes read its projection without calling it.
-    return not isinstance(module, nn.MultiheadAttention) and any(_size(child) for child in module.children())
+    # A parametrized layer (spectral norm, weight norm) is one layer with what its weight is computed of.
+    return (
+        not isinstance(module, nn.MultiheadAttention)
+        and not is_parametrized(module)
+        and any(_size(child) for child in module.children())
+    )
 
 
 def _normalises(module: nn.Module) -> bool:

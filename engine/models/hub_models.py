@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import importlib.util
+import os
 from types import ModuleType
 from typing import Any
 
@@ -64,6 +65,18 @@ def check(name: str) -> None:
 
 
 _LISTED = 'python -c "import timm; print(*timm.list_models())" lists all'
+
+
+def spelling(name: str) -> str:
+    """Return how to write what `name` seems to mean, a network of a library with its prefix; empty: it means none."""
+    prefix, _, rest = name.partition(":")
+    match prefix.lower():
+        case "timm":
+            return f"networks of timm are written timm:{rest}"
+        case "hf" | "huggingface":
+            folder = f"; for the folder here write hf:./{rest}" if os.path.isdir(rest) else ""  # noqa: PTH112
+            return f"networks of the Hugging Face hub are written hf:ORG/NAME, such as hf:microsoft/resnet-18{folder}"
+    return ""
 
 
 def timm_has(name: str) -> bool:

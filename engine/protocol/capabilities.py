@@ -1,5 +1,7 @@
 """What a source of events can do besides showing: an engine all, a file nothing, somebody's own loop a part."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 
@@ -15,3 +17,9 @@ class Capabilities(msgspec.Struct, frozen=True):
     def refusal(self, command: type[msgspec.Struct]) -> str | None:
         """Return why `command` is never obeyed here, as a phrase; None where it is."""
         return None if command.__name__ in self.commands else self.why_no_others
+
+
+def narrowed(found: Capabilities | None, kinds: Iterable[type[msgspec.Struct]], why_no_others: str) -> Capabilities:
+    """Return what is left of `found` (None: all) where only commands of `kinds` get through."""
+    names = (kind.__name__ for kind in kinds)
+    return Capabilities(tuple(name for name in names if found is None or name in found.commands), why_no_others)

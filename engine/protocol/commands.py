@@ -6,6 +6,7 @@ Commands take effect at a step boundary, never between a backward pass and its o
 """
 
 import uuid
+from typing import get_args
 
 import msgspec
 
@@ -250,6 +251,7 @@ AnyQuestion = (
     | AuditParameters
     | ViewLayer
 )
+QUESTIONS: tuple[type[Question], ...] = get_args(AnyQuestion)
 AnyCommand = (
     Start
     | Pause

@@ -3,7 +3,7 @@
 import math
 
 from finetui.engine.errors import BadInput
-from finetui.engine.text import clean
+from finetui.engine.text import clean, similar
 
 _MAX_NAME = 100
 
@@ -16,11 +16,9 @@ def require(condition: bool, field: str, need: str, value: object) -> None:
 
 def require_known(value: str, known: tuple[str, ...], field: str, what: str) -> None:
     """Raise `BadInput` naming `field`, with the name that is close, unless the `what` called `value` is `known`."""
-    import difflib  # costs 10 ms of start-up, needed only here
-
     if value in known:
         return
-    close = difflib.get_close_matches(value, known, n=1)
+    close = similar(value, known, most=1)
     hint = f"did you mean {close[0]!r}? Known" if close else "known"
     raise BadInput(f"{field}: there is no {what} {value!r}; {hint}: {', '.join(known)}")
 

@@ -32,6 +32,7 @@ _ALLOWED: dict[type[commands.AnyCommand], frozenset[events.State]] = {
     commands.Branch: frozenset({"running", "paused", "stopped", "finished"}),
 }
 
+HAS_ENDED = "the engine has ended"
 _WHY_NOT: dict[events.State, str] = {
     "preparing": "still getting ready",
     "ready": "training has not started",

@@ -1,6 +1,5 @@
 """Which run a job has begun, so that the same job, started anew by its batch system or by torchrun, goes on with it."""
 
-import hashlib
 import sys
 from pathlib import Path
 
@@ -56,6 +55,8 @@ def begun_run(config: RunConfig) -> RunFolder | None:
 
 
 def _beginning(job: Job, config: RunConfig) -> _Beginning:
+    import hashlib  # costs 4 MB, OpenSSL's, needed only here
+
     # As many processes as there are this time: nodes may be fewer after a fault.
     settings = msgspec.json.encode(with_overrides(config, {("training", "processes"): 1}))
     return _Beginning(system=job.system, id=job.id, settings=hashlib.sha256(settings).hexdigest())

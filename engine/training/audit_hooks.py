@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import disable
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -78,6 +79,7 @@ class LoopAudit:
     def _is_meant(self, optimizer: Optimizer) -> bool:
         return not self.done and any(one is optimizer for one in self._optimizers())
 
+    @disable  # type: ignore[untyped-decorator]  # a step that is compiled would be compiled with it
     def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._is_meant(optimizer):
             with Guard(self):
@@ -86,6 +88,7 @@ class LoopAudit:
                 else:
                     self._audit.before(optimizer)
 
+    @disable  # type: ignore[untyped-decorator]  # as before
     def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._is_meant(optimizer):
             return
@@ -137,14 +140,16 @@ class Guard:
 class _Cleared:
     """Whether gradients are set back between one step of an optimizer and the next, seen at its smallest parameter.
 
-    What the first backward pass after a step leaves there is its own gradient, or the sum with that of before. Two
-    hooks tell: the one sees what is added, the other what comes of it.
+    What a backward pass leaves there is its own gradient, or the sum with that of before. Two hooks tell: the one sees
+    what is added, the other what comes of it. It is never set back if all passes from one step to the next add: of two
+    networks that train against each other, the one's pass adds to gradients that the other sets back later.
     """
 
     def __init__(self, audit: LoopAudit) -> None:
         self.never = False
         self._audit = audit
         self._known = False
+        self._adding = False  # whether each pass since the last step has added
         self._before: Tensor | None = None
         self._added: Tensor | None = None
         self._parameter: nn.Parameter | None = None
@@ -164,7 +169,9 @@ class _Cleared:
             self._handles.append(self._parameter.register_hook(self._adds))
             self._handles.append(self._parameter.register_post_accumulate_grad_hook(self._has_added))
         if optimizer is self._owner:
+            self.never = self._known = self._adding
             kept = self._parameter.grad
+            self._adding = False
             self._before = None if kept is None else kept.clone()
 
     def _adds(self, gradient: Tensor) -> None:
@@ -174,13 +181,14 @@ class _Cleared:
     @torch.no_grad()
     def _has_added(self, parameter: Tensor) -> None:
         before, added, now = self._before, self._added, parameter.grad
-        self._before = self._added = None  # of the first pass only: several may make a step
+        self._added = None
         if before is None or added is None or now is None:
             return
         with Guard(self._audit):
             # Neither is so where the pass has begun to exchange gradients with other processes: that tells nothing.
-            self.never = bool(before.any()) and torch.equal(now, before + added)
-            self._known = self.never or torch.equal(now, added)
+            self._adding = bool(before.any()) and torch.equal(now, before + added)
+            self._known = not self._adding and torch.equal(now, added)
+            self._before = now.clone() if self._adding else None
 
     def stop(self) -> None:
         """Take the hooks away."""

@@ -57,7 +57,7 @@ def choose(
         if not why:
             break
         problem = problem or f" ({describe(wanted)} fails: {why})"
-    return path, f"fast: {training.fast}: {describe(path)}{problem}"
+    return path, f"fast path ({training.fast}): {describe(path)}{problem}"
 
 
 def describe(path: FastPath) -> str:

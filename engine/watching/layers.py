@@ -11,6 +11,8 @@ from finetui.engine.models import ModuleGroup, ModuleLayer
 from finetui.engine.training.freezing import Claims, Freezer, frozen_by_owner
 from finetui.engine.watching.optimizers import Optimizers
 
+NO_OPTIMIZER = "no optimizer is known yet: give it to finetui.watch, or let it take a step"
+
 
 class WatchedLayers(Freezer):
     """The layers of a network that a person's loop trains; frozen as `Freezer` says, but for what the loop has to say.
@@ -34,7 +36,7 @@ class WatchedLayers(Freezer):
         super().__init__(model, groups, None)  # type: ignore[arg-type]  # `_set` below asks `optimizers`
         self._parameters = tuple(model.parameters())
         self._noted: Any = None  # what the parameters, `frozen` and `held` were like when that was last looked at
-        self._hook: Any = None
+        self._hooks: dict[nn.Module, Any] = {}
 
     def regroup(self, groups: Sequence[ModuleGroup]) -> None:
         """Have `groups`, of a network that the loop has changed; what was frozen here is left as it is."""
@@ -77,6 +79,8 @@ class WatchedLayers(Freezer):
         """
         if self._why_not:
             raise BadInput(f"layers stay as they are here: {self._why_not}")
+        if not self._optimizers.there:  # a loop that updates by hand needs each gradient
+            raise BadInput(NO_OPTIMIZER)
         self.refresh()
         if not frozen:
             self._check_optimized(frozenset(layers) & self.frozen)
@@ -115,9 +119,16 @@ class WatchedLayers(Freezer):
         self.by_hand |= layers
         for _, module in self._evaluating():
             self._modes.setdefault(module, module.training)
-        if self._modes and self._hook is None:
-            self._hook = self._model.register_forward_pre_hook(_Modes(self))
+        # On each of them, too: a loop may call parts of its network alone, as those of an `nn.ModuleDict`.
+        for module in (self._model, *self._modes) if self._modes else ():
+            if module not in self._hooks:
+                self._hooks[module] = module.register_forward_pre_hook(_Modes(self))
         self.train_mode()
+
+    @property
+    def kept(self) -> Collection[nn.Module]:
+        """The modules that are kept in evaluation mode."""
+        return self._modes
 
     def _let_go(self, layers: frozenset[str]) -> None:
         """Give modules that are not to be kept any more the mode that they had."""
@@ -125,6 +136,7 @@ class WatchedLayers(Freezer):
         kept = {module for _, module in self._evaluating()}
         for module in set(self._modes) - kept:
             module.training = self._modes.pop(module)
+            self._hooks.pop(module).remove()
 
     def _evaluating(self) -> list[tuple[str, nn.Module]]:
         """Return the modules that are kept in evaluation mode, by their paths."""
@@ -147,19 +159,18 @@ class WatchedLayers(Freezer):
             layer.name in self.by_hand for layer in group.layers
         )
 
-    def train_mode(self) -> None:
-        """Put what was frozen here into evaluation mode; all else is in the mode that the loop gave it."""
+    def train_mode(self, only: nn.Module | None = None) -> None:
+        """Put what was frozen here, or `only` that module of it, into evaluation mode; all else is the loop's."""
         if not self._modes:
             return
         norms = {id(self._layers[name].module) for name in self.norms} if self.norm_trains else set()
-        for module in self._modes:
+        for module in self._modes if only is None else (only,):
             module.training = id(module) in norms and self._model.training
 
     def close(self) -> None:
         """Leave everything as it is, and look after it no more."""
-        if self._hook is not None:
-            self._hook.remove()
-            self._hook = None
+        while self._hooks:
+            self._hooks.popitem()[1].remove()
 
     def layer(self, name: str) -> ModuleLayer:
         """Return the layer of this name."""
@@ -175,10 +186,10 @@ class _Modes:
     def __init__(self, layers: WatchedLayers) -> None:
         self._layers = weakref.ref(layers)
 
-    def __call__(self, _module: nn.Module, _args: tuple[Tensor, ...]) -> None:
+    def __call__(self, module: nn.Module, _args: tuple[Tensor, ...]) -> None:
         layers = self._layers()
         if layers is not None:
-            layers.train_mode()
+            layers.train_mode(module if module in layers.kept else None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The arguments are returned as they came; a file with the network needs no finetui to be read.

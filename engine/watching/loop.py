@@ -196,7 +196,8 @@ class Loop:
         self._look_ahead()
 
     def _look_ahead(self) -> None:
-        self.optimizers.looks = self.meter.look_ahead(self.step == 0 or self.steering.looks)
+        anyway = self.step == 0 or self.steering.looks
+        self.optimizers.looks = self.meter.look_ahead(anyway, point=self.record.state == "paused")
 
     # -- what optimizers do -----------------------------------------------------------------------------
 
@@ -208,7 +209,7 @@ class Loop:
     def _see_gradients(self) -> None:
         if self.layers is None or self._fault is not None:
             return
-        if self.meter.due or self.step == 0 or self.record.state == "paused":
+        if self.meter.due or self.step == 0:
             with self.meter.costs():
                 self.layers.saw_gradients()
                 self._norms = self._gradient_norms()

@@ -52,6 +52,7 @@ class LoopMeter:
         self.steps = self.samples = 0
         self.waiting = 0.0
         self.look_at = look_at
+        self.due = False
         self._at_point = 0  # steps by the last point
         self._logged: dict[str, list[Tensor | float]] = {}
         self._interval = POINT_INTERVAL
@@ -68,15 +69,15 @@ class LoopMeter:
         """Leave the time until now out of the next point."""
         self._began = self.stepped_at = perf_counter()
         self.waiting = 0.0
-        self.due = self._step_seconds >= self._interval
 
-    def look_ahead(self, anyway: bool) -> bool:
+    def look_ahead(self, anyway: bool, point: bool = False) -> bool:
         """Return whether the next step is one to look at: a point is due with its end, or it is so `anyway`.
 
+        With `point` one is due whatever the time.
         It is told before the step, so that its gradients can be looked at, and those of no other.
         """
         look_at = self._began + self._interval - self._step_seconds
-        self.due = self.stepped_at >= look_at or self.steps_since_point >= _MOST_STEPS_A_POINT
+        self.due = point or self.stepped_at >= look_at or self.steps_since_point >= _MOST_STEPS_A_POINT
         self.look_at = ALWAYS if self.due or anyway else look_at
         return self.due or anyway
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.compiler import disable, is_compiling
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -98,6 +99,9 @@ class Optimizers:
         self.in_step = False
 
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if is_compiling():
+            _eagerly(self._before, optimizer, args, kwargs)
+            return
         if self._last() is optimizer and not self.looks and self.factor == 1.0:
             return
         try:
@@ -119,6 +123,9 @@ class Optimizers:
                 group["lr"] = own * self.factor
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if is_compiling():
+            _eagerly(self._after, optimizer, args, kwargs)
+            return
         if not self.in_step:
             return
         try:
@@ -155,6 +162,12 @@ class Optimizers:
         self._last = weakref.ref(optimizer)
         self._known.append(self._last)
         return True
+
+
+@disable  # type: ignore[untyped-decorator]
+def _eagerly(hook: Callable[..., None], optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    """Call a `hook` of a step that is compiled, which would be compiled with it."""
+    hook(optimizer, args, kwargs)
 
 
 def _none() -> None:

@@ -15,6 +15,7 @@ from finetui.engine.inspection.ranking import QUICKLY_RANKED
 from finetui.engine.predictions.file import Files, Origin
 from finetui.engine.predictions.given_images import as_people_see
 
+_OTHERWISE = "run.evaluated(loss=..., anything=...) tells of what does not sort whole images into classes"
 _ROUNDING = 1e-2  # by which the probabilities of one image may miss 1, in half precision
 
 
@@ -35,9 +36,13 @@ def report(probabilities: Any, labels: Any, classes: Sequence[str] | None) -> tu
     """
     values, true = _tensor(probabilities), _tensor(labels)
     if values.ndim != 2 or not values.numel():
-        raise BadInput(f"predictions(probabilities, ...) takes [n, classes], and was given {tuple(values.shape)}")
+        raise BadInput(
+            f"predictions(probabilities, ...) takes [n, classes], and was given {tuple(values.shape)}; {_OTHERWISE}"
+        )
     if true.ndim == 2 and true.shape == values.shape:
-        true = true.argmax(1)  # one-hot
+        if not torch.allclose(true.float().sum(1), torch.ones(len(true)), atol=_ROUNDING):
+            raise BadInput(f"each image has one label here, and was given several, or none; {_OTHERWISE}")
+        true = true.argmax(1)  # one-hot, or shares of several
     if true.shape != values.shape[:1]:
         raise BadInput(f"there are {len(values):,} predictions, and labels of the shape {tuple(true.shape)}")
     if true.is_floating_point() and not torch.equal(true, true.round()):

@@ -140,8 +140,7 @@ class SharedRun(WatchedRun):
     @property
     def point_due(self) -> bool:
         """Whether a point is due: time for what takes a while to find out. It is False but on the first rank."""
-        loop = self._loop if self.active else None
-        return loop is not None and (loop.meter.due or loop.record.state == "paused")
+        return self._meter.due
 
     def begin(self, loader: Any, images: Any = None, shape: Sequence[int] = ()) -> None:
         """Tell which `loader` gives the batches, and a batch of `images` from it, or the `shape` of one of them."""
@@ -151,7 +150,7 @@ class SharedRun(WatchedRun):
 
     def waited(self, seconds: float) -> None:
         """Note how long a batch has been waited for."""
-        self._waited(seconds, None)
+        self._meter.waiting += seconds
 
     def __enter__(self) -> Self:
         """Make the run's folder, and let dashboards attach."""

@@ -13,6 +13,7 @@ from finetui.engine.protocol.queues import IDLE_WAIT
 from finetui.engine.protocol.state_rules import refusal
 from finetui.engine.training.layer_meter import LayerMeter
 from finetui.engine.watching.audits import Audits
+from finetui.engine.watching.layers import NO_OPTIMIZER
 from finetui.engine.watching.model_answers import answer_about_model
 from finetui.engine.watching.saving import undisturbed
 
@@ -88,8 +89,6 @@ class Steering:
     def stepped(self) -> None:
         """A step is complete."""
         self._audits.stepped()
-        if self._loop.record.state == "paused":
-            self._loop.emit_point()
 
     def before_step(self) -> None:
         """An optimizer begins its step; the backward pass is over, or is a part of it."""
@@ -176,7 +175,7 @@ class Steering:
         optimizers = self._loop.optimizers
         rate = optimizers.rate()
         if rate is None:
-            raise BadInput("no optimizer is known yet: give it to finetui.watch, or let it take a step")
+            raise BadInput(NO_OPTIMIZER)
         if command.factor is not None:
             check_learning_rate(command.factor, "the factor of the learning rate")
             optimizers.factor = command.factor

@@ -52,24 +52,10 @@ def watch(
     Raises `BadInput` for arguments that cannot be.
     """
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
-    if model is not None and not isinstance(model, nn.Module):
-        raise BadInput(f"finetui.watch takes a torch.nn.Module, and was given a {type(model).__name__}")
-    for one in optimizers:
-        if not isinstance(one, Optimizer):
-            raise BadInput(f"finetui.watch takes a torch.optim.Optimizer, and was given a {type(one).__name__}")
-    if name:
-        check_run_name(name, "name")
-    for field, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
-        if value is not None and value < 1:
-            raise BadInput(f"{field} must be at least 1, not {value}")
+    _check(model, optimizers, name, epochs=epochs, steps_per_epoch=steps_per_epoch)
     about: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "classes": classes}
-    given: dict[str, Any] = {
-        "name": name,
-        "runs_dir": str(runs_dir),
-        "evaluate": evaluate,
-        "save": save,
-        "config": config,
-    }
+    given: dict[str, Any] = {"name": name, "runs_dir": str(runs_dir), "config": config}
+    given |= {"evaluate": evaluate, "save": save}
     ranks = own_ranks()
     assert ranks is not None, "it is None only where another number than torch's was given"
     if ranks.world > 1 and model is not None:
@@ -77,3 +63,16 @@ def watch(
     if not (ranks.is_first and rank_info_from().is_first):
         return WatchedRun(None)
     return WatchedRun(lambda: Loop(model, optimizers, **about, **given))
+
+
+def _check(model: Any, optimizers: Sequence[Any], name: str, **counts: int | None) -> None:
+    if model is not None and not isinstance(model, nn.Module):
+        raise BadInput(f"finetui.watch takes a torch.nn.Module, and was given a {type(model).__name__}")
+    for one in optimizers:
+        if not isinstance(one, Optimizer):
+            raise BadInput(f"finetui.watch takes a torch.optim.Optimizer, and was given a {type(one).__name__}")
+    if name:
+        check_run_name(name, "name")
+    for field, value in counts.items():
+        if value is not None and value < 1:
+            raise BadInput(f"{field} must be at least 1, not {value}")

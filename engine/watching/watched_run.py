@@ -70,14 +70,14 @@ class Steps(Generic[_T]):
 
 def _samples(batch: Any) -> int:
     """Return how many images a batch has: the length of the first tensor in it; 0 where that is not seen."""
-    if isinstance(batch, Tensor):
-        return batch.size(0) if batch.ndim else 0
     parts = batch
-    if not isinstance(batch, (tuple, list)):
+    if isinstance(batch, Tensor):
+        parts = (batch,)
+    elif not isinstance(batch, (tuple, list)):
         # Asked for first, for whether something is a Mapping takes a while to find out.
         parts = batch.values() if hasattr(batch, "values") and isinstance(batch, Mapping) else ()
     for part in parts:
-        found = _samples(part)
+        found = (part.size(0) if part.ndim else 0) if isinstance(part, Tensor) else _samples(part)
         if found:
             return found
     return 0
@@ -107,6 +107,7 @@ def _harmless(otherwise: _R) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             run: WatchedRun = args[0]  # type: ignore[assignment]
             if not run.active:
+                run._say_why_not(method.__name__)
                 return otherwise
             try:
                 return method(*args, **kwargs)
@@ -132,7 +133,8 @@ class WatchedRun:
         self._meter = LoopMeter(NEVER)
         self._asked: Sized = ()  # what a loop is to do before its next step
         self._warned: set[str] = set()
-        self._was_stopped = False
+        self._entered = self._was_stopped = False
+        self._folder: Path | None = None
         self._raised_before = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -140,9 +142,11 @@ class WatchedRun:
 
     def __enter__(self) -> Self:
         """Make the run's folder, and let dashboards attach."""
+        self._entered = True
         if self._make is not None and self._loop is None:
             try:
                 self._loop = self._make()
+                self._folder = self._loop.record.folder.path
                 self._meter, self._asked = self._loop.meter, self._loop.record.commands.waiting
             except FinetuiError as error:
                 self._warn(f"finetui watches nothing: {error}")
@@ -185,8 +189,8 @@ class WatchedRun:
 
     @property
     def folder(self) -> Path | None:
-        """The run's folder; None where there is none."""
-        return self._loop.record.folder.path if self._loop is not None else None
+        """The run's folder, also after its end; None where there is none."""
+        return self._folder
 
     def steps(self, loader: Iterable[_T]) -> Steps[_T]:
         """Return the batches of `loader`, with what was told from dashboards obeyed before each; an epoch each time.
@@ -284,6 +288,17 @@ class WatchedRun:
             self._warn(str(error), stacklevel=4)
         else:
             self._give_up(error)
+
+    def _say_why_not(self, method: str) -> None:
+        """Say that a call does nothing where the block of the run was forgotten, or is over."""
+        if self._make is None or self._loop is not None:  # another rank than the first, or a forked child
+            return
+        if not self._entered:
+            self._warn("finetui watches nothing: the run begins with its block, `with finetui.watch(...) as run:`")
+        elif self._folder is not None and not self._warned and method in ("predictions", "evaluated"):
+            self._warn(
+                f"run.{method} was called after the run's end, and tells nothing: call it within the `with` block"
+            )
 
     def _warn(self, message: str, stacklevel: int = 3) -> None:
         """Say once what was given wrongly, with the line that has called the `stacklevel`-th of what is going on."""

@@ -117,6 +117,8 @@ class CannedLink:
     outlives = True
     attached = False
     steers = True
+    over = False
+    capabilities = None
 
     def __init__(self, *events: AnyEvent) -> None:
         self.events = EventQueue()

@@ -6,13 +6,20 @@ from collections.abc import Iterable
 _POLYNOMIAL = 0x82F63B78
 
 
+def _shifted_out(byte: int) -> int:
+    """What CRC-32C makes of a byte, bit by bit, as RFC 3720 defines it."""
+    for _ in range(8):
+        byte = byte >> 1 ^ (_POLYNOMIAL if byte & 1 else 0)
+    return byte
+
+
+_BYTES = tuple(map(_shifted_out, range(256)))
+
+
 def crc32c(data: bytes) -> int:
-    """CRC-32C bit by bit, as RFC 3720 defines it."""
     crc = 0xFFFFFFFF
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (_POLYNOMIAL if crc & 1 else 0)
+        crc = crc >> 8 ^ _BYTES[(crc ^ byte) & 0xFF]
     return crc ^ 0xFFFFFFFF
 
 

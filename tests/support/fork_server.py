@@ -1,7 +1,7 @@
 """Starts `finetui` and its engines by forking one process that has imported everything: PyTorch takes seconds.
 
-`ForkingPopen` takes the place of `subprocess.Popen` in tests. What is no plain `python -m finetui...` is started as
-ever.
+`ForkingPopen` takes the place of `subprocess.Popen` in tests. What is no plain `python -m finetui...`, no program of
+finetui's own for `python -P -c` and none that a test has begun with `FORKED` is started as ever.
 """
 
 import atexit
@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import runpy
+import select
 import selectors
 import signal
 import socket
@@ -18,21 +19,23 @@ import sys
 import tempfile
 import termios
 import threading
-import traceback
+import types
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 _PROGRAMS = ("finetui", "finetui.engine.process.host")
+FORKED = (sys.executable, "-X", "forked", "-c")  # of a program that needs no interpreter of its own
 SERVER = "FINETUI_TEST_FORKS"  # the environment variable that holds the path of the server's socket
+SHARED = "FINETUI_TEST_SHARED_FORKS"  # the one that holds that of a server which all workers of pytest-xdist share
 MARK = "FINETUI_TEST"  # the one that names the test which something was started for
 _INTERPRETER = ("PYTHON", "LC_", "LANG")  # what Python reads once, when it starts
 _ENCODING = "PYTHONIOENCODING"  # but for this one, which is obeyed here
 _IMPORTS = """
-import captum.attr, torchvision
+import captum.attr, plotext, torchvision
 import finetui.engine.inspection.engine, finetui.engine.process.endpoint, finetui.engine.process.linger
 import finetui.engine.process.memory, finetui.engine.process.signals, finetui.engine.session.serve
-import finetui.tui.app.launch, finetui.tui.cli.main
+import finetui.tui.app.app, finetui.tui.app.launch, finetui.tui.cli.main
 """
 
 
@@ -46,9 +49,18 @@ def _program(command: Any) -> dict[str, Any] | None:
     words = [command] if isinstance(command, str | bytes | os.PathLike) else list(command)
     safe_path = words[1:2] == ["-P"]
     interpreter, *words = [word for word in words if word != "-P" or not safe_path]
-    if interpreter != sys.executable or words[:1] != ["-m"] or words[1] not in _PROGRAMS:
+    if interpreter != sys.executable:
         return None
-    return {"module": words[1], "arguments": words[2:], "safe_path": safe_path}
+    match words:
+        case ["-m", module, *arguments] if module in _PROGRAMS:
+            found = {"module": module}
+        case ["-X", "forked", "-c", code, *arguments]:
+            found = {"code": code}
+        case ["-c", code, *arguments] if safe_path:
+            found = {"code": code}
+        case _:
+            return None
+    return found | {"arguments": list(map(os.fspath, arguments)), "safe_path": safe_path}
 
 
 def _same_interpreter(env: dict[str, str]) -> bool:
@@ -103,40 +115,65 @@ class ForkingPopen(subprocess.Popen):
 
 
 class ForkServer:
-    """Has a server of its own, once that is started, for as long as it is open."""
+    """A server, once something is to be started: its own for as long as it is open, or the one at the path `shared`."""
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="forks-", dir="/tmp")  # a socket's path is short
+    def __init__(self, shared: str = "") -> None:
+        # A socket's path is short.
+        self._folder = None if shared else tempfile.TemporaryDirectory(prefix="forks-", dir="/tmp")
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self.path = f"{self._folder.name}/socket"
+        self._asked = False
+        self.path = f"{self._folder.name}/socket" if self._folder else shared
 
     def start(self) -> None:
-        with self._lock, socket.socket(socket.AF_UNIX) as listener:
-            if self._process is not None:
-                return
-            listener.bind(self.path)
-            listener.listen(100)  # whoever comes before it has imported everything waits
-            self._process = subprocess.Popen(
-                [sys.executable, __file__, str(listener.fileno())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[listener.fileno()],
-                start_new_session=True,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-            )
+        with self._lock:
+            if not self._asked and self._folder is not None:
+                with self._listening() as listener:
+                    self._run(listener)
+            self._asked = True
+
+    def start_once_asked(self) -> None:
+        """Start it when somebody who shares it connects."""
+        listener = self._listening()
+
+        def wait() -> None:
+            select.select([listener], [], [])
+            with self._lock, listener:
+                self._run(listener)
+
+        threading.Thread(target=wait, name="fork server", daemon=True).start()
+
+    def _listening(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.path)
+        listener.listen(100)  # whoever comes before it has imported everything waits
+        return listener
+
+    def _run(self, listener: socket.socket) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(listener.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
 
     def kill_all(self, mark: str) -> None:
         """Kill what is left of what was started for the test `mark`."""
-        if self._process is not None:
+        if self._asked:
             with _asked(self.path, {"kill": mark}, []) as connection:
                 connection.recv(4)
 
     def close(self) -> None:
-        """End the server, and all that it has started."""
-        if self._process is not None:
-            self._process.communicate()
-        self._folder.cleanup()
+        """End the server, and all that it has started, if it is this one's own."""
+        with self._lock:
+            if self._process is not None:
+                with suppress(OSError):  # it has ended
+                    _asked(self.path, {"end": True}, []).close()
+                self._process.communicate()
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 def _asked(path: str, request: dict[str, Any], descriptors: list[int]) -> socket.socket:
@@ -180,6 +217,8 @@ class _Server:
     def _answer(self) -> dict[str, Any] | None:
         connection, _ = self._listener.accept()
         request, descriptors = _request(connection)
+        if request.get("end"):  # also where a test has forked a process that still holds the server's input
+            self._end()
         if (mark := request.get("kill")) is not None:
             with connection:
                 self._kill([pid for pid, (_, its) in self._children.items() if its == mark])
@@ -236,7 +275,7 @@ class _Server:
         os.environ.clear()
         os.environ.update(request["env"])
         os.chdir(request["cwd"])
-        sys.argv = ["", *request["arguments"]]
+        sys.argv = ["" if "module" in request else "-c", *request["arguments"]]
         sys.path[:1] = [] if request["safe_path"] else [request["cwd"]]
         _open_standard_streams()
 
@@ -255,16 +294,21 @@ def _open_standard_streams() -> None:
         setattr(sys, f"__{name}__", stream)
 
 
-def _run(module: str) -> None:
-    """Run `module` and end as Python does, but for freeing all that was imported, which takes longer than a test."""
+def _run(request: dict[str, Any]) -> None:
+    """Run a program and end as Python does, but for freeing all that was imported, which takes longer than a test."""
     status = 0
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if "module" in request:
+            runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+        else:
+            sys.modules["__main__"] = main = types.ModuleType("__main__")
+            exec(compile(request["code"], "<string>", "exec"), vars(main))
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BaseException:  # noqa: BLE001  # as Python itself ends
         status = 1
-        traceback.print_exc()
+        sys.last_type, sys.last_value, sys.last_traceback = sys.exc_info()
+        sys.excepthook(*sys.exc_info())
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -279,4 +323,4 @@ if __name__ == "__main__":
     gc.freeze()
     asked = _Server(socket.socket(fileno=int(sys.argv[1]))).next()
     subprocess.Popen = ForkingPopen  # for its engine
-    _run(asked["module"])
+    _run(asked)

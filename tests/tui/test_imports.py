@@ -15,7 +15,7 @@ HEAVY = ("torch", "torchvision", "textual", "plotext", "numpy")
 def loaded_by(code: str) -> set[str]:
     """Return which of the heavy libraries a fresh interpreter has loaded after `code`."""
     report = f"{code}\nimport sys; print('loaded', *[name for name in {HEAVY!r} if name in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
     return set(result.stdout.splitlines()[-1].split()[1:])
 
 

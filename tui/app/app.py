@@ -5,15 +5,17 @@ import gc
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import work
+from textual.actions import ActionParseResult
 from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.constants import DEFAULT_THEME
+from textual.dom import DOMNode
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.theme import Theme
@@ -31,7 +33,7 @@ from finetui.engine.text import clean
 from finetui.tui.app import exit_summary
 from finetui.tui.app.links import link_to_finetuned, link_to_resumed, link_to_run, link_to_watched
 from finetui.tui.app.notifications import Notifier, Notify
-from finetui.tui.app.palette import Commands, ThemesHere, key_commands
+from finetui.tui.app.palette import Commands, ThemesHere, command_of, key_commands
 from finetui.tui.app.terminal_app import TerminalApp
 from finetui.tui.app.theme import DARK, LIGHT, completed, own_theme
 from finetui.tui.app.toasts import Toasts
@@ -50,6 +52,7 @@ from finetui.tui.state.actions import BY_NAME
 from finetui.tui.state.last_settings import keep_last
 from finetui.tui.terminal.terminal import Terminal
 from finetui.tui.terminal.tmux import through_tmux
+from finetui.tui.unavailable import SaysWhyNot, why_not
 from finetui.tui.widgets import plot_geometry
 
 if TYPE_CHECKING:
@@ -62,7 +65,7 @@ _SOON = 0.1  # seconds
 _PALETTE = "--command-palette"  # by which Textual knows it
 
 
-class FinetuiApp(TerminalApp):
+class FinetuiApp(SaysWhyNot, TerminalApp):
     """A dashboard over whatever `link` leads to."""
 
     TITLE = "finetui"
@@ -197,14 +200,15 @@ class FinetuiApp(TerminalApp):
     @work(thread=True, exclusive=True, exit_on_error=False, name="resume")
     def on_resume_wanted(self, message: ResumeWanted) -> None:
         """Let a run that has no engine go on in a new one, and show that instead."""
-        folder, before = RunFolder(message.path), self.train_screen
+        folder, before = RunFolder(message.path), self._train_on_top()
         try:
             link = link_to_resumed(folder, own=message.own, other=message.other)
         except BadInput as error:
             reason = str(error)
             self.call_from_thread(self.notify, reason, title="The run cannot go on", severity="warning", markup=False)
         else:
-            self.call_from_thread(self._go_on_with, link, before)
+            show = self._go_on_with if before is self.train_screen else self._visit_instead
+            self.call_from_thread(show, link, before)
 
     @work(thread=True, exclusive=True, exit_on_error=False, name="finetune")
     def on_finetune_wanted(self, message: FinetuneWanted) -> None:
@@ -267,7 +271,7 @@ class FinetuiApp(TerminalApp):
         """Put every action into the command palette: those of the screen in front, then those of the Train screen."""
         yield from key_commands(self, screen, self._train_on_top())
         name = "resume" if self._train_on_top().store.view.state == "paused" else "pause"
-        yield SystemCommand(name.capitalize(), BY_NAME[name].help, partial(self._train_on_top().action_press, name))
+        yield command_of(self, name.capitalize(), BY_NAME[name].help, f"press('{name}')", self._train_on_top())
         plots = self._train_on_top().query(Plots)
         if plots:  # of a run's own numbers, which have no keys
             for metric in plots.first().own_metrics():
@@ -329,12 +333,14 @@ class FinetuiApp(TerminalApp):
     def action_copy(self) -> None:
         """Copy what the newest toast or the screen in front shows: a path, or a command."""
         copyable = getattr(self.screen, "copyable", lambda: None)
-        text = self.toasts.copies or copyable() or self._train_on_top().copyable()
-        if text:
+        if text := self.toasts.copies or copyable() or self._train_on_top().copyable():
             self.copy_to_clipboard(text)
             self.toasts.show(ShowToast(f"Copied: {text}", "copy"))
-        else:
-            self.toasts.show(ShowToast("Nothing to copy here yet: the run has no folder", "copy", warns=True))
+
+    def _can_copy(self) -> bool:
+        """Whether there is something to copy; mostly, without a look at the screen in front."""
+        copyable = getattr(self.screen, "copyable", lambda: None)
+        return bool(self.toasts.copies or self._train_on_top().copyable() or copyable())
 
     def copy_to_clipboard(self, text: str) -> None:
         """Have the terminal put `text` into the clipboard (OSC 52), also that of the computer that one sits at."""
@@ -343,11 +349,32 @@ class FinetuiApp(TerminalApp):
         self.write_to_terminal(through_tmux(f"\x1b]52;c;{data}\x07"))
 
     def action_detach(self) -> None:
-        """Give the shell back, unless the training would end with that."""
-        if self.link.outlives:
-            self.train_screen.leave_now()
-        else:
-            self._train_on_top().hint("detaching would end the training")
+        """Give the shell back."""
+        self.train_screen.leave_now()
+
+    def why_not(self, action: str, parameters: tuple[object, ...]) -> str:
+        """What is of no use now in any screen."""
+        match action:
+            case "undo":
+                return self._train_on_top().steering.results.why_no_undo(self._train_on_top().store.view)
+            case "copy" if not self._can_copy():
+                return "nothing to copy here yet: the run has no folder"
+            case "detach" if not self.link.outlives:
+                return "detaching would end the training"
+        return super().why_not(action, parameters)
+
+    async def run_action(
+        self,
+        action: "str | ActionParseResult",
+        default_namespace: DOMNode | None = None,
+        namespaces: Mapping[str, DOMNode] | None = None,
+    ) -> bool:
+        """Do what a key or the palette asks for, or say why it cannot be done now."""
+        reason = why_not(self, action, self if default_namespace is None else default_namespace, namespaces)
+        if not reason:
+            return await super().run_action(action, default_namespace, namespaces)
+        self.post_message(ShowToast(reason, "refusal", warns=True))
+        return True
 
     def outlook(self) -> str:
         """Return in a few words what becomes of the run, and how to come back to it; may be called in any thread."""

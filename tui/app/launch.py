@@ -1,5 +1,6 @@
 """Opening the dashboard: the terminal is looked at first, and a summary stays on it afterwards."""
 
+import gc
 import os
 import shutil
 import sys
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from finetui.tui.app.notifications import Notify
     from finetui.tui.screens.start.card import StartCard
 
+# What Textual has shown and takes away is garbage in circles: 3 MB and 60 ms at a time by Python's own thresholds.
+_COLLECTIONS = (700, 10, 3)
 _GOODBYE_SECONDS = 0.5  # for what was sent last to reach an engine that goes on
 
 
@@ -139,6 +142,7 @@ def _run(
     from finetui.tui.terminal.log_file import DashboardLog
     from finetui.tui.terminal.terminal import Terminal
 
+    gc.set_threshold(*_COLLECTIONS)
     terminal, log = Terminal(), DashboardLog()
     with ShutdownOnSignal(terminal) as shutdown:
         # Now or never: once Textual reads the terminal, that can be asked nothing any more.

@@ -13,6 +13,7 @@ from textual.theme import ThemeProvider
 
 from finetui.tui.keys import KEYS, NAMES, parts
 from finetui.tui.state.actions import ACTIONS
+from finetui.tui.unavailable import why_not
 
 _FACE, _LABEL = 6, 16  # cells
 # What a key does where the cursor is, or to the palette itself, has no meaning from here.
@@ -28,6 +29,10 @@ class ThemesHere(ThemeProvider):
         app = self.app
         names = sorted(app.available_themes, key=lambda name: (name != app.theme, not name.startswith("finetui"), name))
         return [(name, partial(setattr, app, "theme", name)) for name in names]
+
+
+class NotNow(SystemCommand):
+    """A command that makes no sense now; its help says why."""
 
 
 class Commands(Provider):
@@ -50,10 +55,18 @@ class Commands(Provider):
 
 
 def _line(command: SystemCommand, title: Content) -> Content:
-    keys = {key.help: key.shown for key in KEYS.values()} | {action.help: action.key for action in ACTIONS}
-    key = keys.get(command.help, "")
+    keys = {key.label: key.shown for key in KEYS.values()} | {action.label: action.key for action in ACTIONS}
+    key = keys.get(command.title, "")
     gap = " " * max(_LABEL - title.cell_length, 1)
-    return Content.assemble((f"{key:>{_FACE}}  ", "bold $accent"), title, gap, (command.help, "$muted"))
+    if isinstance(command, NotNow):
+        return Content.assemble(f"{key:>{_FACE}}  ", title, gap, command.help).stylize("$disabled")
+    return Content.assemble((f"{key:>{_FACE}}  ", "bold $accent"), title, gap, (command.help, "not bold $muted"))
+
+
+def command_of(app: App[Any], title: str, told: str, action: str, node: DOMNode) -> SystemCommand:
+    """Return the command called `title` that does `action` of `node`; it says what it does, or why it cannot now."""
+    kind, reason = (NotNow, found) if (found := why_not(app, action, node)) else (SystemCommand, told)
+    return kind(title, reason, partial(app.run_action, action, node))
 
 
 def key_commands(app: App[Any], *screens: Screen[Any]) -> Iterator[SystemCommand]:
@@ -64,12 +77,13 @@ def key_commands(app: App[Any], *screens: Screen[Any]) -> Iterator[SystemCommand
             for key, bindings in node._bindings.key_to_bindings.items():
                 name = NAMES.get(key, "")
                 ours = name not in _NOT_HERE and bindings[0].tooltip  # a text field has keys of its own
-                if name and ours and app._check_action_state(bindings[0].action, node):
-                    found.setdefault(name, (bindings[0].action, node))
+                action = bindings[0].action
+                if name and ours and (app._check_action_state(action, node) or why_not(app, action, node)):
+                    found.setdefault(name, (action, node))
     for name in sorted(KEYS, key=parts()["Everywhere"].__contains__):
         if name in found:
             action, node = found[name]
-            yield SystemCommand(KEYS[name].label, KEYS[name].help, partial(app.run_action, action, node))
+            yield command_of(app, KEYS[name].label, KEYS[name].help, action, node)
 
 
 def _nodes(screen: Screen[Any], app: App[Any]) -> Iterable[DOMNode]:

@@ -73,6 +73,13 @@ class TerminalApp(App[None]):
             renderable = CellsUpdate(renderable, self.shown_cells)
         super()._display(screen, renderable)
 
+    def _load_screen_css(self, screen: Screen[Any]) -> None:
+        """Read the stylesheets of `screen`: Textual reads all others anew as well, and styles what is shown anew."""
+        paths = [path for path in screen.css_path if not self.stylesheet.has_source(str(path), "")]
+        self.stylesheet.read_all(paths)
+        if paths:
+            self.stylesheet.parse()
+
     def write_to_terminal(self, text: str) -> None:
         """Write `text`, which may be a sequence, to the terminal, if that is there."""
         if self._driver is not None:

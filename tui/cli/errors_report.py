@@ -223,7 +223,7 @@ def _class_object(report: ClassReport, classes: Sequence[str]) -> dict[str, obje
 
 def _print_rows(origin: Origin, listing: Listing, shown: Sequence[int], images: str) -> None:
     more = f", showing {len(shown):,}" if len(shown) < len(listing.rows) else ""
-    print(f"{title(listing, 0).plain.strip()}  ·  {len(listing.rows):,} listed{more}")
+    print(f"{title(listing, 0, output_width()).plain.strip()}  ·  {len(listing.rows):,} listed{more}")
     if sys.stdout.isatty() and images != "none" and shown:
         _print_thumbnails(origin, listing, shown, choose_mode(images))
         return

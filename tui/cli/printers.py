@@ -23,7 +23,7 @@ from finetui.engine.protocol.values import Part
 from finetui.engine.runs.journal import encode_line
 from finetui.tui.cli.reports import write_data
 from finetui.tui.state.feature_words import feature_line
-from finetui.tui.state.log_lines import settings_text
+from finetui.tui.state.log_lines import from_place, settings_text
 from finetui.tui.state.parts import scores, sizes
 
 _LISTED = ("skipped: ", "left behind: ")  # so begins what the log says of each file or weight
@@ -191,7 +191,7 @@ def _lines(event: AnyEvent) -> Iterator[str]:
         case RunPrepared(data=data):
             yield from event.notices
             yield (
-                f"{data.name}: {sizes(data)} from {data.location}, {data.loader}; "
+                f"{data.name}: {sizes(data)}{from_place(data)}, {data.loader}; "
                 f"{short(event.config.model.name)}, {event.parameters:,} parameters, on {event.device}"
             )
         case RunStarted():

@@ -26,7 +26,7 @@ backdrop           #0f141999 #fbfcfd99 -   -     - -   -
 frame              #4b5763   #b0bbc6   240 249   8 8   -
 foreground         #d8dee6   #1d2731   254 235  15 0   -
 muted              #94a0ad   #566470   248 240   7 0   -
-disabled           #717d89   #818d98   244 244   8 8   -
+disabled           #7d8995   #68747f   245 242   8 8   -
 accent             #56b4e9   #005f96   117 25   14 4   bold
 on-accent          #0f1419   #ffffff   233 231   0 15  -
 success            #35c2b0   #00685c   79  23   10 4   -

@@ -111,7 +111,8 @@ class MeasureLoop:
 class AuditQuery:
     """Has the parameters audited when somebody wants it; `then` is called when there is something else to say.
 
-    `answer` is the last one, `problem` why there is none to the last question.
+    `answer` is the last one, `problem` why there is none to the last question, and `until` the last step that the
+    engine looks at for it.
     """
 
     def __init__(self, asker: Asker, then: Callable[[], None]) -> None:
@@ -120,6 +121,7 @@ class AuditQuery:
         self._asked: AuditParameters | None = None
         self.answer: ParametersAudited | None = None
         self.problem = ""
+        self.until = 0
 
     @property
     def is_waiting(self) -> bool:
@@ -131,10 +133,11 @@ class AuditQuery:
         """The paths of modules that something is wrong in."""
         return frozenset() if self.answer is None else paths_of_wrong(self.answer.audit)
 
-    def ask(self, why_not: str | None) -> None:
-        """Ask, unless that was done; `why_not` says why it makes no sense now."""
+    def ask(self, why_not: str | None, step: int) -> None:
+        """Ask after `step`, unless that was done; `why_not` says why it makes no sense now."""
         if self._asked is None and why_not is None:
             self._asked, self.problem = AuditParameters(), ""
+            self.until = step + self._asked.steps
             self._asker.ask(self._asked, self._answered)
         elif self._asked is None:
             self.problem = f"an audit looks at steps: {why_not}"

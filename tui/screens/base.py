@@ -6,7 +6,7 @@ This relies on private names of Textual's; `tests/tui/test_textual_overrides.py`
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from textual import screen
+from textual import events, screen
 from textual.await_complete import AwaitComplete
 from textual.await_remove import AwaitRemove
 from textual.binding import BindingType
@@ -15,16 +15,22 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from finetui.tui.keys import bind
+from finetui.tui.screens.backdrop import Backdrop
+from finetui.tui.screens.frames import Frames
 from finetui.tui.terminal.compositor import TightCompositor
+from finetui.tui.unavailable import SaysWhyNot
 from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.option_list import pages
 
 if TYPE_CHECKING:
 
-    class _Base(Compound, screen.Screen[Any]):
+    class _Base(SaysWhyNot, Compound, Frames, screen.Screen[Any]):
         pass
 else:
-    _Base = Compound
+
+    class _Base(SaysWhyNot, Compound, Frames):
+        pass
+
 
 T = TypeVar("T")
 Callback = Callable[..., Any]
@@ -43,6 +49,7 @@ class _DismissOnce(_Base):
     # Textual's own paints the whole screen anew whenever the focus moves: both widgets do that for themselves.
     focused: reactive[Widget | None] = reactive(None, repaint=False)
     _dismissed = False
+    _styled = False
 
     @property
     def help_title(self) -> str:
@@ -62,6 +69,16 @@ class _DismissOnce(_Base):
         for size, classes in zip(self.app.size, (self.HORIZONTAL_BREAKPOINTS, self.VERTICAL_BREAKPOINTS), strict=True):
             self.add_class(*self._get_breakpoint_classes(size, classes or []), update=False)
         await super()._compose()
+
+    def _on_screen_resume(self, event: events.ScreenResume) -> None:
+        """Style nothing again when it is first there: its widgets were styled as they came.
+
+        It itself was before its stylesheet was read, and its classes of the terminal's size taken.
+        """
+        if not self._styled:
+            self._styled = True
+            event.refresh_styles = False
+            self.app.stylesheet.apply(self)
 
     def action_close(self) -> None:
         """Go back to the screen below."""
@@ -126,8 +143,14 @@ class Screen(_DismissOnce, screen.Screen[T]):
         """Other screens can be opened where there is one that they are opened from."""
         if action == "go":
             home = self._home()
-            return home is not None and home.opens_others
+            if home is None or not home.opens_others:
+                return False
         return super().check_action(action, parameters)
+
+    def why_not(self, action: str, parameters: tuple[object, ...]) -> str:
+        """Another screen may have nothing to be opened for."""
+        home = self._home() if action == "go" else None
+        return home.why_not_open(str(parameters[0])) if home is not None else super().why_not(action, parameters)
 
     def action_go(self, name: str) -> None:
         """Open the screen called `name` in place of this one, or a box above this one; from itself: go back."""
@@ -168,8 +191,12 @@ class HomeScreen(Screen[T]):
         """Open the one called `name` in the key map, above whatever is in front."""
         raise NotImplementedError
 
+    def why_not_open(self, name: str) -> str:
+        """Return in a clause why that one cannot be opened now; empty where it can."""
+        return ""
 
-class ModalScreen(_DismissOnce, screen.ModalScreen[T]):
+
+class ModalScreen(Backdrop, _DismissOnce, screen.ModalScreen[T]):
     """A screen in a box over another one.
 
     One that asks has no letters but those of its answers: what is typed for a text field must never leave it.
@@ -182,7 +209,7 @@ class ModalScreen(_DismissOnce, screen.ModalScreen[T]):
         self._compositor = TightCompositor()
 
 
-class Palette(_DismissOnce, CommandPalette):
+class Palette(Backdrop, _DismissOnce, CommandPalette):
     """Textual's command palette, whose search ends with it."""
 
     def _action_command_list(self, action: str) -> None:

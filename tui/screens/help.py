@@ -1,6 +1,6 @@
 """The help: what a screen shows, and its keys."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from textual.widgets import Static
 
 from finetui.tui.keys import KEYS, MOVES, NAMES, bind, parts
 from finetui.tui.screens.base import ModalScreen
+from finetui.tui.unavailable import why_not
 
 _COMMON = ("Everywhere", "Screens")  # told last
 _KEYS = 10  # cells, for the key before each line
@@ -87,38 +88,48 @@ class HelpScreen(ModalScreen[None]):
 
 def told(about: Screen[Any]) -> list[_Line]:
     """Return how each key that works on the screen `about` is written, and what it does, those of its own first."""
-    found = _bindings(about)
+    found, reasons = _bindings(about)
     by_name: dict[str, list[Binding]] = {}
     for key, bindings in found.items():
         if key in NAMES:
             by_name.setdefault(NAMES[key], []).extend(bindings)
     lines = [*_moves(found)]
     for part, names in sorted(parts().items(), key=lambda one: one[0] in _COMMON):
-        told_here = [(KEYS[name].shown, _words(name, by_name[name])) for name in names if name in by_name]
+        told_here = [(KEYS[name].shown, _words(name, by_name[name], reasons)) for name in names if name in by_name]
         lines += [("", part), *told_here] if told_here else []
     return lines
 
 
-def _bindings(about: Screen[Any]) -> dict[str, list[Binding]]:
-    """Return what each key means on `about`: to what has the focus, or can have it, to the screen, and to the app."""
+def _bindings(about: Screen[Any]) -> tuple[dict[str, list[Binding]], dict[Binding, str]]:
+    """Return what each key means on `about`: to what has the focus, or can have it, to the screen, and to the app.
+
+    The second dictionary says of those that cannot be used now why.
+    """
     nodes: dict[DOMNode, None] = {}
     for widget in (about.focused, *about.focus_chain, about):
         nodes |= dict.fromkeys(node for node in (widget.ancestors_with_self if widget else ()) if node is not about.app)
     if not about.is_modal:
         nodes[about.app] = None
     found: dict[str, list[Binding]] = {}
+    reasons: dict[Binding, str] = {}
     for node in nodes:
         for key, bindings in node._bindings.key_to_bindings.items():
             ours = [one for one in bindings if one.tooltip or key in MOVES]  # a text field has keys of its own
             works = [one for one in ours if about.app._check_action_state(one.action, node) is not False]
             found.setdefault(key, []).extend(works)
-    return {key: bindings for key, bindings in found.items() if bindings}
+            reasons |= {one: reason for one in works if (reason := why_not(about.app, one.action, node))}
+    return {key: bindings for key, bindings in found.items() if bindings}, reasons
 
 
-def _words(name: str, bindings: list[Binding]) -> str:
-    """Return what the key `name` does: in words of its own where it does one thing here, else in the table's."""
+def _words(name: str, bindings: list[Binding], reasons: Mapping[Binding, str]) -> str:
+    """Return what the key `name` does: in words of its own where it does one thing here, else in the table's.
+
+    Where nothing of that can be done now, the reason follows.
+    """
     own = {binding.tooltip for binding in bindings}
-    return own.pop() if len(own) == 1 and own != {""} else KEYS[name].help
+    words = own.pop() if len(own) == 1 and own != {""} else KEYS[name].help
+    refused = all(binding in reasons for binding in bindings)
+    return f"{words}. Not now: {reasons[bindings[0]]}" if refused else words
 
 
 def _moves(found: dict[str, list[Binding]]) -> Iterator[_Line]:

@@ -2,6 +2,7 @@
 
 from finetui.engine.protocol.audit import Audit, AuditedTensor
 from finetui.engine.text import clean
+from finetui.tui.state.layer_tree import scientific
 
 HEADING = ("tensor", "claims", "moved", "gradient", "optimizer")
 
@@ -18,7 +19,7 @@ def _claim(tensor: AuditedTensor) -> str:
 def gradient(tensor: AuditedTensor) -> str:
     """Return the largest magnitude of the gradient, or what it is instead."""
     if tensor.gradient == "some" and tensor.largest is not None:
-        return f"{tensor.largest:.1e}"
+        return scientific(tensor.largest)
     return tensor.gradient or "-"
 
 
@@ -28,7 +29,7 @@ def optimizer(tensor: AuditedTensor) -> str:
         return "-" if tensor.buffer else "none"
     words = [clean(tensor.optimizer, 30)]
     words += [f"lr {tensor.rate:.3g}"] if tensor.rate is not None else []
-    words += [f"m {'/'.join(f'{one:g}' for one in tensor.momentum)}"] if any(tensor.momentum) else []
+    words += [f"m {'/'.join(f'{one:.3g}' for one in tensor.momentum)}"] if any(tensor.momentum) else []
     words += [f"wd {tensor.weight_decay:g}"] if tensor.weight_decay else []
     return " ".join(words)
 

@@ -1,9 +1,9 @@
 """Classes as people type them."""
 
-import difflib
 from collections.abc import Sequence
 
 from finetui.engine.errors import BadInput
+from finetui.engine.text import similar
 
 _LISTED = 10
 
@@ -19,7 +19,7 @@ def class_number(text: str | None, classes: Sequence[str], what: str) -> int | N
         return list(classes).index(text)
     if text.isdecimal() and int(text) < len(classes):
         return int(text)
-    close = difflib.get_close_matches(text, classes, n=3)
+    close = similar(text, classes)
     more = ", …" if len(classes) > _LISTED else ""
     hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(classes[:_LISTED])}{more}"
     raise BadInput(f"{what}: there is no class {text!r}; {hint}")

@@ -61,12 +61,10 @@ class CommandResults:
 
     def undo(self, view: View) -> commands.AnyCommand | str:
         """Return the command that takes the last change back, or why there is none now."""
-        if not self._changes:
-            return self._why_not
+        if why_not := self.why_no_undo(view):
+            return why_not
         change = self._changes[-1]
         back = change.back
-        if (why_not := view.refusal_of(type(back))) is not None:
-            return f"Cannot undo now: {why_not}"
         del self._changes[-1]
         if isinstance(back, commands.RollBack):
             name = next((one.name for one in view.kept if one.at == change.at), None)
@@ -78,6 +76,13 @@ class CommandResults:
         back = msgspec.structs.replace(back, id=commands.new_id(), by="")
         self._taking_back[back.id] = change
         return back
+
+    def why_no_undo(self, view: View) -> str:
+        """Return why there is nothing that could be taken back now; empty where there is."""
+        if not self._changes:
+            return self._why_not
+        reason = view.refusal_of(type(self._changes[-1].back))
+        return f"Cannot undo now: {reason}" if reason is not None else ""
 
     def hear(self, event: events.AnyEvent, view: View) -> None:
         """Note `event`, before which the run was as `view` says."""

@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 CAPACITY = 2048  # buckets; even, since full buckets are merged in pairs
+_FIRST = 32  # buckets that there is room for at first: most curves have few points
+_KEPT = ("_x", "_low", "_high", "_mean", "_weight")  # of a curve, an array each
 
 
 class Buckets(NamedTuple):
@@ -28,18 +30,18 @@ class Curve:
     """
 
     def __init__(self) -> None:
-        self._x = np.empty(CAPACITY)
-        self._low = np.empty(CAPACITY)
-        self._high = np.empty(CAPACITY)
-        self._mean = np.empty(CAPACITY)
-        self._weight = np.empty(CAPACITY)  # points that a bucket stands for
+        self._x = np.empty(_FIRST)
+        self._low = np.empty(_FIRST)
+        self._high = np.empty(_FIRST)
+        self._mean = np.empty(_FIRST)
+        self._weight = np.empty(_FIRST)  # points that a bucket stands for
         self._latest = math.nan
         self._used = 0  # buckets with at least one point
         self._in_last = 0  # points in the last of them
         self._bucket_size = 1
         self._smoothed_with = math.nan
         self._smoothed = 0  # buckets that there is an average of
-        self._averages = np.empty((2, CAPACITY))  # by bucket, and the sum of its weights
+        self._averages = np.empty((2, 0))  # by bucket, and the sum of its weights
 
     def __len__(self) -> int:
         return self._used
@@ -64,11 +66,19 @@ class Curve:
             return
         if self._used == CAPACITY:
             self._merge()
+        if self._used == len(self._x):
+            self._make_room(min(max(2 * self._used, _FIRST), CAPACITY))
         new = ((self._x, x), (self._low, y), (self._high, y), (self._mean, mean), (self._weight, weight))
         for kept, value in new:
             kept[self._used] = value
         self._used += 1
         self._in_last = 1
+
+    def _make_room(self, buckets: int) -> None:
+        for name in _KEPT:
+            kept = np.empty(buckets)
+            kept[: self._used] = getattr(self, name)[: self._used]
+            setattr(self, name, kept)
 
     def _merge(self) -> None:
         self._smoothed_with = math.nan
@@ -87,8 +97,8 @@ class Curve:
         other = Curve()
         for name in ("_used", "_in_last", "_bucket_size", "_latest"):
             setattr(other, name, getattr(self, name))
-        for name in ("_x", "_low", "_high", "_mean", "_weight"):
-            getattr(other, name)[: self._used] = getattr(self, name)[: self._used]
+        for name in _KEPT:
+            setattr(other, name, getattr(self, name)[: self._used].copy())
         return other
 
     def cut(self, x: float) -> None:
@@ -125,6 +135,10 @@ class Curve:
         """
         if weight != self._smoothed_with:
             self._smoothed_with, self._smoothed = weight, 0
+        if self._averages.shape[1] != len(self._x):
+            averages = np.empty((2, len(self._x)))
+            averages[:, : self._smoothed] = self._averages[:, : self._smoothed]
+            self._averages = averages
         first, last = max(self._smoothed - 1, 0), self._used  # the last bucket may have got points since
         average, total = self._averages[:, first - 1].tolist() if first else (0.0, 0.0)
         kept, means = weight ** self._weight[first:last], self._mean[first:last]

@@ -242,9 +242,11 @@ def update_mark(ratio: float) -> str:
 
 
 def scientific(value: float) -> str:
-    """Return `value` in two digits and a short exponent: 1.2e-3."""
+    """Return `value` in two digits, with a short exponent where it is small or large: 3.9, 0.46, 1.2e-3."""
+    if 0.1 <= value < 99.5:
+        return f"{value:#.2g}".removesuffix(".")
     mantissa, _, exponent = f"{value:.1e}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+    return f"{mantissa}e{int(exponent)}" if exponent and value else mantissa
 
 
 def rate_factors(groups: Sequence[LayerGroup], factors: Sequence[float]) -> Mapping[str, float]:

@@ -123,6 +123,12 @@ def job_text(event: events.JobFound) -> str:
     return f"{event.system} job {clean(event.id, 60)}{again}{until}"
 
 
+def from_place(data: events.DataSummary) -> str:
+    """Return where the images come from, behind their number: ` from /data`, ` bundled with finetui`."""
+    word = "" if data.location.startswith("bundled") else "from "
+    return f" {word}{data.location}" if data.location else ""
+
+
 def _by(command: commands.AnyCommand) -> str:
     return f" (by {clean(command.by)})" if command.by else ""
 
@@ -132,8 +138,7 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
         case events.RunPrepared():
             data = event.data
             where = ": ".join(filter(None, (data.name, sizes(data) if any(data.sizes.values()) else "")))
-            if data.location:
-                where += f" from {data.location}"
+            where += from_place(data)
             text = "; ".join(part for part in (where, data.loader, *event.notices) if part)
             return "warning" if event.notices else "info", text
         case events.RunStarted():

@@ -25,7 +25,7 @@ def facts(provenance: Provenance) -> Iterator[tuple[str, str]]:
     if provenance.system:
         yield "System", clean(provenance.system)
     if provenance.data:
-        yield "Data", f"SHA-256 {clean(provenance.data[:_SHOWN_DIGITS])}..."
+        yield "Data hash", f"SHA-256 {clean(provenance.data[:_SHOWN_DIGITS])}..."
 
 
 def in_a_line(provenance: Provenance) -> str:

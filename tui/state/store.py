@@ -6,13 +6,14 @@ from typing import NamedTuple
 import msgspec
 
 from finetui.engine.protocol import commands, events
+from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.runs.summaries import best_accuracy
 from finetui.tui.state.eta import EtaEstimator
 from finetui.tui.state.log_lines import log_line, signed
 from finetui.tui.state.machine import MachineHistory
 from finetui.tui.state.run_curves import RunCurves
 from finetui.tui.state.sanitize import sanitized
-from finetui.tui.state.view import Mark, View
+from finetui.tui.state.view import Access, Mark, View
 
 LOG_LINES = 500
 _TAKE_A_WHILE = (commands.FindDuplicates, commands.Evaluate, commands.FindLearningRate)  # they tell how far they are
@@ -176,6 +177,7 @@ def _trained(view: View, event: events.TrainPoint) -> View:
 def _prepared(view: View, event: events.RunPrepared) -> View:
     """Begin anew: what follows belongs to another run."""
     return View(
+        access=view.access,
         state="preparing",
         name=event.config.run.name,
         capabilities=event.capabilities,
@@ -271,8 +273,9 @@ class Store:
     `machine` and `eta` are no part of the view, nor of a run's past that can be gone back to.
     """
 
-    def __init__(self) -> None:
-        self.view = View()
+    def __init__(self, access: Access = "steers", capabilities: Capabilities | None = None) -> None:
+        """Take how the run is shown, and what is obeyed as long as it has told nothing of that."""
+        self.view = View(access=access, capabilities=capabilities)
         self.machine = MachineHistory()
         self.eta = EtaEstimator()
         self.curves = RunCurves()
@@ -322,6 +325,10 @@ class Store:
             self.curves.go_on()
             return
         self.curves.cut(self.view.epochs_at(event.step))
+
+    def engine_ended(self) -> None:
+        """Note that the engine has left, in whatever state the run is."""
+        self.view = msgspec.structs.replace(self.view, over=True)
 
     @property
     def seconds_left(self) -> float | None:

@@ -1,16 +1,22 @@
 """What the dashboard knows of a run at one moment, but for its curves."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from finetui.engine.protocol import commands, events
 from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.state_rules import refusal
+from finetui.engine.protocol.state_rules import HAS_ENDED, refusal
 from finetui.engine.protocol.values import AnyPart
 from finetui.tui.state.log_lines import LogLine
+
+# How the run is shown: by its engine, which is told what to do or only looked at, or by files alone.
+Access = Literal["steers", "reads", "files"]
+
+# What a new engine can be started for, where a run has none.
+_BEGUN_ANEW = (commands.Start, commands.StartFinetune, commands.ChangeTraining)
 
 
 class Mark(NamedTuple):
@@ -26,13 +32,16 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     `evaluation`, `previous` and `best` are of the part that is evaluated while training, `others` the newest of others.
     `best` is None where only its accuracy is known.
     `rate_factor` is by what a person multiplied the schedule's learning rate; None where an old journal does not tell.
-    `ranks` are the processes that train, where they are several, and `job` is the batch system's that they run in.
+    `access` is how it is shown, and `over` whether its engine has left, in whatever state. `ranks` are the processes
+    that train, where they are several, and `job` is the batch system's that they run in.
     `hparams` are the settings of somebody else's loop, as far as it tells of them (None: those of `config` hold), and
     `changed` is when its files last did, in Unix seconds (0: nothing is watched that way); `files_read` is the share of
     them that is read by now.
     `pending` holds unanswered commands by their id; `audience` names the dashboards on this run, this one among them.
     """
 
+    access: Access = "steers"
+    over: bool = False
     state: events.State = "preparing"
     hparams: Mapping[str, str | int | float | bool] | None = None
     changed: float = 0.0
@@ -78,12 +87,36 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     audience: tuple[str, ...] = ()
 
     def refusal_of(self, command: type[commands.AnyCommand]) -> str | None:
-        """Return why `command` makes no sense now, as a phrase; None if it does."""
+        """Return why `command` makes no sense now, as a phrase; None if it does.
+
+        This is the one rule for buttons, keys, footer, palette and help. Where the run has no engine, what begins a
+        new one makes sense as well, or gives the command for the shell.
+        """
+        if command in _BEGUN_ANEW and self.hparams is None:
+            if self.lacks_engine:
+                return self._why_not_begun(command)
+            if self.access == "reads" and self.path and command is not commands.Start:
+                return None
+        if self.over:
+            return HAS_ENDED
+        if self.access == "files" and self.capabilities is not None:
+            return self.capabilities.refusal(command)  # a checkpoint answers in every state
         return refusal(command, self.state, self.capabilities)
+
+    def _why_not_begun(self, command: type[commands.AnyCommand]) -> str | None:
+        """Return why no new engine can do with the run what `command` says; None if one can."""
+        begins = command is commands.Start
+        if begins and self.state not in ("stopped", "failed", "crashed"):
+            return refusal(command, self.state, None if self.state in events.ENDED else self.capabilities)
+        if command is commands.ChangeTraining and self.path and self.state not in events.ENDED:
+            return None  # by the command for the shell
+        return None if self.path and self.kept else f"there is no checkpoint to {'go on' if begins else 'begin'} with"
 
     def never(self, command: type[commands.AnyCommand]) -> str:
         """Return why `command` is obeyed in no state of this run, as a phrase; empty if it is in some."""
-        return (self.capabilities.refusal(command) or "") if self.capabilities is not None else ""
+        if self.capabilities is None or self.refusal_of(command) is None:
+            return ""
+        return self.capabilities.refusal(command) or ""
 
     @property
     def watched(self) -> events.Part:
@@ -99,6 +132,13 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         """
         other: events.Part = "test" if (part or self.watched) == "val" else "val"
         return other if self.data is None or other in self.data.sizes else None
+
+    def why_not_part(self, part: AnyPart) -> str:
+        """Return in a clause why the part held out beside `part` cannot be shown; empty where it can."""
+        other = self.other_part(part)
+        if other is None:
+            return f"no other part is held out than {self.watched}"
+        return "" if self.evaluation_of(other) is not None else self.refusal_of(commands.Evaluate) or ""
 
     def evaluation_of(self, part: events.Part) -> events.Evaluated | None:
         """Return the newest evaluation of `part`, if there is one."""
@@ -126,9 +166,15 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return step + round(self.steps_per_epoch * (self.epochs - epochs))
 
     @property
+    def lacks_engine(self) -> bool:
+        """Whether nothing trains the run that could be told to: its files show it, or its engine is gone."""
+        gone = self.access == "files" or self.over or self.state in ("crashed", "failed")
+        return gone and self.access != "reads"
+
+    @property
     def can_go_on(self) -> bool:
-        """Whether the run has lost its engine, and has a checkpoint from which a new one could go on."""
-        return self.state in ("crashed", "failed") and bool(self.path and self.kept)
+        """Whether the run has no engine, and has a checkpoint from which a new one could go on."""
+        return self.lacks_engine and self.refusal_of(commands.Start) is None
 
     def epochs_at(self, step: int) -> float:
         """Return `step` in epochs; where somebody else's loop does not tell of these, `step` itself."""

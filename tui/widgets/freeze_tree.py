@@ -13,6 +13,7 @@ from textual.message import Message
 
 from finetui.tui.keys import bind, move
 from finetui.tui.state.layer_tree import Freeze, TreeRow, visible
+from finetui.tui.unavailable import SaysWhyNot
 from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.lines_view import LinesView
 from finetui.tui.widgets.styled_line import StyledLine
@@ -31,9 +32,10 @@ SIGNS: Mapping[Freeze, tuple[str, str, str]] = {
 }
 
 
-class FreezeRows(LinesView[Row]):
+class FreezeRows(SaysWhyNot, LinesView[Row]):
     """The lines, the cursor in them, and which of them are folded; a subclass says how they look and are frozen."""
 
+    CLICKS = True
     UNFOCUSED: ClassVar[str] = ""  # style of the cursor's line while keys go elsewhere
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("toggle", "freeze", label="Freeze"),
@@ -59,6 +61,7 @@ class FreezeRows(LinesView[Row]):
         self._all: Sequence[Row] = ()  # also what is folded away
         self._folded: set[str] = set()
         self._cursor = ""
+        self.refusal = ""  # why nothing is frozen now, as a clause
 
     # -- what a subclass says ------------------------------------------------------------------------------
 
@@ -190,7 +193,12 @@ class FreezeRows(LinesView[Row]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """There is nothing to do where there are no rows."""
-        return bool(self._rows) and super().check_action(action, parameters)
+        return super().check_action(action, parameters) if self._rows else False
+
+    def why_not(self, action: str, parameters: tuple[object, ...]) -> str:
+        """Freezing may be refused; the cursor moves all the same."""
+        freezes = self.refusal and action in ("freeze", "freeze_side")
+        return f"freeze: {self.refusal}" if freezes else super().why_not(action, parameters)
 
     # -- freezing -----------------------------------------------------------------------------------------
 

@@ -146,7 +146,6 @@ class KeyBar(StyledLine):
         key = self._key_at(event.x)
         if key is None:
             return
-        if key.enabled:
-            self.app.simulate_key(key.key)
-        else:
+        self.app.simulate_key(key.key)  # a disabled one says why
+        if not key.enabled:
             self.app.bell()

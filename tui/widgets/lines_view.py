@@ -1,20 +1,26 @@
 """A scrolling list of lines, rendered only where it can be seen."""
 
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
+from textual import events
 from textual.content import Content
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from finetui.tui.widgets.styled_line import changed_regions, line_strip
+from finetui.tui.widgets.styled_line import changed_regions, hovered, line_strip
 
 Row = TypeVar("Row")
 
 
 class LinesView(ScrollView, Generic[Row], can_focus=True):
-    """Shows `rows`, one line each; a subclass says how a row looks. Its cost does not depend on their number."""
+    """Shows `rows`, one line each; a subclass says how a row looks. Its cost does not depend on their number.
+
+    Where it `CLICKS`, the line below the pointer is marked.
+    """
+
+    CLICKS: ClassVar[bool] = False
 
     DEFAULT_CSS = """
     LinesView {
@@ -32,6 +38,7 @@ class LinesView(ScrollView, Generic[Row], can_focus=True):
         self._follow = follow
         self._drawn: dict[int, Strip] = {}  # the lines as they are on the screen
         self._instead = ""
+        self._pointed: int | None = None  # the line in sight that the pointer is on
 
     def show(self, rows: Sequence[Row]) -> None:
         """Show `rows` from now on."""
@@ -78,7 +85,10 @@ class LinesView(ScrollView, Generic[Row], can_focus=True):
         width = self.scrollable_content_region.width
         index = y + self.scroll_offset.y
         if 0 <= index < len(self._rows):
-            strip = line_strip(self, self.content_of(self._rows[index], width), width)
+            content = self.content_of(self._rows[index], width)
+            if y == self._pointed:
+                content = hovered(self, content.truncate(width, ellipsis=True, pad=True))
+            strip = line_strip(self, content, width)
         elif self._instead and not self._rows:
             said = Content.styled(self._instead, "$muted").wrap(max(width - 2, 1))
             strip = line_strip(self, said[y].pad_left(1) if y < len(said) else Content(""), width)
@@ -86,6 +96,19 @@ class LinesView(ScrollView, Generic[Row], can_focus=True):
             strip = Strip.blank(width, self.rich_style)
         self._drawn[y] = strip
         return strip
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Mark the line below the pointer."""
+        self._point(event.y if self.CLICKS else None)
+
+    def on_leave(self) -> None:
+        """Mark none."""
+        self._point(None)
+
+    def _point(self, y: int | None) -> None:
+        if y != self._pointed:
+            before, self._pointed = self._pointed, y
+            self.repaint([at + self.scroll_offset.y for at in (before, y) if at is not None])
 
     def on_resize(self) -> None:
         """Forget lines that are not on the screen any more."""

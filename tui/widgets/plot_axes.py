@@ -19,6 +19,7 @@ HUGE = 1e100  # values are cut to this, so that no difference of two of them ove
 _SHORTEST_SPAN = 0.01  # of an x axis, in epochs
 _HIGHEST_FLOOR = 0.999  # of an axis of percents
 _MOST_TICKS = 7  # of a y axis
+_FEW = 12  # values, of which each counts: they are no start that is soon left
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,11 @@ def y_axis(data: Sequence[Points], rows: int, *, percent: bool = False, log: boo
     """Return the y axis for `data`, as `usable` returns it, and its ticks, beside a canvas of `rows` (> 0).
 
     From one tick to the next there are always as many rows. Every value is in range, a spike as well; but an axis of
-    percents leaves the start of each curve out once that has left it, since 10 % accuracy before the first step
-    would flatten all that follows.
+    percents leaves the start of each curve of many values out once that has left it, since 10 % accuracy before the
+    first step would flatten all that follows.
     """
     filled = [(x, y) for x, y in data if len(y)]
+    least = greatest = 0.0
     if not filled:
         found = _log_axis(0.1, 1.0, rows) if log else _even_axis(0.0, 1.0, rows)
     else:
@@ -93,14 +95,20 @@ def y_axis(data: Sequence[Points], rows: int, *, percent: bool = False, log: boo
         if log:
             found = _log_axis(least, greatest, rows)
         elif percent and least >= 0 and greatest <= 1:
-            least = min(float(y[x >= x[0] + (x[-1] - x[0]) / 4].min()) for x, y in filled)
+            least = min(float(y[_settled(x)].min()) for x, y in filled)
             found = _lowered(*_even_axis(min(least, _HIGHEST_FLOOR), 1.0, rows), rows)
         else:
             found = _even_axis(*_widened(least, greatest), rows)
     axis, values = found
-    if percent and filled and greatest <= 1:  # there is room above 100 %, but nothing to be called so
+    if percent and greatest <= 1:  # there is room above 100 %, but nothing to be called so
         values = [value for value in values if value < 1 + 1e-9] or [axis.low]
     return axis, tuple(zip(values, format_ticks(values, percent=percent, log=log), strict=True))
+
+
+def _settled(x: Floats) -> npt.NDArray[np.bool_]:
+    """Return which values of a curve, at `x`, are not its start."""
+    start: float = x[0] if len(x) <= _FEW else x[0] + (x[-1] - x[0]) / 4
+    return np.greater_equal(x, start)
 
 
 def _widened(least: float, greatest: float) -> tuple[float, float]:

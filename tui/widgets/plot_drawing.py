@@ -243,9 +243,10 @@ class Plotter:
         return full, short
 
     def value(self, content: PlotContent, index: int) -> float | None:
-        """Return the latest value of a series, or that nearest to the cursor."""
+        """Return the latest value of a series, or that nearest to the cursor; of a smoothed line, the line's."""
         if content.cursor is None:
-            finite = content.data[index][1][np.isfinite(content.data[index][1])]
+            latest = content.means[index][1] if content.means and content.smoothed else content.data[index][1]
+            finite = latest[np.isfinite(latest)]
             return float(finite[-1]) if len(finite) else None
         x, y = plot_geometry.usable(*(content.means or content.data)[index])
         return nearest(x, y, content.cursor)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetui.tui.widgets.plot_axes import DOTS_ACROSS, DOTS_DOWN, HUGE, Floats, Ints, Points, Range
+from finetui.tui.widgets.plotext_figure import new_figure
 
 Dots = tuple[tuple[int, int], ...]
 Chars = npt.NDArray[np.str_]
@@ -185,10 +186,7 @@ def _shortest(across: list[int], up: list[int], width: int) -> Dots:
 @functools.lru_cache(maxsize=1)
 def _figure() -> Any:
     """Return a plotext figure of our own without frame; it is used again since making one takes a millisecond."""
-    import plotext
-
-    # A figure asks its terminal how large it may be, so it gets one of its own that has no limits.
-    figure = type(plotext.figure)(type(plotext.terminal)().limit(False, False))
+    figure = new_figure()
     figure.canvas("default").axes(False).legend(False)
     for axis in (0, 1):
         figure.ruler(axis).alignment(lim="edge").frequency(0)
@@ -198,7 +196,7 @@ def _figure() -> Any:
 def draw(line: Dots, size: tuple[int, int]) -> Chars:
     """Return the characters, `[rows, columns]`, of a canvas with one line, spaces where it is not.
 
-    One canvas for each line: on a common one the dots of two lines would be merged and take one colour.
+    One canvas for each line, so that it is drawn anew only where it has changed.
     """
     with _drawing:
         return _draw(line, size)

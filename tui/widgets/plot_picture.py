@@ -82,6 +82,10 @@ class Picture:
         ]
 
 
+def _codes(chars: plot_geometry.Chars) -> npt.NDArray[np.uint32]:
+    return np.ascontiguousarray(chars).view(np.uint32)
+
+
 class Frame:
     """The axes around a canvas of `rows` and `columns`, whose left edge is the column `left` of the picture.
 
@@ -186,11 +190,21 @@ class Frame:
             owners[free] = CURSOR
 
     def draw_canvas(self, chars: plot_geometry.Chars, owner: int) -> None:
-        """Lay a curve over what is there, which it hides: a curve in front is not broken by those behind it."""
+        """Lay a curve, or a band, over what is there; a curve in front is not broken by those behind it.
+
+        In a cell that two curves share both keep their dots, in the colour of the one in front: hidden, a curve would
+        seem to end there. Bands are hidden.
+        """
         window = np.s_[1 : self.rows + 1, self.left : self.left + self.columns]
+        there, owners = self._picture.chars[window], self._picture.owners[window]
         drawn = chars != " "
-        np.copyto(self._picture.chars[window], chars, where=drawn)
-        self._picture.owners[window][drawn] = owner
+        shared = drawn & (owners >= SERIES) & (owners < BAND) if SERIES <= owner < BAND else None
+        if shared is not None and shared.any():
+            both = _codes(there[shared]) | _codes(chars[shared])  # dots are bits above U+2800
+            chars = chars.copy()
+            chars[shared] = both.view("<U1")
+        np.copyto(there, chars, where=drawn)
+        owners[drawn] = owner
 
     def draw_points(self, cells: Sequence[tuple[int, int]], glyph: str, owner: int) -> None:
         """Draw a glyph in each of `cells` of the canvas."""

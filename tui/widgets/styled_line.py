@@ -18,6 +18,11 @@ def line_strip(widget: Widget, content: Content, width: int) -> Strip:
     return strip.adjust_cell_length(width, widget.rich_style)
 
 
+def hovered(widget: Widget, content: Content) -> Content:
+    """Return `content` as it looks below the pointer, where a click does something."""
+    return content.stylize_before("underline" if widget.app.has_class("-few-colours") else "on $panel")
+
+
 def changed_regions(old: Strip, new: Strip, y: int) -> list[Region]:
     """Return the parts of line `y` that differ; those near each other are one, since going there costs bytes, too."""
     if old == new:

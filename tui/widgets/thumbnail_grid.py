@@ -175,6 +175,13 @@ class ThumbnailGrid(ScrollView, can_focus=True):
         wide, high = self.thumbnail
         return high + self._captions(wide)
 
+    def fits(self, size_name: str) -> bool:
+        """Tell whether all thumbnails are in sight at once in the size of that name."""
+        wide, high = SIZES[size_name]
+        room = self.scrollable_content_region
+        columns = (room.width + _GAP - 1) // (wide + _GAP)
+        return columns > 0 and -(-self._count // columns) * (high + self._captions(wide)) <= room.height
+
     def width_for(self, room: int) -> int:
         """Return the width, at most `room`, that its columns fill, the scroll bar beside them."""
         wide = SIZES[self.size_name][0] + _GAP

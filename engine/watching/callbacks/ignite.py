@@ -21,6 +21,7 @@ from finetui.engine.watching.callbacks.validation import (
     count_in,
     images_in,
     labels_in,
+    mean,
     named,
     scores_in,
     tell,
@@ -171,25 +172,26 @@ class IgniteHandler:
         run = self._run
         if run is None:
             return
-        self._look_at(trainer)
+        self._look_at(trainer, run)
         if not self._stepped:  # gradients are being accumulated
             return
         self._stepped = False
-        self._log(trainer, run)
         samples, self._samples = self._samples, 0
         run.after_step(samples * run.ranks.world)
         self._obey(trainer, run)
 
     @harmless
-    def _look_at(self, trainer: Engine) -> None:
+    def _look_at(self, trainer: Engine, run: SharedRun) -> None:
         self._samples += count_in(trainer.state.batch)
         for name, value in self._metrics_of(trainer.state.output).items():
-            self._losses.setdefault(name, []).append(value.detach().clone() if isinstance(value, Tensor) else value)
+            waits = isinstance(value, Tensor) and not self._stepped  # and may be changed in place meanwhile
+            self._losses.setdefault(name, []).append(value.detach().clone() if waits else value)
+        if self._stepped:
+            self._log(trainer, run)
 
-    @harmless
     def _log(self, trainer: Engine, run: SharedRun) -> None:
         losses, self._losses = self._losses, {}
-        metrics = {name: sum(values[1:], values[0]) / len(values) for name, values in losses.items()}
+        metrics = {name: mean(values) for name, values in losses.items()}
         if run.point_due:
             metrics = _numbers(trainer.state.metrics) | metrics
         run.log(**named(metrics))

@@ -18,6 +18,7 @@ from finetui.engine.watching.callbacks.validation import (
     count_in,
     images_in,
     labels_in,
+    mean,
     named,
     scores_in,
     tell,
@@ -162,29 +163,40 @@ class LightningCallback(Callback):
         run = self._run
         if run is None:
             return
-        self._look_at(trainer, pl_module, outputs, batch)
-        if trainer.global_step != self._steps:
-            self._steps = trainer.global_step
-            self._log(trainer, run)
+        steps = trainer.global_step
+        stepped = steps != self._steps
+        self._look_at(trainer, run, pl_module, outputs, batch, stepped)
+        if stepped:
+            self._steps = steps
             samples, self._samples = self._samples, 0
             run.after_step(samples * run.ranks.world)
             self._obey(trainer, run)
         self._done_at = time.perf_counter()
 
     @harmless
-    def _look_at(self, trainer: "Trainer", pl_module: "LightningModule", outputs: Any, batch: Any) -> None:
+    def _look_at(
+        self,
+        trainer: "Trainer",
+        run: SharedRun,
+        pl_module: "LightningModule",
+        outputs: Any,
+        batch: Any,
+        stepped: bool,
+    ) -> None:
         self._samples += count_in(batch)
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, Tensor):
             # Lightning has divided it, where gradients are accumulated and it does that itself.
             parts = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
-            self._losses.append(loss.detach() * parts if parts > 1 else loss.detach().clone())
+            loss = loss.detach() * parts if parts > 1 else loss
+            self._losses.append(loss if stepped else loss.detach().clone())  # what has to wait may be changed in place
+        if stepped:
+            self._log(trainer, run)
 
-    @harmless
     def _log(self, trainer: "Trainer", run: SharedRun) -> None:
         losses, self._losses = self._losses, []
         if losses:
-            run.log(loss=losses[0] if len(losses) == 1 else sum(losses[1:], losses[0]) / len(losses))
+            run.log(loss=mean(losses))
         if run.point_due:  # asking for them takes a while
             metrics = {
                 name: value for name, value in trainer.callback_metrics.items() if name not in self._of_validation

@@ -24,6 +24,7 @@ from finetui.engine.watching.callbacks.validation import (
     classes_of,
     images_in,
     labels_in,
+    mean,
     scores_in,
     tell,
 )
@@ -244,7 +245,7 @@ class _Steps:
         run = self._run
         if self._losses:
             self.told_loss = True
-            run.log(loss=sum(self._losses[1:], self._losses[0]) / len(self._losses))
+            run.log(loss=mean(self._losses))
         if self._right:
             run.log(accuracy=sum(self._right[1:], self._right[0]) / max(self._samples, 1))
         run.after_step(self._samples * run.ranks.world)

@@ -196,6 +196,11 @@ def classes_of(loader: Any) -> list[str] | None:
     return names if names and all(isinstance(name, str) for name in names) else None
 
 
+def mean(values: Sequence[Any]) -> Any:
+    """Return the mean of numbers or tensors; of a single one itself."""
+    return values[0] if len(values) == 1 else sum(values[1:], values[0]) / len(values)
+
+
 def named(metrics: Mapping[str, Any], without: str = "") -> dict[str, Any]:
     """Return `metrics` with loss and accuracy by these names, whatever the library calls them; not `without`."""
     found = {name: value for name, value in metrics.items() if name not in ("self", "part", "n")}

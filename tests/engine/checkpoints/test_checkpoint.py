@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fork_server import FORKED
 from hostile_files import Called, FakeStorage, checkpoint_of, fake_tensor, pickled, sealed, zipped
 from torch import nn
 
@@ -89,6 +90,7 @@ def test_a_failed_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.Mon
 
 LIMITED = """
 import errno, resource, signal, sys
+sys.path[1:] = sys.argv[2:]
 from pathlib import Path
 import torch
 from finetui.engine.checkpoints import checkpoint
@@ -110,9 +112,8 @@ for limit in range(0, 400_000, 20_000):
 
 def test_whatever_the_disk_has_no_room_for_is_an_oserror_with_its_number(saved: Path) -> None:
     before = saved.read_bytes()
-    command = [sys.executable, "-c", LIMITED, str(saved)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    command = [*FORKED, LIMITED, str(saved), *sys.path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["last.ckpt"]

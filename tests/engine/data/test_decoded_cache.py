@@ -5,13 +5,13 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fork_server import FORKED
 from PIL import Image
 
 from finetui.engine.data import ImageData, Unreadable, decoded_cache, image_files, load
@@ -238,7 +238,7 @@ while True:
 def test_an_engine_that_is_killed_while_it_writes_leaves_a_cache_that_is_right(folder: Path) -> None:
     want = epoch(read(folder, "off"))
     for _ in range(3):
-        with subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], stdout=subprocess.PIPE, text=True) as engine:
+        with subprocess.Popen([*FORKED, KILLED, str(folder)], stdout=subprocess.PIPE, text=True) as engine:
             assert engine.stdout.readline() == "there\n"
             time.sleep(0.2)
             engine.send_signal(signal.SIGKILL)

@@ -1,5 +1,7 @@
 """Single image files that are easily read wrongly."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -20,6 +22,7 @@ from finetui.engine.data.image_files import (
     draft_fraction,
     pixel_range,
     read_header,
+    read_range,
     to_array,
 )
 from finetui.engine.data.split import Unreadable
@@ -317,3 +320,12 @@ def test_pixels_of_many_bits_have_one_scale() -> None:
 )
 def test_the_range_is_that_of_all_images(images: list[np.ndarray], expected: tuple[float, float]) -> None:
     assert common_range([pixel_range(image) for image in images]) == expected
+
+
+@pytest.mark.parametrize(
+    "read", [read_header, read_range, lambda path: decode(path, Decoding(channels=1, height=8, width=8))]
+)
+def test_a_pipe_is_not_waited_for(tmp_path: Path, read: Callable[[str], object]) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(Unreadable, match="not a file"):
+        read(str(tmp_path / "pipe.png"))

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from fork_server import FORKED
 
 from finetui.engine.data import load
 from finetui.engine.data.user_code import load_factory
@@ -234,7 +235,7 @@ def test_objects_reach_other_processes(tmp_path: Path) -> None:
     made = call(tmp_path / "net.py")
     assert pickle.loads(pickle.dumps(made)) == made
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer))"
-    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(made), capture_output=True, check=True)
+    done = subprocess.run([*FORKED, code], input=pickle.dumps(made), capture_output=True, check=True)
     assert done.stdout.decode().strip() == "Net(width=2, part=Part(size=1))"
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from watching import PATIENCE, Watcher, told, until
 
@@ -16,6 +17,7 @@ from finetui.engine.link.journal_link import CheckpointLink, JournalLink
 from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol.commands import (
+    DescribeModel,
     Evaluate,
     FetchImages,
     FinetunePlan,
@@ -90,10 +92,15 @@ def test_a_journal_link_shows_a_finished_run_and_refuses_commands(make_config) -
     assert folder is not None
     link = JournalLink(folder)
     link.run()
-    assert link.events.drain() == told(folder.journal)
+    heard = link.events.drain()
+    began = next(event for event in heard if isinstance(event, RunPrepared))
+    assert [msgspec.structs.replace(e, capabilities=None) if e is began else e for e in heard] == told(folder.journal)
+    assert began.capabilities is not None
+    assert began.capabilities.refusal(DescribeModel) is None
     link.send(Pause())
     (refused,) = link.events.drain()
     assert isinstance(refused, CommandRefused)
+    assert refused.reason == began.capabilities.refusal(Pause)
 
 
 def test_a_finetune_follows_on_the_same_link(watch, make_config) -> None:

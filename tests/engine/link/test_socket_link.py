@@ -6,13 +6,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fork_server import FORKED
 from long_journal import long_journal
 from peers import Engine
 from watching import PATIENCE, Watcher, told, until
@@ -296,9 +296,7 @@ def test_the_past_of_a_million_events_comes_soon(make_config, watch: Watch, tmp_
         "lock = RunLock(folder, str(path)); journal = Journal(); journal.reopen(folder.journal);"
         "server.follow(journal); server.start(); print('up', flush=True); sys.stdin.read(); server.stop()"
     )
-    engine = subprocess.Popen(
-        [sys.executable, "-c", code, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    engine = subprocess.Popen([*FORKED, code, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert engine.stdout is not None
     assert engine.stdin is not None
     assert engine.stdout.readline() == b"up\n"

@@ -42,6 +42,26 @@ def test_what_is_no_name_is_refused(name: str) -> None:
         ModelConfig(name=name)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("hf:nope", "hf:ORG/NAME"),
+        ("HF:nope", "hf:ORG/NAME"),
+        ("TIMM:resnet18", "timm:resnet18"),
+        ("hf:mine", "hf:./mine"),
+    ],
+)
+def test_a_name_without_its_owner_is_no_module(
+    name: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=rf"there is no model '{name}'; networks of .* are written .*{meant}"):
+        check_model(name)
+    (tmp_path / "hf.py").write_text("nope = dict")
+    check_model("hf:nope")  # a person's own
+
+
 def test_a_folder_means_the_same_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = absolute_places(RunConfig(model=ModelConfig(name="hf:./nets/vit"))).model.name

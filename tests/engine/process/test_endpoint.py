@@ -2,13 +2,13 @@
 
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fork_server import FORKED
 from watching import until
 
 from finetui.engine.link import sockets
@@ -66,7 +66,7 @@ def test_what_is_printed_goes_to_the_log_of_each_run(runtime: Path, tmp_path: Pa
     early = runtime / "x.log"
     with early.open("wb") as log:
         arguments = [runtime / "x.sock", early, *(folder.path for folder in folders)]
-        subprocess.run([sys.executable, "-c", PRINTING, *arguments], stdout=log, stderr=log, check=True, timeout=60)
+        subprocess.run([*FORKED, PRINTING, *arguments], stdout=log, stderr=log, check=True, timeout=60)
     assert folders[0].log.read_text() == "early\nin first\n"
     assert folders[1].log.read_text() == "in second\n"
     assert not early.exists()

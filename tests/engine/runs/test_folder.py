@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fork_server import FORKED
 
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.config import RunConfig
@@ -164,9 +164,7 @@ def test_a_lock_goes_with_its_process(make_config: Callable[..., RunConfig]) -> 
         "from finetui.engine.runs.lock import RunLock;"
         "lock = RunLock(RunFolder(Path(sys.argv[1]))); print('held', flush=True); sys.stdin.read()"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    process = subprocess.Popen([*FORKED, code, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"
     assert is_live(folder)

@@ -1,5 +1,6 @@
 """Finetuning on real digits, from the tutorial's probe to other data, other models and single layers."""
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ from finetui.engine.protocol.commands import (
     StartFinetune,
 )
 from finetui.engine.protocol.config import DataConfig, FinetuneConfig, ModelConfig, RunConfig
+from finetui.engine.protocol.config_file import to_toml
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.session.session import Outcome, Session
 from finetui.engine.setup.prepare import prepare
@@ -29,10 +31,23 @@ from finetui.engine.setup.prepare import prepare
 CONVOLUTIONS = ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the parent of these tests is kept, once it is trained."""
+    return tmp_path_factory.mktemp("trained") / "base"
+
+
 @pytest.fixture
-def parent(make_config) -> RunFolder:
-    folder = Session(make_config(name="base", lr=0.02, epochs=2)).run().folder
-    assert folder is not None
+def parent(make_config, trained: Path) -> RunFolder:
+    """A copy of a trained run, in the test's own folder."""
+    config = make_config(name="base", lr=0.02, epochs=2)
+    folder = RunFolder(Path(config.run.runs_dir) / "base")
+    if trained.exists():
+        shutil.copytree(trained, folder.path)
+        folder.config.write_text(to_toml(config))
+    else:
+        Session(config).run()
+        shutil.copytree(folder.path, trained)
     return folder
 
 

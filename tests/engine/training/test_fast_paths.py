@@ -75,7 +75,7 @@ def test_auto_touches_nothing() -> None:
     state = torch.get_rng_state()
     path, how = choose(model)
     assert path == FastPath(threads=torch.get_num_threads(), channels_last=True, fused=True)
-    assert how == f"fast: auto: {fast_paths.describe(path)}"
+    assert how == f"fast path (auto): {fast_paths.describe(path)}"
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -52,7 +52,9 @@ UNTOLD = (
 
 def names(loader: object) -> tuple[str, str]:
     """Return the name that is shown, and the one in the settings."""
-    config: RunConfig = configuration(base_configuration("runs", None), None, Optimizers(None, ()), loader, None)
+    config: RunConfig = configuration(
+        base_configuration("runs", None), None, Optimizers(None, (), pytest.fail), loader, None
+    )
     return data_of(loader, (), ()).name, config.data.name
 
 

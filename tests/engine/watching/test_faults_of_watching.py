@@ -72,7 +72,7 @@ def test_a_fault_of_finetuis_own_stops_the_watching_alone(tmp_path: Path, monkey
     with watched_in(tmp_path)() as run:
         steps = iter(run.steps(range(20)))
         next(steps)
-        monkeypatch.setattr("finetui.engine.watching.loop_meter.LoopMeter.look_ahead", lambda *_: 1 / 0)
+        monkeypatch.setattr("finetui.engine.watching.loop.Loop._look_ahead", lambda _self: 1 / 0)
         assert sum(1 for _ in steps) == 19
         assert not run.active
     folder = RunFolder(tmp_path / "own")
@@ -83,6 +83,20 @@ def test_a_fault_of_finetuis_own_stops_the_watching_alone(tmp_path: Path, monkey
     assert not is_live(folder)
 
 
+def test_a_fault_in_an_optimizers_hook_reaches_no_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = OwnNet()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    monkeypatch.setattr("finetui.engine.watching.layers.WatchedLayers.saw_gradients", lambda _self: 1 / 0)
+    with watched_in(tmp_path)(net, optimizer) as run, pytest.warns(RuntimeWarning, match="ZeroDivisionError"):
+        for number in run.steps(range(3)):
+            net.head.bias.grad = torch.ones(4)
+            before = net.head.bias.detach().clone()
+            optimizer.step()
+            assert torch.equal(net.head.bias, before - 0.1)
+            assert run.active == (number == 0)
+    assert journal_of(RunFolder(tmp_path / "own"))[-1].state == "failed"
+
+
 def test_a_fault_while_giving_up_reaches_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with watched_in(tmp_path)() as run:
         steps = iter(run.steps(range(20)))
@@ -90,7 +104,7 @@ def test_a_fault_while_giving_up_reaches_nobody(tmp_path: Path, monkeypatch: pyt
         (tmp_path / "own" / "engine.log").unlink(missing_ok=True)
         run._loop.record.folder.log.mkdir()
         monkeypatch.setattr("finetui.engine.watching.steering.Steering.close", lambda _self: 1 / 0)
-        monkeypatch.setattr("finetui.engine.watching.loop_meter.LoopMeter.look_ahead", lambda *_: 1 / 0)
+        monkeypatch.setattr("finetui.engine.watching.loop.Loop._look_ahead", lambda _self: 1 / 0)
         assert sum(1 for _ in steps) == 19
         assert not run.active
     folder = RunFolder(tmp_path / "own")

@@ -19,6 +19,7 @@ from watching import until
 
 import finetui
 from finetui.engine.errors import BadInput
+from finetui.engine.protocol import events
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.summaries import summarise_run
 from finetui.engine.watching.saving import undisturbed
@@ -113,6 +114,47 @@ def test_two_runs_after_one_another_and_of_one_name(tmp_path: Path) -> None:
             for _ in run.steps([1, 2]):
                 pass
         assert summarise_run(RunFolder(tmp_path / name)).state == "finished"
+
+
+def test_two_runs_at_once_loops_within_loops_and_loops_that_are_left_early(tmp_path: Path) -> None:
+    nets = [OwnNet(), OwnNet()]
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in nets]
+    images, labels = images_and_labels()
+    seen: list[set[float]] = [set(), set()]
+    for one, rates in zip(optimizers, seen, strict=True):
+        one.register_step_pre_hook(lambda one, *_, rates=rates: rates.add(one.param_groups[0]["lr"]))
+
+    def step(which: int) -> None:
+        optimizers[which].zero_grad()
+        F.cross_entropy(nets[which](images[:4]), labels[:4]).backward()
+        optimizers[which].step()
+
+    runs = [finetui.watch(net, one, runs_dir=tmp_path) for net, one in zip(nets, optimizers, strict=True)]
+    with runs[0] as outer, runs[1] as inner:
+        outer._loop.optimizers.factor = 0.5  # of the one run, and not of the other
+        for number in outer.steps(range(10)):
+            for within in inner.steps(range(5)):
+                step(1)
+                if within == 2:
+                    break
+            step(0)
+            if number == 3:
+                break
+        for _ in outer.steps(range(2)):
+            for _ in outer.steps(range(3)):
+                step(0)
+        assert [run._loop.step for run in runs] == [3 + 2 * 3 + 2, 4 * 2]
+        assert [run._loop.optimizers.there for run in runs] == [[one] for one in optimizers]
+        assert [one.param_groups[0]["lr"] for one in optimizers] == [0.1, 0.1]
+        folders = [RunFolder(run.folder) for run in runs]
+    assert folders[0] != folders[1]
+    assert seen == [{0.05}, {0.1}]
+    for folder, rate in zip(folders, (0.05, 0.1), strict=True):
+        told = journal_of(folder)
+        assert told[-1].state == "finished"
+        rates = [event.learning_rate for event in told if isinstance(event, events.TrainPoint)]
+        assert rates == [pytest.approx(rate)] * len(rates)
+        assert rates
 
 
 def test_a_profiler_and_a_debugger_see_the_loop(tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 import torch
+from fork_server import FORKED
 from own_loop import OwnNet, descriptors, images_and_labels, journal_of, own_loader, watched_in
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 from torch.utils.data import DataLoader, TensorDataset
@@ -68,7 +68,7 @@ def test_a_child_that_is_forked_owns_nothing(tmp_path: Path, request: pytest.Fix
 def test_loader_workers_are_as_without(tmp_path: Path, method: str) -> None:
     context = multiprocessing.get_context(method)
     loader = DataLoader(
-        TensorDataset(*images_and_labels()), 8, num_workers=2, multiprocessing_context=context, persistent_workers=True
+        TensorDataset(*images_and_labels()), 8, num_workers=1, multiprocessing_context=context, persistent_workers=True
     )
     with watched_in(tmp_path)() as run:
         for _ in range(2):
@@ -96,7 +96,7 @@ LEFT_OPEN = """
 
 
 def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
+    command = [*FORKED, textwrap.dedent(script), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

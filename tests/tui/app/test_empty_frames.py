@@ -119,7 +119,7 @@ async def test_what_an_ended_loop_cannot_answer_is_not_asked_and_said_once_someb
         await pilot.settle()
         listed = app.screen._listing.rows
         assert "mistakes" in picture(app)  # no refusal stands in the place of the tabs
-        for key, words in (("i", "Not explained: the loop has ended"), ("U", "Not compared with training images: the")):
+        for key, words in (("i", "Explain: the loop has ended"), ("U", "Duplicates: the loop has ended")):
             await pilot.press(key)
             await pilot.until(lambda words=words: words in " ".join(picture(app).split()))
         assert link.asked(FindDuplicates) == [] and link.asked(ExplainImage) == []

@@ -3,13 +3,13 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 from command_line import ENDLESS, FINETUI, finetui
+from fork_server import FORKED
 from watching import until
 
 from finetui.engine.errors import BadInput
@@ -175,9 +175,7 @@ def test_a_training_without_a_place_for_a_socket_goes_on_without_dashboards(tmp_
     program = "from finetui.engine.link import sockets; from finetui.tui.cli import main as cli;"
     program += "sockets.LONGEST_PATH = 10; cli.main()"
     arguments = ["train", "--data", "mnist-sample", "--device", "cpu", "--epochs", "1", "--name", "m"]
-    result = subprocess.run(
-        [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
+    result = subprocess.run([*FORKED, program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert "finetui: no dashboard can attach: there is no place for a socket" in result.stderr
     assert "Accuracy of the network" in result.stdout

@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,42 @@ def test_memory_is_bounded_and_no_spike_is_lost(count: int, seed: int) -> None:
     assert abs(curve.mean() - values.mean()) < 1e-9
     assert x[-1] == count - 1
     assert np.all(np.diff(x) >= 0)
+
+
+def test_a_curve_takes_no_more_room_than_its_points_need() -> None:
+    tracemalloc.start()
+    try:
+        curves = [Curve() for _ in range(100)]
+        for curve in curves:
+            for i in range(20):
+                curve.add(i, i)
+            curve.smoothed(0.9)
+        few, _ = tracemalloc.get_traced_memory()
+        for i in range(100_000):
+            curves[0].add(i, i)
+        curves[0].smoothed(0.9)
+        many = tracemalloc.get_traced_memory()[0] - few
+    finally:
+        tracemalloc.stop()
+    assert few < 100 * 5_000
+    assert many < 8 * CAPACITY * 8
+
+
+@given(st.integers(0, 3 * CAPACITY), st.integers(1, 3 * CAPACITY))
+@settings(max_examples=20, deadline=None)
+def test_a_copy_goes_on_by_itself_as_the_curve_would(before: int, after: int) -> None:
+    curve = Curve()
+    for i in range(before):
+        curve.add(i, i % 7)
+    curve.smoothed(0.9)
+    copy, past = curve.copy(), curve.buckets()
+    for i in range(before, before + after):
+        copy.add(i, i % 7)
+    assert all(np.array_equal(now, then) for now, then in zip(curve.buckets(), past, strict=True))
+    for i in range(before, before + after):
+        curve.add(i, i % 7)
+    assert all(np.array_equal(one, other) for one, other in zip(curve.buckets(), copy.buckets(), strict=True))
+    assert np.array_equal(curve.smoothed(0.9), copy.smoothed(0.9))
 
 
 def test_what_is_not_finite_is_left_out() -> None:

@@ -170,8 +170,8 @@ def test_gradients_add_up_and_of_several_updates_the_worst_is_shown() -> None:
         gradients={"layer1.0.conv1": 3.0, "layer1.0.bn1": 4.0, "fc": 1.0},
         updates={"layer1.0.conv1": 0.05, "layer1.0.bn1": 1.2e-3, "fc": 2e-3},
     )
-    assert numbers(nodes[at(nodes, "layer1.0")], measured) == ("5.0e0", "5.0e-2", "↑")
-    assert numbers(nodes[at(nodes, "fc")], measured) == ("1.0e0", "2.0e-3", "")
+    assert numbers(nodes[at(nodes, "layer1.0")], measured) == ("5.0", "5.0e-2", "↑")
+    assert numbers(nodes[at(nodes, "fc")], measured) == ("1.0", "2.0e-3", "")
     assert numbers(nodes[at(nodes, "conv1")], measured) == ("", "", "")
     assert numbers(nodes[0], None) == ("", "", "")
     updates = {"layer1.0.conv1": 1e-3, "layer1.0.bn1": 2e-3}
@@ -180,7 +180,7 @@ def test_gradients_add_up_and_of_several_updates_the_worst_is_shown() -> None:
         ("conv1", 4e-6, ("4.0e-6", "↓")),
         ("fc", 1e-7, ("1.0e-7", "↓")),  # the smallest of those that are too small
         ("fc", 0.02, ("2.0e-2", "↑")),
-        ("conv1", 0.5, ("5.0e-1", "↑")),  # the largest of those that are too large
+        ("conv1", 0.5, ("0.50", "↑")),  # the largest of those that are too large
         ("fc", math.nan, ("nan", "!")),
     ):
         updates[name] = ratio
@@ -191,7 +191,9 @@ def test_gradients_add_up_and_of_several_updates_the_worst_is_shown() -> None:
 def test_updates_out_of_the_healthy_range_are_marked() -> None:
     found = [update_mark(ratio) for ratio in (0.0, 9e-6, 1e-5, 1e-3, 1e-2, 1.1e-2, float("inf"), float("nan"))]
     assert found == ["↓", "↓", "", "", "", "↑", "↑", "!"]
-    assert [scientific(value) for value in (1.24e-3, 12.0, 0.0, float("nan"))] == ["1.2e-3", "1.2e1", "0.0e0", "nan"]
+    shown = {1.24e-3: "1.2e-3", 0.012: "1.2e-2", 0.5: "0.50", 12.0: "12", 123.0: "1.2e2", 0.0: "0.0", math.inf: "inf"}
+    assert {value: scientific(value) for value in shown} == shown
+    assert scientific(math.nan) == "nan"
 
 
 def test_rate_factors_are_those_of_layers_that_train() -> None:

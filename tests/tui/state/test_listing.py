@@ -11,7 +11,16 @@ from finetui.engine.errors import BadInput
 from finetui.engine.predictions.criteria import CHANGE_WORDS, Selection
 from finetui.engine.predictions.file import load_predictions
 from finetui.engine.predictions.label_errors import label_quality
-from finetui.tui.screens.errors.text import after_tabs, before_tabs, caption, details, tab_words, title, top_lines
+from finetui.tui.screens.errors.text import (
+    after_tabs,
+    before_tabs,
+    caption,
+    caption_widths,
+    details,
+    tab_words,
+    title,
+    top_lines,
+)
 from finetui.tui.state.listing import Listing, image_name, listing_of
 
 
@@ -26,11 +35,21 @@ def row_where(listing: Listing, *, wrong: bool) -> int:
 
 def test_the_title_counts_what_is_listed_and_what_is_wrong(listing: Listing) -> None:
     wrong = int(listing.predictions.wrong.sum())
-    text = title(listing, 0).plain
+    text = title(listing, 0, 200).plain
     assert text.startswith(" Misclassified test images  ")
-    assert f"{wrong:,} of 200 wrong  ·  {1 - wrong / 200:.2%} correct (95% CI" in text
+    assert f"{wrong:,} of 200 wrong  ·  {1 - wrong / 200:.2%} correct  (95% CI" in text
     assert "marked" not in text
-    assert "3 marked" in title(listing, 3).plain
+    assert "3 marked" in title(listing, 3, 200).plain
+
+
+@pytest.mark.parametrize("width", range(46, 130, 7))
+def test_what_has_no_room_in_the_lines_on_top_is_left_out_whole(listing: Listing, tmp_path: Path, width: int) -> None:
+    compared = listing.compare(saved(tmp_path / "older", predictions(seed=7)), "other-class", ())
+    narrow, wide = (title(compared, 3, cells).plain for cells in (width, 200))
+    assert len(narrow) < width and set(narrow.split("  ")) <= set(wide.split("  "))
+    narrow, wide = (after_tabs(compared, cells, clears=True).plain for cells in (width, 200))
+    assert len(narrow) <= width and set(narrow.split("  ")) <= set(wide.split("  "))
+    assert "wrong" in narrow  # the net change goes last
 
 
 def test_every_filter_is_named(listing: Listing) -> None:
@@ -38,7 +57,7 @@ def test_every_filter_is_named(listing: Listing) -> None:
         show="all", true=4, predicted=9, low=0.5, high=0.75, text="a\x1b[31mb", duplicates=True,
         label_errors="confident-learning", marked=True, sort="margin", reverse=True,
     )  # fmt: skip
-    text = after_tabs(listing.select(chosen, ()), clears=True).plain
+    text = after_tabs(listing.select(chosen, ()), 300, clears=True).plain
     words = (
         "true 4",
         "predicted 9",
@@ -50,9 +69,9 @@ def test_every_filter_is_named(listing: Listing) -> None:
     for word in (*words, "highest margin first", "esc clears"):
         assert word in text, text
     assert "\x1b" not in text
-    assert "esc clears" not in after_tabs(listing, clears=False).plain
+    assert "esc clears" not in after_tabs(listing, 200, clears=False).plain
     number = int(listing.label_errors.sum())
-    assert f"{number} possible label error" in after_tabs(listing, clears=False).plain
+    assert f"{number} possible label error" in after_tabs(listing, 200, clears=False).plain
 
 
 def test_a_mistake_shows_both_classes_and_a_right_one_its_own(listing: Listing) -> None:
@@ -99,7 +118,7 @@ def test_no_line_is_wider_than_the_pane(tmp_path: Path, width: int) -> None:
 
 
 def test_a_comparison_lists_what_changed_and_shows_what_was(listing: Listing, tmp_path: Path) -> None:
-    before = predictions(seed=7)
+    before, found = predictions(seed=7), listing.predictions
     path = saved(tmp_path / "older", before)
     for change, was_wrong, is_wrong in (("fixed", True, False), ("broken", False, True), ("still-wrong", True, True)):
         compared = listing.compare(path, change, ())
@@ -109,6 +128,13 @@ def test_a_comparison_lists_what_changed_and_shows_what_was(listing: Listing, tm
         tab = next(tab for tab in compared.tabs if tab.chosen)
         assert tab.number == len(expected)
         assert tab_words(tab).plain == f" {CHANGE_WORDS[change]} {len(expected)} "
+        for row in compared.rows.tolist():
+            (_, second), (*_, last) = caption(compared, row)
+            versus = "" if found.predicted[row] == before.predicted[row] else f" vs {before.predicted[row]}"
+            flags = " ?" if compared.label_errors[row] else ""
+            assert second.plain == f"{found.confidence[row]:.0%}{versus}{flags}"
+            assert last.plain == (versus[1:] or f"{found.confidence[row]:.0%}") + flags
+            assert second.cell_length <= caption_widths(compared)[0]
     row = int(compared.rows[0])
     text = "\n".join(line.plain for line in details(compared, row, 60, marked=False))
     assert f"older (last): {before.predicted[row]}" in text

@@ -269,19 +269,22 @@ async def test_the_second_line_lies_above_the_first_and_glyphs_above_both() -> N
 
 
 async def test_the_evaluation_is_not_broken_by_a_curve_behind_it() -> None:
-    """Where both have dots in a cell, only those of the curve in front are there, in its colour."""
+    """Where both have dots in a cell, all of them are there, in the colour of the curve in front."""
     x, rising, falling = np.linspace(0, 5, 200), np.linspace(0, 1, 200), np.linspace(1, 0, 200)
     drawn = []
     for curves in ((rising, falling), (rising, NONE), (NONE, falling)):
         plot = LinePlot("Loss", (SeriesStyle("train"), SeriesStyle("test", look=1)))
+        plot.plotter.bands = False  # which curves hide
         async with open_app(PlotApp(plot), size=(60, 20)):
             plot.set_data([(x if len(y) else NONE, y) for y in curves], 5)
             drawn.append((plot._picture.chars[1:-1].copy(), plot._picture.owners[1:-1].copy()))
-    (both, owners), (behind, _), (front, alone) = drawn
+    (both, owners), (behind, of_behind), (front, alone) = drawn
     of_front = alone == SERIES + 1
-    assert ((behind > " ") & of_front & (behind != front)).any(), "they do not meet in a cell"
-    assert np.array_equal(both[of_front], front[of_front])
     assert np.array_equal(owners[of_front], alone[of_front])
+    shared = of_front & (of_behind == SERIES)
+    codes = [chars[shared].view(np.uint32) - 0x2800 for chars in (both, behind, front)]
+    assert (codes[1] != codes[2]).any(), "they do not meet in a cell"
+    assert np.array_equal(codes[0], codes[1] | codes[2])
 
 
 async def test_a_smoothed_line_stands_in_front_of_its_raw_band() -> None:
@@ -291,6 +294,7 @@ async def test_a_smoothed_line_stands_in_front_of_its_raw_band() -> None:
         plot.show(PlotContent([(x, y)], 40, means=[(x, np.full(40, 0.5))], smoothed=True))
         line, everything = rows_of(plot, "#56b4e9"), rows_of(plot, None)
         assert len(line) == 1 and min(everything) < min(line) < max(everything)
+        assert "train 0.5000 ╮" in lines(plot)[0]  # the value of the line, not the last of the band
 
 
 async def test_the_best_value_has_a_star_the_cursor_reads_all_and_a_part_can_be_shown() -> None:
@@ -298,6 +302,8 @@ async def test_the_best_value_has_a_star_the_cursor_reads_all_and_a_part_can_be_
     async with open_app(PlotApp(plot), size=(100, 20)):
         plot.show(PlotContent(curve(), 10, best=2.0))
         assert "".join(lines(plot)[1:]).count("★") == 1 and "".join(lines(plot)[1:]).count("◆") == 2
+        stars = [segment for row in range(1, 20) for segment in plot.render_line(row) if "★" in segment.text]
+        assert [star.style.color.triplet.hex for star in stars] == ["#e69f00"]  # the curve's whose value it hides
         plot.show(PlotContent(curve(), 10, best=7.0))
         assert "★" not in "".join(lines(plot))
         plot.show(PlotContent(curve(), 10, cursor=1.1))
@@ -381,3 +387,18 @@ def test_wrong_use_is_refused() -> None:
         LinePlot("Loss", ())
     with pytest.raises(ValueError, match="2 series, but data for 1"):
         LinePlot("Loss", TRAIN_TEST).set_data([curve()[0]], 10)
+
+
+async def test_a_plot_that_was_hidden_shows_what_has_come_meanwhile() -> None:
+    plot = LinePlot("Loss", TRAIN_TEST)
+    async with open_app(PlotApp(plot), size=(60, 12)) as pilot:
+        plot.set_data([(NONE, NONE)] * 2, 10)
+        await pilot.drawn()
+        assert "no data yet" in "".join(lines(plot))
+        plot.display = False
+        await pilot.drawn()
+        plot.set_data(curve(), 10)
+        plot.display = True  # at the size of before
+        await pilot.drawn()
+        assert "no data yet" not in "".join(lines(plot))
+        assert braille("".join(lines(plot))) > 20

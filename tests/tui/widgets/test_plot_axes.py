@@ -143,6 +143,8 @@ def test_percents_end_at_a_hundred_and_forget_the_start() -> None:
     assert 0.8 < axis.low <= 0.96 and ticks[-1] == (1.0, "100%")
     assert rows_of(axis, ticks, 9)[-1] == 8  # the highest row: none is left for what cannot be
     assert plot_axes.y_axis([(x[:5], y[:5])], 9, percent=True)[0].low == 0
+    few = np.array([0.3, 0.95, 0.96])  # the evaluations of a run that has just begun: each is worth seeing
+    assert plot_axes.y_axis([(np.arange(1.0, 4.0), few)], 9, percent=True)[0].low <= 0.3
     collapse = np.where(x > 3.9, 0.2, y)
     assert plot_axes.y_axis([(x, collapse)], 9, percent=True)[0].low <= 0.2
     assert plot_axes.y_axis([(x, y * 2)], 9, percent=True)[0].high > 1.9  # no shares of 1 after all
@@ -173,8 +175,9 @@ def test_no_two_ticks_are_called_the_same(a: float, size: float, rows: int, perc
 @given(st.floats(1e-6, 1), st.floats(1e-6, 1), st.integers(2, 40))
 def test_no_accuracy_is_above_a_hundred(a: float, b: float, rows: int) -> None:
     for log in (False, True):
-        _, found = plot_axes.y_axis(two(a, b), rows, percent=True, log=log)
-        assert all(float(label.rstrip("%")) <= 100 for _, label in found)
+        for data in (two(a, b), []):
+            _, found = plot_axes.y_axis(data, rows, percent=True, log=log)
+            assert all(float(label.rstrip("%")) <= 100 for _, label in found)
 
 
 @given(st.integers(1, 200), st.sampled_from([1, 2, 5, 8, 10, 12, 60, 300]))

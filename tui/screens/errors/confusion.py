@@ -18,7 +18,7 @@ from finetui.tui.screens.base import ModalScreen
 from finetui.tui.screens.errors.heat_map import HeatMap
 from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.widgets.key_bar import KeyBar
-from finetui.tui.widgets.option_list import OptionList
+from finetui.tui.widgets.option_list import ImagePairs
 
 _MOST_PAIRS = 200
 _COUNT, _SHARE = 6, 7  # cells
@@ -73,7 +73,7 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
                 with Vertical(id="most"):
                     yield Static(Content.styled(f"{'images':>{_COUNT}}{'share':>{_SHARE}}  true → predicted", "$muted"))
                     options = (self._option(pair) for pair in self._pairs[:_MOST_PAIRS])
-                    yield OptionList(*options, id="pairs", compact=True)
+                    yield ImagePairs(*options, id="pairs", compact=True)
             yield Static(id="words")
         yield KeyBar()
 
@@ -116,7 +116,7 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
 
     def action_other(self) -> None:
         """Go from the matrix to the pairs, or back."""
-        pairs = self.query_one(OptionList)
+        pairs = self.query_one(ImagePairs)
         to_pairs = not pairs.has_focus
         self.set_class(to_pairs, "-pairs")
         if to_pairs and self._pairs:
@@ -130,7 +130,7 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
         message.stop()
         self.dismiss((message.true, message.predicted))
 
-    def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
+    def on_option_list_option_selected(self, message: ImagePairs.OptionSelected) -> None:
         """List the images of the pair."""
         message.stop()
         pair = self._pairs[message.option_index]

@@ -75,9 +75,9 @@ class HeatMap(Widget, can_focus=True):
 
     @property
     def _high(self) -> int:
-        """Height of a cell: three or four lines where all of them fit, so that it looks like a map."""
+        """Height of a cell: two to four lines where all of them fit, so that it looks like a map."""
         room = (self.size.height - _HEAD) // max(len(self._labels), 1)
-        return min(room, 4) if room >= 3 else 1
+        return min(max(room, 1), 4)
 
     @property
     def _room(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from textual import work
 from finetui.engine.errors import BadInput, FinetuiError
 from finetui.engine.predictions.criteria import CHANGES, LABEL_FILTERS, SHOWS, SORTS, Choose, Selection
 from finetui.engine.predictions.file import load_predictions
-from finetui.engine.protocol.commands import AnyCommand, Evaluate, FindDuplicates
+from finetui.engine.protocol.commands import AnyCommand, Evaluate, ExplainImage, FindDuplicates
 from finetui.engine.protocol.events import CommandRefused, DuplicatesFound, Evaluated
 from finetui.engine.protocol.values import AnyPart
 from finetui.tui.keys import KEYS
@@ -28,6 +28,9 @@ from finetui.tui.state.store import Store
 
 _POLL_SECONDS = 0.25
 _MOST_COMPARED = 200_000  # images among which duplicates are looked for without being asked
+
+# What keys ask the run for, by their names in the key map.
+_ASKED: dict[str, type[AnyCommand]] = {"evaluate": Evaluate, "explain": ExplainImage, "duplicates": FindDuplicates}
 
 Change = Callable[[Listing, frozenset[int]], Listing]  # from a list and the marked rows to another list
 
@@ -103,7 +106,6 @@ class ListingScreen(Screen[None]):
         """Show the other part that is held out; have it evaluated where it was not yet."""
         part = self._store.view.other_part(self._part)
         if part is None:
-            self._hint(f"no other part is held out than {self._store.view.watched}")
             return
         self._part, self._evaluation = part, None
         if self._store.view.evaluation_of(part) is None:
@@ -192,12 +194,14 @@ class ListingScreen(Screen[None]):
         self._listing = listing
         self._listing_changed(same_rows=same_rows)
 
-    def refuses(self, kind: type[AnyCommand], what: str) -> bool:
-        """Whether the run never answers a question of `kind`; if so, say `what` is not done, and why."""
-        why_not = self._store.view.never(kind)
-        if why_not:
-            self.app.post_message(ShowToast(f"{what}: {why_not}", "refusal", warns=True))
-        return bool(why_not)
+    def why_not(self, action: str, parameters: tuple[object, ...]) -> str:
+        """What the run does not answer now cannot be asked."""
+        if action == "part":
+            return self._store.view.why_not_part(self._part)
+        looks_for = parameters == ("duplicates",) and self._duplicates is None
+        name = "duplicates" if looks_for else action
+        reason = self._store.view.refusal_of(_ASKED[name]) if name in _ASKED else None
+        return f"{KEYS[name].label}: {reason}" if reason is not None else super().why_not(action, parameters)
 
     def _choose(self, changes: Callable[[Selection], dict[str, object]]) -> None:
         """List what the present selection lists with what `changes` makes of it."""
@@ -251,8 +255,6 @@ class ListingScreen(Screen[None]):
 
     def action_toggle_flag(self, flag: str) -> None:
         """List only what has `flag`, or all again."""
-        if flag == "duplicates" and self.refuses(FindDuplicates, "Not compared with training images"):
-            return
         if flag == "duplicates" and self._duplicates is None and self._listing is not None:
             self._hint("looking for training images among these…")
             part = self._listing.predictions.origin.part

@@ -12,7 +12,6 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from finetui.engine.predictions.criteria import Choose
-from finetui.engine.protocol.commands import ExplainImage
 from finetui.engine.protocol.events import CommandRefused
 from finetui.engine.protocol.values import AnyPart
 from finetui.engine.text import clean
@@ -29,6 +28,7 @@ from finetui.tui.screens.errors.text import (
     before_tabs,
     brief_details,
     caption,
+    caption_widths,
     details,
     legend,
     loading,
@@ -54,7 +54,7 @@ METHODS = {
 _LEAST_DETAIL = {160: 64, 100: 44, 0: 30}
 _REST_SECONDS = 0.15  # how long the cursor stays on an image before more than its thumbnail is asked for
 _THUMBNAIL = 64  # pixels
-_ROOMY = 100  # cells in which an interval leaves room for the run and the marks
+_ROOMY = 100  # cells
 # What there is nothing to do with before there are predictions.
 _OF_IMAGES = frozenset(("enlarge", "filter", "confusion", "explain", "compare", "scores", "export"))
 
@@ -126,9 +126,10 @@ class ErrorsScreen(ListingScreen):
         self.follow_evaluations()
 
     def on_resize(self) -> None:
-        """Lay the title out anew, unless it is not there for now, and let the grid have no column too much."""
+        """Lay title and words out anew, unless they are not there for now, and give the grid no column too much."""
         if not self.has_class("-message"):
             self.call_after_refresh(self._show_lines)
+            self.call_after_refresh(self._show_detail)  # in fewer words where it has become low
         self.call_after_refresh(self._share_width)
 
     def on_thumbnail_grid_resized(self, message: ThumbnailGrid.Resized) -> None:
@@ -162,11 +163,11 @@ class ErrorsScreen(ListingScreen):
         else:  # a toast has as many lines as it takes
             self.app.post_message(ShowToast(text[:1].upper() + text[1:], "hint", warns=True))
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Show the keys of images as disabled until there are some."""
+    def why_not(self, action: str, parameters: tuple[object, ...]) -> str:
+        """What is done with images waits until there are some."""
         if self._listing is None and action in _OF_IMAGES:
-            return None
-        return super().check_action(action, parameters)
+            return "no images are listed yet"
+        return super().why_not(action, parameters)
 
     def _listing_changed(self, *, same_rows: bool) -> None:
         assert self._listing is not None
@@ -174,10 +175,8 @@ class ErrorsScreen(ListingScreen):
         self.set_class(False, "-message")
         self._places = {}
         grid = self.query_one(ThumbnailGrid)
-        # The longest names of two classes, and of one, with an arrow before it.
-        *_, second, first = 0, 0, *sorted(Content(name).cell_length for name in self._listing.predictions.classes)
-        count = len(self._listing.rows)
-        grid.set_count(count, keep_cursor=same_rows, widest=first + 3 + second, longest=first + 2)
+        widest, longest = caption_widths(self._listing)
+        grid.set_count(len(self._listing.rows), keep_cursor=same_rows, widest=widest, longest=longest)
         self._show_lines()
         self._highlight(grid.cursor)
         self.refresh_bindings()
@@ -186,10 +185,12 @@ class ErrorsScreen(ListingScreen):
         listing = self._listing
         if listing is None:
             return
-        line = title(listing, len(self._marked), interval=self.size.width >= _ROOMY)
-        self.query_one("#errors-title", StyledLine).show(line)
-        after = after_tabs(listing, clears=self.is_narrowed)
-        self.query_one(Tabs).show_tabs(before_tabs(listing), [tab_words(tab) for tab in listing.tabs], after)
+        self.query_one("#errors-title", StyledLine).show(title(listing, len(self._marked), self.size.width))
+        self.query_one(Tabs).show_tabs(
+            before_tabs(listing),
+            [tab_words(tab) for tab in listing.tabs],
+            lambda room: after_tabs(listing, room, clears=self.is_narrowed),
+        )
 
     def on_tabs_chosen(self, message: Tabs.Chosen) -> None:
         """List another kind of image."""
@@ -281,13 +282,17 @@ class ErrorsScreen(ListingScreen):
         small, large = self._thumbnails.get(index), self._detail.image(index)
         image = small if large is None else large
         words = self._explanation(index)
-        describe = brief_details if self.has_class("-short") and not self.has_class("-large") else details
         self._waits = image is None
+
+        def describe(width: int) -> list[Content]:  # for the room that there is when it is laid out
+            said = brief_details if self.has_class("-short") and not self.has_class("-large") else details
+            return said(listing, row, width, marked=row in self._marked, explained=words)
+
         pane.show(
             None if isinstance(image, str) else image,
             self._detail.overlay(index),
             image if isinstance(image, str) else loading(self._store.view),
-            lambda width: describe(listing, row, width, marked=row in self._marked, explained=words),
+            describe,
         )
 
     def _explanation(self, index: int) -> tuple[Content, ...]:
@@ -303,7 +308,7 @@ class ErrorsScreen(ListingScreen):
             return (Content.styled(f"{name}: computing…  esc ends it", "$accent"),)
         place = f" at {found.layer}" if found.layer else ""
         target = self._listing.predictions.classes[found.target]
-        where = f"{place}, {target} {found.probability:.1%} at step {found.step:,}"
+        where = f"{place}: {target} ({found.probability:.1%}) at step {found.step:,}"
         return legend(name, where, target, shades=image_mode(self) == "ascii")
 
     def _look_for_newer(self) -> None:
@@ -324,8 +329,6 @@ class ErrorsScreen(ListingScreen):
 
     def action_explain(self) -> None:
         """Show where the network looked, by the next method; after the last, nothing."""
-        if self.refuses(ExplainImage, "Not explained"):
-            return
         self._detail.next_method()
         self._show_detail()
         self._ask_more()

@@ -15,6 +15,7 @@ from finetui.tui.keys import KEYS
 from finetui.tui.state.empty import no_classes
 from finetui.tui.state.listing import SHOWN_TOP, Listing, Tab, image_name
 from finetui.tui.state.view import View
+from finetui.tui.widgets.fitting import Part, fitting, kept
 
 _TABS: dict[str, str] = {"wrong": "mistakes", "unsure": "unsure", "right": "correct", "all": "all", **CHANGE_WORDS}
 _HEADINGS = {
@@ -41,24 +42,26 @@ _LEAST_BAR = 4  # cells
 _QUALITY = ("lowest label quality first", "highest label quality first")  # the loss, turned round
 
 
-def title(listing: Listing, marked: int, *, interval: bool = True) -> Content:
-    """Return one line: what is listed, and how many of all images are wrong.
+def title(listing: Listing, marked: int, width: int) -> Content:
+    """Return a line of `width` cells: what is listed, how many of all images are wrong, and of which evaluation.
 
-    With `interval` also the share that is correct with its interval.
+    Where there is room, also the share that is correct with its interval.
     """
     found, selection = listing.predictions, listing.selection
     total, wrong = len(found), int(found.wrong.sum())
     right = 1 - wrong / max(total, 1)
     low, high = wilson(right, total)
     head = _HEADINGS[selection.change or selection.show].format(part=found.origin.part)
-    return Content.assemble(
-        (f" {head}", "bold $accent"),
-        f"  {wrong:,} of {total:,} wrong",
-        (f"  ·  {right:.2%} correct (95% CI {100 * low:.2f} to {high:.2%})" if interval else "", "$muted"),
-        (f"  ·  {marked:,} marked" if marked else "", "$success"),
-        (f"  ·  {clean(found.origin.run)}" if found.origin.run else "", "$muted"),
-        (f" step {found.origin.step:,}" if found.origin.step else "", "$muted"),
-    )
+    origin = f"{clean(found.origin.run)}{f' step {found.origin.step:,}' if found.origin.step else ''}".strip()
+    parts = [
+        Part(Content.styled(head, "bold $accent"), 0),
+        Part(Content(f"{wrong:,} of {total:,} wrong"), 1),
+        Part(Content.styled(f"·  {right:.2%} correct", "$muted"), 4),
+        Part(Content.styled(f"(95% CI {100 * low:.2f} to {high:.2%})", "$muted"), 5),
+        *([Part(Content.styled(f"·  {marked:,} marked", "$success"), 2)] if marked else []),
+        *([Part(Content.styled(f"·  {origin}", "$muted"), 3)] if origin else []),
+    ]
+    return Content.assemble(" ", fitting(parts, width - 2))
 
 
 def tab_words(tab: Tab) -> Content:
@@ -77,10 +80,11 @@ def before_tabs(listing: Listing) -> Content:
     return Content.assemble((" vs ", "$muted"), (f"{clean(listing.compared)} ", "bold"))
 
 
-def after_tabs(listing: Listing, *, clears: bool) -> Content:
-    """Return what stands behind the tabs: the net change, filters, order, and what is to be known of the images.
+def after_tabs(listing: Listing, width: int, *, clears: bool) -> Content:
+    """Return what stands behind the tabs: filters, the net change, order, and what is to be known of the images.
 
-    With `clears` it says that Escape takes the filters away.
+    But for the filters, what has no room in `width` cells is left out. With `clears` it says that Escape takes the
+    filters away.
     """
     selection, found = listing.selection, listing.predictions
     parts = _filters(selection, found.classes)
@@ -89,15 +93,17 @@ def after_tabs(listing: Listing, *, clears: bool) -> Content:
     flagged = listing.label_errors
     number = 0 if flagged is None or selection.label_errors else int(flagged.sum())
     of_all = f"{number:,} possible label error{'s' if number != 1 else ''} ({KEYS['label_errors'].face})"
-    return Content.assemble(
-        (f"  {tested.net()}" if tested is not None else "", "bold $accent"),
-        (f", McNemar {tested.p_words()}" if tested is not None else "", "$accent"),
-        (f"  {' + '.join(parts)}" if parts else "", "bold"),
-        *((f"  ·  {clean(notice, 300)}", "$warning") for notice in found.origin.notices),
-        (f"  ·  {words[selection.reverse]}", "$muted"),
-        ("  ·  esc clears" if clears else "", "$muted"),
-        (f"  ·  {of_all}" if number else "", "$muted"),
-    )
+    shown = [Part(Content.styled(" + ".join(parts), "bold"), -1)]
+    if tested is not None:
+        shown.append(Part(Content.styled(tested.net(), "bold $accent"), 0))
+        shown.append(Part(Content.styled(f"McNemar {tested.p_words()}", "$accent"), 2))
+    shown += [Part(Content.styled(f"·  {clean(notice, 300)}", "$warning"), 1) for notice in found.origin.notices]
+    shown.append(Part(Content.styled(f"·  {words[selection.reverse]}", "$muted"), 4))
+    shown += [Part(Content.styled("·  esc clears", "$muted"), 3)] if clears else []
+    shown += [Part(Content.styled(f"·  {of_all}", "$muted"), 5)] if number else []
+    gap = "  "
+    first, *rest = kept(shown, width - (len(gap) if parts else 0) - 1, len(gap))
+    return Content("").join([Content.assemble(gap, part.text) for part in ([first] if parts else []) + rest])
 
 
 def _filters(selection: Selection, classes: tuple[str, ...]) -> list[str]:
@@ -119,17 +125,37 @@ def _filters(selection: Selection, classes: tuple[str, ...]) -> list[str]:
 def caption(listing: Listing, row: int) -> tuple[tuple[Content, ...], tuple[Content, ...]]:
     """Return two short lines, and the same in three: true and predicted class, and how sure the network is.
 
-    A sign stands for each flag.
+    A sign stands for each flag. In a comparison, what the other predicted is there where that was another class.
     """
     found = listing.predictions
     classes, wrong = found.classes, found.label[row] != found.predicted[row]
     true, predicted = classes[found.label[row]], classes[found.predicted[row]]
     signs = "".join(sign for sign, holds in zip("?=", _flags(listing, row), strict=True) if holds)
-    sure = Content.assemble((f"{found.confidence[row]:.0%}", "$muted"), (f" {signs}" if signs else "", "$warning"))
+    flags = (f" {signs}" if signs else "", "$warning")
+    other = _other_class(listing, row)
+    against = f"vs {other}" if other not in ("", predicted) else ""
+    share = f"{found.confidence[row]:.0%}"
+    sure = Content.assemble((f"{share} {against}".rstrip(), "$muted"), flags)
+    last = Content.assemble((against or share, "$muted"), flags)
     if not wrong:
-        return (Content(true), sure), (Content(true), Content(""), sure)
+        return (Content(true), sure), (Content(true), Content(""), last)
     arrow = Content.assemble(("→ ", "$muted"), (predicted, "$error"))
-    return (Content.assemble(true, " ", arrow), sure), (Content(true), arrow, sure)
+    return (Content.assemble(true, " ", arrow), sure), (Content(true), arrow, last)
+
+
+def caption_widths(listing: Listing) -> tuple[int, int]:
+    """Return how wide the widest line of a caption may be, and the widest of those that take several lines."""
+    *_, second, first = 0, 0, *sorted(Content(name).cell_length for name in listing.predictions.classes)
+    two = first + len(" → ") + second
+    return (two if listing.flags.comparison is None else max(two, len("100% vs  ?=") + first)), first + len("→ ")
+
+
+def _other_class(listing: Listing, row: int) -> str:
+    """Return the class that what is compared with predicted; empty where nothing is, or not of that image."""
+    comparison = listing.flags.comparison
+    if comparison is None or not comparison.paired[row]:
+        return ""
+    return str(comparison.other.classes[comparison.other.predicted[comparison.rows[row]]])
 
 
 def _flags(listing: Listing, row: int) -> tuple[bool, bool]:

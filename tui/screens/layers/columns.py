@@ -43,7 +43,7 @@ def columns(width: int, name: int, output: int, *, norm: bool, rate: bool) -> tu
     """
     name = min(max(name + 1, _MIN_NAME), _MAX_NAME)
     first = [Column("output", min(max(output + 2, _MIN_OUTPUT), _MAX_OUTPUT)), Column("params", 9)]
-    first.append(Column("", STATE_WIDTH, False))
+    first.append(Column("state", STATE_WIDTH, False))
     steps = [Column("FLOPs", 8), Column("gradient", 10), Column("update", 11)]
     details = [*([Column("norm", 9)] if norm else []), *([Column("rate", 7)] if rate else [])]
     time, share, kind = Column("time", 8), Column("share", 11, False), Column("kind", 16, False)
@@ -78,7 +78,7 @@ def _text(row: Node, column: Column, figures: Figures, folded: Collection[str]) 
             return shape(module.output) or "–", "" if module.output else "$muted"
         case "params":
             return (short(row.parameters), "") if row.parameters else ("–", "$muted")
-        case "":
+        case "state":
             sign, word, style = SIGNS[figures.states.of(row)]
             if row.path in figures.wrong:
                 return f"  ✗ {word}", "$error bold"

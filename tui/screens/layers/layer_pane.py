@@ -23,17 +23,35 @@ from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.compound import Compound
 from finetui.tui.widgets.picture import Picture
 from finetui.tui.widgets.styled_line import StyledLine
-from finetui.tui.widgets.thumbnail_grid import ThumbnailGrid, Tile
+from finetui.tui.widgets.thumbnail_grid import SIZES, ThumbnailGrid, Tile
 
 ASKING = "Loading…"
 AUDIT = "audit"
 VIEWS = (*LAYER_VIEWS, AUDIT)
-_WATCHING = "Watching 20 steps…"
 _LABELS = dict(zip(VIEWS, ("Filters", "Feature maps", "Weights", "Activations", "Audit"), strict=True))
 
 
 class _Images(ThumbnailGrid):
-    """The images of a layer."""
+    """The images of a layer, as large as all of them fit, until somebody wants another size."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._size_is_chosen = False
+
+    def fit(self) -> None:
+        """Take the largest size in which all are in sight, else the smallest."""
+        if not self._size_is_chosen:
+            self.size_name = next((name for name in reversed(SIZES) if self.fits(name)), next(iter(SIZES)))
+
+    def on_resize(self) -> None:
+        """Use the new room."""
+        super().on_resize()
+        self.fit()
+
+    def action_resize(self, by: int) -> None:
+        """Keep the size from now on."""
+        self._size_is_chosen = True
+        super().action_resize(by)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """There is nothing to mark images for."""
@@ -139,14 +157,14 @@ class LayerPane(Compound, Vertical):
         """Show what the last audit says of the module at `path`, or why there is none."""
         self._audit = audits, path
         answer = audits.answer
+        said = f"Watching, until step {audits.until:,}…" if audits.is_waiting else audits.problem
         if answer is None:
-            self.say(_WATCHING if audits.is_waiting else audits.problem)
+            self.say(said)
             return
         self._shown = None
         self._show_only("view-audits")
         self.query_one(AuditRows).fill(answer.audit, path)
         style = "$error" if answer.audit.wrong else "$muted"
-        said = _WATCHING if audits.is_waiting else audits.problem
         again, step = f"{VIEWS.index(AUDIT) + 1} asks again", f"step {answer.step:,}"
         told = said or fitting((answer.audit.verdict(), step, again), self.content_size.width, "  ")
         self.query_one("#view-numbers", StyledLine).show(Content.styled(told, "$warning" if said else style))
@@ -185,8 +203,9 @@ class LayerPane(Compound, Vertical):
             self.call_after_refresh(self._fill, look, reply, keep)
 
     def _fill(self, look: Look, page: LayerView, keep_cursor: bool) -> None:
-        for grid in self.query(ThumbnailGrid) if self._shown == look else ():  # it may be gone, once all is drawn
+        for grid in self.query(_Images) if self._shown == look else ():  # it may be gone, once all is drawn
             grid.set_count(page.total, keep_cursor=keep_cursor)
+            grid.fit()
             grid.set_tiles(_tiles(page))
 
     def _show_refusal(self, look: Look, refused: CommandRefused) -> None:

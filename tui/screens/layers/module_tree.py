@@ -102,7 +102,9 @@ class ModuleRows(FreezeRows[Node]):
             return ""
         line = " " * CURSOR_WIDTH
         for column in self._columns:
-            name = {"module": "  module", "kind": "what it is", "share": ""}.get(column.name, column.name)
+            name = {"module": "  module", "state": "  state", "kind": "what it is", "share": ""}.get(
+                column.name, column.name
+            )
             name = f"{name} " if column.name == "update" else name
             line += name.rjust(column.width) if column.right else name.ljust(column.width)
         return line

@@ -127,6 +127,9 @@ class LayersScreen(Screen[None]):
         if view is before:
             return
         self._shown = view
+        self.query_one(ModuleRows).refusal = view.refusal_of(SetFrozen) or ""
+        if before is None or view.refusal_of(SetFrozenNorm) != before.refusal_of(SetFrozenNorm):
+            self.refresh_bindings()
         self.query_one(LayerPane).name_part(view.watched)
         if before is None or layer_names(view.layers) != layer_names(before.layers):
             self.refresh_bindings()
@@ -212,6 +215,11 @@ class LayersScreen(Screen[None]):
             return False
         return super().check_action(action, parameters)
 
+    def why_not(self, action: str, parameters: tuple[object, ...]) -> str:
+        """What the run does not obey now cannot be asked for."""
+        reason = self._store.view.refusal_of(SetFrozenNorm) if action == "norm" else None
+        return f"frozen norm: {reason}" if reason is not None else super().why_not(action, parameters)
+
     def action_norm(self) -> None:
         """Switch what the normalisation layers of frozen layers do."""
         self._order(SetFrozenNorm(trains=not self._store.view.norm_trains))
@@ -244,7 +252,7 @@ class LayersScreen(Screen[None]):
         if view == self._view:
             self._look = None
         if view == AUDIT and (view == self._view or self._audits.answer is None):
-            self._audits.ask(self._store.view.refusal_of(AuditParameters))
+            self._audits.ask(self._store.view.refusal_of(AuditParameters), self._store.view.step)
         self._view = view
         self._say("")
         self._choose()

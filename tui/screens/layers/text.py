@@ -12,7 +12,7 @@ from finetui.engine.protocol.values import ModuleRow
 from finetui.tui.keys import KEYS
 from finetui.tui.state.empty import no_layers
 from finetui.tui.state.layer_tree import Node, layer_tree, numbers
-from finetui.tui.state.numbers import short
+from finetui.tui.state.numbers import in_bytes, short
 from finetui.tui.state.view import View
 
 _FLOAT_BYTES = 4  # parameters are float32
@@ -60,7 +60,7 @@ def totals(view: View, described: ModelDescribed | None, problem: str, width: in
     """Return one line: what one image costs, and what the parameters do; or why that is not known."""
     if not view.layers and no_layers(view):
         return Content("")
-    memory = f"{short(_FLOAT_BYTES * view.parameters)}B of parameters"
+    memory = f"{in_bytes(_FLOAT_BYTES * view.parameters)} of parameters"
     if described is not None and described.modules:
         root = described.modules[0]
         costs = [f"{short(root.flops)} FLOPs"] if root.flops is not None else []
@@ -81,7 +81,7 @@ def notes(view: View, width: int, said: str) -> Content:
     if said:
         return Content.styled(f" {said}", "$warning")
     parts = []
-    if width >= _UPDATES_FROM:
+    if width >= _UPDATES_FROM and view.layers:
         parts.append("update: about 1e-3 is healthy, ↑ above 1e-2, ↓ below 1e-5")
     if any(group.norm for group in view.layers):
         does, key = "go on collecting" if view.norm_trains else "keep", KEYS["norm"].shown

@@ -82,7 +82,7 @@ class Frame(Widget):
     def _draw(self) -> list[Strip]:
         width, height = self.content_size
         strips = [line_strip(self, fitting(self._parts, width), width)] if height else []
-        has_graph = bool(len(self._points[0]))
+        has_graph = len(self._points[0]) > 1  # one value is no history
         room = height - len(strips)
         lines = self._lines[: max(room - _LEAST_GRAPH * has_graph, 0)]
         if has_graph and room - len(lines) > 0:
@@ -108,7 +108,7 @@ class Frames(Compound, VerticalScroll):
     def __init__(self) -> None:
         super().__init__()
         self.frames: dict[str, Frame] = {}
-        self._shape: tuple[int, str] | None = None  # columns, and the height of a row
+        self._shape: tuple[int, int, str] | None = None  # frames, columns, and the height of a row
 
     def have(self, titles: Mapping[str, str]) -> None:
         """Have a frame for each of `titles`, and no others."""
@@ -130,7 +130,12 @@ class Frames(Compound, VerticalScroll):
             row = self.size.height // -(-len(self.frames) // columns)
             if row >= _HEIGHT:
                 break
-        shape = columns, "1fr" if row >= _LEAST_HEIGHT else str(_LEAST_HEIGHT)
+        shape = len(self.frames), columns, "1fr" if row >= _LEAST_HEIGHT else str(_LEAST_HEIGHT)
         if shape != self._shape:  # to set it again would lay out, and paint, all anew
             self._shape = shape
-            self.styles.grid_size_columns, self.styles.grid_rows = shape
+            _, self.styles.grid_size_columns, self.styles.grid_rows = shape
+            for frame in self.frames.values():
+                frame.styles.column_span = 1
+            frame.styles.column_span = (
+                columns - (len(self.frames) - 1) % columns
+            )  # the last has what is left of its row

@@ -7,7 +7,7 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.widgets import Static
 
-from finetui.engine.protocol.events import MachineSample
+from finetui.engine.protocol.events import ENDED, MachineSample
 from finetui.engine.protocol.machine import Machine
 from finetui.tui.keys import bind
 from finetui.tui.screens.base import Screen
@@ -18,7 +18,9 @@ from finetui.tui.screens.machine.ranks import RanksPanel
 from finetui.tui.screens.status_bar import StatusBar
 from finetui.tui.state.empty import no_machine
 from finetui.tui.state.machine import RECENT_SECONDS, gpu_use
+from finetui.tui.state.numbers import clock
 from finetui.tui.state.store import Store
+from finetui.tui.widgets.fitting import Part
 from finetui.tui.widgets.key_bar import KeyBar
 from finetui.tui.widgets.plot_axes import Range, nice_step
 from finetui.tui.widgets.styled_line import StyledLine
@@ -101,6 +103,10 @@ class MachineScreen(Screen[None]):
         self._lay_out(machine)
         self._show_frames(machine)
 
+    @property
+    def _shows_all(self) -> bool:
+        return self._whole or self._store.machine.now < RECENT_SECONDS
+
     def _show_title(self, machine: Machine | None) -> None:
         left = Content.assemble(
             (" Machine", "bold $accent"),
@@ -108,8 +114,9 @@ class MachineScreen(Screen[None]):
             ("  ·  a container" if machine is not None and machine.contained else "", "$muted"),
             (f"  ·  {self._store.view.name}" if self._store.view.name else "", "$muted"),
         )
-        whole = self._whole or self._store.machine.now < RECENT_SECONDS
-        right = Content.styled("the whole run " if whole else "the last 10 minutes ", "$muted")
+        now = self._store.machine.now
+        shown = f"the whole run{f', {clock(now)}' if now else ''}" if self._shows_all else "the last 10 minutes"
+        right = Content.styled(f"{shown} " if machine is not None else "", "$muted")
         left = left.truncate(max(self.size.width - right.cell_length - 1, 0), ellipsis=True)
         gap = max(self.size.width - left.cell_length - right.cell_length, 1)
         self.query_one("#machine-title", StyledLine).show(Content.assemble(left, " " * gap, right))
@@ -141,7 +148,9 @@ class MachineScreen(Screen[None]):
         frames["memory"].show(text.memory_parts(machine), of("memory").points(since), (x_axis, _SHARE))
         x, y = of("disk").points(since)
         top = nice_step(max(float(y.max(initial=0.0)), _LEAST_RATE))
-        frames["disk"].show(text.disk_parts(machine), (x, y), (x_axis, Range(0.0, top)))
+        # Without it nothing would say how much the graph shows.
+        peak = [Part(Content.styled(f"peak {text.speed(float(y.max())).strip()}", "$muted"), 3)] if len(x) > 1 else []
+        frames["disk"].show([*text.disk_parts(machine), *peak], (x, y), (x_axis, Range(0.0, top)))
         for gpu in machine.gpus:
             name = gpu_use(gpu)
             frames[name].show(text.gpu_parts(gpu), of(name).points(since), (x_axis, _SHARE), text.process_lines(gpu))
@@ -155,6 +164,8 @@ class MachineScreen(Screen[None]):
         It moves in jumps, so that most new values change one column only: less to send than a picture that creeps.
         """
         now = self._store.machine.now
+        if self._shows_all and self._store.view.state in ENDED and now > 0:
+            return Range(0.0, now), None  # nothing comes any more
         if self._whole:
             return Range(0.0, nice_step(max(now, 60.0))), None
         if now < RECENT_SECONDS:

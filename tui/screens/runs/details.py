@@ -13,8 +13,8 @@ from finetui.tui.state.provenance_words import facts
 _LABEL = 11  # cells
 
 
-def details(run: RunSummary, runs: Sequence[RunSummary]) -> Content:
-    """Return what is known of `run`, one of `runs`, line by line."""
+def details(run: RunSummary, runs: Sequence[RunSummary], width: int) -> Content:
+    """Return what is known of `run`, one of `runs`, line by line; what is longer than `width` goes on below itself."""
     sign, style = STATE_SIGNS[run.state]
     lines = [
         Content.styled(run.name, "bold $accent"),
@@ -22,7 +22,9 @@ def details(run: RunSummary, runs: Sequence[RunSummary]) -> Content:
         Content(""),
     ]
     for label, value in _facts(run, runs):
-        lines.append(Content.assemble((f"{label:<{_LABEL}}", "$muted"), value) if value else Content(""))
+        parts = Content(value).wrap(max(width - _LABEL, 1)) if value else [Content("")]
+        heads = (f"{label:<{_LABEL}}", *[" " * _LABEL] * (len(parts) - 1))
+        lines += [Content.assemble((head, "$muted"), part) for head, part in zip(heads, parts, strict=True)]
     if run.note:
         lines += [Content(""), Content(run.note)]
     return Content("\n").join(lines)
@@ -60,7 +62,8 @@ def _facts(run: RunSummary, runs: Sequence[RunSummary]) -> Iterator[tuple[str, s
     yield "Started", run.started[:16].replace("T", " ") or "-"
     if run.took or run.started:
         yield "Took", duration(run.took)
-    yield "Size", in_bytes(run.size)
+    if run.size:  # of somebody else's files nobody says how much belongs to a run
+        yield "Size", in_bytes(run.size)
     if run.parent:
         yield "Began from", run.parent
     children = [other.name for other in runs if other.parent == run.name and other.name != run.name]

@@ -31,42 +31,41 @@ class Housekeeping:
         self._store = store
         self._only_watched = watched
 
-    def _is_ours(self) -> bool:
+    def why_not(self, action: str, run: RunSummary | None, chosen: Sequence[RunSummary]) -> str:
+        """Return in a clause why `action` cannot be done with the `run` under the cursor, or all `chosen` runs."""
         if self._only_watched:
-            self._warn("These runs are only watched: finetui changes nothing of their files")
-        return not self._only_watched
+            return "these runs are only watched: finetui changes nothing of their files"
+        if run is None:
+            return "no run is listed"
+        on = {"rename": (run,), "delete": chosen}.get(action, ())
+        return next(filter(None, map(self._why_kept, on)), "")
 
     def tag(self, runs: Sequence[RunSummary]) -> None:
         """Ask for the tags of `runs`."""
-        if runs and self._is_ours():
-            self._ask(self._tag(runs))
+        self._ask(self._tag(runs))
 
-    def note(self, run: RunSummary | None) -> None:
+    def note(self, run: RunSummary) -> None:
         """Ask for a note on `run`."""
-        if run is not None and self._is_ours():
-            self._ask(self._note(run))
+        self._ask(self._note(run))
 
-    def rename(self, run: RunSummary | None) -> None:
-        """Ask for another name of `run`, unless it is live or shown."""
-        if run is not None and self._is_ours() and self._may_go(run):
-            self._ask(self._rename(run))
+    def rename(self, run: RunSummary) -> None:
+        """Ask for another name of `run`."""
+        self._ask(self._rename(run))
 
     def delete(self, runs: Sequence[RunSummary]) -> None:
-        """Ask whether `runs` are to be deleted, unless one of them is live or shown."""
-        if runs and self._is_ours() and all(map(self._may_go, runs)):
-            self._ask(self._delete(runs))
+        """Ask whether `runs` are to be deleted."""
+        self._ask(self._delete(runs))
 
     def _ask(self, question: Coroutine[Any, Any, None]) -> None:
         self._screen.run_worker(question, group="ask", exclusive=True, exit_on_error=False)
 
-    def _may_go(self, run: RunSummary) -> bool:
-        """Tell whether neither an engine nor this dashboard has `run`; say so where one has."""
+    def _why_kept(self, run: RunSummary) -> str:
+        """Return in a clause that an engine or this dashboard has `run`; empty where none has."""
         if run.live:
             stop = f"finetui stop {RunFolder(Path(run.path)).argument}"
-            self._warn(f"{run.name} is live (process {run.pid} on {run.host}). Stop it first: {stop}")
-        elif run.path == self._store.view.path:
-            self._warn(f"{run.name} is open in this dashboard. Close it first.")
-        return not run.live and run.path != self._store.view.path
+            return f"the run {run.name} is live (process {run.pid} on {run.host}). Stop it first: {stop}"
+        shown = run.path == self._store.view.path
+        return f"the run {run.name} is open in this dashboard. Close it first" if shown else ""
 
     def _warn(self, text: str) -> None:
         self._screen.notify(text, severity="warning", markup=False)

@@ -42,10 +42,11 @@ class Preview(Compound, Vertical):
 
     def show(self, run: RunSummary | None, runs: Sequence[RunSummary]) -> None:
         """Tell of `run`, one of `runs`; of none where that is None."""
-        if run == self._told:
+        facts = self.query_one("#runs-facts", Static)
+        before, self._told = self._told, (run, facts.content_size.width)
+        if before == self._told:
             return
-        self._told = run
-        self.query_one("#runs-facts", Static).update(details(run, runs) if run is not None else Content(""))
+        facts.update(details(run, runs, facts.content_size.width) if run is not None else Content(""))
         if run is not None:
             self._read(history_of(Path(run.path), self._watched))
 

@@ -23,6 +23,7 @@ _FAINT = frozenset({"model", "data", "started", "took", "epoch", "parent", "size
 class RunList(LinesView[int]):
     """Shows a `RunTable`; the cursor stays on its run when the table changes."""
 
+    CLICKS = True
     BINDINGS: ClassVar[list[BindingType]] = [
         move("up,k", "go(-1)"),
         move("down,j", "go(1)"),

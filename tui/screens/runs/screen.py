@@ -37,6 +37,7 @@ from finetui.tui.widgets.styled_line import StyledLine
 
 _POLL_SECONDS = 2.0
 _FEWEST, _MOST = 2, 8  # runs that are compared
+_CHANGES = ("tag", "note", "rename", "delete")
 
 
 class RunsScreen(Screen[None]):
@@ -72,6 +73,7 @@ class RunsScreen(Screen[None]):
         self._marked: set[str] = set()
         self._looks = False
         self._said = "Reading the runs…"
+        self._reasons: tuple[str, ...] = ()  # why keys cannot be used
         self._housekeeping = Housekeeping(self, store, watched=self._watched is not None)
 
     def compose(self) -> ComposeResult:
@@ -154,6 +156,7 @@ class RunsScreen(Screen[None]):
             self._say("")
         self.run_list.show_table(table, self._marked, best)
         self._show_title()
+        self._refresh_keys()
 
     def _say(self, text: str) -> None:
         if text == self._said or not self.stands:
@@ -195,7 +198,8 @@ class RunsScreen(Screen[None]):
         return (kind in NUMERIC or kind == "date") != self._query.reverse
 
     def on_run_list_highlighted(self) -> None:
-        """Show what is known of the run under the cursor."""
+        """Show what is known of the run under the cursor, and what can be done with it."""
+        self._refresh_keys()
         if self.has_class("-wide"):
             self.query_one(Preview).show(self.run_list.run, self._runs)
 
@@ -278,6 +282,7 @@ class RunsScreen(Screen[None]):
     def _marks_changed(self) -> None:
         self.run_list.repaint()
         self._show_title()
+        self._refresh_keys()
 
     def on_run_list_chosen(self) -> None:
         """Show the run; the one that this dashboard is on is below."""
@@ -291,7 +296,7 @@ class RunsScreen(Screen[None]):
         """Return the command that opens the run under the cursor; empty where there is none."""
         if self._watched is not None:
             return self._watched.command
-        run = self.run_list.run
+        run = self.run_list.run if self.query(RunList) else None
         if run is None:
             return ""
         return f"finetui {'attach' if run.live else 'open'} {RunFolder(Path(run.path)).argument}"
@@ -302,28 +307,47 @@ class RunsScreen(Screen[None]):
 
     def action_note(self) -> None:
         """Ask for a note on the run under the cursor."""
-        self._housekeeping.note(self.run_list.run)
+        if (run := self.run_list.run) is not None:
+            self._housekeeping.note(run)
 
     def action_rename(self) -> None:
         """Ask for another name of the run under the cursor."""
-        self._housekeeping.rename(self.run_list.run)
+        if (run := self.run_list.run) is not None:
+            self._housekeeping.rename(run)
 
     def action_delete(self) -> None:
         """Delete the chosen runs, after a question."""
         self._housekeeping.delete(self.chosen())
 
+    def _compared(self) -> set[str]:
+        """Return the paths of the runs that are meant: those that are marked; of one, also that under the cursor."""
+        run = self.run_list.run
+        with_cursor = len(self._marked) == 1 and run is not None
+        return self._marked | ({run.path} if with_cursor and run is not None else set())
+
+    def why_not(self, action: str, parameters: tuple[object, ...]) -> str:
+        """Runs of others, and those that are in use, are left as they are; a comparison takes some runs."""
+        if not self.query(RunList):
+            return ""  # all is still put together
+        if action == "compare" and not _FEWEST <= (count := len(self._compared())) <= _MOST:
+            how = f"{count} {'is' if count == 1 else 'are'} marked" if count else "mark runs with space"
+            return f"{_FEWEST} to {_MOST} runs are compared: {how}"
+        if action in _CHANGES:
+            return self._housekeeping.why_not(action, self.run_list.run, self.chosen())
+        return super().why_not(action, parameters)
+
+    def _refresh_keys(self) -> None:
+        """Show which keys can be used now, where that is another."""
+        reasons = tuple(self.why_not(action, ()) for action in ("compare", *_CHANGES))
+        if reasons != self._reasons:
+            self._reasons = reasons
+            self.refresh_bindings()
+
     def action_compare(self) -> None:
         """Show the marked runs side by side; with one marked, that one beside the one under the cursor."""
         from finetui.tui.screens.runs.compared.screen import ComparedScreen  # with plots, it takes a while to import
 
-        run = self.run_list.run
-        paths = set(self._marked)
-        if len(paths) == 1 and run is not None:
-            paths.add(run.path)
-        if not _FEWEST <= len(paths) <= _MOST:
-            how = f"{len(paths)} are marked" if paths else "mark runs with space"
-            self.notify(f"2 to {_MOST} runs are compared: {how}", severity="warning", markup=False)
-            return
+        paths = self._compared()
         self.app.push_screen(
             ComparedScreen(self._store, [one for one in self._runs if one.path in paths], self._watched)
         )

@@ -65,6 +65,10 @@ class CheckpointsScreen(ListScreen[AnyCommand]):
         kept = self._view.kept
         self.fill(heading if kept else "none yet", [_row(one, self._view) for one in kept])
 
+    def why_not(self, action: str, parameters: tuple[object, ...]) -> str:
+        """Where nothing can be chosen, the box says why; so do the keys."""
+        return self._why_not if action in ("branch", "name") else super().why_not(action, parameters)
+
     def _keys(self) -> Content:
         shown = _KEYS[-1:] if self._why_not else _KEYS
         parts = ((KEYS[name].shown, "bold $accent", f" {words}  ") for name, words in shown)
@@ -90,13 +94,11 @@ class CheckpointsScreen(ListScreen[AnyCommand]):
     def action_branch(self) -> None:
         """Start a new run from the highlighted checkpoint."""
         index = self.query_one(OptionList).highlighted
-        if index is not None and not self._why_not and not self._field.display:
+        if index is not None and not self._field.display:
             self.dismiss(Branch(checkpoint=self._view.kept[index].name))
 
     def action_name(self) -> None:
         """Ask for a name."""
-        if self._why_not:
-            return
         field = self._field
         field.display = True
         self.set_focus(field)  # at once: the keys that are typed next are a name, and no choice

@@ -133,9 +133,8 @@ class Controls(Compound, Vertical):
         for name in (name for row in _ROWS for name in row if name):
             shown = "resume" if name == "pause" and view.state == "paused" else name
             action = BY_NAME[shown]
-            goes_on = name == "start" and view.can_go_on
-            resumes = goes_on or (name == "start" and view.state == "stopped")
-            available = goes_on or view.refusal_of(action.kind) is None
+            resumes = name == "start" and (view.can_go_on or view.state == "stopped")
+            available = view.refusal_of(action.kind) is None
             pending = any(isinstance(command, action.kind) for command in view.pending.values())
             button = self.query_one(f"#{name}", ActionButton)
             words = "Resume" if resumes else action.label
@@ -176,10 +175,10 @@ class Controls(Compound, Vertical):
         if action is None:
             return
         view = self._view
-        if action.kind is Start and (view.can_go_on or view.state == "stopped"):
+        why_not = view.refusal_of(action.kind)
+        if action.kind is Start and why_not is None and view.state != "ready":
             self.hint(f"Resume from step {view.step:,}")
             return
-        why_not = view.refusal_of(action.kind)
         self.hint(f"{action.label}: {why_not}" if why_not else action.help)
 
     def on_action_button_pressed(self, message: ActionButton.Pressed) -> None:

@@ -208,13 +208,14 @@ class LayerList(FreezeTree):
         before, self._view = self._view, view
         if view.layers is not before.layers or view.pending is not before.pending:
             self.rows.show_tree(layer_rows(view))
+        self.rows.refusal = view.refusal_of(SetFrozen) or ""
         self.rows.say(no_layers(view))
         self._show_buttons()
 
     def _show_buttons(self) -> None:
         row = self.rows.chosen
         words = "Freeze" if row is None else f"{'Unfreeze' if row.frozen else 'Freeze'} {row.name}"
-        possible = row is not None and row.in_use and self._view.refusal_of(SetFrozen) is None
+        possible = row is not None and row.in_use and not self.rows.refusal
         freeze, finetune = self.query_one("#freeze", ActionButton), self.query_one("#finetune", ActionButton)
         freeze.show("freeze", KEYS["freeze_layers"].shown, words, available=possible, pending=False)
         can, asked = self._view.refusal_of(StartFinetune) is None, self._view.pending.values()

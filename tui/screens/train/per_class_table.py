@@ -37,6 +37,7 @@ _AVERAGES = ("class-macro", "class-weighted")
 
 
 class _Rows(LinesView[ClassRow]):
+    CLICKS = True
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("confirm", "open", label="Its images"),
         move("up,k", "move(-1)"),

@@ -11,6 +11,7 @@ from textual.binding import BindingType
 from textual.message import Message
 
 from finetui.engine.errors import FinetuiError
+from finetui.engine.protocol.events import ENDED
 from finetui.tui.keys import bind, bind_tabs
 from finetui.tui.state.run_curves import METRICS, TRAINED, WATCHED, Metric, RunCurves
 from finetui.tui.state.store import Store
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Each tab has a number of its own, also while there is nothing yet to show of others.
 NUMBERS = {metric: number for number, metric in enumerate(METRICS, 1)}
+# What a run of finetui's own always has, once it trains: there from the start, so that nothing moves when it comes.
+_OWN = tuple(metric for metric in METRICS if metric.key in (*TRAINED, "macro-f1"))
 CLASSES, _CLASSES_NUMBER = "Classes", 9
 _ACTIONS = (*VIEW_ACTIONS, "export")
 # For a screen with plots, whatever has the focus there.
@@ -60,7 +63,8 @@ class Plots(PlotGroup):
         has = metric.key not in WATCHED or metric.key in TRAINED, metric.key in WATCHED
         series = [SeriesStyle("train" if has[1] else ""), SeriesStyle("test", points=True, look=1)]
         series = [style for style, there in zip(series, has, strict=True) if there]
-        plot = LinePlot(metric.title, series, percent=metric.percent, id=metric.key)
+        # Without colours a band could not be told from the line in front of it.
+        plot = LinePlot(metric.title, series, percent=metric.percent, bands=not self.app.no_color, id=metric.key)
         plot.display = False
         return plot
 
@@ -72,8 +76,11 @@ class Plots(PlotGroup):
         self.redraw_all()
 
     def metrics(self) -> tuple[Metric, ...]:
-        """Return what the run has numbers of."""
-        return self._store.curves.metrics
+        """Return what the run has numbers of, or will have."""
+        found, view = self._store.curves.metrics, self._store.view
+        if view.state in ENDED or view.hparams is not None or view.only_files:
+            return found
+        return tuple(metric for metric in METRICS if metric in _OWN or metric in found)
 
     def own_metrics(self) -> list[Metric]:
         """Return what somebody else's loop has numbers of beside those that finetui knows."""

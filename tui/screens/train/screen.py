@@ -19,6 +19,7 @@ from finetui.engine.protocol.commands import (
     AnyCommand,
     Evaluate,
     SetFrozen,
+    SetLearningRate,
     Stop,
 )
 from finetui.engine.protocol.events import AnyEvent
@@ -44,6 +45,7 @@ from finetui.tui.screens.train.steering import Steering
 from finetui.tui.screens.train.tab_line import TabLine
 from finetui.tui.state.actions import ACTIONS
 from finetui.tui.state.store import Store
+from finetui.tui.state.view import Access
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
 
@@ -109,11 +111,12 @@ class TrainScreen(HomeScreen[None]):
         self._on_events = on_events
         self._visiting = visiting
         self.watched = watched
-        self.store = Store()
+        access: Access = "steers" if link.steers else "reads" if link.attached else "files"
+        self.store = Store(access, link.capabilities)
         self._link = link
         self.asker = Asker(link)
         self.panels = Panels(self, self.store)
-        self.steering = Steering(self, link, visiting=visiting)
+        self.steering = Steering(self, link)
 
     def on_another_link(self, link: Link) -> "TrainScreen":
         """Return a screen of the same kind over `link`."""
@@ -166,6 +169,10 @@ class TrainScreen(HomeScreen[None]):
 
     def _poll(self) -> None:
         waiting = self._link.events
+        if self._link.over and not self.store.view.over and not len(waiting):
+            self.store.engine_ended()
+            self.refresh_bindings()
+            self.panels.show()
         if not waiting.has_news and not self.panels.due(unheard=len(waiting) > 0):
             return  # train points are heard together, when it is time to show them
         before, knew = self.store.view, self.store.machine.latest is not None
@@ -207,6 +214,25 @@ class TrainScreen(HomeScreen[None]):
 
     # -- steering ---------------------------------------------------------------------------------------
 
+    def why_not(self, action: str, parameters: tuple[object, ...]) -> str:
+        """What the run does not obey now cannot be asked for."""
+        view = self.store.view
+        match action:
+            case "press":
+                return self.steering.why_not(str(parameters[0]))
+            case "focus_rate" | "nudge_rate":
+                return view.refusal_of(SetLearningRate) or ""
+            case "freeze_layers":
+                return view.refusal_of(SetFrozen) or ""
+            case "switch_part":
+                tables = self.query(PerClassTable)  # none while all is put together
+                return view.why_not_part(tables.first().part if tables else "")
+        return super().why_not(action, parameters)
+
+    def why_not_open(self, name: str) -> str:
+        """The form for a finetune is there where one can begin; lists say for themselves why they are empty."""
+        return self.steering.why_not(name) if name == "finetune" else ""
+
     def send(self, command: AnyCommand) -> None:
         """Send `command`, or say why it makes no sense now."""
         self.steering.send(command)
@@ -229,7 +255,6 @@ class TrainScreen(HomeScreen[None]):
         view, table = self.store.view, self.query_one(PerClassTable)
         part = view.other_part(table.part)
         if part is None:
-            self.hint(f"no other part is held out than {view.watched}")
             return
         table.show_part(part, view)
         if view.evaluation_of(part) is None:

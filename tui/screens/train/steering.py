@@ -7,7 +7,6 @@ from finetui.engine.errors import BadInput
 from finetui.engine.link.base import Link
 from finetui.engine.protocol.commands import (
     AnyCommand,
-    ChangeTraining,
     FindLearningRate,
     SetLearningRate,
     Start,
@@ -24,7 +23,7 @@ from finetui.tui.screens.train.controls import next_rate
 from finetui.tui.screens.train.extend import ExtendForm
 from finetui.tui.screens.train.messages import ResumeWanted
 from finetui.tui.screens.train.rates import RatesScreen
-from finetui.tui.state.actions import BY_NAME
+from finetui.tui.state.actions import BY_NAME, Action
 from finetui.tui.state.command_results import CommandResults
 from finetui.tui.state.command_words import describe_command
 
@@ -33,13 +32,12 @@ if TYPE_CHECKING:
 
 
 class Steering:
-    """Sends what `screen` asks for over `link`; with `visiting` the run is not the program's own."""
+    """Sends what `screen` asks for over `link`."""
 
-    def __init__(self, screen: "TrainScreen", link: Link, *, visiting: bool) -> None:
+    def __init__(self, screen: "TrainScreen", link: Link) -> None:
         self._screen = screen
         self._store = screen.store
         self._link = link
-        self._visiting = visiting
         self._finding = ""  # id of the search for a learning rate that was asked for here
         self.results = CommandResults()
 
@@ -94,37 +92,44 @@ class Steering:
             if self._store.view.rates_found is not None:
                 self._screen.run_worker(self._show_rates(self._store.view.rates_found))
 
+    def why_not(self, name: str) -> str:
+        """Return in a clause why the button `name` makes no sense now; empty where it does."""
+        action = self._action(name)
+        reason = self._store.view.refusal_of(action.kind)
+        return f"{action.label}: {reason}" if reason is not None else ""
+
+    def _action(self, name: str) -> Action:
+        """Return what the button `name` does now."""
+        return BY_NAME["resume" if name == "pause" and self._store.view.state == "paused" else name]
+
     def press(self, name: str) -> None:
-        """Do what the button `name` does."""
-        if name == "pause" and self._store.view.state == "paused":
-            name = "resume"
-        action = BY_NAME[name]
-        view = self._store.view
-        if action.kind is Start and view.can_go_on and not self._visiting:
-            own = self._link.steers and not self._link.attached
-            self._screen.post_message(ResumeWanted(Path(view.path), own=own))
-            return
-        if action.kind is StartFinetune:
+        """Do what the button `name` does, or say why that makes no sense now."""
+        action, view = self._action(name), self._store.view
+        if why_not := self.why_not(name):
+            self.refuse(why_not)
+        elif action.kind is Start and view.can_go_on:
+            self._screen.post_message(ResumeWanted(Path(view.path), own=self._is_own))
+        elif action.kind is StartFinetune:
             self._screen.ask_finetune()
-        elif action.kind is Stop and view.refusal_of(Stop) is None:
+        elif action.kind is Stop:
             self._screen.run_worker(self._ask_stop(), exclusive=True, group="stop")
         elif action.command is not None:
             self.send(action.command())
-        elif self._extends_alone(action.kind):
+        elif self._link.steers or self._extends_alone():
             self._screen.run_worker(self._ask_extend())
-        elif not self._link.steers:
+        else:
             words = f"finetui extend {RunFolder(Path(view.path)).argument} --epochs N"
             self._screen.app.post_message(ShowToast.to_copy(words))
-        elif (why_not := view.refusal_of(action.kind)) is not None:
-            self.refuse(f"{action.label}: {why_not}")
-        else:
-            self._screen.run_worker(self._ask_extend())
 
-    def _extends_alone(self, kind: type[AnyCommand]) -> bool:
-        """Return whether a command of `kind` means that a run without an engine shall get one, to train further."""
-        has_engine = self._link.steers or self._link.attached or self._visiting
+    @property
+    def _is_own(self) -> bool:
+        """Whether the run was started by this dashboard, with code of the person's if it uses any."""
+        return self._link.steers and not self._link.attached
+
+    def _extends_alone(self) -> bool:
+        """Return whether a run without an engine shall get one, to train further."""
         view = self._store.view
-        return kind is ChangeTraining and not has_engine and bool(view.path) and view.state in ENDED
+        return view.lacks_engine and view.state in ENDED
 
     def set_rate(self, value: float) -> None:
         """Train with the learning rate `value` from the next step on, or say what is wrong with it."""
@@ -155,8 +160,8 @@ class Steering:
 
     async def _ask_extend(self) -> None:
         command = await self._screen.app.push_screen_wait(ExtendForm(self._store.view))
-        if command is not None and self._extends_alone(ChangeTraining):
-            self._screen.post_message(ResumeWanted(Path(self._store.view.path), own=False, other=command))
+        if command is not None and self._extends_alone():
+            self._screen.post_message(ResumeWanted(Path(self._store.view.path), own=self._is_own, other=command))
         elif command is not None:
             self.send(command)
 

@@ -5,6 +5,7 @@ from textual.screen import Screen
 
 from finetui.tui.keys import KEYS
 from finetui.tui.screens.train.settings_panel import brief_settings
+from finetui.tui.state.numbers import short
 from finetui.tui.state.view import View
 
 
@@ -44,5 +45,6 @@ def _mistakes(view: View) -> str:
 def _trained(view: View) -> str:
     if not view.layers:
         return ""
-    trained = sum(group.trainable for group in view.layers)
-    return f"{trained:,} of {sum(group.parameters for group in view.layers):,} train"
+    trained, parameters = (sum(getattr(group, name) for group in view.layers) for name in ("trainable", "parameters"))
+    shown = f"{trained:,} of {parameters:,}" if parameters < 1_000_000 else f"{short(trained)} of {short(parameters)}"
+    return f"{shown} train"

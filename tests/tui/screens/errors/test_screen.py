@@ -50,6 +50,20 @@ async def test_the_mistakes_are_listed_and_everything_important_is_in_sight(link
         assert sum("━" in row for row in text.splitlines()) >= 1
 
 
+async def test_what_is_told_of_an_image_is_laid_out_for_the_room_that_there_has_come_to_be(link, found) -> None:
+    app = FinetuiApp(link)
+    async with open_app(app, size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        bars = {}
+        for size in ((120, 40), (80, 24), (120, 40)):
+            await pilot.resize_terminal(*size)
+            await pilot.settle()
+            text = screen.query_one("#detail-text").render().plain
+            assert ("predicted" in text) == (size[0] == 120)
+            bars[size] = sum("━" in row or "─" in row for row in text.splitlines())
+        assert bars == {(120, 40): 5, (80, 24): 3}
+
+
 async def test_a_look_for_an_image_that_has_not_come_lays_nothing_out(link, found, monkeypatch) -> None:
     app = FinetuiApp(link)
     async with open_app(app, size=(120, 40)) as pilot:

@@ -99,7 +99,7 @@ async def test_while_it_goes_on_and_an_answer_after_the_screen_has_gone() -> Non
         await opened(pilot, "0.31 ms")
         link.silent = True
         await pilot.press("5")
-        await pilot.until(lambda: "Watching 20 steps" in picture(app))
+        await pilot.until(lambda: f"Watching, until step {app.train_screen.store.view.step + 20}…" in picture(app))
         await pilot.press("5", "5")
         assert len(link.asked(AuditParameters)) == 1
         await pilot.press("g")

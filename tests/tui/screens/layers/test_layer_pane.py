@@ -39,6 +39,23 @@ async def test_each_view_is_asked_for_and_shown() -> None:
         assert app.screen is screen
 
 
+async def test_filters_are_as_large_as_all_of_them_fit_until_somebody_wants_another_size() -> None:
+    app, _ = app_over()
+    async with open_app(app, size=(120, 40)) as pilot:
+        screen = await opened(pilot, "n5")
+        grid = screen.query_one(ThumbnailGrid)
+        assert grid.size_name == "small"
+        await pilot.resize_terminal(200, 60)
+        await pilot.press("z")
+        await pilot.until(lambda: grid.size_name == "medium" and grid.has_focus)
+        assert grid.virtual_size.height <= grid.size.height
+        await pilot.press("left_square_bracket")
+        assert grid.size_name == "small"
+        await pilot.resize_terminal(180, 58)
+        await pilot.settle()
+        assert grid.size_name == "small"
+
+
 async def test_only_where_the_cursor_rests_is_the_engine_asked() -> None:
     app, link = app_over()
     async with open_app(app, size=(80, 40)) as pilot:

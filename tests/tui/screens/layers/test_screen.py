@@ -32,11 +32,11 @@ async def test_each_module_has_its_numbers_as_far_as_there_is_room(size: tuple[i
         await opened(pilot, "0.31 ms")
         await pilot.until(lambda: "1.2e-3" in picture(app) and "0 not finite" in picture(app))
         text = picture(app)
-        words = ["module", "16×8×8", "700", "■ frozen", "□ trains", "◧ partly", "25.0%", "178KB", "1×28×28"]
+        words = ["module", "16×8×8", "700", "■ frozen", "□ trains", "◧ partly", "25.0%", "178 KB", "1×28×28"]
         words += ["832K FLOPs and 0.31 ms an image", "42,310 of 44,426 parameters train"]
         words += ["1 Filters", "2 Feature maps", "3 Weights", "4 Activations", "0 not finite", "Freeze", "Back"]
         if size[0] >= 120:
-            words += ["FLOPs", "gradient", "5.0e-1", "1.2e-3", "about 1e-3 is healthy"]
+            words += ["FLOPs", "gradient", "0.50", "1.2e-3", "about 1e-3 is healthy"]
         if size[0] >= 200:
             words += ["kind of layer1.0", "━━", "batch"]
         for word in words:

@@ -152,6 +152,23 @@ async def test_the_whole_run_or_ten_minutes() -> None:
         assert "⣿" in "".join(strip.text for strip in cpu._drawn)
 
 
+async def test_the_history_of_an_ended_run_fills_its_frames_and_says_how_long_it_is() -> None:
+    link = CannedLink()
+    past = [sample(float(at), cpu=1.0, disk_read=3.0 * 2**20, disk_written=0.0) for at in range(0, 22, 2)]
+    async with open_app(FinetuiApp(link), size=(80, 20)) as pilot:
+        screen = await opened(pilot, link, past[0])
+        assert not any(map(has_graph, screen.query(Frame)))  # one value is no history
+        for event in (*past[1:], StateChanged(state="finished")):
+            link.events.put(event)
+        await pilot.settle()
+        assert "the whole run, 0:20" in picture(pilot.app)
+        frames = screen.query_one(Frames).frames
+        cpu, disk = (max(frames[name]._drawn, key=lambda strip: strip.text.count("⣿")).text for name in ("cpu", "disk"))
+        assert cpu == "⣿" * len(cpu)
+        assert len(disk) > 1.9 * len(cpu)  # the last frame has what is left of its row
+        assert "peak 3.0 MB/s" in picture(pilot.app)
+
+
 async def test_a_journal_without_samples_says_so() -> None:
     link = CannedLink()
     async with open_app(FinetuiApp(link), size=(80, 24)) as pilot:

@@ -13,8 +13,10 @@ from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import ChangeTraining, FinetunePlan, Start
 from finetui.engine.protocol.events import (
     AnyEvent,
+    CheckpointSaved,
     CommandAccepted,
     Evaluated,
+    KeptCheckpoint,
     RunStarted,
     StateChanged,
     TrainingChanged,
@@ -30,7 +32,9 @@ LAST = msgspec.structs.replace(point(600), epoch=10)
 
 
 def finished() -> CannedLink:
-    return CannedLink(*running(LAST, evaluated(10, 0.9), StateChanged(state="finished")))
+    kept = (KeptCheckpoint(name="last", file="last.ckpt", step=600, epoch=10, at=600),)
+    saved = CheckpointSaved(file="last.ckpt", kept=kept)
+    return CannedLink(*running(LAST, evaluated(10, 0.9), saved, StateChanged(state="finished")))
 
 
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 40), (200, 60)])

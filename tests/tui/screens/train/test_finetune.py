@@ -82,8 +82,9 @@ class AnsweringLink(CannedLink):
                 self.events.put(CommandAccepted(command=command))
 
 
-def app_over(*events: object) -> tuple[FinetuiApp, AnsweringLink]:
+def app_over(*events: object, steers: bool = True, attached: bool = False) -> tuple[FinetuiApp, AnsweringLink]:
     link = AnsweringLink(*running(point(50), evaluated(1, 0.9), *events))
+    link.steers, link.attached = steers, attached
     return FinetuiApp(link), link
 
 
@@ -208,8 +209,8 @@ KEPT = tuple(
 async def test_a_finished_run_without_an_engine_is_finetuned_in_a_new_one(
     monkeypatch: pytest.MonkeyPatch, from_errors: bool
 ) -> None:
-    app, link = app_over(CheckpointSaved(file="last.ckpt", kept=KEPT), StateChanged(state="finished"))
-    link.steers, asked = False, []
+    app, link = app_over(CheckpointSaved(file="last.ckpt", kept=KEPT), StateChanged(state="finished"), steers=False)
+    asked = []
 
     def link_to_finetuned(folder: RunFolder, plan: FinetunePlan, *, own: bool) -> CannedLink:
         asked.append((folder.name, plan, own))
@@ -262,8 +263,8 @@ async def test_a_run_that_is_visited_is_finetuned_in_its_place(
     ],
 )
 async def test_where_there_can_be_no_finetune_it_is_said(attached: bool, kept: tuple, says: str) -> None:
-    app, link = app_over(CheckpointSaved(file="last.ckpt", kept=kept), StateChanged(state="finished"))
-    link.steers, link.attached = False, attached
+    ended = CheckpointSaved(file="last.ckpt", kept=kept), StateChanged(state="finished")
+    app, _ = app_over(*ended, steers=False, attached=attached)
     async with open_app(app, size=(120, 40)) as pilot:
         await pilot.settle()
         await pilot.press("f")

@@ -59,13 +59,13 @@ async def test_the_plots_adapt_to_the_room_and_are_reached_by_their_digits() -> 
     async with open_app(app, size=(80, 24)) as pilot:
         plots = await ready(app, pilot)
         assert shown(app) == ["loss"]
-        for number, key in enumerate(("loss", "accuracy", "lr", "grad_norm", "speed"), 1):
+        for number, key in enumerate(("loss", "accuracy", "lr", "grad_norm", "speed", "macro-f1"), 1):
             await pilot.press(str(number))
             assert shown(app) == [key] and plots.current.id == key
             assert plots.has_focus
-        assert "1 Loss  2 Accuracy  3 LR  4 Grad norm  5 Img/s" in title(plots.current)
+        assert "1 Loss  2 Acc  3 LR  4 Grad  5 Img/s  6 F1" in title(plots.current)
         await pilot.press("8")  # there is none
-        assert shown(app) == ["speed"]
+        assert shown(app) == ["macro-f1"]
         at = title(plots.current).index("3 LR")
         await pilot.click(plots.current, (at + 2, 0))
         assert shown(app) == ["lr"]
@@ -74,7 +74,7 @@ async def test_the_plots_adapt_to_the_room_and_are_reached_by_their_digits() -> 
         await pilot.press("4")
         assert shown(app) == ["loss", "accuracy", "grad_norm"]
         await pilot.resize_terminal(200, 60)
-        assert shown(app) == ["loss", "accuracy", "lr", "grad_norm", "speed"]
+        assert shown(app) == ["loss", "accuracy", "lr", "grad_norm", "speed", "macro-f1"]
         regions = [plot.region for plot in app.screen.query(LinePlot) if plot.display]
         used = sum(region.area for region in regions)
         assert used > 0.9 * plots.region.area, "half of it is empty"
@@ -151,7 +151,7 @@ async def test_axes_and_smoothing() -> None:
         await pilot.click(loss, (loss.plotter.frame.column(3.0), 5))
         for label, factor in (("step", 100.0), ("minutes", 50 / 60), ("epoch", 1.0)):
             await pilot.press("X")
-            assert f" {label} " in loss.render_line(loss.size.height - 1).text
+            assert f"{label} " in loss.render_line(loss.size.height - 1).text
             assert loss.content.cursor == pytest.approx(3.0 * factor, rel=0.03)
             assert loss.content.window[0] == pytest.approx(2.0 * factor, rel=0.03)
             assert loss.content.marks[0][0] == pytest.approx(1.1 * factor, rel=0.03)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -28,7 +29,7 @@ from finetui.tui.state.run_comparison import Pair, history_of, predictions_file,
 from finetui.tui.state.store import Store
 from finetui.tui.widgets.action_button import ActionButton
 from finetui.tui.widgets.key_bar import KeyBar
-from finetui.tui.widgets.option_list import OptionList
+from finetui.tui.widgets.option_list import ImagePairs
 from finetui.tui.widgets.plot_group import VIEW_ACTIONS
 from finetui.tui.widgets.styled_line import StyledLine
 
@@ -81,7 +82,7 @@ class ComparedScreen(Screen[None]):
             with ScrollableContainer(id=f"compared-{tab}"):
                 yield Static("Reading…", id=f"{tab}-text")
                 yield Static(id=f"{tab}-notes", classes="notes")
-        yield OptionList(id="compared-errors", compact=True)
+        yield ImagePairs(id="compared-errors", compact=True)
         yield Static("Reading the journals…", id="compared-message")
         yield KeyBar()
 
@@ -156,8 +157,8 @@ class ComparedScreen(Screen[None]):
         self.query_one("#scores-text", Static).update(scores_content(scores))
         self.query_one("#scores-notes", Static).update(scores_notes(scores))
         self._pairs = scores.pairs
-        options = self.query_one("#compared-errors", OptionList)
-        options.add_options([_option(pair) for pair in scores.pairs])
+        options = self.query_one("#compared-errors", ImagePairs)
+        options.add_options(_options(scores.pairs))
         first = next((at for at, pair in enumerate(scores.pairs) if pair.test is not None), None)
         options.highlighted = first
 
@@ -214,11 +215,17 @@ class ComparedScreen(Screen[None]):
             self.dismiss(None)
 
 
-def _option(pair: Pair) -> Option:
-    """Return the line of a pair; one that cannot be compared cannot be chosen."""
-    names = Content.assemble(pair.run, (" and ", "$muted"), pair.other)
-    if pair.test is None:
-        return Option(Content.assemble(names, (f"  {pair.why_not}", "$warning")), disabled=True)
+def _options(pairs: Sequence[Pair]) -> list[Option]:
+    """Return a line for each pair, with their counts below each other."""
+    widths = [cell_len(pair.run) + cell_len(pair.other) for pair in pairs]
+    return [_option(pair, " " * (max(widths) - width)) for pair, width in zip(pairs, widths, strict=True)]
+
+
+def _option(pair: Pair, gap: str) -> Option:
+    """Return the line of a pair, a `gap` behind its names; one that cannot be compared cannot be chosen."""
+    names = Content.assemble(pair.run, (" and ", "$muted"), pair.other, gap)
     test = pair.test
-    counts = f"  {test.fixed:,} only {pair.run} gets right, {test.broken:,} only {pair.other}, of {test.n:,}"
+    if test is None:
+        return Option(Content.assemble(names, (f"  {pair.why_not}", "$warning")), disabled=True)
+    counts = f"  only the first right {test.fixed:>6,}   only the second {test.broken:>6,}   of {test.n:,}"
     return Option(Content.assemble(names, (counts, "$muted")))

@@ -1,0 +1,123 @@
+"""When a screen is laid out and painted: once, when all that was asked for is done, however many messages that took.
+
+Textual lays a new screen out as soon as it is composed, again for each message that comes of that, and paints each
+time. It relies on private names of Textual's; `tests/tui/test_textual_overrides.py` fails where they change.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from textual import events
+from textual.constants import MAX_FPS
+from textual.geometry import Size
+from textual.message_pump import MessagePump
+from textual.screen import Screen
+from textual.widget import Widget
+
+from finetui.tui.terminal.compositor import TightCompositor
+
+if TYPE_CHECKING:
+    _Base = Screen[Any]
+else:
+    _Base = MessagePump  # as for `Compound`
+
+_FRAME = 1 / MAX_FPS  # seconds
+_SLICE = 0.005  # seconds of processor time: the event loop is to be free again in 0.01 s
+_PATIENCE = 0.2  # seconds: what never comes to rest is painted all the same
+
+
+class Frames(_Base):
+    """A first base of a screen that waits with layout and painting until none of its widgets has messages left."""
+
+    _next_size: Size | None = None  # to be laid out in
+    _unpainted = False
+    _renders = False  # in several turns
+    _waiting_since = 0.0
+    _painted_at = 0.0
+
+    def _on_screen_suspend(self) -> None:
+        """Paint nothing because of what opened above it: that paints what it shows of this one."""
+        self._repaint_required = False
+
+    def _screen_resized(self, size: Size) -> None:
+        """Lay out for `size`, unless this tells of the last layout.
+
+        The size of a screen is that of the app, and so the new one by now, whatever the layout is.
+        """
+        if size != (self._next_size or self._compositor.size):
+            super()._screen_resized(size)
+
+    def _refresh_layout(self, size: Size | None = None, scroll: bool = False) -> None:
+        """Lay out now, or, for a new size, with the next frame."""
+        if size is not None:
+            self._next_size = size
+            self._layout_required = True
+            self._update_timer.resume()
+            return
+        size, self._next_size = self._next_size, None
+        super()._refresh_layout(size, scroll and size is None)  # to scroll is not enough for a new size
+
+    async def _on_idle(self, event: events.Idle) -> None:
+        """Paint at once what is ready, if the last frame was long enough ago."""
+        event.prevent_default()
+        await super()._on_idle(event)
+        if self._update_timer._active.is_set() and not self._renders and time.monotonic() - self._painted_at >= _FRAME:
+            self._on_timer_update()
+
+    def _on_timer_update(self) -> None:
+        """Lay out and paint, unless widgets still have messages that may change it: then with a later frame."""
+        if self._is_busy():
+            return
+        super()._on_timer_update()
+        if self._unpainted and self.is_current:
+            self._paint()
+
+    def _compositor_refresh(self) -> None:
+        """Paint with the next frame."""
+        self._unpainted = True
+        self._update_timer.resume()
+
+    def _paint(self) -> None:
+        """Paint, unless widgets have something to do after the layout, or more is to be rendered than at once."""
+        if self._is_busy():
+            return
+        if not self._is_rendered():
+            # Not with `call_later` alone: a pump that finds a message waiting goes on with it in the same turn.
+            self._renders = True
+            asyncio.get_running_loop().call_soon(self.call_later, self._go_on)
+            return
+        self._unpainted = False
+        self._update_timer.pause()
+        self._painted_at = time.monotonic()
+        super()._compositor_refresh()
+
+    def _go_on(self) -> None:
+        self._renders = False
+        self._on_timer_update()
+
+    def _is_rendered(self) -> bool:
+        compositor = self._compositor
+        return self is not self.app.screen or not isinstance(compositor, TightCompositor) or compositor.prepare(_SLICE)
+
+    def _is_busy(self) -> bool:
+        """Whether messages wait for any of its widgets, and have not done so for too long."""
+        if not any(map(_has_to_do, self._all_widgets())):
+            self._waiting_since = 0.0
+            return False
+        now = time.monotonic()
+        self._waiting_since = self._waiting_since or now
+        return now - self._waiting_since < _PATIENCE
+
+    def _all_widgets(self) -> Iterator[Widget]:
+        found: list[Widget] = [self]
+        while found:
+            widget = found.pop()
+            yield widget
+            found += widget._nodes
+            found += filter(None, (widget._vertical_scrollbar, widget._horizontal_scrollbar))
+
+
+def _has_to_do(widget: Widget) -> bool:
+    return not (widget._message_queue.empty() and widget._is_mounted)
