@@ -69,8 +69,8 @@ def test_a_folder_that_cannot_be_listed_is_said(tmp_path: Path, monkeypatch: pyt
     def refuse(path: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(recognise.os, "scandir", refuse)
-    with pytest.raises(BadInput, match=r"cannot be read: Permission denied"):
+    with monkeypatch.context() as patch, pytest.raises(BadInput, match=r"cannot be read: Permission denied"):
+        patch.setattr(recognise.os, "scandir", refuse)
         find_runs(tmp_path)
 
 
