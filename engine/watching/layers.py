@@ -84,7 +84,25 @@ class WatchedLayers(Freezer):
         self.refresh()
         if not frozen:
             self._check_optimized(frozenset(layers) & self.frozen)
+        elif type(self._model).forward is nn.Module.forward:
+            self._check_networks(self.frozen | frozenset(layers))
         return super().set(layers, frozen)
+
+    def _check_networks(self, frozen: Collection[str]) -> None:
+        """Raise `BadInput` where nothing of a network with an optimizer of its own trains any more.
+
+        Of several networks in one, each such has a loss of its own, which would have no gradient.
+        """
+        optimizers = self._optimizers.there
+        for network, module in self._model.named_children():
+            inside = {id(parameter) for parameter in module.parameters()}
+            alone = any(
+                all(id(p) in inside for group in one.param_groups for p in group["params"]) for one in optimizers
+            )
+            own = {name for name, layer in self._layers.items() if inside & set(map(id, layer.parameters.values()))}
+            train = {name for name in own - self.frozen if self._trainable(self._layers[name])}
+            if alone and train and train <= frozenset(frozen):
+                raise BadInput(f"at least one layer of {network} must stay trainable, for the loss of its optimizer")
 
     def _check_optimized(self, layers: Collection[str]) -> None:
         known = self._optimizers.rates()

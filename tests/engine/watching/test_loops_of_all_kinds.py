@@ -124,6 +124,18 @@ def test_what_is_frozen_keeps_its_statistics_where_parts_are_called_alone(tmp_pa
         assert not parts["body"][1]._forward_pre_hooks
 
 
+def test_each_of_several_networks_keeps_something_that_trains(tmp_path: Path) -> None:
+    both = nn.ModuleDict({"maker": nn.Linear(8, 8), "judge": nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 1))})
+    optimizers = [torch.optim.SGD(network.parameters(), lr=0.1) for network in both.values()]
+    with finetui.watch(both, optimizers, runs_dir=tmp_path, name="own") as run:
+        for _ in run.steps(range(1)):
+            layers = run._loop.layers
+            with pytest.raises(BadInput, match="at least one layer of judge must stay trainable"):
+                layers.set(frozenset({"judge.0", "judge.1"}), frozen=True)
+            assert layers.set(frozenset({"judge.0"}), frozen=True) == {"judge.0"}
+            F.softplus(both["judge"](torch.rand(2, 8))).mean().backward()
+
+
 def test_a_loop_that_updates_by_hand_needs_each_gradient(tmp_path: Path) -> None:
     with finetui.watch(OwnNet(), runs_dir=tmp_path, name="own") as run:
         for _ in run.steps(range(2)):
