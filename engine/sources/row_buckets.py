@@ -9,7 +9,7 @@ from finetui.engine.protocol.values import Part
 from finetui.engine.sources.bucket import Bucket
 from finetui.engine.sources.few_evaluations import FIGURES, PARTS, may_remain
 from finetui.engine.sources.names import meaning
-from finetui.engine.sources.rows import Floats, Ints, Rows
+from finetui.engine.sources.rows import Floats, Ints, Rows, sorted_order
 
 _TRAINED = ("loss", "accuracy", "lr", "grad_norm", "speed")
 _FIGURES = (*(("train", figure) for figure in _TRAINED), *((part, name) for part in PARTS for name in FIGURES))
@@ -112,7 +112,7 @@ def summed(told: SortedOut, names: Sequence[str], buckets: Ints, first: Bucket) 
     of, keys = buckets[told.row], len(_TRAINED) + len(names)
     known = np.array([*(first.knows(name) for name in _TRAINED), *(first.knows("", name) for name in names)])
     group = of * keys + told.key
-    order = np.argsort(group, kind="stable")
+    order = sorted_order(group, int(group.max()))
     group, values = group[order], told.values[order]
     begins = np.ones(len(group), bool)
     begins[1:] = group[1:] != group[:-1]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from finetui.engine.sources.rows import Floats, Ints, Row, Rows
+from finetui.engine.sources.rows import Floats, Ints, Row, Rows, sorted_order
 
 
 class RowFormer:
@@ -61,7 +61,7 @@ def _beginnings(name: Ints, step: Ints) -> "np.typing.NDArray[np.bool_]":
     begins = np.ones(len(step), bool)
     begins[1:] = step[1:] != step[:-1]
     first_of_step = np.maximum.accumulate(np.where(begins, np.arange(len(step)), 0))
-    order = np.argsort(name, kind="stable")
+    order = sorted_order(name, int(name.max(initial=0)))
     before = np.full(len(step), -1)  # where the same name came last
     same = name[order[1:]] == name[order[:-1]]
     before[order[1:][same]] = order[:-1][same]

@@ -10,6 +10,11 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
+def sorted_order(keys: Ints, most: int) -> Ints:
+    """Return the stable order of `keys`, from 0 to `most`: few different ones are sorted by their bytes, in no time."""
+    return np.argsort(keys.astype(np.uint16) if most < 1 << 16 else keys, kind="stable")
+
+
 class Row(NamedTuple):
     """The numbers that were told together at `step`; `time` in Unix seconds (0: not told), `epoch` as it was told."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _MARK = 64  # bytes at the beginning and at the end of what was read that must still be there
-BLOCK = 1 << 20
+BLOCK = 1 << 17  # bytes; as Python objects the numbers of a block are thirty times as large
 
 
 class Tail:

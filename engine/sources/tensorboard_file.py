@@ -78,7 +78,7 @@ class EventFile:
         self.damaged += damaged
         others = [(int(rest[at]), record) for at, record in self._records(held, places[rest], lengths[rest])]
         kept = np.flatnonzero(scalars.tag >= 0)
-        scalars = scalars.part(kept)
+        scalars = scalars.part(kept) if len(kept) < len(places) else scalars
         cuts = np.searchsorted(kept, [at for at, _ in others]).tolist()
         found: list[Record | Scalars] = []
         start = 0

@@ -1,4 +1,6 @@
-"""Where the frames of TFRecord are in a block of bytes: found all at once by how the length of a short one looks.
+"""Where the frames of TFRecord are in a block of bytes: found all at once, by a pattern or by how a short length looks.
+
+Who logs the same numbers at each step writes frames whose lengths come again and again in the same order.
 
 A frame is its length (8 bytes, little endian), the masked CRC-32C of these, the payload, and its masked CRC-32C.
 """
@@ -15,6 +17,9 @@ Places = npt.NDArray[np.int64]
 
 HEADER = struct.Struct("<QI")
 FRAME = HEADER.size + 4  # bytes beside the payload
+_LONGEST_PATTERN = 64  # frames
+_MOST_BETWEEN = 4  # times that no pattern is found
+_WORTH_IT = 1 << 15  # bytes: of fewer the frames are found one by one as fast
 _SHORT = 1 << 16  # bytes: the lengths of shorter payloads end in six zeros
 
 
@@ -46,14 +51,69 @@ def _short_frames(held: bytes) -> tuple[Places, Places]:
     return starts[whole], ends[whole]
 
 
+def _first_frames(held: bytes, at: int) -> list[int]:
+    """Return the starts of the first frames with right headers from `at` on, and where the last of them ends."""
+    starts = [at]
+    while len(starts) <= 2 * _LONGEST_PATTERN and at + FRAME <= len(held):
+        length, told = HEADER.unpack_from(held, at)
+        if length >= _SHORT or _sums_of_lengths()[length] != told:
+            break
+        at += length + FRAME
+        if at > len(held):
+            break
+        starts.append(at)
+    return starts
+
+
+def _repeated_frames(held: bytes, first: list[int]) -> tuple[Places, Places] | None:
+    """Return start and end of the frames that begin as `first` do and have their headers over and over.
+
+    None where they have no pattern, or not for long.
+    """
+    at, lengths = first[0], np.diff(first)
+    alike = (n for n in range(1, len(lengths) // 2 + 1) if (lengths[n:] == lengths[:-n]).all())
+    period = next(alike, None)
+    if period is None:
+        return None
+    starts, stride = first[:period], first[period] - at
+    count = (len(held) - at) // stride
+    for start in starts:
+        for place, kind in ((start, "<u8"), (start + 8, "<u4")):
+            found = np.ndarray((count,), kind, held, place, (stride,))
+            others = np.flatnonzero(found != found[0])
+            count = int(others[0]) if len(others) else count
+    if count * stride < _WORTH_IT:
+        return None
+    places = (np.array(starts) + stride * np.arange(count)[:, None]).ravel()
+    return places, np.append(places[1:], at + count * stride)
+
+
+def _by_patterns(held: bytes) -> list[tuple[Places, Places]]:
+    """Return start and end of frames that `held` begins with, as far as patterns go on and few are between them."""
+    found: list[tuple[Places, Places]] = []
+    at = between = 0
+    while between < _MOST_BETWEEN:
+        first = _first_frames(held, at)
+        if len(first) < 3:
+            break
+        repeated = _repeated_frames(held, first)
+        if repeated is None:
+            between += 1
+            repeated = np.array(first[:-1]), np.array(first[1:])
+        found.append(repeated)
+        at = int(repeated[1][-1])
+    return found
+
+
 def whole_frames(held: bytes) -> tuple[Places, Places]:
     """Return start and end of the whole frames with right headers, one after the other, that `held` begins with."""
-    if len(held) < FRAME:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    starts, ends = _short_frames(held)
+    found = _by_patterns(held)
+    at = base = int(found[-1][1][-1]) if found else 0
+    if len(held) - base < FRAME:
+        starts = ends = np.empty(0, np.int64)
+    else:
+        starts, ends = (places + base for places in _short_frames(held[base:] if base else held))
     breaks = np.flatnonzero(ends[:-1] != starts[1:])
-    found: list[tuple[Places, Places]] = []
-    at = 0
     while at + FRAME <= len(held):
         first = int(np.searchsorted(starts, at))
         if first < len(starts) and starts[first] == at:

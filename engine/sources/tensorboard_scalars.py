@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetui.engine.sources.crc32c import Sums, added_by, crc32c, masked
-from finetui.engine.sources.rows import Floats, Ints
+from finetui.engine.sources.rows import Floats, Ints, sorted_order
 from finetui.engine.sources.tensorboard_event import Malformed, Record, Scalar, parse
 from finetui.engine.sources.tensorboard_frames import Places, uint32_at
 
@@ -163,10 +163,11 @@ class ScalarDecoder:
             self._tags, np.full(len(places), _OTHER), np.zeros(len(places), np.int64), np.zeros(len(places)),
             np.zeros(len(places)),
         )  # fmt: skip
-        order = np.argsort(lengths, kind="stable")
-        cuts = np.flatnonzero(np.diff(lengths[order])) + 1
+        kinds = np.minimum(lengths, _LONGEST + 1)
+        order = sorted_order(kinds, _LONGEST + 1)
+        cuts = np.flatnonzero(np.diff(kinds[order])) + 1
         for which in np.split(order, cuts):
-            length = int(lengths[which[0]]) if len(which) else 0
+            length = int(kinds[which[0]]) if len(which) else 0
             if len(which) >= _FEW and _SHORTEST <= length <= _LONGEST:
                 self._of_length(held, places, which, length, told)
         return told, np.flatnonzero(told.tag == _OTHER), int(np.count_nonzero(told.tag == _DAMAGED))
@@ -175,7 +176,7 @@ class ScalarDecoder:
         pieces = np.ndarray((len(held) - length + 1,), f"V{length}", held, strides=(1,))
         payloads = pieces[places[which]].view(np.uint8).reshape(len(which), length)
         sizes = _step_sizes(payloads)
-        for size in np.unique(sizes).tolist():
+        for size in np.flatnonzero(np.bincount(sizes)).tolist():
             if size <= _MOST_STEP:
                 alike = np.flatnonzero(sizes == size)
                 part = payloads if len(alike) == len(which) else payloads[alike]

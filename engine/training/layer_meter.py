@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from finetui.engine.models import ModuleGroup, ModuleLayer
 
+_HALF = (torch.float16, torch.bfloat16)
+
 
 @dataclass(frozen=True)
 class LayerMeasure:
@@ -108,6 +110,8 @@ def gradient_norms(groups: Sequence[ModuleGroup]) -> tuple[float, ...]:
     own = [[p.grad for p in group.parameters.values() if p.grad is not None] for group in groups]
     every = [gradient for gradients in own for gradient in gradients]
     # All at once, as `torch.nn.utils.get_total_norm` does it: as many operations on the device as for one group.
+    # The norm of many half-precision numbers may be larger than any of half precision.
+    every = [gradient.float() if gradient.dtype in _HALF else gradient for gradient in every]
     norms = torch._foreach_norm(every) if every else []
     read = iter(torch.stack([norm.to(norms[0].device) for norm in norms]).tolist() if norms else ())
     return tuple(math.hypot(*(next(read) for _ in gradients)) for gradients in own)

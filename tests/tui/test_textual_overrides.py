@@ -8,14 +8,16 @@ import pytest
 from pilot import open_app
 from textual import events
 from textual._compositor import ChopsUpdate, Compositor, CompositorUpdate, LayoutUpdate
+from textual._styles_cache import StylesCache
 from textual.app import App
 from textual.command import CommandPalette
 from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message_pump import MessagePump
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList
 from textual.widgets._toast import ToastRack
 
 import finetui.tui
@@ -23,6 +25,7 @@ import finetui.tui
 METHODS = [
     (App, "_display", ["screen", "renderable"]),
     (App, "_handle_exception", ["error"]),
+    (App, "_load_screen_css", ["screen"]),
     (App, "_print", ["text", "stderr"]),
     (App, "_refresh_notifications", []),
     (ToastRack, "_toast_id", []),
@@ -31,6 +34,7 @@ METHODS = [
     (LayoutUpdate, "__init__", ["strips", "region"]),
     (CommandPalette, "_action_command_list", ["action"]),
     (Compositor, "_get_renders", ["crop"]),
+    (Compositor, "_render_chops", ["crop", "is_rendered_line"]),
     (Compositor, "reflow", ["parent", "size"]),
     (Compositor, "reflow_visible", ["parent", "size"]),
     (Compositor, "render_partial_update", []),
@@ -45,16 +49,30 @@ METHODS = [
     (Screen, "_compose", []),
     (Screen, "_compositor_refresh", []),
     (Screen, "_get_breakpoint_classes", ["dimension", "breakpoints"]),
+    (Screen, "_on_idle", ["event"]),
     (Screen, "_on_screen_resume", ["event"]),
+    (Screen, "_on_screen_suspend", []),
+    (Screen, "_on_timer_update", []),
+    (Screen, "_refresh_layout", ["size", "scroll"]),
+    (Screen, "_screen_resized", ["size"]),
     (Screen, "dismiss", ["result"]),
+    (StylesCache, "is_dirty", ["y"]),
+    (Widget, "_size_updated", ["size", "virtual_size", "container_size", "layout"]),
     (Widget, "remove", []),
 ]
 # Attributes that are read or set, of objects that are made like this.
 ATTRIBUTES = [
     (App, ["_notifications", "_driver", "_exception", "_exit", "_filters", "_return_code"]),
-    (Screen, ["_compositor", "_dirty_widgets", "_pruning"]),
-    (Compositor, ["_dirty_regions", "visible_widgets"]),
-    (OptionList, ["_index_to_line"]),
+    (Screen, ["_compositor", "_dirty_widgets", "_layout_required", "_pruning", "_repaint_required"]),
+    (Compositor, ["_dirty_regions", "layers", "visible_widgets"]),
+    (Input, ["_default_compact"]),
+    (OptionList, ["_default_compact", "_index_to_line"]),
+    (StylesCache, ["_cache", "_width"]),
+    (Timer, ["_active"]),
+    (
+        Widget,
+        ["_horizontal_scrollbar", "_is_mounted", "_message_queue", "_nodes", "_styles_cache", "_vertical_scrollbar"],
+    ),
 ]
 
 
@@ -66,7 +84,7 @@ def test_a_method_is_there_with_its_parameters(owner: type, name: str, parameter
 async def test_attributes_are_there() -> None:
     async with open_app(App[None]()) as pilot:
         for kind, names in ATTRIBUTES:
-            found = pilot.app if kind is App else kind()
+            found = {App: pilot.app, Timer: pilot.app.screen._update_timer}.get(kind) or kind()
             for name in names:
                 assert hasattr(found, name), f"{kind.__name__} has no {name}"
         assert type(pilot.app.screen._compositor) is Compositor

@@ -6,7 +6,7 @@ This relies on private names of Textual's; `tests/tui/test_textual_overrides.py`
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from textual import events, screen
+from textual import screen
 from textual.await_complete import AwaitComplete
 from textual.await_remove import AwaitRemove
 from textual.binding import BindingType
@@ -49,7 +49,6 @@ class _DismissOnce(_Base):
     # Textual's own paints the whole screen anew whenever the focus moves: both widgets do that for themselves.
     focused: reactive[Widget | None] = reactive(None, repaint=False)
     _dismissed = False
-    _styled = False
 
     @property
     def help_title(self) -> str:
@@ -68,18 +67,7 @@ class _DismissOnce(_Base):
         """Take the classes of the terminal's size at once: Textual does later, and styles and paints all twice."""
         for size, classes in zip(self.app.size, (self.HORIZONTAL_BREAKPOINTS, self.VERTICAL_BREAKPOINTS), strict=True):
             self.add_class(*self._get_breakpoint_classes(size, classes or []), update=False)
-        self.app.stylesheet.apply(self)
         await super()._compose()
-
-    def _on_screen_resume(self, event: events.ScreenResume) -> None:
-        """Style nothing again when it is first there: its widgets were styled as they came.
-
-        It itself was before its stylesheet was read, and its classes of the terminal's size taken.
-        """
-        if not self._styled:
-            self._styled = True
-            event.refresh_styles = False
-            self.app.stylesheet.apply(self)
 
     def action_close(self) -> None:
         """Go back to the screen below."""

@@ -4,6 +4,7 @@ Textual lays a new screen out as soon as it is composed, again for each message 
 time. It relies on private names of Textual's; `tests/tui/test_textual_overrides.py` fails where they change.
 """
 
+import asyncio
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,15 @@ from textual.message_pump import MessagePump
 from textual.screen import Screen
 from textual.widget import Widget
 
+from finetui.tui.terminal.compositor import TightCompositor
+
 if TYPE_CHECKING:
     _Base = Screen[Any]
 else:
     _Base = MessagePump  # as for `Compound`
 
 _FRAME = 1 / MAX_FPS  # seconds
+_SLICE = 0.005  # seconds of processor time: the event loop is to be free again in 0.01 s
 _PATIENCE = 0.2  # seconds: what never comes to rest is painted all the same
 
 
@@ -29,15 +33,9 @@ class Frames(_Base):
 
     _next_size: Size | None = None  # to be laid out in
     _unpainted = False
+    _renders = False  # in several turns
     _waiting_since = 0.0
     _painted_at = 0.0
-    _resumed = False
-
-    def _on_screen_resume(self, event: events.ScreenResume) -> None:
-        """Find no styles anew of a screen that has just been composed."""
-        if not self._resumed:
-            event.refresh_styles = False
-        self._resumed = True
 
     def _on_screen_suspend(self) -> None:
         """Paint nothing because of what opened above it: that paints what it shows of this one."""
@@ -59,13 +57,13 @@ class Frames(_Base):
             self._update_timer.resume()
             return
         size, self._next_size = self._next_size, None
-        super()._refresh_layout(size, scroll)
+        super()._refresh_layout(size, scroll and size is None)  # to scroll is not enough for a new size
 
     async def _on_idle(self, event: events.Idle) -> None:
         """Paint at once what is ready, if the last frame was long enough ago."""
         event.prevent_default()
         await super()._on_idle(event)
-        if self._update_timer._active.is_set() and time.monotonic() - self._painted_at >= _FRAME:
+        if self._update_timer._active.is_set() and not self._renders and time.monotonic() - self._painted_at >= _FRAME:
             self._on_timer_update()
 
     def _on_timer_update(self) -> None:
@@ -74,16 +72,34 @@ class Frames(_Base):
             return
         super()._on_timer_update()
         if self._unpainted and self.is_current:
-            self._compositor_refresh()
+            self._paint()
 
     def _compositor_refresh(self) -> None:
-        """Paint, unless a layout has left widgets something to do."""
-        self._unpainted = self._is_busy()
-        if self._unpainted:
-            self._update_timer.resume()
+        """Paint with the next frame."""
+        self._unpainted = True
+        self._update_timer.resume()
+
+    def _paint(self) -> None:
+        """Paint, unless widgets have something to do after the layout, or more is to be rendered than at once."""
+        if self._is_busy():
             return
+        if not self._is_rendered():
+            # Not with `call_later` alone: a pump that finds a message waiting goes on with it in the same turn.
+            self._renders = True
+            asyncio.get_running_loop().call_soon(self.call_later, self._go_on)
+            return
+        self._unpainted = False
+        self._update_timer.pause()
         self._painted_at = time.monotonic()
         super()._compositor_refresh()
+
+    def _go_on(self) -> None:
+        self._renders = False
+        self._on_timer_update()
+
+    def _is_rendered(self) -> bool:
+        compositor = self._compositor
+        return self is not self.app.screen or not isinstance(compositor, TightCompositor) or compositor.prepare(_SLICE)
 
     def _is_busy(self) -> bool:
         """Whether messages wait for any of its widgets, and have not done so for too long."""

@@ -6,12 +6,15 @@ leaves behind, where its map is made anew between two layouts: of a toast that w
 private names of Textual's; `tests/tui/test_textual_overrides.py` fails where they change.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 
 from textual._compositor import ChopsUpdate, Compositor, ReflowResult
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
+
+_LINES = 4  # that are rendered together: each call has its own cost
 
 
 class TightCompositor(Compositor):
@@ -43,6 +46,31 @@ class TightCompositor(Compositor):
         moved = (widget for widget in before.keys() | now.keys() if before.get(widget) != now.get(widget))
         both = (where.get(widget) for widget in moved for where in (before, now))
         self._dirty_regions.update(region for region in both if region)
+
+    def prepare(self, seconds: float) -> bool:
+        """Render what has changed for about so many `seconds` of processor time; return whether there is time to paint.
+
+        What is rendered is kept by the widgets: the update that follows only puts it together.
+        """
+        end = time.thread_time() + seconds
+        changed = [region for region in self._dirty_regions if region]
+        for widget, (region, clip) in self.visible_widgets.items():
+            shown = region.intersection(clip)
+            rows = [one for one in changed if one.overlaps(shown)]
+            if not rows:
+                continue
+            top, bottom = max(min(one.y for one in rows), shown.y), min(max(one.bottom for one in rows), shown.bottom)
+            lines = widget._styles_cache
+            for y in range(top, bottom, _LINES):
+                part = Region(shown.x, y, shown.width, min(_LINES, bottom - y)).translate(-region.offset)
+                if lines._width == region.width and all(
+                    at in lines._cache and not lines.is_dirty(at) for at in part.line_range
+                ):
+                    continue
+                if time.thread_time() > end:
+                    return False
+                widget.render_lines(part)
+        return time.thread_time() < end - seconds / 2
 
     def render_partial_update(self) -> ChopsUpdate | None:
         """Return the update for what is dirty, or None if nothing is."""

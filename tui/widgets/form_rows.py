@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.style import Style
 from textual import events
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal
 from textual.content import Content
+from textual.geometry import Region
 from textual.message import Message
+from textual.strip import Strip
 from textual.widget import Widget
 
 from finetui.tui.keys import bind, move
-from finetui.tui.widgets.compound import Compound
-from finetui.tui.widgets.styled_line import StyledLine
+from finetui.tui.widgets.styled_line import line_strip
 from finetui.tui.widgets.text_field import TextField
 
 LABEL_WIDTH = 14
@@ -67,41 +67,45 @@ class ChoiceRow(Widget, can_focus=True):
         self.action_cycle(-1 if LABEL_WIDTH < event.x <= LABEL_WIDTH + 2 else 1)
 
 
-class _Field(TextField):
+class TextRow(TextField):
+    """A label and a line of text; posts `Input.Changed` as one types.
+
+    It is one widget: the label stands in its padding, on the ground of what is around it.
+    """
+
+    DEFAULT_CSS = """
+    TextRow, TextRow.-textual-compact {
+        width: 1fr;
+        padding: 0 0 0 15;
+        background: $field;
+        &:focus { background: $field-focus; }
+        & > .text-row--label { color: $muted; }
+    }
+    """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"text-row--label"}
     BINDINGS: ClassVar[list[BindingType]] = [
         move("up", "app.focus_previous"),
         move("down", "app.focus_next"),
     ]
 
-
-class TextRow(Compound, Horizontal):
-    """A label and a line of text; posts `Input.Changed` as one types."""
-
-    DEFAULT_CSS = """
-    TextRow {
-        height: 1;
-        width: 1fr;
-        StyledLine { width: 15; color: $muted; }
-        Input { width: 1fr; background: $field; }
-        Input:focus { background: $field-focus; }
-    }
-    """
-
     def __init__(self, name: str, label: str, value: str, placeholder: str = "") -> None:
-        super().__init__()
-        self._label = label
-        self._field = _Field(value, placeholder, id=name)
-
-    def compose(self) -> ComposeResult:
-        """Label and field."""
-        yield StyledLine(Content(f" {self._label}"))
-        yield self._field
+        super().__init__(value, placeholder, id=name)
+        self._label = f" {label}"
 
     @property
-    def value(self) -> str:
-        """What was typed."""
-        return self._field.value.strip()
+    def typed(self) -> str:
+        """What was typed, without blanks around it."""
+        return self.value.strip()
 
-    def set_value(self, value: str) -> None:
-        """Have `value` in the field."""
-        self._field.value = value
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Render the field, and the label before it."""
+        lines = super().render_lines(crop)
+        width = self.styles.padding.left
+        if crop.x or crop.y or not lines or crop.width <= width:
+            return lines
+        around, _ = self.background_colors
+        style = self.get_component_styles("text-row--label").color.rich_color
+        label = line_strip(self, Content(self._label), width).apply_style(Style.from_color(style, around.rich_color))
+        for line_filter in self.get_line_filters():
+            label = label.apply_filter(line_filter, around)
+        return [Strip.join([label, lines[0].crop(width)]), *lines[1:]]

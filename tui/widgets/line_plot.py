@@ -109,6 +109,7 @@ class LinePlot(Widget):
         self._picture = Picture(0, 0)
         self._cell_styles: list[Style] = []  # by owner
         self._loading = False
+        self._is_old = False  # whether the picture is of other content, hidden by now: it may come back at its old size
         self._dragged_at: int | None = None  # column
 
     @property
@@ -171,7 +172,8 @@ class LinePlot(Widget):
         """Draw anew, and repaint the cells that changed."""
         self._load()
         if not self.is_mounted or self._picture.size != tuple(self.size):
-            return  # not shown yet, or about to be painted at a new size: render_line will draw
+            self._is_old = True
+            return  # not shown now, or about to be painted at a new size: render_line will draw
         old, self._picture = self._picture, self.plotter.draw(self.content, (self.size.width, self.size.height))
         regions = self._picture.changed(old)
         if regions:
@@ -184,7 +186,8 @@ class LinePlot(Widget):
 
     def render_line(self, y: int) -> Strip:
         """Render a line of the picture."""
-        if self._picture.size != tuple(self.size):
+        if self._is_old or self._picture.size != tuple(self.size):
+            self._is_old = False
             self._picture = self.plotter.draw(self.content, (self.size.width, self.size.height))
         if y >= self.size.height:
             return Strip.blank(self.size.width, self.rich_style)

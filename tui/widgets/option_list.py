@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from textual.binding import BindingType
 from textual.content import Content
+from textual.reactive import reactive
 from textual.strip import Strip
 from textual.style import Style
 from textual.widgets import OptionList as TextualOptionList
@@ -21,6 +22,9 @@ class OptionList(TextualOptionList):
     """A list of options; the one under the cursor is in one colour, since its own might not be seen on the cursor's."""
 
     BINDINGS: ClassVar[list[BindingType]] = [bind("confirm", "select", show=False)]
+    # From the start: Textual styles one again, and all its parts, when it is told so.
+    compact: reactive[bool] = reactive(True, toggle_class="-textual-compact")
+    DEFAULT_CLASSES = "-textual-compact"
 
     def _get_option_render(self, option: Option, style: Style) -> list[Strip]:
         shown = option._visual

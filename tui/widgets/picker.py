@@ -60,7 +60,7 @@ class Picker(Compound, Vertical):
     @property
     def picked(self) -> Pick | None:
         """What is offered under the text that is in the field; None where it is something else."""
-        return next((pick for pick in self._picks if pick.value == self._row.value), None)
+        return next((pick for pick in self._picks if pick.value == self._row.typed), None)
 
     def offer(self, picks: Sequence[Pick]) -> None:
         """Offer these, the one that is in the field under the cursor."""
@@ -88,7 +88,7 @@ class Picker(Compound, Vertical):
         """Put what the cursor went to into the field."""
         message.stop()
         if self._list.has_focus and 0 <= message.option_index < len(self._picks):
-            self._row.set_value(self._picks[message.option_index].value)
+            self._row.value = self._picks[message.option_index].value
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
         """A click has moved the cursor, and does no more."""

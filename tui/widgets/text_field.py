@@ -1,11 +1,16 @@
 """A line of text of which the first click selects all, as the focus does by key."""
 
 from textual import events
+from textual.reactive import reactive
 from textual.widgets import Input
 
 
 class TextField(Input):
     """Takes whatever is typed: whoever reads it says in words what is wrong with it."""
+
+    # From the start: Textual styles one again, and all its parts, when it is told so.
+    compact: reactive[bool] = reactive(True, toggle_class="-textual-compact")
+    DEFAULT_CLASSES = "-textual-compact -valid"
 
     def __init__(self, value: str = "", placeholder: str = "", *, id: str, max_length: int = 1000) -> None:  # noqa: A002
         super().__init__(value, placeholder, id=id, compact=True, select_on_focus=True, max_length=max_length)

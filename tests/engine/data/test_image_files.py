@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -99,6 +100,7 @@ def test_the_size_that_images_are_brought_to() -> None:
 # -- scaled and cut out as torchvision does it -----------------------------------------------------------------
 
 
+@lru_cache(12)
 def textures(height: int, width: int, seed: int = 0) -> dict[str, Image.Image]:
     """Pictures such as photographs have: one that varies over all lengths, one with edges, one of noise."""
     generator = np.random.default_rng(seed)

@@ -329,10 +329,17 @@ def test_a_network_for_one_image_at_a_time_is_run_so(own: Path, tmp_path: Path) 
     assert open_export(tmp_path / "one.pt2")(np.zeros((3, 1, 28, 28), np.uint8))[0].shape == (3, 10)
 
 
+@pytest.fixture(scope="module")
+def of_photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunFolder]:
+    """Photographs, and a run that was trained on them."""
+    folder = tmp_path_factory.mktemp("photographs")
+    photos = write_photos(folder / "photos")
+    return photos, train(folder / "runs", "photos", str(photos), "resnet18", batch_size=8, image_size=32)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_photographs_that_are_not_square(tmp_path: Path, kind: Any) -> None:
-    photos = write_photos(tmp_path / "photos")
-    run = train(tmp_path / "runs", "photos", str(photos), "resnet18", batch_size=8, image_size=32)
+def test_photographs_that_are_not_square(of_photos: tuple[Path, RunFolder], tmp_path: Path, kind: Any) -> None:
+    photos, run = of_photos
     found = export_checkpoint(run.best, kind, tmp_path / f"net.{kind}", part="val")
     assert found.clean and found.part == "val" and found.n == 24
     files = sorted((photos / "val").rglob("*.jpg"))

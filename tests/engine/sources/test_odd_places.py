@@ -1,4 +1,4 @@
-"""What may lie where a run is looked for: pipes, devices, links in circles, folders that may not be listed or are many."""
+"""What may lie where a run is looked for: pipes, devices, links in circles, folders without access, or very many."""
 
 import os
 from pathlib import Path
@@ -69,8 +69,8 @@ def test_a_folder_that_cannot_be_listed_is_said(tmp_path: Path, monkeypatch: pyt
     def refuse(path: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(recognise.os, "scandir", refuse)
-    with pytest.raises(BadInput, match=r"cannot be read: Permission denied"):
+    with monkeypatch.context() as patch, pytest.raises(BadInput, match=r"cannot be read: Permission denied"):
+        patch.setattr(recognise.os, "scandir", refuse)
         find_runs(tmp_path)
 
 

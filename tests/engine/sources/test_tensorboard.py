@@ -1,12 +1,14 @@
 """Event files: what is read of them, and what is not believed."""
 
+import random
+import struct
 from pathlib import Path
 
 import pytest
 from event_files import begins, crc32c, image, losses, record, scalar, tensor
 from hypothesis import given, settings, strategies as st
 
-from finetui.engine.sources import tensorboard_file
+from finetui.engine.sources import tensorboard_file, tensorboard_frames
 from finetui.engine.sources.crc32c import masked_crc32c, masked_crc32c_of_all
 from finetui.engine.sources.source import Anew, Back, Hparams, Item, Note, Row
 from finetui.engine.sources.tensorboard import TensorBoardRun
@@ -173,3 +175,33 @@ def test_a_file_that_is_written_anew_is_read_anew(tmp_path: Path, file: Path, re
     assert rows(list(run.read()))[0] == (0, {"loss": 2.0})
     file.write_bytes(losses(range(2)))
     assert [type(item) for item in run.read()] == [Anew]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_frames_are_where_one_after_the_other_is(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Also where their lengths have a pattern, which is broken now and then."""
+    rng = random.Random(seed)
+    monkeypatch.setattr(tensorboard_frames, "_WORTH_IT", rng.choice((0, 200, 2000)))
+    for _ in range(30):
+        content = b""
+        for _ in range(rng.randrange(1, 5)):
+            lengths = [rng.choice((0, 1, 255, 256, 300)) if rng.random() < 0.1 else rng.randrange(1, 80)] * rng.choice(
+                (1, 2)
+            )
+            lengths += [rng.randrange(1, 60) for _ in range(rng.choice((0, 3, 70)))]
+            for length in lengths * rng.randrange(1, 20):
+                size = struct.pack("<Q", length if rng.random() > 0.01 else rng.randrange(200))
+                content += size + struct.pack("<I", masked_crc32c(size)) + rng.randbytes(size[0] + 256 * size[1] + 4)
+        damaged = bytearray(content[: rng.randrange(len(content) + 1)])
+        if damaged and rng.random() < 0.5:
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        held, at, expected = bytes(damaged), 0, []
+        while at + 16 <= len(held):
+            (length,) = struct.unpack_from("<Q", held, at)
+            end = at + length + 16
+            if end > len(held) or struct.unpack_from("<I", held, at + 8)[0] != masked_crc32c(held[at : at + 8]):
+                break
+            expected.append((at, end))
+            at = end
+        starts, ends = tensorboard_frames.whole_frames(held)
+        assert list(zip(starts.tolist(), ends.tolist(), strict=True)) == expected

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from finetui.engine.data import ResidentSplit
 from finetui.engine.models import LeNet, module_groups
 from finetui.engine.protocol.config import TrainingConfig
-from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter
+from finetui.engine.training.layer_meter import LayerMeasure, LayerMeter, gradient_norms
 from finetui.engine.training.trainer import Trainer
 
 
@@ -134,3 +134,14 @@ def test_it_fits_into_the_trainers_step(monkeypatch: pytest.MonkeyPatch) -> None
     trainer.train_step()
     assert found["conv1"] == LayerMeasure(None, None)
     assert all(0 < found[name].update < 1 and found[name].gradient > 0 for name in ("conv2", "fc1", "fc2", "fc3"))
+
+
+def test_norms_of_groups_are_those_of_gradients_of_any_kind() -> None:
+    half = nn.Linear(4, 4, bias=False).half()
+    half.weight.grad = torch.full((4, 4), 6e4, dtype=torch.float16)  # their norm is larger than any half
+    rows = nn.Embedding(5, 2, sparse=True)
+    rows(torch.tensor([1, 3])).sum().backward()
+    double = nn.Linear(3, 1).double()
+    double.weight.grad = torch.full((1, 3), 2.0, dtype=torch.float64)  # its bias has none
+    model = nn.Sequential(half, rows, double, nn.Linear(2, 2))
+    assert gradient_norms(module_groups(model)) == pytest.approx((2.4e5, 2.0, 12**0.5, 0.0), rel=1e-3)

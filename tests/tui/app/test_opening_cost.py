@@ -1,11 +1,13 @@
-"""What opening a box costs, counted and not timed."""
+"""What opening a screen or a box costs, counted and not timed."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
 from canned import CannedLink, point, running
 from canned_predictions import AnsweringLink
 from pilot import open_app, picture
+from textual.app import App
 from textual.css.stylesheet import Stylesheet
 from textual.dom import DOMNode
 from textual.screen import Screen
@@ -58,6 +60,73 @@ async def test_a_box_renders_nothing_of_what_lies_behind_it(monkeypatch: pytest.
         assert isinstance(app.screen, ModalScreen)
         assert title in rendered
         assert app.screen not in rendered
+
+
+# Keys from the Train screen, the last of them counted; how often is laid out and painted, and how many widgets there
+# are. What comes later is painted again: the commands that the palette finds, the list of images, and then each image.
+OPENINGS = [
+    (("question_mark",), 2, 1, 10),
+    (("ctrl+p",), 4, 5, 10),
+    (("f",), 2, 1, 29),
+    (("f", "f1"), 2, 1, 9),
+    (("E",), 1, 1, 11),
+    (("c",), 2, 1, 9),
+    (("o",), 3, 1, 15),
+    (("g",), 2, 2, 34),
+    (("M",), 3, 1, 17),
+    (("r",), 2, 1, 19),
+    (("m",), 4, 4, 15),
+    (("m", "C"), 2, 1, 15),
+    (("m", "S"), 2, 1, 14),
+    (("m", "slash"), 1, 1, 19),
+    (("m", "greater_than_sign"), 1, 1, 12),
+]
+
+
+class Counted:
+    """Counts what an app does from now on: layouts and paints of all screens, styles, and widgets that are made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: Counter[str] = Counter()
+        for kind, name in ((Screen, "_refresh_layout"), (Stylesheet, "apply"), (Widget, "__init__")):
+            monkeypatch.setattr(kind, name, self._counting(name, getattr(kind, name)))
+        display = App._display
+
+        def shown(app: App[Any], screen: Screen[Any], update: object) -> None:
+            self.calls["paint"] += update is not None
+            display(app, screen, update)
+
+        monkeypatch.setattr(App, "_display", shown)
+
+    def _counting(self, name: str, call: Any) -> Any:
+        def counted(*given: Any, **options: Any) -> Any:
+            self.calls[name] += 1
+            return call(*given, **options)
+
+        return counted
+
+
+@pytest.mark.parametrize(
+    ("keys", "layouts", "paints", "widgets"), OPENINGS, ids=[".".join(keys) for keys, *_ in OPENINGS]
+)
+async def test_what_is_opened_is_laid_out_and_painted_once(
+    link: AnsweringLink, monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...], layouts: int, paints: int, widgets: int
+) -> None:
+    app = FinetuiApp(link)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
+        for key in keys[:-1]:
+            await pilot.press(key)
+            await pilot.settle()
+        below = app.screen
+        counted = Counted(monkeypatch)
+        await pilot.press(keys[-1])
+        await pilot.settle()
+        assert app.screen is not below, "nothing was opened"
+        calls = counted.calls
+        assert 0 < calls["_refresh_layout"] <= layouts, calls
+        assert 0 < calls["paint"] <= paints, calls
+        assert 0 < calls["__init__"] <= widgets, calls
 
 
 def styles_of(screen: Screen[Any]) -> dict[DOMNode, object]:

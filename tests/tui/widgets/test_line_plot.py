@@ -274,16 +274,17 @@ async def test_the_evaluation_is_not_broken_by_a_curve_behind_it() -> None:
     drawn = []
     for curves in ((rising, falling), (rising, NONE), (NONE, falling)):
         plot = LinePlot("Loss", (SeriesStyle("train"), SeriesStyle("test", look=1)))
+        plot.plotter.bands = False  # which curves hide
         async with open_app(PlotApp(plot), size=(60, 20)):
             plot.set_data([(x if len(y) else NONE, y) for y in curves], 5)
             drawn.append((plot._picture.chars[1:-1].copy(), plot._picture.owners[1:-1].copy()))
-    (both, owners), (behind, _), (front, alone) = drawn
+    (both, owners), (behind, of_behind), (front, alone) = drawn
     of_front = alone == SERIES + 1
-    assert ((behind > " ") & of_front & (behind != front)).any(), "they do not meet in a cell"
     assert np.array_equal(owners[of_front], alone[of_front])
-    codes = [chars.view(np.uint32) for chars in (both, behind, front)]
-    dots = [np.where((code >= 0x2800) & (code < 0x2900), code & 0xFF, 0) for code in codes]
-    assert np.array_equal(dots[0], dots[1] | dots[2])
+    shared = of_front & (of_behind == SERIES)
+    codes = [chars[shared].view(np.uint32) - 0x2800 for chars in (both, behind, front)]
+    assert (codes[1] != codes[2]).any(), "they do not meet in a cell"
+    assert np.array_equal(codes[0], codes[1] | codes[2])
 
 
 async def test_a_smoothed_line_stands_in_front_of_its_raw_band() -> None:
@@ -386,3 +387,18 @@ def test_wrong_use_is_refused() -> None:
         LinePlot("Loss", ())
     with pytest.raises(ValueError, match="2 series, but data for 1"):
         LinePlot("Loss", TRAIN_TEST).set_data([curve()[0]], 10)
+
+
+async def test_a_plot_that_was_hidden_shows_what_has_come_meanwhile() -> None:
+    plot = LinePlot("Loss", TRAIN_TEST)
+    async with open_app(PlotApp(plot), size=(60, 12)) as pilot:
+        plot.set_data([(NONE, NONE)] * 2, 10)
+        await pilot.drawn()
+        assert "no data yet" in "".join(lines(plot))
+        plot.display = False
+        await pilot.drawn()
+        plot.set_data(curve(), 10)
+        plot.display = True  # at the size of before
+        await pilot.drawn()
+        assert "no data yet" not in "".join(lines(plot))
+        assert braille("".join(lines(plot))) > 20

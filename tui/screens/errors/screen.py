@@ -126,9 +126,10 @@ class ErrorsScreen(ListingScreen):
         self.follow_evaluations()
 
     def on_resize(self) -> None:
-        """Lay the title out anew, unless it is not there for now, and let the grid have no column too much."""
+        """Lay title and words out anew, unless they are not there for now, and give the grid no column too much."""
         if not self.has_class("-message"):
             self.call_after_refresh(self._show_lines)
+            self.call_after_refresh(self._show_detail)  # in fewer words where it has become low
         self.call_after_refresh(self._share_width)
 
     def on_thumbnail_grid_resized(self, message: ThumbnailGrid.Resized) -> None:

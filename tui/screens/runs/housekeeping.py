@@ -64,7 +64,8 @@ class Housekeeping:
         if run.live:
             stop = f"finetui stop {RunFolder(Path(run.path)).argument}"
             return f"the run {run.name} is live (process {run.pid} on {run.host}). Stop it first: {stop}"
-        return f"the run {run.name} is open in this dashboard. Close it first" if run.path == self._store.view.path else ""
+        shown = run.path == self._store.view.path
+        return f"the run {run.name} is open in this dashboard. Close it first" if shown else ""
 
     def _warn(self, text: str) -> None:
         self._screen.notify(text, severity="warning", markup=False)
