@@ -178,6 +178,8 @@ class Loop:
     def before_step(self) -> bool:
         """Obey what has come; wait while paused. Return False once the run is to stop."""
         self._begin()
+        if self.layers is not None:
+            self.layers.train_mode()  # a loop that is paused may have just put its network into training mode
         self.steering.obey()
         self._look_ahead()
         return not self.stopped

@@ -124,6 +124,18 @@ def test_what_is_frozen_keeps_its_statistics_where_parts_are_called_alone(tmp_pa
         assert not parts["body"][1]._forward_pre_hooks
 
 
+def test_a_loop_that_is_paused_shows_what_is_frozen_in_evaluation_mode(tmp_path: Path) -> None:
+    net = OwnNet()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with finetui.watch(net, optimizer, runs_dir=tmp_path, name="own") as run:
+        run.before_step()
+        run._loop.layers.set(frozenset({"block1.0", "block1.1"}), frozen=True)
+        net.train()
+        run._loop.before_step()  # somebody asks for something, before the next forward pass
+        assert not net.block1[1].training
+        assert net.block2[1].training
+
+
 def test_each_of_several_networks_keeps_something_that_trains(tmp_path: Path) -> None:
     both = nn.ModuleDict({"maker": nn.Linear(8, 8), "judge": nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 1))})
     optimizers = [torch.optim.SGD(network.parameters(), lr=0.1) for network in both.values()]
