@@ -8,6 +8,7 @@ from canned import CannedLink, point, running
 from canned_predictions import AnsweringLink
 from pilot import open_app, picture
 from textual.app import App
+from textual.color import Color
 from textual.css.stylesheet import Stylesheet
 from textual.dom import DOMNode
 from textual.screen import Screen
@@ -16,6 +17,7 @@ from textual.widget import Widget
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.base import ModalScreen
 from finetui.tui.screens.help import HelpScreen
+from finetui.tui.widgets.form_rows import TextRow
 
 
 async def test_the_help_is_a_few_widgets_however_many_keys_it_tells_of() -> None:
@@ -168,3 +170,19 @@ async def test_every_screen_has_its_styles_as_it_comes(link: AnsweringLink, size
             screen.update_node_styles(animate=False)
             assert styles_of(screen) == before, screen
             await pilot.press(*(["escape"] * len(keys)))
+
+
+async def test_the_label_of_a_field_is_muted_on_the_ground_of_its_form(link: AnsweringLink) -> None:
+    app = FinetuiApp(link)
+    async with open_app(app, size=(120, 40)) as pilot:
+        await pilot.settle()
+        await pilot.press("f")
+        await pilot.settle()
+        row = app.screen.query_one("#epochs", TextRow)
+        label, *_, field = app.screen._compositor.render_strips(app.size)[row.region.y].crop(*row.region.column_span)
+        assert label.text == " Epochs".ljust(15)
+        colours = app.get_css_variables()
+        assert label.style is not None and field.style is not None
+        assert label.style.color == Color.parse(colours["muted"]).rich_color
+        assert label.style.bgcolor == Color.parse(colours["panel"]).rich_color
+        assert field.style.bgcolor == Color.parse(colours["field"]).rich_color
