@@ -17,6 +17,7 @@ from textual.widget import Widget
 from finetui.tui.app.app import FinetuiApp
 from finetui.tui.screens.base import ModalScreen
 from finetui.tui.screens.help import HelpScreen
+from finetui.tui.terminal.compositor import TightCompositor
 from finetui.tui.widgets.form_rows import TextRow
 
 
@@ -186,3 +187,16 @@ async def test_the_label_of_a_field_is_muted_on_the_ground_of_its_form(link: Ans
         assert label.style.color == Color.parse(colours["muted"]).rich_color
         assert label.style.bgcolor == Color.parse(colours["panel"]).rich_color
         assert field.style.bgcolor == Color.parse(colours["field"]).rich_color
+
+
+async def test_what_is_never_rendered_for_good_is_painted_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = FinetuiApp(CannedLink(*running(point(10))))
+    async with open_app(app, size=(200, 60)) as pilot:
+        await pilot.settle()
+        asked: list[float] = []
+        monkeypatch.setattr(TightCompositor, "prepare", lambda _self, seconds: asked.append(seconds))
+        counted = Counted(monkeypatch)
+        await pilot.press("question_mark")
+        await pilot.settle()
+        assert counted.calls["paint"]
+        assert 0 < len(asked) < 100
