@@ -80,7 +80,7 @@ OPENINGS = [
     (("r",), 2, 1, 19),
     (("m",), 4, 4, 15),
     (("m", "C"), 2, 1, 15),
-    (("m", "S"), 2, 1, 14),
+    (("m", "S"), 3, 2, 14),  # the scores may come before the first layout, or later
     (("m", "slash"), 1, 1, 19),
     (("m", "greater_than_sign"), 1, 1, 12),
 ]
