@@ -77,7 +77,7 @@ OPENINGS = [
     (("o",), 3, 1, 15),
     (("g",), 2, 2, 34),
     (("M",), 3, 1, 17),
-    (("r",), 2, 1, 19),
+    (("r",), 3, 2, 19),  # as may the runs
     (("m",), 4, 4, 15),
     (("m", "C"), 2, 1, 15),
     (("m", "S"), 3, 2, 14),  # the scores may come before the first layout, or later
