@@ -25,6 +25,7 @@ else:
 
 _FRAME = 1 / MAX_FPS  # seconds
 _SLICE = 0.005  # seconds of processor time: the event loop is to be free again in 0.01 s
+_MOST_TURNS = 20  # for one paint: some widgets keep nothing of what they render
 _PATIENCE = 0.2  # seconds: what never comes to rest is painted all the same
 
 
@@ -34,6 +35,7 @@ class Frames(_Base):
     _next_size: Size | None = None  # to be laid out in
     _unpainted = False
     _renders = False  # in several turns
+    _turns = 0  # that it has taken so far
     _waiting_since = 0.0
     _painted_at = 0.0
 
@@ -83,12 +85,14 @@ class Frames(_Base):
         """Paint, unless widgets have something to do after the layout, or more is to be rendered than at once."""
         if self._is_busy():
             return
-        if not self._is_rendered():
+        if self._turns < _MOST_TURNS and not self._is_rendered():
             # Not with `call_later` alone: a pump that finds a message waiting goes on with it in the same turn.
             self._renders = True
+            self._turns += 1
             asyncio.get_running_loop().call_soon(self.call_later, self._go_on)
             return
         self._unpainted = False
+        self._turns = 0
         self._update_timer.pause()
         self._painted_at = time.monotonic()
         super()._compositor_refresh()

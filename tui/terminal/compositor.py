@@ -57,7 +57,7 @@ class TightCompositor(Compositor):
         for widget, (region, clip) in self.visible_widgets.items():
             shown = region.intersection(clip)
             rows = [one for one in changed if one.overlaps(shown)]
-            if not rows:
+            if not rows or widget.BLANK:  # of which nothing is kept, nor costs anything
                 continue
             top, bottom = max(min(one.y for one in rows), shown.y), min(max(one.bottom for one in rows), shown.bottom)
             lines = widget._styles_cache

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.cells import set_cell_size
+from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import BindingType
@@ -13,7 +15,6 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from finetui.tui.keys import bind, move
-from finetui.tui.widgets.styled_line import line_strip
 from finetui.tui.widgets.text_field import TextField
 
 LABEL_WIDTH = 14
@@ -104,8 +105,9 @@ class TextRow(TextField):
         if crop.x or crop.y or not lines or crop.width <= width:
             return lines
         around, _ = self.background_colors
-        style = self.get_component_styles("text-row--label").color.rich_color
-        label = line_strip(self, Content(self._label), width).apply_style(Style.from_color(style, around.rich_color))
+        colour = self.get_component_styles("text-row--label").color
+        style = Style.from_color((around + colour).rich_color, around.rich_color)
+        label = Strip([Segment(set_cell_size(self._label, width), style)], width)
         for line_filter in self.get_line_filters():
             label = label.apply_filter(line_filter, around)
         return [Strip.join([label, lines[0].crop(width)]), *lines[1:]]
