@@ -20,6 +20,10 @@ from finetui.engine.distributed.ranks import SINGLE, Ranks
 PATIENCE = 150.0  # seconds until ranks that wait for one another are killed
 TIMEOUT = 40.0  # seconds that one waits for another
 
+# The first backward pass of a process starts a thread for each device. After `torch.compile` there is one more device,
+# of no hardware, and no fork of a process with such threads can do a backward pass: so the first one is here.
+torch.zeros(1, requires_grad=True).sum().backward()
+
 
 def on_ranks(world: int, work: Callable[[Ranks], Any], folder: Path, timeout: float = TIMEOUT) -> list[Any]:
     """Return what `work(ranks)` returns on each of `world` ranks, by rank; with one it is a fork as well.
