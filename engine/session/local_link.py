@@ -6,8 +6,9 @@ from finetui.engine.errors import FinetuiError
 from finetui.engine.machine.watch import MachineWatch
 from finetui.engine.protocol.commands import AnyCommand, Stop
 from finetui.engine.protocol.config import RunConfig
-from finetui.engine.protocol.events import Phase
+from finetui.engine.protocol.events import CommandRefused, Phase
 from finetui.engine.protocol.queues import CommandQueue, EventQueue
+from finetui.engine.protocol.state_rules import HAS_ENDED
 
 
 class LocalLink:
@@ -16,6 +17,7 @@ class LocalLink:
     outlives = False
     steers = True
     attached = False
+    capabilities = None
 
     def __init__(self, config: RunConfig, *, autostart: bool = False) -> None:
         self.events = EventQueue()
@@ -23,12 +25,19 @@ class LocalLink:
         self._autostart = autostart
         self._commands = CommandQueue()
         self._closed = threading.Event()
+        self._over = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the engine has ended, so that nothing will be answered any more."""
+        return self._over
 
     def run(self) -> None:
         """Run the engine here until `close`. What makes it fail is told by its last event, not raised."""
         self.events.put(Phase(name="Importing PyTorch"))
         from finetui.engine.session.serve import serve
 
+        failed = False
         try:
             with MachineWatch(self.events.put) as machine:
                 serve(
@@ -40,12 +49,17 @@ class LocalLink:
                     machine=machine,
                 )
         except FinetuiError:
-            # The session's last event was its failure; a dashboard shows that.
+            failed = True
+        self._over = True
+        if failed:  # its last event tells of it, and a dashboard shows that
             self._closed.wait()
 
     def send(self, command: AnyCommand) -> None:
-        """Queue `command` for the next step boundary."""
-        self._commands.put(command)
+        """Queue `command` for the next step boundary; it is refused where the engine has ended."""
+        if self._over:
+            self.events.put(CommandRefused(command=command, reason=HAS_ENDED))
+        else:
+            self._commands.put(command)
 
     def close(self) -> None:
         """Save and stop."""

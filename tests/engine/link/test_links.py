@@ -14,6 +14,7 @@ from watching import PATIENCE, Watcher, told, until
 
 from finetui.engine.link.base import Link
 from finetui.engine.link.journal_link import CheckpointLink, JournalLink
+from finetui.engine.link.no_link import NoLink
 from finetui.engine.link.process_link import ProcessLink
 from finetui.engine.predictions.file import load_predictions
 from finetui.engine.protocol.commands import (
@@ -52,6 +53,31 @@ from finetui.engine.session.session import Session
 @pytest.fixture(params=[LocalLink, ProcessLink], ids=["thread", "process"])
 def watch(request: pytest.FixtureRequest, watch: Callable[[Link], Watcher]) -> Callable[..., Watcher]:
     return lambda config, **options: watch(request.param(config, **options))
+
+
+def test_every_link_has_all_that_a_dashboard_needs(make_config, tmp_path: Path) -> None:
+    config = make_config()
+    links = LocalLink(config), ProcessLink(config), JournalLink(RunFolder(tmp_path)), NoLink()
+    wanted = {*Link.__annotations__, *(name for name in vars(Link) if not name.startswith("_"))}
+    for link in links:
+        assert [name for name in wanted if not hasattr(link, name)] == []
+        assert link.capabilities is None or link.capabilities.why_no_others
+        assert not link.over
+
+
+def test_an_engine_in_a_thread_that_has_failed_refuses_commands(make_config) -> None:
+    link = LocalLink(make_config(device="cuda:99"))
+    thread = threading.Thread(target=link.run)
+    thread.start()
+    try:
+        until(lambda: link.over)
+        link.send(Pause())
+        *_, refused = link.events.drain()
+        assert isinstance(refused, CommandRefused)
+        assert refused.reason == "the engine has ended"
+    finally:
+        link.close()
+        thread.join()
 
 
 def test_start_steer_and_finish(watch, make_config) -> None:
