@@ -38,6 +38,14 @@ class Frames(_Base):
     _turns = 0  # that it has taken so far
     _waiting_since = 0.0
     _painted_at = 0.0
+    _resumed = False
+
+    def _on_screen_resume(self, event: events.ScreenResume) -> None:
+        """Find no styles anew of a screen that has just been composed, but its own: its stylesheet was read after."""
+        if not self._resumed:
+            self._resumed = True
+            event.refresh_styles = False
+            self.app.stylesheet.apply(self)
 
     def _on_screen_suspend(self) -> None:
         """Paint nothing because of what opened above it: that paints what it shows of this one."""
@@ -70,7 +78,7 @@ class Frames(_Base):
 
     def _on_timer_update(self) -> None:
         """Lay out and paint, unless widgets still have messages that may change it: then with a later frame."""
-        if self._is_busy():
+        if self._must_wait():
             return
         super()._on_timer_update()
         if self._unpainted and self.is_current:
@@ -83,7 +91,7 @@ class Frames(_Base):
 
     def _paint(self) -> None:
         """Paint, unless widgets have something to do after the layout, or more is to be rendered than at once."""
-        if self._is_busy():
+        if self._must_wait():
             return
         if self._turns < _MOST_TURNS and not self._is_rendered():
             # Not with `call_later` alone: a pump that finds a message waiting goes on with it in the same turn.
@@ -104,6 +112,13 @@ class Frames(_Base):
     def _is_rendered(self) -> bool:
         compositor = self._compositor
         return self is not self.app.screen or not isinstance(compositor, TightCompositor) or compositor.prepare(_SLICE)
+
+    def _must_wait(self) -> bool:
+        """Whether nothing can be done now; the timer, which Textual may have paused, asks again with the next frame."""
+        waits = bool(self.app._batch_count) or self._is_busy()
+        if waits:
+            self._update_timer.resume()
+        return waits
 
     def _is_busy(self) -> bool:
         """Whether messages wait for any of its widgets, and have not done so for too long."""

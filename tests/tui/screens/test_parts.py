@@ -87,7 +87,7 @@ async def test_the_errors_screen_says_its_part_and_switches(tmp_path: Path, size
         assert "val image" in picture(app)
         await pilot.press("C")
         await pilot.settle()
-        assert "of 200 wrong" in picture(app)
+        assert "of 200 val images wrong" in picture(app)
         await pilot.press("escape")
         await pilot.press("p")
         await pilot.until(lambda: "Misclassified test images" in line(screen, "title"))
@@ -147,7 +147,7 @@ async def test_without_val_there_is_nothing_to_switch_to(link) -> None:
         assert line(screen, "title").startswith(" Misclassified test images  ")
         await pilot.press("p")
         await pilot.settle()
-        assert "no other part is held out than test" in line(screen, "filter")
+        assert "No other part is held out than test" in picture(app)
         assert link.asked(Evaluate) == []
 
 
