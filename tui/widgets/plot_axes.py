@@ -19,6 +19,7 @@ HUGE = 1e100  # values are cut to this, so that no difference of two of them ove
 _SHORTEST_SPAN = 0.01  # of an x axis, in epochs
 _HIGHEST_FLOOR = 0.999  # of an axis of percents
 _MOST_TICKS = 7  # of a y axis
+_QUARTER = 0.25  # 25 % is a nice step between percents as well
 _FEW = 12  # values, of which each counts: they are no start that is soon left
 
 
@@ -96,7 +97,7 @@ def y_axis(data: Sequence[Points], rows: int, *, percent: bool = False, log: boo
             found = _log_axis(least, greatest, rows)
         elif percent and least >= 0 and greatest <= 1:
             least = min(float(y[_settled(x)].min()) for x, y in filled)
-            found = _lowered(*_even_axis(min(least, _HIGHEST_FLOOR), 1.0, rows), rows)
+            found = _lowered(*_even_axis(min(least, _HIGHEST_FLOOR), 1.0, rows, (_QUARTER,)), rows)
         else:
             found = _even_axis(*_widened(least, greatest), rows)
     axis, values = found
@@ -123,10 +124,14 @@ def _widened(least: float, greatest: float) -> tuple[float, float]:
     return least, greatest
 
 
-def _even_axis(least: float, greatest: float, rows: int) -> tuple[Range, list[float]]:
-    """Return a linear axis and its ticks, the lowest of them in the lowest row: of all nice steps the best."""
+def _even_axis(least: float, greatest: float, rows: int, besides: tuple[float, ...] = ()) -> tuple[Range, list[float]]:
+    """Return a linear axis and its ticks, the lowest of them in the lowest row: of all nice steps the best.
+
+    `besides` are steps that are as good as the others, rising.
+    """
     most = rows * DOTS_DOWN - 1
     step = nice_step((greatest - least) / 12)
+    others = [other for other in besides if other > step]
     best: tuple[float, float, float, int] | None = None  # how good it is, low, step, rows from tick to tick
     while best is None or step <= 2 * (greatest - least):
         low = math.floor(least / step + 1e-9) * step
@@ -141,7 +146,9 @@ def _even_axis(least: float, greatest: float, rows: int) -> tuple[Range, list[fl
             good *= 0.8 if count > _MOST_TICKS or gap > 6 else 1.0
             if best is None or good > best[0] + 1e-9:
                 best = good, low, step, gap
-        step = nice_step(step * 1.5)
+        step = nice_step(step * 1.1)
+        if others and others[0] < step:
+            step = others.pop(0)
     _, low, step, gap = best
     axis = Range(low, max(low + step * most / (DOTS_DOWN * gap), greatest))
     return axis, _rounded([low + k * step for k in range((rows - 1) // gap + 1)], step)
@@ -160,7 +167,7 @@ def _lowered(axis: Range, values: list[float], rows: int) -> tuple[Range, list[f
 
 
 def _rounded(values: list[float], step: float) -> list[float]:
-    digits = max(0, -math.floor(math.log10(step)))
+    digits = max(0, 1 - math.floor(math.log10(step)))
     return [round(value, digits) for value in values] if digits < 300 else values
 
 

@@ -150,6 +150,14 @@ def test_percents_end_at_a_hundred_and_forget_the_start() -> None:
     assert plot_axes.y_axis([(x, y * 2)], 9, percent=True)[0].high > 1.9  # no shares of 1 after all
 
 
+@pytest.mark.parametrize("rows", range(9, 41))
+def test_shares_from_zero_on_take_most_of_the_height(rows: int) -> None:
+    axis, ticks = plot_axes.y_axis([(np.arange(10.0), np.linspace(0.0, 0.83, 10))], rows, percent=True)
+    assert axis.low == 0
+    assert axis.high < 1.25
+    assert [label for _, label in ticks][:: len(ticks) - 1] == ["0%", "100%"]
+
+
 def test_tick_labels() -> None:
     assert plot_axes.ticks(Range(0, 2.5), 3) == [0, 1, 2]
     assert plot_axes.ticks(Range(0, 0.3), 4) == [0, 0.1, 0.2, 0.3]
