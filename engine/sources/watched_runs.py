@@ -77,9 +77,9 @@ class _Watched:
             self._hear_rate(event)
         size = self.found.path.stat().st_size if self.found.path.is_file() else 0
         summary = self._told.summary(clean(self.found.name), Path(self.found.place), None, size)
-        if summary is not None and summary.lr is None:
-            summary = msgspec.structs.replace(summary, lr=self._rate)
-        self._last = summary
+        if summary is None:
+            summary = msgspec.structs.replace(self._bare(), state="preparing", note="it has told nothing yet")
+        self._last = msgspec.structs.replace(summary, lr=self._rate) if summary.lr is None else summary
 
     def _hear_rate(self, event: AnyEvent) -> None:
         """Keep the greatest rate that was logged: what was set, where schedules warm up and decay."""

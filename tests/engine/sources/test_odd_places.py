@@ -104,3 +104,14 @@ def test_runs_that_have_ended_are_looked_at_now_and_then(tmp_path: Path, monkeyp
     assert {run.name: run.step for run in runs.read()} == {"ended": 4, "live": 8}
     now[0] += 6
     assert {run.name: run.step for run in runs.read()} == {"ended": 8, "live": 8}
+
+
+def test_a_run_of_which_nothing_can_be_read_is_listed_and_says_so(tmp_path: Path) -> None:
+    for name, content in (("broken", b"garbage" * 100), ("new", b"")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "events.out.tfevents.1.host").write_bytes(content)
+    found = WatchedRuns([tmp_path]).read()
+    assert {(run.name, run.state, run.note) for run in found} == {
+        ("broken", "preparing", "it has told nothing yet"),
+        ("new", "preparing", "it has told nothing yet"),
+    }
