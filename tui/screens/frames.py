@@ -103,7 +103,16 @@ class Frames(_Base):
         self._turns = 0
         self._update_timer.pause()
         self._painted_at = time.monotonic()
+        self._note_seen_through()
         super()._compositor_refresh()
+
+    def _note_seen_through(self) -> None:
+        """Have the boxes between this screen and the one in front keep no lines of what has changed here."""
+        stack: list[Screen[Any]] = [*self.app.screen_stack]
+        changed = self._compositor._dirty_regions
+        between = stack[stack.index(self) + 1 : -1] if changed and self in stack else []
+        for screen in between:
+            screen._styles_cache.set_dirty(*changed)
 
     def _go_on(self) -> None:
         self._renders = False
