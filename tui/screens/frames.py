@@ -54,9 +54,11 @@ class Frames(_Base):
     def _screen_resized(self, size: Size) -> None:
         """Lay out for `size`, unless this tells of the last layout.
 
-        The size of a screen is that of the app, and so the new one by now, whatever the layout is.
+        The size of a screen is that of the app, and so the new one by now, whatever the layout is. What a terminal
+        showed may be lost also where it has its old size again before any other was laid out.
         """
         if size != (self._next_size or self._compositor.size):
+            self._compositor._dirty_regions.add(size.region)
             super()._screen_resized(size)
 
     def _refresh_layout(self, size: Size | None = None, scroll: bool = False) -> None:
