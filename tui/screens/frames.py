@@ -75,6 +75,8 @@ class Frames(_Base):
         """Paint at once what is ready, if the last frame was long enough ago."""
         event.prevent_default()
         await super()._on_idle(event)
+        if self.app._batch_count:
+            self._update_timer.resume()  # Textual forgets what was asked for meanwhile
         if self._update_timer._active.is_set() and not self._renders and time.monotonic() - self._painted_at >= _FRAME:
             self._on_timer_update()
 
