@@ -125,6 +125,9 @@ class DashboardPilot(Pilot[Any]):
             return ["the app, which is to end"]
         if busy := [str(pump) for pump in (app, *app._registry) if not _waits(pump)]:
             return busy
+        if app._batch_count:  # the palette has nothing painted for a moment
+            self._turn_to_next_timer(_PATIENCE)
+            return ["a delayed update"]
         if late := [screen for screen in (app.screen, *app._background_screens) if _has_to_draw(screen)]:
             for screen in late:
                 screen._on_timer_update()

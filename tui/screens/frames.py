@@ -54,9 +54,11 @@ class Frames(_Base):
     def _screen_resized(self, size: Size) -> None:
         """Lay out for `size`, unless this tells of the last layout.
 
-        The size of a screen is that of the app, and so the new one by now, whatever the layout is.
+        The size of a screen is that of the app, and so the new one by now, whatever the layout is. What a terminal
+        showed may be lost also where it has its old size again before any other was laid out.
         """
         if size != (self._next_size or self._compositor.size):
+            self._compositor._dirty_regions.add(size.region)
             super()._screen_resized(size)
 
     def _refresh_layout(self, size: Size | None = None, scroll: bool = False) -> None:
@@ -73,6 +75,8 @@ class Frames(_Base):
         """Paint at once what is ready, if the last frame was long enough ago."""
         event.prevent_default()
         await super()._on_idle(event)
+        if self.app._batch_count:
+            self._update_timer.resume()  # Textual forgets what was asked for meanwhile
         if self._update_timer._active.is_set() and not self._renders and time.monotonic() - self._painted_at >= _FRAME:
             self._on_timer_update()
 
@@ -103,7 +107,16 @@ class Frames(_Base):
         self._turns = 0
         self._update_timer.pause()
         self._painted_at = time.monotonic()
+        self._note_seen_through()
         super()._compositor_refresh()
+
+    def _note_seen_through(self) -> None:
+        """Have the boxes between this screen and the one in front keep no lines of what has changed here."""
+        stack: list[Screen[Any]] = [*self.app.screen_stack]
+        changed = self._compositor._dirty_regions
+        between = stack[stack.index(self) + 1 : -1] if changed and self in stack else []
+        for screen in between:
+            screen._styles_cache.set_dirty(*changed)
 
     def _go_on(self) -> None:
         self._renders = False

@@ -59,6 +59,8 @@ class TerminalDriver(LinuxDriver):
         self._size = self._terminal.size()
         self._resized_at = 0.0
         self._new_size: events.Resize | None = None
+        self._sent_size: Size | None = None
+        self._had_another = False  # size, since one was sent
 
     # -- output ---------------------------------------------------------------------------------------------
 
@@ -154,16 +156,21 @@ class TerminalDriver(LinuxDriver):
         self._note_size(events.Resize(size, size))
 
     def _note_size(self, event: events.Resize) -> None:
-        waits = self._new_size is not None
-        self._new_size = event
-        if not waits:
+        before, self._new_size = self._new_size, event
+        if before is not None:
+            self._had_another |= before.size != event.size
+        else:
             self._loop.call_at(self._resized_at + _RESIZE_SECONDS, self._send_size)
 
     def _send_size(self) -> None:
         self._resized_at = self._loop.time()
         event, self._new_size = self._new_size, None
+        had_another, self._had_another = self._had_another, False
         if event is not None:
             self.send_message(event)
+            if had_another and event.size == self._sent_size:  # of which the app hears nothing
+                self._driven.repaint()
+            self._sent_size = event.size
 
     # -- stopping and going on ------------------------------------------------------------------------------
 

@@ -34,3 +34,15 @@ async def test_each_screen_is_laid_out_and_painted_for_the_new_size(
             whole = [update for update in painted if isinstance(update, LayoutUpdate)]
             assert whole and whole[0].region == Region(0, 0, *size)
             assert app.screen.outer_size == app.train_screen.outer_size == size
+
+
+async def test_the_old_size_again_before_another_was_laid_out_is_painted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    painted: list[LayoutUpdate | ChopsUpdate] = []
+    app = FinetuiApp(CannedLink())
+    async with open_app(app) as pilot:
+        await pilot.settle()
+        monkeypatch.setattr(app, "_display", lambda _screen, update: painted.append(update))
+        for size in (Size(60, 24), Size(80, 24)):
+            app.screen._screen_resized(size)
+        await pilot.settle()
+        assert any(isinstance(update, LayoutUpdate) for update in painted)

@@ -1,5 +1,6 @@
-"""The thread that reads what is typed: awake while somebody types, and asleep otherwise."""
+"""The thread that reads what is typed: awake while somebody types, and asleep otherwise; and sizes while one drags."""
 
+import asyncio
 import os
 import pty
 import select
@@ -7,6 +8,9 @@ import threading
 from typing import Any
 
 import pytest
+from textual import events
+from textual.app import App
+from textual.geometry import Size
 from textual.message import Message
 
 from finetui.tui.terminal.driver import TerminalDriver
@@ -77,3 +81,40 @@ def test_it_looks_again_and_again_only_for_a_while_after_a_key(monkeypatch: pyte
     assert not thread.is_alive()
     os.close(keyboard)
     os.close(descriptor)
+
+
+class Dragged(App[None]):
+    """An app whose terminal has the sizes that a test says."""
+
+    terminal: Any = None
+    painted = 0
+
+    def is_leaving(self) -> bool:
+        return False
+
+    def fail(self, error: Exception) -> None:
+        raise error
+
+    def repaint(self) -> None:
+        self.painted += 1
+
+
+@pytest.mark.parametrize(("widths", "painted"), [((80, 60, 80), 1), ((80, 60), 0), ((80, 80), 0), ((60, 80, 60), 0)])
+async def test_a_size_that_is_back_before_the_app_hears_of_another_is_painted_anew(
+    widths: tuple[int, ...], painted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetui.tui.terminal.driver._RESIZE_SECONDS", 0.02)
+    app = Dragged()
+    app.terminal = Terminal(-1)
+    app.terminal.size = lambda: (80, 24)
+    driver = TerminalDriver(app)
+    heard: list[Any] = []
+    monkeypatch.setattr(driver, "send_message", heard.append)
+    driver._note_size(events.Resize(Size(80, 24), Size(80, 24)))
+    await asyncio.sleep(0.01)
+    assert len(heard) == 1
+    for width in widths:
+        driver._note_size(events.Resize(Size(width, 24), Size(width, 24)))
+    await asyncio.sleep(0.05)
+    assert [event.size.width for event in heard] == [80, widths[-1]]
+    assert app.painted == painted
