@@ -51,15 +51,20 @@ class LocalLink:
         except FinetuiError:
             failed = True
         self._over = True
+        self._refuse_the_rest()
         if failed:  # its last event tells of it, and a dashboard shows that
             self._closed.wait()
 
     def send(self, command: AnyCommand) -> None:
         """Queue `command` for the next step boundary; it is refused where the engine has ended."""
+        self._commands.put(command)
         if self._over:
+            self._refuse_the_rest()
+
+    def _refuse_the_rest(self) -> None:
+        """Refuse what nobody will take any more, also what came just before the end."""
+        while (command := self._commands.take()) is not None:
             self.events.put(CommandRefused(command=command, reason=HAS_ENDED))
-        else:
-            self._commands.put(command)
 
     def close(self) -> None:
         """Save and stop."""

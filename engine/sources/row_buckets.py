@@ -119,7 +119,7 @@ def summed(told: SortedOut, names: Sequence[str], buckets: Ints, first: Bucket) 
     has = np.isfinite(values) | begins & ~((group < keys) & known[group % keys])
     group, values = group[has], values[has]
     starts = np.flatnonzero(np.diff(group, prepend=-1))
-    ends = np.append(starts[1:], len(group))
+    ends = np.append(starts, len(group))[1:]  # there may be none
     with np.errstate(invalid="ignore"):
         columns = (
             np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts), values[ends - 1],

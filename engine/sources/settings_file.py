@@ -115,8 +115,9 @@ def _scalar(text: str) -> Setting | None:
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     if _NUMBER.fullmatch(text) and len(text) < 400:
+        text = text.replace("_", "")  # anywhere: Python takes single ones between digits
         number = float(text)
-        return int(text) if text.lstrip("+-").replace("_", "").isdigit() else number
+        return int(text) if text.lstrip("+-").isdigit() else number
     return text
 
 

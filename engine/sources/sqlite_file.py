@@ -55,6 +55,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+    before, *_ = mark_of(path) or (None,)
     with path.open("rb") as file:
         header = file.read(_READ_VERSION + 1)
     _, ahead, journal = files_of(path)
@@ -62,7 +63,8 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
         if not _holds_something(ahead):
             with closing(_connect(path, "mode=ro&immutable=1")) as base:
                 yield base
-            if _holds_something(ahead):
+            # A writer that has closed it again has taken what it wrote into the database.
+            if _holds_something(ahead) or before not in mark_of(path):
                 raise OSError(f"the database {path.name} was opened by its writer just now")
             return
         if not path.with_name(path.name + "-shm").exists():

@@ -36,9 +36,14 @@ _NEW = f"""
     SELECT id, timestamp, step, CASE WHEN length(metrics) > {_LONGEST} THEN '' ELSE metrics END
     FROM metrics NOT INDEXED WHERE id > ? AND id <= ? AND run_id = ? ORDER BY id LIMIT {_MOST_ROWS}"""
 
+_latest: dict[Path, tuple[tuple[str, str], ...]] = {}  # the runs of each database, when it was last read
+
 
 def runs_in(path: Path) -> list[tuple[str, str]]:
-    """Return id and name of each run in the database, the first one first; none where it is not trackio's."""
+    """Return id and name of each run in the database, the first one first; none where it is not trackio's.
+
+    Where it cannot be read just now, they are those of before.
+    """
     return list(_runs_in(path, mark_of(path)))
 
 
@@ -46,9 +51,11 @@ def runs_in(path: Path) -> list[tuple[str, str]]:
 def _runs_in(path: Path, _mark: object) -> tuple[tuple[str, str], ...]:
     try:
         with opened(path) as base:
-            return tuple((str(key), str(name)) for key, name, _ in base.execute(_RUNS))
+            found = tuple((str(key), str(name)) for key, name, _ in base.execute(_RUNS))
     except OSError:
-        return ()
+        return _latest.get(path, ())
+    _latest[path] = found
+    return found
 
 
 class _Line(NamedTuple):
@@ -83,20 +90,24 @@ class TrackioRun:
         if mark == self._mark:
             return
         inode = self._path.stat().st_ino
+        # What is read may turn out to be void when the database is closed: nothing is remembered of it before.
         with opened(self._path) as base:
             gone = self._is_gone(base) or (self._inode and inode != self._inode)
-            if gone:
-                self._begin()
-            self._inode = inode
-            settings = [] if self._told_settings else self._settings(base)
-            start, end = self._span(base)
+            settings = [] if self._told_settings and not gone else self._settings(base)
+            start, end = self._span(base, anew=bool(gone))
+        self._inode = inode
         if gone:
+            self._begin()
             yield Anew("rows of the database are gone")
-        yield from settings
+        for told in settings:
+            self._told_settings = True
+            yield told
         while start < end:
             # Nothing of the database is held while these are told.
             with opened(self._path) as base:
-                lines, start = self._block(base, start, end)
+                lines, ids, start = self._block(base, start, end)
+            if ids is not None:
+                self._first, self._last = self._first or ids[0], ids[1]
             yield from self._rows(lines)
         self._seen = max(end, self._seen)
         self._mark = mark if settled else None
@@ -107,29 +118,33 @@ class TrackioRun:
         query = "SELECT count(*) FROM metrics WHERE run_id = ? AND id IN (?, ?)"
         return int(base.execute(query, (self._run, self._first, self._last)).fetchone()[0]) < len(ids)
 
-    def _span(self, base: sqlite3.Connection) -> tuple[int, int]:
-        """Return between which ids rows of this run may be that were not read yet."""
+    def _span(self, base: sqlite3.Connection, *, anew: bool) -> tuple[int, int]:
+        """Return between which ids rows of this run may be that were not read yet; `anew`: all of them are such."""
         most = base.execute("SELECT max(id) FROM metrics").fetchone()[0] or 0
-        if self._first:
+        if self._first and not anew:
             return max(self._seen, self._last), most
         query = "SELECT min(id), max(id) FROM metrics WHERE run_id = ?"
         first, last = base.execute(query, (self._run,)).fetchone()
         return (0, 0) if first is None else (first - 1, last)
 
-    def _block(self, base: sqlite3.Connection, start: int, end: int) -> tuple[list[_Line], int]:
-        """Return the next rows of this run with ids above `start`, up to `end`, and where to go on."""
+    def _block(self, base: sqlite3.Connection, start: int, end: int) -> tuple[list[_Line], tuple[int, int] | None, int]:
+        """Return the next rows of this run with ids above `start`, up to `end`, and where to go on.
+
+        In between come the first and the last id, None where there are none.
+        """
         lines: list[_Line] = []
-        size = count = 0
+        first = last = size = count = 0
         for key, when, step, metrics in base.execute(_NEW, (start, end, self._run)):
-            self._first, self._last = self._first or int(key), int(key)
+            first, last = first or int(key), int(key)
             count += 1
             at = _whole(step)
             if at is not None and isinstance(metrics, str):
                 size += len(metrics)
                 lines.append(_Line(at, _unix(when), _plain(metrics)))
             if size > _MOST_BYTES:
-                return lines, self._last
-        return lines, self._last if count == _MOST_ROWS else end
+                break
+        goes_on = count == _MOST_ROWS or size > _MOST_BYTES
+        return lines, (first, last) if count else None, last if goes_on else end
 
     def _rows(self, lines: list[_Line]) -> Iterator[Row | Rows]:
         rows = self._together(lines)
@@ -168,7 +183,6 @@ class TrackioRun:
             told = json.loads(found[0]) if found else {}
         except (sqlite3.Error, ValueError, TypeError, RecursionError):
             return []
-        self._told_settings = bool(found)
         if not isinstance(told, dict):
             return []
         simple = {k: v for k, v in told.items() if isinstance(v, str | int | float | bool) and k[:1] != "_"}

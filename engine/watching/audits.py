@@ -45,6 +45,7 @@ class Audits:
         """Answer what is over with this step of the loop."""
         for question, audit, last in self._waiting.copy():
             if audit.done or self._loop.step >= last:
+                self._loop.emit_point()  # the time of an answer is in none
                 self._answer(question, audit)
 
     def end(self, why: str) -> None:

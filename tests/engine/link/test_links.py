@@ -80,6 +80,20 @@ def test_an_engine_in_a_thread_that_has_failed_refuses_commands(make_config) -> 
         thread.join()
 
 
+def test_an_engine_in_a_thread_that_fails_refuses_what_it_has_not_taken(make_config) -> None:
+    link = LocalLink(make_config(device="cuda:99"))
+    link.send(Evaluate())
+    thread = threading.Thread(target=link.run)
+    thread.start()
+    try:
+        until(lambda: link.over)
+        heard: list[object] = []
+        until(lambda: heard.extend(link.events.drain()) or any(isinstance(one, CommandRefused) for one in heard))
+    finally:
+        link.close()
+        thread.join()
+
+
 def test_start_steer_and_finish(watch, make_config) -> None:
     watcher = watch(make_config(epochs=2, batch_size=50))
     watcher.until_state("ready")

@@ -207,6 +207,13 @@ def test_of_many_evaluations_few_remain_and_the_best_one(
     assert list(map(exact, one_by_one)) == list(map(exact, together_))
 
 
+def test_a_block_of_a_training_that_has_diverged_joins_a_bucket_that_has_begun(in_small_blocks: None) -> None:
+    rows = [Row(step, 1.7e9 + step, None, {"loss": 0.5 if step <= 30 else math.nan}) for step in range(1, 81)]
+    heard = list(RunEvents(Told([columns(rows[:40]), columns(rows[40:])]), "a", "/a").read())
+    points = [event for event in heard if isinstance(event, TrainPoint)]
+    assert {(point.step, point.loss) for point in points} == {(80, 0.5)}
+
+
 def columns(rows: list[Row]) -> Rows:
     """These rows as columns."""
     names = list(dict.fromkeys(name for row in rows for name in row.values))

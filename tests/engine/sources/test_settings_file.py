@@ -25,6 +25,7 @@ EVENTS = "events.out.tfevents.1.h"
     [
         ("lr: 0.01\nn: 3\nname: resnet18\n", {"lr": 0.01, "n": 3, "name": "resnet18"}),
         ("a: 1e-3\nb: -2\nc: 1.0e-05\nd: .5\ne: 1_000\n", {"a": 1e-3, "b": -2, "c": 1e-5, "d": 0.5, "e": 1000}),
+        ("a: 1_\nb: 1__0\nc: 2_.5\nd: [1_, 2]\n", {"a": 1, "b": 10, "c": 2.5, "d": "1, 2"}),
         ("a: true\nb: False\nc: on\nd: null\ne: ~\nf:\n", {"a": True, "b": False, "c": True}),
         ("a: .inf\nb: -.inf\n", {"a": math.inf, "b": -math.inf}),
         ("a: 'it''s: # no comment'\n'b': \"x\\n\\u00fc\"\n", {"a": "it's: # no comment", "b": "x\nü"}),

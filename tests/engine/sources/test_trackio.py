@@ -6,6 +6,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ import pytest
 from finetui.engine.sources import trackio
 from finetui.engine.sources.recognise import find_runs
 from finetui.engine.sources.rows import Row, Rows
-from finetui.engine.sources.source import Anew, Item
+from finetui.engine.sources.source import Anew, Hparams, Item
+from finetui.engine.sources.sqlite_file import opened
 from finetui.engine.sources.trackio import TrackioRun, runs_in
 
 _INSERT = "INSERT INTO metrics (run_id, timestamp, run_name, step, metrics) VALUES (?, ?, ?, ?, ?)"
@@ -162,6 +164,71 @@ def test_a_run_that_was_deleted_and_logged_again_is_told_anew(tmp_path: Path) ->
     found = list(run.read())
     assert isinstance(found[0], Anew)
     assert steps(found) == [0, 1, 2]
+    base.close()
+
+
+@pytest.mark.parametrize("time", range(1, 5))
+def test_what_was_read_while_its_writer_came_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, time: int
+) -> None:
+    base = made(tmp_path / "project.db", "wal")
+    add(base, range(5000))
+    run = TrackioRun(tmp_path / "project.db", "a")
+    list(run.read())
+    base.execute("DELETE FROM metrics")
+    base.execute("""INSERT INTO configs VALUES ('a', 'a', '{"lr": 1}', '')""")
+    add(base, range(5000))
+    times = 0
+
+    @contextmanager
+    def interrupted(path: Path) -> Iterator[sqlite3.Connection]:
+        nonlocal times
+        times += 1
+        with opened(path) as base:
+            yield base
+            if times == time:
+                raise OSError
+
+    monkeypatch.setattr(trackio, "opened", interrupted)
+    found: list[Item] = []
+    for _ in range(2):
+        try:
+            for item in run.read():
+                found.append(item)  # what comes before the error counts
+        except OSError:
+            continue
+    assert [type(item) for item in found if not isinstance(item, Row | Rows)] == [Anew, Hparams]
+    assert steps(found) == list(range(5000))
+    base.close()
+
+
+def test_a_writer_that_comes_and_goes_while_it_is_read_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "project.db"
+    made(file, "wal").close()
+    with pytest.raises(OSError, match="just now"), opened(file) as base:
+        base.execute("SELECT count(*) FROM metrics").fetchone()
+        writer = sqlite3.connect(file)
+        add(writer, range(5))
+        writer.close()
+        assert not file.with_name("project.db-wal").exists()
+
+
+def test_a_database_that_cannot_be_read_just_now_has_its_runs_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "project.db"
+    base = made(file, "wal")
+    add(base, range(5))
+    assert runs_in(file) == [("a", "a")]
+    add(base, range(5, 6))
+
+    @contextmanager
+    def busy(_path: Path) -> Iterator[sqlite3.Connection]:
+        raise OSError
+        yield base
+
+    monkeypatch.setattr(trackio, "opened", busy)
+    assert runs_in(file) == [("a", "a")]
     base.close()
 
 

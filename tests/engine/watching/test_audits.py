@@ -1,10 +1,11 @@
 """The freeze audit of watched loops: the tutorial's fc4, and a healthy loop that is frozen from a dashboard."""
 
+import time
 from contextlib import closing
 from pathlib import Path
 
 import torch
-from own_loop import OwnLoop
+from own_loop import OwnLoop, journal_of
 from torch import nn, optim
 from torch.utils.data import DataLoader, TensorDataset
 from watching import Watcher
@@ -118,3 +119,20 @@ def test_a_pause_ends_it_with_the_steps_that_there_were(tmp_path: Path) -> None:
         assert isinstance(refused, events.CommandRefused)
         assert "paused" in refused.reason
         assert isinstance(watcher.ask(commands.AuditParameters(steps=0)), events.CommandRefused)
+
+
+def test_points_go_on_while_one_audit_follows_the_other(tmp_path: Path) -> None:
+    def step(loop: OwnLoop, images: torch.Tensor, labels: torch.Tensor) -> None:
+        OwnLoop.step(loop, images, labels)
+        time.sleep(0.05)
+
+    with OwnLoop(tmp_path, body=step) as loop:
+        watcher = loop.attach()
+        watcher.until_kind(events.TrainPoint)
+        first = watcher.until_kind(events.TrainPoint).step
+        for _ in range(8):
+            last = audited(watcher, 1)
+        points = [event for event in journal_of(loop.folder) if isinstance(event, events.TrainPoint)]
+    assert last.steps == 1
+    assert any(first < point.step for point in points)
+    assert all(point.samples_per_second < 8 / 0.05 for point in points)
