@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from finetui.engine.errors import BadInput
 from finetui.engine.models import ModuleGroup, ModuleLayer
@@ -51,6 +52,8 @@ class WatchedLayers(Freezer):
         if self._noted == (trains, self.frozen, self.held):
             return False
         whole, held = frozen_by_owner(self._model, self._groups)
+        # What has no parameters cannot be thawed by them.
+        whole |= {name for name in self.by_hand if not self._layers[name].parameters}
         known = self.bypassed | whole
         changed = known != self.frozen or held != self.held
         self.frozen, self.held = known, held
@@ -138,15 +141,12 @@ class WatchedLayers(Freezer):
         for _, module in self._evaluating():
             self._modes.setdefault(module, module.training)
         # On each of them, too: a loop may call parts of its network alone, as those of an `nn.ModuleDict`.
+        norms = {id(self._layers[name].module) for name in self.norms}
         for module in (self._model, *self._modes) if self._modes else ():
             if module not in self._hooks:
-                self._hooks[module] = module.register_forward_pre_hook(_Modes(self))
+                hook = _Modes(self, kept=module is not self._model, normalises=id(module) in norms)
+                self._hooks[module] = module.register_forward_pre_hook(hook)
         self.train_mode()
-
-    @property
-    def kept(self) -> Collection[nn.Module]:
-        """The modules that are kept in evaluation mode."""
-        return self._modes
 
     def _let_go(self, layers: frozenset[str]) -> None:
         """Give modules that are not to be kept any more the mode that they had."""
@@ -201,13 +201,20 @@ class _Modes:
     A copy of the network, or one that is read from a file, has a hook that does nothing.
     """
 
-    def __init__(self, layers: WatchedLayers) -> None:
+    def __init__(self, layers: WatchedLayers, *, kept: bool, normalises: bool) -> None:
         self._layers = weakref.ref(layers)
+        self._kept = kept
+        self._normalises = normalises
 
     def __call__(self, module: nn.Module, _args: tuple[Tensor, ...]) -> None:
         layers = self._layers()
-        if layers is not None:
-            layers.train_mode(module if module in layers.kept else None)
+        if layers is None:
+            return
+        if not is_compiling():
+            layers.train_mode(module if self._kept else None)
+        elif self._kept and not (self._normalises and layers.norm_trains):
+            # It is compiled with the module, and that must not reach any other one: those have hooks of their own.
+            module.training = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The arguments are returned as they came; a file with the network needs no finetui to be read.

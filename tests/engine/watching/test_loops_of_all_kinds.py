@@ -124,6 +124,56 @@ def test_what_is_frozen_keeps_its_statistics_where_parts_are_called_alone(tmp_pa
         assert not parts["body"][1]._forward_pre_hooks
 
 
+@pytest.mark.parametrize("compiled", ["network", "layer", "step"])
+@pytest.mark.parametrize("affine", [True, False])
+def test_what_is_frozen_stays_so_where_it_is_compiled(tmp_path: Path, compiled: str, affine: bool) -> None:
+    torch.manual_seed(0)
+    net = OwnNet()
+    net.block1[1] = nn.BatchNorm2d(4, affine=affine)
+    norm = net.block1[1]
+    if compiled == "layer":
+        net.block1[1] = torch.compile(norm, backend="eager")
+    called = torch.compile(net, backend="eager", fullgraph=True) if compiled == "network" else net
+
+    def loss_of(images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(called(images), labels)
+
+    computed = torch.compile(loss_of, backend="eager", fullgraph=True) if compiled == "step" else loss_of
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    with finetui.watch(called, optimizer, runs_dir=tmp_path, name="own") as run:
+        layers = frozenset(layer.name for layer in run._loop.groups[0].layers)
+        kept: dict[str, Tensor] = {}
+        for step, (images, labels) in enumerate(run.steps(own_loader())):
+            if step in (3, 6, 8):
+                run._loop.layers.set(layers, frozen=step != 6)
+                changed = [
+                    name for name, value in net.block1.state_dict().items() if not torch.equal(kept[name], value)
+                ]
+                assert bool(changed) == (step != 6), changed
+                run._loop.look_at_layers()
+            if step in (0, 3, 6, 8):
+                kept = {name: value.clone() for name, value in net.block1.state_dict().items()}
+            called.train()
+            optimizer.zero_grad()
+            computed(images, labels).backward()
+            optimizer.step()
+        assert all(torch.equal(kept[name], value) for name, value in net.block1.state_dict().items())
+        assert not norm.training
+
+
+def test_a_layer_without_parameters_stays_frozen_until_it_is_thawed(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.Linear(400, CLASSES))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    with finetui.watch(net, optimizer, runs_dir=tmp_path, name="own") as run:
+        layers = run._loop.layers
+        for frozen in (True, False):
+            layers.set(frozenset({"0", "1"}), frozen=frozen)
+            run._loop.look_at_layers()
+            assert layers.frozen == ({"0", "1"} if frozen else set())
+            assert net.train()(torch.rand(2, 1, 12, 12)).shape == (2, CLASSES)
+            assert net[1].training != frozen
+
+
 def test_a_loop_that_is_paused_shows_what_is_frozen_in_evaluation_mode(tmp_path: Path) -> None:
     net = OwnNet()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
