@@ -174,7 +174,8 @@ def _image(index: int, name: str) -> events.Picture:
 _STATE = " ‖ paused  a-run"  # the first line of every screen
 _TRAIN, _ERRORS, _LAYERS, _LOG = "", " Mis", " Layers  ", " Log  a-run"
 # Which keys lead on from the place before, and how the third and the last line begin there. A dialog leaves both as
-# they are below it, but for the third of the Train screen; the form of `None` has all of a small terminal.
+# they are below it, but for the third of the Train screen; the form and the matrix, of `None`, have all of a small
+# terminal.
 _WALK: tuple[tuple[str, tuple[str, ...], str | None, str], ...] = (
     ("train", (), _TRAIN, "? Help m Errors"),
     ("finetune", ("f",), None, ""),
@@ -185,7 +186,7 @@ _WALK: tuple[tuple[str, tuple[str, ...], str | None, str], ...] = (
     ("errors", ("escape", "m"), _ERRORS, "enter Enlarge"),
     ("explained", ("right", "right", "i"), _ERRORS, "enter Enlarge"),
     ("filter", ("/",), _ERRORS, "enter Enlarge"),
-    ("confusion", ("escape", "C"), _ERRORS, "enter Images"),
+    ("confusion", ("escape", "C"), None, "enter Images"),
     ("compare", ("escape", "D"), _ERRORS, "enter Enlarge"),
     ("export", ("escape", ">"), _ERRORS, "enter Enlarge"),
     ("one image", ("escape", "enter"), _ERRORS, "esc Back ? Help"),
