@@ -94,7 +94,7 @@ def test_every_step_is_reported_to_a_callback_and_in_the_points(make_config, rec
 def test_commands_take_effect_between_steps_and_are_journaled(make_config, recorder) -> None:
     script = Replies(
         (state("ready"), [SetFrozen(groups=("conv1",), frozen=True), Start()]),
-        (lambda event: isinstance(event, events.TrainPoint), [Pause()]),
+        (state("running"), [Pause()]),
         (state("paused"), [StepOnce(), SetLearningRate(value=0.005), Evaluate(), Save(), Resume()]),
     )
     session = Session(
@@ -143,7 +143,7 @@ def test_a_run_that_is_never_started_leaves_nothing(make_config, tmp_path: Path)
 
 def test_stop_saves_and_start_goes_on(make_config, recorder) -> None:
     script = Replies(
-        (lambda event: isinstance(event, events.TrainPoint), [Stop()]),
+        (state("running"), [Stop()]),
         (state("stopped"), [Start()]),
     )
     session = Session(

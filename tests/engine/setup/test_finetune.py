@@ -230,7 +230,7 @@ def test_the_curve_of_a_plan_is_the_learning_rate_that_its_run_has(make_config, 
 def test_a_finetune_begins_with_the_checkpoint_that_it_names(make_config, recorder) -> None:
     plan = FinetunePlan(recipe="full", epochs=1, checkpoint="kept")
     script = Replies(
-        (lambda event: isinstance(event, events.TrainPoint), [Save(name="kept")]),
+        (state("running"), [Save(name="kept")]),
         (state("finished"), [StartFinetune(plan=FinetunePlan(checkpoint="nose")), StartFinetune(plan=plan)]),
     )
     outcome = Session(make_config(), commands=script.commands, sinks=[recorder, script]).run()
@@ -262,7 +262,7 @@ def test_what_is_wrong_with_a_plan_is_said(make_config, recorder, plan: Finetune
 
 
 def test_a_plan_that_cannot_be_is_refused_and_the_run_goes_on(make_config, recorder) -> None:
-    script = Replies((lambda event: isinstance(event, events.TrainPoint), [StartFinetune(plan=FinetunePlan(lr=-1.0))]))
+    script = Replies((state("running"), [StartFinetune(plan=FinetunePlan(lr=-1.0))]))
     outcome = Session(make_config(), commands=script.commands, sinks=[recorder, script]).run()
     assert outcome.state == "finished"
     assert outcome.next is None
