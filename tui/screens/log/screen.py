@@ -58,6 +58,7 @@ class LogScreen(Screen[None]):
     INTRODUCTION = INTRODUCTION
     CSS_PATH = "screen.tcss"
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
+    AUTO_FOCUS = ""  # `action_show` says where: Textual would let the filter be typed
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("filter"),
         bind("warnings"),
@@ -361,8 +362,10 @@ class LogScreen(Screen[None]):
             nothing = self._problem or "Nothing has happened yet."
         if (self._output or self._unfinished) if self.has_class("-output") else self._lines:
             nothing = "" if self._shown_view.rows else "No matching lines. Esc clears the filter."
-        if self.has_class("-message") and not nothing and self.focused is None:
-            self.call_after_refresh(self._focus_shown, False)  # what is hidden cannot keep the focus
+        if nothing and not self._typing:
+            self.set_focus(None)  # what is hidden loses it: Textual would give it to the filter
+        elif self.has_class("-message") and not nothing and self.focused is None:
+            self.call_after_refresh(self._focus_shown, False)
         self.set_class(bool(nothing), "-message")
         self.query_one("#log-message", Static).update(Content(clean(nothing, 400)))
 
