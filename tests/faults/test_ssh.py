@@ -142,7 +142,7 @@ def assert_all_is_there(terminal: PtyTerminal, began: float, epoch: int, what: s
     terminal.type("\x1b[H")  # the log's first lines: the run from its beginning
     terminal.until("run live in", "epoch 1:")
     terminal.type("\x1b")
-    terminal.until("conv1")
+    terminal.until("m Errors")  # the log may name a layer as well, and a key right after Escape is another key
 
 
 def others(folder: RunFolder) -> tuple[str, ...]:
