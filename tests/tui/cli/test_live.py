@@ -149,13 +149,20 @@ def pending(pid: int) -> int:
     return int(mask, 16)
 
 
+def halt(pid: int) -> None:
+    """Stop the process and wait until each of its threads stands still, which takes a moment."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    until(lambda: all("State:\tT" in (task / "status").read_text() for task in tasks.iterdir()))
+
+
 def test_stop_of_an_engine_whose_socket_is_out_of_reach(tmp_path: Path, detached: RunFolder) -> None:
     there = holder_of(detached)
     assert there is not None
-    os.kill(there.pid, signal.SIGSTOP)  # so that it cannot open another socket
+    halt(there.pid)  # so that it cannot open another socket
     Path(there.socket).unlink()
     with subprocess.Popen([*FINETUI, "stop", "bg"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as stopping_it:
-        until(lambda: bool(pending(there.pid) & 1 << signal.SIGTERM - 1))
+        until(lambda: bool(pending(there.pid) & 1 << signal.SIGTERM - 1) or stopping_it.poll() is not None)
         os.kill(there.pid, signal.SIGCONT)
         said, _ = stopping_it.communicate(timeout=120)
     assert stopping_it.returncode == 0
