@@ -1,7 +1,7 @@
 """The app over all screens, and how it is opened."""
 
-from finetui.tui.left_out import left_out
+from finetui.tui.without_modules import without_modules
 
 # Without `ssl` asyncio speaks no TLS, which no dashboard does; OpenSSL takes 5 MB and Textual imports asyncio.
-with left_out("ssl"):
+with without_modules("ssl"):
     import asyncio  # noqa: F401

@@ -129,7 +129,8 @@ def _words(name: str, bindings: list[Binding], reasons: Mapping[Binding, str]) -
     own = {binding.tooltip for binding in bindings}
     words = own.pop() if len(own) == 1 and own != {""} else KEYS[name].help
     refused = all(binding in reasons for binding in bindings)
-    return f"{words}. Not now: {reasons[bindings[0]]}" if refused else words
+    # Elsewhere the reason begins with what was asked for, which stands before it here.
+    return f"{words}. Not now: {reasons[bindings[0]].removeprefix(f'{KEYS[name].label}: ')}" if refused else words
 
 
 def _moves(found: dict[str, list[Binding]]) -> Iterator[_Line]:

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from typing import Any
 
-from finetui.tui.left_out import left_out
+from finetui.tui.without_modules import without_modules
 
 _HOMES = (("plotext._kernel.terminal", "terminal"), ("plotext._plotter.plot", "plot_class"))  # modules, classes
 
@@ -14,7 +14,7 @@ _HOMES = (("plotext._kernel.terminal", "terminal"), ("plotext._plotter.plot", "p
 def new_figure() -> Any:
     """Return a figure of plotext's that no limits are set to, beside its global one; for one thread at a time."""
     # hashlib has functions of its own beside those of OpenSSL.
-    with left_out("PIL", "ffpyplayer", "yt_dlp", "_hashlib"):
+    with without_modules("PIL", "ffpyplayer", "yt_dlp", "_hashlib"):
         terminal, figure = _classes()
     # A figure asks its terminal how large it may be, so it gets one of its own that has no limits.
     return figure(terminal().limit(False, False))

@@ -22,7 +22,7 @@ class _NotInstalled(MetaPathFinder):
 
 
 @contextmanager
-def left_out(*names: str) -> Iterator[None]:
+def without_modules(*names: str) -> Iterator[None]:
     """Let what this thread imports meanwhile find the modules `names` not installed, unless they are imported already.
 
     For packages that do with less where such a module is missing. Other threads, and whoever imports such a module
