@@ -75,7 +75,7 @@ class Record:
         self._machine.settle(self.folder.path)
         self._machine.__enter__()
         _open.add(self)
-        self.set_state("preparing")
+        self.reporter.emit(events.StateChanged(state=self.state))
         self._provenance: LoopProvenance | None = None
         with self._beside_it():
             self._provenance = LoopProvenance(model)
@@ -86,9 +86,10 @@ class Record:
         return self._writer.journal.next_seq
 
     def set_state(self, state: events.State, reason: str = "") -> None:
-        """Be `state` from now on, and report it with `reason`."""
-        self.state = state
-        self.reporter.emit(events.StateChanged(state=state, reason=reason))
+        """Be `state` from now on, and report it with `reason`, if that is news."""
+        if reason or state != self.state:
+            self.state = state
+            self.reporter.emit(events.StateChanged(state=state, reason=reason))
 
     def answer(self, event: events.AnyEvent) -> None:
         """Show `event`, which is never journaled, from any thread."""

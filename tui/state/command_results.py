@@ -19,6 +19,14 @@ _NOTHING = "Nothing to undo: no learning rate, freeze or roll back from here"
 
 # Whoever asked a question shows what came of it.
 _SILENT = (commands.Question, commands.NoteTest)
+# Of these a sentence about a command tells.
+_EFFECTS = (
+    events.LearningRateChanged,
+    events.LayersChanged,
+    events.Rewound,
+    events.Evaluated,
+    events.CheckpointSaved,
+)
 
 
 # The last event of each kind, and how the run was before it.
@@ -91,7 +99,7 @@ class CommandResults:
                 self._forget(_NOTHING)
             case events.Rewound() if not any(isinstance(c, commands.RollBack) for c in view.pending.values()):
                 self._forget(f"Nothing to undo: the run has gone back to step {event.step:,}")
-        if isinstance(event, events.LearningRateChanged | events.LayersChanged | events.Rewound | events.Evaluated):
+        if isinstance(event, _EFFECTS):
             self._heard[type(event)] = event, view
         elif isinstance(event, events.CommandAccepted | events.CommandRefused):
             # What a command does is told just before its answer.
@@ -187,7 +195,9 @@ def _words(event: events.CommandAccepted, heard: _Heard, view: View) -> str:
         case commands.StepOnce():
             return f"One step taken: {at}"
         case commands.Stop():
-            return f"Stopped at {at}, checkpoint saved · {KEYS['start'].shown} resume"
+            saved = ", checkpoint saved" if events.CheckpointSaved in heard else ""
+            resume = f" · {KEYS['start'].shown} resume" if saved and not view.never(commands.Start) else ""
+            return f"Stopped at {at}{saved}{resume}"
         case commands.Save(name=name):
             return f'Checkpoint "{name}" saved: {at}' if name else f"Checkpoint saved: {at}"
         case commands.Evaluate() if events.Evaluated in heard:

@@ -67,4 +67,4 @@ def test_all_ranks_do_what_the_first_is_told(tmp_path: Path) -> None:
     assert next(event for event in told if isinstance(event, events.RunPrepared)).world == 2
     accepted = [type(event.command).__name__ for event in told if isinstance(event, events.CommandAccepted)]
     assert accepted == ["SetFrozen", "SetLearningRate", "Stop"]
-    assert told[-1].state == "stopped"
+    assert [event.state for event in told if isinstance(event, events.StateChanged)][-1] == "stopped"

@@ -53,7 +53,8 @@ def test_stop_ends_the_epoch_and_leaves_the_block(tmp_path: Path) -> None:
     assert loop.error is None
     assert loop.run.stopped
     assert not loop.ended_all  # what comes behind the epochs in the block is not reached
-    assert journal_of(loop.folder_kept)[-1].state == "stopped"
+    states = [e.state for e in journal_of(loop.folder_kept) if isinstance(e, events.StateChanged)]
+    assert states == ["preparing", "running", "stopped"]
     saved = checkpoint.read(loop.folder_kept.last)
     assert all(torch.equal(saved.model[name], value) for name, value in loop.net.state_dict().items())
 

@@ -4,8 +4,10 @@ import re
 from collections.abc import Callable
 
 import msgspec
+import pytest
 from canned import LAYERS, layers, prepared
 
+from finetui.engine.protocol.capabilities import Capabilities
 from finetui.engine.protocol.commands import (
     AnyCommand,
     DescribeModel,
@@ -100,6 +102,24 @@ def test_a_run_that_is_steered_and_all_of_it_undone(make_config: Callable) -> No
 def accepted(here: Dashboard, command: AnyCommand, *effects: AnyEvent) -> None:
     here.sent(command)
     here.hear(*effects, CommandAccepted(command=command, step=effects[-1].step if effects else 0))
+
+
+@pytest.mark.parametrize(
+    "obeyed,saved,says",
+    [
+        (("Stop", "Save"), True, "Stopped at step 7, checkpoint saved"),
+        (("Stop",), False, "Stopped at step 7"),
+        (("Stop", "Save", "Start"), True, "Stopped at step 7, checkpoint saved · s resume"),
+    ],
+)
+def test_a_stopped_run_is_said_to_be_saved_or_resumable_where_it_is(
+    obeyed: tuple[str, ...], saved: bool, says: str
+) -> None:
+    here = Dashboard()
+    here.hear(prepared(capabilities=Capabilities(obeyed, "it is somebody's own loop")), StateChanged(state="running"))
+    effects = [CheckpointSaved(file="last.ckpt", kept=(), step=7)] if saved else []
+    accepted(here, Stop(), *effects, StateChanged(state="stopped", step=7))
+    assert here.told == [says]
 
 
 def test_what_cannot_be_taken_back_now_says_why() -> None:
