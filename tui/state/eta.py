@@ -12,6 +12,7 @@ _WINDOWS = 20  # that an estimate looks back on: an epoch's worth of steps, or t
 _TRIMMED = 0.3  # of the windows, the fastest and the slowest ones each: not counted
 _SHORTEST, _LONGEST = 0.2, 6.0  # seconds of a window: hour-long epochs are not waited for
 _EPOCHS = 5  # the last ones, by which the time between epochs is judged
+_GUESS = 1e-9  # steps of a window that is a guess: any other one outweighs it
 _FORWARD = 1 / 3  # of a step's time is its forward pass, about: what an evaluation costs before there was one
 
 
@@ -29,9 +30,8 @@ class EtaEstimator:
         self._forget()
 
     def _forget(self) -> None:
-        self._windows: deque[tuple[int, float]] = deque(maxlen=_WINDOWS)  # steps, seconds
+        self._windows: deque[tuple[float, float]] = deque(maxlen=_WINDOWS)  # steps, seconds
         self._steps, self._seconds = 0, 0.0  # of the window that is not full yet
-        self._last_known: float | None = None
         self._between: deque[float] = deque(maxlen=_EPOCHS)
         self._between_now = self._evaluation = 0.0
         self._epoch: int | None = None
@@ -48,9 +48,11 @@ class EtaEstimator:
             case events.Evaluated(watched=True):
                 self._evaluation = event.seconds
             case events.LayersChanged() | events.TrainingChanged() | events.StageStarted() | events.FeaturesChanged():
-                # Steps take another time from here on; until there are some, the old one is the best guess.
-                self._last_known = self.step_seconds
+                # Steps take another time from here on. Until two windows say which, the old one is the best guess: the
+                # first one may be slow by what comes of the change.
+                known = self.step_seconds
                 self._windows.clear()
+                self._windows.extend([] if known is None else [(_GUESS, known * _GUESS)] * 2)
                 self._steps, self._seconds = 0, 0.0
         self.clock.note(event)
 
@@ -75,10 +77,9 @@ class EtaEstimator:
     def step_seconds(self) -> float | None:
         """Time of a training step; None while that is not known."""
         if not self._windows:
-            known = self._last_known
-            return known if known is not None or not self._steps else self._seconds / self._steps
+            return self._seconds / self._steps if self._steps else None
         ordered = sorted(self._windows, key=lambda window: window[1] / window[0])
-        trimmed = int(_TRIMMED * len(ordered))
+        trimmed = min(round(_TRIMMED * len(ordered)), (len(ordered) - 1) // 2)
         middle = ordered[trimmed : len(ordered) - trimmed]
         return math.fsum(seconds for _, seconds in middle) / sum(steps for steps, _ in middle)
 

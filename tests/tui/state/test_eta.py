@@ -68,6 +68,15 @@ def test_other_layers_that_train_count_from_the_next_step() -> None:
     assert store.eta.step_seconds == pytest.approx(STEP / 2)
 
 
+def test_steps_that_are_slow_just_after_a_change_do_not_move_the_time_left() -> None:
+    store = begun()
+    store.fold(trained(1, 250, lambda _step: STEP))
+    store.fold([LayersChanged(layers=layers("conv1"), step=250)])
+    for event in trained(251, 300, lambda step: 10 * STEP if step <= 255 else STEP):
+        store.fold([event])
+        assert store.seconds_left == pytest.approx((EPOCHS * STEPS - event.step) * STEP, rel=0.1), event.step
+
+
 def test_what_comes_between_epochs_counts_once_an_epoch() -> None:
     store = begun()
     store.fold(trained(1, STEPS, lambda _step: STEP))
