@@ -14,6 +14,7 @@ from finetui.engine.predictions.label_errors import label_quality
 from finetui.tui.screens.errors.text import (
     after_tabs,
     before_tabs,
+    brief_details,
     caption,
     caption_widths,
     details,
@@ -21,7 +22,7 @@ from finetui.tui.screens.errors.text import (
     title,
     top_lines,
 )
-from finetui.tui.state.listing import Listing, image_name, listing_of
+from finetui.tui.state.listing import SHOWN_TOP, Listing, image_name, listing_of
 
 
 @pytest.fixture
@@ -72,6 +73,19 @@ def test_every_filter_is_named(listing: Listing) -> None:
     assert "esc clears" not in after_tabs(listing, 200, clears=False).plain
     number = int(listing.label_errors.sum())
     assert f"{number} possible label error" in after_tabs(listing, 200, clears=False).plain
+
+
+def test_where_room_is_scarce_the_true_class_stands_behind_the_image_unless_it_is_a_likely_one(
+    listing: Listing,
+) -> None:
+    found = listing.predictions
+    rows = np.flatnonzero(found.wrong).tolist()
+    likely = {row: found.label[row] in [label for label, _ in found.top(row)[:SHOWN_TOP]] for row in rows}
+    assert set(likely.values()) == {True, False}
+    for row, is_likely in likely.items():
+        first, *_ = brief_details(listing, row, 29, marked=False)
+        assert first.plain.startswith(image_name(found, row)) and first.cell_length <= 29
+        assert first.plain.endswith(f" ✓ {found.classes[found.label[row]]}") == (not is_likely)
 
 
 def test_a_mistake_shows_both_classes_and_a_right_one_its_own(listing: Listing) -> None:

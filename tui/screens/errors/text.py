@@ -170,10 +170,11 @@ def brief_details(
     found = listing.predictions
     signs = "".join(sign for sign, holds in zip("?=●", (*_flags(listing, row), marked), strict=True) if holds)
     unseen = found.label[row] not in [label for label, _ in found.top(row)[:SHOWN_TOP]]
-    true = Content.assemble(("  true ", "$muted"), found.classes[found.label[row]]) if unseen else Content("")
+    true = Content.assemble((" ✓ ", "$success"), found.classes[found.label[row]]) if unseen else Content("")
     true = true.truncate(max(width // 2, 1), ellipsis=True)
-    name = end_of(image_name(found, row), width - len(signs) - 1 - true.cell_length)
-    first = Content.assemble((name, "bold"), (f" {signs}", "$warning"), true)
+    flags = f" {signs}" if signs else ""
+    name = end_of(image_name(found, row), width - len(flags) - true.cell_length)
+    first = Content.assemble((name, "bold"), (flags, "$warning"), true)
     second = explained or (_numbers(found, row),)
     return [line.truncate(width, ellipsis=True) for line in (first, *second, *top_lines(found, row, width))]
 
