@@ -15,6 +15,8 @@ _RECENT_SAMPLES = 1024
 _MOST_GPUS = 64
 _LONGEST_GAP = 60.0  # seconds: while nobody looks, no time passes
 _SHARES_SECONDS = 120.0  # the time that the shares of time are means over, about
+_MINUTE, _FEW = 60.0, 5  # seconds, and samples, by which the processors are judged
+_BUSY = 0.9  # of the processors: none is free for longer than a moment
 _SHARES = tuple(name for name in TimeShares.__struct_fields__ if name != "seconds")
 
 
@@ -86,6 +88,17 @@ class MachineHistory:
         self.changes += 1
 
 
+def others_on_cpu(history: MachineHistory) -> float | None:
+    """Return the share of the processors (0 to 1) that other programs took over the last minute; None if not known.
+
+    0 where some were free: then they took nothing from the run.
+    """
+    whole, others = (history.of(name).points(history.now - _MINUTE)[1] for name in ("cpu", "others"))
+    if len(others) < _FEW:
+        return None
+    return max(float(others.mean()), 0.0) if whole.mean() >= _BUSY else 0.0
+
+
 def gpu_use(gpu: Gpu) -> str:
     """Return the name of the quantity that the use of `gpu` is."""
     return f"gpu {gpu.index}"
@@ -95,6 +108,7 @@ def _quantities(machine: Machine) -> dict[str, float | None]:
     disk = [rate for rate in (machine.disk_read, machine.disk_written) if rate is not None]
     return {
         "cpu": machine.cpu,
+        "others": None if machine.cpu is None or machine.engine_cpu is None else machine.cpu - machine.engine_cpu,
         "memory": share(machine.memory_used, machine.memory_total),
         "disk": sum(disk) if disk else None,
         **{gpu_use(gpu): gpu.use for gpu in machine.gpus[:_MOST_GPUS]},

@@ -124,7 +124,8 @@ class MachineScreen(Screen[None]):
     def _show_time(self) -> None:
         shares, width = self._store.machine.shares, self.size.width - 2  # with a margin of one cell
         alert = self._store.view.alert
-        advice = alert.message if alert is not None and alert.kind not in _TRAINING_ALERTS else ""
+        told = alert is not None and alert.kind not in _TRAINING_ALERTS
+        advice = alert.message if alert is not None and told else text.busy_elsewhere(self._store)
         self.set_class(shares is None, "-unmeasured")
         self.set_class(bool(advice), "-advice")
         self.query_one("#time-advice", StyledLine).show(Content(f" → {advice}"))

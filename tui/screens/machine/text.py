@@ -4,8 +4,9 @@ from textual.content import Content
 
 from finetui.engine.protocol.machine import Gpu, GpuProcess, Machine
 from finetui.engine.protocol.values import TimeShares
-from finetui.tui.state.machine import share
+from finetui.tui.state.machine import others_on_cpu, share
 from finetui.tui.state.numbers import gigabytes, percent
+from finetui.tui.state.store import Store
 from finetui.tui.widgets.fitting import Part, fitting
 
 HOT = 84.0  # °C: where GPUs begin to slow down
@@ -121,6 +122,7 @@ _WORDS = (
     ("evaluating", "evaluating", "$success"),
     ("saving", "saving", "$evaluation-curve"),
 )
+_MOST = 0.5  # of the processors, from which on it is said that others have them
 _REST = ("the rest", "$frame")
 
 
@@ -155,6 +157,16 @@ def time_legend(shares: TimeShares, width: int) -> Content:
         short = [(w.removesuffix(" for images").removeprefix("the "), style, value) for w, style, value in slices]
         parts = [Part(_entry(*one), order.index(index)) for index, one in enumerate(short)]
     return fitting(parts, width, gap)
+
+
+def busy_elsewhere(store: Store) -> str:
+    """Return what to do where other programs have most of the processors; empty where they have not."""
+    others = others_on_cpu(store.machine)
+    if store.view.state != "running" or others is None or others < _MOST:
+        return ""
+    # Threads that wait for one that gets no processor cost more than they save.
+    fewer = ", or set OMP_NUM_THREADS=1" if store.view.device.startswith("cpu") else ""
+    return f"other programs use {others:.0%} of the CPU: end them{fewer}"
 
 
 def _entry(word: str, style: str, value: float) -> Content:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from canned import CannedLink, point
+from canned import CannedLink, point, running
 from canned_machine import BEGAN, GB, gpu, sample
 from machine_pilot import BEGINNING, SIZES, opened
 from pilot import open_app, picture
@@ -21,6 +21,7 @@ from finetui.tui.screens.machine.frames import Frame, Frames
 from finetui.tui.screens.machine.screen import MachineScreen
 from finetui.tui.screens.status_lines import machine_parts
 from finetui.tui.screens.train.screen import TrainScreen
+from finetui.tui.state.store import Store
 from finetui.tui.widgets.fitting import fitting
 
 SHARES = TimeShares(waiting=0.31, copying=0.02, computing=0.55, evaluating=0.06, saving=0.01, seconds=60.0)
@@ -128,6 +129,30 @@ async def test_where_the_time_goes_and_what_to_do_about_it(size: tuple[int, int]
         await pilot.settle()
         assert "→" not in picture(pilot.app)
         assert screen.is_current
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_processors_that_other_programs_keep_busy_are_told_of(size: tuple[int, int]) -> None:
+    link = CannedLink()
+    async with open_app(FinetuiApp(link), size=size) as pilot:
+        await opened(pilot, link, *(sample(at, cpu=0.99, engine_cpu=0.12) for at in range(0, 10, 2)))
+        shown = " ".join(picture(pilot.app).split())
+        assert "→ other programs use 87% of the CPU: end them, or set OMP_NUM_THREADS=1" in shown
+        link.events.put(StateChanged(state="paused"))
+        link.events.put(sample(10, cpu=0.99, engine_cpu=0.0))
+        await pilot.settle()
+        assert "other programs" not in picture(pilot.app)
+
+
+@pytest.mark.parametrize(
+    "cpu,own,told", [(0.99, 0.9, False), (0.7, 0.1, False), (0.95, None, False), (0.95, 0.4, True)]
+)
+def test_other_programs_are_in_the_way_where_no_processor_is_free(cpu: float, own: float | None, told: bool) -> None:
+    store = Store()
+    store.fold([*running(), *(sample(at, cpu=cpu, engine_cpu=own) for at in range(0, 8, 2))])
+    assert not text.busy_elsewhere(store), "a moment tells nothing"
+    store.fold([sample(at, cpu=cpu, engine_cpu=own) for at in range(8, 12, 2)])
+    assert bool(text.busy_elsewhere(store)) == told
 
 
 @pytest.mark.parametrize("width", [1, 7, 40, 78])
