@@ -10,7 +10,7 @@ from torch import nn
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import Stop
 from finetui.engine.protocol.config import RunConfig, with_overrides
-from finetui.engine.protocol.events import Evaluated, RunPrepared, TrainPoint
+from finetui.engine.protocol.events import Evaluated, RunPrepared
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.session.session import Session
@@ -41,7 +41,7 @@ def test_a_run_learns_as_well_and_keeps_float32(make_config) -> None:
     half = Session(mixed(make_config(epochs=2, name="half"))).run()
     assert full.folder is not None
     assert half.folder is not None
-    losses = [events(folder, TrainPoint)[-1].loss for folder in (full.folder, half.folder)]
+    losses = [events(folder, Evaluated)[-1].loss for folder in (full.folder, half.folder)]
     assert losses[0] != losses[1]
     accuracies = [events(folder, Evaluated)[-1].accuracy for folder in (full.folder, half.folder)]
     assert abs(accuracies[0] - accuracies[1]) < 0.05

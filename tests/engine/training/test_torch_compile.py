@@ -11,7 +11,7 @@ from torch import nn
 from finetui.engine.errors import BadInput
 from finetui.engine.protocol.commands import SetFrozen, Stop
 from finetui.engine.protocol.config import RunConfig, with_overrides
-from finetui.engine.protocol.events import Evaluated, RunPrepared, TrainPoint
+from finetui.engine.protocol.events import Evaluated, RunPrepared
 from finetui.engine.runs.folder import RunFolder
 from finetui.engine.runs.journal import JournalReader
 from finetui.engine.session.session import Session
@@ -123,7 +123,7 @@ def test_it_learns_as_well_and_is_resumed_and_replayed_to_the_same_bits(make_con
     assert plain is not None
     assert whole is not None
     assert_resumed_and_replayed_to_the_same_bits(whole, cut)
-    losses = [events(folder, TrainPoint)[-1].loss for folder in (plain, whole)]
-    assert losses[0] == pytest.approx(losses[1], rel=0.05)
-    accuracies = [events(folder, Evaluated)[-1].accuracy for folder in (plain, whole)]
-    assert abs(accuracies[0] - accuracies[1]) < 0.05
+    # No point of training: how many steps it is the mean of, is up to the time that they took.
+    one, other = (events(folder, Evaluated)[-1] for folder in (plain, whole))
+    assert one.loss == pytest.approx(other.loss, rel=0.01)
+    assert abs(one.accuracy - other.accuracy) < 0.01
