@@ -20,6 +20,8 @@ PATIENCE = 60.0
 # What pyte knows nothing of: private-marker sequences with < = >, questions about modes, strings to the terminal.
 _UNKNOWN = re.compile(rb"\x1b\[[<>=][0-9;]*[a-zA-Z]|\x1bP.*?\x1b\\|\x1b\[\?[0-9;]*\$p|\x1b\\|\x1b\]22;[a-z]*\x07", re.S)
 _UNFINISHED = re.compile(rb"\x1b(?:[\[\]][0-9;<>=?$]*)?\Z")
+_CUT_CHARACTER = rb"[\xc0-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xff][\x80-\xbf]{0,2}"
+_CUT = re.compile(rb"(?:" + _UNFINISHED.pattern.removesuffix(rb"\Z") + rb"|" + _CUT_CHARACTER + rb")\Z")
 # What is on while there is a dashboard, and how each is switched off.
 _MODES = (
     (b"\x1b[?1049h", b"\x1b[?1049l"),
@@ -115,6 +117,8 @@ class PtyTerminal:
         while (left := end - time.monotonic()) > 0:
             if select.select([self.fd], [], [], left)[0]:
                 self.raw += os.read(self.fd, 65536)
+        cut = _CUT.search(self.raw[-64:])  # what is read next is the rest of it
+        self._rest = cut[0] if cut else b""
 
     @property
     def pid(self) -> int:
