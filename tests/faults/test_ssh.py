@@ -138,7 +138,7 @@ def assert_all_is_there(terminal: PtyTerminal, began: float, epoch: int, what: s
     assert seconds < 10
     assert int(re.findall(r"epoch +(\d+)/", screen)[0]) >= epoch
     terminal.type("o")
-    terminal.until("Journal", "epoch ")
+    terminal.until("Journal", "esc Back")  # its last line: all of it is there
     terminal.type("\x1b[H")  # the log's first lines: the run from its beginning
     terminal.until("run live in", "epoch 1:")
     terminal.type("\x1b")
