@@ -204,8 +204,8 @@ def test_a_run_is_listed_without_torch(folder: Path) -> None:
     ("arguments", "words"),
     [
         (("--from", "nothing"), "there is no run 'nothing'"),
-        (("--from", "first", "--true", "elephant"), "--true: there is no class 'elephant'"),
-        (("--from", "first", "--pred", "10"), "--pred: there is no class '10'"),
+        (("--from", "first", "--true", "elephant"), "--true: no class 'elephant'"),
+        (("--from", "first", "--pred", "10"), "--pred: no class '10'"),
         (("--from", "first", "--limit", "-1"), "--limit"),
         (("--from", "first", "--min-confidence", "0.9", "--max-confidence", "0.1"), "--min-confidence"),
         (("--from", "first", "--change", "fixed"), "nothing to compare with"),
@@ -213,7 +213,7 @@ def test_a_run_is_listed_without_torch(folder: Path) -> None:
         (("--from", "first", "--export", "nowhere/x.csv"), "make it first"),
         (("--from", "first", "--sort", "colour"), "--sort"),
         (("--from", "first", "--dashboard"), "needs a terminal"),
-        (("--from", "first", "--dashboard", "--true", "ten"), "--true: there is no class 'ten'"),
+        (("--from", "first", "--dashboard", "--true", "ten"), "--true: no class 'ten'"),
         (("--from", "first", "--dashboard", "--compare", "second"), "leave it out"),
     ],
 )
