@@ -210,7 +210,7 @@ def test_a_run_is_listed_without_torch(folder: Path) -> None:
         (("--from", "first", "--min-confidence", "0.9", "--max-confidence", "0.1"), "--min-confidence"),
         (("--from", "first", "--change", "fixed"), "nothing to compare with"),
         (("--from", "first", "--json", "--csv"), "choose one"),
-        (("--from", "first", "--export", "nowhere/x.csv"), "make it first"),
+        (("--from", "first", "--export", "nowhere/x.csv"), "create it first"),
         (("--from", "first", "--sort", "colour"), "--sort"),
         (("--from", "first", "--dashboard"), "needs a terminal"),
         (("--from", "first", "--dashboard", "--true", "ten"), "--true: no class 'ten'"),
