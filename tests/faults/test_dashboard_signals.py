@@ -54,7 +54,7 @@ def test_sigterm_leaves_the_terminal_in_order_and_the_engine_at_work(open_termin
     assert terminal.until_exit() == 143
     assert terminal.restored()
     assert terminal.left().strip().splitlines() == [
-        f"finetui: terminated; live goes on without the dashboard: {RETURN}"
+        f"finetui: terminated; live continues without the dashboard: {RETURN}"
     ]
     assert live.goes_on()
 
@@ -335,7 +335,7 @@ def test_an_exception_in_the_dashboard(open_faulty, live: LiveRun, fault: str) -
     assert terminal.restored()
     (sentence,) = terminal.left().strip().splitlines()
     assert sentence == (
-        "finetui: the dashboard failed (RuntimeError: a fault [/red] �[2J for a test); live goes on without the "
+        "finetui: the dashboard failed (RuntimeError: a fault [/red] �[2J for a test); live continues without the "
         f"dashboard: {RETURN}; details are in {log_path()}"
     )
     assert b"Traceback" not in terminal.raw

@@ -277,7 +277,7 @@ def test_nobody_elses_output_reaches_the_screen(open_terminal, tmp_path: Path, l
     terminal.drain_for(1)
     terminal.type("q")
     if fault.startswith("local"):
-        terminal.until("Stop and leave")
+        terminal.until("Stop and quit")
         terminal.type("\r")
     assert terminal.until_exit() == 0
     assert b"NOISE" not in terminal.raw

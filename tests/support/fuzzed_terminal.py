@@ -28,7 +28,7 @@ _ESCAPES = 4  # enough to get out of most things
 _SCREENS = {
     "Errors": b"Enlarge",
     "Matrix": b"Confusion matrix",
-    "Layers": b" parameters train",
+    "Layers": b" parameters trainable",
     "Runs": b"lr>0.01",
     "Checkpoints": b"roll back",
     "Log": b"Engine output",

@@ -116,7 +116,7 @@ def test_finetui_alone_asks_what_to_train_and_trains_it(open_terminal, tmp_path:
     terminal = open_terminal()
     terminal.until("Data", "mnist-sample", "Model", "Start training")
     terminal.click("mnist-sample")
-    terminal.until("32 steps an epoch")
+    terminal.until("32 steps per epoch")
     terminal.click("Batch size")
     terminal.type("\r")
     terminal.until("-mnist-sample-lenet", "best ")

@@ -78,16 +78,16 @@ def test_how_keys_are_written() -> None:
 # Keys that lead from the Train screen to each screen and box, and something that its help says.
 VISITS = {
     "train": ((), "its curves, its classes"),
-    "errors": (("m",), "the highest loss first"),
+    "errors": (("m",), "highest loss first"),
     "layers": (("g",), "Every module"),
-    "log": (("o",), "what its engine printed"),
-    "runs": (("r",), "each finetune below the run"),
+    "log": (("o",), "engine's output"),
+    "runs": (("r",), "each finetune is below the run"),
     "machine": (("M",), "where the time of a step goes"),
-    "checkpoints": (("c",), "after a question"),
-    "finetune": (("f",), "A new run from the weights of this one"),
+    "checkpoints": (("c",), "after confirmation"),
+    "finetune": (("f",), "A new run that starts from the weights of this one"),
     "extend": (("E",), "Enter applies it"),
-    "matrix": (("m", "C"), "rows are true classes"),
-    "scores": (("m", "S"), "calibrated"),
+    "matrix": (("m", "C"), "Rows are true classes"),
+    "scores": (("m", "S"), "calibration"),
     "compare": (("m", "D"), "Enter chooses the line"),
     "filter": (("m", "/"), "Enter applies it"),
     "export": (("m", ">"), "Enter applies it"),
@@ -210,7 +210,7 @@ async def test_a_dialog_gives_enter_to_its_first_choice_and_letters_to_nobody() 
         for keys in (("enter",), ("right", "enter"), ("m", "g", "o", "x", "escape"), ("minus",)):
             app.push_screen(Dialog("Really?", ("It is lost.",), CHOICES), answers.append)
             await pilot.press("question_mark")
-            assert "Nothing is done before" in picture(app)
+            assert "Nothing happens until" in picture(app)
             await pilot.press("escape", *keys)
             assert isinstance(app.screen, TrainScreen)
         assert answers == ["yes", "less", None, "less"]

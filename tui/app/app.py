@@ -175,7 +175,7 @@ class FinetuiApp(SaysWhyNot, TerminalApp):
             try:
                 keep_last(wanted.settings)
             except OSError as error:
-                words = f"the settings could not be kept: {reason_of(error)}"
+                words = f"Could not save the settings: {reason_of(error)}"
                 self.notify(words, severity="warning", markup=False)
             self._go_on_with(ProcessLink(wanted.config, autostart=True), self.train_screen)
 
@@ -205,7 +205,7 @@ class FinetuiApp(SaysWhyNot, TerminalApp):
             link = link_to_resumed(folder, own=message.own, other=message.other)
         except BadInput as error:
             reason = str(error)
-            self.call_from_thread(self.notify, reason, title="The run cannot go on", severity="warning", markup=False)
+            self.call_from_thread(self.notify, reason, title="Cannot resume", severity="warning", markup=False)
         else:
             show = self._go_on_with if before is self.train_screen else self._visit_instead
             self.call_from_thread(show, link, before)
@@ -276,9 +276,9 @@ class FinetuiApp(SaysWhyNot, TerminalApp):
         if plots:  # of a run's own numbers, which have no keys
             for metric in plots.first().own_metrics():
                 choose = partial(plots.first().choose_metric, metric)
-                yield SystemCommand(f"Plot {metric.title}", "Show this number of the run", choose)
-        yield SystemCommand("Themes", "Choose among all themes", self.action_change_theme)
-        yield SystemCommand("Screenshot", "Save what is on the screen as an SVG", self.deliver_screenshot)
+                yield SystemCommand(f"Plot {metric.title}", "Show this metric of the run", choose)
+        yield SystemCommand("Themes", "Choose a theme", self.action_change_theme)
+        yield SystemCommand("Screenshot", "Save the screen as an SVG", self.deliver_screenshot)
 
     def search_themes(self) -> None:
         """Let somebody choose a theme, the present one first."""
@@ -358,7 +358,7 @@ class FinetuiApp(SaysWhyNot, TerminalApp):
             case "undo":
                 return self._train_on_top().steering.results.why_no_undo(self._train_on_top().store.view)
             case "copy" if not self._can_copy():
-                return "nothing to copy here yet: the run has no folder"
+                return "nothing to copy yet: the run has no folder"
             case "detach" if not self.link.outlives:
                 return "detaching would end the training"
         return super().why_not(action, parameters)

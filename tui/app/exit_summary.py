@@ -29,20 +29,20 @@ def summary(view: View, *, outlives: bool) -> Iterator[str]:
         return
     if view.only_files:
         said = last_and_best(view.evaluation, view.best_accuracy, view.others.get("test"), view.watched)
-        yield f"{view.name}: watched until step {view.step:,}" + (f", {said}" if said else "")
-        yield f"  watch it again:  {watch_command(view)}"
+        yield f"{view.name}: watched up to step {view.step:,}" + (f", {said}" if said else "")
+        yield f"  watch again:  {watch_command(view)}"
         return
     run = run_argument(view)
     if view.state in _LIVE and outlives:
         yield f"{view.name}: {view.state} at step {view.step:,}, {_future(view)}"
-        yield f"  back to it:  finetui attach {run}"
-        yield f"  end it:      finetui stop {run}"
+        yield f"  reattach:  finetui attach {run}"
+        yield f"  stop it:   finetui stop {run}"
         return
     said = last_and_best(view.evaluation, view.best_accuracy, view.others.get("test"), view.watched)
     yield f"{view.name}: {view.state} at step {view.step:,}" + (f", {said}" if said else "")
-    yield f"  open it again:  finetui open {run}"
+    yield f"  reopen:  finetui open {run}"
     if view.state in ENDED and view.state != "finished":
-        yield f"  go on with it:  finetui resume {run}"
+        yield f"  resume:  finetui resume {run}"
 
 
 def outlook(view: View, *, outlives: bool, ended: bool) -> str:
@@ -53,7 +53,7 @@ def outlook(view: View, *, outlives: bool, ended: bool) -> str:
     if not view.path:
         return ""
     if view.only_files:
-        return f"{view.name} goes its own way: {watch_command(view)}"
+        return f"{view.name} is not affected: {watch_command(view)}"
     run = run_argument(view)
     if view.state in _LIVE and outlives:
         return f"{view.name} {_future(view)}: finetui attach {run}"
@@ -66,5 +66,5 @@ def outlook(view: View, *, outlives: bool, ended: bool) -> str:
 def _future(view: View) -> str:
     if view.state == "paused":
         minutes = view.config.run.linger_minutes
-        return f"is saved and stopped if nobody comes back within {minutes:g} minutes"
-    return "goes on without the dashboard"
+        return f"will be saved and stopped unless a dashboard reattaches within {minutes:g} minutes"
+    return "continues without the dashboard"

@@ -116,11 +116,11 @@ def _check_terminal() -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise BadInput("the dashboard needs a terminal; without one use `finetui train`, `finetui log RUN` or --json")
     if os.environ.get("TERM") == "dumb":
-        raise BadInput("the dashboard needs a terminal that can place text, and TERM is dumb; use `finetui train`")
+        raise BadInput("the dashboard needs a terminal that can move the cursor, but TERM is dumb; use `finetui train`")
     size = shutil.get_terminal_size()
     if size.columns < MIN_WIDTH or size.lines < MIN_HEIGHT:
         raise BadInput(
-            f"the dashboard needs a terminal of at least {MIN_WIDTH}x{MIN_HEIGHT}, and this one has "
+            f"the dashboard needs a terminal of at least {MIN_WIDTH}x{MIN_HEIGHT}, but this one is "
             f"{size.columns}x{size.lines}; enlarge it, or use `finetui train`"
         )
 

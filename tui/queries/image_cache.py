@@ -35,10 +35,10 @@ def fetch_all(app: App[None], asker: Asker, part: AnyPart, indices: Sequence[int
     worker = get_current_worker()
     while not arrived.wait(_LOOK_SECONDS):
         if worker.is_cancelled:
-            raise FinetuiError("the export was cancelled")
+            raise FinetuiError("the export was canceled")
     (reply,) = replies
     if isinstance(reply, CommandRefused):
-        raise FinetuiError(f"the images could not be had: {reply.reason}")
+        raise FinetuiError(f"the images could not be loaded: {reply.reason}")
     assert isinstance(reply, Images)
     return [picture.problem or pixels(picture) for picture in reply.pictures]
 

@@ -140,7 +140,7 @@ class AuditQuery:
             self.until = step + self._asked.steps
             self._asker.ask(self._asked, self._answered)
         elif self._asked is None:
-            self.problem = f"an audit looks at steps: {why_not}"
+            self.problem = f"the audit needs training steps, and {why_not}"
 
     def forget(self) -> None:
         """Know nothing, and wait for no answer any more."""

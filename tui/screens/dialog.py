@@ -33,7 +33,7 @@ class Dialog(ModalScreen[str | None]):
     """
 
     CSS_PATH: ClassVar[list[str | PurePath]] = [BOX_CSS]
-    INTRODUCTION = "A question. Nothing is done before it is answered."
+    INTRODUCTION = "A question. Nothing happens until it is answered."
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("confirm"),
         move("left", "app.focus_previous"),

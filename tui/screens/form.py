@@ -28,7 +28,7 @@ class Form(ModalScreen[T | None], Generic[T]):
 
     CSS_PATH: ClassVar[list[str | PurePath]] = [FORM_CSS]
     TITLE_TEXT: ClassVar[str] = ""
-    INTRODUCTION = "A form. Enter applies it, also from within a text field; Escape changes nothing."
+    INTRODUCTION = "A form. Enter applies it, even from a text field; Escape cancels."
     APPLY: ClassVar[tuple[str, str]] = (KEYS["confirm"].shown, "Apply")  # key and label of the button
     LEAVE: ClassVar[str] = "Cancel"
     BINDINGS: ClassVar[list[BindingType]] = [

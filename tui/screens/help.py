@@ -144,8 +144,8 @@ def _moves(found: dict[str, list[Binding]]) -> Iterator[_Line]:
     arrows = [MOVES[key] for key in moving if key in ("up", "down", "left", "right")]
     others = [MOVES[key] for key in moving if key in ("pageup", "pagedown", "home", "end")]
     if arrows or others:
-        yield "".join(arrows) or "PgUp", "Move" + (f"; {', '.join(others)} as well" if arrows and others else "")
+        yield "".join(arrows) or "PgUp", "Move" + (f"; also {', '.join(others)}" if arrows and others else "")
     for label, keys in labelled.items():
         yield " ".join(keys), label
     if "tab" in found:
-        yield "Tab", "The next control; shift+Tab the one before"
+        yield "Tab", "Next control; shift+Tab for the previous one"

@@ -27,7 +27,7 @@ class ListScreen(ModalScreen[T | None], Generic[T]):
     """Shows lines below a heading: a subclass gives them to `fill`. Leaving dismisses it with None."""
 
     CSS_PATH = Path(__file__).with_name("list_screen.tcss")  # a name alone would be looked up beside the subclass
-    INTRODUCTION = "A list. Enter chooses the line under the cursor; Escape changes nothing."
+    INTRODUCTION = "A list. Enter chooses the line under the cursor; Escape cancels."
     BINDINGS: ClassVar[list[BindingType]] = [bind("back", "leave"), bind("close", "leave", show=False)]
 
     def compose(self) -> ComposeResult:

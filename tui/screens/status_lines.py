@@ -158,7 +158,7 @@ def figures_line(store: Store, width: int) -> Content:
     live = view.state in _LIVE
     left = [Part(_best(view), 0)] if view.best_accuracy is not None else []
     if view.files_read < 1:
-        left.append(Part(Content.styled(f"{view.files_read:.0%} of its files read", "$accent"), 1))
+        left.append(Part(Content.styled(f"{view.files_read:.0%} of files read", "$accent"), 1))
     elif view.changed:
         left.append(Part(_age(view.changed), 1))
     if view.learning_rate:

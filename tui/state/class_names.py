@@ -21,5 +21,5 @@ def class_number(text: str | None, classes: Sequence[str], what: str) -> int | N
         return int(text)
     close = similar(text, classes)
     more = ", …" if len(classes) > _LISTED else ""
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(classes[:_LISTED])}{more}"
-    raise BadInput(f"{what}: there is no class {text!r}; {hint}")
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known classes: {', '.join(classes[:_LISTED])}{more}"
+    raise BadInput(f"{what}: no class {text!r}; {hint}")

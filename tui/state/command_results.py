@@ -14,8 +14,8 @@ from finetui.tui.state.parts import scores
 from finetui.tui.state.view import View
 
 _MOST = 20  # changes that can be taken back, one after the other
-_TOO_LATE = "Cannot undo the roll back: a checkpoint was saved since, in place of the state before it"
-_NOTHING = "Nothing to undo: no learning rate, freeze or roll back from here"
+_TOO_LATE = "Cannot undo the rollback: a later save has replaced the state before it"
+_NOTHING = "Nothing to undo: no learning-rate change, freeze or rollback made here"
 
 # Whoever asked a question shows what came of it.
 _SILENT = (commands.Question, commands.NoteTest)
@@ -98,7 +98,7 @@ class CommandResults:
             case events.RunPrepared():
                 self._forget(_NOTHING)
             case events.Rewound() if not any(isinstance(c, commands.RollBack) for c in view.pending.values()):
-                self._forget(f"Nothing to undo: the run has gone back to step {event.step:,}")
+                self._forget(f"Nothing to undo: the run went back to step {event.step:,}")
         if isinstance(event, _EFFECTS):
             self._heard[type(event)] = event, view
         elif isinstance(event, events.CommandAccepted | events.CommandRefused):
@@ -187,19 +187,19 @@ def _words(event: events.CommandAccepted, heard: _Heard, view: View) -> str:
     at = f"step {event.step:,}"
     match event.command:
         case commands.Start():
-            return f"Training goes on from {at}" if event.step else "Training started"
+            return f"Training continues from {at}" if event.step else "Training started"
         case commands.Pause():
             return f"Paused at {at} · {KEYS['toggle'].shown} resume"
         case commands.Resume():
             return f"Resumed at {at}"
         case commands.StepOnce():
-            return f"One step taken: {at}"
+            return f"Took one step, now at {at}"
         case commands.Stop():
             saved = ", checkpoint saved" if events.CheckpointSaved in heard else ""
             resume = f" · {KEYS['start'].shown} resume" if saved and not view.never(commands.Start) else ""
             return f"Stopped at {at}{saved}{resume}"
         case commands.Save(name=name):
-            return f'Checkpoint "{name}" saved: {at}' if name else f"Checkpoint saved: {at}"
+            return f'Checkpoint "{name}" saved at {at}' if name else f"Checkpoint saved at {at}"
         case commands.Evaluate() if events.Evaluated in heard:
             found = heard[events.Evaluated][0]
             assert isinstance(found, events.Evaluated)
@@ -207,9 +207,9 @@ def _words(event: events.CommandAccepted, heard: _Heard, view: View) -> str:
         case commands.FindLearningRate():
             return ""  # a dialog shows it
         case commands.SetFrozen(frozen=frozen):
-            return f"Nothing changed: {'frozen' if frozen else 'trained'} already"
+            return f"Nothing changed: already {'frozen' if frozen else 'trainable'}"
         case commands.SetFrozenNorm(trains=trains):
-            return f"Frozen norm layers {'go on collecting' if trains else 'keep their'} statistics"
+            return f"Frozen norm layers {'update' if trains else 'keep'} their running statistics"
         case commands.ChangeTraining(training=training):
             return f"New settings from {at}: {training.epochs} epochs, learning rate {rate(training.lr)}"
         case commands.StartFinetune(plan=plan):

@@ -17,9 +17,9 @@ def describe_command(command: commands.AnyCommand) -> str:
             names = ", ".join(map(clean, (*command.groups, *command.layers)))
             return f"{'freeze' if command.frozen else 'unfreeze'} {names}"
         case commands.SetFrozenNorm():
-            return f"statistics of frozen normalisation {'collected' if command.trains else 'kept'}"
+            return f"{'update' if command.trains else 'keep'} statistics of frozen norm layers"
         case commands.ChangeTraining():
-            return f"other settings, {command.training.epochs} epochs"
+            return f"new settings, {command.training.epochs} epochs"
         case commands.StartFinetune():
             return f"finetune ({clean(command.plan.recipe, 40)})"
         case commands.PreviewFinetune():
@@ -41,12 +41,12 @@ def describe_command(command: commands.AnyCommand) -> str:
         case commands.Evaluate():
             return f"evaluate {clean(command.part)}".strip()
         case commands.NoteTest():
-            what = f"{command.n:,} test images, {command.accuracy:.2%} right by {clean(command.checkpoint, 100)}"
+            what = f"{command.n:,} test images, {command.accuracy:.2%} correct with {clean(command.checkpoint, 100)}"
             return f"{clean(command.use, 40)}: {what}"
         case commands.Save():
             return f"save as {clean(command.name)}" if command.name else "save"
         case commands.RollBack():
-            slower = f" with {command.rate_factor:g} x the rate" if command.rate_factor != 1 else ""
+            slower = f" at LR x{command.rate_factor:g}" if command.rate_factor != 1 else ""
             return f"roll back to {clean(command.checkpoint)}{slower}"
         case commands.Branch():
             return f"branch from {clean(command.checkpoint)}"

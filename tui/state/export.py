@@ -48,16 +48,16 @@ class Target:
 def target_of(text: str, *, overwrite: bool = False) -> Target:
     """Return what the path `text` asks for, by its ending. Raises `BadInput` when it cannot be written there."""
     if not text.strip():
-        raise BadInput("name a file that ends in .csv, .json or .png, or a folder")
+        raise BadInput("enter a file that ends in .csv, .json or .png, or a folder")
     path = Path(text).expanduser()
     kind = {".csv": "csv", ".json": "json", ".png": "sheet", "": "folder"}.get(path.suffix.lower())
     where = clean(str(path))
     if kind is None:
-        raise BadInput(f"{where}: exports end in .csv, .json or .png (a contact sheet), or are a folder")
+        raise BadInput(f"{where}: use .csv, .json, .png (a contact sheet) or a folder")
     if kind != "folder" and path.is_dir():
-        raise BadInput(f"{where} is a folder; name a file")
+        raise BadInput(f"{where} is a folder; enter a file")
     if kind == "folder" and path.exists() and not path.is_dir():
-        raise BadInput(f"{where} is a file; name a folder")
+        raise BadInput(f"{where} is a file; enter a folder")
     check_free(path, overwrite=overwrite)
     return Target(path, kind)
 
@@ -65,9 +65,9 @@ def target_of(text: str, *, overwrite: bool = False) -> Target:
 def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise `BadInput` where `path` exists and is not to be overwritten, or has no folder to be in."""
     if path.exists() and not overwrite:
-        raise BadInput(f"{clean(str(path))} exists; name another, or let it be overwritten")
+        raise BadInput(f"{clean(str(path))} exists; choose another name, or overwrite it")
     if not path.parent.is_dir():
-        raise BadInput(f"there is no folder {clean(str(path.parent))}; make it first")
+        raise BadInput(f"there is no folder {clean(str(path.parent))}; create it first")
 
 
 def objects(listing: Listing, rows: Sequence[int]) -> Iterator[dict[str, object]]:
@@ -135,7 +135,7 @@ def export(target: Target, listing: Listing, rows: Sequence[int], fetch: Fetch) 
     """
     where = clean(str(target.path))
     if not len(rows):
-        raise BadInput("there is nothing to export: no image is listed")
+        raise BadInput("nothing to export: no image is listed")
     try:
         if target.kind == "folder":
             return _export_folder(target.path, listing, rows, fetch)
@@ -148,7 +148,7 @@ def export(target: Target, listing: Listing, rows: Sequence[int], fetch: Fetch) 
             file.write(content)
     except OSError as error:
         raise FinetuiError(f"{where} could not be written: {reason_of(error)}") from error
-    return f"{len(rows):,} images in {where}" if target.needs_images else f"{len(rows):,} predictions in {where}"
+    return f"{len(rows):,} {'images' if target.needs_images else 'predictions'} written to {where}"
 
 
 def _images(listing: Listing, rows: Sequence[int], fetch: Fetch) -> Iterator[tuple[int, Image | str]]:
@@ -183,8 +183,8 @@ def _export_folder(path: Path, listing: Listing, rows: Sequence[int], fetch: Fet
             scratch.rename(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    left_out = f"; {missing:,} could not be had" if missing else ""
-    return f"{len(rows) - missing:,} images and predictions.csv in {clean(str(path))}{left_out}"
+    left_out = f"; {missing:,} could not be loaded" if missing else ""
+    return f"{len(rows) - missing:,} images and predictions.csv written to {clean(str(path))}{left_out}"
 
 
 def _for_file(name: str) -> str:
@@ -197,7 +197,8 @@ def _sheet(listing: Listing, rows: Sequence[int], fetch: Fetch) -> bytes:
 
     if len(rows) > SHEET_MOST:
         raise BadInput(
-            f"a contact sheet holds {SHEET_MOST:,} images, and {len(rows):,} are listed; filter them, or name a folder"
+            f"a contact sheet holds at most {SHEET_MOST:,} images, and {len(rows):,} are listed; "
+            "filter them, or export to a folder"
         )
     found = listing.predictions
     columns = max(1, round((1.4 * len(rows)) ** 0.5))

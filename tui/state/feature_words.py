@@ -11,12 +11,12 @@ def feature_line(event: FeaturesChanged) -> str:
     count = len(event.layers)
     layers = f"{count} frozen layer{'s' if count != 1 else ''}"
     if event.state == "filling":
-        return f"features: computing the output of {layers} (up to {event.last}) for {event.images:,} images, once"
+        return f"features: computing the output of {layers} (up to {event.last}) once for {event.images:,} images"
     if event.state == "held" and event.epoch_seconds is not None:
-        return f"features: the steps of an epoch that read them took {event.epoch_seconds:.1f} s"
+        return f"features: the steps of an epoch with cached features took {event.epoch_seconds:.1f} s"
     if event.state == "held":
         where = f"{_size(event.bytes)} {_PLACES[event.place]}"
-        return f"features of {layers} (up to {event.last}) are held: {where}, computed in {event.seconds:.1f} s"
+        return f"features of {layers} (up to {event.last}) are cached: {where}, computed in {event.seconds:.1f} s"
     if event.state == "dropped":
         return f"features dropped: {event.reason}"
     if event.state == "on":
@@ -28,7 +28,7 @@ def feature_chip(event: FeaturesChanged, *, brief: bool = False) -> str:
     """Return a few words for the top of the screen, as few as there can be if `brief`."""
     if event.state == "held":
         return "features cached" if brief else f"features of {event.last}: {_size(event.bytes)} {_PLACES[event.place]}"
-    return "features: filling" if event.state == "filling" else "features: off"
+    return "features: caching" if event.state == "filling" else "features: off"
 
 
 def _size(count: int) -> str:

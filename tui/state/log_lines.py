@@ -111,15 +111,15 @@ def settings_text(event: events.TrainingChanged) -> str:
     """Return by which settings a run goes on."""
     training = event.training
     return (
-        f"other settings from step {event.step:,}: {training.epochs} epochs, batches of {training.batch_size}, "
+        f"new settings from step {event.step:,}: {training.epochs} epochs, batches of {training.batch_size}, "
         f"{training.optimizer}, {training.schedule}, learning rate {training.lr:g}"
     )
 
 
 def job_text(event: events.JobFound) -> str:
     """Return which job of a batch system trains a run, and until when."""
-    again = f", started anew {event.restarts} time{'s' * (event.restarts != 1)}" if event.restarts else ""
-    until = f"; its time is over at {clock(event.ends, '%Y-%m-%d %H:%M')}" if event.ends else ""
+    again = f", restarted {event.restarts} time{'s' * (event.restarts != 1)}" if event.restarts else ""
+    until = f"; time limit at {clock(event.ends, '%Y-%m-%d %H:%M')}" if event.ends else ""
     return f"{event.system} job {clean(event.id, 60)}{again}{until}"
 
 
@@ -160,7 +160,7 @@ def _text(event: events.AnyEvent) -> tuple[Level, str] | None:
             lasts = f"{event.epochs} epoch{'s' if event.epochs > 1 else ''}, learning rate {event.learning_rate:g}"
             return "info", f"stage {event.index} of {event.count}, {event.name}: {lasts}"
         case events.EffectMeasured():
-            trainable = f"{event.trainable_before:,} → {event.trainable_after:,} parameters train"
+            trainable = f"{event.trainable_before:,} → {event.trainable_after:,} trainable parameters"
             return "info", f"{trainable}, {event.speed_before:,.0f} → {event.speed_after:,.0f} img/s"
         case events.FeaturesChanged():
             return "warning" if event.state == "off" else "info", feature_line(event)

@@ -49,7 +49,7 @@ class History:
             self.store.fold([event])
             heard += 1
         if self.store.view.data is None:
-            raise BadInput(f"the journal of the run {self.folder.name} does not say how it began")
+            raise BadInput(f"the journal of the run {self.folder.name} has lost its beginning")
         return heard > 0
 
     @property
@@ -76,7 +76,7 @@ class WatchedHistory:
         except OSError as error:
             raise BadInput(f"the files of the run {self.folder.name} cannot be read: {reason_of(error)}") from error
         except Exception as error:  # others write them, and the other runs are still to be compared
-            words = f"something in the files of the run {self.folder.name} is not understood: {describe(error)}"
+            words = f"the files of the run {self.folder.name} cannot be parsed: {describe(error)}"
             raise BadInput(words) from error
         return heard > 0
 
@@ -271,7 +271,7 @@ def score_rows(scores: Scores) -> tuple[Rows, frozenset[int]]:
 
 def pair_rows(scores: Scores) -> tuple[Rows, frozenset[int], list[str]]:
     """Return the pairs as rows of a table, as `score_rows` does, and sentences on those that cannot be compared."""
-    rows = [["run A", "run B", "only A right", "only B right", "images", "McNemar p", "Holm p"]]
+    rows = [["run A", "run B", "only A correct", "only B correct", "images", "McNemar p", "Holm p"]]
     not_compared = []
     for pair in scores.pairs:
         if pair.test is None:

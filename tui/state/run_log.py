@@ -113,7 +113,7 @@ class OutputTail:
                 new = file.read(_MOST_BYTES)
         except FileNotFoundError:
             where = clean(str(self._path))
-            raise BadInput(f"there is no {where}: the engine ran in a terminal of its own, and printed there") from None
+            raise BadInput(f"no {where}: the engine printed to its own terminal") from None
         except OSError as error:
             raise BadInput(f"{self._path} cannot be read: {reason_of(error)}") from error
         new = new.removesuffix(b"\r")  # the other half of its line end may be on its way: it is read again

@@ -25,7 +25,7 @@ def loss_of(folder: RunFolder) -> str:
     except OSError as error:
         raise BadInput(f"the folder {folder.path} cannot be read: {reason_of(error)}") from error
     if others:
-        parts.append(f"and what is not the run's own: {clean(', '.join(others))}")
+        parts.append(f"and files that are not the run's own: {clean(', '.join(others))}")
     return f"{folder.name}: {'; '.join(parts)}"
 
 

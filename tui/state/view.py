@@ -110,7 +110,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             return refusal(command, self.state, None if self.state in events.ENDED else self.capabilities)
         if command is commands.ChangeTraining and self.path and self.state not in events.ENDED:
             return None  # by the command for the shell
-        return None if self.path and self.kept else f"there is no checkpoint to {'go on' if begins else 'begin'} with"
+        return None if self.path and self.kept else f"there is no checkpoint to {'resume' if begins else 'start'} from"
 
     def never(self, command: type[commands.AnyCommand]) -> str:
         """Return why `command` is obeyed in no state of this run, as a phrase; empty if it is in some."""
@@ -137,7 +137,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         """Return in a clause why the part held out beside `part` cannot be shown; empty where it can."""
         other = self.other_part(part)
         if other is None:
-            return f"no other part is held out than {self.watched}"
+            return f"only {self.watched} is held out"
         return "" if self.evaluation_of(other) is not None else self.refusal_of(commands.Evaluate) or ""
 
     def evaluation_of(self, part: events.Part) -> events.Evaluated | None:

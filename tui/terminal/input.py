@@ -71,7 +71,7 @@ class TerminalInput:
                 if not (isinstance(message, events.Key) and _is_no_character(message.character)):
                     yield message
         except (ValueError, ArithmeticError, LookupError) as error:
-            print(f"input that is none: {type(error).__name__}: {error}", file=sys.__stderr__)
+            print(f"invalid input: {type(error).__name__}: {error}", file=sys.__stderr__)
             self._parser = XTermParser(self._debug)
             self._parser.mouse_pixels, self._parser.terminal_size, self._parser.terminal_pixel_size = mouse
 

@@ -117,7 +117,7 @@ class Plotter:
 
     def _fill(self, frame: Frame, content: PlotContent, data: Sequence[Points]) -> None:
         if not any(len(y) for _, y in data):
-            frame.draw_note("no data yet" if content.window is None else "nothing here")
+            frame.draw_note("no data yet" if content.window is None else "no data here")
         elif plot_geometry.is_loaded():
             self._draw_curves(frame, content, data)
             axes = frame.x_axis, frame.y_axis

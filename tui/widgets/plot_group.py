@@ -22,9 +22,9 @@ from finetui.tui.widgets.plot_picture import Piece
 _UNITS = (("seconds", 1.0, 180.0), ("minutes", 60.0, 3 * 3600.0), ("hours", 3600.0, math.inf))  # until so many seconds
 _PAN = 0.25  # of what is shown
 VIEW_ACTIONS = ("zoom", "less_smoothing", "more_smoothing", "x_axis", "log_axis", "larger", "smaller")
-_CURSOR, _END = "Move the cursor through all plots", "The cursor to an end of what is shown"
-_FURTHER = "Show an earlier or a later part of the run"
-_OTHER = "The plot before, or the next one"
+_CURSOR, _END = "Move the cursor in all plots", "Move the cursor to the start or end"
+_FURTHER = "Scroll to an earlier or later part of the run"
+_OTHER = "Previous or next plot"
 
 
 class PlotGroup(Compound, Container, can_focus=True):

@@ -27,7 +27,7 @@ from finetui.tui.widgets.styled_line import StyledLine
 
 PYTORCH = Path(__file__).parents[2] / "fixtures" / "watched" / "pytorch"
 SIZES = [(80, 24), (120, 40), (200, 60)]
-FILES = "These files hold nothing about"
+FILES = "These files have no"
 
 
 def said(view: LinesView) -> str:
@@ -56,7 +56,7 @@ async def test_the_frames_of_watched_files(of_files: FinetuiApp, size: tuple[int
         await pilot.press("9")  # the classes, where these are a tab
         await pilot.settle()
         classes = said(screen.query_one(PerClassTable).query_one("#class-rows", LinesView))
-        assert classes.startswith(f"{FILES} classes.") and classes.endswith(
+        assert classes.startswith(f"{FILES} predictions. To see classes,") and classes.endswith(
             "run.predictions(probabilities, labels, images)."
         )
         assert screen.query_one("#class-heading", StyledLine)._content.plain == ""
@@ -67,7 +67,7 @@ async def test_the_frames_of_watched_files(of_files: FinetuiApp, size: tuple[int
         assert hint.render_line(0).text.strip() == "Read from files: nothing to steer"
         if screen.query_one(SettingsPanel).display:
             assert said(screen.query_one(SettingsPanel)) == "" or screen.query_one(SettingsPanel)._rows
-        for word in ("Pause", "Resume", "Finetune", "Freeze", "Its images"):
+        for word in ("Pause", "Resume", "Finetune", "Freeze", "Images"):
             assert word not in keys(pilot), word
 
 
@@ -83,7 +83,7 @@ async def test_the_screens_of_watched_files(of_files: FinetuiApp) -> None:
         assert "finetui errors" not in picture(pilot.app)
         await pilot.press("M")
         await pilot.until(lambda: isinstance(pilot.app.screen, MachineScreen))
-        assert str(pilot.app.screen.query_one("#machine-message", Static).content).startswith(f"{FILES} the machine")
+        assert str(pilot.app.screen.query_one("#machine-message", Static).content).startswith(f"{FILES} machine")
 
 
 def ended_loop(*more: AnyEvent, **changes: object) -> list[AnyEvent]:
@@ -98,8 +98,8 @@ async def test_the_frames_of_a_loop_that_told_of_no_network_and_no_predictions()
     async with open_app(app, size=(120, 40)) as pilot:
         await pilot.settle()
         classes = said(pilot.app.screen.query_one(PerClassTable).query_one("#class-rows", LinesView))
-        assert classes.startswith("No predictions came from this loop.")
-        assert said(pilot.app.screen.query_one(LayerRows)).startswith("This loop has shown no network.")
+        assert classes.startswith("This loop has logged no predictions.")
+        assert said(pilot.app.screen.query_one(LayerRows)).startswith("This loop has no registered model.")
         assert "Press e" not in picture(pilot.app) and "nothing to steer" in picture(pilot.app)
 
 

@@ -18,16 +18,17 @@ def view(state: str, path: str = HERE, **changes: object) -> View:
 
 def test_a_run_that_goes_on() -> None:
     assert list(summary(view("running"), outlives=True)) == [
-        "a-run: running at step 1,234, goes on without the dashboard",
-        "  back to it:  finetui attach a-run",
-        "  end it:      finetui stop a-run",
+        "a-run: running at step 1,234, continues without the dashboard",
+        "  reattach:  finetui attach a-run",
+        "  stop it:   finetui stop a-run",
     ]
 
 
 def test_a_paused_run_says_how_long_it_waits() -> None:
     config = RunConfig(run=RunSection(linger_minutes=2.5))
     first, *_ = summary(view("paused", config=config), outlives=True)
-    assert first == "a-run: paused at step 1,234, is saved and stopped if nobody comes back within 2.5 minutes"
+    future = "will be saved and stopped unless a dashboard reattaches within 2.5 minutes"
+    assert first == f"a-run: paused at step 1,234, {future}"
 
 
 @pytest.mark.parametrize("state", ["finished", "stopped", "failed", "crashed"])
@@ -37,9 +38,9 @@ def test_a_run_that_has_ended(state: str) -> None:
     last = "test accuracy 97.00% (95% CI 95.75 to 97.89%, n = 1,000)"
     assert lines[:2] == [
         f"a-run: {state} at step 1,234, {last}, best 97.50% chosen on test",
-        "  open it again:  finetui open a-run",
+        "  reopen:  finetui open a-run",
     ]
-    assert lines[2:] == ([] if state == "finished" else ["  go on with it:  finetui resume a-run"])
+    assert lines[2:] == ([] if state == "finished" else ["  resume:  finetui resume a-run"])
 
 
 def test_a_run_elsewhere_is_named_by_its_folder() -> None:
@@ -57,7 +58,7 @@ def test_nothing_is_said_of_a_run_that_has_not_begun(state: str) -> None:
 @pytest.mark.parametrize(
     ("state", "outlives", "ended", "says"),
     [
-        ("running", True, False, "a-run goes on without the dashboard: finetui attach a-run"),
+        ("running", True, False, "a-run continues without the dashboard: finetui attach a-run"),
         ("running", False, True, "a-run is stopped: finetui resume a-run"),
         ("running", False, False, "a-run could not be saved in time: finetui resume a-run"),
         ("stopped", False, True, "a-run is stopped: finetui resume a-run"),

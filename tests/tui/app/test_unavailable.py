@@ -289,14 +289,14 @@ TOLD = {
     ("own, opened finished", "extend"): "",
     ("own, opened finished", "start"): "Start: all epochs are done",
     ("own, opened stopped", "start"): "",
-    ("own, opened without a checkpoint", "finetune"): "Finetune: there is no checkpoint to begin with",
+    ("own, opened without a checkpoint", "finetune"): "Finetune: there is no checkpoint to start from",
     ("own, its engine has left", "save"): "Save: the engine has ended",
     ("own, its engine has left", "finetune"): "",
     ("own, only read", "save"): f"Save: {READS_ONLY}",
     ("loop, running", "find_rate"): "Find LR: no function was given",
     ("loop, opened ended", "start"): "Start: the loop has ended, and its network and data with it",
     ("loop, opened ended", "finetune"): "Finetune: the loop has ended, and its network and data with it",
-    ("event files", "part"): "No other part is held out than test",
+    ("event files", "part"): "Only test is held out",
 }
 
 
@@ -325,9 +325,9 @@ async def test_runs_that_are_only_watched_are_not_offered_to_be_changed(tmp_path
         await pilot.until(lambda: "two" in picture(app))
         reasons = reasons_here(app)
         for name in ("tag", "note", "rename", "delete"):
-            assert reasons[name] == "These runs are only watched: finetui changes nothing of their files"
+            assert reasons[name] == "These runs are only watched: finetui does not change their files"
             await check_key(pilot, name, reasons[name], app.link, asked)
-        assert reasons["compare"] == "2 to 8 runs are compared: mark runs with space"
+        assert reasons["compare"] == "Comparing takes 2 to 8 runs: mark them with space"
         app.screen.run_list.focus()
         await pilot.press("space", "down")
         assert reasons_here(app)["compare"] == ""

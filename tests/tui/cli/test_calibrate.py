@@ -130,6 +130,6 @@ def test_help_says_what_part_and_model_are(in_process: Call, folder: Path) -> No
 def test_a_run_that_goes_on_says_what_changed(in_process: Call, folder: Path) -> None:
     result = in_process("extend", "small", "--epochs", "2", cwd=folder)
     assert result.returncode == 0
-    assert re.search(r"^other settings from step \d+: 2 epochs, batches of 50, ", result.stderr, re.M)
+    assert re.search(r"^new settings from step \d+: 2 epochs, batches of 50, ", result.stderr, re.M)
     refused = in_process("extend", "small", "--epochs", "2", cwd=folder)
     assert "small has already trained 2 epochs; --epochs is the total, so give a larger number" in refused.stderr

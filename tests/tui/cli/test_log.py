@@ -141,7 +141,7 @@ def test_without_an_output_it_is_said_where_that_went(in_process, tmp_path: Path
     write_run(tmp_path, *rolled_back())
     result = in_process("log", "a-run", "--engine", cwd=tmp_path)
     assert result.returncode == 2
-    assert "engine.log: the engine ran in a terminal of its own" in result.stderr
+    assert "engine.log: the engine printed to its own terminal" in result.stderr
 
 
 def test_a_run_that_is_not_there_is_bad_input(in_process, tmp_path: Path) -> None:

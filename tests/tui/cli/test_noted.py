@@ -77,7 +77,7 @@ def test_evaluate_is_noted_and_changes_nothing_else(in_process: Call, work: Path
     assert now is not None and summary is not None
     assert msgspec.structs.replace(now, size=summary.size, took=summary.took) == summary
     told = in_process("log", name, cwd=work).stdout.splitlines()[-1]
-    assert f"evaluate: 1,000 test images, {scores['accuracy']:.2%} right by best at step {last.step}" in told
+    assert f"evaluate: 1,000 test images, {scores['accuracy']:.2%} correct with best at step {last.step}" in told
 
 
 def test_other_parts_and_other_data_are_not_noted(in_process: Call, work: Path) -> None:

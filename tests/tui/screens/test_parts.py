@@ -123,7 +123,7 @@ async def test_the_key_for_the_other_part_is_shown_where_there_is_one(tmp_path: 
         app = FinetuiApp(run)
         async with open_app(app, size=(120, 40)) as pilot:
             screen = await opened(pilot)
-            assert ("p Part" in screen.query_one(KeyBar)._content.plain) == shown
+            assert ("p Val/test" in screen.query_one(KeyBar)._content.plain) == shown
 
 
 async def test_a_narrow_title_has_room_for_the_run_and_the_marks(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ async def test_without_val_there_is_nothing_to_switch_to(link) -> None:
         assert line(screen, "title").startswith(" Misclassified test images  ")
         await pilot.press("p")
         await pilot.settle()
-        assert "No other part is held out than test" in picture(app)
+        assert "Only test is held out" in picture(app)
         assert link.asked(Evaluate) == []
 
 

@@ -87,9 +87,9 @@ def test_a_run_that_is_steered_and_all_of_it_undone(make_config: Callable) -> No
         "Undone: LR # → 0.0289 (schedule x3.12)",
         "Undone: LR # → 0.00905 (as scheduled)",
         "conv1, conv2 frozen (2,572 parameters) · u undo",
-        "Nothing changed: frozen already",
+        "Nothing changed: already frozen",
         "Undone: conv1, conv2 unfrozen (2,572 parameters)",
-        'Checkpoint "mark" saved: step 24',
+        'Checkpoint "mark" saved at step 24',
         'Rolled back to "mark" (step 24); 6 steps undone · u undo until the next save',
         'Undone: Rolled back to "previous" (step 30)',
         here.told[10],
@@ -130,12 +130,12 @@ def test_what_cannot_be_taken_back_now_says_why() -> None:
     here.hear(StateChanged(state="finished"))
     assert "Cannot undo now: all epochs are done" in here.results.undo(here.store.view)
     here.hear(StateChanged(state="running"), back(step=1))
-    assert here.results.undo(here.store.view) == "Nothing to undo: the run has gone back to step 1"
+    assert here.results.undo(here.store.view) == "Nothing to undo: the run went back to step 1"
     # A later checkpoint takes the place of the one with the state that was left.
     kept = KeptCheckpoint(name="previous", file="previous.ckpt", step=9, epoch=1, at=7)
     accepted(here, RollBack(checkpoint="best"), back(step=2), CheckpointSaved(file="last.ckpt", kept=(kept,), step=2))
     here.hear(CheckpointSaved(file="last.ckpt", kept=(msgspec.structs.replace(kept, at=20),), step=5))
-    assert "a checkpoint was saved since" in here.results.undo(here.store.view)
+    assert "a later save has replaced" in here.results.undo(here.store.view)
 
 
 def test_a_refused_undo_can_be_tried_again() -> None:

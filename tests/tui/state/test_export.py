@@ -61,7 +61,7 @@ def test_a_folder_holds_every_image_in_order_whatever_the_names_are(listing: Lis
     files = sorted(file.name for file in (tmp_path / "out").iterdir())
     images = [name for name in files if name.endswith(".png")]
     assert "39 images and predictions.csv" in words
-    assert "1 could not be had" in words
+    assert "1 could not be loaded" in words
     assert len(images) == 39
     assert [int(name.split("_")[1]) for name in images] == [
         int(listing.predictions.index[row]) for row in rows if listing.predictions.index[row] != 3
@@ -122,9 +122,9 @@ def test_what_exists_is_kept_unless_it_may_be_overwritten(listing: Listing, tmp_
     assert (tmp_path / "folder" / "mine.txt").read_text() == "precious"
     assert (tmp_path / "folder" / "predictions.csv").exists()
     for path, words in (
-        (tmp_path / "x.txt", "end in"),
-        (tmp_path / "no" / "x.csv", "make it first"),
-        ("", "name a file"),
+        (tmp_path / "x.txt", "use .csv"),
+        (tmp_path / "no" / "x.csv", "create it first"),
+        ("", "enter a file"),
     ):
         with pytest.raises(BadInput, match=words):
             target_of(str(path))

@@ -50,6 +50,6 @@ def test_the_log_tells_what_became_of_them() -> None:
         assert line is not None
         said.append((line.level, line.text))
     assert [level for level, _ in said] == ["info", "info", "info", "warning", "info"]
-    assert said[0][1] == "features: computing the output of 1 frozen layer (up to conv1) for 60,000 images, once"
-    assert said[1][1] == "features of 2 frozen layers (up to conv2) are held: 61.4 MB in memory, computed in 4.1 s"
+    assert said[0][1] == "features: computing the output of 1 frozen layer (up to conv1) once for 60,000 images"
+    assert said[1][1] == "features of 2 frozen layers (up to conv2) are cached: 61.4 MB in memory, computed in 4.1 s"
     assert said[2][1] == "features dropped: conv2 changed"

@@ -104,5 +104,5 @@ def test_a_history_goes_on_where_it_ended_and_one_without_a_beginning_is_refused
     assert len(history.store.curves.train["loss"]) == 5 > before
     assert history.store.view.best_accuracy == 0.5
     journal.write_bytes(b"".join(lines[1:]))
-    with pytest.raises(BadInput, match="does not say how it began"):
+    with pytest.raises(BadInput, match="has lost its beginning"):
         History(RunFolder(run)).read()

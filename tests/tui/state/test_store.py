@@ -127,7 +127,7 @@ def test_the_effect_of_freezing_is_told() -> None:
     effect = EffectMeasured(trainable_before=44426, trainable_after=850, speed_before=8000.0, speed_after=12000.0)
     view = folded(*running(), effect).view
     assert view.effect is effect
-    assert view.log[-1].text == "44,426 → 850 parameters train, 8,000 → 12,000 img/s"
+    assert view.log[-1].text == "44,426 → 850 trainable parameters, 8,000 → 12,000 img/s"
 
 
 def test_a_question_that_is_answered_is_not_pending_and_not_logged() -> None:

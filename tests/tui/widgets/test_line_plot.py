@@ -316,7 +316,7 @@ async def test_the_best_value_has_a_star_the_cursor_reads_all_and_a_part_can_be_
         plot.show(PlotContent(curve(), 10, window=(2.0, None)))
         assert plot.plotter.frame.x_axis.low == 2.0 and plot.plotter.frame.x_axis.high >= 3.4
         plot.show(PlotContent(curve(), 10, window=(8.0, 9.0)))
-        assert "nothing here" in "".join(lines(plot))
+        assert "no data here" in "".join(lines(plot))
 
 
 async def test_an_axis_that_leaves_the_start_out_says_so() -> None:

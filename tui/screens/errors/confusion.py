@@ -28,9 +28,7 @@ class ConfusionScreen(ModalScreen[tuple[int, int] | None]):
     """Shows `confusion`, int64 `[true, predicted]`; is dismissed with a cell, in which -1 stands for all classes."""
 
     TITLE_TEXT = "Confusion matrix"
-    INTRODUCTION = (
-        "Which classes are predicted as which: rows are true classes, columns predicted. Enter lists a cell's images."
-    )
+    INTRODUCTION = "Rows are true classes, columns predicted classes. Enter lists a cell's images."
     CSS_PATH = "confusion.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy")]
     BINDINGS: ClassVar[list[BindingType]] = [

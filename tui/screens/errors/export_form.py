@@ -12,10 +12,10 @@ from finetui.tui.state.export import Target, target_of
 from finetui.tui.widgets.form_rows import ChoiceRow, TextRow
 
 _KINDS = {
-    "csv": "a line for each image (path, classes, probabilities)",
-    "json": "an object for each image (path, classes, probabilities)",
+    "csv": "one line per image (path, classes, probabilities)",
+    "json": "one object per image (path, classes, probabilities)",
     "sheet": "a contact sheet of the images",
-    "folder": "a folder with the images, and predictions.csv",
+    "folder": "a folder with the images and predictions.csv",
 }
 
 

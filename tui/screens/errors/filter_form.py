@@ -54,7 +54,7 @@ class FilterForm(Form[Selection]):
         """Return the selection that was asked for. Raises `BadInput`."""
         low, high = self._percent("low", 0.0), self._percent("high", 100.0)
         if low > high:
-            raise BadInput(f"no confidence is at least {low:g}% and at most {high:g}%")
+            raise BadInput(f"confidence: the minimum {low:g}% is above the maximum {high:g}%")
         change = next((key for key, words in _CHANGES.items() if words == self._change()), "")
         return msgspec.convert(
             {
@@ -82,7 +82,7 @@ class FilterForm(Form[Selection]):
         try:
             value = float(typed) if typed else empty
         except ValueError:
-            raise BadInput(f"confidence: {typed} is not a number of percent") from None
+            raise BadInput(f"confidence: {typed} is not a percentage") from None
         if not 0 <= value <= 100:
-            raise BadInput(f"confidence: {value:g}% is not between 0 and 100")
+            raise BadInput(f"confidence: {value:g}% is not between 0% and 100%")
         return value

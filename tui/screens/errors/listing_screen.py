@@ -118,9 +118,10 @@ class ListingScreen(Screen[None]):
     def _not_evaluated(self, reply: Reply, before: AnyPart) -> None:
         """Stay with the part that was shown before."""
         if isinstance(reply, CommandRefused):
+            words = f"cannot show the {self._part} images: {reply.reason}"
             self._part = before
             self._evaluation = self._store.view.evaluation_of(before or self._store.view.watched)
-            self._tell(f"the other part cannot be shown: {reply.reason}")
+            self._tell(words)
 
     def _opened(self, path: Path) -> Listing:
         if self._listing is None and self._differing is not None:
@@ -145,7 +146,7 @@ class ListingScreen(Screen[None]):
         if self._evaluation is None and (self._listing is None or newest is not None):
             self.action_newest()
         elif newest is not self._evaluation and self._listing is not None:
-            self._hint("a newer evaluation is there: N shows it")
+            self._hint("newer evaluation available: press N")
 
     @work(group="list", exit_on_error=False)
     async def _open(self, path: Path) -> None:
@@ -256,7 +257,7 @@ class ListingScreen(Screen[None]):
     def action_toggle_flag(self, flag: str) -> None:
         """List only what has `flag`, or all again."""
         if flag == "duplicates" and self._duplicates is None and self._listing is not None:
-            self._hint("looking for training images among these…")
+            self._hint("looking for these images in the training set…")
             part = self._listing.predictions.origin.part
             self._asker.ask(FindDuplicates(part=part), self._duplicates_found)
         self._choose(lambda now: {flag: not getattr(now, flag)})

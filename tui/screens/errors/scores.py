@@ -34,9 +34,7 @@ class ScoresScreen(ModalScreen[None]):
     """Shows the scores of `found`. It is there before they are: keys pressed meanwhile are its own."""
 
     TITLE_TEXT = "Scores"
-    INTRODUCTION = (
-        "What the evaluation amounts to: overall scores, how well probabilities are calibrated, and every class."
-    )
+    INTRODUCTION = "The evaluation in numbers: overall scores, calibration, and scores per class."
     CSS_PATH = "scores.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (158, "-roomy")]
     BINDINGS: ClassVar[list[BindingType]] = [

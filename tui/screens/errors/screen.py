@@ -276,7 +276,7 @@ class ErrorsScreen(ListingScreen):
         pane, listing, row = self.query_one(DetailPane), self._listing, self._row
         self._waits = False
         if listing is None or row < 0:
-            pane.show(None, None, "no image fits the filter", lambda _width: [])
+            pane.show(None, None, "no image matches the filter", lambda _width: [])
             return
         index = int(listing.predictions.index[row])
         small, large = self._thumbnails.get(index), self._detail.image(index)
@@ -305,7 +305,7 @@ class ErrorsScreen(ListingScreen):
         if isinstance(found, CommandRefused):
             return (Content.styled(clean(found.reason, 300), "$warning"),)
         if found is None:
-            return (Content.styled(f"{name}: computing…  esc ends it", "$accent"),)
+            return (Content.styled(f"{name}: computing…  esc cancels", "$accent"),)
         place = f" at {found.layer}" if found.layer else ""
         target = self._listing.predictions.classes[found.target]
         where = f"{place}: {target} ({found.probability:.1%}) at step {found.step:,}"

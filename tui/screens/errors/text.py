@@ -115,7 +115,7 @@ def _filters(selection: Selection, classes: tuple[str, ...]) -> list[str]:
     if selection.low > 0 or selection.high < 1:
         parts.append(f"confidence {selection.low:.0%} to {selection.high:.0%}")
     if selection.text:
-        parts.append(f"path has {clean(selection.text, 40)!r}")
+        parts.append(f"path contains {clean(selection.text, 40)!r}")
     if selection.label_errors is not None:
         parts.append(_BY[selection.label_errors])
     flags = ((selection.duplicates, "in the training set"), (selection.marked, "marked"))
@@ -265,7 +265,7 @@ def no_predictions(view: View) -> str:
     if view.hparams is not None:
         return no_classes(view, "predictions")
     run = RunFolder(Path(view.path)).argument if view.path else "RUN"
-    return f"The predictions of this evaluation were not kept; `finetui errors {run}` makes them."
+    return f"The predictions of this evaluation were not saved; `finetui errors {run}` computes them."
 
 
 def loading(view: View) -> str:

@@ -52,9 +52,9 @@ def lines(audit: Audit, path: str, width: int) -> list[Content]:
     around = [name for name in reasons if name not in named and _touches(name, path)]
     found: list[Content] = []
     for name in around:
-        found += _reason(f"{clean(name, 200) or 'the training'}: {reasons[name][0]}", reasons[name][1], width)
+        found += _reason(f"{clean(name, 200) or 'training'}: {reasons[name][0]}", reasons[name][1], width)
     if not tensors:
-        return [*found, Content.styled("it has no parameters and no buffers", "$muted")]
+        return [*found, Content.styled("no parameters or buffers", "$muted")]
     rows = [HEADING, *map(cells, tensors)]
     widths = _widths(rows)
     if path and sum(widths) + _GAP * (len(HEADING) - 1) > width:  # the pane says which module it is about

@@ -157,7 +157,7 @@ class LayerPane(Compound, Vertical):
         """Show what the last audit says of the module at `path`, or why there is none."""
         self._audit = audits, path
         answer = audits.answer
-        said = f"Watching, until step {audits.until:,}…" if audits.is_waiting else audits.problem
+        said = f"Watching until step {audits.until:,}…" if audits.is_waiting else audits.problem
         if answer is None:
             self.say(said)
             return
@@ -165,7 +165,7 @@ class LayerPane(Compound, Vertical):
         self._show_only("view-audits")
         self.query_one(AuditRows).fill(answer.audit, path)
         style = "$error" if answer.audit.wrong else "$muted"
-        again, step = f"{VIEWS.index(AUDIT) + 1} asks again", f"step {answer.step:,}"
+        again, step = f"{VIEWS.index(AUDIT) + 1} repeats it", f"step {answer.step:,}"
         told = said or fitting((answer.audit.verdict(), step, again), self.content_size.width, "  ")
         self.query_one("#view-numbers", StyledLine).show(Content.styled(told, "$warning" if said else style))
 
@@ -212,7 +212,7 @@ class LayerPane(Compound, Vertical):
         asked = refused.command
         if self._shown == look and look.is_paged and isinstance(asked, ViewLayer):
             # The pages that are there stay.
-            problem = Tile(image=None, problem="not there")
+            problem = Tile(image=None, problem="unavailable")
             missing = range(asked.first, min(asked.first + asked.count, self._total))
             self.query_one(ThumbnailGrid).set_tiles(dict.fromkeys(missing, problem))
             self.query_one("#view-numbers", StyledLine).show(Content.styled(refused.reason, "$warning"))

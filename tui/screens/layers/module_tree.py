@@ -102,7 +102,7 @@ class ModuleRows(FreezeRows[Node]):
             return ""
         line = " " * CURSOR_WIDTH
         for column in self._columns:
-            name = {"module": "  module", "state": "  state", "kind": "what it is", "share": ""}.get(
+            name = {"module": "  module", "state": "  state", "kind": "layer type", "share": ""}.get(
                 column.name, column.name
             )
             name = f"{name} " if column.name == "update" else name

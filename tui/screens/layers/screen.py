@@ -371,7 +371,8 @@ class LayersScreen(Screen[None]):
             self._choose()
 
     def _say_independent(self) -> None:
-        self._say(f"filters and weights are the same for every {self._store.view.watched} image; 2 and 4 look at one")
+        part = self._store.view.watched
+        self._say(f"filters and weights are the same for every {part} image; views 2 and 4 depend on it")
 
     def _show_image(self) -> None:
         """Show the test image where there is room for it."""

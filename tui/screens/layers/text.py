@@ -35,7 +35,7 @@ def tree_of(view: View, modules: Sequence[ModuleRow]) -> tuple[Node, ...]:
 def title(view: View) -> Content:
     """Return one line: how much of the network trains, and what the latest change of layers did to the speed."""
     trainable = sum(group.trainable for group in view.layers)
-    share = f"  {trainable:,} of {view.parameters:,} parameters train" if view.layers or not no_layers(view) else ""
+    share = f"  {trainable:,} of {view.parameters:,} parameters trainable" if view.layers or not no_layers(view) else ""
     effect = view.effect
     speed = f"  ·  {effect.speed_before:,.0f} → {effect.speed_after:,.0f} img/s" if effect is not None else ""
     return Content.assemble(
@@ -65,7 +65,7 @@ def totals(view: View, described: ModelDescribed | None, problem: str, width: in
         root = described.modules[0]
         costs = [f"{short(root.flops)} FLOPs"] if root.flops is not None else []
         costs += [f"{1000 * described.seconds:,.2f} ms"] if described.seconds is not None else []
-        image = [f"{' and '.join(costs)} an image"] if costs else []
+        image = [f"{' and '.join(costs)} per image"] if costs else []
         parts = [*image, memory, f"input {shape(described.input)}"]
     elif problem:
         return Content.styled(f" {problem}", "$muted" if view.never(DescribeModel) else "$warning")
@@ -84,8 +84,8 @@ def notes(view: View, width: int, said: str) -> Content:
     if width >= _UPDATES_FROM and view.layers:
         parts.append("update: about 1e-3 is healthy, ↑ above 1e-2, ↓ below 1e-5")
     if any(group.norm for group in view.layers):
-        does, key = "go on collecting" if view.norm_trains else "keep", KEYS["norm"].shown
-        parts.append(f"frozen norm layers {does} their statistics ({key})")
+        does, key = "update" if view.norm_trains else "keep", KEYS["norm"].shown
+        parts.append(f"frozen norm layers {does} their running statistics ({key})")
     return Content.styled(f" {fitting(parts, width - 1)}", "$muted")
 
 
@@ -116,9 +116,9 @@ def not_to_be_seen(node: Node, view: str) -> str:
     name = node.path or node.shown
     if view in ("feature-maps", "activations"):
         return f"{name} has no {_LOOKS[view]}: the forward pass does not call it, or it returns no tensor"
-    inside = "; choose a layer in it" if node.is_parent else ""
+    inside = "; choose a layer inside it" if node.is_parent else ""
     if view == "filters" and node.module is not None and node.module.own:
-        return f"the weights of {name} have one dimension only: there are no filters to draw"
+        return f"the weights of {name} are one-dimensional: there are no filters to draw"
     return f"{name} has no weights of its own{inside}"
 
 

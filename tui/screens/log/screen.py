@@ -36,7 +36,7 @@ _DAY = "%Y-%m-%d"
 
 class _FilterInput(Input):
     BINDINGS: ClassVar[list[BindingType]] = [
-        bind("confirm", "submit", label="To the lines"),
+        bind("confirm", "submit", label="Done"),
         bind("back", "clear", label="Clear"),
     ]
 
@@ -206,7 +206,7 @@ class LogScreen(Screen[None]):
         view = self.query_one(OutputView)
         view.show([])
         if not self._path:
-            self._output_problem = "What the engine prints is kept in the run's folder, once training has begun."
+            self._output_problem = "The engine's output is saved in the run's folder once training starts."
             self._show_title()
             return
         tail = OutputTail(RunFolder(Path(self._path)).log)
@@ -338,7 +338,7 @@ class LogScreen(Screen[None]):
             f"  {self._store.view.name or 'new run'}",
             (f"  ·  {counted}", "$muted"),
             (f"  ·  {bad:,} {'warnings and errors' if bad > 1 else 'warning or error'}" if bad else "", "$warning"),
-            (f"  ·  not all: {self._problem}" if self._problem and total else "", "$error"),
+            (f"  ·  incomplete: {self._problem}" if self._problem and total else "", "$error"),
         )
         right = Content.styled(
             "● follows " if view.following else "‖ end: follow ", "$success" if view.following else "$warning"
@@ -359,7 +359,7 @@ class LogScreen(Screen[None]):
         elif self._reading and not self._lines:
             nothing = "Reading the journal…"
         else:
-            nothing = self._problem or "Nothing has happened yet."
+            nothing = self._problem or "No events yet."
         if (self._output or self._unfinished) if self.has_class("-output") else self._lines:
             nothing = "" if self._shown_view.rows else "No matching lines. Esc clears the filter."
         if nothing and not self._typing:

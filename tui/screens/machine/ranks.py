@@ -115,11 +115,11 @@ def _heard(seen: RanksSeen, row: RankRow, older: float | None) -> Content:
 def summary(seen: RanksSeen, job: JobFound | None, now: float, width: int) -> Content:
     """Return what there is to say of all ranks in a line; `now` is the time in Unix seconds."""
     nodes = len({row.node for row in seen.rows})
-    left_out = f", the slowest {len(seen.rows) - 1} and the first shown" if seen.world > len(seen.rows) else ""
+    left_out = f", showing the slowest {len(seen.rows) - 1} and the first" if seen.world > len(seen.rows) else ""
     where = f" on {nodes} nodes" if nodes > 1 else ""
     parts = [Part(Content.assemble((f"{seen.world:,} ranks", "bold"), (f"{where}{left_out}", "$muted")), 0)]
     if seen.differs:
-        parts.append(Part(Content.styled(f"different weights: {seen.differs}", "bold $error"), 0))
+        parts.append(Part(Content.styled(f"weights differ: {seen.differs}", "bold $error"), 0))
     elif seen.alike >= 0:
         parts.append(Part(Content.styled(f"same weights at step {seen.alike:,}", "$success"), 2))
     if job is not None and job.ends:

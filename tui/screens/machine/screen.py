@@ -111,7 +111,7 @@ class MachineScreen(Screen[None]):
         left = Content.assemble(
             (" Machine", "bold $accent"),
             f"  {machine.host}" if machine is not None else "",
-            ("  ·  a container" if machine is not None and machine.contained else "", "$muted"),
+            ("  ·  container" if machine is not None and machine.contained else "", "$muted"),
             (f"  ·  {self._store.view.name}" if self._store.view.name else "", "$muted"),
         )
         now = self._store.machine.now
@@ -131,7 +131,7 @@ class MachineScreen(Screen[None]):
         self.query_one("#time-advice", StyledLine).show(Content(f" → {advice}"))
         legend = self.query_one("#time-legend", StyledLine)
         if shares is None:
-            legend.show(Content.styled(" Where the time of a step goes was not measured.", "$muted"))
+            legend.show(Content.styled(" Step times were not measured.", "$muted"))
             return
         self.query_one("#time-bar", StyledLine).show(Content(" ") + text.time_bar(shares, width))
         legend.show(Content(" ") + text.time_legend(shares, width))
@@ -156,7 +156,7 @@ class MachineScreen(Screen[None]):
             name = gpu_use(gpu)
             frames[name].show(text.gpu_parts(gpu), of(name).points(since), (x_axis, _SHARE), text.process_lines(gpu))
         self.set_class(not machine.gpus, "-no-gpu")
-        why = Content.styled(f" GPU: {machine.no_gpu or 'none was found'}.", "$muted")
+        why = Content.styled(f" GPU: {machine.no_gpu or 'none found'}.", "$muted")
         self.query_one("#no-gpu", StyledLine).show(why)
 
     def _x_axis(self) -> tuple[Range, float | None]:

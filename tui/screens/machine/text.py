@@ -41,7 +41,7 @@ def memory_parts(machine: Machine) -> list[Part]:
     if machine.engine_memory is not None:
         parts.append(Part(Content.assemble(_dim("this run "), f"{gigabytes(machine.engine_memory)} GB"), 1))
     if machine.contained:
-        parts.append(Part(_dim("the container's"), 2))
+        parts.append(Part(_dim("in the container"), 2))
     return parts
 
 
@@ -123,7 +123,7 @@ _WORDS = (
     ("saving", "saving", "$evaluation-curve"),
 )
 _MOST = 0.5  # of the processors, from which on it is said that others have them
-_REST = ("the rest", "$frame")
+_REST = ("other", "$frame")
 
 
 def _slices(shares: TimeShares) -> list[tuple[str, str, float]]:
@@ -154,7 +154,7 @@ def time_legend(shares: TimeShares, width: int) -> Content:
     parts = [Part(_entry(*one), order.index(index)) for index, one in enumerate(slices)]
     if sum(part.text.cell_length + len(gap) for part in parts) - len(gap) > width:
         gap = "  "
-        short = [(w.removesuffix(" for images").removeprefix("the "), style, value) for w, style, value in slices]
+        short = [(w.removesuffix(" for images"), style, value) for w, style, value in slices]
         parts = [Part(_entry(*one), order.index(index)) for index, one in enumerate(short)]
     return fitting(parts, width, gap)
 
@@ -166,7 +166,7 @@ def busy_elsewhere(store: Store) -> str:
         return ""
     # Threads that wait for one that gets no processor cost more than they save.
     fewer = ", or set OMP_NUM_THREADS=1" if store.view.device.startswith("cpu") else ""
-    return f"other programs use {others:.0%} of the CPU: end them{fewer}"
+    return f"other programs use {others:.0%} of the CPU: stop them{fewer}"
 
 
 def _entry(word: str, style: str, value: float) -> Content:

@@ -65,7 +65,7 @@ def _facts(run: RunSummary, runs: Sequence[RunSummary]) -> Iterator[tuple[str, s
     if run.size:  # of somebody else's files nobody says how much belongs to a run
         yield "Size", in_bytes(run.size)
     if run.parent:
-        yield "Began from", run.parent
+        yield "Parent", run.parent
     children = [other.name for other in runs if other.parent == run.name and other.name != run.name]
     if children:
         yield "Finetunes", ", ".join(children)

@@ -12,7 +12,7 @@ class FilterInput(Input):
     """Enter goes to what is listed and keeps the filter; Escape goes there without it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        bind("confirm", "submit", label="To the list"),
+        bind("confirm", "submit", label="Done"),
         bind("back", "clear", label="Clear"),
     ]
 

@@ -22,7 +22,7 @@ class TagForm(Form[tuple[str, ...]]):
 
     def rows(self) -> list[Widget]:
         """Return the one row."""
-        return [TextRow("tags", "Tags", " ".join(self._tags), "words with spaces between them: keep paper")]
+        return [TextRow("tags", "Tags", " ".join(self._tags), "words separated by spaces: keep paper")]
 
     def read(self) -> tuple[str, ...]:
         """Return the tags. Raises `BadInput`."""
@@ -54,7 +54,7 @@ class NoteForm(Form[str]):
 
     def words(self, found: str) -> str:
         """Say where it is kept."""
-        return f"kept beside the run {self._run}" if found else f"the run {self._run} has no note then"
+        return f"saved with the run {self._run}" if found else f"removes the note of {self._run}"
 
 
 class NameForm(Form[str]):
@@ -78,4 +78,4 @@ class NameForm(Form[str]):
 
     def words(self, found: str) -> str:
         """Say what it does."""
-        return f"Renames {self._run}; runs beside it that began from it name it by the new one."
+        return f"Renames {self._run}, also in the runs beside it that started from it."

@@ -34,7 +34,7 @@ class Housekeeping:
     def why_not(self, action: str, run: RunSummary | None, chosen: Sequence[RunSummary]) -> str:
         """Return in a clause why `action` cannot be done with the `run` under the cursor, or all `chosen` runs."""
         if self._only_watched:
-            return "these runs are only watched: finetui changes nothing of their files"
+            return "these runs are only watched: finetui does not change their files"
         if run is None:
             return "no run is listed"
         on = {"rename": (run,), "delete": chosen}.get(action, ())
@@ -136,5 +136,5 @@ def _what_is_lost(folders: Sequence[RunFolder]) -> tuple[str, ...]:
     if len(folders) > _MOST_LINES:
         lines.append(f"and {len(folders) - _MOST_LINES} more")
     for folder, staying in left_without_parent(folders):
-        lines.append(f"{names_of(staying)} began from {folder.name}, and cannot be replayed without it.")
-    return (*lines, "", "Checkpoints, curves and predictions are gone for good: this cannot be undone.")
+        lines.append(f"{names_of(staying)} started from {folder.name}, and cannot be replayed without it.")
+    return (*lines, "", "This deletes checkpoints, curves and predictions for good. It cannot be undone.")

@@ -330,8 +330,8 @@ class RunsScreen(Screen[None]):
         if not self.query(RunList):
             return ""  # all is still put together
         if action == "compare" and not _FEWEST <= (count := len(self._compared())) <= _MOST:
-            how = f"{count} {'is' if count == 1 else 'are'} marked" if count else "mark runs with space"
-            return f"{_FEWEST} to {_MOST} runs are compared: {how}"
+            how = f"{count} {'is' if count == 1 else 'are'} marked" if count else "mark them with space"
+            return f"comparing takes {_FEWEST} to {_MOST} runs: {how}"
         if action in _CHANGES:
             return self._housekeeping.why_not(action, self.run_list.run, self.chosen())
         return super().why_not(action, parameters)

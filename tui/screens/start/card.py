@@ -59,9 +59,9 @@ class StartCard(Form[Wanted]):
     BINDINGS: ClassVar[list[BindingType]] = [bind("theme", "app.toggle_dark", show=False)]
     TITLE_TEXT = "Start"
     INTRODUCTION = (
-        "What to train: pick data and a model, or type others, and press Enter. Enter on a run opens it: a live one "
-        "goes on meanwhile. The settings are remembered for the next time. All other settings are options of the "
-        "command line (finetui --help)."
+        "Choose what to train: pick data and a model, or type others, and press Enter. Enter on a run opens it; a live "
+        "one keeps training. The settings are remembered for the next time. All other settings are command-line "
+        "options (finetui --help)."
     )
 
     def __init__(self, base: RunConfig, models: Sequence[str]) -> None:
@@ -166,7 +166,7 @@ class StartCard(Form[Wanted]):
         """Return what the fields say. Raises `BadInput`."""
         data, model = self.text("data"), self.text("model")
         if not data:
-            raise BadInput("data: name a data set or a folder")
+            raise BadInput("data: enter a data set or a folder")
         if not (is_factory(model) or hub_of(model)):
             require_known(model, self._models, "model", "model")
         settings = LastSettings(
@@ -188,10 +188,10 @@ class StartCard(Form[Wanted]):
         said = []
         if choice is not None and choice.images:
             steps = math.ceil(choice.images / training.batch_size)
-            said.append(f"{choice.images:,} images ({choice.location}), {steps:,} steps an epoch")
+            said.append(f"{choice.images:,} images ({choice.location}), {steps:,} steps per epoch")
         like = next((run for run in self._runs if _is_like(run, found.config) and run.took and run.epoch), None)
         if like is not None:
-            said.append(f"about {duration(like.took / like.epoch * training.epochs)}, going by {like.name}")
+            said.append(f"about {duration(like.took / like.epoch * training.epochs)}, judging by {like.name}")
         return "; ".join(filter(None, (self._word, ", ".join(said))))
 
     def action_enter(self) -> None:

@@ -25,7 +25,7 @@ _SLOWER = 0.1
 _KEYS = (
     ("confirm", "roll back"),
     ("branch", "branch"),
-    ("keep", "keep the present state"),
+    ("keep", "save the current state"),
     ("back", "close"),
 )
 
@@ -37,7 +37,7 @@ class CheckpointsScreen(ListScreen[AnyCommand]):
     """
 
     TITLE_TEXT = "Checkpoints"
-    INTRODUCTION = "The states of this run that are kept. Enter rolls back to one, after a question."
+    INTRODUCTION = "The saved checkpoints of this run. Enter rolls back to one, after confirmation."
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("checkpoints", "leave", show=False),
         bind("branch"),
@@ -141,6 +141,6 @@ def _question(kept: KeptCheckpoint, view: View) -> tuple[str, tuple[str, ...]]:
     undone = f"Undoes {back:,} step{'s' if back > 1 else ''}. " if back > 0 else ""
     title = f'Roll back to "{kept.name}" (epoch {kept.epoch}{accuracy})?'
     return title, (
-        f'{undone}The present state is kept as "previous".',
+        f'{undone}The current state is kept as "previous".',
         f"{KEYS['undo'].shown} brings it back, until the next save.",
     )

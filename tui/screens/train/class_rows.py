@@ -181,7 +181,7 @@ def total(found: Evaluated | None, width: int) -> Content:
         return Content.styled(brief + more if len(brief + more) <= width else brief, "$muted")
     if found.accuracy is None or not found.n:
         if found.accuracy is None:
-            return Content.styled(f" {found.part} accuracy is not told", "$muted")
+            return Content.styled(f" {found.part} accuracy was not logged", "$muted")
         return Content.assemble((f" {found.accuracy:.2%}", "bold"), (f" of {found.part} images correct", "$muted"))
     low, high = wilson(found.accuracy, found.n)
     accuracy, size = (f" {found.accuracy:.2%}", "bold"), f"{found.n:,} {found.part} images"

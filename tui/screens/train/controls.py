@@ -66,7 +66,7 @@ def _by_hand(view: View) -> str:
     """Return by what a person multiplied the learning rate; empty where it is as scheduled, or that is not known."""
     if view.rate_factor is None or abs(view.rate_factor - 1) < 1e-9:
         return ""
-    return f"LR is {factor(view.rate_factor)} of schedule"
+    return f"LR = schedule {factor(view.rate_factor)}"
 
 
 class Controls(Compound, Vertical):

@@ -27,18 +27,18 @@ class ExtendForm(Form[ChangeTraining]):
         """Epochs, half as many again by default, and the learning rate."""
         more = self._epochs + max(self._epochs // 2, 1)
         return [
-            TextRow("epochs", "Epochs in all", str(more)),
+            TextRow("epochs", "Total epochs", str(more)),
             TextRow("lr", "Learning rate", str(self._view.config.training.lr)),
         ]
 
     def read(self) -> ChangeTraining:
         """Return what was asked for. Raises `BadInput`."""
-        epochs, rate = whole(self.text("epochs"), "epochs in all"), number(self.text("lr"), "learning rate")
+        epochs, rate = whole(self.text("epochs"), "total epochs"), number(self.text("lr"), "learning rate")
         trained = self._view.epoch
         if epochs <= trained:
-            many = f"{trained:,} epochs are" if trained != 1 else "1 epoch is"
-            begun = f"{many} trained" if self._view.state == "finished" else f"epoch {trained:,} has begun"
-            raise BadInput(f"epochs in all: {begun}: give a larger number")
+            many = f"{trained:,} epochs are already" if trained != 1 else "1 epoch is already"
+            begun = f"{many} trained" if self._view.state == "finished" else f"epoch {trained:,} has started"
+            raise BadInput(f"total epochs: {begun}; enter a larger number")
         training = msgspec.structs.replace(self._view.config.training, epochs=epochs, lr=rate)
         early_stop = 0 if self._view.state == "finished" else self._view.config.guards.early_stop
         return ChangeTraining(training=training, early_stop=early_stop)
@@ -49,5 +49,5 @@ class ExtendForm(Form[ChangeTraining]):
         change = f"{training.epochs:,} epochs instead of {self._epochs:,}"
         if training.schedule == "constant":
             return f"{change}; constant learning rate {training.lr:g}"
-        rate = f"{'peak' if training.schedule == 'one-cycle' else 'first'} learning rate {training.lr:g}"
+        rate = f"{'peak' if training.schedule == 'one-cycle' else 'initial'} learning rate {training.lr:g}"
         return f"{change}; {training.schedule} over all {training.epochs:,}, {rate}"

@@ -45,9 +45,9 @@ class FinetuneForm(Form[FinetunePlan]):
     TITLE_TEXT = "Finetune"
     APPLY = (KEYS["confirm"].shown, "Start finetune")
     INTRODUCTION = (
-        "A new run from the weights of this one: its recipe says which layers train when. Enter starts it, also from "
-        "within a text field; Escape changes nothing. Tab goes from the recipes to the data, its field, the settings "
-        "and the preview: the learning rate of the layers that train fastest, the stages, and how long they take."
+        "A new run that starts from the weights of this one; its recipe decides which layers train when. Enter starts "
+        "it, even from a text field; Escape cancels. Tab moves from the recipes to the data, its field, the settings "
+        "and the preview, which shows the highest learning rate of all layers, the stages, and how long they take."
     )
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-roomy"), (160, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]
@@ -93,7 +93,7 @@ class FinetuneForm(Form[FinetunePlan]):
         yield ChoiceRow("schedule", "Schedule", SCHEDULES, training.schedule)
         yield ChoiceRow("optimizer", "Optimizer", OPTIMIZERS, training.optimizer)
         yield ChoiceRow("head", "Head", HEADS, "auto")
-        yield TextRow("val", "Val share", f"{view.config.data.val:g}")
+        yield TextRow("val", "Val fraction", f"{view.config.data.val:g}")
         yield TextRow("freeze", "Keep frozen", "", placeholder="nothing")
 
     def on_mount(self) -> None:
@@ -133,7 +133,7 @@ class FinetuneForm(Form[FinetunePlan]):
         config = self._store.view.config
         data = self.text("data")
         if not data:
-            raise BadInput("data: name a data set or a folder")
+            raise BadInput("data: enter a data set or a folder")
         shown = self.choice("weights")
         plan = FinetunePlan(
             recipe=self.choice("recipe"),
@@ -141,7 +141,7 @@ class FinetuneForm(Form[FinetunePlan]):
             freeze=tuple(name.strip() for name in self.text("freeze").split(",") if name.strip()),
             # The engine that is to read it may have been started in another folder.
             data=None if data == config.data.name else absolute_data(DataConfig(name=data)).name,
-            val=self.number("val", "val share", empty=0.0),
+            val=self.number("val", "val fraction", empty=0.0),
             epochs=self.whole_number("epochs", "epochs"),
             lr=self.number("lr", "learning rate"),
             schedule=self.choice("schedule"),
@@ -189,7 +189,7 @@ class FinetuneForm(Form[FinetunePlan]):
         if data == view.config.data.name and view.data is not None:
             return view.data.train_size
         images = next((choice.images for choice in self._choices if choice.name == data), None)
-        val = self.number("val", "val share", empty=0.0)
+        val = self.number("val", "val fraction", empty=0.0)
         return None if images is None else round(images * (1 - val))
 
     def _say(self, words: Content) -> None:
@@ -207,7 +207,7 @@ class FinetuneForm(Form[FinetunePlan]):
 def _weights(view: View) -> dict[str, str]:
     """Return the checkpoints that a finetune can begin with, with what each is called."""
     live = view.state in ("running", "paused")
-    found = {LAST: f"{'present' if live else LAST}, step {view.step:,}"}
+    found = {LAST: f"{'current' if live else LAST}, step {view.step:,}"}
     for kept in view.kept:
         if kept.name != LAST:
             score = "" if kept.accuracy is None else f" {kept.accuracy:.2%}"

@@ -46,7 +46,7 @@ def preview_text(found: FinetunePreview, seconds: Estimate | None) -> Content:
     """Return what the plan would do, as text."""
     times = seconds.stages if seconds is not None else (None,) * len(found.stages)
     lines = [line for stage, took in zip(found.stages, times, strict=True) for line in _stage_lines(stage, took)]
-    time = f"{seconds.words} in all" if seconds is not None else "known once it trains"
+    time = f"{seconds.words} in total" if seconds is not None else "known once training starts"
     lines.append(Content.assemble(("time    ", "$muted"), time))
     dropped = tuple(name for name in found.dropped if not name.endswith(_REINITIALISED))
     for label, names in (

@@ -77,9 +77,9 @@ async def choose_checkpoint(train: "TrainScreen", *, can_steer: bool) -> None:
     """List the checkpoints that are kept: go back to one, branch from one, keep one more."""
     view, why_not = train.store.view, ""
     if view.only_files:
-        why_not = "The files that are watched tell of no checkpoints."
+        why_not = "The watched files contain no checkpoints."
     elif not can_steer:
-        why_not = "This dashboard cannot steer the run; finetui resume and finetui branch can."
+        why_not = "This dashboard cannot steer the run; use finetui resume or finetui branch."
     command = await train.app.push_screen_wait(CheckpointsScreen(view, why_not))
     if command is not None:
         train.send(command)

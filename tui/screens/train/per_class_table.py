@@ -39,7 +39,7 @@ _AVERAGES = ("class-macro", "class-weighted")
 class _Rows(LinesView[ClassRow]):
     CLICKS = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        bind("confirm", "open", label="Its images"),
+        bind("confirm", "open", label="Images"),
         move("up,k", "move(-1)"),
         move("down,j", "move(1)"),
         move("pageup", "move(-10)"),

@@ -23,8 +23,8 @@ from finetui.tui.widgets.plot_drawing import PlotContent, Plotter
 Kind = Literal["png", "svg", "csv", "txt"]
 
 _KINDS: dict[Kind, str] = {
-    "png": f"a picture, {plot_figure.WIDTH} x {plot_figure.HEIGHT} pixels",
-    "svg": "a picture in vectors, for papers and pages",
+    "png": f"an image, {plot_figure.WIDTH} x {plot_figure.HEIGHT} pixels",
+    "svg": "a vector image, for papers and web pages",
     "csv": "the values of the whole run: epoch, step, seconds, mean, least and greatest, smoothed",
     "txt": "the plot as text, as in the terminal",
 }
@@ -45,9 +45,9 @@ def plot_target(text: str, *, overwrite: bool = False) -> PlotTarget:
     kind = next((kind for kind in _KINDS if path.suffix.lower() == f".{kind}"), None)
     where = clean(str(path))
     if not text.strip() or kind is None:
-        raise BadInput(f"{where if text.strip() else 'a plot'}: name a file that ends in .png, .svg, .csv or .txt")
+        raise BadInput(f"{f'{where}: ' if text.strip() else ''}enter a file that ends in .png, .svg, .csv or .txt")
     if path.is_dir():
-        raise BadInput(f"{where} is a folder; name a file")
+        raise BadInput(f"{where} is a folder; enter a file")
     check_free(path, overwrite=overwrite)
     return PlotTarget(path, kind)
 
@@ -124,4 +124,4 @@ class PlotSource:
                 file.write(content)
         except OSError as error:
             raise FinetuiError(f"{where} could not be written: {reason_of(error)}") from error
-        return f"plot in {where}"
+        return f"plot written to {where}"

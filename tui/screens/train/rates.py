@@ -31,7 +31,7 @@ class RatesScreen(ModalScreen[float | None]):
     AUTO_FOCUS = ""  # Enter is the screen's
     CSS_PATH: ClassVar[list[str | PurePath]] = [BOX_CSS]
     TITLE_TEXT = "Learning-rate finder"
-    INTRODUCTION = "The loss over rising learning rates, tried on a copy of the model."
+    INTRODUCTION = "The loss as the learning rate rises, tried on a copy of the model."
     BINDINGS: ClassVar[list[BindingType]] = [
         bind("confirm", "use", label="Use the suggested learning rate"),
         bind("close", show=False),
@@ -54,17 +54,17 @@ class RatesScreen(ModalScreen[float | None]):
             yield Static(Content.styled(self.TITLE_TEXT, "bold $accent"), id="title")
             yield LinePlot("Loss", (SeriesStyle("train"),), x_label="rate", log_x=True, id="rates")
             if found.suggestion is None:
-                text = Content("No clear minimum: keep the present learning rate.")
+                text = Content("No clear minimum: keep the current learning rate.")
             else:
                 text = Content.assemble(
                     "Suggestion: ", (f"{found.suggestion:g}", "bold $accent"), ", where the loss falls most steeply. "
-                    "It was tried on a copy: nothing has changed.",
+                    "This ran on a copy: the model is unchanged.",
                 )  # fmt: skip
             yield Static(text, id="text")
             with Horizontal(id="choices"):
                 if found.suggestion is not None:
                     yield ActionButton("use", KEYS["confirm"].shown, f"Use {found.suggestion:g}", id="use")
-                yield ActionButton("back", KEYS["back"].shown, "Keep the present one", id="back")
+                yield ActionButton("back", KEYS["back"].shown, "Keep the current one", id="back")
 
     def on_mount(self) -> None:
         """Draw."""

@@ -150,7 +150,7 @@ class TrainScreen(HomeScreen[None]):
         small = self.size.width < MIN_WIDTH or self.size.height < MIN_HEIGHT
         self.set_class(small, "-too-small")
         size = f"{self.size.width}x{self.size.height}"
-        text = f"This terminal has {size} cells; finetui needs {MIN_WIDTH}x{MIN_HEIGHT}. Training is not affected."
+        text = f"This terminal is {size}; finetui needs {MIN_WIDTH}x{MIN_HEIGHT}. Training is not affected."
         self.query_one(Plots).classes_tab = self.size.height >= _PLOTS and not self.is_framed
         self.query_one("#too-small", Static).update(Content(text))
         self.call_after_refresh(self.panels.resized)
@@ -398,12 +398,12 @@ class TrainScreen(HomeScreen[None]):
         if self._link.outlives or view.state not in ("running", "paused"):
             self.leave_now()
             return
-        choices = (Choice("stop", "enter", "Stop and leave"), Choice("stay", "escape", "Cancel"))
+        choices = (Choice("stop", "enter", "Stop and quit"), Choice("stay", "escape", "Cancel"))
         lines = (
-            f"Training ends with this dashboard. A checkpoint is saved at step {view.step:,}.",
+            f"Training stops when this dashboard closes. A checkpoint is saved at step {view.step:,}.",
             f"Resume from it: {self.steering.resume_command()}",
         )
-        if await self.app.push_screen_wait(Dialog("Stop training and leave?", lines, choices)) == "stop":
+        if await self.app.push_screen_wait(Dialog("Stop training and quit?", lines, choices)) == "stop":
             self.send(Stop())
             self.set_interval(_POLL_SECONDS, self._exit_once_ended)
 

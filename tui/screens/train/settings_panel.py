@@ -34,7 +34,7 @@ def settings(view: View) -> list[Setting]:
         ("optimizer", f"{training.optimizer}{momentum}"),
         ("schedule", f"{training.schedule}{warmup}"),
         ("base lr", rate(training.lr)),
-        ("by hand", "" if view.rate_factor in (None, 1.0) else f"x{view.rate_factor:.3g}"),
+        ("lr factor", "" if view.rate_factor in (None, 1.0) else f"x{view.rate_factor:.3g}"),
         ("weight decay", rate(training.weight_decay)),
         ("batch size", f"{training.batch_size:,}"),
         ("augmentation", data.augment),

@@ -47,4 +47,4 @@ def _trained(view: View) -> str:
         return ""
     trained, parameters = (sum(getattr(group, name) for group in view.layers) for name in ("trainable", "parameters"))
     shown = f"{trained:,} of {parameters:,}" if parameters < 1_000_000 else f"{short(trained)} of {short(parameters)}"
-    return f"{shown} train"
+    return f"{shown} trainable"

@@ -44,12 +44,12 @@ async def test_a_filter_is_typed_and_applied_with_enter(link, found) -> None:
 @pytest.mark.parametrize(
     ("field", "typed", "words"),
     [
-        ("true", "elephant", "there is no class 'elephant'"),
+        ("true", "elephant", "no class 'elephant'"),
         ("true", "tabby", "did you mean tabby cat"),
-        ("predicted", "12", "there is no class '12'"),
-        ("low", "101", "not between 0 and 100"),
-        ("low", "1.2.3", "not a number"),
-        ("high", "0", "at least 50%"),
+        ("predicted", "12", "no class '12'"),
+        ("low", "101", "not between 0% and 100%"),
+        ("low", "1.2.3", "not a percentage"),
+        ("high", "0", "the minimum 50% is above"),
     ],
 )
 async def test_what_makes_no_sense_is_said_and_not_applied(field: str, typed: str, words: str) -> None:
@@ -197,7 +197,7 @@ async def test_what_is_listed_or_marked_is_exported(link, found, tmp_path: Path)
         rows = listed(screen)
         await export_to(pilot, tmp_path / "all.json")
         assert [item["index"] for item in json.loads((tmp_path / "all.json").read_text())] == rows
-        assert f"{len(rows)} predictions in" in picture(app)
+        assert f"{len(rows)} predictions written to" in picture(app)
         assert app.toasts.copies == str(tmp_path / "all.json")
         await pilot.press("right", "space")
         await export_to(pilot, tmp_path / "marked.csv")
@@ -223,9 +223,9 @@ async def test_what_exists_is_not_overwritten_unasked(link, tmp_path: Path, monk
         form = app.screen
         for path, words in (
             ("there.csv", "exists"),
-            ("nowhere/a.csv", "make it first"),
-            ("a.txt", "exports end in"),
-            ("", "name a file"),
+            ("nowhere/a.csv", "create it first"),
+            ("a.txt", "use .csv"),
+            ("", "enter a file"),
         ):
             form.query_one("#path").value = path
             await pilot.settle()

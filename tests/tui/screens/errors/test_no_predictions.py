@@ -27,7 +27,7 @@ async def test_a_newer_evaluation_is_offered_and_not_forced(link, tmp_path: Path
         link.events.put(msgspec.structs.replace(evaluated(2, 0.95), predictions="last.predictions"))
         await pilot.settle()
         assert listed(screen) == rows
-        assert "N shows it" in line(screen, "filter")
+        assert "press N" in line(screen, "filter")
         await pilot.press("N")
         await pilot.settle()
         assert listed(screen) == by_loss(newer, np.flatnonzero(newer.wrong))
@@ -73,7 +73,7 @@ async def test_an_evaluation_of_an_older_version_says_how_to_get_its_predictions
     async with open_app(app, size=(120, 40)) as pilot:
         await opened(pilot)
         assert "`finetui errors " in picture(app)
-        assert "makes them" in picture(app)
+        assert "computes them" in picture(app)
 
 
 async def test_a_lost_engine_leaves_the_list_and_says_why_there_are_no_images(tmp_path: Path, found) -> None:

@@ -226,7 +226,7 @@ async def test_nothing_that_fits_is_said(link) -> None:
         await pilot.press("*")
         await pilot.settle()
         assert listed(screen) == []
-        assert "no image fits the filter" in picture(app)
+        assert "no image matches the filter" in picture(app)
         await pilot.press("space", "enter", "i", "right", "escape", "escape", "escape")
         await pilot.settle()
         assert listed(screen)

@@ -35,7 +35,7 @@ async def test_the_tab_asks_and_shows_what_is_wrong(size: tuple[int, int]) -> No
         await pilot.until(lambda: "4 wrong" in picture(app))
         assert [question.steps for question in link.asked(AuditParameters)] == [20]
         text = picture(app)
-        for word in ("the training: gradients are not cleared", "relu: it drops values", "step 1,234", "5 Audit"):
+        for word in ("training: gradients are not cleared", "relu: it drops values", "step 1,234", "5 Audit"):
             assert word in text, f"{word} is missing at {size}:\n{text}"
         modules = screen.query_one(ModuleRows)
         states = {row.path: modules.line_of(row, size[0]).plain for row in modules._rows}
@@ -82,7 +82,7 @@ async def test_where_nothing_trains_it_says_so_and_asks_nothing() -> None:
     async with open_app(app, size=(80, 24)) as pilot:
         await opened(pilot, "0.31 ms")
         await pilot.press("5")
-        await pilot.until(lambda: "an audit looks at steps: training is paused" in picture(app))
+        await pilot.until(lambda: "the audit needs training steps, and training is paused" in picture(app))
         assert link.asked(AuditParameters) == []
         link.events.put(StateChanged(state="running"))
         await pilot.settle()
@@ -99,7 +99,7 @@ async def test_while_it_goes_on_and_an_answer_after_the_screen_has_gone() -> Non
         await opened(pilot, "0.31 ms")
         link.silent = True
         await pilot.press("5")
-        await pilot.until(lambda: f"Watching, until step {app.train_screen.store.view.step + 20}…" in picture(app))
+        await pilot.until(lambda: f"Watching until step {app.train_screen.store.view.step + 20}…" in picture(app))
         await pilot.press("5", "5")
         assert len(link.asked(AuditParameters)) == 1
         await pilot.press("g")
@@ -116,7 +116,7 @@ def test_what_is_within_a_path() -> None:
     assert within(audit, "")[0].name == "cls_token"  # what is wrong comes first
     assert paths_of_wrong(audit) == {"", "cls_token"}
     assert paths_of_wrong(AUDIT) == {"", "relu", "layer1", "layer1.0", "layer1.0.bn"}
-    assert [line.plain for line in lines(AUDIT, "nothing", 60)][-1] == "it has no parameters and no buffers"
+    assert [line.plain for line in lines(AUDIT, "nothing", 60)][-1] == "no parameters or buffers"
 
 
 def test_long_names_and_reasons_are_laid_out_for_the_width() -> None:

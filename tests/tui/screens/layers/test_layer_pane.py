@@ -74,9 +74,9 @@ async def test_views_that_a_module_lacks_say_why() -> None:
         assert screen.query_one("#view-filters").has_class("-unavailable")
         assert not screen.query_one("#view-feature-maps").has_class("-unavailable")
         await pilot.press("down")
-        await pilot.until(lambda: "layer1 has no weights of its own; choose a layer in it" in picture(app))
+        await pilot.until(lambda: "layer1 has no weights of its own; choose a layer inside it" in picture(app))
         await pilot.press("down", "down", "down")
-        await pilot.until(lambda: "one dimension only" in picture(app))
+        await pilot.until(lambda: "are one-dimensional" in picture(app))
         assert len(link.asked(ViewLayer)) == 1
 
 

@@ -33,7 +33,7 @@ async def test_each_module_has_its_numbers_as_far_as_there_is_room(size: tuple[i
         await pilot.until(lambda: "1.2e-3" in picture(app) and "0 not finite" in picture(app))
         text = picture(app)
         words = ["module", "16×8×8", "700", "■ frozen", "□ trains", "◧ partly", "25.0%", "178 KB", "1×28×28"]
-        words += ["832K FLOPs and 0.31 ms an image", "42,310 of 44,426 parameters train"]
+        words += ["832K FLOPs and 0.31 ms per image", "42,310 of 44,426 parameters trainable"]
         words += ["1 Filters", "2 Feature maps", "3 Weights", "4 Activations", "0 not finite", "Freeze", "Back"]
         if size[0] >= 120:
             words += ["FLOPs", "gradient", "0.50", "1.2e-3", "about 1e-3 is healthy"]
@@ -310,11 +310,11 @@ async def test_the_switch_for_normalisation_and_the_effect_of_a_change() -> None
     async with open_app(app, size=(200, 60)) as pilot:
         await opened(pilot, "8,000 → 9,000 img/s")
         assert "×0.1" in line_with(app, "bn")
-        assert "keep their statistics (V)" in picture(app)
+        assert "keep their running statistics (V)" in picture(app)
         await pilot.press("V")
         assert link.asked(SetFrozenNorm)[0].trains
         link.events.put(CommandAccepted(command=link.asked(SetFrozenNorm)[0]))
-        await pilot.until(lambda: "go on collecting" in picture(app))
+        await pilot.until(lambda: "update their running statistics" in picture(app))
         for key in ("escape", "g", "q"):
             await pilot.press(key)
             assert app.screen is app.train_screen

@@ -60,7 +60,7 @@ async def test_an_engine_that_printed_nothing_or_elsewhere(run: Run) -> None:
     async with open_app(FinetuiApp(run.link), size=(120, 40)) as pilot:
         await opened(pilot, run.link)
         await pilot.press("2")
-        await pilot.until(lambda: "in a terminal of its own" in " ".join(picture(pilot.app).split()))
+        await pilot.until(lambda: "printed to its own terminal" in " ".join(picture(pilot.app).split()))
         (run.folder / "engine.log").touch()
         await pilot.until(lambda: "printed nothing" in picture(pilot.app))
         (run.folder / "engine.log").write_text("now it did\n")

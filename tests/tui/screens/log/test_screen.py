@@ -104,7 +104,7 @@ async def test_before_a_run_has_a_folder_its_log_is_what_was_heard() -> None:
         link.events.put(Log(level="info", message="more"))
         await pilot.until(lambda: texts(screen)[-1] == "more")
         await pilot.press("2")
-        assert "once training has begun" in picture(pilot.app)
+        assert "once training starts" in picture(pilot.app)
 
 
 async def test_another_run_in_the_same_dashboard_begins_anew(run: Run, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ async def test_a_journal_that_cannot_be_read_is_said_and_the_rest_shown(run: Run
     async with open_app(FinetuiApp(run.link), size=(120, 40)) as pilot:
         screen = await opened(pilot, run.link)
         assert texts(screen)[-1] == "running from step 0"
-        assert "not all: the journal" in title(pilot)
+        assert "incomplete: the journal" in title(pilot)
         run.says(1)
         await pilot.until(lambda: texts(screen)[-1] == "message 4")
 

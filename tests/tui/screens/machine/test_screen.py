@@ -49,7 +49,7 @@ async def test_a_gpu_with_all_its_figures(size: tuple[int, int]) -> None:
         assert "11.0 GB  this run  python3.11 4711" in shown
         assert " 3.0 GB  bert  jupyter-lab 999" in shown
         assert all(map(has_graph, screen.query(Frame)))
-        assert "was not measured" in shown
+        assert "were not measured" in shown
         if size[0] > 80:
             assert "310/700 W" in shown and "1.75 GHz" in shown and "64 cores" in shown
 
@@ -112,7 +112,7 @@ async def test_where_the_time_goes_and_what_to_do_about_it(size: tuple[int, int]
     async with open_app(FinetuiApp(link), size=size) as pilot:
         screen = await opened(pilot, link, sample(0), point(1, time=BEGAN, time_shares=SHARES))
         shown = picture(pilot.app)
-        words = ["waiting for images 31%", "copying 2%", "computing 55%", "evaluating 6%", "saving 1%", "rest 5%"]
+        words = ["waiting for images 31%", "copying 2%", "computing 55%", "evaluating 6%", "saving 1%", "other 5%"]
         for word in words if size[0] > 80 else ("waiting 31%", "copying 2%", "computing 55%", "evaluating 6%"):
             assert word in shown
         assert "→" not in shown
@@ -137,7 +137,7 @@ async def test_processors_that_other_programs_keep_busy_are_told_of(size: tuple[
     async with open_app(FinetuiApp(link), size=size) as pilot:
         await opened(pilot, link, *(sample(at, cpu=0.99, engine_cpu=0.12) for at in range(0, 10, 2)))
         shown = " ".join(picture(pilot.app).split())
-        assert "→ other programs use 87% of the CPU: end them, or set OMP_NUM_THREADS=1" in shown
+        assert "→ other programs use 87% of the CPU: stop them, or set OMP_NUM_THREADS=1" in shown
         link.events.put(StateChanged(state="paused"))
         link.events.put(sample(10, cpu=0.99, engine_cpu=0.0))
         await pilot.settle()

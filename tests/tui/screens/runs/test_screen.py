@@ -149,7 +149,7 @@ async def test_deleting_asks_says_what_is_lost_and_refuses_a_live_run(runs: Path
             await pilot.until(lambda: "Delete base" in picture(pilot.app))
             shown = flat(pilot)
             assert "undone." in shown  # no line is cut
-            assert "90.00%" in shown and "child began from base" in shown and "KB" in shown
+            assert "90.00%" in shown and "child started from base" in shown and "KB" in shown
             await pilot.press("escape")
             assert (runs / "base").exists()
             await pilot.press("delete")
@@ -176,7 +176,7 @@ async def test_several_are_compared_and_the_images_two_differ_on_are_opened(
     async with opened(runs) as pilot:
         listed = pilot.app.screen
         await pilot.press("D")
-        await pilot.until(lambda: "mark runs with space" in picture(pilot.app))
+        await pilot.until(lambda: "mark them with space" in picture(pilot.app))
         await pilot.press("space", "down", "space", "down", "space", "D")
         await pilot.until(lambda: "95.0" not in picture(pilot.app) and "Test acc" in picture(pilot.app))
         screen = pilot.app.screen

@@ -70,7 +70,7 @@ async def test_enter_starts_and_the_settings_are_remembered(
         await pilot.settle()
         assert "enter Start training   esc Quit" in picture(app)
         if size != (60, 15):  # where one has to scroll
-            for word in ("Data", "60,000 images", "Model", "resnet18", "Batch size", "469 steps an epoch", "Quit"):
+            for word in ("Data", "60,000 images", "Model", "resnet18", "Batch size", "469 steps per epoch", "Quit"):
                 assert word in picture(app), f"{word} is missing at {size}:\n{picture(app)}"
         await pilot.press("down", "tab", "tab", "down")
         app.screen.query_one("#epochs", Input).value = "7"
@@ -95,7 +95,7 @@ async def test_what_cannot_be_is_said_at_once_and_starts_nothing(tmp_path: Path,
         await pilot.settle()
         for field, typed, says in (
             ("data", "mnits", "did you mean 'mnist'"),
-            ("data", "", "name a data set"),
+            ("data", "", "enter a data set"),
             ("model", "resnet81", "did you mean 'resnet18'"),
             ("epochs", "0", "at least 1"),
             ("epochs", "4.5", "not '4.5'"),

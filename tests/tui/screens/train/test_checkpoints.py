@@ -68,7 +68,7 @@ async def test_going_back_asks_and_says_what_is_lost_and_what_is_kept() -> None:
         text = picture(dashboard)
         for words in (
             'Roll back to "best" (epoch 2, 96.00%)?',
-            'Undoes 150 steps. The present state is kept as "previous".',
+            'Undoes 150 steps. The current state is kept as "previous".',
             "u brings it back, until the next save.",
             "enter Roll back",
             "- Roll back at LR / 10",

@@ -46,7 +46,7 @@ async def test_a_finished_run_is_trained_further(size: tuple[int, int]) -> None:
         await pilot.press("E")
         assert isinstance(app.screen, ExtendForm)
         text = picture(app)
-        for word in ("Train further", "Epochs in all", "15", "0.001", "15 epochs instead of 10"):
+        for word in ("Train further", "Total epochs", "15", "0.001", "15 epochs instead of 10"):
             assert word in text, f"{word} is missing at {size}:\n{text}"
         await pilot.press("1", "2", "down", "0", ".", "0", "5", "enter")
         assert app.screen is app.train_screen
@@ -64,8 +64,8 @@ async def test_the_form_says_what_cannot_be_and_sends_nothing() -> None:
         await pilot.settle()
         await pilot.press("E")
         for field, typed, says in (
-            ("epochs", "10", "10 epochs are trained"),
-            ("epochs", "", "epochs in all: type a number"),
+            ("epochs", "10", "10 epochs are already trained"),
+            ("epochs", "", "total epochs: type a number"),
             ("lr", "1e", "'1e' is not a number"),
             ("lr", "-1", "positive"),
         ):
@@ -165,7 +165,7 @@ async def test_the_other_part_has_a_key_where_there_is_one(val: int) -> None:
     app = FinetuiApp(CannedLink(first, *rest))
     async with open_app(app, size=(200, 60)) as pilot:
         await pilot.settle()
-        assert ("p Part" in picture(app).splitlines()[-1]) is bool(val)
+        assert ("p Val/test" in picture(app).splitlines()[-1]) is bool(val)
 
 
 def test_the_engine_of_a_finetune_gets_the_plan_and_weights_that_stay(make_config, recorder, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ async def test_the_form_shows_what_a_plan_would_do_and_starts_it(size: tuple[int
                 "Head first (a third of the epochs), then all at LR / 10.",
                 "Trains only a new head",
                 "Unfreezes one group at a time, from the top.",
-                "up to about 9 s in all",
+                "up to about 9 s in total",
                 "Learning rate",
                 "epochs 1–3 head only LR 0.001",
                 "frozen conv1",
@@ -160,9 +160,9 @@ async def test_the_form_checks_as_one_types() -> None:
             ("epochs", "3x", "not '3x'"),
             ("lr", "-1", "positive"),
             ("lr", "0.5abc", "'0.5abc' is not a number"),
-            ("val", "half", "val share: 'half' is not a number"),
+            ("val", "half", "val fraction: 'half' is not a number"),
             ("data", "mnits", "did you mean 'mnist'"),
-            ("data", "", "name a data set"),
+            ("data", "", "enter a data set"),
         ):
             box = app.screen.query_one(f"#{field}", Input)
             kept = box.value
@@ -259,7 +259,7 @@ async def test_a_run_that_is_visited_is_finetuned_in_its_place(
     ("attached", "kept", "says"),
     [
         (True, KEPT, "finetui finetune /runs/a-run --dashboard · y copy"),
-        (False, (), "Finetune: there is no checkpoint to begin with"),
+        (False, (), "Finetune: there is no checkpoint to start from"),
     ],
 )
 async def test_where_there_can_be_no_finetune_it_is_said(attached: bool, kept: tuple, says: str) -> None:

@@ -55,7 +55,7 @@ async def test_leaving_a_run_that_ends_with_the_dashboard_asks() -> None:
     async with open_app(app, size=(80, 24)) as pilot:
         await pilot.settle()
         await pilot.press("q")
-        assert "Stop and leave" in picture(app)
+        assert "Stop and quit" in picture(app)
         await pilot.press("escape")
         assert app.is_running
         await pilot.press("d")

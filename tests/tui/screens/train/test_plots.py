@@ -167,7 +167,7 @@ async def test_a_plot_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         await pilot.press("2")
         for kind, path in files.items():
             await pilot.press(">", "end", *["backspace"] * 3, *kind, "enter")
-            await pilot.until(lambda path=path: f"plot in {path.name}" in picture(app), "it is told")
+            await pilot.until(lambda path=path: f"plot written to {path.name}" in picture(app), "it is told")
     with Image.open(files["png"]) as image:
         pixels = np.asarray(image.convert("RGB"))
     for colour in ((0x00, 0x5F, 0x96), (0xB8, 0x4C, 0x00)):  # both curves, in the colours of a light ground
@@ -187,9 +187,9 @@ def test_where_nothing_can_be_exported_to_is_refused_in_words(tmp_path: Path) ->
     there = tmp_path / "there.svg"
     there.write_text("mine")
     for path, words in (
-        ("", "a plot: name a file that ends in .png, .svg, .csv or .txt"),
-        (str(tmp_path / "plot.pdf"), "plot.pdf: name a file that ends in"),
-        (str(there), "exists; name another, or let it be overwritten"),
+        ("", "enter a file that ends in .png, .svg, .csv or .txt"),
+        (str(tmp_path / "plot.pdf"), "plot.pdf: enter a file that ends in"),
+        (str(there), "exists; choose another name, or overwrite it"),
         (str(tmp_path / "no" / "plot.png"), "there is no folder"),
     ):
         with pytest.raises(BadInput, match=words.replace(".", r"\.")):

@@ -59,7 +59,7 @@ async def test_everything_important_is_in_sight(size: tuple[int, int]) -> None:
         classes = ("class", "95.00%") if size != (80, 24) else ("9 Classes",)
         plots = ("Loss", "Acc", "fc3", "Checkpoints", "Detach") if size[1] >= 24 else ()
         controls = "─ Controls ─" if size[0] >= 160 else "─ Controls ─ sgd · constant"
-        titles = (controls, "─ g Layers ─ 44,426 of 44,426 train ─", "─ o Log ─")
+        titles = (controls, "─ g Layers ─ 44,426 of 44,426 trainable ─", "─ o Log ─")
         frames = titles if size[1] >= 40 else ()
         for word in (*classes, *plots, *frames):
             assert word in text, f"{word} is missing at {size}:\n{text}"

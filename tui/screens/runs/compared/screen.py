@@ -132,7 +132,7 @@ class ComparedScreen(Screen[None]):
                 problems.append(str(error))
                 continue
             if not history.store.curves.has_points:
-                problems.append(f"{history.folder.name} has told nothing yet that can be plotted")
+                problems.append(f"{history.folder.name} has logged nothing to plot yet")
         return heard, problems
 
     def on_resize(self) -> None:
@@ -227,5 +227,5 @@ def _option(pair: Pair, gap: str) -> Option:
     test = pair.test
     if test is None:
         return Option(Content.assemble(names, (f"  {pair.why_not}", "$warning")), disabled=True)
-    counts = f"  only the first right {test.fixed:>6,}   only the second {test.broken:>6,}   of {test.n:,}"
+    counts = f"  only first correct {test.fixed:>6,}   only second correct {test.broken:>6,}   of {test.n:,}"
     return Option(Content.assemble(names, (counts, "$muted")))

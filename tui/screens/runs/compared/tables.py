@@ -17,8 +17,8 @@ from finetui.tui.state.run_comparison import (
 
 _GAP, _LONGEST = 2, 40
 _WORDS = (
-    "McNemar's exact test: p is the probability, were both runs equally good, of counts at least as unequal.",
-    "Holm's p is corrected for the number of pairs; below 0.05 one of the two is better.",
+    "McNemar's exact test: p is the probability of counts at least this unequal if both runs were equally good.",
+    "Holm's p is corrected for the number of pairs; below 0.05, one of the two is better.",
 )
 
 
