@@ -1,4 +1,4 @@
-"""A terminal that costs almost zero: it takes what comes, counts it, and notes when."""
+"""A terminal that costs next to nothing: it takes what comes, counts it, and notes when."""
 
 import fcntl
 import os

@@ -72,7 +72,7 @@ def test_each_step_is_that_of_the_cpu(
 ) -> None:
     """From the same weights each time: what rounding does to one step, ten more amplify without bound.
 
-    Batch normalisation of 2x2 pixels, and AdamW, whose steps are as large where the gradient is almost zero,
+    Batch normalisation of 2x2 pixels, and AdamW, whose steps are as large where the gradient is next to nothing,
     amplify it at once: two ways of convolving on the CPU differ by a sixth or more of what `within` allows.
     """
     ours, theirs = (trainer(device, name, optimizer=optimizer, lr=lr) for device in (gpu, "cpu"))

@@ -138,7 +138,7 @@ class PtyTerminal:
         return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
 
     def wait_until_idle(self, seconds: float = PATIENCE) -> None:
-        """Wait, without reading, until the program does almost zero for a second."""
+        """Wait, without reading, until the program does next to nothing for a second."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             before = self._cpu_seconds()

@@ -198,7 +198,7 @@ class RunOptions:
     data_dir: Annotated[str | None, Parameter(completer=folders_or()), _DATA] = None
     "Folder to look in first for a named data set (default: $FINETUI_DATA)."
     val: Annotated[float | None, _DATA] = None
-    "Fraction of the training images to hold out for validation, instead of the test images (default: 0; usually 0.1)."
+    "Fraction of the training images to hold out and validate on, instead of the test images (default: 0; often 0.1)."
     test: Annotated[str | None, _known("auto", "none"), _DATA] = None
     "auto (default: the data's own test images, else a fifth of a folder's) or none."
     augment: Annotated[str | None, _known(*known.AUGMENTATIONS), _DATA] = None

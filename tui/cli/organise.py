@@ -75,7 +75,7 @@ def delete(
 ) -> int:
     """Delete runs, with their checkpoints, curves and predictions, after asking. Live runs are refused.
 
-    Whether other runs began from them is checked beside them; runs in other folders are not checked.
+    Runs beside them are checked for having begun from them; runs in other folders are not.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class Operations(TorchDispatchMode):
         self.names: Counter[str] = Counter()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not any(returned.alias_info for returned in function._schema.returns):  # views cost almost zero
+        if not any(returned.alias_info for returned in function._schema.returns):  # views cost next to nothing
             self.names[str(function)] += 1
         return function(*args, **(kwargs or {}))
 
