@@ -55,7 +55,7 @@ def describe(error: Exception) -> str:
     if type(error).__name__ == "AcceleratorError" or said.startswith(("CUDA error", "cuDNN error", "NCCL error")):
         first = clean(said.strip().partition("\n")[0], 300)  # the other lines are for whoever writes kernels
         return (
-            f"the GPU failed ({first}), and works again in a new process only; if that fails as well, "
-            "CUDA_LAUNCH_BLOCKING=1 in the environment shows at which operation, nvidia-smi how the GPU is"
+            f"the GPU failed ({first}), and this process cannot use it again; if a new process fails too, set "
+            "CUDA_LAUNCH_BLOCKING=1 to see which operation fails, and check the GPU with nvidia-smi"
         )
     return what

@@ -79,7 +79,7 @@ def audit(file: BinaryIO, allowed: Globals) -> Any:
     file.seek(0)
     if file.read(len(_BEFORE_1_6)) == _BEFORE_1_6:
         raise OldFormat("it is in the format of torch before 1.6; load it with torch and save it again")
-    raise ArchiveError("it is no file of torch's")
+    raise ArchiveError("it is not a torch file")
 
 
 def read_storages(file: BinaryIO, keys: Collection[str]) -> dict[str, bytearray]:
@@ -91,7 +91,7 @@ def read_storages(file: BinaryIO, keys: Collection[str]) -> dict[str, bytearray]
         data = found[key] = bytearray(entry.size)
         file.seek(entry.start)
         if file.readinto(data) != entry.size:  # type: ignore[attr-defined]
-            raise ArchiveError("it is cut short")
+            raise ArchiveError("it is truncated")
     return found
 
 
@@ -113,7 +113,7 @@ def find_damage(file: BinaryIO) -> str | None:
         while left > 0:
             count = file.readinto(buffer[: min(left, _CHUNK)])  # type: ignore[attr-defined]
             if not count:
-                raise ArchiveError("it is cut short")
+                raise ArchiveError("it is truncated")
             crc = zlib.crc32(buffer[:count], crc)
             left -= count
         if crc != entry.crc:
@@ -129,7 +129,7 @@ def _audit_archive(file: BinaryIO, size: int, allowed: Globals) -> Any:
     if pickle is None:
         raise ArchiveError("it has no data.pkl")
     if pickle.size > most_bytes(size):
-        raise ArchiveError("its data.pkl is far larger than a network's")
+        raise ArchiveError("its data.pkl is far too large for a network")
     storages: dict[str, Storage] = {}
 
     def storage(dtype: Any, key: Any, location: Any, numel: Any) -> Storage:
@@ -137,10 +137,10 @@ def _audit_archive(file: BinaryIO, size: int, allowed: Globals) -> Any:
             raise TypeError
         entry = entries.get(f"data/{key}")
         if entry is None or entry.size != numel * dtype.itemsize:
-            raise ArchiveError("a storage in it is not as long as it says")
+            raise ArchiveError("one of its storages is not as long as stated")
         # torch reads each once, as what it is called first, and would enlarge it for what is called so later.
         if storages.setdefault(key, Storage(dtype, numel)).dtype != dtype:
-            raise ArchiveError("a storage in it is of two dtypes")
+            raise ArchiveError("one of its storages has two dtypes")
         return Storage(dtype, numel, key)
 
     return Machine(allowed, storage, size).run(io.BytesIO(_read(file, pickle.start, pickle.size)))
@@ -156,7 +156,7 @@ def _entries(file: BinaryIO, size: int) -> dict[str, _Entry]:
     """
     start, length, count = _directory(file, size)
     if count > _MOST_ENTRIES or length > _MOST_DIRECTORY:
-        raise ArchiveError("it has far more parts than a network's")
+        raise ArchiveError("it has far too many entries for a network")
     entries: dict[str, _Entry] = {}
     root = None
     end = 0  # of what is taken by other parts
@@ -165,14 +165,14 @@ def _entries(file: BinaryIO, size: int) -> dict[str, _Entry]:
         first, _, rest = name.partition("/")
         root = first if root is None else root
         if not rest or first != root or name.lower() in seen:  # torch's reader takes upper and lower case for the same
-            raise ArchiveError("the names of its parts are not as torch writes them")
+            raise ArchiveError("its entries are not named as torch names them")
         seen.add(name.lower())
         if header < end:
-            raise ArchiveError("its parts lie over each other")
+            raise ArchiveError("its entries overlap")
         entry = _Entry(rest, _content_start(file, header, name), content, crc)
         end = entry.start + content
         if end > start:
-            raise ArchiveError("a part of it is longer than the file")
+            raise ArchiveError("one of its entries is longer than the file")
         entries[rest] = entry
     return entries
 
@@ -183,7 +183,7 @@ def _directory(file: BinaryIO, size: int) -> tuple[int, int, int]:
     tail = _read(file, tail_start, size - tail_start)
     at = tail.rfind(_END)
     if at < 0 or len(tail) - at < _END_LENGTH:
-        raise ArchiveError("it is cut short")
+        raise ArchiveError("it is truncated")
     disk, first_disk, here, count, length, start, comment = struct.unpack_from("<4H2IH", tail, at + 4)
     if (disk, first_disk) != (0, 0) or here != count or at + _END_LENGTH + comment != len(tail):
         raise ArchiveError("its end is damaged")
@@ -212,7 +212,7 @@ def _listed(directory: bytes, count: int) -> Iterator[tuple[str, int, int, int]]
     at = 0
     for _ in range(count):
         if directory[at : at + 4] != _CENTRAL or at + _CENTRAL_LENGTH > len(directory):
-            raise ArchiveError("its list of parts is damaged")
+            raise ArchiveError("its list of entries is damaged")
         flags, method, _, crc, packed, size, name_length, extra_length, comment_length, disk = struct.unpack_from(
             "<HH4s3I4H", directory, at + 8
         )
@@ -225,13 +225,13 @@ def _listed(directory: bytes, count: int) -> Iterator[tuple[str, int, int, int]]
         if method != 0 or flags & _ODD_FLAGS or packed != size or disk != 0:
             if b"/code/__torch__" in directory:
                 raise MoreThanTensors("a TorchScript program")
-            raise ArchiveError("it is compressed or encrypted; torch.save writes files that are not")
+            raise ArchiveError("it is compressed or encrypted, which torch.save never does")
         name = directory[name_at:extra_at]
         if not name.isascii() or not name.decode("ascii").isprintable():
-            raise ArchiveError("the names of its parts are not as torch writes them")
+            raise ArchiveError("its entries are not named as torch names them")
         yield name.decode("ascii"), header, size, crc
     if at != len(directory):
-        raise ArchiveError("its list of parts is damaged")
+        raise ArchiveError("its list of entries is damaged")
 
 
 def _widened(numbers: tuple[int, int, int], extra: bytes) -> Iterator[int]:
@@ -249,7 +249,7 @@ def _widened(numbers: tuple[int, int, int], extra: bytes) -> Iterator[int]:
             yield struct.unpack_from("<Q", wide)[0]
             wide = wide[8:]
         else:
-            raise ArchiveError("its list of parts is damaged")
+            raise ArchiveError("its list of entries is damaged")
 
 
 def _content_start(file: BinaryIO, header: int, name: str) -> int:
@@ -259,7 +259,7 @@ def _content_start(file: BinaryIO, header: int, name: str) -> int:
     extra_length: int
     name_length, extra_length = struct.unpack_from("<2H", local, 26)
     if local[:4] != _LOCAL or name_length != len(name) or local[_LOCAL_LENGTH:] != name.encode("ascii"):
-        raise ArchiveError("a part of it is not where it should be")
+        raise ArchiveError("one of its entries is not where it should be")
     return header + _LOCAL_LENGTH + name_length + extra_length
 
 
@@ -267,5 +267,5 @@ def _read(file: BinaryIO, start: int, length: int) -> bytes:
     file.seek(start)
     data = file.read(length)
     if len(data) != length:
-        raise ArchiveError("it is cut short")
+        raise ArchiveError("it is truncated")
     return data

@@ -55,7 +55,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
-            raise ValueError(f"the temperature {self.temperature} is no positive number")
+            raise ValueError(f"the temperature {self.temperature} is not a positive number")
 
     def built_by(self, name: str) -> "About":
         """Return the same with the name of the network's code that was given: its file may lie elsewhere now."""
@@ -121,7 +121,7 @@ def _kept(name: str, tensor: Tensor) -> Tensor:
         kept = _alone(kept.contiguous())
     problem = _problem(kept)
     if problem == _NOT_FINITE:
-        raise NotFinite(f"the weights are not saved: {name} is {problem}")
+        raise NotFinite(f"the weights were not saved: {name} is {problem}")
     if problem is not None:
         raise FinetuiError(f"the weights cannot be saved: {name} is {problem}")
     return kept
@@ -159,10 +159,10 @@ def _plain(value: Any, where: str) -> Any:
     if type(value) is dict:
         for key in value:
             if type(key) not in (str, int):
-                raise TypeError(f"a key of {where} is a {type(key).__name__}, which a checkpoint does not hold")
+                raise TypeError(f"a key of {where} is a {type(key).__name__}, which a checkpoint cannot hold")
         return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
     kind = f"{value.layout} tensor" if type(value) is Tensor else type(value).__name__
-    raise TypeError(f"{where} is a {kind}, which a checkpoint does not hold")
+    raise TypeError(f"{where} is a {kind}, which a checkpoint cannot hold")
 
 
 def load(path: Path) -> tuple[About, dict[str, Any], dict[str, Any]]:
@@ -185,10 +185,10 @@ def load(path: Path) -> tuple[About, dict[str, Any], dict[str, Any]]:
         raise BadInput(f"{where} cannot be read: {reason_of(error)}; {_OTHER}") from error
     except MoreThanTensors as error:
         raise BadInput(
-            f"{where} is not used, since it holds more than tensors ({reason_of(error)}); {_OTHER}"
+            f"{where} was not loaded, since it holds more than tensors ({reason_of(error)}); {_OTHER}"
         ) from error
     except ArchiveError as error:
-        raise BadInput(f"{where} is not used, since {error}; {_OTHER}") from error
+        raise BadInput(f"{where} cannot be loaded: {error}; {_OTHER}") from error
     # What torch makes of a file that its own writer did not write; its reader raises whatever its parsers do.
     except (RuntimeError, EOFError, ValueError, TypeError, LookupError, pickle.UnpicklingError) as error:
         raise BadInput(f"{where} cannot be loaded: {reason_of(error, 80)}; {_OTHER}") from error
@@ -203,7 +203,7 @@ def _verify(file: BinaryIO, where: str) -> None:
     if seal != seal_of(file):
         raise BadInput(f"{where} is damaged: its checksum is wrong; {_OTHER}")
     if not is_archive(file):
-        raise BadInput(f"{where} is damaged: it is no archive; {_OTHER}")
+        raise BadInput(f"{where} is damaged: it is not an archive; {_OTHER}")
     audit(file, CHECKPOINT)
     file.seek(0)
 
@@ -213,15 +213,15 @@ def _why_unsealed(file: BinaryIO, where: str) -> str:
     try:
         content = audit(file, STATE_DICT)
     except MoreThanTensors as error:
-        return f"{where} is not a checkpoint of finetui's: it holds more than tensors ({reason_of(error)}); {_OTHER}"
+        return f"{where} is not a finetui checkpoint: it holds more than tensors ({reason_of(error)}); {_OTHER}"
     except ArchiveError as error:
         return f"{where} is not a checkpoint, or is damaged: {error}; {_OTHER}"
     if isinstance(content, dict) and content.get("format") == 1 and "about" in content:
         return (
-            f"{where} was written by an older version of finetui's, without a checksum, and is not used; its network "
-            f"alone can be taken over with --weights, or {_OTHER}"
+            f"{where} was written by an older version of finetui, without a checksum, and cannot be used; load its "
+            f"weights alone with --weights, or {_OTHER}"
         )
-    return f"{where} is a torch file, but not a checkpoint of finetui's; {_OTHER}"
+    return f"{where} is a torch file, but not a finetui checkpoint; {_OTHER}"
 
 
 def _checked(content: Any, where: str) -> tuple[About, dict[str, Any], dict[str, Any]]:
@@ -232,17 +232,17 @@ def _checked(content: Any, where: str) -> tuple[About, dict[str, Any], dict[str,
         about = msgspec.convert(content["about"], About)
         model, training = content["model"], content["training"]
         if type(model) is not dict or type(training) is not dict:
-            raise TypeError("its weights are not named")
+            raise TypeError("its weights have no names")
     except (LookupError, TypeError, msgspec.ValidationError) as error:
         raise BadInput(
-            f"{where} is a torch file, but not a checkpoint of finetui's: {reason_of(error, 80)}; {_OTHER}"
+            f"{where} is a torch file, but not a finetui checkpoint: {reason_of(error, 80)}; {_OTHER}"
         ) from error
     for name, tensor in model.items():
         if _is_extra(name):
             continue
-        problem = "no tensor" if type(tensor) is not Tensor else _problem(tensor)
+        problem = "not a tensor" if type(tensor) is not Tensor else _problem(tensor)
         if problem is not None:
-            raise BadInput(f"{where} is not used: its {name} is {problem}; {_OTHER}")
+            raise BadInput(f"{where} cannot be used: its {name} is {problem}; {_OTHER}")
     return about, model, training
 
 
@@ -261,7 +261,7 @@ def find(folder: RunFolder, name: str = "") -> tuple[Checkpoint, list[str]]:
         path = folder.checkpoint(name)
         if not path.is_file():
             known = ", ".join(sorted(found.stem for found in folder.path.glob("*.ckpt")))
-            raise BadInput(f"the run {folder.name} has no checkpoint {name!r}; there are: {known or 'none'}")
+            raise BadInput(f"the run {folder.name} has no checkpoint {name!r}; it has: {known or 'none'}")
         return read(path), []
     problems: list[str] = []
     first = (folder.last, folder.checkpoint("previous"))
@@ -274,7 +274,7 @@ def find(folder: RunFolder, name: str = "") -> tuple[Checkpoint, list[str]]:
         except BadInput as error:
             problems.append(str(error))
     why = "; ".join(problems) or "it was killed before the first one was written"
-    raise BadInput(f"the run {folder.name} has no checkpoint to go on from: {why}")
+    raise BadInput(f"the run {folder.name} has no checkpoint to resume from: {why}")
 
 
 def digest(model: Mapping[str, Any]) -> str:

@@ -165,7 +165,7 @@ class Machine:
 
     def _put(self, index: int) -> None:
         if index > self._length:  # a list that is as long as the highest number is what some readers keep these in
-            raise ArchiveError("its pickle counts further than it is long")
+            raise ArchiveError("its pickle refers beyond its own length")
         self._memo[index] = self._stack[-1]
 
     def _persistent_id(self, _argument: None) -> None:
@@ -173,13 +173,13 @@ class Machine:
             case ("storage", *rest):
                 self._stack.append(self._storage(*rest))
             case _:
-                raise MoreThanTensors("something that is kept outside")
+                raise MoreThanTensors("something stored outside the file")
 
     def _call(self, _argument: None) -> None:
         arguments = self._stack.pop()
         function = self._stack.pop()
         if type(function) is not Function or type(arguments) is not tuple:
-            raise MoreThanTensors("a call of what is no function")
+            raise MoreThanTensors("a call of something that is not a function")
         self._count(_CALL_WORK)
         for argument in arguments:
             if type(argument) is str:
@@ -240,7 +240,7 @@ for _name in ("BINPUT", "LONG_BINPUT"):
 def _key(key: Any) -> Any:
     """Return a dictionary's key: what is quickly compared, unlike tuples of tuples of tuples."""
     if not _is_scalar(key) and not (type(key) is tuple and all(map(_is_scalar, key))):
-        raise MoreThanTensors("a key that is neither a text nor a number")
+        raise MoreThanTensors("a key that is neither a string nor a number")
     return key
 
 
@@ -250,7 +250,7 @@ def _is_scalar(value: Any) -> bool:
 
 def _no_hooks(hooks: Any) -> None:
     if hooks:  # functions to be called; None or an empty OrderedDict is what torch writes
-        raise MoreThanTensors("hooks of a tensor")
+        raise MoreThanTensors("tensor hooks")
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: Dtype | None = None) -> SymbolicTensor:
@@ -267,9 +267,9 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, dtype: Dtype | No
         count *= length
         last += (length - 1) * step
     if count > have:
-        raise ArchiveError("a tensor in it is larger than what is kept of it")
+        raise ArchiveError("one of its tensors is larger than its storage")
     if offset > have or (count and last >= have):
-        raise ArchiveError("a tensor in it reaches beyond its storage")
+        raise ArchiveError("one of its tensors reaches beyond its storage")
     return SymbolicTensor(dtype, tuple(size), storage.key, offset, tuple(stride))
 
 
@@ -304,7 +304,7 @@ def _set(items: Any) -> frozenset[Any]:
     if type(items) not in (list, tuple):
         raise TypeError
     if not all(map(_is_scalar, items)):
-        raise MoreThanTensors("a set of other things than texts and numbers")
+        raise MoreThanTensors("a set with more than strings and numbers")
     return frozenset(items)
 
 
@@ -316,7 +316,7 @@ def _size(items: Any) -> tuple[int, ...]:
 
 def _bytes(text: Any, encoding: Any) -> bytes:
     if type(text) is not str or encoding != "latin1":
-        raise MoreThanTensors("a text in an encoding")
+        raise MoreThanTensors("an encoded string")
     return text.encode("latin1")
 
 

@@ -34,7 +34,7 @@ class ArrayDtype:
     def set_state(self, state: Any) -> None:
         """Take the byte order. Raises `MoreThanTensors` for fields and subarrays."""
         if type(state) is not tuple or len(state) < 5 or any(part is not None for part in state[2:5]):
-            raise MoreThanTensors("an array of other things than numbers")
+            raise MoreThanTensors("an array that is not numeric")
         if state[1] not in ("<", ">", "|", "="):
             raise TypeError
         self.order = state[1]
@@ -59,9 +59,9 @@ class Array:
         if type(shape) is not tuple or len(shape) > _MOST_DIMENSIONS or any(type(n) is not int or n < 0 for n in shape):
             raise TypeError
         if type(dtype) is not ArrayDtype or type(data) is not bytes:
-            raise MoreThanTensors("an array of other things than numbers")
+            raise MoreThanTensors("an array that is not numeric")
         if math.prod(shape) * dtype.numpy().itemsize != len(data):
-            raise ArchiveError("an array in it is not as long as it says")
+            raise ArchiveError("one of its arrays is not as long as stated")
         self.shape, self.dtype, self.data, self.fortran = shape, dtype, data, bool(fortran)
 
     def numpy(self) -> npt.NDArray[Any]:
@@ -73,7 +73,7 @@ class Array:
 
 def _dtype(name: Any, *_options: Any) -> ArrayDtype:
     if type(name) is not str or not _NUMBERS.fullmatch(name):
-        raise MoreThanTensors("an array of other things than numbers")
+        raise MoreThanTensors("an array that is not numeric")
     return ArrayDtype(name)
 
 

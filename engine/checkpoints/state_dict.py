@@ -36,18 +36,18 @@ _STORAGE_DTYPES = {
 _HEAD = 512  # bytes that tell what a file is
 _LONGEST_HEADER = 100_000_000  # bytes, of safetensors' own limit
 _KINDS = (
-    (rb"version https://git-lfs", "it is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`"),
+    (rb"version https://git-lfs", "it is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"),
     (
         rb"(?i)\s*(<!--.*?-->\s*)?<(!doctype html|html|head|body)",
-        "it is a web page (HTML): the download gave a page in place of the file, so look at it in a browser",
+        "it is a web page (HTML), downloaded in place of the file; open it in a browser to see why",
     ),
     (rb"\s*<\?xml", "it is an XML document, perhaps a server's error message in place of the file"),
-    (rb"\x89HDF\r\n", "it is an HDF5 file, as Keras writes; its weights must be converted to a state dict first"),
+    (rb"\x89HDF\r\n", "it is an HDF5 file, as written by Keras; convert its weights to a state dict first"),
     (rb"\x1f\x8b|BZh|\xfd7zXZ\x00|\x28\xb5\x2f\xfd", "it is a compressed file; unpack it first"),
     (rb"\x93NUMPY", "it is a NumPy array; save the network's state_dict()"),
-    (rb"\s*[{\[]", "it is a text (JSON), not weights"),
+    (rb"\s*[{\[]", "it is JSON, not weights"),
 )
-_SAVE = "save the network's state_dict() instead, where you trust it: torch.save(network.state_dict(), 'weights.pt')"
+_SAVE = "if you trust it, save the network's state_dict() instead: torch.save(network.state_dict(), 'weights.pt')"
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,12 @@ def _read_any(file: BinaryIO, path: Path, published: bool) -> WeightsFile:
             return WeightsFile(_without_prefixes(find_state_dict(content, _is_tensor, where).tensors))
         return _read_archive(file, where)
     except OldFormat as error:
-        raise BadInput(f"the weights file {where} is not read: {error}") from error
+        raise BadInput(f"the weights file {where} cannot be read: {error}") from error
     except (MoreThanTensors, pickle.UnpicklingError) as error:
         named = reason_of(error, 80)
         program = "; save torch.jit.load(FILE).state_dict()" if "TorchScript" in named else ""
         raise BadInput(
-            f"the weights file {where} holds more than tensors ({named}), or is damaged; it is not loaded since it "
+            f"the weights file {where} holds more than tensors ({named}), or is damaged; it was not loaded, since it "
             f"could run code; {_SAVE}{program}"
         ) from error
     # Of a file that its own writer did not write, torch's parsers raise what they do.
@@ -118,7 +118,7 @@ def _read_archive(file: BinaryIO, where: str) -> WeightsFile:
         # Whoever reads tensors must check the archive's checksums: a flipped bit would load as a wrong weight.
         damaged = find_damage(file)
         if damaged is not None:
-            raise BadInput(f"the weights file {where} is damaged (checksum of {damaged}); get it again")
+            raise BadInput(f"the weights file {where} is damaged (checksum of {damaged}); download it again")
     content = audit(file, WEIGHTS)
     found = find_state_dict(content, _is_tensor, where)
     if is_big_endian(file):
@@ -160,7 +160,7 @@ def _read_safetensors(path: Path) -> WeightsFile:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
             metadata: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as error:
-        raise BadInput(f"the safetensors file {where} is damaged: {reason_of(error, 80)}; get it again") from error
+        raise BadInput(f"the safetensors file {where} is damaged: {reason_of(error, 80)}; download it again") from error
     found = find_state_dict(tensors, _is_tensor, where)
     return WeightsFile(_without_prefixes(found.tensors), find_stated_input(metadata), found.notices)
 
@@ -181,6 +181,6 @@ def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     if bad:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise BadInput(
-            f"the weights file {where} holds numbers that are not finite (NaN or infinity), in {clean(bad[0], 60)}"
-            f"{more}; the training that it is of had diverged, so take an earlier one"
+            f"the weights file {where} has values that are not finite (NaN or infinity), in {clean(bad[0], 60)}"
+            f"{more}; the training had diverged by then, so use an earlier file"
         )

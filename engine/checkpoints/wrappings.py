@@ -47,7 +47,7 @@ def find_state_dict(content: object, is_tensor: Callable[[object], bool], where:
     if is_tensor(content):
         raise BadInput(f"the weights file {where} holds a single tensor; save the network's state_dict()")
     keys = f"; it has {listed(content)}" if isinstance(content, Mapping) and content else ""
-    raise BadInput(f"the weights file {where} holds no tensors under names; save the network's state_dict(){keys}")
+    raise BadInput(f"the weights file {where} holds no named tensors; save the network's state_dict(){keys}")
 
 
 class _Search:
@@ -77,8 +77,8 @@ class _Search:
             if plain or len(averaged) < len(inner):
                 beside = next(iter(plain), None) or next(key for key in inner if key not in averaged)
                 self.notices.append(
-                    f"{clean(self._where)}: of {clean(beside)} and {clean(averaged[0])} the averaged weights, "
-                    f"{clean(averaged[0])}, are taken, as timm does"
+                    f"{clean(self._where)}: of {clean(beside)} and {clean(averaged[0])}, the averaged weights "
+                    f"({clean(averaged[0])}) are used, as in timm"
                 )
             return averaged[0]
         if plain:
@@ -89,7 +89,7 @@ class _Search:
         if len(others) > 1:
             raise BadInput(
                 f"the weights file {self._where} holds tensors under several keys ({listed(others)}); save the "
-                "state_dict() that is meant in a file of its own"
+                "state_dict() that you want in a file of its own"
             )
         return others[0]
 

@@ -67,7 +67,7 @@ def _range(
     for_each(
         read,
         len(paths),
-        tell=lambda done: progress("Looking for the range of the pixels", done, len(paths)),
+        tell=lambda done: progress("Finding the pixel range", done, len(paths)),
         cancelled=cancelled,
     )
     return common_range(found) if found else None
@@ -78,12 +78,12 @@ def decoding_notices(headers: Iterable[Header], decoding: Decoding) -> Iterator[
     headers = list(headers)
     if decoding.value_range is not None:
         low, high = decoding.value_range
-        yield f"pixels of more than 8 bits are scaled from {low:g} .. {high:g} to 0 .. 255, in all images alike"
+        yield f"pixels of more than 8 bits are scaled from {low:g} .. {high:g} to 0 .. 255, the same in all images"
     jpegs = [header for header in headers if header.jpeg]
     smaller = sum(draft_fraction(header, decoding) > 1 for header in jpegs)
     if smaller and decoding.draft == DRAFT:
         yield (
-            f"{smaller:,} of {len(jpegs):,} JPEG files are {2 * DRAFT} or more times as large as they are needed, and "
-            "decoded to a fraction of their size, which changes pixels by less than half a level of 255 on average; "
+            f"{smaller:,} of {len(jpegs):,} JPEG files are at least {2 * DRAFT} times as large as needed, and are "
+            "decoded at a fraction of their size, which changes pixels by less than half a level of 255 on average; "
             "the others are decoded in full"
         )

@@ -105,12 +105,12 @@ class DecodedCache:
             os.pwritev(self._file, [head, pixels], place * (_SUM_BYTES + self._size))
         except OSError as error:
             self._grows = False
-            self._trouble.append(f"{self.path}: no more decoded images are kept here ({reason_of(error)})")
+            self._trouble.append(f"{self.path}: no more decoded images are cached here ({reason_of(error)})")
 
     def _require_space(self) -> None:
         disk = os.fstatvfs(self._file)
         if disk.f_bavail * disk.f_frsize < _LEFT_FREE:
-            raise OSError(f"less than {_LEFT_FREE // 2**30} GB of the disk are free")
+            raise OSError(f"less than {_LEFT_FREE // 2**30} GB of disk space is free")
 
     def take_trouble(self) -> list[str]:
         """Return why images are not kept any more, once."""
@@ -175,10 +175,10 @@ def decoded_once(found: Found) -> tuple[Found, str]:
         _tidy(path, MOST_BYTES - size)
         room = min(_FREE_SHARE * (shutil.disk_usage(path.parent).free + _taken(path)), MOST_BYTES)
         if size > room:
-            return found, f"decoded in every epoch, since {size / 1e9:.1f} GB are more than a cache may take"
+            return found, f"decoded every epoch: {size / 1e9:.1f} GB is more than the cache may use"
         cache = DecodedCache(path, found.shape)
     except OSError as error:
-        return found, f"decoded in every epoch, since there is no cache in {path.parent} ({reason_of(error)})"
+        return found, f"decoded every epoch: there is no cache in {path.parent} ({reason_of(error)})"
     places = {file: place for place, file in enumerate(files)}
 
     def cached(source: Source | None) -> CachedSource | None:

@@ -39,7 +39,7 @@ def require_evaluated(name: str, *parts: object) -> None:
     """Raise `BadInput` where the data set `name` has none of `parts` to evaluate on."""
     if all(part is None for part in parts):
         raise BadInput(
-            f"data.test (--test): none leaves nothing of {name} to evaluate on; hold images out with --val 0.1"
+            f"data.test (--test): none leaves no images of {name} to evaluate on; hold some out with --val 0.1"
         )
 
 

@@ -63,7 +63,7 @@ def fetch(
                     progress(f"Downloading {name}", file.tell(), transfer.total)
                 if not found.hexdigest().startswith(digest):
                     sum_found = f"{algorithm} {found.hexdigest()}"
-                    raise DownloadError(f"{mirror} gave another file than expected ({sum_found})")
+                    raise DownloadError(f"{mirror} served an unexpected file ({sum_found})")
             return path
         except DownloadError as error:
             problem = str(error)
@@ -95,7 +95,7 @@ class _Transfer:
         while piece := self._next_piece(cancelled):
             done += len(piece)
             if done > most_bytes:
-                raise DownloadError(f"{self.url} does not end")
+                raise DownloadError(f"{self.url} sent far more than expected")
             yield piece
         if done < self.total:
             raise DownloadError(f"{self.url} broke off after {done} of {self.total} bytes")

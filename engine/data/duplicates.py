@@ -32,8 +32,8 @@ def find_duplicates(
         ours, theirs = list(range(len(train))), list(range(len(test)))
         if not train.in_memory and len(ours) + len(theirs) > _MOST_DECODED:
             raise BadInput(
-                f"to find duplicates {len(ours) + len(theirs):,} images would have to be decoded; "
-                "that is done for image files, and for data held in memory (--loader resident)"
+                f"to find duplicates, {len(ours) + len(theirs):,} images would have to be decoded; "
+                "this works only for image files, or for data held in memory (--loader resident)"
             )
     digest = _file_digest if in_files else _pixel_digest
     total = len(ours) + len(theirs)

@@ -76,7 +76,7 @@ def find(
     in class folders, `Cancelled`.
     """
     name = clean(root.resolve().name)
-    progress(f"Looking through {name}", 0, 0)
+    progress(f"Scanning {name}", 0, 0)
     walk = FolderWalk(root, request.follow_links, cancelled)
     layout = _layout(root, walk, old=known is not None and _is_old(known, request))
     parts, headers = _readable(walk, layout, request, progress, cancelled)
@@ -199,7 +199,7 @@ def _divided_again(
     if known.grows:
         _add_new(found, items, known.description.seed)
     if not found.get("val") and not found.get("test"):
-        raise BadInput(f"{root} has none of the images any more that the run was evaluated on; put them back")
+        raise BadInput(f"{root} no longer has any of the images that the run was evaluated on; put them back")
     return found
 
 
@@ -223,7 +223,7 @@ def _other_share(
     """Return a sentence where another share is asked for than that of the val images that a run had drawn."""
     if known is None or split == "given" or "val" not in parts or known.description.request.val == request.val:
         return ()
-    return (f"{name} keeps the val images of the earlier run: data.val (--val) draws no others",)
+    return (f"{name} keeps the val images of the earlier run: data.val (--val) is ignored",)
 
 
 def _is_old(known: RecordedData, request: DataConfig) -> bool:
@@ -247,7 +247,7 @@ def _divided(root: Path, items: list[Item], seed: int) -> dict[Part, list[Item]]
     """Return `items` divided into training and test images, 80 to 20 of each class. Raises `BadInput`."""
     chosen = set(drawn([item.label for item in items], TEST_SHARE, seed))
     if not chosen:
-        raise BadInput(f"{root} has one image of each class, and none is left to test on; add more")
+        raise BadInput(f"{root} has only one image per class, which leaves none to test on; add more")
     return {
         "train": [item for index, item in enumerate(items) if index not in chosen],
         "test": [items[index] for index in sorted(chosen)],
@@ -261,8 +261,8 @@ def _classes(root: Path, parts: dict[Part, list[Item]], walk: FolderWalk, known:
     problems += [f"{clean(label)}: a class without images" for label in sorted(walk.classes - set(classes))]
     if len(classes) < 2:
         raise BadInput(
-            f"{root} has images of {len(classes)} class{'' if len(classes) == 1 else 'es'}, and two are needed; "
-            "lay it out as "
+            f"{root} has images of {len(classes)} class{'' if len(classes) == 1 else 'es'}, and at least two are "
+            "needed; lay it out as "
             f"train/CLASS/image.png and test/CLASS/image.png, or as CLASS/image.png{_first_of(problems)}"
         )
     kept = known.description.classes if known is not None and not known.grows else ()
@@ -295,9 +295,7 @@ def _headers(
         except Unreadable as problem:
             found[index] = problem
 
-    for_each(
-        read, len(items), tell=lambda done: progress("Looking at the images", done, len(items)), cancelled=cancelled
-    )
+    for_each(read, len(items), tell=lambda done: progress("Checking the images", done, len(items)), cancelled=cancelled)
     headers: dict[str, Header] = {}
     for item, header in zip(items, found, strict=True):
         if isinstance(header, Unreadable):

@@ -112,7 +112,7 @@ class _Finder:
         used = set(group.values())
         left_out = [name for name, path in children if path not in used]
         if left_out:
-            self._notices.append(f"{self._shown(folder)} has folders that are no part, and are left out: "
+            self._notices.append(f"{self._shown(folder)} has folders not used as train, val or test: "
                                  f"{_listed(left_out)}")  # fmt: skip
         train = self._unwrapped(group["train"], frozenset())
         parts: dict[Part, ClassFolders] = {"train": self.folders(train)}
@@ -156,7 +156,7 @@ class _Finder:
             return f"{self._shown(folder)} holds no images"
         files = "1 image" if count == 1 else f"{count:,} images"
         return (
-            f"{self._shown(folder)}: {files} in none of the classes to train on, skipped and not scored; "
+            f"{self._shown(folder)}: {files} not in any of the training classes, skipped and not scored; "
             "finetui predict classifies them"
         )
 
@@ -202,14 +202,14 @@ class _Finder:
         if len(inner) != 1:
             return None
         others = _listed([name for name, path in children if path != inner[0][1]])
-        self._notices.append(f"the parts in {self._shown(inner[0][1])} are used, and not: {others}")
+        self._notices.append(f"the parts in {self._shown(inner[0][1])} are used, not {others}")
         return inner[0][1]
 
     def _refuse_parts_alone(self, folder: str, children: ClassFolders) -> None:
         told = [part_of(name) for name, _ in children]
         if told and None not in told and len({rest for _, rest in filter(None, told)}) == 1:
             raise BadInput(
-                f"{clean(folder, 300)} has {_listed([name for name, _ in children])}, and no images to train on in "
+                f"{clean(folder, 300)} has {_listed([name for name, _ in children])}, but no images to train on in "
                 "class folders; lay it out as train/CLASS/image.png, val/CLASS/image.png and test/CLASS/image.png"
             )
 

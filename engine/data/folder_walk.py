@@ -74,7 +74,7 @@ class FolderWalk:
                 raise Cancelled("reading the data was cancelled")
             folder, real = waiting.pop()
             if real in self._folders:
-                self._skip(folder, "a folder that is there already")
+                self._skip(folder, "a folder already included")
                 continue
             self._folders.add(real)
             for entry in self.entries(folder):
@@ -97,15 +97,15 @@ class FolderWalk:
         here = os.path.realpath(os.path.dirname(path))  # noqa: PTH120
         if os.path.isdir(real):  # noqa: PTH112
             if f"{here}{os.sep}".startswith(f"{real.rstrip(os.sep)}{os.sep}"):
-                self._skip(path, "a link that leads back to where it is")
+                self._skip(path, "a link to a folder that contains it")
             elif real in self._folders:
-                self._skip(path, "a link to a folder that is there already")
+                self._skip(path, "a link to a folder already included")
             else:
                 return self._files(path, real, found, label)
         elif not os.path.isfile(real):  # noqa: PTH113
             self._skip(path, "not a file")
         elif real in self._images:
-            self._skip(path, "a link to an image that is there already")
+            self._skip(path, "a link to an image already included")
         else:
             self._images.add(real)
             found.append(Item(path, label))
@@ -136,11 +136,11 @@ class FolderWalk:
         try:
             real = os.path.realpath(path, strict=True)
         except OSError as error:
-            self._skip(path, f"a link that leads nowhere ({error.strerror})")
+            self._skip(path, f"a broken link ({error.strerror})")
             return None
         inside = real == self._real_root or real.startswith(self._real_root.rstrip(os.sep) + os.sep)
         if not inside and not self._follow_links:
-            self._skip(path, "a link that leads out of the folder; --follow-links would follow it")
+            self._skip(path, "a link out of the folder; --follow-links follows it")
             return None
         return real
 

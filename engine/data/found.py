@@ -48,13 +48,13 @@ class Found:
         found = self if request.test == "auto" else dataclasses.replace(self, test=None)
         if request.val and found.val is not None:
             if found.description is None or found.description.split == "given":
-                said = f"{found.name} has val images of its own: data.val (--val) takes none from the training images"
+                said = f"{found.name} has val images of its own: data.val (--val) is ignored"
                 found = dataclasses.replace(found, notices=(*found.notices, said))
         elif request.val:
             rest, held_out = val_indices(found.train.labels, request.val, seed)
             if not len(held_out):
                 raise BadInput(
-                    f"data.val (--val): {found.name} has one training image of each class, and none to spare"
+                    f"data.val (--val): {found.name} has only one training image per class, and none to spare"
                 )
             train, val = Subset(found.train, rest), Subset(found.train, held_out)
             keys = dict(found.keys)

@@ -106,7 +106,7 @@ class ImageData:
             return self
         if part == "test":
             return dataclasses.replace(self, val=None, test=self.test or self.val)
-        raise BadInput(f"the run was evaluated on val while it trained, and {self.name} has none now")
+        raise BadInput(f"the run was evaluated on val while it trained, and {self.name} has no val images now")
 
     def with_transform(self, transform: Transform) -> "ImageData":
         """Return the same images with another input transform."""
@@ -171,8 +171,8 @@ def hold(
     streams = request.loader == "stream" or (request.loader == "auto" and not fits)
     if not streams and size > free:
         raise BadInput(
-            f"data.loader (--loader): {found.name} needs {_bytes(size)} to be resident, and {_bytes(free)} are free; "
-            "use stream or auto"
+            f"data.loader (--loader): {found.name} needs {_bytes(size)} to be resident, and only {_bytes(free)} is "
+            "free; use stream or auto"
         )
     how = ""
     if streams and request.decoded_cache == "auto":
@@ -191,7 +191,7 @@ def hold(
     }
     loader = "; ".join(filter(None, (streamed_by(request.workers, size), how))) if streams else resident_in(size, free)
     if again and not streams:
-        loader = f"read anew in every epoch, {_bytes(size)}"
+        loader = f"read again every epoch, {_bytes(size)}"
     problems = [*found.problems, *(text for part, read in loaded.items() for text in _texts(parts[part], read))]
     return image_data(found, splits, mean, std, loader, problems)
 
@@ -242,7 +242,7 @@ def _require_some(source: Source, loaded: Loaded, part: Part, found: Found) -> N
     if len(loaded[1]) == len(loaded[0]):
         what = "training" if part == "train" else part
         why = ([*found.problems, *_texts(source, loaded)] or ["there are none"])[-1]
-        raise BadInput(f"none of the {what} images in {found.location} can be read ({why}); look at its files")
+        raise BadInput(f"none of the {what} images in {found.location} can be read ({why}); check its files")
 
 
 def _report(progress: Progress, name: str, before: int, total: int, done: int) -> None:

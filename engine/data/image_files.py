@@ -227,7 +227,7 @@ def read_range(path: str) -> PixelRange:
 def pixel_range(values: npt.NDArray[Any]) -> PixelRange:
     """Return the range of the pixels `values`. Raises `Unreadable` for what is not a number."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise Unreadable("pixels that are no numbers")
+        raise Unreadable("pixels that are NaN or infinite")
     return PixelRange(float(values.min()), float(values.max()), values.dtype.kind == "f", values.dtype.itemsize == 2)
 
 

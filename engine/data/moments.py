@@ -21,6 +21,6 @@ def mean_and_std(images: npt.NDArray[np.uint8], location: str) -> tuple[tuple[fl
         means.append(mean)
         deviations.append(float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum())))
     if not any(deviations):
-        raise BadInput(f"all training images in {location} are one and the same colour; look at its files")
+        raise BadInput(f"all training images in {location} are one and the same color; check its files")
     # A channel without any variation tells nothing; it must not be divided by 0.
     return tuple(means), tuple(deviation or 1.0 for deviation in deviations)

@@ -112,7 +112,7 @@ def differences(known: RecordedData, now: DataDescription, images: ImageKeys, un
             f"the images {'were floats' if before.is_float else 'were bytes'} when the run began, and are not now"
         )
     if before.classes != now.classes:
-        found.append("the classes are not those that the run began with")
+        found.append("the classes have changed since the run began")
     changed = [part for part in _WORDS if _differs(before.parts.get(part), now.parts.get(part))]
     if not changed and not unused:
         return found
@@ -124,11 +124,11 @@ def differences(known: RecordedData, now: DataDescription, images: ImageKeys, un
             for part in changed
             if _count(now, part) != _count(before, part)
         ]
-        told = told or [f"other {' and '.join(_WORDS[part] for part in changed)} images, as many as then"]
+        told = told or [f"different {' and '.join(_WORDS[part] for part in changed)} images, equally many"]
         if before.split == "drawn":
-            where = "beside the run only" if before.kind == "folder" else "nowhere"
-            told.append(f"which ones were trained on is kept {where}, so some of these may have been")
-    return [*found, f"the images are not those that the run saw: {'; '.join(told)}"]
+            where = "only beside the run" if before.kind == "folder" else "nowhere"
+            told.append(f"which ones were trained on is recorded {where}, so some of these may have been")
+    return [*found, f"these are not the images that the run saw: {'; '.join(told)}"]
 
 
 def _differs(before: PartDescription | None, now: PartDescription | None) -> bool:
@@ -178,7 +178,7 @@ def _counts(before: ImageKeys, now: ImageKeys, unused: int) -> list[str]:
         if count
     ]
     if unused:
-        told.append(f"{_images(unused)} new and in no part")
+        told.append(f"{_images(unused)} new and not used")
     return told
 
 
@@ -202,9 +202,9 @@ def load_images(path: Path) -> ImageKeys:
                 raise ValueError("another format")
             found = {part: np.asarray(file.get_tensor(part)) for part in _WORDS if part in file.keys()}  # noqa: SIM118
         if any(keys.dtype != np.uint64 or keys.shape != (len(keys), 2) for keys in found.values()):
-            raise ValueError("its arrays are not what they should be")
+            raise ValueError("its arrays have the wrong type or shape")
     except (SafetensorError, OSError, ValueError) as error:
         raise BadInput(
-            f"{path}, which says what the run saw, cannot be used: {reason_of(error, 80)}; delete it"
+            f"{path}, which records what the run saw, cannot be used: {reason_of(error, 80)}; delete it"
         ) from error
     return found

@@ -101,7 +101,7 @@ def load(
         except (DownloadError, OSError) as error:
             raise _not_to_be_had(name, roots, reason_of(error)) from error
         if found is None:
-            raise _not_to_be_had(name, roots, "torchvision does not find what it downloaded")
+            raise _not_to_be_had(name, roots, "torchvision cannot find what it downloaded")
     parts, root = found
     split: SplitRule = "given"
     if len(parts) == 1 and request.test == "auto":

@@ -80,10 +80,13 @@ class DatasetSource:
         what = f"the {self._part} set draws random numbers when it is read: "
         trains = self._part == "train"
         if self.drawn == "own":
-            by = "its generator cannot be seeded from outside (draw from random, numpy.random or torch's global one)"
+            by = "its generator cannot be seeded from outside (use random, numpy.random or torch's global generator)"
             return what + ("two runs differ, since " if trains else "scores vary from run to run, since ") + by
         if trains:
-            return what + "every epoch reads it anew, with the draws of its seed (--loader stream: in other processes)"
+            return (
+                what
+                + "every epoch reads it again, with random numbers from its seed (--loader stream: in other processes)"
+            )
         return what + "scores depend on the draw, which is the same at every evaluation; leave augmentation out of it"
 
     def _tried(self, index: int) -> npt.NDArray[Any] | None:
@@ -140,7 +143,7 @@ def as_array(image: Any, decoding: Decoding | None) -> npt.NDArray[Any]:
     elif values.ndim == 3 and values.shape[0] not in (1, 3) and values.shape[2] in (1, 3):
         values = values.transpose(2, 0, 1)
     if values.ndim != 3 or 0 in values.shape or (values.dtype != np.uint8 and values.dtype.kind != "f"):
-        raise Unreadable(f"neither a picture nor an uint8 or float array [C, H, W], but {clean(str(values.dtype))} "
+        raise Unreadable(f"neither a picture nor a uint8 or float array [C, H, W], but {clean(str(values.dtype))} "
                          f"{values.shape}")  # fmt: skip
     if decoding is not None and values.dtype == np.uint8 and values.shape[0] in (1, 3):
         return decoded_again(values, decoding)

@@ -44,7 +44,7 @@ def read_labels(
                 bad.append(f"{part} item {index}: {type(error).__name__}: {reason_of(error)}")
                 return
             if not isinstance(item, (tuple, list)) or len(item) != 2:
-                raise BadInput(f"{name}: {part} item {index} is no pair (image, label), but {_kind(item)}")
+                raise BadInput(f"{name}: {part} item {index} is not an (image, label) pair, but {_kind(item)}")
             found[index] = item[1]
 
         tell = _teller(progress, part, len(dataset))

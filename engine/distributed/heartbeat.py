@@ -221,7 +221,7 @@ class Heartbeat:
         if beat.host == self._beat.host and _process(beat) is None:
             return f"{who} is gone: it was killed, or ran out of memory"
         if now - heard.at > patience:
-            return f"{who} has given no sign of life for {now - heard.at:.0f} s: it is stopped, or out of reach"
+            return f"{who} has not responded for {now - heard.at:.0f} s: it is stopped or unreachable"
         return ""
 
     def _suspect(self) -> None:

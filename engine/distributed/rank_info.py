@@ -47,7 +47,7 @@ def rank_info_from(environment: Mapping[str, str] = os.environ) -> RankInfo:
     if not 0 <= info.rank < info.world or not 0 <= info.local_rank < info.local_world:
         raise BadInput(
             f"RANK is {rank} of WORLD_SIZE {world} (LOCAL_RANK {info.local_rank} of {info.local_world}), which "
-            "cannot be; start the processes with torchrun"
+            "is impossible; start the processes with torchrun"
         )
     return info
 

@@ -92,12 +92,12 @@ class Ranks:
                 self._opened = True
                 atexit.register(self.close)
             if (dist.get_rank(), dist.get_world_size()) != (self.rank, self.world):
-                raise BadInput("the process group that is open already has other ranks than RANK and WORLD_SIZE say")
+                raise BadInput("the existing process group does not match RANK and WORLD_SIZE")
             side = dist.new_group(backend="gloo", timeout=self._timeout)
             assert isinstance(side, dist.ProcessGroup), "all ranks belong to it"
             self._side = side
         except (RuntimeError, ValueError) as error:
-            raise FinetuiError(f"the {self.world} ranks could not meet: {error}") from error
+            raise FinetuiError(f"the {self.world} ranks could not connect: {error}") from error
 
     def close(self) -> None:
         """Leave the others."""

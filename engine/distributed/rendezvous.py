@@ -40,7 +40,7 @@ def rendezvous_store(info: RankInfo, seconds: float = RENDEZVOUS_SECONDS) -> Pre
             agree = _welcome if info.is_first else _be_welcomed
             _attempt = agree(store, info, time.monotonic() + seconds)
     except (RuntimeError, ValueError) as error:
-        raise FinetuiError(f"the {info.world} ranks could not meet: {reason_of(error)}") from error
+        raise FinetuiError(f"the {info.world} ranks could not connect: {reason_of(error)}") from error
     return PrefixStore(_attempt, store)
 
 
@@ -55,7 +55,7 @@ def _welcome(store: TCPStore, info: RankInfo, deadline: float) -> str:
             return attempt
         if time.monotonic() > deadline:
             some = ", ".join(map(str, missing[:10]))
-            raise FinetuiError(f"of {info.world} ranks {len(missing)} did not come: {some}")
+            raise FinetuiError(f"{len(missing)} of {info.world} ranks did not connect: {some}")
         time.sleep(_POLL_SECONDS)
 
 
@@ -69,7 +69,7 @@ def _be_welcomed(store: TCPStore, info: RankInfo, deadline: float) -> str:
             store.set(f"{_SEEN}{info.rank}", welcome.attempt)
             return welcome.attempt
         if time.monotonic() > deadline:
-            raise FinetuiError("rank 0 did not come")
+            raise FinetuiError("rank 0 did not connect")
         time.sleep(_POLL_SECONDS)
 
 

@@ -106,9 +106,9 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     def _differences(self) -> str:
         probability, logit = self.largest_probability_difference, self.largest_logit_difference
         if not probability and not logit:
-            return "none: each probability and each logit is the same"
+            return "none: all probabilities and logits are the same"
         which = f" (image {self.largest_difference_index:,})" if probability else ""
-        return f"at most {probability:.2g} of a probability{which}, {logit:.2g} of a logit"
+        return f"at most {probability:.2g} in a probability{which}, {logit:.2g} in a logit"
 
     def _input(self) -> str:
         about = self.description
@@ -139,6 +139,8 @@ def check(file: Path, data: bytes) -> None:
     try:
         found = msgspec.json.decode(path.read_bytes(), type=dict)
     except (OSError, msgspec.DecodeError) as error:
-        raise BadInput(f"the certificate {path} cannot be read: {reason_of(error, 120)}; export anew") from error
+        raise BadInput(f"the certificate {path} cannot be read: {reason_of(error, 120)}; export again") from error
     if found.get("sha256") != hashlib.sha256(data).hexdigest():
-        raise BadInput(f"{file} is not used: it is not the file that {path.name} beside it is about; export it anew")
+        raise BadInput(
+            f"{file} cannot be used: it is not the file that {path.name} beside it describes; export it again"
+        )

@@ -50,7 +50,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         if self.format != FORMAT:
             raise ValueError(f"the format {self.format!r} is not known to this version")
         if len(self.classes) != self.architecture.num_classes:
-            raise ValueError("it does not name as many classes as its network tells apart")
+            raise ValueError("it does not name as many classes as its network has")
 
     def steps(self) -> Iterator[str]:
         """Yield what is done to an image, step by step, for people."""
@@ -59,20 +59,20 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         if self.is_float:
             yield f"floats {decoding.channels}x{decoding.height}x{decoding.width}, as the data gives them"
         else:
-            yield f"decoded as {colours}, turned as its EXIF data says"
+            yield f"decoded as {colours}, rotated as its EXIF data says"
             where = f"{decoding.height}x{decoding.width}"
             if decoding.resize:
                 yield f"its shorter side scaled to {decoding.resize} pixels ({decoding.interpolation})"
-                yield f"the middle {where} cut out"
+                yield f"center crop of {where}"
             else:
-                yield f"scaled until it covers {where} ({decoding.interpolation}), the middle cut out"
+                yield f"scaled to cover {where} ({decoding.interpolation}), then center-cropped"
         inside = " (in the file's graph)" if self.in_graph else ""
         if not self.is_float:
             yield f"divided by 255{inside}"
         if transform.height and (transform.height, transform.width) != (decoding.height, decoding.width):
             yield f"resized to {transform.height}x{transform.width}, bilinear{inside}"
         mean, std = (", ".join(f"{value:.6g}" for value in values) for values in (transform.mean, transform.std))
-        yield f"less the mean {mean}, over the deviation {std}{inside}"
+        yield f"minus the mean {mean}, divided by the standard deviation {std}{inside}"
 
     def batch_words(self) -> str:
         """Return how many images may be given at once, for people."""
@@ -88,8 +88,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 def parsed(text: str, where: str) -> Description:
     """Return the description that the metadata of the file `where` hold as `text`. Raises `BadInput`."""
     if not text:
-        raise BadInput(f"{where} says nothing of its classes and its preprocessing: finetui export did not write it")
+        raise BadInput(f"{where} does not describe its classes and preprocessing: it was not written by finetui export")
     try:
         return msgspec.json.decode(text, type=Description)
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise BadInput(f"{where} is not used: what it says of itself is damaged ({reason_of(error, 120)})") from error
+        raise BadInput(f"{where} cannot be used: its description is damaged ({reason_of(error, 120)})") from error

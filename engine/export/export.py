@@ -83,7 +83,7 @@ def _check_place(output: Path, kind: Kind, *, overwrite: bool) -> None:
     if output.suffix.lower() != f".{kind}":
         raise BadInput(f"--output: a file of this kind ends in .{kind}, and {output.name} does not")
     if not output.parent.is_dir():
-        raise BadInput(f"there is no folder {output.parent}; make it first")
+        raise BadInput(f"there is no folder {output.parent}; create it first")
     if output.exists() and not overwrite:
         raise BadInput(f"{output} exists; name another with --output, or overwrite it with --force")
 

@@ -31,7 +31,7 @@ def write(program: Any, description: Description, dynamic: bool) -> bytes:
     check_libraries()
     size = sum(tensor.nbytes for tensor in (*program.state_dict.values(), *program.constants.values()))
     if size > _MOST:
-        raise BadInput(f"an ONNX file holds at most 2 GB, and the weights have {size / 1e9:.1f} GB; export to pt2")
+        raise BadInput(f"an ONNX file holds at most 2 GB, and the weights take {size / 1e9:.1f} GB; export to pt2")
     try:
         with quietly():
             exported = torch.onnx.export(
@@ -87,7 +87,7 @@ def open_file(data: bytes, where: str) -> Runner:
     if [(value.name, value.type, value.shape[1:]) for value in inputs] != [wanted] or [
         (value.name, value.shape[1:]) for value in outputs
     ] != [(name, [len(description.classes)]) for name in (LOGITS, PROBABILITIES)]:
-        raise BadInput(f"{where} is not used: its graph is not the one that its description is about; export it anew")
+        raise BadInput(f"{where} cannot be used: its graph does not match its description; export it again")
 
     def run(pixels: npt.NDArray[np.generic]) -> tuple[Floats, Floats]:
         logits, probabilities = session.run([LOGITS, PROBABILITIES], {INPUT: pixels})
@@ -105,4 +105,4 @@ def _session(data: bytes, where: str) -> Any:
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own classes of errors have no base but this
-        raise BadInput(f"ONNX Runtime cannot open {where}: {reason_of(error, 160)}; export it anew") from error
+        raise BadInput(f"ONNX Runtime cannot open {where}: {reason_of(error, 160)}; export it again") from error

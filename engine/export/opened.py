@@ -10,7 +10,7 @@ from finetui.engine.export.runner import Runner
 from finetui.engine.export.seal import is_sealed, is_whole, is_whole_archive
 
 _KINDS: dict[str, Kind] = {".onnx": "onnx", ".pt2": "pt2", ".safetensors": "safetensors"}
-_CHANGED = "its classes, its preprocessing or its weights are not those that were exported; export it anew"
+_CHANGED = "its classes, preprocessing or weights are not those that were exported; export it again"
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -44,11 +44,11 @@ def open_export(path: Path, *, model: str = "lenet") -> Runner:
     else:
         if not is_sealed(data):
             raise BadInput(
-                f"{where} says nothing of its classes and its preprocessing: finetui export did not write it"
+                f"{where} does not describe its classes and preprocessing: it was not written by finetui export"
             )
         whole = is_whole(data)
     if not whole:
-        raise BadInput(f"{where} was changed since it was exported, and is not used: {_CHANGED}")
+        raise BadInput(f"{where} has changed since it was exported, and cannot be used: {_CHANGED}")
     certificate.check(path, data)
     if kind == "onnx":
         return onnx_file.open_file(data, where)

@@ -43,7 +43,7 @@ def open_file(data: bytes, where: str) -> Runner:
     except Exception as error:  # of a file that another version wrote, torch raises what its parsers do
         raise BadInput(
             f"torch {torch.__version__} cannot load {where}, which torch {description.torch} wrote: "
-            f"{reason_of(error, 160)}; export it anew"
+            f"{reason_of(error, 160)}; export it again"
         ) from error
 
     def run(pixels: npt.NDArray[np.generic]) -> tuple[Floats, Floats]:

@@ -21,9 +21,7 @@ def sealed(data: bytes) -> bytes:
     """Return the file `data`, which has `BLANK` once, with its seal. Raises `BadInput` where it has that more often."""
     places = [match.span(1) for match in _PATTERN.finditer(data)]
     if len(places) != 1:
-        raise BadInput(
-            f"what is exported cannot be sealed: {_MARK.decode()} stands in a class's name or in its weights"
-        )
+        raise BadInput(f"the export cannot be sealed: {_MARK.decode()} occurs in a class name or in the weights")
     return _with(data, places[0], hashlib.sha256(data).hexdigest().encode())
 
 

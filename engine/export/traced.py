@@ -38,7 +38,7 @@ def trace(network: PixelNetwork, shape: tuple[int, int, int], name: str) -> tupl
     `name` is what the network is called. Raises `BadInput` where torch can make no graph of it.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
-        raise BadInput(f"the network {clean(name)} is TorchScript, which torch.export makes no graph of; {_OTHERWISE}")
+        raise BadInput(f"the network {clean(name)} is TorchScript, which torch.export cannot trace; {_OTHERWISE}")
     dtype = torch.float32 if network.takes_floats else torch.uint8
     try:
         return _traced(network, torch.zeros(2, *shape, dtype=dtype), dynamic=True), True
@@ -47,7 +47,7 @@ def trace(network: PixelNetwork, shape: tuple[int, int, int], name: str) -> tupl
             return _traced(network, torch.zeros(1, *shape, dtype=dtype), dynamic=False), False
         except Exception:  # noqa: BLE001  # what went wrong first says more
             raise BadInput(
-                f"torch.export makes no graph of the network {clean(name)}: {_said(first)}; {_OTHERWISE}"
+                f"torch.export cannot trace the network {clean(name)}: {_said(first)}; {_OTHERWISE}"
             ) from first
 
 

@@ -79,7 +79,7 @@ class Answerer:
                 case commands.ViewLayer():
                     return self._view(question)
                 case _:
-                    raise BadInput(f"nobody here can answer a {type(question).__name__}")
+                    raise BadInput(f"nothing here can answer a {type(question).__name__}")
 
     def _images(self, question: commands.FetchImages) -> events.Images:
         if len(question.indices) > MOST_IMAGES:

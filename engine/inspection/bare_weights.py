@@ -59,7 +59,7 @@ def check_not_bare(path: Path, given: BareWeights) -> None:
     """Raise `BadInput` where `given` says anything of the checkpoint `path`, which says it itself."""
     if given != BareWeights():
         raise BadInput(
-            f"{path} says its own classes and input; leave --classes, --mean, --std, --resize, --crop and "
+            f"{path} records its own classes and input; leave --classes, --mean, --std, --resize, --crop and "
             "--interpolation out"
         )
 
@@ -88,15 +88,14 @@ def open_bare(path: Path, given: BareWeights, model: str, device: torch.device) 
     classes = given.classes or tuple(map(str, range(architecture.num_classes)))
     if len(classes) != architecture.num_classes:
         raise BadInput(
-            f"--classes: the weights in {where} tell {architecture.num_classes} classes apart, and {len(classes)} are "
-            "named"
+            f"--classes: the weights in {where} have {architecture.num_classes} classes, and {len(classes)} are named"
         )
     network = build(architecture, seed=0)
     moved = plan_transplant(network, file.tensors)
     _check_all_there(moved, file, model, where)
     if not wanted.mean:
         raise BadInput(
-            f"the normalisation of {where} is not known, and without it no score can be trusted; give --mean and --std"
+            f"the normalization of {where} is unknown, and without it no score can be trusted; give --mean and --std"
         )
     apply_transplant(network, file.tensors, moved)
     size = Transform(mean=(), std=(), height=architecture.height, width=architecture.width)

@@ -51,7 +51,7 @@ def calibrate(
     val images, no temperature fits, an engine has the run, or the file cannot be written.
     """
     if is_bare(path):
-        raise BadInput(f"calibrate needs a checkpoint of finetui's; {path} holds weights alone")
+        raise BadInput(f"calibrate needs a finetui checkpoint; {path} has only weights")
     with _left_alone(path):
         opened = open_checkpoint(path, data=data, data_dir=data_dir, model=model, device=device, progress=progress)
         try:
@@ -116,8 +116,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """
     if bool((logits.argmax(1) == labels).all()):
         raise BadInput(
-            f"all of the {len(labels):,} val images are recognised, so that no temperature fits; more or harder val "
-            "images are needed"
+            f"all {len(labels):,} val images are classified correctly, so no temperature fits; use more or harder val "
+            "images"
         )
     logarithm = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
@@ -137,8 +137,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     found = float(logarithm.detach().exp())
     if not 1 / _LIMIT < found < _LIMIT:  # also what is not a number
         raise BadInput(
-            f"no temperature fits: with {found:.3g} the least loss is not reached; on these {len(labels):,} val images "
-            "the network's confidence tells nothing of whether it is right"
+            f"no temperature fits (the search ended at {found:.3g}): on these {len(labels):,} val images "
+            "the network's confidence does not tell whether it is right"
         )
     return found
 

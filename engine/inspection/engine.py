@@ -87,7 +87,7 @@ class InspectionEngine:
                 return False
         except OSError as error:
             raise BadInput(f"the predictions could not be written: {reason_of(error)}") from error
-        raise BadInput("nothing trains here; this only looks at a checkpoint")
+        raise BadInput("nothing is training here: this is only a checkpoint")
 
     def _preview(self, command: PreviewFinetune, opened: OpenedCheckpoint) -> events.FinetunePreview:
         weights, channels = opened.subject.model.state_dict(), opened.subject.data.channels
@@ -129,4 +129,4 @@ class InspectionEngine:
         try:
             write_entry(folder, note)
         except BadInput as error:
-            self._reporter.warn(f"the journal of {folder.name} does not say that test was looked at: {error}")
+            self._reporter.warn(f"the journal of {folder.name} could not record that test was looked at: {error}")

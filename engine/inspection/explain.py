@@ -99,7 +99,7 @@ def _try(question: _Question, inputs: Tensor) -> Tensor:
         returned = list(found.shape)
         raise BadInput(f"the network {kind(question.network)} must return logits [1, classes], and returns {returned}")
     if not 0 <= question.target < found.shape[1]:
-        raise BadInput(f"there is no class {question.target}: the network tells {found.shape[1]} apart, from 0 on")
+        raise BadInput(f"there is no class {question.target}: the network has {found.shape[1]}, numbered from 0")
     return found
 
 
@@ -107,8 +107,8 @@ def _check_gradient(question: _Question) -> None:
     # The clone is no leaf: a first layer that works in place may write to it.
     if not _try(question, question.inputs.clone().requires_grad_().clone()).requires_grad:
         raise BadInput(
-            f"no gradient flows back through the network {kind(question.network)} (it computes without, or detaches); "
-            "the method occlusion needs none"
+            f"no gradient flows back through the network {kind(question.network)} (no_grad or detach?); "
+            "use the method occlusion, which needs none"
         )
 
 
@@ -260,7 +260,7 @@ def _check_depth(calls: list[_Call], convolutions: list[_Call], network: nn.Modu
     tokens = any(isinstance(call.module, mixing) and len(call.shape) > 2 for call in after)
     if tokens and all(call.module is last.module for call in convolutions) and _cuts_patches(last.module):
         raise BadInput(
-            f"Grad-CAM needs a convolution that sees what the network recognises, and the only one of {kind(network)}, "
+            f"Grad-CAM needs a convolution that sees what the network recognizes, and the only one of {kind(network)}, "
             f"{last.path}, cuts the image into patches; integrated-gradients and occlusion work"
         )
 

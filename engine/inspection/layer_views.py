@@ -79,8 +79,8 @@ def weight_filters(model: nn.Module, layer: str, first: int, count: int) -> Imag
     name, weight = _weight(model, layer)
     if weight.ndim not in (2, 3, 4):
         raise BadInput(
-            f"{name} has no filters to draw: its weights have the shape {list(weight.shape)}; convolutions and linear "
-            "layers have some"
+            f"{name} has no filters to draw: its weights have the shape {list(weight.shape)}; only convolutions and "
+            "linear layers have filters"
         )
     statistics = _statistics(weight)
     largest = max(abs(statistics.minimum), abs(statistics.maximum)) or 1.0
@@ -202,7 +202,7 @@ def _output(model: nn.Module, layer: str, inputs: Tensor) -> Tensor:
 
 def _page(first: int, count: int, total: int, name: str) -> range:
     if not 1 <= count <= MOST_IMAGES:
-        raise BadInput(f"a page has from 1 to {MOST_IMAGES} images, not {count}")
+        raise BadInput(f"a page has 1 to {MOST_IMAGES} images, not {count}")
     if not 0 <= first < total:
         raise BadInput(f"{name} has {total} images, numbered from 0: there is no number {first}")
     return range(first, min(first + count, total))

@@ -42,7 +42,7 @@ def summarise_model(
     """
     if path is not None:
         if not (data is None and image_size is None and classes is None):
-            raise BadInput("a checkpoint says what its network is: leave out --data, --image-size and --classes")
+            raise BadInput("a checkpoint defines its network: leave out --data, --image-size and --classes")
         about = checkpoint.load(path)[0]
         trusted = check_trusted("the checkpoint's network is", about.architecture.name, "--model", model or "lenet")
         architecture = about.built_by(trusted).architecture
@@ -66,7 +66,7 @@ def _architecture(
 ) -> Architecture:
     check_model(model)
     if classes is not None and classes < 1:
-        raise BadInput(f"--classes: a network tells at least 1 class apart, not {classes}")
+        raise BadInput(f"--classes: a network has at least 1 class, not {classes}")
     definition = definition_of(model)
     request = DataConfig(name=data or "mnist", dir=str(data_dir) if data_dir else None, image_size=image_size or 0)
     if data is not None:

@@ -210,7 +210,7 @@ def _named_by(images: ImageData, about: checkpoint.About, path: Path) -> checkpo
     count = about.architecture.num_classes
     if len(images.classes) != count:
         raise BadInput(
-            f"the weights in {path} tell {count} classes apart, and {images.name} has {len(images.classes)}; "
+            f"the weights in {path} have {count} classes, and {images.name} has {len(images.classes)}; "
             "name theirs with --classes"
         )
     return msgspec.structs.replace(about, classes=images.classes)

@@ -63,7 +63,7 @@ class ClassRanking:
             size = 4 * self._shape[0] * self._shape[1] / 1e9
             raise BadInput(
                 f"the probabilities of all images need {size:.1f} GB in {tempfile.gettempdir()}: {reason_of(error)}; "
-                "name a folder with room in TMPDIR"
+                "set TMPDIR to a folder with room"
             ) from error
 
     def _of(self, label: int) -> npt.NDArray[np.float32]:

@@ -100,4 +100,4 @@ def not_live(folder: RunFolder) -> str:
     state = "not live" if summary is None else summary.state
     look = f"`finetui open {folder.argument}` shows it"
     more = "" if state == "finished" or is_own_loop(folder) else f", `finetui resume {folder.argument}` goes on with it"
-    return f"the run {folder.name} is {state}: no engine has it; {look}{more}"
+    return f"the run {folder.name} is {state}: no engine is running it; {look}{more}"

@@ -60,7 +60,7 @@ class ImageAnswers:
         path = self._file_of(question.part)
         try:
             if path is None:
-                raise BadInput("the loop has given no predictions of these images")
+                raise BadInput("the loop has logged no predictions for these images")
             return given_images.answer(question, path)
         except FinetuiError as error:
             return CommandRefused(command=question, reason=str(error))

@@ -66,8 +66,8 @@ def crash_reason(folder: RunFolder | None, how: str, log: Path | None = None) ->
     if folder is None:
         return reason
     if folder.last.is_file():
-        return f"{reason}; `finetui resume {folder.argument}` goes on from its last checkpoint"
-    return f"{reason}; it had written no checkpoint yet"
+        return f"{reason}; `finetui resume {folder.argument}` continues from its last checkpoint"
+    return f"{reason}; no checkpoint had been written yet"
 
 
 def log_tail(path: Path, lines: int = 3) -> str:

@@ -49,7 +49,7 @@ class WatchLink:
             self._warn(f"its files cannot be read just now: {reason_of(error)}")
             return
         except Exception as error:  # noqa: BLE001  # others write them: whatever is in them, what is added is read
-            self._warn(f"something in its files is not understood: {describe(error)}")
+            self._warn(f"something in its files cannot be parsed: {describe(error)}")
             return
         if self._problem:
             self._problem = ""

@@ -87,7 +87,7 @@ class RunLogs:
         if prepared is not None:
             self._begin(prepared, folder)
         else:
-            self._messages.append("the journal does not tell how the run began, so it is not logged any further")
+            self._messages.append("the journal does not say how the run began, so logging has stopped")
             self._names = ()
 
     def _begin(self, prepared: RunPrepared, folder: RunFolder) -> None:
@@ -155,9 +155,9 @@ class _Log:
             self._killed = True
             if self._process is not None:
                 self._process.kill()
-            self._messages.append(f"the {self._name} log did not end in time, and is not complete")
+            self._messages.append(f"the {self._name} log did not finish in time, and is incomplete")
         elif self._missing:
-            self._messages.append(f"the {self._name} log was too slow: {self._missing:,} events are missing in it")
+            self._messages.append(f"the {self._name} log was too slow: {self._missing:,} events are missing from it")
 
     def _feed(self) -> None:
         ended = False

@@ -89,7 +89,7 @@ class _Writer:
                 self._waiting.popleft()
         except OSError as error:
             if not self._problem:
-                self._say(f"the {self._name} log cannot be written: {reason_of(error)}; it is tried again")
+                self._say(f"the {self._name} log cannot be written: {reason_of(error)}; trying again")
             self._problem, self._retry_at = reason_of(error), time.monotonic() + _RETRY_SECONDS
             try:
                 recorder.give_up()

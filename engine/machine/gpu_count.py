@@ -19,7 +19,7 @@ def chosen_gpus(wanted: str, environment: Mapping[str, str] = os.environ) -> int
         there = min(there, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
     if not there:
         why = gpus.problem or "CUDA_VISIBLE_DEVICES leaves none"
-        raise BadInput(f"--gpus {wanted}: there is no GPU here ({why}); --nproc N trains on so many processors")
+        raise BadInput(f"--gpus {wanted}: there is no GPU here ({why}); --nproc N trains in N processes on the CPU")
     if wanted == "all":
         return there
     if not wanted.isascii() or not wanted.isdecimal() or int(wanted) < 1:

@@ -17,7 +17,7 @@ from finetui.engine.machine.processes import EngineProcesses
 from finetui.engine.protocol.machine import Gpu, Machine
 from finetui.engine.text import clean
 
-_APPLE = "macOS tells what its GPU does to an administrator only (sudo powermetrics)"
+_APPLE = "macOS reports GPU use to administrators only (sudo powermetrics)"
 
 
 class Sampler:

@@ -71,7 +71,7 @@ class MachineWatch:
         """
         if self._problem:
             problem, self._problem = self._problem, ""
-            return Log(level="warning", message=f"what the machine does is not shown any more: {problem}")
+            return Log(level="warning", message=f"machine monitoring has stopped: {problem}")
         now = time.monotonic()
         if now - self._kept_at < journal_seconds(now - self._began):
             return None

@@ -94,7 +94,11 @@ def check_model(name: str) -> None:
     known = known_models()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "known are lenet and torchvision's, such as resnet18"
+        hint = (
+            f"did you mean {' or '.join(close)}?"
+            if close
+            else "known are lenet and the models of torchvision, such as resnet18"
+        )
         if hub_models.timm_has(name):
             hint = f"timm has it: --model timm:{name}"
         raise BadInput(f"{_OPTION}: there is no model {name!r}; {hint}")
@@ -299,7 +303,7 @@ def _call_factory(name: str, arguments: dict[str, Any]) -> nn.Module:
         inspect.signature(factory).bind(**arguments)
     except TypeError as error:
         raise BadInput(
-            f"{_OPTION}: {shown} is called with num_classes=... alone, and does not take that ({reason_of(error)})"
+            f"{_OPTION}: {shown} is called with num_classes=... only, and does not accept that ({reason_of(error)})"
         ) from error
     except ValueError:
         pass  # a callable written in C has no signature to look at: the call itself will tell

@@ -29,8 +29,8 @@ def resolve(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BadInput(
-            f"training.device (--device): {name} is not here, torch sees {torch.cuda.device_count()} CUDA devices; "
-            "use --device auto"
+            f"training.device (--device): {name} is not available, torch sees {torch.cuda.device_count()} CUDA "
+            "devices; use --device auto"
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise BadInput("training.device (--device): mps is not available on this machine; use --device auto")

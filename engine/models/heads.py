@@ -138,7 +138,7 @@ def replace_head(model: nn.Module, head: str, num_classes: int, seed: int | None
     """
     old = model.get_submodule(head)
     if not isinstance(old, Head):
-        raise BadInput(f"the layer {head} is no nn.Linear or nn.Conv2d, so it cannot be replaced as a head")
+        raise BadInput(f"the layer {head} is neither an nn.Linear nor an nn.Conv2d, so it cannot be replaced as a head")
     with seeded(seed):
         set_submodule(model, head, _like(old, num_classes))
 
@@ -211,7 +211,7 @@ def _like(old: Head, num_classes: int) -> Head:
     if isinstance(old, nn.Linear):
         return nn.Linear(old.in_features, num_classes, bias=bias, device=where, dtype=dtype)
     if old.groups != 1:
-        raise BadInput("the head is a convolution in groups, which cannot be made for another number of classes")
+        raise BadInput("the head is a grouped convolution, which cannot be rebuilt for another number of classes")
     return nn.Conv2d(
         old.in_channels,
         num_classes,

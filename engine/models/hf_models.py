@@ -38,8 +38,8 @@ def create(config: dict[str, Any], num_classes: int, shape: tuple[int, int, int]
     except (ValueError, TypeError, KeyError, RuntimeError, AssertionError, ImportError) as error:
         kind = config.get("model_type", "no model_type")
         raise BadInput(
-            f"{_OPTION}: transformers {transformers.__version__} builds no image classifier of this configuration "
-            f"({kind}) for images of {height}x{width} pixels: {reason_of(error)}"
+            f"{_OPTION}: transformers {transformers.__version__} cannot build an image classifier from this "
+            f"configuration ({kind}) for images of {height}x{width} pixels: {reason_of(error)}"
         ) from error
     return _returning_logits(built)
 

@@ -72,10 +72,10 @@ def spelling(name: str) -> str:
     prefix, _, rest = name.partition(":")
     match prefix.lower():
         case "timm":
-            return f"networks of timm are written timm:{rest}"
+            return f"timm networks are written timm:{rest}"
         case "hf" | "huggingface":
             folder = f"; for the folder here write hf:./{rest}" if os.path.isdir(rest) else ""  # noqa: PTH112
-            return f"networks of the Hugging Face hub are written hf:ORG/NAME, such as hf:microsoft/resnet-18{folder}"
+            return f"Hugging Face networks are written hf:ORG/NAME, such as hf:microsoft/resnet-18{folder}"
     return ""
 
 
@@ -122,5 +122,5 @@ def _defined(definition: str) -> tuple[dict[str, Any], dict[str, Any]]:
 def _required(name: str, definition: str) -> dict[str, Any]:
     config = _defined(definition)[0]
     if not config:
-        raise BadInput(f"{_OPTION}: what {name} is built by is not known here; name the model when a run begins")
+        raise BadInput(f"{_OPTION}: the configuration of {name} is unknown here; name the model when starting a run")
     return config

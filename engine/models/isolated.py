@@ -33,7 +33,7 @@ def isolated(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
 def check_hooks(model: nn.Module) -> None:
     """Raise `BadInput` for a network whose layers cannot be watched while it runs."""
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise BadInput(f"the network {kind(model)} is TorchScript, whose layers cannot be looked into")
+        raise BadInput(f"the network {kind(model)} is TorchScript, whose layers cannot be inspected")
 
 
 def submodule(model: nn.Module, path: str) -> nn.Module:
@@ -77,7 +77,7 @@ def _copied(model: nn.Module) -> nn.Module:
     except Exception as error:
         # A person's own network may hold anything, and copying runs its code.
         raise BadInput(
-            f"the network {kind(model)} cannot be copied, so it is not looked into while it may be training "
+            f"the network {kind(model)} cannot be copied, so it cannot be inspected while it may be training "
             f"({type(error).__name__}: {reason_of(error)})"
         ) from error
     return copied

@@ -57,7 +57,7 @@ def adapt_stem(model: nn.Module, in_channels: int, found: tuple[str, nn.Conv2d] 
     if stem.groups != 1 or {stem.in_channels, in_channels} != {1, 3}:
         raise BadInput(
             f"the network {type(model).__name__} takes images of {stem.in_channels} channels and these have "
-            f"{in_channels}; only one channel and three can be made to fit each other"
+            f"{in_channels}; only 1 and 3 channels can be adapted to each other"
         )
     stem.weight = nn.Parameter(adapt_filters(stem.weight.detach(), in_channels), stem.weight.requires_grad)
     stem.in_channels = in_channels

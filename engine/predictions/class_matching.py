@@ -57,7 +57,7 @@ class ClassMatch:
         if not self.respelled:
             return ""
         pairs = [f"{data} for {network}" for data, network in self.respelled]
-        return f"classes that are only written differently are taken as the same: {listed(pairs)}"
+        return f"classes that differ only in spelling are treated as the same: {listed(pairs)}"
 
     def notices(self, data: str, labels: npt.NDArray[np.int64]) -> list[str]:
         """Return sentences on what has no counterpart, for the scores on the images of `data`.
@@ -106,9 +106,7 @@ def match_by_name(network: Sequence[str], data: Sequence[str]) -> ClassMatch:
 def match_by_position(network: Sequence[str], data: Sequence[str]) -> ClassMatch:
     """Return a match of the first class with the first, and so on. Raises `BadInput` unless there are as many."""
     if len(network) != len(data):
-        raise BadInput(
-            f"--classes-by position: the network tells {len(network)} classes apart, and the data has {len(data)}"
-        )
+        raise BadInput(f"--classes-by position: the network has {len(network)} classes, and the data has {len(data)}")
     return ClassMatch(tuple(network), tuple(data), np.arange(len(data), dtype=np.int64))
 
 
@@ -122,7 +120,7 @@ def require_any(match: ClassMatch, checkpoint: str, data: str) -> None:
         else "; name data with the network's classes"
     )
     raise BadInput(
-        f"{checkpoint} tells {listed(match.network)} apart, and {data} has none of these classes but "
+        f"{checkpoint} has {listed(match.network)}, and {data} has none of these classes, but "
         f"{listed(match.data)}{way_out}"
     )
 

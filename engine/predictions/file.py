@@ -250,7 +250,7 @@ def load_predictions(path: Path) -> Predictions:
         file = safe_open(path, framework="numpy")
         about = file.metadata() or {}
         if about.get("format") != _FORMAT:
-            raise BadInput(f"{where} holds no predictions of this version of finetui's; evaluate anew")
+            raise BadInput(f"{where} has no predictions that this version of finetui can read; evaluate again")
         origin = msgspec.json.decode(about["origin"], type=Origin)
         # A run is called as its folder is today: that may have been renamed.
         run = path.absolute().parent.name if (path.parent / "journal.jsonl").is_file() else origin.run
@@ -266,11 +266,11 @@ def load_predictions(path: Path) -> Predictions:
         _check(predictions, file)
         return predictions
     except FileNotFoundError as error:
-        raise BadInput(f"there is no file {where}; evaluate anew") from error
+        raise BadInput(f"there is no file {where}; evaluate again") from error
     except OSError as error:
         raise BadInput(f"{where} cannot be read: {reason_of(error)}") from error
     except (SafetensorError, KeyError, ValueError, msgspec.DecodeError) as error:
-        raise BadInput(f"{where} is damaged ({reason_of(error, 80)}); evaluate anew") from error
+        raise BadInput(f"{where} is damaged ({reason_of(error, 80)}); evaluate again") from error
 
 
 def _lazily(file: Any, name: str) -> Any:
@@ -287,13 +287,13 @@ def _check(predictions: Predictions, file: Any) -> None:
     sizes |= {mask.shape for mask in predictions.label_errors.values()}
     fits = sizes == {(n,)} and top == probability and len(top) == 2 and top[0] == n and 0 < top[1] <= max(count, 1)
     if not fits:
-        raise ValueError("its arrays do not fit each other")
+        raise ValueError("its arrays do not match each other")
     for by_class in (predictions.roc_auc, predictions.average_precision):
         if by_class.shape not in ((0,), (count,)):
-            raise ValueError("its arrays do not fit its classes")
+            raise ValueError("its arrays do not match its classes")
     for classes in (predictions.label, predictions.predicted):
         if n and not (classes.min() >= 0 and classes.max() < count):
             raise ValueError("it has classes without names")
     ends = predictions.files.ends
     if len(ends) not in (0, n) or (len(ends) and (ends[-1] != text[0] or (np.diff(ends, prepend=0) < 0).any())):
-        raise ValueError("its file names do not fit its images")
+        raise ValueError("its file names do not match its images")

@@ -32,5 +32,5 @@ def accuracy_words(accuracy: float | None, n: int) -> str:
     Without a number of images (0) there is no interval.
     """
     if accuracy is None:
-        return "not told"
+        return "not given"
     return f"{accuracy:.2%} ({interval_words(accuracy, n)})" if n else f"{accuracy:.2%}"

@@ -67,7 +67,7 @@ def scores_of(predictions: Predictions) -> Scores:
     """Return what `predictions` amount to. Raises `BadInput` where there are none."""
     n = len(predictions)
     if not n:
-        raise BadInput("there is no image in these predictions")
+        raise BadInput("there are no images in these predictions")
     confusion = predictions.confusion()
     losses = class_losses(predictions.loss, predictions.label, len(confusion))
     per_class = class_reports(confusion, predictions.classes, losses)

@@ -70,7 +70,7 @@ def _kept(predictions: Predictions, selection: Selection, flags: Flags, marked: 
 def _label_errors(flags: Flags, wanted: LabelFilter) -> Mask:
     found = flags.label_errors.get(wanted)
     if found is None:
-        raise BadInput(f"these predictions do not tell possible label errors by {wanted}; evaluate anew")
+        raise BadInput(f"these predictions have no label errors by {wanted}; evaluate again")
     return found
 
 

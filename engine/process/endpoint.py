@@ -144,4 +144,4 @@ class Endpoint:
             try:
                 move_socket(self._folder, str(path))
             except OSError as error:
-                self._complain(f"nobody can be told of the new socket {path}: {reason_of(error)}")
+                self._complain(f"the new socket {path} cannot be announced: {reason_of(error)}")

@@ -126,7 +126,7 @@ class DataConfig(_Section, frozen=True, kw_only=True):
             "auto or off",
             self.decoded_cache,
         )
-        require(0 <= self.val <= 0.5, "data.val (--val)", "a share from 0 to 0.5", self.val)
+        require(0 <= self.val <= 0.5, "data.val (--val)", "a fraction from 0 to 0.5", self.val)
         require(self.test in ("auto", "none"), "data.test (--test)", "auto or none", self.test)
         size_ok = self.image_size == 0 or 8 <= self.image_size <= _MAX_IMAGE_SIZE
         require(size_ok, "data.image_size (--image-size)", f"0 or from 8 to {_MAX_IMAGE_SIZE}", self.image_size)
@@ -371,7 +371,7 @@ class RunConfig(_Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.training.layer_decay != 1 and self.finetune is not None and self.finetune.recipe == "fastai":
-            raise BadInput("training.layer_decay (--layer-decay): the recipe fastai has its own rates for every layer")
+            raise BadInput("training.layer_decay (--layer-decay): the recipe fastai sets its own rate for every layer")
 
 
 def parent_of(config: RunConfig) -> str | None:

@@ -47,4 +47,4 @@ def check_checkpoint_name(name: str) -> None:
     """Raise `BadInput` unless a person may keep a checkpoint as `name`."""
     check_run_name(name, "the checkpoint's name")
     if name in ("last", "previous", "best"):
-        raise BadInput(f"the checkpoint's name: {name!r} is written by finetui itself; choose another one")
+        raise BadInput(f"the checkpoint's name: {name!r} is used by finetui itself; choose another one")

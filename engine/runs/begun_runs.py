@@ -38,7 +38,7 @@ class JobNote:
             try:
                 path.write_bytes(content)
             except OSError as error:  # training is worth more
-                print(f"finetui: a job that is started anew will not find the run: {reason_of(error)}", file=sys.stderr)
+                print(f"finetui: a restarted job will not find the run: {reason_of(error)}", file=sys.stderr)
 
 
 def begun_run(config: RunConfig) -> RunFolder | None:

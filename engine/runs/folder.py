@@ -205,7 +205,7 @@ def find_run(name_or_path: str, runs_dir: Path, *, lost_journal: bool = False) -
         if folder.journal.is_file() or (lost_journal and folder.config.is_file()):
             return folder
     if Path(name_or_path).expanduser().is_dir():
-        raise BadInput(f"the folder {name_or_path} is no run: it has no journal.jsonl")
+        raise BadInput(f"the folder {name_or_path} is not a run: it has no journal.jsonl")
     names = [run.name for run in run_folders(runs_dir)]
     known = meant(name_or_path, names) if names else "it has no runs yet"
     raise BadInput(f"there is no run {name_or_path!r} in {runs_dir}; {known}")
@@ -236,7 +236,7 @@ def checkpoint_names(folder: RunFolder) -> list[str]:
 def no_checkpoint(folder: RunFolder, wanted: str) -> BadInput:
     """Return the error that says which checkpoints the run in `folder` has instead of the `wanted` one."""
     names = checkpoint_names(folder)
-    known = meant(wanted, names) if names else "it has none yet"
+    known = meant(wanted, names, "it has") if names else "it has none yet"
     return BadInput(f"the run {folder.name} has no checkpoint {wanted!r}; {known}")
 
 

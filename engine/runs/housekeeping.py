@@ -95,7 +95,7 @@ def _check_own(folder: RunFolder) -> None:
         raise BadInput(f"{folder.path} is a link to {folder.path.resolve()}; name that folder instead")
     there = holder_of(folder)
     if there is not None:
-        raise BadInput(f"the run {folder.name} is live ({there}); end it first: finetui stop {folder.argument}")
+        raise BadInput(f"the run {folder.name} is live ({there}); stop it first: finetui stop {folder.argument}")
 
 
 @contextmanager

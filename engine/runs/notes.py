@@ -30,7 +30,7 @@ def read_notes(folder: RunFolder) -> RunNotes:
     except FileNotFoundError:
         return RunNotes()
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, msgspec.ValidationError) as error:
-        raise BadInput(f"the notes {folder.notes} cannot be read: {reason_of(error)}; mend or delete it") from error
+        raise BadInput(f"the notes {folder.notes} cannot be read: {reason_of(error)}; repair or delete it") from error
     return RunNotes(tags=tuple(clean(tag, _LONGEST_TAG) for tag in found.tags), note=clean(found.note, _LONGEST_NOTE))
 
 
@@ -47,7 +47,7 @@ def tagged(folder: RunFolder, add: Iterable[str] = (), remove: Iterable[str] = (
     added = [check_tag(tag) for tag in add]
     tags = tuple(dict.fromkeys(tag for tag in (*before.tags, *added) if tag not in gone))
     if len(tags) > _MOST_TAGS:
-        raise BadInput(f"the run {folder.name} would have {len(tags)} tags; {_MOST_TAGS} are the most")
+        raise BadInput(f"the run {folder.name} would have {len(tags)} tags; the limit is {_MOST_TAGS}")
     return _write(folder, before, RunNotes(tags=tags, note=before.note))
 
 
@@ -56,7 +56,7 @@ def noted(folder: RunFolder, note: str) -> RunNotes:
     before = read_notes(folder)
     line = " ".join(note.split())
     if len(line) > _LONGEST_NOTE:
-        raise BadInput(f"the note has {len(line):,} characters; {_LONGEST_NOTE:,} are the most")
+        raise BadInput(f"the note has {len(line):,} characters; the limit is {_LONGEST_NOTE:,}")
     return _write(folder, before, RunNotes(tags=before.tags, note=clean(line, _LONGEST_NOTE)))
 
 

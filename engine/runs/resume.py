@@ -32,7 +32,9 @@ def resumable(
         raise BadInput(f"the run {name} is live ({there}): finetui attach {folder.argument}")
     check_trained_by_engine(folder)
     if not checkpoint_names(folder):
-        raise BadInput(f"the run {name} has no checkpoint to go on from: it was cut before its first one was written")
+        raise BadInput(
+            f"the run {name} has no checkpoint to resume from: it was interrupted before its first one was written"
+        )
     if checkpoint and not folder.checkpoint(checkpoint).is_file():
         raise no_checkpoint(folder, checkpoint)
     summary = summarise_run(folder) if folder.journal.is_file() else None
@@ -53,7 +55,9 @@ def resumable(
 def check_trained_by_engine(folder: RunFolder) -> None:
     """Raise `BadInput` for the run of a person's own loop: only that can go on with it, or train it again."""
     if is_own_loop(folder):
-        raise BadInput(f"the run {folder.name} was trained by your own loop, which finetui watched: start that again")
+        raise BadInput(
+            f"the run {folder.name} was trained by your own loop, which finetui only watched: start that loop again"
+        )
 
 
 def configuration(folder: RunFolder) -> RunConfig:
@@ -109,7 +113,7 @@ def changed_settings(before: RunConfig, now: RunConfig) -> str:
     if any(getattr(before.training, name) != getattr(now.training, name) for name in HOW):
         changed.append("training")
     where = " and ".join(f"[{name}]" for name in changed)
-    return where and f"config.toml is not what the run began with, in {where}: it goes on by the new settings"
+    return where and f"config.toml has changed since the run began, in {where}: it continues with the new settings"
 
 
 def handled_otherwise(before: RunConfig, now: RunConfig) -> str:

@@ -108,7 +108,7 @@ class _Parser:
         if named is None:
             word = self._value()
             if word[:1] in tuple(":=<>!") and self._text[start] not in "\"'":
-                raise self._error(start, f"the name of a field is missing before {word!r}")
+                raise self._error(start, f"a field name is missing before {word!r}")
             return Term(negated, None, ":", word.lower())
         field = field_named(named[1], self._place(start))
         self._at = named.end()
@@ -140,7 +140,7 @@ class _Parser:
         if self._text[start] in "\"'":
             end = self._text.find(self._text[start], start + 1)
             if end < 0:
-                raise self._error(start, "the quote that begins here is not closed")
+                raise self._error(start, "this quote is not closed")
             self._at = end + 1
             return self._text[start + 1 : end]
         word = _WORD.match(self._text, start)

@@ -34,7 +34,7 @@ class RunWriter:
             last = self.journal.reopen(folder.journal)
         except OSError as error:
             reason = reason_of(error)
-            raise BadInput(f"the run {folder.name} cannot go on, for its journal: {reason}") from error
+            raise BadInput(f"the run {folder.name} cannot continue because of its journal: {reason}") from error
         self.steps = last.step if last is not None else 0
         self.folder = folder
 

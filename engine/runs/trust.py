@@ -20,7 +20,7 @@ def check_trusted(found: str, name: str, option: str, given: str | None) -> str:
         alike = code_file(name).name == code_file(given).name and name.rpartition(":")[2] == given.rpartition(":")[2]
         if alike and not code_file(name).exists():
             return absolute_code(given)
-    raise BadInput(f"{found} the code {name}; if you trust that code, name it: {option} {name}")
+    raise BadInput(f"{found} the code {name}; if you trust it, pass it: {option} {name}")
 
 
 def check_trusted_data(found: str, name: str, given: str | None) -> str:

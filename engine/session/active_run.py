@@ -122,7 +122,7 @@ class ActiveRun:
         try:
             return checkpoint.read(self.checkpoints.folder.path / kept.file)
         except BadInput as error:
-            self._reporter.warn(f"the test images are scored with the last weights: {error}")
+            self._reporter.warn(f"the test images are scored with the last weights, not the best: {error}")
             return None
 
     def stop(self, reason: str = "") -> None:

@@ -92,7 +92,7 @@ class CheckpointManager:
         try:
             if self._writer.restore(self._loop.config):
                 self._reporter.warn(
-                    "the run's folder was deleted while it trains, and made anew; older checkpoints are lost"
+                    "the run's folder was deleted during training, and was recreated; older checkpoints are lost"
                 )
             keys = self._loop.prepared.data.keys
             if keys and not self.folder.images.exists():
@@ -155,7 +155,7 @@ class CheckpointManager:
         self._retry_at = time.monotonic() + _RETRY_SECONDS
         if reason != self.problem:
             self.problem = reason
-            message = f"the checkpoint could not be written: {reason}; training goes on, and it is tried again"
+            message = f"the checkpoint could not be written: {reason}; training continues, and saving is tried again"
             self._reporter.emit(Log(level="error", message=message))
 
     def scan(self) -> None:

@@ -24,7 +24,7 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     ]
     if not changed:
         return []
-    return [f"the last digits may differ from those of a run without a break: {', '.join(changed)}"]
+    return [f"the last digits may differ from an uninterrupted run: {', '.join(changed)}"]
 
 
 def other_world(before: int, now: int) -> list[str]:

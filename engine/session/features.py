@@ -22,7 +22,7 @@ from finetui.engine.training.trainer import Trainer
 
 _FIRST_RULES = 3  # earlier runs computed all of the network at every step
 _NOT_KEPT = (
-    "the frozen layers are computed at every step: their features are not kept where several processes train, or a "
+    "the frozen layers are computed at every step: their features are not cached when several processes train, or a "
     "batch is computed in parts"
 )
 _KEPT = 4  # cuts that were looked for last
@@ -70,14 +70,14 @@ class Features:
         if use.settled and not self.obeyed:
             return True
         if use.wanted != self._wanted:
-            self._switch(self._wanted, f"the run goes on with --features {'cache' if self._wanted else 'off'}")
+            self._switch(self._wanted, f"the run continues with --features {'cache' if self._wanted else 'off'}")
         self._obey()
         if use.settled:
             return True
         use.layers = self._choose()
         held = use.cache or use.filling
         if held is not None and (held.cut.layers != use.layers or held.cut.stale):
-            self._discard(f"there are others for {len(use.layers)} layers" if use.layers else "layers changed")
+            self._discard(f"those of {len(use.layers)} layers replace them" if use.layers else "layers changed")
         if not use.layers or use.cache is not None:
             use.settled = True
             return True

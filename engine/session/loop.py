@@ -345,7 +345,7 @@ class TrainingLoop:
         try:
             if training["images"] != images:
                 raise BadInput(
-                    f"the run cannot go on as it began: there are {images:,} training images now, and there were "
+                    f"the run cannot continue as it began: there are {images:,} training images now, and there were "
                     f"{training['images']:,}; start a finetune from it instead (finetui finetune RUN)"
                 )
             self.features.forget()

@@ -31,7 +31,7 @@ class Monitor:
         if self.by == "top5" and classes <= TOP_K:
             raise BadInput(
                 f"checkpoints.best_by (--best-by): with {classes} classes the top 5 are always right; "
-                "choose another figure"
+                "choose another metric"
             )
         self.patience = config.guards.early_stop
         self.figure: float | None = None

@@ -14,9 +14,7 @@ from finetui.engine.runs.reporter import Reporter
 from finetui.engine.session.time_advice import TimeAdvice
 from finetui.engine.training.trainer import Trainer
 
-_LEFT_OUT = (
-    "a batch of which one image is left, since the others cannot be read, is passed over: batch normalisation needs two"
-)
+_LEFT_OUT = "a batch with only one readable image is skipped: batch normalization needs two"
 _PARTS = {
     "waiting": "waiting for images",
     "copying": "copying them to the device",

@@ -83,7 +83,7 @@ def read_recording(folder: RunFolder) -> Recording:
     held = effective(JournalReader(folder.journal).read())
     prepared = next((event for event in held if isinstance(event, RunPrepared)), None)
     if prepared is None:
-        raise BadInput(f"the journal of {folder.name} does not tell how the run began, so it cannot be replayed")
+        raise BadInput(f"the journal of {folder.name} does not say how the run began, so it cannot be replayed")
     saved = {event.step: event.weights for event in held if isinstance(event, CheckpointSaved) and event.weights}
     if not saved:
         raise BadInput(f"the run {folder.name} has written no checkpoint that a replay could be compared with")

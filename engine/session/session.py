@@ -220,7 +220,7 @@ class Session:
         if found is not None:
             self._go_on(run, found, problems)
         if began is not None and (otherwise := handled_otherwise(began.config, self.config)):
-            self._reporter.emit(events.Log(level="info", message=f"goes on with {otherwise}"))
+            self._reporter.emit(events.Log(level="info", message=f"continues with {otherwise}"))
             run.keep_settings()
         if self._look is not None:
             self._reporter.emit(events.ProvenanceTold(provenance=self._look.found(prepared)))
@@ -267,7 +267,7 @@ class Session:
         if self._stay(run.state) if run.loop.turn is None else run.loop.turn.stays:
             return True
         if run.state == "paused":
-            run.stop("nobody is there to resume it")
+            run.stop("nobody was connected to resume it")
         return False
 
     def _command(self, run: ActiveRun) -> commands.AnyCommand | None:

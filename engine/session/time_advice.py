@@ -22,10 +22,10 @@ _SAVING_GOAL = 0.02
 _FREE_SHARE = 0.5  # of the free memory that a set made resident may take
 _HELD_OUT = 0.1  # of the training images: what is usual
 _IS = {
-    "waiting": "waits for images",
-    "copying": "goes into copying images to the device",
-    "evaluating": "goes into evaluating after each epoch",
-    "saving": "goes into saving checkpoints",
+    "waiting": "is spent waiting for images",
+    "copying": "is spent copying images to the device",
+    "evaluating": "is spent evaluating after each epoch",
+    "saving": "is spent saving checkpoints",
 }
 
 
@@ -100,7 +100,7 @@ class TimeAdvice:
                     return self._command(run, ways)
                 count = round(_HELD_OUT * len(data.train))
                 if data.watched == "test" and data.test is not None and count < len(data.test) / 2:
-                    return f"a new run with --val {_HELD_OUT:g} holds out {count:,} images to be evaluated on instead"
+                    return f"a new run with --val {_HELD_OUT:g} holds out {count:,} images to evaluate on instead"
                 return ""
         return self._command(run, ways)
 
@@ -109,7 +109,7 @@ class TimeAdvice:
             return ""
         own = (("--model", self._config.model.name), ("--data", self._config.data.name))
         named = "".join(f" {option} {shlex.quote(name)}" for option, name in own if is_factory(name))
-        return f"stop, then go on with finetui resume {run}{named} {', or '.join(ways)}"
+        return f"stop, then finetui resume {run}{named} {', or '.join(ways)}"
 
     def _more_workers(self, share: float) -> list[str]:
         """Return the option for as many workers as would do, if the machine has processors for more than there are."""

@@ -52,7 +52,7 @@ def choose_head(finetune: FinetuneConfig, match: ClassMatch, architecture: Archi
     """
     if finetune.head == "keep" and len(match.data) != architecture.num_classes:
         raise BadInput(
-            f"finetune.head (--head): the head tells {architecture.num_classes} classes apart and the data has "
+            f"finetune.head (--head): the head has {architecture.num_classes} classes and the data has "
             f"{len(match.data)}, so it cannot be kept; use --head replace"
         )
     if finetune.head != "auto":
@@ -71,11 +71,9 @@ def _head_rows(finetune: FinetuneConfig, head: str, layer: str, match: ClassMatc
         places = match.places.tolist()
         free = iter(sorted(set(range(len(places))) - set(places)))
         rows = HeadRows(layer, tuple((place, ours if ours >= 0 else next(free)) for place, ours in enumerate(places)))
-        said.append(f"the head, {layer}, is kept: its rows are put in the order of the data's classes, by name")
+        said.append(f"the head, {layer}, is kept: its rows are reordered to the data's classes, by name")
         if unknown := match.unknown():
-            said.append(
-                f"{listed(unknown)} begin with the rows of {listed(match.lacking())}, of which there are no images"
-            )
+            said.append(f"{listed(unknown)} begin with the rows of {listed(match.lacking())}, which have no images")
     if head != "keep":
         what = f"New head {layer}: {len(match.data)} classes"
         known = [(place, int(ours)) for place, ours in enumerate(match.places) if ours >= 0]

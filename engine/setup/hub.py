@@ -77,7 +77,7 @@ class Repository:
     def _download(self, hub: Any, name: str, repository: str) -> Path | None:
         missing = f"{repository} ({name}) is not on this machine (looked in {hub.constants.HF_HUB_CACHE})"
         if hub.constants.HF_HUB_OFFLINE:
-            raise BadInput(f"{missing}, and HF_HUB_OFFLINE forbids to download it; {_ELSE}")
+            raise BadInput(f"{missing}, and HF_HUB_OFFLINE forbids downloading it; {_ELSE}")
         transfer = _Transfer(hub, repository, name, self._commit)
         try:
             return transfer.run(self.progress, self.cancelled, self._patience)
@@ -87,8 +87,7 @@ class Repository:
             return None
         except hub.errors.GatedRepoError as error:
             raise BadInput(
-                f"{repository} is given only to those who have asked for it: do that on its page, then log in with "
-                "`hf auth login`"
+                f"{repository} is gated: request access on its page, then log in with `hf auth login`"
             ) from error
         except hub.errors.RepositoryNotFoundError as error:
             raise BadInput(

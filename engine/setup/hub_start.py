@@ -41,7 +41,7 @@ def definition_of(model: str, found: Repository | None = None) -> str:
     try:
         config = _json(found.file("config.json"))
     except NotInRepository as error:
-        raise BadInput(f"model.name (--model): {error}, so it holds no network that is known") from error
+        raise BadInput(f"model.name (--model): {error}, so it has no known network") from error
     try:
         preprocessor = _json(found.file("preprocessor_config.json"))
     except NotInRepository:
@@ -79,7 +79,7 @@ def _of_timm(config: RunConfig, definition: str, found: Repository) -> dict[str,
     spec = timm_models.spec(model, msgspec.json.decode(definition)["config"] if definition else {})
     cfg = spec.cfg
     if cfg.get("custom_load") and cfg["custom_load"] != "hf" and not cfg.get("hf_hub_id"):
-        raise BadInput(f"model.weights (--weights): those of {model} are published in a format of their authors' own")
+        raise BadInput(f"model.weights (--weights): those of {model} are published in their authors' own format")
     if hub_of(model) == "hf":
         file = _weights_file(found, (_SAFE, _PICKLED))
     elif cfg.get("hf_hub_id"):
@@ -88,7 +88,7 @@ def _of_timm(config: RunConfig, definition: str, found: Repository) -> dict[str,
         file = torch_hub_file(model, cfg["url"], found.progress, found.cancelled)
     else:
         tags = hub_models.library("timm", model).list_pretrained(f"{spec.name}.*")
-        named = f"; there are those of timm:{', timm:'.join(tags)}" if tags else ""
+        named = f"; there are some for timm:{', timm:'.join(tags)}" if tags else ""
         raise BadInput(f"model.weights (--weights): there are no published weights for {model}{named}")
     stated = stated_input(model, definition)
     side = config.model.crop

@@ -41,11 +41,11 @@ class NetworkInput:
         """Return what a person should know: whose mean and deviation are used with weights that come from a file."""
         mean, std = _numbers(transform.mean), _numbers(transform.std)
         if self.source:
-            return [f"images are normalised by {self.source}: mean {mean}, deviation {std}"]
+            return [f"images are normalized by {self.source}: mean {mean}, deviation {std}"]
         if config.model.weights in ("none", "default"):
             return []
         return [
-            f"the normalisation of {clean(config.model.weights)} is not known: using the data's own mean {mean} and "
+            f"the normalization of {clean(config.model.weights)} is unknown: using the data's own mean {mean} and "
             f"deviation {std}; give --mean and --std"
         ]
 
@@ -59,7 +59,7 @@ def network_input(config: RunConfig, stated: StatedInput | None, source: str) ->
     model = config.model
     asked = config.data.image_size
     if asked and (model.resize or model.crop):
-        raise BadInput("data.image_size (--image-size) and model.crop (--crop, --resize) both say the size; give one")
+        raise BadInput("data.image_size (--image-size) and model.crop (--crop, --resize) both set the size; give one")
     stated = stated or StatedInput((), ())
     height, width, resize = stated.height, stated.width, stated.resize
     if model.crop:
@@ -69,9 +69,7 @@ def network_input(config: RunConfig, stated: StatedInput | None, source: str) ->
         height, width = (height, width) if height else (resize, resize)
     if resize < max(height, width):
         if model.resize:
-            raise BadInput(
-                f"model.resize (--resize): {resize} is less than the {height}x{width} that are cut out of it"
-            )
+            raise BadInput(f"model.resize (--resize): {resize} is less than the {height}x{width} crop")
         resize = 0
     interpolation = cast("Interpolation", model.interpolation) if model.interpolation else stated.interpolation
     decoding = msgspec.structs.replace(

@@ -202,7 +202,7 @@ def _prepared_new(
     head = find_head(network, example(architecture))
     if not wanted.mean and 0 < data.sampled < len(data.train):
         count = f"{data.sampled:,} of the {len(data.train):,} training images, evenly spread"
-        notices.append(f"inputs are normalised by the mean and deviation of {count}")
+        notices.append(f"inputs are normalized by the mean and deviation of {count}")
     moved = Transplant(reused=(), renamed=(), dropped=(), fresh=())
     if start.name:
         moved = plan_transplant(network, start.weights)

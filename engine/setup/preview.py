@@ -59,7 +59,9 @@ def _classes(child: RunConfig, config: RunConfig, about: About) -> tuple[tuple[s
     classes = known_classes(child.data.name)
     if classes is not None:
         return classes, ()
-    return about.classes, (f"the classes of {child.data.name} are known once it is read: others get a new head",)
+    return about.classes, (
+        f"the classes of {child.data.name} are only known once it is read: different ones get a new head",
+    )
 
 
 def _layers(tensors: Sequence[str]) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def find_runs(path: Path, say: Callable[[str], None] = lambda _text: None) -> li
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {reason_of(error)}") from error
     if not found:
-        raise BadInput(f"{path} is none of the files that can be watched: {KINDS}")
+        raise BadInput(f"{path} is not a file that can be watched: {KINDS}")
     return found
 
 

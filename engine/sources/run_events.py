@@ -150,14 +150,16 @@ class RunEvents:
             device="",
             parameters=0,
             steps_per_epoch=self._steps_per_epoch,
-            capabilities=Capabilities(why_no_others=f"it is watched through its files ({kind}), and hears nothing"),
+            capabilities=Capabilities(why_no_others=f"it is only watched, through its files ({kind})"),
             hparams=dict(self._settings),
         )
         yield events.RunStarted(time=at, name=clean(self._name), path=self._path)
         yield events.StateChanged(time=at, state="running")
         self._state = "running"
         if self._rewritten:
-            yield events.Log(time=at, level="warning", message=f"all of it was read again: {clean(self._rewritten)}")
+            yield events.Log(
+                time=at, level="warning", message=f"its files were read again from the start: {clean(self._rewritten)}"
+            )
             self._rewritten = ""
 
     def _state_now(self, changed: float) -> Iterator[events.AnyEvent]:
@@ -170,7 +172,7 @@ class RunEvents:
             state, reason = "finished", ""
         elif silent > self._pace.patience:
             state = "stopped"
-            reason = f"nothing was added to its files for {silent / 60:,.0f} minutes: it has ended, or it is stuck"
+            reason = f"nothing has been added to its files for {silent / 60:,.0f} minutes: it has ended or is stuck"
         else:
             state, reason = "running", ""
         if state != self._state:
@@ -321,7 +323,7 @@ class RunEvents:
         self._step = self._latest = self._since = step - 1
         yield events.Rewound(
             step=step - 1, cause="resume", file="", at=-1, epoch=self._epoch, undone=undone, learning_rate=0.0,
-            layers=(), best_accuracy=self._best, reason=f"its files begin again at step {step:,}",
+            layers=(), best_accuracy=self._best, reason=f"its files start again at step {step:,}",
         )  # fmt: skip
 
 

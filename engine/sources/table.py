@@ -56,9 +56,7 @@ class _Table:
                 yield rows
         if self._damaged > self._noted:
             self._noted = self._damaged
-            words = (
-                "lines of {} that hold no numbers were" if self._damaged > 1 else "line of {} that holds no numbers was"
-            )
+            words = "lines of {} without numbers were" if self._damaged > 1 else "line of {} without numbers was"
             yield Note(f"{self._damaged:,} {words.format(self._path.name)} left out")
 
     def _one_by_one(self, block: bytes) -> Iterator[Row]:

@@ -66,7 +66,7 @@ class Tail:
         file.seek(self.offset - len(self._before))
         before = file.read(len(self._before))
         if (head, before) != (self._head, self._before):
-            return "it was written anew" if same else "another file took its place"
+            return "it was rewritten" if same else "another file took its place"
         return ""
 
     def forget(self) -> None:
@@ -118,7 +118,7 @@ class Lines:
             if self._open_end and not why:
                 after = file.read(1)
                 if after not in (b"", b"\n", b"\r"):
-                    why = "its last line went on"
+                    why = "its last line grew"
                     self.tail.forget()
                 file.seek(self.tail.offset)
             self._open_end = self._open_end and not why

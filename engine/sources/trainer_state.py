@@ -50,7 +50,7 @@ class TrainerRun:
         self._mark = mark
         if entries[: len(self._entries)] != self._entries:
             self._entries, self._told_settings = [], False
-            yield Anew("the log of the Trainer is another one")
+            yield Anew("the Trainer's log was replaced")
         new, self._entries = entries[len(self._entries) :], entries
         yield from self._settings(state)
         for entry in new:

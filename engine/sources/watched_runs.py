@@ -59,7 +59,7 @@ class _Watched:
         except (OSError, BadInput) as error:
             return self._last or msgspec.structs.replace(self._bare(), note=f"it cannot be read: {reason_of(error)}")
         except Exception as error:  # noqa: BLE001  # others write the files, and the other runs are still to be read
-            note = f"something in its files is not understood: {describe(error)}"
+            note = f"something in its files cannot be parsed: {describe(error)}"
             return msgspec.structs.replace(self._last or self._bare(), note=note)
         return self._last
 
@@ -71,14 +71,14 @@ class _Watched:
         )  # fmt: skip
 
     def _read_on(self) -> None:
-        assert self._events is not None, "it is none of finetui's own runs"
+        assert self._events is not None, "it is not a run of finetui"
         for event in self._events.read():
             self._told.hear(event)
             self._hear_rate(event)
         size = self.found.path.stat().st_size if self.found.path.is_file() else 0
         summary = self._told.summary(clean(self.found.name), Path(self.found.place), None, size)
         if summary is None:
-            summary = msgspec.structs.replace(self._bare(), state="preparing", note="it has told nothing yet")
+            summary = msgspec.structs.replace(self._bare(), state="preparing", note="it has logged nothing yet")
         self._last = msgspec.structs.replace(summary, lr=self._rate) if summary.lr is None else summary
 
     def _hear_rate(self, event: AnyEvent) -> None:

@@ -203,7 +203,7 @@ class AlertWatch:
             self._high_steps >= _DIVERGED_STEPS,
             point.step,
             lambda: (
-                f"the training loss is {_number(smoothed)}, and was {_number(lowest)} at step {self._lowest_step:,}; "
+                f"the training loss is {_number(smoothed)}, up from {_number(lowest)} at step {self._lowest_step:,}; "
                 f"lower the learning rate{rate}, or roll back to a checkpoint"
             ),
         )
@@ -223,7 +223,7 @@ class AlertWatch:
             high or ("unstable" in self._raised and self._calm_steps < _CALM_STEPS),
             point.step,
             lambda: (
-                f"the gradient's norm is {_number(norm)}, and is {_number(median)} as a rule; "
+                f"the gradient norm is {_number(norm)}, usually {_number(median)}; "
                 f"lower the learning rate (now {point.learning_rate:g}), or look at the data"
             ),
         )

@@ -114,7 +114,7 @@ def audit_of(observed: Sequence[Observed], whole: Whole) -> Audit:
     known = [seen.largest for seen in observed if seen.gradient == "some" and seen.largest is not None]
     findings = list(_of_training(whole, list(strays.values())))
     for path in whole.dropping:
-        reason = "frozen, but in train mode: it drops other values at each step; call eval() on it after every train()"
+        reason = "frozen, but in train mode: it drops random values at each step; call eval() on it after every train()"
         findings.append(Finding(name=clean(path, 1000), reason=reason))
     for seen in observed:
         judged = _of_buffer(seen) if seen.buffer else _of_parameter(seen, strays, observed, max(known, default=0.0))
@@ -126,7 +126,7 @@ def _of_training(whole: Whole, strays: Sequence[Tensor]) -> Iterator[Finding]:
     if not whole.steps:
         yield Finding(name="", reason="no optimizer has taken a step")
     if whole.not_cleared:
-        reason = "gradients are not cleared between steps, so each step adds its own to all before; call zero_grad()"
+        reason = "gradients are not cleared between steps, so they add up; call zero_grad()"
         yield Finding(name="", reason=reason)
     if strays:
         what = "1 tensor that is" if len(strays) == 1 else f"{len(strays):,} tensors that are"
@@ -152,7 +152,7 @@ def _of_parameter(
     if not seen.finite:
         yield "it holds NaN or infinity", True
     if len(seen.optimizers) > 1:
-        yield f"{len(seen.optimizers)} groups of optimizers have it: it is updated more than once a step", False
+        yield f"{len(seen.optimizers)} optimizer groups have it: it is updated more than once a step", False
     if seen.frozen:
         if seen.moved:
             yield _why_frozen_moved(seen, observed), True
@@ -174,8 +174,8 @@ def _why_frozen_moved(seen: Observed, observed: Sequence[Observed]) -> str:
         return f"frozen, but moved by {by}: its gradient is zero and not None; set its grad to None"
     if seen.tensor.requires_grad:
         also = f"; it is the same tensor as {', '.join(seen.shared)}" if seen.shared else ""
-        return f"said to be frozen, but it requires a gradient and is in the optimizer, so {optimizer} moves it{also}"
-    return f"frozen, but an old gradient is still there, and {optimizer} goes on with it; set its grad to None"
+        return f"marked as frozen, but it requires a gradient and is in the optimizer, so {optimizer} moves it{also}"
+    return f"frozen, but {optimizer} keeps applying its old gradient; set its grad to None"
 
 
 def _share_memory(one: Observed, other: Observed) -> bool:
@@ -188,7 +188,7 @@ def _why_not_trained(seen: Observed, strays: Mapping[int, Tensor], largest: floa
     in_steps = f"in all {seen.steps:,} steps" if seen.steps > 1 else "in this step"
     if not seen.optimizers:
         if any(_may_be(stray, seen) for stray in strays.values()):
-            yield "the optimizer has another tensor: this one took its place later; make the optimizer anew", True
+            yield "the optimizer has an older tensor that this one replaced; create the optimizer again", True
         else:
             yield "requires a gradient, but no optimizer has it", True
     elif not seen.steps:
@@ -199,7 +199,10 @@ def _why_not_trained(seen: Observed, strays: Mapping[int, Tensor], largest: floa
         yield "its gradient is NaN or infinite", True
     elif seen.gradient == "zero":
         moved = "; only what the optimizer adds (weight decay, momentum) moves it" if seen.moved else ""
-        yield f"its gradient is exactly zero {in_steps}: nothing reaches it through what follows{moved}", seen.steps > 1
+        yield (
+            f"its gradient is exactly zero {in_steps}: nothing flows back to it from later layers{moved}",
+            seen.steps > 1,
+        )
     elif seen.rate == 0:
         yield "its learning rate is 0", True
     elif not seen.moved:
@@ -226,9 +229,9 @@ def _why_still(seen: Observed, of_all: float) -> _Judged:
     largest, rate = seen.largest or 0.0, seen.rate or 0.0
     update = rate if "betas" in seen.group else rate * largest  # Adam's do not depend on the gradient's size
     if update > torch.finfo(values.dtype).eps * float(values.abs().max()):
-        return "has a gradient and a learning rate, but does not move: steps are skipped, or it is put back", True
+        return "has a gradient and a learning rate, but does not move: steps are skipped, or it is reset", True
     if largest < _NOTHING * of_all:
-        return "does not move: its gradient is next to nothing, as that of a bias before a normalisation is", False
+        return "does not move: its gradient is almost zero, as for a bias before a normalization", False
     # With 16 bits that is a trap; with 32 it happens where a schedule ends near 0.
-    reason = f"does not move: updates of about {update:.0e} are too small for {dtype} beside its values"
+    reason = f"does not move: updates of about {update:.0e} are too small for {dtype} next to its values"
     return reason, values.element_size() <= 2

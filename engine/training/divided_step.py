@@ -169,7 +169,7 @@ def divided_step(
     if parts == 1:
         return None
     if training.batch_size < least * parts:
-        each = "2 images, which batch normalisation needs" if least > 1 else "1 image"
+        each = "2 images, which batch normalization needs" if least > 1 else "1 image"
         raise BadInput(
             f"training.batch_size (--batch-size): {training.batch_size} is for all {ranks.world} processes together, "
             f"and each computes it in {training.accumulate} parts of at least {each}; give {least * parts} or more"

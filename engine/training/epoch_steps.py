@@ -25,7 +25,7 @@ class EpochSteps:
         if size > images:
             raise BadInput(f"training.batch_size (--batch-size): {size} is more than the {images} training images")
         if size == 1 and has_batch_norm(model):
-            raise BadInput("training.batch_size (--batch-size): batch normalisation needs at least 2 images a step")
+            raise BadInput("training.batch_size (--batch-size): batch normalization needs at least 2 images per step")
         self._model = model
         self._data = data
         self._training = training

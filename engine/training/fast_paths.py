@@ -138,7 +138,7 @@ def not_reproducible(
     names = sorted({name.split()[-1] for name, found, _ in said if found and name.strip()})
     if not names:
         return []
-    return [f"torch has no deterministic {', '.join(names)}: the same command may give other last digits"]
+    return [f"torch has no deterministic {', '.join(names)}: the same command may give different last digits"]
 
 
 def laid_out(images: Tensor, path: FastPath) -> Tensor:
@@ -156,6 +156,6 @@ def recorded(state: object, device: torch.device) -> FastPath:
     try:
         path = msgspec.convert(state, FastPath)
     except msgspec.ValidationError as error:
-        raise BadInput(f"the checkpoint does not tell by which path the run computed ({reason_of(error)})") from error
+        raise BadInput(f"the checkpoint does not say which path the run used ({reason_of(error)})") from error
     here = path.threads <= (os.cpu_count() or 1)
     return path if here else msgspec.structs.replace(path, threads=torch.get_num_threads())

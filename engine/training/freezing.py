@@ -217,10 +217,10 @@ def owner_notice(model: nn.Module, groups: Sequence[ModuleGroup]) -> list[str]:
     names += sorted(held)
     shown = ", ".join(clean(name, 60) for name in names[:_MOST_NAMES])
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    sentence = f"frozen by the network's own code, and left so: {shown}{more}"
+    sentence = f"frozen by the network's own code, and kept so: {shown}{more}"
     frozen = [layer for group in groups for layer in group.layers if layer.name in whole]
     if any(getattr(layer.module, "running_mean", None) is not None for layer in frozen):
-        sentence += "; its normalisation keeps its running statistics, which a plain training loop would go on changing"
+        sentence += "; its normalization keeps its running statistics, which a plain training loop would keep changing"
     return [sentence]
 
 

@@ -71,7 +71,7 @@ def check_plan(plan: Sequence[Stage], freezer: Freezer, always_frozen: frozenset
         if not freezer.leaves_any(wanted):
             name = f" in the stage {stage.name!r}" if stage.name else ""
             raise BadInput(
-                f"nothing would train{name}: the network's own code freezes all that is to train "
+                f"nothing would train{name}: the network's own code freezes everything that should train "
                 f"(requires_grad_(False) in {clean(min(freezer.owner))}); leave that out, or choose another recipe"
             )
 

@@ -22,5 +22,5 @@ def recorded(training: Mapping[str, Any]) -> int:
     """Return the rules that a checkpoint's training state was of. Raises `BadInput` for those of a later version."""
     rules = training.get("rules", 1)
     if rules not in range(1, CURRENT + 1):
-        raise BadInput("the checkpoint was written by a newer version of finetui: go on with it by that version")
+        raise BadInput("the checkpoint was written by a newer version of finetui: resume it with that version")
     return int(rules)

@@ -18,7 +18,7 @@ from finetui.engine.training.precision import forward
 
 Network = Callable[[Tensor], Tensor]
 
-NOTICE = "compile: training steps by torch.compile, with other last digits; evaluation computes as ever"
+NOTICE = "compile: training steps by torch.compile, with different last digits; evaluation is unchanged"
 _GRAPHS = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs
 _COMPILERS = ("torch._dynamo.", "torch._inductor.", "torch._functorch.", "triton.")
 

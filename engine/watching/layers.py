@@ -12,7 +12,7 @@ from finetui.engine.models import ModuleGroup, ModuleLayer
 from finetui.engine.training.freezing import Claims, Freezer, frozen_by_owner
 from finetui.engine.watching.optimizers import Optimizers
 
-NO_OPTIMIZER = "no optimizer is known yet: give it to finetui.watch, or let it take a step"
+NO_OPTIMIZER = "no optimizer is known yet: pass it to finetui.watch, or let it take a step"
 
 
 class WatchedLayers(Freezer):
@@ -81,7 +81,7 @@ class WatchedLayers(Freezer):
         So it does for layers to unfreeze that no optimizer has: they would not be trained.
         """
         if self._why_not:
-            raise BadInput(f"layers stay as they are here: {self._why_not}")
+            raise BadInput(f"layers cannot be frozen or unfrozen here: {self._why_not}")
         if not self._optimizers.there:  # a loop that updates by hand needs each gradient
             raise BadInput(NO_OPTIMIZER)
         self.refresh()
@@ -105,7 +105,7 @@ class WatchedLayers(Freezer):
             own = {name for name, layer in self._layers.items() if inside & set(map(id, layer.parameters.values()))}
             train = {name for name in own - self.frozen if self._trainable(self._layers[name])}
             if alone and train and train <= frozenset(frozen):
-                raise BadInput(f"at least one layer of {network} must stay trainable, for the loss of its optimizer")
+                raise BadInput(f"at least one layer of {network} must stay trainable: it has an optimizer of its own")
 
     def _check_optimized(self, layers: Collection[str]) -> None:
         known = self._optimizers.rates()

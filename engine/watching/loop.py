@@ -268,7 +268,7 @@ class Loop:
         if not self._diverged and not all(map(math.isfinite, read.get("loss", ()))):
             self._diverged = True
             self.record.reporter.emit(
-                events.Alert(kind="divergence", message=f"the loss is not finite any more by step {self.step:,}")
+                events.Alert(kind="divergence", message=f"the loss is no longer finite at step {self.step:,}")
             )
 
     # -- evaluations ------------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ class Loop:
 
     def abandon(self, error: Exception) -> None:
         """Watch the loop no more, because of an `error` of finetui's own; the loop goes on."""
-        reason = f"finetui watches this loop no more, which goes on: {describe(error)}"
+        reason = f"finetui no longer watches this loop, which continues: {describe(error)}"
         # All of it is tried, the last one first, and nothing of it may reach the loop.
         with suppress(Exception), ExitStack() as stages:
             stages.callback(self.record.end, "failed", reason)

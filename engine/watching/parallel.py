@@ -31,7 +31,7 @@ def why_no_freezing(model: nn.Module) -> str:
     """
     divided = divided_by(model)
     if divided:
-        return f"{divided} divides the parameters among the processes by what trains at the beginning"
+        return f"{divided} divides the parameters among the processes by what trains at the start"
     if "DataParallel" in {kind.__name__ for kind in type(model).__mro__}:
         return "torch.nn.DataParallel makes copies of the layers for each step; start the script with torchrun instead"
     parallel = wrapper_in(model)
@@ -40,7 +40,7 @@ def why_no_freezing(model: nn.Module) -> str:
     if parallel.static_graph:
         return "DistributedDataParallel(static_graph=True) was promised that the same layers train at every step"
     if parallel.process_group is not dist.distributed_c10d._get_default_group():
-        return "DistributedDataParallel averages over a part of the processes only"
+        return "DistributedDataParallel averages over only some of the processes"
     return ""
 
 

@@ -119,7 +119,7 @@ class Record:
             yield
         except Exception as error:  # noqa: BLE001  # it may look at anybody's code
             self._provenance = None
-            self.reporter.warn(f"where the run comes from is not all known: {describe(error)}")
+            self.reporter.warn(f"the run's provenance is incomplete: {describe(error)}")
 
     def end(self, state: events.State, reason: str) -> None:
         """Be `state` for good, journaled last, and close; each is tried whatever became of the one before."""

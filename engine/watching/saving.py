@@ -121,4 +121,4 @@ class Saver:
         except OSError as error:
             raise BadInput(f"the checkpoint could not be written: {reason_of(error)}") from error
         except (FinetuiError, TypeError) as error:
-            raise BadInput(f"{error}; give finetui.watch a save function of your own") from error
+            raise BadInput(f"{error}; pass finetui.watch your own save function") from error

@@ -15,7 +15,7 @@ from finetui.engine.inspection.ranking import QUICKLY_RANKED
 from finetui.engine.predictions.file import Files, Origin
 from finetui.engine.predictions.given_images import as_people_see
 
-_OTHERWISE = "run.evaluated(loss=..., anything=...) tells of what does not sort whole images into classes"
+_OTHERWISE = "for other tasks than classifying images, use run.evaluated(loss=..., anything=...)"
 _ROUNDING = 1e-2  # by which the probabilities of one image may miss 1, in half precision
 
 
@@ -51,7 +51,7 @@ def report(probabilities: Any, labels: Any, classes: Sequence[str] | None) -> tu
     names = class_names(classes, values.shape[1])
     if int(true.min()) < 0 or int(true.max()) >= len(names):
         raise BadInput(
-            f"labels must be from 0 to {len(names) - 1}, and there is {int(true.min())} to {int(true.max())}"
+            f"labels must be from 0 to {len(names) - 1}, and these are from {int(true.min())} to {int(true.max())}"
         )
     if not bool(torch.isfinite(values).all()):
         raise BadInput("some of the predictions are not finite numbers")

@@ -276,7 +276,7 @@ class SharedRun(WatchedRun):
         self._set_up_again(before, settings)
 
     def _differs(self, error: Exception) -> None:
-        warn(f"rank {self.ranks.rank} is not as the others: {describe(error)}")
+        warn(f"rank {self.ranks.rank} differs from the others: {describe(error)}")
 
 
 class _Follower:

@@ -78,7 +78,7 @@ class Steering:
             elif not paused:
                 return
             elif not record.endpoint.stay("paused"):
-                self._stop("nobody is there to resume it")
+                self._stop("nobody was connected to resume it")
             if self._loop.stopped or self._steps_left:
                 self._steps_left = max(self._steps_left - 1, 0)
                 break
@@ -180,7 +180,7 @@ class Steering:
             check_learning_rate(command.factor, "the factor of the learning rate")
             optimizers.factor = command.factor
         elif rate <= 0:
-            raise BadInput("the loop's own learning rate is 0 just now, and finetui multiplies it")
+            raise BadInput("the loop's own learning rate is 0 at the moment, and finetui can only multiply it")
         else:
             check_learning_rate(command.value, "the learning rate")
             optimizers.factor = command.value / rate
@@ -199,9 +199,9 @@ class Steering:
         loop = self._loop
         assert loop.model is not None, "the question is only taken where there is a model"
         if isinstance(question, commands.ViewLayer) and question.view not in ("filters", "weights"):
-            raise BadInput("what a layer makes of an image is not shown: your own loop prepares the images")
+            raise BadInput("activations cannot be shown: your own loop prepares the images")
         if isinstance(question, commands.DescribeModel) and len(loop.shape) != 3:
-            raise BadInput("the size of the inputs is known with the first batch of images")
+            raise BadInput("the input size is only known once the first batch has run")
         return answer_about_model(loop.model, loop.shape, question)
 
     def _evaluate(self) -> None:

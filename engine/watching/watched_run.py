@@ -296,9 +296,7 @@ class WatchedRun:
         if not self._entered:
             self._warn("finetui watches nothing: the run begins with its block, `with finetui.watch(...) as run:`")
         elif self._folder is not None and not self._warned and method in ("predictions", "evaluated"):
-            self._warn(
-                f"run.{method} was called after the run's end, and tells nothing: call it within the `with` block"
-            )
+            self._warn(f"run.{method} was called after the run ended, and is ignored: call it inside the `with` block")
 
     def _warn(self, message: str, stacklevel: int = 3) -> None:
         """Say once what was given wrongly, with the line that has called the `stacklevel`-th of what is going on."""
@@ -317,7 +315,7 @@ class WatchedRun:
             loop.abandon(error)
         elif self._warned:
             return
-        self._warn(f"finetui watches this loop no more, which goes on: {describe(error)}", stacklevel=5)
+        self._warn(f"finetui no longer watches this loop, which continues: {describe(error)}", stacklevel=5)
 
 
 def _ending(error: BaseException | None) -> tuple[Literal["finished", "stopped", "crashed"] | None, str]:
@@ -328,7 +326,7 @@ def _ending(error: BaseException | None) -> tuple[Literal["finished", "stopped",
         case KeyboardInterrupt():
             return "stopped", "interrupted from the keyboard"
         case SystemExit():
-            return "stopped", f"the program ended itself with {error.code!r}"
+            return "stopped", f"the program exited with {error.code!r}"
         case Exception():
             return "crashed", describe(error)
     return "stopped", type(error).__name__

@@ -45,7 +45,9 @@ FAILED = {
 @pytest.mark.parametrize("name", FAILED)
 def test_a_gpu_that_fails_is_said_in_one_line(name: str) -> None:
     said = describe(FAILED[name])
-    assert said.startswith(f"the GPU failed ({str(FAILED[name]).splitlines()[0]}), and works again in a new process")
+    assert said.startswith(
+        f"the GPU failed ({str(FAILED[name]).splitlines()[0]}), and this process cannot use it again"
+    )
     assert "asynchronously" not in said and "\n" not in said
 
 

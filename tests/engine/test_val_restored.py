@@ -82,7 +82,7 @@ def test_the_same_images_are_val_after_others_came(here: Path, name: str, test: 
     assert told_at(copied) == ""
     write(here / name / ("train" if name == "parts" else "") / "cat", range(100, 130), seed=9)
     assert parts_at(folder.last) == before
-    assert told_at(folder.last) == "the images are not those that the run saw: 30 images new and in no part"
+    assert told_at(folder.last) == "these are not the images that the run saw: 30 images new and not used"
     with pytest.raises(BadInput, match="cannot be scored on val images of .* drawn from the training images"):
         evaluate_checkpoint(copied, device="cpu", part="val")
     if test == "auto":
@@ -90,7 +90,7 @@ def test_the_same_images_are_val_after_others_came(here: Path, name: str, test: 
     assert replay_run(folder).different_at is None
     resumed = RunFolder(Path(shutil.copytree(folder.path, here / "runs" / "again")))
     Session(resumable(resumed, "best"), resume=resumed, resume_from="best", sinks=[recorder]).run()
-    assert any("30 images new and in no part" in event.message for event in recorder.of(Log))
+    assert any("30 images new and not used" in event.message for event in recorder.of(Log))
     Session(branched(folder, "last", "twig", 3)).run()
     for later in ("again", "twig"):
         found = RunFolder(here / "runs" / later)
@@ -117,7 +117,7 @@ def test_a_val_folder_that_came_later_is_not_taken_for_the_val_of_the_run(here: 
     for label in ("cat", "dog"):
         write(here / "parts" / "val" / label, range(200, 210), seed=7)
     assert parts_at(folder.last) == before
-    assert "20 images new and in no part" in told_at(folder.last)
+    assert "20 images new and not used" in told_at(folder.last)
 
 
 def test_val_images_that_are_gone_are_missed(here: Path) -> None:
@@ -175,4 +175,4 @@ def test_a_file_that_moves_between_the_parts_of_its_class_is_known_again(here: P
     folder = Session(configuration(DataConfig(name="nested"), epochs=1)).run().folder
     assert folder is not None
     (here / "nested" / "cat" / "train" / "3.png").rename(here / "nested" / "cat" / "val" / "3.png")
-    assert told_at(folder.last) == "the images are not those that the run saw: 1 image moved to another part"
+    assert told_at(folder.last) == "these are not the images that the run saw: 1 image moved to another part"

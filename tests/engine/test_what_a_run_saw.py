@@ -68,8 +68,8 @@ def test_images_that_came_later_are_told_and_never_mix_up_the_parts(here: Path, 
     held_out = scored(folder.last)
     write(here / "photos" / "cat", range(100, 130), seed=9)
     assert scored(folder.last) == held_out
-    (told,) = (line for line in evaluate_checkpoint(folder.last, device="cpu").notices if "not those" in line)
-    assert told == "the images are not those that the run saw: 30 images new and in no part"
+    (told,) = (line for line in evaluate_checkpoint(folder.last, device="cpu").notices if "not the images" in line)
+    assert told == "these are not the images that the run saw: 30 images new and not used"
     resumed = RunFolder(Path(shutil.copytree(folder.path, here / "runs" / "again")))
     Session(resumable(resumed, "best"), resume=resumed, resume_from="best", sinks=[recorder]).run()
     assert told in [event.message for event in recorder.of(Log)]
@@ -142,7 +142,7 @@ def test_code_is_what_was_trained_with_however_it_is_named(here: Path, monkeypat
         resumable(folder, "last", model=model)
     (here / "other" / "nets.py").write_text(NETS)
     for model in ("lenet", "nets.py:Seq", "../nets.py:Other"):
-        with pytest.raises(BadInput, match="if you trust that code, name it"):
+        with pytest.raises(BadInput, match="if you trust it, pass it"):
             evaluate_checkpoint(folder.last, model=model, device="cpu")
     (here / "nets.py").rename(here / "other" / "moved.py")
     assert evaluate_checkpoint(folder.last, model="nets.py:Seq", device="cpu").report.n == 8

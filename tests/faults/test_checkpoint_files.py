@@ -142,7 +142,7 @@ def test_a_file_that_holds_itself_has_an_end(saved: Path) -> None:
     content: dict[str, Any] = {}
     content["model"] = content
     torch.save(content, saved)
-    with pytest.raises(BadInput, match=r"last\.ckpt holds no tensors"):
+    with pytest.raises(BadInput, match=r"last\.ckpt holds no named tensors"):
         read_state_dict(saved)
     saved.write_bytes(checkpoint_of(content))
     with pytest.raises(BadInput, match=WHAT_TO_DO):
@@ -232,7 +232,7 @@ def test_a_journal_of_another_version_is_said_to_be_unknown(runs: Path) -> None:
     (runs / "evil" / "journal.jsonl").write_bytes(PICKLES[4])  # without a single line in it
     done = finetui("log", "evil", "--runs-dir", str(runs))
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "finetui: there is nothing in this journal that can be read\n"
+    assert done.stderr == "finetui: nothing in this journal can be read\n"
 
 
 # -- files that grow ------------------------------------------------------------------------------------------

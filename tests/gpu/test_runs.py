@@ -209,7 +209,9 @@ def test_a_gpu_that_fails_is_told_in_one_sentence(cuda: torch.device, tmp_path: 
 
 
 def test_a_gpu_that_is_not_there_is_said(make_config: Callable) -> None:
-    with pytest.raises(BadInput, match=rf"cuda:97 is not here, torch sees {torch.cuda.device_count()} CUDA devices"):
+    with pytest.raises(
+        BadInput, match=rf"cuda:97 is not available, torch sees {torch.cuda.device_count()} CUDA devices"
+    ):
         Session(make_config(device="cuda:97")).run()
 
 

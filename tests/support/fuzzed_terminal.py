@@ -85,7 +85,7 @@ class Fuzzed:
             if terminal.status is None:
                 return
             said = terminal.raw.decode(errors="replace")
-            ended = terminal.status == 2 and said.count("\n") == 1 and "no engine has it" in said
+            ended = terminal.status == 2 and said.count("\n") == 1 and "no engine is running it" in said
             self.expect(ended and time.monotonic() < deadline, f"opening ended with status {terminal.status}: {said}")
             terminal.hang_up()
 

@@ -43,7 +43,7 @@ def audit(
         Print one JSON object: steps, tensors and findings.
     """
     if steps < 1:
-        raise BadInput(f"steps (--steps) must be a whole number from 1, not {steps}")
+        raise BadInput(f"steps (--steps) must be a whole number of at least 1, not {steps}")
     found = _ask(find_run(run, runs_dir), steps)
     if json:
         print_json(found)
@@ -59,8 +59,10 @@ def _ask(folder: RunFolder, steps: int) -> Audit:
     from finetui.tui.cli.steer import ask
 
     if not is_live(folder):
-        goes_on = "start that" if is_own_loop(folder) else f"go on with it (finetui resume {folder.argument})"
-        raise BadInput(f"the run {folder.name} is not training, and an audit looks at steps; {goes_on}, then ask again")
+        goes_on = "start the loop" if is_own_loop(folder) else f"resume it (finetui resume {folder.argument})"
+        raise BadInput(
+            f"the run {folder.name} is not training, and the audit needs training steps; {goes_on}, then try again"
+        )
     answer = ask(AttachLink(folder, reading=True), AuditParameters(steps=steps))
     if isinstance(answer, ParametersAudited):
         return answer.audit

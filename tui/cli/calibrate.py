@@ -20,14 +20,14 @@ def calibrate(
     runs_dir: RunsDir = Path("checkpoints"),
     json: bool = False,
 ) -> int:
-    """Fit a temperature on the validation images, and keep it in the checkpoint for predict and evaluate.
+    """Fit a temperature on the validation images, and save it in the checkpoint for predict and evaluate.
 
-    Which class is the likeliest does not change, only how probable it is said to be. Further training drops it.
+    The predicted classes do not change, only their probabilities. Further training discards the temperature.
 
     Parameters
     ----------
     data
-        Data set with a validation part (default: the one that it was trained on).
+        Data set with a validation part (default: the one it was trained on).
     json
         Print one JSON object: path, temperature, n, log_loss and calibration_error, each before and after.
     """
@@ -38,5 +38,7 @@ def calibrate(
     print(f"temperature {found.temperature:.4f}, fitted on {found.n:,} val images, kept in {found.path}")
     print("  log loss           {:.4f}, was {:.4f}".format(*reversed(found.log_loss)))
     before, after = found.calibration_error
-    print(f"  calibration error  {after:.2%}, was {before:.2%}{'; higher, on so few images' if after > before else ''}")
+    print(
+        f"  calibration error  {after:.2%}, was {before:.2%}{'; higher, with so few images' if after > before else ''}"
+    )
     return 0

@@ -13,7 +13,7 @@ from finetui.engine.runs.folder import find_run_at
 from finetui.engine.text import clean
 from finetui.tui.cli.options import DataDir, Device, OwnModel, RunAt, RunsDir, WholeNumber
 
-_PART = "Which images: train, val or test (default: those of the best evaluation while training)."
+_PART = "Which images: train, val or test (default: those of the best evaluation during training)."
 
 
 def card(
@@ -59,7 +59,7 @@ def card(
         if path.exists() and not force:
             raise BadInput(f"{path} exists; name another with --output, or overwrite it with --force")
     if not page.parent.is_dir():
-        raise BadInput(f"there is no folder {page.parent}; make it first")
+        raise BadInput(f"there is no folder {page.parent}; create it first")
     found = gather(folder, Place(run, runs_dir, data, data_dir, model or "lenet", device, part=part), mistakes)
     try:
         for path, text in zip(targets, (as_html(found), as_markdown(found)), strict=True):

@@ -16,11 +16,11 @@ def compare(
     runs_dir: RunsDir = Path("checkpoints"),
     json: bool = False,
 ) -> int:
-    """Put runs side by side: the settings that differ, their scores, and McNemar's test of each pair.
+    """Compare runs side by side: the settings that differ, their scores, and McNemar's test of each pair.
 
-    Scored are the predictions of each run's best evaluation while training. McNemar's test asks whether one of two runs
-    is better on the same images: p is the probability, were both equally good, of counts at least as unequal; Holm's is
-    corrected for the number of pairs.
+    It compares the predictions of each run's best evaluation during training. McNemar's test asks whether one of two
+    runs is better on the same images: p is the probability of counts at least as unequal if both were equally good;
+    Holm's is corrected for the number of pairs.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def _missing(error: MissingArgumentError) -> str:
     if error.keyword is not None or given:
         return f"{error.keyword or given[-1]} needs a value; see {command} --help"
     wrong = similar(name, [word for word in map(str, error.unused_tokens or ()) if word.startswith("-")], most=1)
-    hint = f"did you mean it by {wrong[0]}?" if wrong and name.startswith("-") else f"see {command} --help"
+    hint = f"is {wrong[0]} a typo?" if wrong and name.startswith("-") else f"see {command} --help"
     return f"{' '.join(error.command_chain or ('finetui',))}: {name} is missing; {hint}"
 
 
@@ -67,7 +67,7 @@ def _invalid(error: CoercionError) -> str:
     if not choices:
         return " ".join(str(error).split())
     close = similar(value, choices, most=1)
-    return f"{name}: {value!r} is none of {', '.join(choices)}{f'; did you mean {close[0]!r}?' if close else ''}"
+    return f"{name}: {value!r} is not one of {', '.join(choices)}{f'; did you mean {close[0]!r}?' if close else ''}"
 
 
 def _choices(kind: object) -> list[str]:

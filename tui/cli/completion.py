@@ -21,17 +21,17 @@ def completion_for(app: App) -> Callable[..., int]:
     """Return the command that prints or installs the completion of `app`."""
 
     def completion(shell: Shell | None = None, /, *, install: bool = False) -> int:
-        """Print the script that completes finetui's commands, options, runs and values in a shell.
+        """Print the shell script that completes finetui's commands, options, runs and values.
 
-        For this session: source <(finetui completion bash), or of fish: finetui completion fish | source. For all that
-        are opened from now on: finetui completion --install
+        For this session: source <(finetui completion bash), or in fish: finetui completion fish | source. For all new
+        sessions: finetui completion --install
 
         Parameters
         ----------
         shell
-            bash, zsh or fish (default: the one that this is typed in).
+            bash, zsh or fish (default: the current shell).
         install
-            Write it where the shell looks for it instead, with a line in its startup file where it needs one.
+            Write it where the shell looks for it instead, with a line in its startup file if needed.
         """
         chosen = shell or _this_shell()
         if not install:
@@ -43,7 +43,7 @@ def completion_for(app: App) -> Callable[..., int]:
                 script.write(_ALWAYS.get(chosen, ""))
         except OSError as error:
             raise BadInput(f"the completion cannot be installed: {error.filename}: {reason_of(error)}") from error
-        print(f"{path} completes finetui in every {chosen} that is opened from now on")
+        print(f"{path} completes finetui in every new {chosen}")
         return 0
 
     return completion
@@ -55,5 +55,5 @@ def _this_shell() -> Shell:
     except ShellDetectionError:
         found = "powershell"  # of none of the three, neither
     if found == "powershell":
-        raise BadInput("which shell this is cannot be told; name it: finetui completion bash (or zsh, or fish)")
+        raise BadInput("cannot tell which shell this is; name it: finetui completion bash (or zsh, or fish)")
     return found

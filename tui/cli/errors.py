@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from finetui.tui.cli.errors_report import Place
 
 _PART = (
-    "Which images: train, val or test (default: of a run val, else test, as while training; of a file test, else val)."
+    "Which images: train, val or test (default: for a run val, else test, as in training; for a file test, else val)."
 )
 
 
@@ -52,20 +52,20 @@ class ListedOptions:
     duplicates: bool = False
     "Only images that are in the training set as well."
     compare: Annotated[str | None, Parameter(completer=checkpoints)] = None
-    "Another run, checkpoint or predictions file (of an export, say), to see what changed from it to RUN."
+    "Another run, checkpoint or predictions file (such as that of an export), to see what changed from it to RUN."
     change: Literal["fixed", "newly-wrong", "broken", "still-wrong", "other-class"] | None = None
     "With --compare: fixed, newly-wrong (default; broken is the same), still-wrong, or other-class, right or wrong."
     sort: Sort = "loss"
     "loss (default, highest first), confidence (highest first), margin (lowest first) or index."
     reverse: bool = False
-    "Turn the order round."
+    "Reverse the order."
 
     def check(self) -> None:
         """Raise `BadInput` where the confidences are no range."""
         low, high = self.min_confidence, self.max_confidence
         if not 0 <= low <= high <= 1:
             raise BadInput(
-                f"--min-confidence and --max-confidence go from 0 to 1, and {low:g} to {high:g} is no such range"
+                f"--min-confidence and --max-confidence: give a range within 0 to 1, not {low:g} to {high:g}"
             )
 
     def choose(self, classes: tuple[str, ...]) -> Selection:
@@ -95,7 +95,7 @@ class PrintedOptions:
     """What is done with the list."""
 
     limit: WholeNumber = 20
-    "Images to print (default: 20; 0: all)."
+    "Number of images to print (default: 20; 0: all)."
     confusion: bool = False
     "Print the most confused pairs of classes and, of ten classes or fewer, the matrix."
     per_class: bool = False
@@ -103,14 +103,14 @@ class PrintedOptions:
     export: str = ""
     "Write everything that is listed to a file (.csv, .json, .png for a contact sheet) or to a folder of images."
     force: bool = False
-    "Overwrite what is there."
+    "Overwrite existing files."
     dashboard: bool = False
     "Open the Errors screen, on a run's last evaluation."
     images: PrintedImages = "auto"
     json: bool = False
     (
         "Print a JSON list of objects: index, path, true, predicted, confidence, loss, margin, top and more. With "
-        "--compare it is the value of images in an object that has compared_with and mcnemar as well; with --per-class "
+        "--compare, an object with that list as images, and compared_with and mcnemar as well; with --per-class "
         "the objects are classes."
     )
     csv: bool = False
@@ -148,13 +148,13 @@ def errors(
 ) -> int:
     """List the images that a run or a checkpoint gets wrong.
 
-    Of a run the predictions of its best evaluation while training are listed, of val where it has val images, else of
-    test; a checkpoint file, and any other --part, is evaluated now.
+    For a run, these are the predictions of its best evaluation during training, on val if it has val images, else on
+    test. A checkpoint file, or any other --part, is evaluated now.
 
     Parameters
     ----------
     data
-        Data set (default: the one that it was trained on).
+        Data set (default: the one it was trained on).
     """
     from finetui.tui.cli.errors_report import Place
 
@@ -166,11 +166,11 @@ def errors(
     if not printed.dashboard:
         return _print(place, listed, printed)
     if part is not None:
-        raise BadInput("--dashboard: p goes to another part there; leave --part out")
+        raise BadInput("--dashboard: leave out --part; p switches the part there")
     if printed != PrintedOptions(dashboard=True, images=printed.images, limit=printed.limit, force=printed.force):
-        raise BadInput("--dashboard: the matrix (C) and exports (>) are keys there; leave them out")
+        raise BadInput("--dashboard: leave out the matrix and exports; C and > show and write them there")
     if listed.compare or listed.change:
-        raise BadInput("--dashboard: comparing (D) is a key there; leave it out")
+        raise BadInput("--dashboard: leave out --compare and --change; D compares there")
     return _open_dashboard(place, listed.choose, printed.images)
 
 

@@ -80,7 +80,7 @@ class Origin:
         if folder is None or not self._own_loop:
             self.checkpoint = find_checkpoint(place.run_or_file, place.runs_dir)
         elif not folder.last_predictions.is_file():
-            raise BadInput(f"the loop of the run {folder.name} has given no predictions: call run.predictions in it")
+            raise BadInput(f"the run {folder.name} has no predictions: call run.predictions in its loop")
         else:
             self.checkpoint = folder.last_predictions
 

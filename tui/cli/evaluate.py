@@ -44,7 +44,7 @@ def evaluate(
     Parameters
     ----------
     data
-        Data set (default: the one that it was trained on).
+        Data set (default: the one it was trained on).
     calibration
         Also draw the reliability diagram: accuracy against confidence.
     json

@@ -20,7 +20,7 @@ def export(
     *,
     to: Annotated[Literal["onnx", "pt2", "safetensors"], Parameter(help="onnx, pt2 (torch.export) or safetensors.")],
     output: Annotated[
-        Path | None, Parameter(help="The file (default: beside the checkpoint, by the same name).")
+        Path | None, Parameter(help="The file to write (default: beside the checkpoint, with the same name).")
     ] = None,
     checkpoint: EarlierCheckpoint = "",
     force: bool = False,
@@ -35,7 +35,7 @@ def export(
 
     The file includes class names and preprocessing. It is then run on the CPU over the test images (else val) and
     compared with the checkpoint. A certificate beside it lists every image that the two classify differently; so do
-    the predictions beside that, for finetui errors --compare. The exit status is 1 if there is such an image.
+    the predictions beside that, for finetui errors --compare. The exit status is 1 if there are any.
 
     Parameters
     ----------

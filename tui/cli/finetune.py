@@ -38,9 +38,9 @@ def finetune(
     options: RunOptions | None = None,
     mode: RunMode | None = None,
 ) -> int:
-    """Finetune a run or a checkpoint: a new run that names its parent, which stays as it is.
+    """Finetune a run or a checkpoint: a new run that records its parent and leaves it unchanged.
 
-    Settings that are not given are the parent's. With --dashboard, and no settings at all, a form asks for them.
+    Settings not given are taken from the parent. With --dashboard and no settings, a form asks for them.
 
     Parameters
     ----------

@@ -22,14 +22,14 @@ def attach(
     images: Images = "auto",
     notify: NotifyBy = "off",
 ) -> int:
-    """Open the dashboard of a run that is going on: its whole history, and then live.
+    """Open the dashboard of a live run: its whole history, then live updates.
 
-    Any number of dashboards can watch and steer one run. Leaving one changes nothing for the run.
+    Any number of dashboards can watch and steer one run. Closing one does not affect the run.
 
     Parameters
     ----------
     run
-        The run: its name or its folder (default: the newest that is going on).
+        The run: its name or its folder (default: the newest live one).
     read_only
         Only look: this dashboard cannot steer the run.
     """
@@ -43,7 +43,7 @@ def _chosen(run: str | None, runs_dir: Path) -> RunFolder:
         return find_run(run, runs_dir)
     live = live_runs(runs_dir)
     if not live:
-        raise BadInput(f"no run in {runs_dir} is going on; `finetui runs` lists them all, `finetui` starts a new one")
+        raise BadInput(f"no run in {runs_dir} is live; `finetui runs` lists them all, `finetui` starts a new one")
     return live[0]
 
 
@@ -68,15 +68,15 @@ def rollback(
     rate_factor: float = 1.0,
     runs_dir: RunsDir = Path("checkpoints"),
 ) -> int:
-    """Take a live run back to one of its checkpoints; it goes on from there.
+    """Roll a live run back to one of its checkpoints; it continues from there.
 
-    The state that it leaves becomes the checkpoint `previous`. A run that is not live is taken back with
+    The state it leaves becomes the checkpoint `previous`. Roll back a run that is not live with
     `finetui resume RUN:CHECKPOINT`.
 
     Parameters
     ----------
     checkpoint
-        last, previous, best, or the name that you gave it, where RUN does not say it.
+        last, previous, best, or a name that you gave, if RUN does not name it.
     rate_factor
         Multiply the learning rate by this (default: 1).
     """

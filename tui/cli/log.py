@@ -30,21 +30,21 @@ def log(
     runs_dir: RunsDir = Path("checkpoints"),
     json: bool = False,
 ) -> int:
-    """Print what happened in a run, a line each: when, after how many steps, what, and who asked for it.
+    """Print what happened in a run, one event per line: when, at which step, what, and who asked for it.
 
-    ! marks warnings, ✗ errors, ↶ a return to a checkpoint, and what was undone by one says so.
+    ! marks warnings, ✗ errors, and ↶ a return to a checkpoint; events that it undid say so.
 
     Parameters
     ----------
     engine
-        Print what the engine and its libraries printed instead, the newest 5,000 lines.
+        Print the output of the engine and its libraries instead, the last 5,000 lines.
     follow
-        Go on until the run ends.
+        Keep printing until the run ends.
     json
-        Print the journal's own events, one JSON object a line.
+        Print the journal's own events, one JSON object per line.
     """
     if engine and json:
-        raise BadInput("--engine and --json: what the engine printed is no JSON; choose one of them")
+        raise BadInput("--engine and --json: the output of the engine is not JSON; choose one of them")
     folder = find_run(run, runs_dir)
     printer = (_Output if engine else _Raw if json else _Journal)(folder)
     while True:
@@ -77,7 +77,7 @@ class _Journal:
         if self._lines.damage:
             print(f"finetui: {self._lines.damage}", file=sys.stderr)
         elif self._lines.last_seq < 0:
-            print("finetui: there is nothing in this journal that can be read", file=sys.stderr)
+            print("finetui: nothing in this journal can be read", file=sys.stderr)
 
 
 def _row(line: LogLine, *, undone: bool) -> str:

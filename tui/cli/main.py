@@ -59,12 +59,12 @@ def dashboard(
     images: Images = "auto",
     notify: NotifyBy = "off",
 ) -> int:
-    """Open the dashboard: without options, on a card that asks what to train; with any, on a new run.
+    """Open the dashboard: without options, on a form that asks what to train; with any, on a new run.
 
     Parameters
     ----------
     start
-        Begin training at once instead of when told to.
+        Start training at once instead of waiting to be told.
     """
     from finetui.tui.app.launch import open_first, open_new_run
 

@@ -30,7 +30,7 @@ def note_test(use: str, checkpoint: Path, data: str | None, *, accuracy: float, 
             return
         _note(folder, NoteTest(use=use, checkpoint=checkpoint.stem, accuracy=accuracy, n=n, by=own_name()))
     except FinetuiError as error:
-        print(f"the journal of {folder.name} does not say that test was looked at: {error}", file=sys.stderr)
+        print(f"the journal of {folder.name} could not record that test was looked at: {error}", file=sys.stderr)
 
 
 def _note(folder: RunFolder, note: NoteTest) -> None:

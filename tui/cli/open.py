@@ -21,9 +21,9 @@ def open_run(
     Parameters
     ----------
     data
-        Needed only to see images of your own code's data: module:factory or file.py:factory, which runs it.
+        Needed only to see images of data from your own code: module:factory or file.py:factory (runs that code).
     model
-        Needed only to look into a network of your own code: module:factory or file.py:factory, which runs it.
+        Needed only to look into a network of your own code: module:factory or file.py:factory (runs that code).
     """
     from finetui.tui.app.launch import open_finished_run
 

@@ -57,7 +57,7 @@ TrainingRecipe = Annotated[
 
 NotifyBy = Annotated[
     Literal["off", "bell", "osc9"],
-    Parameter(help="Tell of alerts and of the run's end by the terminal's bell or a notification (default: off)."),
+    Parameter(help="Announce alerts and the end of the run by the terminal's bell or a notification (default: off)."),
 ]
 
 Images = Annotated[
@@ -99,16 +99,16 @@ AnyPart = Annotated[
     Literal["train", "val", "test"] | None,
     Parameter(help="Which images: train, val or test (default: test, else val)."),
 ]
-DataDir = Annotated[Path | None, Parameter(help="Folder to look for the data in first (default: $FINETUI_DATA).")]
+DataDir = Annotated[Path | None, Parameter(help="Folder to look in first for the data (default: $FINETUI_DATA).")]
 ClassesByOption = Annotated[
     ClassesBy,
     Parameter(
         name="--classes-by",
-        help="How the data's classes are found among the network's: by name (default), or by position.",
+        help="How the data's classes are matched to the network's: by name (default) or by position.",
     ),
 ]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:N or mps (default: auto).")]
-_OWN_CODE = "Needed only for a checkpoint of your own code: package.module:factory or file.py:factory, which runs it"
+_OWN_CODE = "Needed only for a checkpoint of your own code: package.module:factory or file.py:factory (runs that code)"
 CheckpointModel = Annotated[str, Parameter(help=f"{_OWN_CODE}.")]
 AnyCheckpointModel = Annotated[
     str, Parameter(help=f"{_OWN_CODE}; for bare weights the name of the network, such as resnet18.")
@@ -129,15 +129,15 @@ class WeightsOptions:
     classes: Annotated[str | None, _WEIGHTS] = None
     "Class names in order, separated by commas (default: those of the data, or numbers)."
     mean: Annotated[str | None, _WEIGHTS] = None
-    "Mean of each channel of pixels in [0, 1]: 0.5 or 0.485,0.456,0.406, or imagenet (default: what the file says)."
+    "Mean of each channel of pixels in [0, 1]: 0.5 or 0.485,0.456,0.406, or imagenet (default: from the file)."
     std: Annotated[str | None, _WEIGHTS] = None
-    "Standard deviation of each channel: 0.5 or 0.229,0.224,0.225, or imagenet (default: what the file says)."
+    "Standard deviation of each channel: 0.5 or 0.229,0.224,0.225, or imagenet (default: from the file)."
     resize: Annotated[WholeNumber | None, _WEIGHTS] = None
-    "Pixels that the shorter side is scaled to before the middle is cut out."
+    "Pixels to scale the shorter side to, before the center crop."
     crop: Annotated[WholeNumber | None, _WEIGHTS] = None
-    "Side in pixels of the middle that is cut out, the network's input (default: what the file says, or 224)."
+    "Side in pixels of the center crop, the network's input (default: from the file, or 224)."
     interpolation: Annotated[str | None, _WEIGHTS] = None
-    "Filter that images are scaled with: nearest, bilinear, bicubic or lanczos."
+    "Filter for scaling images: nearest, bilinear, bicubic or lanczos."
 
     def given(self) -> BareWeights:
         """Return what these options say. Raises `BadInput`."""
@@ -161,7 +161,7 @@ class RunMode:
     detach: bool = False
     "Train in a process of its own, and return once it has begun."
     json: bool = False
-    "Print the journal's events to standard output, one JSON object a line, and nothing else."
+    "Print the journal's events to standard output, one JSON object per line, and nothing else."
     images: Images = "auto"
     notify: NotifyBy = "off"
 
@@ -192,30 +192,30 @@ class RunOptions:
         str | None, Parameter(completer=folders_or(*known.DATASETS, *known.TORCHVISION_DATASETS)), _DATA
     ] = None
     (
-        "mnist (default), fashion-mnist, mnist-sample, a set of torchvision's (cifar10, ...), an image folder, or "
+        "mnist (default), fashion-mnist, mnist-sample, a torchvision dataset (cifar10, ...), an image folder, or "
         "module:factory (runs that code)."
     )
     data_dir: Annotated[str | None, Parameter(completer=folders_or()), _DATA] = None
-    "Folder to look for a named set in first (default: $FINETUI_DATA)."
+    "Folder to look in first for a named data set (default: $FINETUI_DATA)."
     val: Annotated[float | None, _DATA] = None
-    "Share of the training images to hold out and choose by, instead of the test images (default: 0; 0.1 is usual)."
+    "Fraction of the training images to hold out and validate on, instead of the test images (default: 0; often 0.1)."
     test: Annotated[str | None, _known("auto", "none"), _DATA] = None
     "auto (default: the data's own test images, else a fifth of a folder's) or none."
     augment: Annotated[str | None, _known(*known.AUGMENTATIONS), _DATA] = None
     "Augmentation of the training images: none (default), light or standard."
     image_size: Annotated[WholeNumber | None, _DATA] = None
-    "Side in pixels that the images of a folder are brought to (default: by model and images)."
+    "Side in pixels to resize the images of a folder to (default: by model and images)."
     loader: Annotated[str | None, _known(*known.LOADERS), _DATA] = None
     "resident (decoded once, kept in memory), stream, or auto (default: by size)."
     workers: Annotated[WholeNumber | None, _DATA] = None
-    "Threads that decode images when streaming, or processes that run a dataset of your own (default: 2)."
+    "Threads that decode images when streaming, or processes that run your own dataset (default: 2)."
     decoded_cache: Annotated[str | None, _known("auto", "off"), _DATA] = None
     "auto (default: a folder that is streamed is decoded once, into a cache on disk) or off."
     follow_links: Annotated[bool | None, _DATA] = None
     "Follow symbolic links that lead out of an image folder."
     model: Annotated[str | None, Parameter(completer=models), _MODEL] = None
     (
-        "lenet (default), any classification model of torchvision (resnet18, ...), timm:NAME, hf:ORG/NAME or "
+        "lenet (default), any torchvision classification model (resnet18, ...), timm:NAME, hf:ORG/NAME or "
         "hf:./folder of the Hugging Face hub, or module:factory, file.py:factory (runs that code)."
     )
     weights: Annotated[str | None, Parameter(completer=files_or("none", "default")), _MODEL] = None
@@ -225,17 +225,17 @@ class RunOptions:
     std: Annotated[str | None, _MODEL] = None
     "Standard deviation of each channel that the weights need: 0.5 or 0.229,0.224,0.225, or imagenet."
     resize: Annotated[WholeNumber | None, _MODEL] = None
-    "Pixels that the shorter side is scaled to before the middle is cut out (default: what the weights say)."
+    "Pixels to scale the shorter side to, before the center crop (default: from the weights)."
     crop: Annotated[WholeNumber | None, _MODEL] = None
-    "Side in pixels of the middle that is cut out, the network's input (default: what the weights say)."
+    "Side in pixels of the center crop, the network's input (default: from the weights)."
     interpolation: Annotated[str | None, _known(*known.INTERPOLATIONS), _MODEL] = None
-    "Filter that images are scaled with: nearest, bilinear, bicubic or lanczos (default: what the weights say)."
+    "Filter for scaling images: nearest, bilinear, bicubic or lanczos (default: from the weights)."
     epochs: Annotated[WholeNumber | None, _TRAINING] = None
     "Number of epochs (default: 4)."
     batch_size: Annotated[WholeNumber | None, _TRAINING] = None
     "Images per step (default: 128)."
     lr: Annotated[float | None, _TRAINING] = None
-    "Learning rate, of one-cycle the highest (default: 0.003 of adamw, 0.03 of sgd)."
+    "Learning rate, the peak for one-cycle (default: 0.003 for adamw, 0.03 for sgd)."
     optimizer: Annotated[str | None, _known(*known.OPTIMIZERS), _TRAINING] = None
     "adamw (default) or sgd."
     momentum: Annotated[float | None, _TRAINING] = None
@@ -243,9 +243,9 @@ class RunOptions:
     nesterov: Annotated[bool | None, _TRAINING] = None
     "Nesterov momentum."
     weight_decay: Annotated[float | None, _TRAINING] = None
-    "Weight decay, not of biases and normalisation (default: 0.0005)."
+    "Weight decay, not applied to biases and normalization (default: 0.0005)."
     layer_decay: Annotated[float | None, _TRAINING] = None
-    "Learning rate of each layer group as a share of that of the group above it, such as 0.75 (default: 1, all alike)."
+    "Learning rate of each layer group as a fraction of that of the group above, such as 0.75 (default: 1, all equal)."
     schedule: Annotated[str | None, _known(*known.SCHEDULES), _TRAINING] = None
     "one-cycle (default), constant, step or cosine."
     warmup_epochs: Annotated[float | None, _TRAINING] = None
@@ -257,45 +257,45 @@ class RunOptions:
     sampling: Annotated[str | None, _known(*known.SAMPLINGS), _TRAINING] = None
     "shuffle (default) or balanced: rare classes are drawn more often."
     frozen_norm_trains: Annotated[bool | None, _TRAINING] = None
-    "Normalisation layers of frozen layers go on collecting statistics."
+    "Normalization layers among the frozen layers keep updating their running statistics."
     seed: Annotated[WholeNumber | None, _TRAINING] = None
     "Seed of the weights and of the data order (default: 0)."
     fast: Annotated[str | None, _known(*known.FAST), _TRAINING] = None
     "How steps are computed: auto (default: chosen by rule), on, or off (the plain loop)."
     precision: Annotated[str | None, _known(*known.PRECISIONS), _TRAINING] = None
-    "fp32 (default), or bf16: mixed precision, other digits and on some processors faster."
+    "fp32 (default), or bf16: mixed precision, with different digits, faster on some processors."
     compile: Annotated[str | None, _known(*known.COMPILE), _TRAINING] = None
     "off (default), or a mode of torch.compile for training steps: default or reduce-overhead (CUDA graphs)."
     features: Annotated[str | None, _known(*known.FEATURES), _TRAINING] = None
-    "What frozen layers make of an image: cache (default: computed once, and kept) or off."
+    "Outputs of frozen layers: cache (default: computed once, and kept) or off."
     device: Annotated[str | None, _known("auto", "cpu", "cuda", "mps"), _TRAINING] = None
     "auto, cpu, cuda, cuda:N or mps (default: auto)."
     gpus: Annotated[str | None, _known("all"), _TRAINING] = None
-    "Train on so many GPUs of this machine together, or on all; each batch is divided among them (default: one)."
+    "Train on this many GPUs of this machine together, or on all; each batch is split among them (default: one)."
     nproc: Annotated[WholeNumber | None, _TRAINING] = None
-    "Train in so many processes on this machine together, on the CPU for example (default: 1)."
+    "Train in this many processes on this machine together, for example on the CPU (default: 1)."
     sync_bn: Annotated[bool | None, _TRAINING] = None
-    "Batch normalisation uses the statistics of all GPUs' images together."
+    "Batch normalization computes its statistics over the images of all GPUs together."
     accumulate: Annotated[WholeNumber | None, _TRAINING] = None
-    "Compute each batch in so many parts, one after the other: as much less memory, the same step (default: 1)."
+    "Compute each batch in this many parts, one after another: less memory, the same step (default: 1)."
     save_steps: Annotated[WholeNumber | None, _SAFETY] = None
-    "Write a checkpoint after so many steps (default: 0, at the end of each epoch and by --save-minutes only)."
+    "Write a checkpoint every N steps (default: 0, only at the end of each epoch and by --save-minutes)."
     best_by: Annotated[str | None, _known(*known.BEST_BY), _SAFETY] = None
-    "What the best checkpoint is chosen by: accuracy (default), loss, macro-f1, balanced-accuracy or top5."
+    "Metric that chooses the best checkpoint: accuracy (default), loss, macro-f1, balanced-accuracy or top5."
     early_stop: Annotated[WholeNumber | None, _SAFETY] = None
-    "Finish after so many epochs in a row without a better one, by --best-by (default: 0, never)."
+    "Finish after this many epochs in a row without improvement, by --best-by (default: 0, never)."
     save_minutes: Annotated[float | None, _SAFETY] = None
-    "Write a checkpoint after so many minutes (default: 5; 0: never)."
+    "Write a checkpoint every N minutes (default: 5; 0: never)."
     on_divergence: Annotated[str | None, _known(*known.ON_DIVERGENCE), _SAFETY] = None
-    "What to do about a loss that is not finite or explodes: stop (default), pause, or rollback with a smaller rate."
+    "What to do if the loss is not finite or explodes: stop (default), pause, or rollback with a lower rate."
     linger: Annotated[float | None, _SAFETY] = None
-    "Minutes that an engine with nothing to do waits for somebody to come back (default: 10)."
+    "Minutes that an idle engine waits for somebody to connect (default: 10)."
     name: Annotated[str | None, _RUN] = None
     "Name of the run (default: date, data and model)."
     runs_dir: Annotated[str | None, Parameter(completer=folders_or()), _RUN] = None
     "Folder that holds the runs (default: checkpoints)."
     log: Annotated[list[str] | None, Parameter(negative=(), completer=one_of(*known.LOGS)), _RUN] = None
-    "Also write the run into tensorboard, csv, wandb or trackio; may be given several times (default: none)."
+    "Also log the run to tensorboard, csv, wandb or trackio; may be given several times (default: none)."
     config: Annotated[Path | None, _RUN] = None
     "TOML file with any of these settings, as in a run's config.toml."
 
@@ -350,19 +350,19 @@ class ChangedSettings:
     """What a run that goes on is trained by from there on; what is not given stays."""
 
     epochs: Annotated[WholeNumber | None, _TRAINING] = None
-    "Number of epochs in all."
+    "Total number of epochs."
     batch_size: Annotated[WholeNumber | None, _TRAINING] = None
-    "Images per step; the rest of an epoch that has begun comes in the new size."
+    "Images per step, also for the rest of an epoch that has begun."
     lr: Annotated[float | None, _TRAINING] = None
-    "Learning rate, of one-cycle the highest; one that was set by hand is forgotten."
+    "Learning rate, the peak for one-cycle; replaces one that was set by hand."
     optimizer: Annotated[str | None, _known(*known.OPTIMIZERS), _TRAINING] = None
     "adamw or sgd; a different one starts with fresh state."
     momentum: Annotated[float | None, _TRAINING] = None
     "Momentum of SGD."
     weight_decay: Annotated[float | None, _TRAINING] = None
-    "Weight decay, not of biases and normalisation."
+    "Weight decay, not applied to biases and normalization."
     schedule: Annotated[str | None, _known(*known.SCHEDULES), _TRAINING] = None
-    "one-cycle, constant, step or cosine: the schedule of the whole run, from where the run stands."
+    "one-cycle, constant, step or cosine: the schedule of the whole run, from its current step on."
     label_smoothing: Annotated[float | None, _TRAINING] = None
     "Label smoothing."
     class_weights: Annotated[str | None, _known(*known.CLASS_WEIGHTS), _TRAINING] = None
@@ -370,17 +370,17 @@ class ChangedSettings:
     sampling: Annotated[str | None, _known(*known.SAMPLINGS), _TRAINING] = None
     "shuffle or balanced."
     gpus: Annotated[str | None, _known("all"), _TRAINING] = None
-    "Go on with so many GPUs of this machine together, or with all (default: as many processes as before)."
+    "Continue on this many GPUs of this machine together, or on all (default: as many processes as before)."
     nproc: Annotated[WholeNumber | None, _TRAINING] = None
-    "Go on in so many processes on this machine together."
+    "Continue in this many processes on this machine together."
     early_stop: Annotated[WholeNumber | None, _SAFETY] = None
-    "Finish after so many epochs in a row without a better one; 0: never."
+    "Finish after this many epochs in a row without improvement; 0: never."
     loader: Annotated[str | None, _known(*known.LOADERS), _DATA] = None
     "resident (decoded once, kept in memory), stream, or auto: the same images."
     workers: Annotated[WholeNumber | None, _DATA] = None
-    "Threads that decode images when streaming, or processes that run a dataset of your own."
+    "Threads that decode images when streaming, or processes that run your own dataset."
     save_steps: Annotated[WholeNumber | None, _SAFETY] = None
-    "Write a checkpoint after so many steps; 0: not for that."
+    "Write a checkpoint every N steps; 0: off."
 
     def changes(self) -> dict[tuple[SectionName, str], object]:
         """Return what was given, by section and field."""

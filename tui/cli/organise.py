@@ -18,18 +18,18 @@ from finetui.tui.cli.options import Run, RunsDir
 from finetui.tui.state.numbers import in_bytes
 from finetui.tui.state.run_loss import left_without_parent, loss_of, names_of
 
-_ELSEWHERE = "runs in other folders are not looked at"
+_ELSEWHERE = "runs in other folders are not checked"
 
 
 def tag(run: Run, /, *tags: str, remove: bool = False, runs_dir: RunsDir = Path("checkpoints")) -> int:
-    """Give a run tags, words to find it by (finetui runs tag:keep); without any, print those that it has.
+    """Tag a run with words to find it by (finetui runs tag:keep); without any, print its tags.
 
     Parameters
     ----------
     tags
         The tags: each one word.
     remove
-        Take these tags from the run instead.
+        Remove these tags from the run instead.
     """
     folder = find_run(run, runs_dir)
     if remove and not tags:
@@ -40,7 +40,7 @@ def tag(run: Run, /, *tags: str, remove: bool = False, runs_dir: RunsDir = Path(
 
 
 def note(run: Run, text: str | None = None, /, *, runs_dir: RunsDir = Path("checkpoints")) -> int:
-    """Write a note beside a run, in place of the one that it has; without a text, print that.
+    """Set the note of a run, replacing the one it has; without a text, print it.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def note(run: Run, text: str | None = None, /, *, runs_dir: RunsDir = Path("chec
 
 
 def rename(run: Run, name: str, /, *, runs_dir: RunsDir = Path("checkpoints")) -> int:
-    """Give a run another name. Runs beside it that began from it name it by the new one; no other folder is looked in.
+    """Rename a run. Runs beside it that began from it are updated; runs in other folders are not.
 
     Parameters
     ----------
@@ -73,14 +73,14 @@ def delete(
     yes: bool = False,
     runs_dir: RunsDir = Path("checkpoints"),
 ) -> int:
-    """Delete runs, with their checkpoints, curves and predictions; a live one is refused. A terminal is asked first.
+    """Delete runs, with their checkpoints, curves and predictions, after asking. Live runs are refused.
 
-    Whether others began from them is looked up beside them; runs in other folders are not looked at.
+    Runs beside them are checked for having begun from them; runs in other folders are not.
 
     Parameters
     ----------
     yes
-        Do not ask. Needed where there is no terminal, and for a run that others began from.
+        Do not ask. Needed without a terminal, and for a run that others began from.
     """
     if not names:
         raise BadInput("delete: RUN is missing; see finetui delete --help")
@@ -89,7 +89,7 @@ def delete(
     for folder in folders:
         there = holder_of(folder)
         if there is not None:
-            raise BadInput(f"the run {folder.name} is live ({there}); end it first: finetui stop {folder.argument}")
+            raise BadInput(f"the run {folder.name} is live ({there}); stop it first: finetui stop {folder.argument}")
     if not yes:
         for folder in folders:
             print(loss_of(folder))
@@ -107,8 +107,8 @@ def delete(
 def _check_no_children(folders: Sequence[RunFolder]) -> None:
     for folder, staying in left_without_parent(folders):
         raise BadInput(
-            f"{names_of(staying)} began from a checkpoint of {folder.name}, and cannot be replayed without it (all "
-            "else goes on working); --yes deletes it all the same"
+            f"{names_of(staying)} began from a checkpoint of {folder.name}, and cannot be replayed without it "
+            "(everything else keeps working); --yes deletes it anyway"
         )
 
 
@@ -116,7 +116,7 @@ def _agreed(folders: Sequence[RunFolder]) -> bool:
     total = in_bytes(sum(map(folder_size, folders)))
     what = f"the run {folders[0].name}" if len(folders) == 1 else f"these {len(folders)} runs"
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise BadInput(f"to delete {what} ({total}) where nobody can be asked, add --yes")
+        raise BadInput(f"to delete {what} ({total}) without a terminal, add --yes")
     try:
         answer = input(f"Delete {what}, {total}? It cannot be undone ({_ELSEWHERE}). [y/N] ")
     except EOFError:

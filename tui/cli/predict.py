@@ -44,11 +44,11 @@ def predict(
     threshold
         Abstain where the likeliest class is less probable than this, from 0 to 1 (default: 0, never).
     invert
-        Swap light and dark first: for black ink on white paper, where the network was trained on white on black.
+        Swap light and dark first: for black ink on white paper, if the network was trained on white on black.
     csv
         Print CSV: path, prediction (empty below --threshold), problem, class_1, probability_1 and so on.
     json
-        Print one JSON object per file and line: path, prediction, top, problem.
+        Print one JSON object per file, one per line: path, prediction, top, problem.
     """
     from finetui.tui.cli.predict_report import Asked, print_predictions
 

@@ -46,9 +46,9 @@ class Asked:
     def check(self) -> None:
         """Raise `BadInput` where that cannot be told."""
         if self.top < 1:
-            raise BadInput(f"--top: at least 1 class is shown, not {self.top}")
+            raise BadInput(f"--top must be at least 1, not {self.top}")
         if not 0 <= self.threshold <= 1:
-            raise BadInput(f"--threshold: a probability is from 0 to 1, and {self.threshold:g} is none")
+            raise BadInput(f"--threshold must be from 0 to 1, not {self.threshold:g}")
 
     def abstains(self, found: "Classified") -> bool:
         """Whether the likeliest class is not likely enough to be told."""
@@ -123,7 +123,7 @@ def print_predictions(
 def _summed_up(tally: Tally, asked: Asked, *, invert: bool, folders: Sequence[Path]) -> int:
     """Say what there was to all files together, on standard error, and return the exit status."""
     if folders and not tally.files and not tally.failed:
-        raise BadInput(f"there is no file in {folders[0]}")
+        raise BadInput(f"there are no files in {folders[0]}")
     if folders or asked.threshold:
         done = tally.files - tally.problems
         words = [f"{done:,} image{'' if done == 1 else 's'} classified"]
@@ -134,8 +134,8 @@ def _summed_up(tally: Tally, asked: Asked, *, invert: bool, folders: Sequence[Pa
         print("; ".join(words), file=sys.stderr)
     if tally.pale and not invert:
         print(
-            f"finetui: {tally.pale} of the images look dark on a pale ground; if the network learned from light "
-            "things on black (as MNIST's digits are), use --invert",
+            f"finetui: {tally.pale} of the images look dark on a light background; if the network was trained on "
+            "light on black (as in MNIST), use --invert",
             file=sys.stderr,
         )
     return 2 if tally.failed or (tally.files and tally.problems == tally.files) else 0

@@ -57,7 +57,7 @@ class Printer:
                 yield event.message
             case Log(level="warning") if not self._told_skipped:
                 self._told_skipped = True
-                yield f"{event.message}; what else is skipped, the log lists"
+                yield f"{event.message}; the log lists what else is skipped"
         yield from _lines(event)
 
     def show(self, event: AnyEvent) -> None:

@@ -25,14 +25,14 @@ def replay(
     runs_dir: RunsDir = Path("checkpoints"),
     json: bool = False,
 ) -> int:
-    """Run a run again from its journal, with every change by hand at its step, and compare the weights.
+    """Repeat a run from its journal, with every manual change at its step, and compare the weights.
 
-    Exit status 0 when they are the same at every checkpoint, 1 when they are not.
+    The exit status is 0 if they are the same at every checkpoint, 1 if they are not.
 
     Parameters
     ----------
     name
-        Name of the new run (default: that of the old one with -replay).
+        Name of the new run (default: the old name with -replay).
     json
         Print one JSON object: run, path, steps, changes, compared, same, different_at, weights, otherwise.
     """

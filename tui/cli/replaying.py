@@ -88,7 +88,7 @@ def _print(found: "Replayed", same: bool, *, as_json: bool) -> None:
     elif found.different_at is not None:
         print(f"{done}: the weights differ, first seen at the checkpoint of step {found.different_at:,}")
         if found.otherwise:
-            print(f"what is not as it was then: {'; '.join(found.otherwise)}")
+            print(f"what has changed since: {'; '.join(found.otherwise)}")
     else:
         print(f"{done}: it was stopped before the end, so the last weights could not be compared")
 

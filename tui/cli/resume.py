@@ -31,12 +31,12 @@ def resume(
     data: OwnData = None,
     runs_dir: RunsDir = Path("checkpoints"),
 ) -> int:
-    """Go on with a run that was stopped, or whose engine was killed, from its last checkpoint, as if nothing had been.
+    """Resume a run that was stopped, or whose engine was killed, from its last checkpoint, as if uninterrupted.
 
-    What the journal tells of after that checkpoint is undone, and done again. With other settings the run is the same
-    up to there; the journal tells of the change, and the run's config.toml keeps it.
+    What the journal records after that checkpoint is undone, and done again. Other settings apply from there
+    on; the journal records the change, and the run's config.toml keeps it.
 
-    RUN:CHECKPOINT goes on from that one of its checkpoints instead: previous, best, or the name that you gave it.
+    RUN:CHECKPOINT resumes from another of its checkpoints: previous, best, or a name that you gave.
     """
     folder, named = find_run_at(run, runs_dir, lost_journal=True)
     checkpoint = one_checkpoint(named, checkpoint)
@@ -56,15 +56,15 @@ def extend(
     data: OwnData = None,
     runs_dir: RunsDir = Path("checkpoints"),
 ) -> int:
-    """Let a run, also a finished one, go on to N epochs in all.
+    """Continue a run, even a finished one, to N epochs in total.
 
-    Its schedule is that of N epochs from there on: one-cycle and cosine take their rate up again. It goes on without
-    --early-stop.
+    From there on, its schedule is that of N epochs: one-cycle and cosine raise the rate again. --early-stop no longer
+    applies.
 
     Parameters
     ----------
     epochs
-        Number of epochs in all, those that it has trained included.
+        Total number of epochs, including those already trained.
     """
     folder = find_run(run, runs_dir, lost_journal=True)
     return start(extended(folder, epochs, model=model, data=data), mode or RunMode(), resume=folder)
@@ -82,17 +82,17 @@ def branch(
     data: OwnData = None,
     runs_dir: RunsDir = Path("checkpoints"),
 ) -> int:
-    """Start a new run that goes on from a checkpoint of another one, weights, optimizer, schedule and all.
+    """Start a new run that continues from a checkpoint of another one: weights, optimizer, schedule and all.
 
-    It goes on from the best one, or from that which RUN:CHECKPOINT names: last, previous, or a name that you gave. The
-    other run stays as it is, also while it trains.
+    It continues from the best checkpoint, or from the one that RUN:CHECKPOINT names: last, previous, or a name that you
+    gave. The other run is left unchanged, even while it trains.
 
     Parameters
     ----------
     name
-        Name of the new run (default: that of the other with -branch).
+        Name of the new run (default: the name of the other with -branch).
     epochs
-        Number of epochs in all (default: as the other run).
+        Total number of epochs (default: as in the other run).
     """
     folder, named = find_run_at(run, runs_dir)
     checkpoint = one_checkpoint(named, checkpoint) or "best"

@@ -34,23 +34,23 @@ def list_runs(
     runs_dir: RunsDir = Path("checkpoints"),
     json: bool = False,
 ) -> int:
-    """List all runs, or those of a filter: the live ones first, then the newest, each below the run it began from.
+    """List all runs, or those that match a filter: live ones first, then the newest, each below its parent run.
 
     A filter is one or more of name, state, live, best, last, test, epoch, epochs, step, lr, batch, optimizer, schedule,
     seed, recipe, model, data, part, started, took, size, parent, commit, command, tag and note, with : (contains), = !=
-    < <= > or >= and a value; all must hold. A word alone is looked for in name, data, model, tags and note. - or not
-    turns one round. Quote it, for the shell: finetui runs 'lr>0.01 model:resnet18 best>98% tag:keep -state:crashed'
+    < <= > or >= and a value; all must match. A bare word is searched for in name, data, model, tags and note. - or
+    not negates a term. Quote it for the shell: finetui runs 'lr>0.01 model:resnet18 best>98% tag:keep -state:crashed'
 
     Parameters
     ----------
     words
-        Which runs: see above.
+        The filter: see above.
     sort
-        By which field: numbers highest first, dates newest first, text from A to Z; without the tree.
+        Field to sort by: numbers highest first, dates newest first, text from A to Z; without the tree.
     reverse
-        Turn that order round.
+        Reverse that order.
     columns
-        Which columns, separated by commas, or all (default: as many as fit; piped, all that say something).
+        Columns, separated by commas, or all (default: as many as fit; piped, all that have a value).
     json
         Print one JSON list of objects with all fields.
     """
@@ -60,7 +60,7 @@ def list_runs(
     terms = parse_filter(" ".join(words))
     by = field_named(sort, "--sort") if sort else None
     if reverse and by is None:
-        raise BadInput("--reverse turns the order of --sort round: say by which field, as in --sort best --reverse")
+        raise BadInput("--reverse needs --sort: name a field, as in --sort best --reverse")
     wanted = _chosen_columns(columns)
     every = summarise_runs(runs_dir)
     found = matching(every, terms)

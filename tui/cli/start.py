@@ -32,7 +32,7 @@ def train(
     Parameters
     ----------
     json
-        Print the journal's events to standard output, one JSON object a line, and nothing else.
+        Print the journal's events to standard output, one JSON object per line, and nothing else.
     detach
         Train in the background, and return once it has begun.
     """
@@ -92,9 +92,9 @@ def _go_on(begun: RunFolder, config: RunConfig, mode: RunMode) -> int:
     """Go on with the run that this job has `begun` with `config`, unless that is over."""
     summary = summarise_run(begun)
     if summary is not None and summary.state == "finished":
-        print(f"{begun.name}, which this job has begun, has finished", file=sys.stderr)
+        print(f"{begun.name}, which this job began, has finished", file=sys.stderr)
         return 0
-    print(f"goes on with {begun.name}, which this job has begun", file=sys.stderr, flush=True)
+    print(f"continues {begun.name}, which this job began", file=sys.stderr, flush=True)
     # A person's own code is that which this command names.
     again = resumable(begun, model=config.model.name, data=config.data.name)
     return start(with_overrides(again, {("training", "processes"): config.training.processes}), mode, resume=begun)
@@ -123,7 +123,7 @@ def train_detached(config: RunConfig, *, resume: RunFolder | None = None, resume
     run = link.folder.argument
     print(f"{link.folder.name}: {begun.state} in the background, process {link.pid}")
     print(f"  watch and steer it:  finetui attach {run}")
-    print(f"  end it:              finetui stop {run}")
+    print(f"  stop it:             finetui stop {run}")
     return 0
 
 

@@ -79,7 +79,7 @@ def roll_back(folder: RunFolder, checkpoint: str, rate_factor: float) -> str:
     assert isinstance(answer, CommandRefused), "it is no question"
     if answer.reason in NO_ANSWER:
         raise FinetuiError(f"{answer.reason} without an answer")
-    raise BadInput(f"the run refused it: {answer.reason}")
+    raise BadInput(f"the run refused: {answer.reason}")
 
 
 def stop_run(folder: RunFolder) -> str:
@@ -151,13 +151,15 @@ def _terminate(folder: RunFolder, there: Holder) -> str:
     """Signal the process that has the run, once it is certain that it is that one; it saves, and ends."""
     if not has_open(there.pid, folder):
         raise BadInput(
-            f"the run {folder.name} is in use by {there}, which cannot be reached, and whether that is the "
-            f"process {there.pid} of this machine cannot be told; end it yourself"
+            f"the run {folder.name} is in use by {there}, which cannot be reached, and may not be the "
+            f"process {there.pid} of this machine; stop it yourself"
         )
     with suppress(ProcessLookupError):  # it has just ended
         os.kill(there.pid, signal.SIGTERM)
     if not _wait_until_free(folder, _SIGNAL_SECONDS):
-        raise FinetuiError(f"the process {there.pid} was asked to end, and is still there after {_SIGNAL_SECONDS:g} s")
+        raise FinetuiError(
+            f"the process {there.pid} was asked to stop, and is still running after {_SIGNAL_SECONDS:g} s"
+        )
     summary = summarise_run(folder)
     how = "ended" if summary is None else f"{summary.state} at step {summary.step:,}"
     return f"{folder.name}: {how} (process {there.pid} could only be reached by a signal)"

@@ -48,7 +48,7 @@ class SummaryOptions:
 
     model: str | None = None
     (
-        "lenet (default), any classification model of torchvision (resnet18, ...), or module:factory, file.py:factory "
+        "lenet (default), any torchvision classification model (resnet18, ...), or module:factory, file.py:factory "
         "(runs that code)."
     )
     data: str | None = None
@@ -62,9 +62,9 @@ class SummaryOptions:
     classes: WholeNumber | None = None
     "Number of classes."
     batch_size: WholeNumber | None = None
-    "Images per training step that the memory is given for (default: those of the run, else 64)."
+    "Images per training step, for the memory (default: those of the run, else 64)."
     time: bool = False
-    "Also run it and say which part of the time each module takes."
+    "Also run it and show the share of the time that each module takes."
     device: str = "auto"
     "Where --time runs it: auto, cpu, cuda, cuda:N or mps (default: auto)."
     runs_dir: RunsDir = Path("checkpoints")
@@ -77,7 +77,7 @@ def summary(
 ) -> int:
     """Print a network's module tree: shapes, parameters, FLOPs, and the memory that training takes.
 
-    Of a run also where it comes from: command line, commit, packages, device, data.
+    For a run, also its provenance: command line, commit, packages, device, data.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def summary(
     given = options or SummaryOptions()
     path = None if run is None else find_checkpoint(run, given.runs_dir)
     if given.batch_size is not None and given.batch_size < 1:
-        raise BadInput(f"--batch-size: a batch has at least 1 image, not {given.batch_size}")
+        raise BadInput(f"--batch-size must be at least 1, not {given.batch_size}")
     told = None if path is None else _told(RunFolder(path.parent))
     provenance = None if told is None else told.provenance
     step = Step() if path is None or told is None else _step(RunFolder(path.parent), told)
@@ -209,7 +209,7 @@ def total_lines(summary: "ModelSummary", step: Step) -> list[str]:
         lines.append(f"time         {1000 * summary.seconds:,.2f} ms for one image")
     images = "1 image" if step.images == 1 else f"{step.images:,} images"
     in_parts = f" in {step.parts:,} parts" if step.parts > 1 else ""
-    lines.append(f"memory       {_size(memory.total)} at least, by {step.optimizer}, {images} a step{in_parts}:")
+    lines.append(f"memory       {_size(memory.total)} at least, for {step.optimizer}, {images} per step{in_parts}:")
     parts = {"weights": memory.weights, "gradients": memory.gradients}
     parts |= {"moments" if step.states > 1 else "momentum": memory.optimizer} if step.states else {}
     parts["activations"] = memory.activations

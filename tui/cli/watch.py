@@ -30,7 +30,7 @@ def watch(
     notify: NotifyBy = "off",
     json: bool = False,
 ) -> int:
-    """Watch any training by the files it writes, as they grow: plots, comparisons and exports.
+    """Watch any training through the files it writes, as they grow: plots, comparisons and exports.
 
     Each path is a file, or a folder with one run or many: TensorBoard event files, CSV from Lightning, Ultralytics,
     Keras or timm, JSON lines, the Hugging Face Trainer's trainer_state.json, trackio databases, or finetui's own runs.
@@ -81,7 +81,7 @@ def _print_events(watched: "WatchedRuns", found: "Sequence[Found]", *, once: boo
         return 0
     only = found[0]
     if only.is_own:
-        raise BadInput(f"{only.path} is a run of finetui's own: finetui log {only.path} --json")
+        raise BadInput(f"{only.path} is a run of finetui: finetui log {only.path} --json")
     reader, said = events_of(only), ""
     while True:
         problem = _print_new(reader.read(), only)
@@ -103,7 +103,7 @@ def _print_new(events: Iterator[AnyEvent], found: "Found") -> str:
         except OSError as error:  # a file that is gone, or on a network that is: it may come back
             return f"{clean(found.place, 4096)} cannot be read just now: {reason_of(error)}"
         except Exception as error:  # noqa: BLE001  # others write the files, and may go on
-            return f"something in {clean(found.place, 4096)} is not understood: {describe(error)}"
+            return f"something in {clean(found.place, 4096)} cannot be parsed: {describe(error)}"
         if event is None:
             return ""
         if event.seq >= 0:

@@ -89,7 +89,7 @@ def trace(model: nn.Module, mixed: Collection[str]) -> tuple[fx.Graph, dict[str,
         raise NoCut(f"it cannot be traced: {describe(error)}") from error
     same = constants.keys() == others.keys() and all(_equal(value, others[name]) for name, value in constants.items())
     if moved or not same or str(graph) != str(again):
-        raise NoCut("its forward pass is another one each time")
+        raise NoCut("its forward pass changes from call to call")
     return graph, constants
 
 

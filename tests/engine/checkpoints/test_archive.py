@@ -101,49 +101,55 @@ ARCHIVES: Cases = {
     "compressed without a method": (lambda: listed_as(20, b"\x07"), "compressed"),
     "on another disk": (lambda: listed_as(34, b"\1"), "compressed"),
     "encrypted": (lambda: changed(GOOD, b"PK\1\2\x14\3\x14\0\0", b"PK\1\2\x14\3\x14\0\1"), "encrypted"),
-    "parts over each other": (overlapping, "over each other"),
-    "names that differ in case": (lambda: with_storages("a", "A"), "names of its parts"),
-    "another root": (lambda: changed(GOOD, b"archive/version", b"brchive/version", 1), "names of its parts"),
-    "no root": (lambda: GOOD.replace(b"archive/version", b"archive-version"), "names of its parts"),
-    "names out of ASCII": (lambda: with_storages("é"), "names of its parts"),
-    "names with zeros": (lambda: GOOD.replace(b"archive/version", b"archive/vers\0on"), "names of its parts"),
+    "parts over each other": (overlapping, "overlap"),
+    "names that differ in case": (lambda: with_storages("a", "A"), "not named as torch names them"),
+    "another root": (lambda: changed(GOOD, b"archive/version", b"brchive/version", 1), "not named as torch names them"),
+    "no root": (lambda: GOOD.replace(b"archive/version", b"archive-version"), "not named as torch names them"),
+    "names out of ASCII": (lambda: with_storages("é"), "not named as torch names them"),
+    "names with zeros": (
+        lambda: GOOD.replace(b"archive/version", b"archive/vers\0on"),
+        "not named as torch names them",
+    ),
     "names of its own": (lambda: changed(GOOD, b"archive/data/0", b"archive/data/1", 1), "not where it should be"),
     "a longer name of its own": (
         lambda: changed(GOOD, b"\x0e\0\0\0archive/d", b"\x0f\0\0\0archive/d"),
         "where it should",
     ),
     "parts on other disks": (lambda: GOOD[: END + 8] + b"\3" + GOOD[END + 9 :], "its end is damaged"),
-    "no list": (lambda: listed_as(2, b"\3"), "list of parts"),
+    "no list": (lambda: listed_as(2, b"\3"), "list of entries"),
     "no header": (lambda: changed(GOOD, b"PK\3\4", b"PK\3\5", 2), "not where it should be"),
     "part longer than the file": (
         lambda: GOOD.replace(struct.pack("<II", 24, 24), struct.pack("<II", 900, 900)),
         "longer than the file",
     ),
-    "many parts": (many_parts, "far more parts"),
-    "a long list of parts": (long_list, "far more parts"),
+    "many parts": (many_parts, "far too many entries"),
+    "a long list of parts": (long_list, "far too many entries"),
     "no pickle": (lambda: GOOD.replace(b"data.pkl", b"data.pki"), r"no data\.pkl"),
     "TorchScript": (scripted, "TorchScript"),
     "another disk": (lambda: changed(GOOD, b"PK\5\6\0\0", b"PK\5\6\1\0"), "its end is damaged"),
     "list elsewhere": (lambda: GOOD[: END + 16] + struct.pack("<I", 7) + GOOD[END + 20 :], "its end is damaged"),
-    "wrong number of parts": (lambda: GOOD[: END + 8] + struct.pack("<HH", 3, 3) + GOOD[END + 12 :], "list of parts"),
-    "more parts than listed": (lambda: GOOD[: END + 8] + struct.pack("<HH", 5, 5) + GOOD[END + 12 :], "list of parts"),
+    "wrong number of parts": (lambda: GOOD[: END + 8] + struct.pack("<HH", 3, 3) + GOOD[END + 12 :], "list of entries"),
+    "more parts than listed": (
+        lambda: GOOD[: END + 8] + struct.pack("<HH", 5, 5) + GOOD[END + 12 :],
+        "list of entries",
+    ),
     "something behind it": (lambda: GOOD + b"PK", "its end is damaged"),
-    "two ends": (lambda: GOOD[:-2] + b"\x04\0PK\5\6", "cut short"),
-    "cut short": (lambda: GOOD[:-30], "cut short"),
+    "two ends": (lambda: GOOD[:-2] + b"\x04\0PK\5\6", "truncated"),
+    "cut short": (lambda: GOOD[:-30], "truncated"),
 }
 TENSORS: Cases = {
-    "a storage that lies": (lambda: stored(numel=2**30), "not as long as it says"),
-    "a storage that lies a little": (lambda: stored(numel=7), "not as long as it says"),
-    "a storage too long": (lambda: stored(numel=5), "not as long as it says"),
-    "a storage that is not there": (lambda: stored(numel=6, key="1"), "not as long as it says"),
+    "a storage that lies": (lambda: stored(numel=2**30), "not as long as stated"),
+    "a storage that lies a little": (lambda: stored(numel=7), "not as long as stated"),
+    "a storage too long": (lambda: stored(numel=5), "not as long as stated"),
+    "a storage that is not there": (lambda: stored(numel=6, key="1"), "not as long as stated"),
     "a key that is a number": (lambda: stored(numel=6, key=0), "pickle is damaged"),
     "a number that is a truth": (lambda: stored(numel=True), "pickle is damaged"),
     "a storage of two dtypes": (
         lambda: zipped(pickled([FakeStorage(6), FakeStorage(3, kind=torch.DoubleStorage)]), DATA),
         "two dtypes",
     ),
-    "an expanded tensor": (lambda: archive((2**20, 2**20), (0, 0)), "larger than what is kept"),
-    "windows": (lambda: archive((3, 3), (1, 1)), "larger than what is kept"),
+    "an expanded tensor": (lambda: archive((2**20, 2**20), (0, 0)), "larger than its storage"),
+    "windows": (lambda: archive((3, 3), (1, 1)), "larger than its storage"),
     "beyond the storage": (lambda: archive((2, 3), (3, 1), 1), "beyond its storage"),
     "strides beyond the storage": (lambda: archive((2,), (6,)), "beyond its storage"),
     "an empty tensor beyond": (lambda: archive((0,), (1,), 7), "beyond its storage"),
@@ -156,9 +162,9 @@ TENSORS: Cases = {
     "a storage as a dtype": (lambda: untyped(dtype=FakeStorage(24, kind=torch.UntypedStorage)), "pickle is damaged"),
 }
 PICKLES: Cases = {
-    "a memo far out": (lambda: zipped(instructions(b"]r\0\0\0\x7f")), "further than it is long"),
+    "a memo far out": (lambda: zipped(instructions(b"]r\0\0\0\x7f")), "beyond its own length"),
     "objects from one byte each": (lambda: zipped(b"\x80\x02" + b"}" * 3_000_000 + b"."), "far more objects"),
-    "a pickle of megabytes": (lambda: zipped(pickled("x" * (10 << 20))), "far larger"),
+    "a pickle of megabytes": (lambda: zipped(pickled("x" * (10 << 20))), "far too large"),
     "copies of copies": (
         lambda: zipped(pickled([Called(set, *shared) for shared in [(list(range(5000)),)] * 300])),
         "far more objects",
@@ -187,17 +193,17 @@ CODE: Cases = {
     "a module as a name": (lambda: zipped(b"\x80\x02ctorch._utils _rebuild_tensor_v2\n\n."), "_rebuild_tensor_v2"),
     "a call of a storage": (
         lambda: zipped(b"\x80\x02ctorch\nFloatStorage\nK\x09\x85R."),
-        "a call of what is no function",
+        "a call of something that is not a function",
     ),
-    "a new object of a number": (lambda: zipped(b"\x80\x02K\1)\x81."), "a call of what is no function"),
+    "a new object of a number": (lambda: zipped(b"\x80\x02K\1)\x81."), "a call of something that is not a function"),
     "a state for a dictionary": (lambda: zipped(b"\x80\x02}}b."), "an object with a state"),
     "an instruction of protocol 4": (lambda: zipped(pickle.dumps({"x": {1, 2}}, 4)), "instruction"),
     "an instance of old": (lambda: zipped(b"(i__main__\nX\n."), "instruction INST"),
-    "something kept outside": (lambda: zipped(b"\x80\x02X\6\0\0\0moduleK\1\x86Q."), "kept outside"),
-    "hooks": (lambda: archive(hooks={1: torch.Size}), "hooks of a tensor"),
+    "something kept outside": (lambda: zipped(b"\x80\x02X\6\0\0\0moduleK\1\x86Q."), "stored outside"),
+    "hooks": (lambda: archive(hooks={1: torch.Size}), "tensor hooks"),
     "hooks of a parameter": (
         lambda: zipped(pickled(Called(_rebuild_parameter, fake_tensor(FakeStorage(6)), True, {1: 2})), DATA),
-        "hooks of a tensor",
+        "tensor hooks",
     ),
     "a tensor with attributes": (lambda: archive(more=({"conj": True},)), "more than numbers"),
     "an untyped tensor with attributes": (lambda: untyped({"conj": True}), "more than numbers"),
@@ -207,8 +213,8 @@ CODE: Cases = {
         "more than numbers",
     ),
     "a sparse tensor": (sparse, "_rebuild_sparse_tensor"),
-    "sets of tuples": (lambda: zipped(pickled({(1, 2)})), "a set of other things"),
-    "a text in an encoding": (lambda: zipped(pickled(Called(encode, "x", "zlib"))), "a text in an encoding"),
+    "sets of tuples": (lambda: zipped(pickled({(1, 2)})), "a set with more than strings"),
+    "an encoded string": (lambda: zipped(pickled(Called(encode, "x", "zlib"))), "an encoded string"),
 }
 
 
@@ -355,7 +361,7 @@ def test_a_file_of_torch_before_1_6_is_refused_with_what_to_do(tmp_path: Path) -
     said = "it is in the format of torch before 1.6; load it with torch and save it again"
     with path.open("rb") as file, pytest.raises(OldFormat, match=said):
         audit(file, STATE_DICT)
-    with pytest.raises(BadInput, match=rf"the weights file .*old\.pth is not read: {said}"):
+    with pytest.raises(BadInput, match=rf"the weights file .*old\.pth cannot be read: {said}"):
         read_state_dict(path)
     with pytest.raises(BadInput, match=rf"the checkpoint .*old\.pth is not a checkpoint.*: {said}; use another"):
         checkpoint.load(path)
@@ -365,5 +371,5 @@ def test_a_file_of_torch_before_1_6_is_refused_with_what_to_do(tmp_path: Path) -
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x02", pickle.dumps({}, 2), b"\x80\x02" + b"]" * 3_000_000 + b"."])
 def test_what_is_no_file_of_torchs_is_refused(content: bytes) -> None:
-    with pytest.raises(ArchiveError, match="it is no file of torch's"):
+    with pytest.raises(ArchiveError, match="it is not a torch file"):
         audit(io.BytesIO(content), STATE_DICT)

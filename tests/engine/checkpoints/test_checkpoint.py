@@ -252,22 +252,22 @@ def flipped(data: bytes) -> bytes:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], bytes], str]] = {
-    "without its seal": (lambda path: unsealed(path.read_bytes()), "not a checkpoint of finetui's"),
+    "without its seal": (lambda path: unsealed(path.read_bytes()), "not a finetui checkpoint"),
     "with a changed weight": (lambda path: flipped(path.read_bytes()), "damaged: its checksum is wrong"),
-    "older": (older, "older version of finetui's, without a checksum"),
+    "older": (older, "older version of finetui, without a checksum"),
     "sealed, then lengthened": (lambda path: path.read_bytes() + b"\0", "is damaged"),
     "another torch file": (
         lambda _: zipped(pickled({"state_dict": {}})),
-        "a torch file, but not a checkpoint of finetui's",
+        "a torch file, but not a finetui checkpoint",
     ),
-    "another torch file, sealed": (lambda _: sealed(zipped(pickled({"a": 1}))), "not a checkpoint of finetui's"),
-    "a list, sealed": (lambda _: sealed(zipped(pickled([1]))), "not a checkpoint of finetui's"),
+    "another torch file, sealed": (lambda _: sealed(zipped(pickled({"a": 1}))), "not a finetui checkpoint"),
+    "a list, sealed": (lambda _: sealed(zipped(pickled([1]))), "not a finetui checkpoint"),
     "a later format": (lambda _: checkpoint_of({}, format=3), "format 3, which this version does not know"),
-    "an about that is none": (lambda _: checkpoint_of({}, about={"x": 1}), "not a checkpoint of finetui's"),
-    "a list of weights": (lambda _: checkpoint_of([]), "its weights are not named"),
-    "a list of states": (lambda _: checkpoint_of({}, training=[]), "its weights are not named"),
-    "a number as a weight": (lambda _: checkpoint_of({"x": 1}), "its x is no tensor"),
-    "a seal alone": (lambda _: b"finetui sha256 " + hashlib.sha256(b"").hexdigest().encode(), "it is no archive"),
+    "an about that is none": (lambda _: checkpoint_of({}, about={"x": 1}), "not a finetui checkpoint"),
+    "a list of weights": (lambda _: checkpoint_of([]), "its weights have no names"),
+    "a list of states": (lambda _: checkpoint_of({}, training=[]), "its weights have no names"),
+    "a number as a weight": (lambda _: checkpoint_of({"x": 1}), "its x is not a tensor"),
+    "a seal alone": (lambda _: b"finetui sha256 " + hashlib.sha256(b"").hexdigest().encode(), "it is not an archive"),
     "not a number": (lambda _: poisoned(torch.FloatStorage, b"\0\0\xc0\x7f"), "its x is not finite"),
     "infinite": (lambda _: poisoned(torch.HalfStorage, b"\0\x7c"), "its x is not finite"),
     "transposed": (
@@ -277,7 +277,7 @@ REFUSED: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "sealed code": (lambda _: sealed(zipped(pickled(Called(os.mkdir, "x")))), r"more than tensors \(posix\.mkdir\)"),
     "expanded": (
         lambda _: checkpoint_of({"x": fake_tensor(FakeStorage(1), (1000,), (0,))}),
-        "larger than what is kept of it",
+        "larger than its storage",
     ),
 }
 
@@ -311,7 +311,7 @@ def test_a_file_that_is_none_is_refused_at_once(tmp_path: Path) -> None:
 def test_the_network_of_an_older_checkpoint_can_be_taken_over_as_its_refusal_says(saved: Path) -> None:
     weights = checkpoint.load(saved)[1]
     saved.write_bytes(older(saved))
-    with pytest.raises(BadInput, match="its network alone can be taken over with --weights"):
+    with pytest.raises(BadInput, match="load its weights alone with --weights"):
         checkpoint.load(saved)
     assert checkpoint.digest(read_state_dict(saved)) == checkpoint.digest(weights)
 

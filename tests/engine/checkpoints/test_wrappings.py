@@ -115,7 +115,7 @@ def test_of_weights_and_their_average_the_average_is_taken_and_said(plain: str, 
     torch.save({plain: OTHER, averaged: STATE}, tmp_path / "net.pt")
     found = read_weights(tmp_path / "net.pt")
     assert torch.equal(found.tensors["fc1.weight"], STATE["fc1.weight"])
-    assert f"of {plain} and {averaged} the averaged weights, {averaged}, are taken" in found.notices[0]
+    assert f"of {plain} and {averaged}, the averaged weights ({averaged}) are used" in found.notices[0]
     torch.save(prefixed("model.", OTHER) | prefixed("model_ema."), tmp_path / "flat.pt")
     moved = plan_transplant(network(), read_state_dict(tmp_path / "flat.pt"))
     assert moved.prefix == "model_ema."
@@ -184,27 +184,27 @@ def cut_safetensors(path: Path) -> None:
     [
         (saved(network()), "holds more than tensors (finetui.engine.models.lenet.LeNet)"),
         (saved(nn.Sequential(nn.Linear(3, 3))), "torch.save(network.state_dict(), 'weights.pt')"),
-        (saved({"model": STATE, "x": Executed()}), "it is not loaded since it could run code"),
-        (saved({"model": {"a": np.array([None])}}), "an array of other things than numbers"),
+        (saved({"model": STATE, "x": Executed()}), "it was not loaded, since it could run code"),
+        (saved({"model": {"a": np.array([None])}}), "an array that is not numeric"),
         (scripted, "(a TorchScript program)"),
         (saved(list(STATE.values())), "holds a list of 10 tensors without names"),
         (saved(torch.ones(3)), "holds a single tensor"),
         (saved(STATE | {"conv1.bias": torch.full((6,), torch.nan)}), "not finite (NaN or infinity), in conv1.bias;"),
         (
             saved({"epoch": 3, "lr": 0.1}),
-            "holds no tensors under names; save the network's state_dict(); it has 2 keys",
+            "holds no named tensors; save the network's state_dict(); it has 2 keys",
         ),
         (saved({"a": STATE, "b": STATE}), "holds tensors under several keys (2 keys: a, b)"),
         (saved({f"key{number}": 1 for number in range(9)}), "9 keys: key0, key1, key2, key3, key4, key5 and 3 more"),
-        (written(b"version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 4\n"), "a pointer of Git LFS"),
+        (written(b"version https://git-lfs.github.com/spec/v1\noid sha256:a\nsize 4\n"), "a Git LFS pointer"),
         (written(b"<!doctype html><title>Virus scan warning</title>"), "a web page (HTML)"),
         (written(b"\n\n<HTML lang='en'><body>"), "a web page (HTML)"),
         (written(b"<?xml version='1.0'?><Error><Code>AccessDenied"), "an XML document"),
-        (written(b'{"error": "not found"}'), "a text (JSON)"),
+        (written(b'{"error": "not found"}'), "it is JSON"),
         (written(b"\x1f\x8b\x08\0\0\0"), "a compressed file"),
         (written(b"\x89HDF\r\n\x1a\n"), "an HDF5 file"),
         (written(b""), "it is empty"),
-        (cut, "it is cut short"),
+        (cut, "it is truncated"),
         (cut_safetensors, "the safetensors file"),
     ],
 )
@@ -222,5 +222,5 @@ def test_a_mapping_that_holds_itself_many_times_has_an_end(tmp_path: Path) -> No
     content: dict[str, Any] = {}
     content |= {f"key{number}": content for number in range(300)}
     torch.save(content | {"net": copy.copy(content)}, tmp_path / "net.pt")
-    with pytest.raises(BadInput, match="no tensors"):
+    with pytest.raises(BadInput, match="no named tensors"):
         read_state_dict(tmp_path / "net.pt")

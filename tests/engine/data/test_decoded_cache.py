@@ -165,7 +165,7 @@ def test_a_full_disk_ends_the_cache_and_nothing_else(folder: Path, monkeypatch: 
     data = read(folder)
     assert same(epoch(data), want) and same(epoch(data), want)
     (path,) = caches()
-    assert data.take_problems() == [f"{path}: no more decoded images are kept here (No space left on device)"]
+    assert data.take_problems() == [f"{path}: no more decoded images are cached here (No space left on device)"]
     assert data.take_problems() == []
     assert written == 6
 
@@ -174,12 +174,12 @@ def test_it_leaves_space_for_others(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(decoded_cache, "_LEFT_FREE", 2**60)
     data = read(folder)
     epoch(data)
-    assert "of the disk are free" in data.take_problems()[0]
+    assert "of disk space is free" in data.take_problems()[0]
     monkeypatch.setattr(decoded_cache, "_FREE_SHARE", 1e-12)
     for path in caches():
         path.unlink()
     data = read(folder)
-    assert "decoded in every epoch, since 0.0 GB are more than a cache may take" in data.loader
+    assert "decoded every epoch: 0.0 GB is more than the cache may use" in data.loader
     assert not caches()
 
 
@@ -187,7 +187,7 @@ def test_a_cache_that_cannot_be_made_is_said(folder: Path, tmp_path: Path) -> No
     (tmp_path / "cache").mkdir(exist_ok=True)
     (tmp_path / "cache" / "finetui").write_text("in the way")
     data = read(folder)
-    assert "decoded in every epoch, since there is no cache in" in data.loader
+    assert "decoded every epoch: there is no cache in" in data.loader
     assert same(epoch(data), epoch(read(folder, "off")))
 
 

@@ -70,8 +70,8 @@ def test_every_epoch_has_draws_of_its_own_whoever_reads(draw: str) -> None:
     assert str(states[1]) == str(after[1])
     assert not here.train.in_memory and here.test.in_memory
     assert here.notices == (
-        "the train set draws random numbers when it is read: every epoch reads it anew, with the draws of its seed "
-        "(--loader stream: in other processes)",
+        "the train set draws random numbers when it is read: every epoch reads it again, with random numbers from its "
+        "seed (--loader stream: in other processes)",
     )
     streamed = made(Shifted(12, draw), Fixed(4), "stream", 2)
     try:

@@ -203,12 +203,12 @@ def test_links_stay_inside_unless_asked(folder: Path, tmp_path: Path) -> None:
     assert len(data.train) == 21
     problems = "\n".join(data.problems)
     for says in (
-        "red/out: a link that leads out",
-        "red/out.png: a link that leads out",
-        "red/loop: a link that leads back",
-        "red/self: a link that leads nowhere",
-        "red/gone.png: a link that leads nowhere",
-        "red/again.png: a link to an image that is there already",
+        "red/out: a link out of the folder",
+        "red/out.png: a link out of the folder",
+        "red/loop: a link to a folder that contains it",
+        "red/self: a broken link",
+        "red/gone.png: a broken link",
+        "red/again.png: a link to an image already included",
         "red/pooled2.png: a link to an image",
     ):
         assert says in problems, problems
@@ -244,14 +244,14 @@ def test_a_folder_of_one_colour_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         for index in range(3):
             paint(tmp_path / "c" / name / f"{index}.png", 77, mode="L")
-    with pytest.raises(BadInput, match="one and the same colour"):
+    with pytest.raises(BadInput, match="one and the same color"):
         read(tmp_path / "c")
 
 
 def test_reading_reports_and_can_be_cancelled(folder: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     load(DataConfig(name=str(folder)), CPU, progress=lambda *phase: seen.append(phase))
-    assert ("Looking at the images", 30, 30) in seen
+    assert ("Checking the images", 30, 30) in seen
     assert ("Reading photos", 30, 30) in seen
     with pytest.raises(Cancelled):
         load(DataConfig(name=str(folder)), CPU, cancelled=lambda: True)
@@ -272,9 +272,9 @@ def test_links_to_the_test_images_do_not_bring_them_into_training(folder: Path) 
     data = read(folder)
     assert (len(data.train), len(data.test)) == (20, 10)
     assert sorted(problem.partition(": ")[2] for problem in data.problems) == [
-        "a link that leads back to where it is",
-        "a link to a folder that is there already",
-        "a link to an image that is there already",
+        "a link to a folder already included",
+        "a link to a folder that contains it",
+        "a link to an image already included",
     ]
 
 
@@ -284,7 +284,7 @@ def test_a_folder_that_was_reached_before_the_one_around_it_counts_once(folder: 
     (folder / "train" / "red" / "b").symlink_to(folder / "pool")
     data = read(folder)
     assert len(data.train) == 21
-    assert data.problems == ("train/red/b/inner: a folder that is there already",)
+    assert data.problems == ("train/red/b/inner: a folder already included",)
 
 
 def test_folders_that_link_to_each_other_are_gone_through_once(folder: Path) -> None:
@@ -303,7 +303,7 @@ def test_folders_that_link_to_each_other_are_gone_through_once(folder: Path) -> 
 def test_a_part_that_is_a_link_out_of_the_folder_is_not_followed(folder: Path, tmp_path: Path, part: str) -> None:
     (folder / part).rename(tmp_path / "elsewhere")
     (folder / part).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BadInput, match=f"{part}: a link that leads out of the folder; --follow-links"):
+    with pytest.raises(BadInput, match=f"{part}: a link out of the folder; --follow-links"):
         read(folder)
     assert len(read(folder, follow_links=True).train) == 20
 
@@ -318,7 +318,7 @@ def test_train_may_be_a_class(tmp_path: Path) -> None:
 def test_one_image_of_each_class_leaves_none_to_test_on(tmp_path: Path) -> None:
     for name in ("a", "b"):
         paint(tmp_path / "few" / name / "0.png", (1, 2, 3))
-    with pytest.raises(BadInput, match="none is left to test on"):
+    with pytest.raises(BadInput, match="which leaves none to test on"):
         read(tmp_path / "few")
 
 
@@ -331,7 +331,7 @@ def test_what_leaves_no_class_is_named(tmp_path: Path) -> None:
 
 def test_a_resident_loader_that_cannot_fit_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_data, "free_memory", lambda _device: 5000)
-    with pytest.raises(BadInput, match="needs 13.0 KB to be resident, and 5.0 KB are free"):
+    with pytest.raises(BadInput, match="needs 13.0 KB to be resident, and only 5.0 KB is free"):
         read(folder, loader="resident")
 
 
@@ -349,12 +349,14 @@ def test_pixels_of_32_bits_have_one_scale_in_all_images(tmp_path: Path, kind: st
     data = read(tmp_path, loader=loader, workers=1)
     assert [int(data.train.item(index)[0, 0, 0]) for index in range(4)] == [26, 0, 128, 255]
     assert [int(data.test.item(index)[0, 0, 0]) for index in range(2)] == [128, 255]
-    assert data.notices[0] == "pixels of more than 8 bits are scaled from -100 .. 900 to 0 .. 255, in all images alike"
+    assert (
+        data.notices[0] == "pixels of more than 8 bits are scaled from -100 .. 900 to 0 .. 255, the same in all images"
+    )
     data.train.close()
 
 
 def test_which_jpeg_files_are_decoded_to_a_fraction_is_said(folder: Path) -> None:
     for number in range(3):
         paint(folder / "train" / "red" / f"{number}.jpg", (200, 0, 0), (400, 400) if number else (50, 50))
-    assert read(folder, image_size=24).notices[0].startswith("2 of 3 JPEG files are 10 or more times as large")
+    assert read(folder, image_size=24).notices[0].startswith("2 of 3 JPEG files are at least 10 times as large")
     assert not read(folder, image_size=100).notices

@@ -95,7 +95,7 @@ def test_classes_whose_folders_hold_the_parts(tmp_path: Path) -> None:
     ],
 )
 def test_parts_are_never_read_as_classes(tmp_path: Path, folders: dict[str, int], names: str) -> None:
-    with pytest.raises(BadInput, match=rf"has {names}, and no images to train on .*lay it out as train/CLASS"):
+    with pytest.raises(BadInput, match=rf"has {names}, but no images to train on .*lay it out as train/CLASS"):
         read(lay_out(tmp_path, **folders))
 
 
@@ -126,7 +126,7 @@ def test_images_without_labels_are_not_scored_and_it_is_said(tmp_path: Path, ins
     data = read(tmp_path)
     assert sizes(data) == {"train": 2 * TRAIN, "val": 2 * VAL}
     (said,) = data.notices
-    assert ": 7 images in none of the classes to train on, skipped and not scored" in said
+    assert ": 7 images not in any of the training classes, skipped and not scored" in said
     assert "finetui predict" in said
 
 
@@ -135,7 +135,7 @@ def test_without_labels_to_test_on_some_come_from_train(tmp_path: Path) -> None:
     paint(tmp_path / "test" / "0.png", 1)
     data = read(tmp_path)
     assert sizes(data) == {"train": 16, "test": 4}
-    assert "1 image in none of the classes" in data.notices[0]
+    assert "1 image not in any of the training classes" in data.notices[0]
 
 
 def test_what_is_no_part_is_left_out_and_said(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_what_is_no_part_is_left_out_and_said(tmp_path: Path) -> None:
     paint(tmp_path / "seg_pred" / "seg_pred" / "0.png", 1)
     data = read(tmp_path)
     assert sizes(data) == TWO
-    assert data.notices == (f"{tmp_path} has folders that are no part, and are left out: seg_pred",)
+    assert data.notices == (f"{tmp_path} has folders not used as train, val or test: seg_pred",)
 
 
 def test_parts_one_level_down_beside_something_else(tmp_path: Path) -> None:
@@ -151,13 +151,13 @@ def test_parts_one_level_down_beside_something_else(tmp_path: Path) -> None:
     (tmp_path / "annotations").mkdir()
     data = read(tmp_path)
     assert sizes(data) == TWO
-    assert data.notices == ("the parts in images are used, and not: annotations",)
+    assert data.notices == ("the parts in images are used, not annotations",)
 
 
 def test_the_first_of_two_folders_for_one_part(tmp_path: Path) -> None:
     data = read(lay_out(tmp_path, train=TRAIN, training=2, test=TEST))
     assert sizes(data) == TWO
-    assert "left out: training" in data.notices[0]
+    assert "not used as train, val or test: training" in data.notices[0]
 
 
 def test_a_part_of_a_link_is_followed_only_inside(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_val_of_its_own_is_kept(tmp_path: Path) -> None:
 def test_test_none(tmp_path: Path) -> None:
     root = lay_out(tmp_path, **{".": TRAIN})
     assert sizes(read(root, val=0.2, test="none")) == {"train": 16, "val": 4}
-    with pytest.raises(BadInput, match=r"--test.: none leaves nothing of .* to evaluate on; .*--val"):
+    with pytest.raises(BadInput, match=r"--test.: none leaves no images of .* to evaluate on; .*--val"):
         read(root, test="none")
     three = lay_out(tmp_path / "three", train=TRAIN, val=VAL, test=TEST)
     assert sizes(read(three, test="none")) == {"train": 2 * TRAIN, "val": 2 * VAL}
@@ -223,12 +223,12 @@ def test_test_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 0.6, float("nan")])
 def test_a_share_that_is_none(share: float) -> None:
-    with pytest.raises(BadInput, match=r"data.val .--val. must be a share from 0 to 0.5"):
+    with pytest.raises(BadInput, match=r"data.val .--val. must be a fraction from 0 to 0.5"):
         DataConfig(val=share)
 
 
 def test_one_image_of_each_class_leaves_none_for_val(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"--val.: .* has one training image of each class"):
+    with pytest.raises(BadInput, match=r"--val.: .* has only one training image per class"):
         read(lay_out(tmp_path, train=1, test=1), val=0.5)
 
 

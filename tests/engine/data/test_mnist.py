@@ -188,5 +188,5 @@ def test_images_of_one_colour_cannot_be_normalised(tmp_path: Path) -> None:
     folder = put_sample(tmp_path / "data")
     header = b"\0\0\x08\x03" + b"".join(size.to_bytes(4, "big") for size in (4000, 28, 28))
     (folder / "train-images-idx3-ubyte").write_bytes(header + bytes(4000 * 28 * 28))
-    with pytest.raises(BadInput, match="the same colour"):
+    with pytest.raises(BadInput, match="the same color"):
         load("fashion-mnist", folder, CPU)

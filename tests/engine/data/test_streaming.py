@@ -117,7 +117,7 @@ def test_images_come_through_the_machines_memory(folder: Path, monkeypatch: pyte
     """A GPU with room for a set is of no use where the machine has none; here it is a pretended one."""
     cuda = torch.device("cuda")
     monkeypatch.setattr(image_data, "free_memory", lambda device: 10**12 if device.type == "cuda" else 7000)
-    with pytest.raises(BadInput, match=r"--loader\): .* to be resident, .* are free; use stream or auto"):
+    with pytest.raises(BadInput, match=r"--loader\): .* to be resident, .* is free; use stream or auto"):
         load(DataConfig(name=str(folder), loader="resident", workers=1), cuda)
 
 

@@ -90,7 +90,7 @@ def test_a_bad_item_is_skipped_like_a_bad_file() -> None:
         (Items(), "the train set is empty"),
         (Items((grey(1), 0.5)), "the label of train item 0 is 0.5"),
         (Items((grey(1), -1)), "the label of train item 0 is -1"),
-        (Items(grey(1)), "no pair"),
+        (Items(grey(1)), r"not an \(image, label\) pair"),
         (Items((object(), 0)), "the training items cannot be used"),
         (Items((grey(1), 0), (grey(2), 3), classes=("a", "b")), "2 class names, and labels up to 3"),
         (iter(()), "no length or no items"),
@@ -278,4 +278,6 @@ def test_pictures_of_32_bits_have_one_scale() -> None:
     data = from_datasets(Items(*pictures), Items((Image.fromarray(np.full((9, 9), 2000.0, dtype="<f4")), 0)), CPU)
     assert [int(data.train.item(index)[0, 0, 0]) for index in range(3)] == [0, 127, 255]
     assert int(data.test.item(0)[0, 0, 0]) == 255
-    assert data.notices == ("pixels of more than 8 bits are scaled from -100 .. 901 to 0 .. 255, in all images alike",)
+    assert data.notices == (
+        "pixels of more than 8 bits are scaled from -100 .. 901 to 0 .. 255, the same in all images",
+    )

@@ -54,7 +54,7 @@ def test_the_certificate_says_what_evaluate_says(run: RunFolder, tmp_path: Path,
     assert found.checkpoint_accuracy == found.exported_accuracy == scored.scores.accuracy
     assert (found.n, found.part, found.clean) == (1000, "test", True)
     assert found.largest_probability_difference == found.largest_logit_difference == 0
-    assert "differences    none: each probability and each logit is the same\n" in found.text()
+    assert "differences    none: all probabilities and logits are the same\n" in found.text()
     assert found.sha256 == hashlib.sha256(output.read_bytes()).hexdigest()
     assert found.checkpoint_sha256 == hashlib.sha256(run.best.read_bytes()).hexdigest()
     written = json.loads(json_path(output).read_bytes())
@@ -124,7 +124,7 @@ def tampered(data: bytes, before: bytes, after: bytes) -> bytes:
 def test_what_was_changed_is_refused(files: dict[str, Path], tmp_path: Path, kind: str, field: str) -> None:
     changed_file = tmp_path / f"net.{kind}"
     changed_file.write_bytes(tampered(files[kind].read_bytes(), *FIELDS[field]))
-    with pytest.raises(BadInput, match="was changed since it was exported"):
+    with pytest.raises(BadInput, match="has changed since it was exported"):
         open_export(changed_file)
 
 
@@ -134,7 +134,7 @@ def test_a_changed_weight_is_refused(files: dict[str, Path], tmp_path: Path, kin
     data[len(data) // 2] ^= 1  # among the weights, which are nearly all of the file
     changed_file = tmp_path / f"net.{kind}"
     changed_file.write_bytes(data)
-    with pytest.raises(BadInput, match="was changed since it was exported"):
+    with pytest.raises(BadInput, match="has changed since it was exported"):
         next(finetui.classify(changed_file, [tmp_path / "x.png"]))
 
 
@@ -144,7 +144,7 @@ def test_another_file_than_the_certificate_is_about_is_refused(files: dict[str, 
     certificate = json_path(tmp_path / "net.pt2")
     open_export(tmp_path / "net.pt2")
     certificate.write_bytes(certificate.read_bytes().replace(b'"sha256": "', b'"sha256": "0', 1))
-    with pytest.raises(BadInput, match="not the file that .* beside it is about"):
+    with pytest.raises(BadInput, match="not the file that .* beside it describes"):
         open_export(tmp_path / "net.pt2")
 
 
@@ -274,7 +274,7 @@ def test_a_persons_own_network(own: Path, tmp_path: Path, kind: Any) -> None:
         own.unlink()
         assert open_export(output)(np.zeros((3, 1, 28, 28), np.uint8))[0].shape == (3, 10)
         return
-    with pytest.raises(BadInput, match="if you trust that code, name it"):
+    with pytest.raises(BadInput, match="if you trust it, pass it"):
         open_export(output)
     assert open_export(output, model=name)(np.zeros((3, 1, 28, 28), np.uint8))[0].shape == (3, 10)
 
@@ -311,12 +311,12 @@ def test_a_network_that_cannot_be_exported_says_so_in_a_sentence(own: Path, tmp_
     with pytest.raises(BadInput) as raised:
         export_checkpoint(run.best, "pt2", tmp_path / "own.pt2", model=f"{own}:ByData")
     said = str(raised.value)
-    assert said.startswith("torch.export makes no graph of the network") and "--to safetensors" in said
+    assert said.startswith("torch.export cannot trace the network") and "--to safetensors" in said
     assert "\n" not in said
     assert not (tmp_path / "own.pt2").exists()
     scripted = f"{NETWORKS}:scripted"
     run = train(tmp_path / "runs", "script", model=scripted)
-    with pytest.raises(BadInput, match="is TorchScript, which torch.export makes no graph of"):
+    with pytest.raises(BadInput, match="is TorchScript, which torch.export cannot trace"):
         export_checkpoint(run.best, "pt2", tmp_path / "script.pt2", model=scripted)
 
 

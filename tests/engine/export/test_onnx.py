@@ -122,7 +122,7 @@ def drop_softmax(model: Any) -> None:
     ids=["classes", "mean", "std", "size", "temperature", "weight", "operation"],
 )
 def test_what_was_changed_is_refused(lenet: Path, tmp_path: Path, change: Callable[[Any], None]) -> None:
-    with pytest.raises(BadInput, match="was changed since it was exported"):
+    with pytest.raises(BadInput, match="has changed since it was exported"):
         open_export(edit(lenet, tmp_path / "net.onnx", change))
 
 

@@ -59,7 +59,7 @@ def test_what_is_missing_is_asked_for(network: nn.Module, photos: Path, tmp_path
     place = {"data": str(photos), "device": "cpu"}
     with pytest.raises(BadInput, match="give --mean and --std"):
         finetui.evaluate_checkpoint(tmp_path / "w.pt", model="resnet18", **place)
-    with pytest.raises(BadInput, match="tell 3 classes apart, and 2 are named"):
+    with pytest.raises(BadInput, match="have 3 classes, and 2 are named"):
         finetui.evaluate_checkpoint(
             tmp_path / "w.pt", model="resnet18", bare=BareWeights(mean=MEAN, std=STD, classes=("a", "b")), **place
         )
@@ -72,7 +72,7 @@ def test_what_is_missing_is_asked_for(network: nn.Module, photos: Path, tmp_path
 
 
 def test_there_is_nothing_to_calibrate_in_it(network: nn.Module, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"calibrate needs a checkpoint of finetui's; .*w\.pt holds weights alone"):
+    with pytest.raises(BadInput, match=r"calibrate needs a finetui checkpoint; .*w\.pt has only weights"):
         finetui.calibrate(tmp_path / "w.pt", data=str(photos), model="resnet18", device="cpu")
 
 
@@ -80,7 +80,7 @@ def test_weights_for_other_classes_than_the_datas_are_refused(network: nn.Module
     for part in ("train", "test"):
         (photos / part / "d").mkdir(parents=True)
         Image.new("RGB", (90, 70)).save(photos / part / "d" / "x.png")
-    with pytest.raises(BadInput, match="tell 3 classes apart, and photos has 4; name theirs with --classes"):
+    with pytest.raises(BadInput, match="have 3 classes, and photos has 4; name theirs with --classes"):
         finetui.evaluate_checkpoint(tmp_path / "w.pt", data=str(photos), model="resnet18", bare=GIVEN, device="cpu")
 
 

@@ -64,9 +64,9 @@ def test_it_is_the_one_that_scipy_finds(classes: int) -> None:
 
 def test_where_no_temperature_is_the_best_that_is_said() -> None:
     logits = torch.eye(4).repeat(5, 1)
-    with pytest.raises(BadInput, match="all of the 20 val images are recognised"):
+    with pytest.raises(BadInput, match="all 20 val images are classified correctly"):
         fit_temperature(logits, logits.argmax(1))
-    with pytest.raises(BadInput, match="tells nothing"):
+    with pytest.raises(BadInput, match="does not tell"):
         fit_temperature(logits, (logits.argmax(1) + 1) % 4)
 
 

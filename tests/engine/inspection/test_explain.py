@@ -295,7 +295,7 @@ def test_a_backbone_without_gradients() -> None:
 def test_what_cannot_be_explained_is_refused() -> None:
     refused = (
         ({"method": "magic"}, "no explanation 'magic'"),
-        ({"target": 10}, "no class 10: the network tells 10 apart"),
+        ({"target": 10}, "no class 10: the network has 10"),
         ({"target": -1}, "no class -1"),
         ({"layer": "conv9"}, "no layer 'conv9'"),
         ({"layer": "fc1"}, r"fc1 returns \[1, 120\]"),

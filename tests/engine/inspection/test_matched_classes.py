@@ -127,7 +127,7 @@ def test_two_networks_with_other_classes_are_compared_on_what_both_know(run: Run
 
 def test_where_nothing_matches_it_is_refused_unless_the_position_is_meant(run: RunFolder, tmp_path: Path) -> None:
     data = make(tmp_path / "renamed", {"0": "cat", "1": "dog", "2": "horse"})
-    with pytest.raises(BadInput, match="none of these classes but 0, 1 and 2; .*--classes-by position"):
+    with pytest.raises(BadInput, match="none of these classes, but 0, 1 and 2; .*--classes-by position"):
         opened(run, data)
     there = opened(run, data, classes_by="position")
     try:
@@ -138,5 +138,5 @@ def test_where_nothing_matches_it_is_refused_unless_the_position_is_meant(run: R
         there.close()
     shutil.rmtree(data / "test" / "2")
     shutil.rmtree(data / "train" / "2")
-    with pytest.raises(BadInput, match="tells 3 classes apart, and the data has 2"):
+    with pytest.raises(BadInput, match="has 3 classes, and the data has 2"):
         opened(run, data, classes_by="position")

@@ -84,7 +84,7 @@ def test_a_paused_run_that_nobody_watches_is_saved_and_stopped(make_config, watc
     folder = watcher.folder
     *_, last = JournalReader(folder.journal).read()
     assert isinstance(last, StateChanged)
-    assert (last.state, last.step, last.reason) == ("stopped", paused.step, "nobody is there to resume it")
+    assert (last.state, last.step, last.reason) == ("stopped", paused.step, "nobody was connected to resume it")
     assert folder.last.is_file()
 
 

@@ -210,7 +210,7 @@ def test_an_engine_whose_socket_was_removed_is_found_again(
 def test_a_run_that_nobody_has_says_what_can_be_done(make_config) -> None:
     folder = Session(make_config(name="done")).run().folder
     assert folder is not None
-    shows = f"no engine has it; `finetui open {folder.path}` shows it"
+    shows = f"no engine is running it; `finetui open {folder.path}` shows it"
     with pytest.raises(BadInput, match=f"the run done is finished: {shows}$"):
         AttachLink(folder)
     lines = folder.journal.read_bytes().splitlines(keepends=True)
@@ -264,7 +264,7 @@ def test_a_killed_engine_is_said_with_the_way_to_go_on(make_config, watch: Watch
     assert "the engine process ended unexpectedly" in crashed.reason
     assert ("signal 9" in crashed.reason) == (how == "its own")
     assert "terminate called: bus error in libdata" in crashed.reason
-    assert f"`finetui resume {first.folder.path}` goes on from its last checkpoint" in crashed.reason
+    assert f"`finetui resume {first.folder.path}` continues from its last checkpoint" in crashed.reason
 
 
 def test_an_engine_that_ends_well_is_not_a_crash(training: Watcher, watch: Watch) -> None:

@@ -39,7 +39,7 @@ def test_what_is_not_understood_is_said_once_and_reading_goes_on(runs) -> None:
     link.look()
     heard = link.events.drain(1000)
     assert [event.message for event in heard if isinstance(event, Log)] == [
-        "something in its files is not understood: ValueError: no number",
+        "something in its files cannot be parsed: ValueError: no number",
         "its files can be read again",
     ]
     assert len([event for event in heard if isinstance(event, TrainPoint)]) == 5
@@ -47,7 +47,7 @@ def test_what_is_not_understood_is_said_once_and_reading_goes_on(runs) -> None:
 
 def test_one_bad_run_is_told_in_the_list_and_the_others_are_there(runs) -> None:
     watched = WatchedRuns([runs])
-    note = "something in its files is not understood: ValueError: no number"
+    note = "something in its files cannot be parsed: ValueError: no number"
     assert {(run.name, run.step, run.note) for run in watched.read()} == {("bad", 0, note), ("good", 4, "")}
     (runs / "broken").unlink()
     assert {(run.name, run.step, run.note) for run in watched.read()} == {("bad", 4, ""), ("good", 4, "")}

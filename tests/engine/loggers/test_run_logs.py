@@ -58,7 +58,7 @@ def test_a_library_that_hangs_is_left_behind(make_config, recorder, fake_wandb, 
     Session(logged(make_config(), "wandb"), sinks=[recorder]).run()
     assert recorder.states()[-1] == "finished"
     assert [line for line in warnings_of(recorder) if "wandb" in line] == [
-        "the wandb log did not end in time, and is not complete"
+        "the wandb log did not finish in time, and is incomplete"
     ]
 
 
@@ -98,7 +98,7 @@ def test_points_that_a_slow_log_does_not_take_are_dropped_and_counted(monkeypatc
     assert 9_000 <= log._queue.qsize() < 10_000
     log.end()
     log.wait(1.0)
-    assert said == run_logs.deque(["the csv log was too slow: 10,999 events are missing in it"])
+    assert said == run_logs.deque(["the csv log was too slow: 10,999 events are missing from it"])
 
 
 def test_a_log_that_cannot_be_tidied_up_has_ended_all_the_same(monkeypatch, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_what_a_full_disk_does_not_take_is_written_once_there_is_room(monkeypatc
     assert writer._Writer("csv", source, answers).run() == 0
     assert _Moody.taken == [(step, "paused") for step in range(6)]
     assert answers.getvalue().decode().splitlines() == [
-        "the csv log cannot be written: No space left on device; it is tried again",
+        "the csv log cannot be written: No space left on device; trying again",
         "the csv log can be written again",
     ]
 

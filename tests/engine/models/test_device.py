@@ -85,7 +85,9 @@ def test_what_a_person_has_set_holds(
 
 def test_a_gpu_that_is_not_there_is_said(two_gpus: list[int]) -> None:
     assert devices.resolve("cuda:1") == torch.device("cuda", 1)
-    with pytest.raises(BadInput, match=r"--device\): cuda:2 is not here, torch sees 2 CUDA devices; use --device auto"):
+    with pytest.raises(
+        BadInput, match=r"--device\): cuda:2 is not available, torch sees 2 CUDA devices; use --device auto"
+    ):
         devices.resolve("cuda:2")
 
 

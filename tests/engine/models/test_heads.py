@@ -57,7 +57,7 @@ def test_a_new_head_is_like_the_old_one_and_comes_from_the_seed() -> None:
     assert first.head.weight.dtype is torch.float64
     assert first.head.weight.shape == (7, 4)
     assert torch.equal(first.head.weight, second.head.weight)
-    with pytest.raises(BadInput, match="no nn.Linear or nn.Conv2d"):
+    with pytest.raises(BadInput, match="neither an nn.Linear nor an nn.Conv2d"):
         replace_head(nn.Sequential(nn.ReLU()), "0", 3, 0)
 
 

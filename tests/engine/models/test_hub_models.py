@@ -56,7 +56,7 @@ def test_a_name_without_its_owner_is_no_module(
 ) -> None:
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInput, match=rf"there is no model '{name}'; networks of .* are written .*{meant}"):
+    with pytest.raises(BadInput, match=rf"there is no model '{name}'; .* networks are written .*{meant}"):
         check_model(name)
     (tmp_path / "hf.py").write_text("nope = dict")
     check_model("hf:nope")  # a person's own

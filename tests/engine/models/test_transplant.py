@@ -123,10 +123,10 @@ def test_files_that_hold_no_weights_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"net.pt .*damaged"):
         read_state_dict(path)
     torch.save({"epoch": 3, "names": ["a"]}, path)
-    with pytest.raises(BadInput, match=r"net.pt holds no tensors"):
+    with pytest.raises(BadInput, match=r"net.pt holds no named tensors"):
         read_state_dict(path)
     torch.save(nn.Linear(2, 2), path)
-    with pytest.raises(BadInput, match=r"net.pt .*could run code; save the network's state_dict"):
+    with pytest.raises(BadInput, match=r"net.pt .*could run code; .*save the network's state_dict"):
         read_state_dict(path)
 
 

@@ -106,7 +106,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, length: int) -> None:
     make().save(tmp_path / "p")
     content = (tmp_path / "p").read_bytes()
     (tmp_path / "p").write_bytes(content[:length])
-    with pytest.raises(BadInput, match="evaluate anew"):
+    with pytest.raises(BadInput, match="evaluate again"):
         load_predictions(tmp_path / "p")
 
 

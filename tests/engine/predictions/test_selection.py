@@ -116,7 +116,7 @@ def test_a_comparison_needs_something_to_compare_with() -> None:
 
 
 def test_label_errors_that_are_not_known_are_asked_for_anew() -> None:
-    with pytest.raises(BadInput, match="prune-by-noise-rate; evaluate anew"):
+    with pytest.raises(BadInput, match="prune-by-noise-rate; evaluate again"):
         select(make(), Selection(label_errors="prune-by-noise-rate"), Flags(label_errors={"prune-by-noise-rate": None}))
 
 

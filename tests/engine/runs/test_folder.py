@@ -183,7 +183,7 @@ def test_an_unknown_run_is_named_with_what_there_is(make_config: Callable[..., R
     assert find_run("known-run", folder.path.parent).path == folder.path
     assert find_run(str(folder.path), tmp_path).path == folder.path
     (tmp_path / "photos").mkdir()
-    with pytest.raises(BadInput, match="photos is no run: it has no journal.jsonl"):
+    with pytest.raises(BadInput, match="photos is not a run: it has no journal.jsonl"):
         find_run(str(tmp_path / "photos"), folder.path.parent)
     with pytest.raises(BadInput, match="^there is no file net.onnx$"):
         find_checkpoint("net.onnx", folder.path.parent)

@@ -50,7 +50,7 @@ def test_what_can_be_no_tag(runs: Path, tag: str) -> None:
 def test_a_damaged_file_of_notes_is_said_and_no_list_fails_for_it(runs: Path) -> None:
     folder = RunFolder(runs / "steered")
     folder.notes.write_text("tags = 7")
-    with pytest.raises(BadInput, match=r"notes.toml cannot be read: .*mend or delete it"):
+    with pytest.raises(BadInput, match=r"notes.toml cannot be read: .*repair or delete it"):
         tagged(folder, ["keep"])
     summary = summarise_run(folder)
     assert summary is not None

@@ -274,7 +274,7 @@ def test_val_is_held_out_of_an_own_training_set(factories: Path) -> None:
     ("factory", "says"),
     [
         ("four", "must return datasets: .train, test., or .train, val, test."),
-        ("none", "leaves nothing of .* to evaluate on"),
+        ("none", "leaves no images of .* to evaluate on"),
     ],
 )
 def test_other_numbers_of_datasets_are_refused(factories: Path, factory: str, says: str) -> None:

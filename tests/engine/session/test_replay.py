@@ -137,7 +137,7 @@ def test_a_journal_without_a_beginning_cannot_be_replayed(make_config) -> None:
     folder = steered(make_config)
     lines = folder.journal.read_bytes().splitlines(keepends=True)
     folder.journal.write_bytes(b"".join(lines[10:]))
-    with pytest.raises(BadInput, match="does not tell how the run began"):
+    with pytest.raises(BadInput, match="does not say how the run began"):
         read_recording(folder)
 
 

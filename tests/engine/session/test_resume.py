@@ -266,7 +266,7 @@ def test_threads_that_this_machine_has_no_processors_for_are_said(
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     Session(load(folder.config), resume=folder, sinks=[recorder]).run()
     said = [event.message for event in recorder.of(Log)]
-    assert f"the last digits may differ from those of a run without a break: threads {more_threads} then, 1 now" in said
+    assert f"the last digits may differ from an uninterrupted run: threads {more_threads} then, 1 now" in said
 
 
 def test_digits_that_stood_in_for_mnist_go_on_without_a_warning(make_config, recorder) -> None:
@@ -291,7 +291,7 @@ def test_data_that_has_changed_is_no_continuation(tmp_path: Path, make_config) -
     Image.new("L", (28, 28)).save(tmp_path / "images" / "cat" / "more.png")
     # The new one belongs to no part: the run goes on with the images that it has divided.
     run(load(folder.config), (5, Stop()), resume=folder)
-    assert any("1 image new and in no part" in event.message for event in journal(folder, Log))
+    assert any("1 image new and not used" in event.message for event in journal(folder, Log))
     held_out = {path.name for path in scored_files(folder) if path.parent.name == "cat"}
     gone = next(path for path in (tmp_path / "images" / "cat").iterdir() if path.name not in {*held_out, "more.png"})
     gone.unlink()
@@ -311,7 +311,7 @@ def test_an_edited_configuration_is_said(make_config, recorder) -> None:
     folder.config.write_text(to_toml(msgspec.structs.replace(config, training=training, data=data)))
     Session(load(folder.config), resume=folder, sinks=[recorder]).run()
     said = [event.message for event in recorder.of(Log)]
-    assert "config.toml is not what the run began with, in [data]: it goes on by the new settings" in said
+    assert "config.toml has changed since the run began, in [data]: it continues with the new settings" in said
     assert [(event.step, event.training.epochs) for event in recorder.of(TrainingChanged)] == [(30, 3)]
 
 
@@ -329,7 +329,7 @@ def test_a_run_without_a_whole_checkpoint_says_so(make_config) -> None:
     folder = run(make_config(name="run"), (10, Stop()))
     for path in folder.path.glob("*.ckpt"):
         path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(BadInput, match="has no checkpoint to go on from: .*last.ckpt.*previous.ckpt"):
+    with pytest.raises(BadInput, match="has no checkpoint to resume from: .*last.ckpt.*previous.ckpt"):
         Session(load(folder.config), resume=folder).run()
 
 

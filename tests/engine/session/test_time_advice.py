@@ -68,12 +68,12 @@ def streamed(tmp_path: Path, machine):
     return Run(load(config, CPU), data=config)
 
 
-BOTH = "stop, then go on with finetui resume mine --workers 3, or --loader resident (fits: 1e-06 of 9 GB)"
+BOTH = "stop, then finetui resume mine --workers 3, or --loader resident (fits: 1e-06 of 9 GB)"
 
 
 def test_waiting_for_images_is_said_once_with_what_helps(streamed: Run) -> None:
     assert streamed.train(19, waiting=0.61) == []
-    assert streamed.train(2, waiting=0.61) == [f"61% of the time waits for images; {BOTH}"]
+    assert streamed.train(2, waiting=0.61) == [f"61% of the time is spent waiting for images; {BOTH}"]
     assert streamed.train(100, waiting=0.8) == []
 
 
@@ -138,7 +138,7 @@ def test_saving_is_judged_by_whole_epochs_and_offered_to_be_rarer(tmp_path: Path
     data = load(config, CPU)
     often = Run(data, data=config, checkpoints=CheckpointsConfig(every_steps=20))
     assert epochs(often, 8, saving=1.0) == [
-        "11% of the time goes into saving checkpoints; stop, then go on with finetui resume mine --save-steps 120"
+        "11% of the time is spent saving checkpoints; stop, then finetui resume mine --save-steps 120"
     ]
     by_epochs = Run(data, data=config)
     assert epochs(by_epochs, 8, saving=1.0) == []  # there is no way to save less often
@@ -154,8 +154,8 @@ def test_a_long_evaluation_in_a_longer_epoch_is_in_line(tmp_path: Path, machine)
     for epoch in range(6, 8):
         found += run.point(epoch, 40.0, evaluating=1.0) + run.train(50, epoch)
     assert found == [
-        "44% of the time goes into evaluating after each epoch; "
-        "a new run with --val 0.1 holds out 4 images to be evaluated on instead"
+        "44% of the time is spent evaluating after each epoch; "
+        "a new run with --val 0.1 holds out 4 images to evaluate on instead"
     ]
 
 
@@ -163,7 +163,7 @@ def test_of_a_streamed_set_evaluating_is_quicker_with_what_reads_it_quicker(stre
     found = streamed.train(3)
     for epoch in range(2, 9):
         found += streamed.point(epoch, 7.0, evaluating=1.0) + streamed.train(3, epoch)
-    assert found == [f"70% of the time goes into evaluating after each epoch; {BOTH.replace('3', '4')}"]
+    assert found == [f"70% of the time is spent evaluating after each epoch; {BOTH.replace('3', '4')}"]
 
 
 def test_the_numbers_are_short(machine) -> None:

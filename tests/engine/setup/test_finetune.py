@@ -160,7 +160,7 @@ def test_the_same_classes_in_another_order_keep_the_head(make_config, parent) ->
         assert torch.equal(after["fc3.weight"], before["fc3.weight"][order])
         assert torch.equal(after["fc3.bias"], before["fc3.bias"][order])
         assert torch.equal(after["fc2.weight"], before["fc2.weight"])
-        assert "the head, fc3, is kept: its rows are put in the order of the data's classes, by name" in said
+        assert "the head, fc3, is kept: its rows are reordered to the data's classes, by name" in said
 
 
 def test_a_new_head_begins_with_the_rows_of_the_classes_that_are_known(make_config, parent) -> None:
@@ -332,9 +332,9 @@ def test_code_that_a_checkpoint_names_runs_only_when_it_is_named_again(tmp_path:
     stranger = tmp_path / "stranger.ckpt"
     checkpoint.save(stranger, msgspec.structs.replace(about, architecture=architecture), tensors, training)
     config = msgspec.structs.replace(make_config(), finetune=FinetuneConfig(parent=str(stranger)))
-    with pytest.raises(BadInput, match="if you trust that code"):
+    with pytest.raises(BadInput, match="if you trust it, pass it"):
         Session(config).run()
-    with pytest.raises(BadInput, match="if you trust that code"):
+    with pytest.raises(BadInput, match="if you trust it, pass it"):
         finetui.evaluate_checkpoint(stranger)
     assert not (tmp_path / "ran").exists()
 

@@ -184,7 +184,7 @@ def test_a_folder_needs_no_hub_and_says_what_it_lacks(tmp_path: Path) -> None:
     assert (found.stated.height, found.stated.resize, found.stated.interpolation) == (32, 36, "bicubic")
     (folder / "config.json").write_text('{"model_type": "of-somebody", "auto_map": {"AutoConfig": "code.Config"}}')
     ready = start(f"hf:{folder}", "none")
-    with pytest.raises(BadInput, match="builds no image classifier of this configuration"):
+    with pytest.raises(BadInput, match="cannot build an image classifier from this configuration"):
         build(
             Architecture(
                 name=f"hf:{folder}", num_classes=3, in_channels=3, height=32, width=32, definition=ready.definition

@@ -57,8 +57,8 @@ def prepared(config: RunConfig) -> Prepared:
 def test_what_nobody_says_is_assumed_and_told(root: Path) -> None:
     found = prepared(configured(root))
     assert found.transform.mean == found.data.mean
-    told = next(notice for notice in found.notices if "normalisation" in notice)
-    assert "plain.pt is not known" in told
+    told = next(notice for notice in found.notices if "normalization" in notice)
+    assert "plain.pt is unknown" in told
     assert told.endswith("give --mean and --std")
 
 
@@ -66,7 +66,7 @@ def test_what_the_file_says_is_used_and_told(root: Path) -> None:
     found = prepared(configured(root, "stated.pt"))
     assert (found.transform.mean, found.transform.std) == (MEAN, STD)
     assert (found.transform.height, found.transform.width) == (48, 48)
-    assert any("images are normalised by" in notice and "stated.pt" in notice for notice in found.notices)
+    assert any("images are normalized by" in notice and "stated.pt" in notice for notice in found.notices)
     stored = found.data.train.item(0).permute(1, 2, 0).numpy().astype(int)
     theirs = CenterCrop(48)(Resize(64, InterpolationMode.BICUBIC)(Image.open(found.data.train.file(0))))
     assert np.abs(stored - np.asarray(theirs)).mean() <= 0.05  # levels: torch's rounding
@@ -77,7 +77,7 @@ def test_options_have_precedence_and_reach_the_checkpoint(root: Path) -> None:
     config = configured(root, "stated.pt", **own)
     found = prepared(config)
     assert (found.transform.mean, found.transform.height) == ((0.1, 0.2, 0.3), 32)
-    assert any("images are normalised by --mean and --std" in notice for notice in found.notices)
+    assert any("images are normalized by --mean and --std" in notice for notice in found.notices)
     seen = found.about("run").description
     assert seen is not None
     assert seen.decoding is not None
@@ -101,7 +101,7 @@ def test_a_finetune_takes_its_parents_input_or_what_is_given(root: Path) -> None
     ("file", "given", "says"),
     [
         ("plain.pt", {"resize": 30, "crop": 32}, "at most --resize, 30"),
-        ("stated.pt", {"resize": 30}, "30 is less than the 48x48 that are cut out of it"),
+        ("stated.pt", {"resize": 30}, "30 is less than the 48x48 crop"),
     ],
 )
 def test_a_crop_that_is_larger_than_what_it_is_cut_out_of_is_refused(

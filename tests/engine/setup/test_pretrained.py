@@ -115,7 +115,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(url: str, cache: Path, pub
 
 def test_another_file_than_expected_is_refused(url: str, cache: Path, published: Path) -> None:
     published.write_bytes(b"something else")
-    with pytest.raises(BadInput, match="another file than expected"):
+    with pytest.raises(BadInput, match="served an unexpected file"):
         pretrained("squeezenet1_1", **QUIET)
     assert not list(cache.iterdir())
 

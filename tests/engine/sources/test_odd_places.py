@@ -112,6 +112,6 @@ def test_a_run_of_which_nothing_can_be_read_is_listed_and_says_so(tmp_path: Path
         (tmp_path / name / "events.out.tfevents.1.host").write_bytes(content)
     found = WatchedRuns([tmp_path]).read()
     assert {(run.name, run.state, run.note) for run in found} == {
-        ("broken", "preparing", "it has told nothing yet"),
-        ("new", "preparing", "it has told nothing yet"),
+        ("broken", "preparing", "it has logged nothing yet"),
+        ("new", "preparing", "it has logged nothing yet"),
     }

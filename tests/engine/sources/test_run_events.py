@@ -107,7 +107,7 @@ def test_nothing_can_be_told_to_it_and_that_is_said() -> None:
 
     store, _ = told(Made([row(1, loss=1.0)]))
     for kind in (commands.Pause, commands.Stop, commands.SetFrozen, commands.DescribeModel):
-        assert "is watched through its files (made)" in str(store.view.refusal_of(kind))
+        assert "only watched, through its files (made)" in str(store.view.refusal_of(kind))
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ def test_a_run_that_goes_back_forgets_what_came_after() -> None:
     store, _ = told(Made(*looks), looks=2)
     assert store.curves.train["loss"].buckets().mean.tolist() == [1, 2, 3, 4, 5, 60]
     assert store.view.step == 6
-    assert any("begin again at step 6" in line.text for line in store.view.log)
+    assert any("start again at step 6" in line.text for line in store.view.log)
 
 
-@pytest.mark.parametrize("again", [Back(0), Anew("it was written anew")])
+@pytest.mark.parametrize("again", [Back(0), Anew("it was rewritten")])
 def test_a_run_that_begins_anew_has_only_its_new_points(again: Item) -> None:
     store, _ = told(Made([row(1, loss=1.0), row(2, loss=1.0)], [again, row(1, loss=9.0)]), looks=2)
     assert store.curves.train["loss"].buckets().mean.tolist() == [9.0]
@@ -256,14 +256,14 @@ def test_an_accuracy_that_is_no_number_is_never_the_best() -> None:
 
 
 def test_a_file_that_is_written_anew_is_looked_at_anew() -> None:
-    anew = [Anew("it was written anew"), Hparams({"lr": 0.5})]
+    anew = [Anew("it was rewritten"), Hparams({"lr": 0.5})]
     anew += [row(step, step / 4, loss=1.0, test_acc=0.5) for step in range(1, 9)]
     for looks in ([[row(1, loss=1.0)], anew], [[row(1, loss=1.0), *anew]], [anew]):
         store, heard = told(Made(*looks), looks=len(looks))
         last = [event for event in heard if isinstance(event, RunPrepared)][-1]
         assert (last.steps_per_epoch, last.hparams) == (4, {"lr": 0.5})
         assert [event.watched for event in heard if isinstance(event, Evaluated)] == [True] * 8
-        said = any("all of it was read again: it was written anew" in line.text for line in store.view.log)
+        said = any("its files were read again from the start: it was rewritten" in line.text for line in store.view.log)
         assert said == (len(looks) == 2)  # else nothing had been shown of what was there before
 
 

@@ -78,7 +78,7 @@ def test_lines_without_numbers_are_counted(tmp_path: Path) -> None:
     items = list(JsonLinesRun(file).read())
     assert rows(items) == [(1, {"loss": 1.0}), (2, {"loss/train": 2.0})]
     assert [item.message for item in items if isinstance(item, Note)] == [
-        "2 lines of log.jsonl that hold no numbers were left out"
+        "2 lines of log.jsonl without numbers were left out"
     ]
 
 
@@ -208,7 +208,7 @@ def test_a_cell_without_an_end_costs_its_line_and_no_other(tmp_path: Path) -> No
     found = list(CsvRun(file).read())
     assert rows(found) == [(1, {"loss": 0.5}), (3, {"loss": 0.25})]
     assert [item.message for item in found if isinstance(item, Note)] == [
-        "1 line of metrics.csv that holds no numbers was left out"
+        "1 line of metrics.csv without numbers was left out"
     ]
 
 

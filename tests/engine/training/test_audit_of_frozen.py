@@ -40,13 +40,13 @@ def test_an_old_gradient_goes_on(net: AuditedNet) -> None:
             parameter.grad = None
 
     found = reasons(audited(net, optimizer, clear=clear), "body.0.weight")
-    assert all("an old gradient is still there, and SGD goes on with it" in reason for reason in found.values())
+    assert all("SGD keeps applying its old gradient" in reason for reason in found.values())
 
 
 def test_what_is_said_to_be_frozen_and_trains(net: AuditedNet) -> None:
     audit = audited(net, OPTIMIZERS["adam"](net.parameters()), frozen=["body.0", "head.bias"])
     found = reasons(audit, "body.0.weight", "head.bias")
-    assert all("said to be frozen, but it requires a gradient" in reason for reason in found.values())
+    assert all("marked as frozen, but it requires a gradient" in reason for reason in found.values())
     assert all("Adam moves it" in reason for reason in found.values())
 
 
@@ -86,7 +86,7 @@ def test_dropout_of_a_frozen_layer(net: AuditedNet) -> None:
         module.eval()
     net.stem[3].train()
     found = reasons(audited(net, OPTIMIZERS["sgd"](net.parameters())), "stem.3")
-    assert "drops other values at each step" in found["stem.3"]
+    assert "drops random values at each step" in found["stem.3"]
     net.stem[3].eval()
     assert audited(net, OPTIMIZERS["sgd"](net.parameters())).findings == ()
 

@@ -104,7 +104,7 @@ TAMPERING: dict[str, tuple[Callable[[Trainer], object], str, str]] = {
     "train mode": (lambda trainer: trainer.model.train(), "stem.1.running_var", "drift"),
     "dropout": (lambda trainer: trainer.model.stem[3].train(), "stem.3", "drops"),
     "requires_grad": (
-        lambda trainer: trainer.model.stem[0].requires_grad_(True), "stem.0.weight", "said to be frozen"
+        lambda trainer: trainer.model.stem[0].requires_grad_(True), "stem.0.weight", "marked as frozen"
     ),
 }  # fmt: skip
 

@@ -49,7 +49,7 @@ def test_a_parameter_that_was_replaced_after_the_optimizer_was_made(net: Audited
     net.head = nn.Linear(64, 3)
     audit = audited(net, optimizer, clear=net.zero_grad)
     found = reasons(audit, "head.weight", "head.bias")
-    assert all("the optimizer has another tensor" in reason for reason in found.values())
+    assert all("the optimizer has an older tensor" in reason for reason in found.values())
     assert [finding.reason for finding in audit.findings if not finding.wrong] == [
         "the optimizer has 2 tensors that are not in the network"
     ]
@@ -120,7 +120,7 @@ def test_updates_that_a_dtype_cannot_hold(net: AuditedNet) -> None:
             F.cross_entropy(net(images).float(), torch.arange(8) % 3).backward()
             optimizer.step()
     found = {finding.name: finding.reason for finding in audit.result.wrong}
-    assert "are too small for bfloat16 beside its values" in found["stem.1.weight"]
+    assert "are too small for bfloat16 next to its values" in found["stem.1.weight"]
 
 
 def test_updates_that_vanish_at_the_end_of_a_schedule_are_no_fault(net: AuditedNet) -> None:
@@ -136,7 +136,7 @@ def test_a_bias_before_a_normalisation_is_no_fault(net: AuditedNet) -> None:
     assert audit.wrong == ()
     (finding,) = audit.findings
     assert finding.name == "body.0.bias"
-    assert "next to nothing" in finding.reason
+    assert "almost zero" in finding.reason
 
 
 def test_steps_that_are_undone(net: AuditedNet) -> None:
@@ -150,7 +150,7 @@ def test_steps_that_are_undone(net: AuditedNet) -> None:
             net.load_state_dict(kept, strict=False)
     found = reasons(audit.result, *kept)
     assert audit.result.steps == 3
-    assert all("steps are skipped, or it is put back" in reason for reason in found.values())
+    assert all("steps are skipped, or it is reset" in reason for reason in found.values())
 
 
 def test_an_optimizer_that_takes_no_step(net: AuditedNet) -> None:

@@ -101,7 +101,7 @@ def test_what_cannot_be_is_said() -> None:
     for value in (0.0, -0.5, 1.1):
         with pytest.raises(BadInput, match=r"layer_decay \(--layer-decay\)"):
             TrainingConfig(layer_decay=value)
-    with pytest.raises(BadInput, match="the recipe fastai has its own rates"):
+    with pytest.raises(BadInput, match="the recipe fastai sets its own rate"):
         RunConfig(training=TrainingConfig(layer_decay=0.5), finetune=FinetuneConfig(parent="x", recipe="fastai"))
 
 

@@ -110,8 +110,8 @@ def test_the_notice_names_what_is_frozen_and_tells_of_the_statistics() -> None:
     model = frozen_stem()
     model.neck.bias.requires_grad_(False)
     (notice,) = owner_notice(model, module_groups(model))
-    assert notice.startswith("frozen by the network's own code, and left so: stem, neck.bias; its normalisation keeps")
+    assert notice.startswith("frozen by the network's own code, and kept so: stem, neck.bias; its normalization keeps")
     model = Small()
     assert owner_notice(model, module_groups(model)) == []
     model.body[0].requires_grad_(False)
-    assert owner_notice(model, module_groups(model)) == ["frozen by the network's own code, and left so: body.0"]
+    assert owner_notice(model, module_groups(model)) == ["frozen by the network's own code, and kept so: body.0"]

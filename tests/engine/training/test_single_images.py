@@ -62,4 +62,4 @@ def test_it_is_told_once(make_config, recorder) -> None:
     config = make_config(epochs=3, batch_size=2)
     outcome = Session(config, model=Features(), data=data, sinks=[recorder]).run()
     assert outcome.state == "finished"
-    assert len([log for log in recorder.of(Log) if "batch normalisation needs two" in log.message]) == 1
+    assert len([log for log in recorder.of(Log) if "batch normalization needs two" in log.message]) == 1

@@ -78,7 +78,7 @@ def test_a_fault_of_finetuis_own_stops_the_watching_alone(tmp_path: Path, monkey
     folder = RunFolder(tmp_path / "own")
     last = journal_of(folder)[-1]
     assert last.state == "failed"
-    assert last.reason.startswith("finetui watches this loop no more, which goes on: ZeroDivisionError")
+    assert last.reason.startswith("finetui no longer watches this loop, which continues: ZeroDivisionError")
     assert "1 / 0" in folder.log.read_text()
     assert not is_live(folder)
 

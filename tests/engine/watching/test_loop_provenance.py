@@ -126,7 +126,7 @@ def test_a_fault_in_it_is_said_in_the_runs_log(tmp_path: Path, monkeypatch: pyte
         assert sum(1 for _ in run.steps(range(5))) == 5
         assert run.active
     logs = [event.message for event in journal_of(RunFolder(tmp_path / "own")) if isinstance(event, events.Log)]
-    assert logs == ["where the run comes from is not all known: ZeroDivisionError: division by zero"]
+    assert logs == ["the run's provenance is incomplete: ZeroDivisionError: division by zero"]
     assert summarise_run(RunFolder(tmp_path / "own")).state == "finished"
 
 

@@ -259,5 +259,5 @@ def test_a_run_that_is_over_has_its_folder_and_says_that_it_is(tmp_path: Path) -
     with finetui.watch(OwnNet(), runs_dir=tmp_path, name="own") as run:
         list(run.steps(range(2)))
     assert run.folder == tmp_path / "own"
-    with pytest.warns(RuntimeWarning, match="after the run's end"):
+    with pytest.warns(RuntimeWarning, match="after the run ended"):
         run.predictions(torch.rand(4, CLASSES), torch.arange(4))

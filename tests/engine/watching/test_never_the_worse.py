@@ -87,7 +87,7 @@ def test_nothing_is_left_and_nothing_printed(tmp_path: Path, capfd: pytest.Captu
     [
         (OwnError("as it is"), "crashed", "OwnError: as it is"),
         (KeyboardInterrupt(), "stopped", "interrupted from the keyboard"),
-        (SystemExit(3), "stopped", "the program ended itself with 3"),
+        (SystemExit(3), "stopped", "the program exited with 3"),
     ],
 )
 def test_what_is_raised_passes_through(tmp_path: Path, error: BaseException, state: str, reason: str) -> None:

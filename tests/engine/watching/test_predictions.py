@@ -136,7 +136,7 @@ def test_parts_have_files_of_their_own(tmp_path: Path) -> None:
     [
         ((LOGITS[0], LABELS), "takes [n, classes], and was given (3,)"),
         ((LOGITS, LABELS[:2]), "there are 4 predictions, and labels of the shape (2,)"),
-        ((LOGITS, LABELS + 1), "labels must be from 0 to 2, and there is 1 to 3"),
+        ((LOGITS, LABELS + 1), "labels must be from 0 to 2, and these are from 1 to 3"),
         ((LOGITS, LABELS + 0.5), "takes whole numbers"),
         ((LOGITS / 0, LABELS), "some of the predictions are not finite numbers"),
         ((LOGITS[:, :2], LABELS), "there are 3 classes, and predictions for 2"),
@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path, arguments: tuple[Any, ...], p
 
 def test_only_the_loop_itself_can_go_on(tmp_path: Path) -> None:
     folder = given(tmp_path, LOGITS, LABELS)
-    reason = "the run own was trained by your own loop, which finetui watched: start that again"
+    reason = "the run own was trained by your own loop, which finetui only watched: start that loop again"
     with pytest.raises(BadInput, match=reason):
         resumable(folder)
     with pytest.raises(BadInput, match=reason):

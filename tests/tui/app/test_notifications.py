@@ -152,7 +152,7 @@ async def test_what_would_help_with_the_time_is_in_the_banner_and_in_the_log() -
     link = CannedLink(*running(point(900)))
     app = FinetuiApp(link)
     async with open_app(app) as pilot:
-        said = "61% of the time waits for images; stop, then go on with finetui resume it --workers 4"
+        said = "61% of the time is spent waiting for images; stop, then finetui resume it --workers 4"
         await settled(pilot, link, Alert(kind="speed", message=said, step=900, seq=50))
         assert said in banner(app).replace("\n", " ")
         assert [line.text for line in app.train_screen.store.view.log][-1] == f"speed: {said}"

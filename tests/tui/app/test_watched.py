@@ -74,7 +74,7 @@ async def test_what_it_cannot_do_is_refused_with_the_reason() -> None:
     async with open_app(watched(FIXTURES / "lightning_tb"), size=(120, 40)) as pilot:
         await pilot.until(lambda: "epoch" in shown(pilot) and "best 79.69%" in shown(pilot))
         await pilot.press("space")
-        await pilot.until(lambda: "watched through its files" in shown(pilot))
+        await pilot.until(lambda: "watched, through its files" in shown(pilot))
 
 
 async def test_it_follows_what_is_added_and_what_is_written_anew(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def test_a_run_that_does_not_train(tmp_path: Path, capsys: pytest.CaptureFixture
     with OwnLoop(tmp_path) as loop:
         training(loop)
         assert run(["audit", "own", "--runs-dir", str(tmp_path), "--steps", "0"]) == 2
-        assert "a whole number from 1" in capsys.readouterr().err
+        assert "a whole number of at least 1" in capsys.readouterr().err
     assert audit(loop) == 2
     said = capsys.readouterr().err
     assert "own is not training" in said
-    assert "start that, then ask again" in said  # only the loop itself can go on
+    assert "start the loop, then try again" in said  # only the loop itself can go on

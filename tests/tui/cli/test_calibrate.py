@@ -82,7 +82,7 @@ def test_evaluate_says_both_scores_alike(in_process: Call, folder: Path) -> None
 
 @pytest.mark.parametrize(
     ("errors", "said"),
-    [((0.05, 0.06), "6.00%, was 5.00%; higher, on so few images"), ((0.06, 0.05), "5.00%, was 6.00%")],
+    [((0.05, 0.06), "6.00%, was 5.00%; higher, with so few images"), ((0.06, 0.05), "5.00%, was 6.00%")],
 )
 def test_an_error_that_rose_is_said_to(
     in_process: Call, folder: Path, monkeypatch: pytest.MonkeyPatch, errors: tuple[float, float], said: str
@@ -97,7 +97,7 @@ def test_a_checkpoint_says_its_own_input(in_process: Call, folder: Path, given: 
     for command in (("evaluate",), ("errors", "--part", "test"), ("predict", "digit.png")):
         result = in_process(*command, "--from", "small", "--device", "cpu", *given, cwd=folder)
         assert result.returncode == 2, command
-        assert "says its own classes and input; leave --classes, --mean" in result.stderr
+        assert "records its own classes and input; leave --classes, --mean" in result.stderr
 
 
 def test_val_against_test_says_how_to_compare(in_process: Call, folder: Path) -> None:
@@ -122,7 +122,7 @@ def test_help_says_what_part_and_model_are(in_process: Call, folder: Path) -> No
     def told(command: str) -> str:
         return " ".join(re.sub("[│╭╰─]", " ", in_process(command, "--help", cwd=folder).stdout).split())
 
-    assert "(default: of a run val, else test, as while training; of a file test, else val)" in told("errors")
+    assert "(default: for a run val, else test, as in training; for a file test, else val)" in told("errors")
     for command in ("evaluate", "errors", "predict"):
         assert "for bare weights the name of the network, such as resnet18" in told(command)
 

@@ -56,7 +56,7 @@ def test_every_command_about_a_run_takes_it_as_its_first_word() -> None:
     [
         (["renam"], "did you mean rename?"),
         (["train", "--epoch", "3"], "did you mean --epochs?"),
-        (["extend", "steered", "--epoch", "3"], "--epochs is missing; did you mean it by --epoch?"),
+        (["extend", "steered", "--epoch", "3"], "--epochs is missing; is --epoch a typo?"),
         (["open", "steerd"], "no run 'steerd' in checkpoints; did you mean steered?"),
         (["open", "probe"], "did you mean linear-probe?"),
         (["open", "unlike"], "there are: "),

@@ -214,7 +214,7 @@ def test_a_run_is_listed_without_torch(folder: Path) -> None:
         (("--from", "first", "--sort", "colour"), "--sort"),
         (("--from", "first", "--dashboard"), "needs a terminal"),
         (("--from", "first", "--dashboard", "--true", "ten"), "--true: no class 'ten'"),
-        (("--from", "first", "--dashboard", "--compare", "second"), "leave it out"),
+        (("--from", "first", "--dashboard", "--compare", "second"), "leave out --compare"),
     ],
 )
 def test_bad_input_is_one_sentence(in_process: Call, folder, arguments: tuple[str, ...], words: str) -> None:

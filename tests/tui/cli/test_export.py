@@ -45,7 +45,7 @@ def test_a_run_is_exported_proved_and_used_without_it(in_process: Call, work: Pa
     (work / "net.pt2").write_bytes(data.replace(b'"mean":[0.1', b'"mean":[0.2'))
     refused = in_process("predict", "net.pt2", "dark.png", cwd=work)
     assert refused.returncode == 2 and refused.stdout == ""
-    assert refused.stderr.startswith("finetui: net.pt2 was changed since it was exported")
+    assert refused.stderr.startswith("finetui: net.pt2 has changed since it was exported")
     assert len(refused.stderr.splitlines()) == 1
 
 

@@ -42,7 +42,7 @@ def detached(tmp_path: Path) -> Iterator[RunFolder]:
 def test_attach_without_a_live_run_says_what_there_is(tmp_path: Path, in_process, make_config) -> None:
     Session(make_config(name="done")).run()
     for arguments, says in (
-        (("attach", "--runs-dir", "runs"), "no run in runs is going on; `finetui runs` lists them all"),
+        (("attach", "--runs-dir", "runs"), "no run in runs is live; `finetui runs` lists them all"),
         (("attach", "nope", "--runs-dir", "runs"), "no run 'nope'"),
     ):
         result = in_process(*arguments, cwd=tmp_path)
@@ -56,7 +56,7 @@ def test_attach_to_a_run_that_has_ended_offers_what_can_be_done(open_terminal, t
     terminal = open_terminal("attach", "done")
     assert terminal.until_exit() == 2
     said = " ".join(terminal.raw.decode().split())
-    assert "finetui: the run done is finished: no engine has it; `finetui open done` shows it" in said
+    assert "finetui: the run done is finished: no engine is running it; `finetui open done` shows it" in said
 
 
 def test_two_dashboards_on_one_run_and_a_third_that_reads(open_terminal, detached: RunFolder) -> None:
@@ -115,7 +115,7 @@ def test_stop_of_a_run_that_nobody_has(tmp_path: Path, in_process, make_config) 
     Session(make_config(name="done")).run()
     result = in_process("stop", "done", "--runs-dir", "runs", cwd=tmp_path)
     assert result.returncode == 2
-    assert "the run done is finished: no engine has it" in result.stderr
+    assert "the run done is finished: no engine is running it" in result.stderr
 
 
 def test_stop_of_a_run_on_another_host(tmp_path: Path, in_process, make_config) -> None:
@@ -180,7 +180,7 @@ def test_no_process_is_signalled_that_does_not_have_the_run(tmp_path: Path, in_p
     assert steer.has_open(os.getpid(), folder)
     result = in_process("stop", "x", "--runs-dir", "runs", cwd=tmp_path)
     assert result.returncode == 2
-    assert "end it yourself" in result.stderr
+    assert "stop it yourself" in result.stderr
     assert innocent.poll() is None
     innocent.kill()
     innocent.wait()

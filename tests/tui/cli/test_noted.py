@@ -157,7 +157,7 @@ def test_where_it_cannot_be_noted_the_scores_are_printed_and_it_is_said(in_proce
     for result in (unlockable, held):
         assert result.returncode == 0
         assert json.loads(result.stdout)["n"] == 1000
-        assert "the journal of val does not say that test was looked at: " in result.stderr
+        assert "the journal of val could not record that test was looked at: " in result.stderr
     assert notes(folder) == []
 
 

@@ -40,7 +40,7 @@ def test_tags_and_notes_are_written_printed_and_found(in_process, work: Path) ->
 
 def test_a_new_name_is_told_with_the_children(in_process, work: Path) -> None:
     said = in_process("rename", "parent", "base", cwd=work).stdout
-    elsewhere = "(runs in other folders are not looked at)"
+    elsewhere = "(runs in other folders are not checked)"
     assert said == f"parent is now called base, also as the parent of linear-probe {elsewhere}\n"
     (row,) = json.loads(in_process("runs", "parent=base", "--json", cwd=work).stdout)
     assert row["name"] == "linear-probe"
@@ -49,7 +49,7 @@ def test_a_new_name_is_told_with_the_children(in_process, work: Path) -> None:
 def test_nothing_is_deleted_unasked(in_process, work: Path) -> None:
     names = left_in(work)
     for words, says in (
-        (["steered"], "where nobody can be asked, add --yes"),
+        (["steered"], "without a terminal, add --yes"),
         (["parent"], "linear-probe began from a checkpoint of parent"),
         ([], "RUN is missing"),
         (["steered", "nix"], "no run 'nix'"),

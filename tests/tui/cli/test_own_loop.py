@@ -54,4 +54,4 @@ def test_what_needs_its_network_is_refused_in_a_sentence(own: Path, in_process, 
 def test_nobody_is_told_to_resume_it(own: Path, in_process) -> None:
     assert "resume" not in in_process("runs", cwd=own).stdout
     assert "resume" not in in_process("stop", "own", cwd=own).stderr
-    assert "start that, then ask again" in in_process("audit", "own", cwd=own).stderr
+    assert "start the loop, then try again" in in_process("audit", "own", cwd=own).stderr

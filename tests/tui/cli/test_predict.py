@@ -105,7 +105,7 @@ def test_no_class_is_told_below_the_threshold(in_process: Call, work: Path) -> N
     [
         (("own", "--threshold", "1.5"), "from 0 to 1"),
         (("own", "--csv", "--json"), "choose one of them"),
-        (("empty",), "there is no file in empty"),
+        (("empty",), "there are no files in empty"),
     ],
 )
 def test_what_makes_no_sense_is_said(in_process: Call, work: Path, arguments: tuple[str, ...], words: str) -> None:

@@ -27,7 +27,7 @@ def test_warnings_are_printed_and_of_skipped_files_the_first(capsys: pytest.Capt
     files = [warning(f"skipped: {number}.png: truncated image") for number in range(3)]
     lines = said(capsys, first, *files, warning("left behind: fc3.weight"), *rest, *files, warning("the disk is full"))
     assert [line for line in lines if "png" in line or "behind" in line or "disk" in line] == [
-        "skipped: 0.png: truncated image; what else is skipped, the log lists",
+        "skipped: 0.png: truncated image; the log lists what else is skipped",
         "the disk is full",
     ]
 
@@ -50,7 +50,7 @@ def test_a_resumed_run_says_that_its_images_changed(make_config, tmp_path: Path,
         (tmp_path / "d" / "a" / f"new{index}.png").write_bytes(b"no image")
         Image.new("L", (28, 28), index).save(tmp_path / "d" / "b" / f"new{index}.png")
     result = in_process("extend", str(folder.path), "--epochs", "2", cwd=tmp_path)
-    assert "the images are not those that the run saw: 15 images new and in no part" in result.stderr
+    assert "these are not the images that the run saw: 15 images new and not used" in result.stderr
     notices = evaluate_checkpoint(folder.best, device="cpu").notices
     assert sum("new" in notice and ".png" in notice for notice in notices) == 10
     assert notices[-1] == "and 5 more"

@@ -135,7 +135,7 @@ def test_what_is_said_about_time_is_a_command_that_works(
         "--loader resident": "loader resident",
         "--save-steps": "settings in [checkpoints]",
     }
-    assert "goes on with " in logged and told[option] in logged
+    assert "continues with " in logged and told[option] in logged
     assert kept.data.workers == (2 if option == "--workers 2" else 1)
     assert (kept.checkpoints.every_steps > 2) == (option == "--save-steps")
 
@@ -228,7 +228,7 @@ def test_a_live_run_is_rolled_back_and_detached_ones_are_resumed(finished: Path,
     ("arguments", "says"),
     [
         (["resume", "whole"], "has finished all its epochs; start a finetune from it"),
-        (["resume", "whole", "--checkpoint", "nope"], "has no checkpoint 'nope'; there are: best, last, previous"),
+        (["resume", "whole", "--checkpoint", "nope"], "has no checkpoint 'nope'; it has: best, last, previous"),
         (["resume", "none"], "no run 'none'"),
         (["resume", "whole", "--dashboard", "--detach"], "choose one of them"),
         (["rollback", "whole", "best"], "is not live: finetui resume whole:best"),
@@ -271,7 +271,7 @@ def test_a_persons_own_code_has_to_be_named_again(tmp_path: Path, in_process) ->
     for command in (["resume", "own", "--checkpoint", "previous"], ["branch", "own"], ["replay", "own"]):
         refused = in_process(*command, cwd=tmp_path)
         assert refused.returncode == 2
-        assert f"if you trust that code, name it: --model {code}" in refused.stderr
+        assert f"if you trust it, pass it: --model {code}" in refused.stderr
         assert not (tmp_path / "imported").exists()
     assert in_process("resume", "own", "--checkpoint", "previous", "--model", code, cwd=tmp_path).returncode == 0
     assert (tmp_path / "imported").exists()

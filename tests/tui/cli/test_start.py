@@ -33,7 +33,7 @@ def test_a_training_in_the_background_says_how_to_get_at_it(tmp_path: Path) -> N
     assert result.stdout.splitlines() == [
         f"bg: running in the background, process {there.pid}",
         "  watch and steer it:  finetui attach bg",
-        "  end it:              finetui stop bg",
+        "  stop it:             finetui stop bg",
     ]
     assert os.getsid(there.pid) == there.pid
     assert "lenet, 44,426 parameters" in result.stderr

@@ -67,7 +67,7 @@ def test_lenet_is_the_default(in_process, tmp_path: Path) -> None:
         "parameters   44,426, of which 44,426 train",
         "FLOPs        563K for one image: matrix products, convolutions and attention,",
         "             a multiply-add counts as 2",
-        "memory       2.79 MB at least, by SGD with momentum, 64 images a step:",
+        "memory       2.79 MB at least, for SGD with momentum, 64 images per step:",
         "  weights       178 KB",
         "  gradients     178 KB",
         "  momentum      178 KB",
@@ -158,7 +158,7 @@ def test_a_checkpoint_cannot_run_code_that_is_not_named(in_process, tmp_path: Pa
     path = save_checkpoint(tmp_path, "evil_to_sum.py:make")
     result = in_process("summary", "--from", str(path), cwd=tmp_path)
     assert result.returncode == 2
-    assert "if you trust that code, name it: --model evil_to_sum.py:make" in result.stderr
+    assert "if you trust it, pass it: --model evil_to_sum.py:make" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,9 @@ def test_a_checkpoint_cannot_run_code_that_is_not_named(in_process, tmp_path: Pa
         (["--model", "../lenet"], "model.name (--model)"),
         (["--image-size", "32"], "lenet takes images of 28x28 pixels"),
         (["--image-size", "7"], "data.image_size (--image-size)"),
-        (["--classes", "0"], "--classes: a network tells at least 1 class apart"),
+        (["--classes", "0"], "--classes: a network has at least 1 class"),
         (["--classes", "1.5"], "not a whole number"),
-        (["--batch-size", "0"], "--batch-size: a batch has at least 1 image"),
+        (["--batch-size", "0"], "--batch-size must be at least 1"),
         (["--data", "./nowhere"], "/nowhere does not exist"),
         (["--from", "nothing"], "nothing"),
         (["--device", "gpu"], "training.device (--device)"),
@@ -249,5 +249,5 @@ def test_of_a_run_the_memory_is_that_of_its_own_steps(
     alone = json.loads(in_process("summary", "--batch-size", "1", "--json", cwd=tmp_path).stdout)["memory"]
     assert memory["activations"] == images * alone["activations"]
     said = in_process("summary", "one", cwd=tmp_path).stdout
-    assert f"by {optimizer}, 32 images a step{' in 4 parts' if images == 8 else ''}:" in said
-    assert ("moment" in said.partition(" a step")[2]) == bool(states)
+    assert f"for {optimizer}, 32 images per step{' in 4 parts' if images == 8 else ''}:" in said
+    assert ("moment" in said.partition(" per step")[2]) == bool(states)

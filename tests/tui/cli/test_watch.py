@@ -41,7 +41,7 @@ def test_the_summaries_of_several_as_json(capsys: pytest.CaptureFixture[str]) ->
     ("name", "words"),
     [
         ("absent", "there is no file or folder"),
-        ("notes.txt", "none of the files that can be watched"),
+        ("notes.txt", "is not a file that can be watched"),
         ("", "no runs yet"),
     ],
 )
@@ -100,7 +100,7 @@ def test_json_of_a_damaged_source_is_a_sentence_after_what_was_read(
     said = capsys.readouterr()
     assert [json.loads(line).get("loss") for line in said.out.splitlines()][-2:] == [0.5, 0.4]
     assert said.err.count("\n") == 1
-    assert f"something in {failing} is not understood: ValueError: no number" in said.err
+    assert f"something in {failing} cannot be parsed: ValueError: no number" in said.err
 
 
 def test_json_says_once_what_is_wrong_and_follows_on(
@@ -120,7 +120,7 @@ def test_json_says_once_what_is_wrong_and_follows_on(
     said = capsys.readouterr()
     losses = [event["loss"] for event in map(json.loads, said.out.splitlines()) if event["type"] == "train_point"]
     assert losses == [0.5, 0.4, 0.3, 0.2]
-    assert said.err.count("is not understood") == 1
+    assert said.err.count("cannot be parsed") == 1
 
 
 def test_runs_in_folders_of_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

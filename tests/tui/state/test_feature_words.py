@@ -44,7 +44,7 @@ def test_the_log_tells_what_became_of_them() -> None:
         HELD,
         FeaturesChanged(state="dropped", reason="conv2 changed"),
         FeaturesChanged(state="off", reason="they do not fit"),
-        FeaturesChanged(state="on", reason="the run goes on with --features cache"),
+        FeaturesChanged(state="on", reason="the run continues with --features cache"),
     ):
         line = log_line(event)
         assert line is not None

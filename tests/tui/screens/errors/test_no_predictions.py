@@ -62,7 +62,7 @@ async def test_a_file_that_cannot_be_used_is_said_in_words(tmp_path: Path, conte
     app = FinetuiApp(AnsweringLink(*events_of(tmp_path)))
     async with open_app(app, size=(80, 24)) as pilot:
         await opened(pilot)
-        assert "evaluate anew" in " ".join(picture(app).split())  # wherever the path is wrapped
+        assert "evaluate again" in " ".join(picture(app).split())  # wherever the path is wrapped
         await pilot.press("escape")
         await pilot.settle()
         assert not isinstance(app.screen, ErrorsScreen)

@@ -150,7 +150,7 @@ async def test_processors_that_other_programs_keep_busy_are_told_of(size: tuple[
 def test_other_programs_are_in_the_way_where_no_processor_is_free(cpu: float, own: float | None, told: bool) -> None:
     store = Store()
     store.fold([*running(), *(sample(at, cpu=cpu, engine_cpu=own) for at in range(0, 8, 2))])
-    assert not text.busy_elsewhere(store), "a moment tells nothing"
+    assert not text.busy_elsewhere(store), "a moment does not tell"
     store.fold([sample(at, cpu=cpu, engine_cpu=own) for at in range(8, 12, 2)])
     assert bool(text.busy_elsewhere(store)) == told
 
