@@ -34,7 +34,7 @@ _ALLOWED: dict[type[commands.AnyCommand], frozenset[events.State]] = {
 
 HAS_ENDED = "the engine has ended"
 _WHY_NOT: dict[events.State, str] = {
-    "preparing": "still getting ready",
+    "preparing": "the run is still being prepared",
     "ready": "training has not started",
     "running": "training is running",
     "paused": "training is paused",
