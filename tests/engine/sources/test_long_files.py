@@ -235,7 +235,7 @@ def test_the_first_points_are_there_while_the_rest_is_read_and_how_much_is_told(
         if isinstance(event, DataSeen):
             shares.append(event.share)
             points.append(store.view.step)
-            said = f"{event.share:.0%} of its files read"
+            said = f"{event.share:.0%} of files read"
             assert (said in figures_line(store, 120).plain) == (event.share < 1)
     assert len(shares) > 10
     assert shares == sorted(set(shares)) and shares[-1] == 1.0

@@ -88,7 +88,7 @@ async def test_a_name_that_finetui_writes_itself_is_refused_and_escape_goes_back
         await pilot.until(lambda: isinstance(dashboard.screen, CheckpointsScreen))
         await pilot.press("K", *"best", "enter")
         await pilot.settle()
-        assert "is written by finetui itself" in picture(dashboard)
+        assert "is used by finetui itself" in picture(dashboard)
         await pilot.press("escape")
         assert isinstance(dashboard.screen, CheckpointsScreen)
         await pilot.press("escape")
