@@ -70,7 +70,7 @@ def test_a_full_disk_is_said_and_training_goes_on_and_saves_once_there_is_room(
     assert before <= 20
     assert checkpoint.load(outcome.folder.last)[2]["step"] == 80
     told = messages(outcome.folder)
-    assert any("the checkpoint could not be written: No space left on device; training goes on" in m for m in told)
+    assert any("the checkpoint could not be written: No space left on device; training continues" in m for m in told)
     assert "checkpoints can be written again" in told
     # What could not be written at first was written later: nothing that anybody was told is missing.
     assert list(JournalReader(outcome.folder.journal).read()) == [e for e in recorder.events if e.seq >= 0]
@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_written_any_more_is_said(make_config, open_fold
     assert ForkedSession(config, before=become_nobody, sinks=[lock]).wait() == 0
     os.close(log)
     folder.path.chmod(0o755)
-    assert "the checkpoint could not be written: Permission denied; training goes on" in told.read_text()
+    assert "the checkpoint could not be written: Permission denied; training continues" in told.read_text()
     assert checkpoint.load(folder.last)[2]["step"] == 0
     summary = summarise_run(folder)
     assert summary is not None
@@ -131,7 +131,7 @@ def test_a_folder_that_is_deleted_while_it_trains_is_made_anew(make_config, reco
     outcome = Session(config, sinks=[recorder], on_step=on_step).run()
     assert outcome.state == "finished"
     assert list(JournalReader(folder.journal).read()) == [e for e in recorder.events if e.seq >= 0]
-    assert any("was deleted while it trains" in message for message in messages(folder))
+    assert any("was deleted during training" in message for message in messages(folder))
     assert [holder.pid for holder in holders if holder] == [os.getpid()]
     assert checkpoint.load(folder.last)[2]["step"] == 40
     assert folder.config.is_file()

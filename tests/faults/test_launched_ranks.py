@@ -86,7 +86,7 @@ def test_a_killed_or_stopped_rank_is_named_and_the_run_can_go_on(launch, tmp_pat
     assert run.process.wait(LONG) == 1, run.said()
     run.until_all_gone()
     assert run.last_state().state == "failed"
-    assert "no sign of life" in run.last_state().reason
+    assert "has not responded" in run.last_state().reason
     assert "rank 1" in run.last_state().reason
 
 

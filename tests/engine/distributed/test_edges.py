@@ -185,6 +185,6 @@ def test_a_full_disk_of_the_first_rank_stops_nobody(
 
     assert on_ranks(WORLD, work, runs.path) == ["finished", "finished"]
     told = [event.message for event in runs.told(f"full-{full}", Log)]
-    assert any("No space left on device; training goes on" in message for message in told) == full
+    assert any("No space left on device; training continues" in message for message in told) == full
     assert ("checkpoints can be written again" in told) == full
     assert checkpoint.load(RunFolder(runs.path / f"full-{full}").last)[2]["step"] == 14

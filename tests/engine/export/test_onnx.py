@@ -128,7 +128,7 @@ def test_what_was_changed_is_refused(lenet: Path, tmp_path: Path, change: Callab
 
 def test_a_file_that_says_nothing_is_refused(lenet: Path, tmp_path: Path) -> None:
     bare = edit(lenet, tmp_path / "net.onnx", lambda model: model.ClearField("metadata_props"))
-    with pytest.raises(BadInput, match="finetui export did not write it"):
+    with pytest.raises(BadInput, match="it was not written by finetui export"):
         open_export(bare)
 
 

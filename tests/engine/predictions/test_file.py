@@ -90,7 +90,7 @@ def test_every_flipped_byte_is_refused_in_words_or_does_no_harm(tmp_path: Path) 
             read = load_predictions(path)
         except BadInput as error:
             refused += 1
-            assert "p is damaged" in str(error) or "holds no predictions" in str(error)
+            assert "p is damaged" in str(error) or "has no predictions" in str(error)
         else:
             for row in range(len(read)):
                 assert 0 <= read.label[row] < 3

@@ -275,7 +275,7 @@ def test_digits_that_stood_in_for_mnist_go_on_without_a_warning(make_config, rec
     assert journal(folder, RunPrepared)[0].data.name == "mnist-sample"
     config = load(folder.config)
     assert Session(config, resume=folder, sinks=[recorder]).run().state == "finished"
-    assert [event.message for event in recorder.of(Log) if "not what the run began with" in event.message] == []
+    assert [event.message for event in recorder.of(Log) if "changed since the run began" in event.message] == []
 
 
 def test_data_that_has_changed_is_no_continuation(tmp_path: Path, make_config) -> None:

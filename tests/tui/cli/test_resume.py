@@ -126,7 +126,7 @@ def test_what_is_said_about_time_is_a_command_that_works(
     assert same(weights(cut), weights(whole))
     logged = in_process("log", run, cwd=tmp_path).stdout
     assert "where " in logged
-    assert "is not what the run began with" not in logged
+    assert "changed since the run began" not in logged
     before, kept = load(whole.config), load(cut.config)
     assert (kept.data, kept.checkpoints) != (before.data, before.checkpoints)
     assert kept.data.loader == ("resident" if option == "--loader resident" else "stream")
