@@ -97,7 +97,7 @@ def check_model(name: str) -> None:
         hint = (
             f"did you mean {' or '.join(close)}?"
             if close
-            else "known are lenet and the models of torchvision, such as resnet18"
+            else "known models: lenet and those of torchvision, such as resnet18"
         )
         if hub_models.timm_has(name):
             hint = f"timm has it: --model timm:{name}"

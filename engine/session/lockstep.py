@@ -88,7 +88,7 @@ def own_device(training: TrainingConfig, ranks: Ranks) -> torch.device:
     there = torch.cuda.device_count()
     if ranks.local_rank >= there:
         raise BadInput(
-            f"process {ranks.local_rank} of this node has no GPU of its own: torch sees {there}; start {there} a node"
+            f"process {ranks.local_rank} of this node has no GPU of its own: torch sees {there}; start {there} per node"
         )
     torch.cuda.set_device(ranks.local_rank)
     return torch.device("cuda", ranks.local_rank)

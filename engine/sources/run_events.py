@@ -334,12 +334,17 @@ def _failing(error: Exception) -> Iterator[Item]:
 
 def _steps_per_epoch(rows: list[Row]) -> int:
     """Return how many steps an epoch of the run with the first `rows` has; 0 where they do not tell."""
-    placed = []
+    placed, evaluated = [], []
     for row in rows:
         epochs = [value for name, value in row.values.items() if meaning(name).kind == "epoch"]
         epoch = epochs[0] if epochs else row.epoch
         if epoch is not None and 0 < epoch < math.inf and row.step > 0:
             placed.append((row.step, epoch))
+            if any(meaning(name).kind in PARTS for name in row.values):
+                evaluated.append((row.step, epoch))
+    # Where each epoch is evaluated once, that is at its end: other rows may be some steps apart.
+    if len(evaluated) > 1 and all(now[0] > before[0] and now[1] > before[1] for before, now in pairwise(evaluated)):
+        placed = evaluated
     if not placed:
         return 0
     if any(epoch % 1 for _, epoch in placed):  # Hugging Face: to a fraction

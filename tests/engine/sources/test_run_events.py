@@ -102,6 +102,15 @@ def test_an_accuracy_above_one_is_no_share() -> None:
     assert store.curves.of(other_metric("accuracy").key)[0].buckets().mean.tolist() == [87.5]
 
 
+def test_an_epoch_is_as_long_as_from_one_evaluation_to_the_next_where_few_steps_are_logged() -> None:
+    """As finetui's own event files of LeNet on MNIST are: a row each 35 steps or so, and one at an epoch's end."""
+    logged = [row(step, -(-step // 469), loss=1.0) for step in range(7, 939, 35)]
+    evaluated = [row(469, 1, loss=1.0, val_loss=0.5), row(938, 2, loss=1.0, val_loss=0.4)]
+    rows = sorted([*logged, *evaluated], key=lambda one: one.step)
+    _, heard = told(Made(rows))
+    assert next(event for event in heard if isinstance(event, RunPrepared)).steps_per_epoch == 469
+
+
 def test_nothing_can_be_told_to_it_and_that_is_said() -> None:
     from finetui.engine.protocol import commands
 
